@@ -1,0 +1,70 @@
+# A fresh machine needs Python 3.11 or later, git and make; everything else comes into .venv.
+PYTHON ?= python3
+WORKERS ?= auto
+TESTS ?= tests
+DEMO_FLAGS ?=
+
+VENV := .venv
+OLDEST := .venv-oldest
+# Quick tests come first, then the slow ones, then the others (conftest.py); one at a time keeps that order over the workers.
+PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two targets may fill the same environment.
+.NOTPARALLEL:
+.PHONY: help demo test test-oldest check format clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+demo: $(VENV)/.demo ## watch files travel from one directory into another, through an emulated AWS on this machine
+	@$(VENV)/bin/syncloud demo $(DEMO_FLAGS)
+
+test: $(VENV)/.test ## every test that needs no root (TESTS=tests/test_x.py for some of them)
+	@$(VENV)/bin/$(PYTEST) $(TESTS)
+
+test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
+	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)
+
+check: $(VENV)/.dev ## lint, format and types
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+
+format: $(VENV)/.dev ## bring the code into the form that check wants
+	@$(VENV)/bin/ruff check --fix
+	@$(VENV)/bin/ruff format
+
+clean: ## remove the environments and what tools left
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call environment,DIRECTORY,EXTRA,STAMPS,PIP OPTIONS): the stamps are missing while pip works, so that an environment whose
+# making was interrupted is made again; so is one whose Python has gone.
+define environment
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "syncloud needs Python 3.11 or later; name one: make PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "This Python cannot make virtual environments; on Debian: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(1) ($(2)); the first time takes a minute." >&2
+	@if ! { [ -e $(1)/.whole ] && $(1)/bin/python -m pip --version; } >/dev/null 2>&1; then \
+		rm -rf $(1) && $(PYTHON) -m venv $(1); fi
+	@rm -f $(addprefix $(1)/,.whole .demo .test .dev)
+	@$(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check $(4) --editable '.[$(2)]'
+	@touch $(1)/.whole $(addprefix $(1)/,$(3))
+endef
+
+SOURCES := setup.cfg pyproject.toml
+
+$(VENV)/.demo: $(SOURCES)
+	$(call environment,$(VENV),demo,.demo)
+
+$(VENV)/.test: $(SOURCES)
+	$(call environment,$(VENV),test,.demo .test)
+
+$(VENV)/.dev: $(SOURCES)
+	$(call environment,$(VENV),dev,.demo .test .dev)
+
+$(OLDEST)/.test: $(SOURCES) tests/oldest.txt
+	$(call environment,$(OLDEST),test,.test,--constraint tests/oldest.txt)

@@ -1,0 +1,403 @@
+"""Sessions, credentials, endpoint, TLS and proxy: one setting for boto3 and awscrt. Makes their clients.
+
+Owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_ENDPOINT_URL_S3`, `AWS_CA_BUNDLE`,
+`HTTPS_PROXY`, addressing style) holds for both stacks:
+
+- Where awscrt sends is what botocore would send to, asked by preparing a request and looking at its URL.
+- What awscrt signs with is what botocore's credentials hold. Its event loop must never wait for the metadata service
+  or a credential process, so a thread of ours does, and awscrt takes what is at hand.
+- Both read `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms) themselves. awscrt before 0.27.5
+  does not know `NO_PROXY`; where that makes a difference it is refused, because the alternative is to talk to a proxy
+  that the user has excluded. Without a CA bundle each stack keeps its own store (awscrt: the system's).
+
+Other modules need no botocore to handle its errors: `translated()` turns all of them into those of `errors.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import awscrt.s3
+import boto3
+import botocore.config
+import botocore.session
+from awscrt.auth import AwsCredentials, AwsCredentialsProvider
+from awscrt.exceptions import AwsCrtError
+from awscrt.io import ClientBootstrap, ClientTlsContext, DefaultHostResolver, EventLoopGroup, TlsContextOptions
+from awscrt.s3 import S3Client, S3RequestTlsMode, create_default_s3_signing_config
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from botocore.utils import get_environ_proxies
+
+from syncloud import __version__
+from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
+
+AWS_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, AwsCrtError)
+"""Everything the two stacks raise of themselves; `translate` maps each."""
+
+GBPS_PER_CONNECTION = 0.4
+"""awscrt opens `max(10, ceil(throughput_target_gbps / 0.4))` connections (aws-c-s3; counted at a server with 0.24 and 0.38)."""
+
+MEMORY_LIMIT = 1 << 30
+"""Bytes. The least that awscrt accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a bucket's requests go: `host` with its port unless it is the scheme's own, `prefix` without a final slash."""
+
+    scheme: str
+    host: str
+    prefix: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}{self.prefix}"
+
+
+class Credentials:
+    """What requests are signed with. One thread asks the slow sources, so that nobody else ever waits for them."""
+
+    LOOK = 20.0
+    """Seconds between two looks. botocore renews 15 minutes before the end, so most looks only read the clock."""
+    RETRY = (1.0, 60.0)
+    """Seconds after the first failure, doubling up to the second."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+        self._source: Any = None
+        self._held: AwsCredentials | None = None
+        self._problem = "not looked for yet"
+        self._failures = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Look once, which can take seconds on an unreachable metadata service, and keep looking in a thread. Once."""
+        if self._thread is None:
+            pause = self.refresh()
+            self._thread = threading.Thread(target=self._keep, args=(pause,), name="credentials", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def check(self) -> None:
+        """Raise CredentialsError if there is nothing that can sign a request now."""
+        if self._problem:
+            raise CredentialsError(self._problem)
+
+    def provider(self) -> AwsCredentialsProvider:
+        """For awscrt. It is handed expired credentials too: `check` says so before, the server after."""
+        return AwsCredentialsProvider.new_delegate(self._hand_out)
+
+    def _hand_out(self) -> AwsCredentials:
+        if self._held is None:
+            raise CredentialsError(self._problem)
+        return self._held
+
+    def _keep(self, pause: float) -> None:
+        while not self._stop.wait(pause):
+            pause = self.refresh()
+
+    def refresh(self) -> float:
+        """One look. Returns the seconds until the next."""
+        problem = self._look()
+        if problem:
+            self._failures += 1
+        else:
+            self._failures = 0
+        self._problem = problem if self._held is None or self._expired() else ""
+        first, most = self.RETRY
+        return min(most, first * 2.0 ** min(self._failures - 1, 10)) if problem else self.LOOK
+
+    def _look(self) -> str:
+        try:
+            self._source = self._source or self._find()
+            if self._source is None:
+                return "no AWS credentials were found"
+            frozen = self._source.get_frozen_credentials()
+        except Exception as error:  # noqa: BLE001 - a credential process, the metadata service: anything can come
+            return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {error}"
+        # No expiration: awscrt would refuse to sign after it, and whether it is over is for `check` and the server to say.
+        self._held = AwsCredentials(frozen.access_key, frozen.secret_key, frozen.token)
+        return "the AWS credentials have expired" if self._expired() else ""
+
+    def _expired(self) -> bool:
+        """Of a source that knows an end (botocore's RefreshableCredentials); static ones do not."""
+        ends = getattr(self._source, "refresh_needed", None)
+        return bool(ends is not None and ends(refresh_in=0))
+
+
+class Aws:
+    """One account, region and endpoint. Raises ConfigurationError where the settings make no sense.
+
+    `region`, `profile` and `endpoint_url` default to what boto3 finds; with an endpoint of one's own the region, which
+    means nothing there, defaults to us-east-1.
+    """
+
+    def __init__(self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None) -> None:
+        if endpoint_url and (urlsplit(endpoint_url).scheme not in ("http", "https") or not urlsplit(endpoint_url).hostname):
+            raise ConfigurationError(f"endpoint-url {endpoint_url!r} is not a URL", hint="as in https://s3.example.org:9000")
+        self._lock = threading.RLock()
+        self._endpoint_url = endpoint_url or None
+        self._clients: dict[str, Any] = {}
+        with translated("reading the AWS configuration"):
+            self._core = botocore.session.Session(profile=profile or None)
+            self._core.get_scoped_config()
+            self._session = boto3.Session(botocore_session=self._core)
+        self.region = region or self._core.get_config_variable("region") or self._region_of_endpoint()
+        self.credentials = Credentials(self._find_credentials)
+
+    def client(self, service: str) -> Any:
+        """boto3's client, the same for every caller; clients may be shared by threads, sessions may not.
+
+        Raises CredentialsError when there are none, because a client made without them would never find any.
+        """
+        with self._lock:
+            if service not in self._clients:
+                if self._find_credentials() is None:
+                    raise CredentialsError("no AWS credentials were found")
+                self._clients[service] = self._make(service, self.region)
+            return self._clients[service]
+
+    def s3_address(self, bucket: str) -> Address:
+        """Where botocore would send a request about this bucket, with every setting that it knows."""
+        seen: list[str] = []
+
+        def look(params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
+            seen.append(params["url"])
+            return SimpleNamespace(status_code=200), {}  # taken for the answer: nothing is signed or sent
+
+        with self._lock, translated(f"finding the address of bucket {bucket}"):
+            client = self._make("s3", self.region)
+            client.meta.events.register("before-call.s3.HeadObject", look)
+            client.head_object(Bucket=bucket, Key="probe")
+            client.close()
+        url = urlsplit(seen[0])
+        default = {"http": 80, "https": 443}[url.scheme]
+        host = (url.hostname or "") if url.port in (None, default) else f"{url.hostname}:{url.port}"
+        return Address(url.scheme, host, url.path.removesuffix("/probe"))
+
+    def crt_s3_client(self, address: Address, *, transfers: int) -> S3Client:
+        """awscrt's client for one address, able to have `transfers` requests on the wire at once.
+
+        It is made with threads of its own and gives up a connection that is silent for 30 s; a deadline per request is
+        the caller's (crt.py). The caller drops it and waits for its `shutdown_event`.
+        """
+        self._check_proxy(address)
+        self.credentials.start()
+        group = EventLoopGroup(1)
+        tls = self._tls() if address.scheme == "https" else None
+        return S3Client(
+            bootstrap=ClientBootstrap(group, DefaultHostResolver(group)),
+            region=self.region,
+            tls_mode=S3RequestTlsMode.ENABLED if tls else S3RequestTlsMode.DISABLED,
+            tls_connection_options=tls.new_connection_options() if tls else None,
+            signing_config=create_default_s3_signing_config(
+                region=self.region, credential_provider=self.credentials.provider()
+            ),
+            throughput_target_gbps=max(transfers, 1) * GBPS_PER_CONNECTION - 0.01,
+            memory_limit=MEMORY_LIMIT,
+            **_few_retries(),
+        )
+
+    def close(self) -> None:
+        """End the thread and the connections."""
+        self.credentials.close()
+        with self._lock:
+            while self._clients:
+                self._clients.popitem()[1].close()
+
+    def _find_credentials(self) -> Any:
+        with self._lock:
+            return self._session.get_credentials()
+
+    def _make(self, service: str, region: str) -> Any:
+        config = botocore.config.Config(
+            # Two places retry: this one for a request, the engine for a path (DESIGN 5).
+            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=10,
+            read_timeout=60,  # a long poll is silent for 20 s
+            max_pool_connections=32,
+            # Older S3-compatible stores refuse the checksums that are on by default (FACTS 3).
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            user_agent_extra=f"syncloud/{__version__}",
+        )
+        with self._lock, translated(f"making the {service} client"):
+            try:
+                return self._session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
+            except ValueError as error:  # botocore's word for an endpoint that is no URL
+                raise ConfigurationError(str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile") from error
+
+    def _region_of_endpoint(self) -> str:
+        probe = self._make("s3", "us-east-1")
+        host = urlsplit(probe.meta.endpoint_url).hostname or ""
+        probe.close()
+        if host.endswith(".amazonaws.com"):
+            raise ConfigurationError(
+                "no AWS region is configured",
+                hint="give --region, set AWS_DEFAULT_REGION, or set region in the profile; it is the bucket's and the queue's",
+            )
+        return "us-east-1"
+
+    def _tls(self) -> ClientTlsContext:
+        options = TlsContextOptions()
+        # The same order as botocore's: AWS_CA_BUNDLE, ca_bundle of the profile, REQUESTS_CA_BUNDLE.
+        bundle = self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+        try:
+            if bundle:
+                options.override_default_trust_store_from_path(ca_filepath=bundle)
+            return ClientTlsContext(options)
+        except (OSError, AwsCrtError) as error:
+            raise ConfigurationError(
+                f"the CA bundle {bundle} cannot be used: {error}", hint="AWS_CA_BUNDLE names a PEM file"
+            ) from error
+
+    def _check_proxy(self, address: Address) -> None:
+        variable = f"{address.scheme}_proxy"
+        named = os.environ.get(variable) or os.environ.get(variable.upper())
+        bypassed = named and address.scheme not in get_environ_proxies(address.url)
+        if bypassed and _crt_version() < (0, 27, 5):
+            raise ConfigurationError(
+                f"NO_PROXY excludes {address.host}, but the installed awscrt {awscrt.__version__} does not know NO_PROXY",
+                hint=f"unset {variable.upper()} for this service, or install awscrt 0.27.5 or newer",
+            )
+
+
+def _crt_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", awscrt.__version__)[:3])
+
+
+def _few_retries() -> dict[str, Any]:
+    """Two retries where awscrt lets one say so (0.38 does); it makes five otherwise (0.24)."""
+    kind = getattr(awscrt.s3, "S3RetryConfig", None)
+    return {"retry_config": kind(max_retries=2)} if kind else {}
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Within it, whatever boto3 and awscrt raise comes out as a SyncloudError about `what`."""
+    try:
+        yield
+    except AWS_ERRORS as error:
+        raise translate(error, what) from error
+
+
+def translate(error: Exception, what: str) -> SyncloudError:
+    """The SyncloudError for one of `AWS_ERRORS`: what was done, and the other side's words."""
+    if isinstance(error, ClientError):
+        said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        headers = meta.get("HTTPHeaders", {})
+        return refused(
+            what,
+            status=int(meta.get("HTTPStatusCode", 0)),
+            code=str(said.get("Code", "")),
+            message=str(said.get("Message", "")),
+            request_id=str(meta.get("RequestId", "")),
+            region=str(said.get("Region", "") or headers.get("x-amz-bucket-region", "")),
+        )
+    if isinstance(error, AwsCrtError):
+        return _crt_error(error, what)
+    family = {kind.__name__ for kind in type(error).__mro__}
+    code = type(error).__name__
+    if family & _CREDENTIALS:
+        return CredentialsError(f"{what}: {error}", code=code)
+    if "SSLError" in family:
+        return Unavailable(f"{what}: {error}", code=code, hint=_TLS_HINT)
+    if family & _PASSING:
+        return Unavailable(f"{what}: {error}", code=code)
+    return ConfigurationError(f"{what}: {error}", code=code)
+
+
+def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
+    if error.name in _CRT_CODES:
+        return refused(what, status=503, code=_CRT_CODES[error.name])
+    kind = CredentialsError if error.name.startswith("AWS_AUTH_") else Unavailable
+    hint = _TLS_HINT if "_TLS_" in error.name else ""
+    return kind(f"{what}: {error.name}: {error.message}", code=error.name, hint=hint)
+
+
+def refused(
+    what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = ""
+) -> SyncloudError:
+    """The SyncloudError for an answer that is no success. `region` is the one the answer names, if any."""
+    kind, hint = _judge(what, status, code, message, region)
+    said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
+    return kind(said, hint=hint, code=code or str(status), request_id=request_id)
+
+
+def _judge(what: str, status: int, code: str, message: str, region: str) -> tuple[type[SyncloudError], str]:
+    if code in _CLOCK or "Signature expired" in message or "Signature not yet current" in message:
+        return CredentialsError, _CLOCK_HINT
+    if code in _EXPIRED:
+        return CredentialsError, "the session token has expired and does not renew itself: renew it, and restart"
+    if code in _UNKNOWN_SIGNER:
+        return CredentialsError, ""
+    if code in _MISSING:
+        name = re.search(r"s3://[^/\s]+|https?://\S+", what)
+        return Unavailable, f"{name[0] if name else 'it'} must exist: check its name and region, or make it with syncloud setup"
+    if code in _WRONG_REGION or status in (301, 307, 308) or (status == 400 and region and code in ("", "400")):
+        right = region or next(iter(re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", message)[-1:]), "")
+        return ConfigurationError, f"set --region {right}" if right else "set --region to the bucket's region"
+    if code in _THROTTLED or status in (408, 429) or status >= 500:
+        return Unavailable, "it is retried more slowly" if code in _THROTTLED else ""
+    if code.startswith("KMS.") or "kms:" in message:
+        return PermissionRefused, "the bucket or queue is encrypted with a KMS key that this role may not use"
+    if code in _DENIED or status in (401, 403):
+        return PermissionRefused, ""
+    if status == 400 and code in ("", "400"):
+        # The answer to a HEAD has no body, hence no reason; S3 says 400 for an expired token.
+        return CredentialsError, "the usual reason is an expired session token; aws sts get-caller-identity tells"
+    return SyncloudError, ""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
+_CLOCK_HINT = "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
+
+# Families of botocore's exceptions, by name because not every version has all of them. What is in neither is about a
+# setting: a profile, a region, an endpoint, a name that is not allowed.
+_CREDENTIALS = _words("""NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError
+    NoAuthTokenError RefreshWithMFAUnsupportedError TokenRetrievalError SSOError LoginError""")
+_PASSING = _words("""HTTPClientError ConnectionError ChecksumError FlexibleChecksumError IncompleteReadError WaiterError
+    CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError UnseekableStreamError Boto3Error""")
+
+# Codes of S3, SQS, STS, SNS and CloudFormation.
+_CLOCK = _words("RequestTimeTooSkewed RequestExpired RequestInTheFuture")
+_EXPIRED = _words("ExpiredToken ExpiredTokenException TokenRefreshRequired")
+_UNKNOWN_SIGNER = _words("""InvalidAccessKeyId SignatureDoesNotMatch InvalidSignatureException IncompleteSignature
+    IncompleteSignatureException InvalidClientTokenId UnrecognizedClientException InvalidToken AuthFailure
+    MissingAuthenticationToken MissingAuthenticationTokenException""")
+_MISSING = _words("""NoSuchBucket QueueDoesNotExist QueueDeletedRecently AWS.SimpleQueueService.NonExistentQueue
+    AWS.SimpleQueueService.QueueDeletedRecently""")
+_WRONG_REGION = _words("""PermanentRedirect TemporaryRedirect Redirect AuthorizationHeaderMalformed
+    IllegalLocationConstraintException IllegalLocationConstraint InvalidLocationConstraint""")
+_THROTTLED = _words("""SlowDown Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException
+    TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded OverLimit PriorRequestNotComplete
+    KMS.ThrottlingException KmsThrottled RequestTimeout RequestTimeoutException ServiceUnavailable InternalError""")
+_DENIED = _words("""AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException UnauthorizedOperation
+    AllAccessDisabled AccountProblem NotSignedUp InvalidPayer InvalidSecurity OptInRequired""")
+
+# An answer that awscrt has retried to the end is hidden behind a name of its own.
+_CRT_CODES = {
+    "AWS_ERROR_S3_SLOW_DOWN": "SlowDown",
+    "AWS_ERROR_S3_INTERNAL_ERROR": "InternalError",
+    "AWS_ERROR_S3_REQUEST_TIMEOUT": "RequestTimeout",
+    "AWS_ERROR_S3_REQUEST_TIME_TOO_SKEWED": "RequestTimeTooSkewed",
+}

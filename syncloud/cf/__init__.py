@@ -1,0 +1,98 @@
+"""What `syncloud setup` deploys, and what it says afterwards: the template, its parameters, its outputs as configuration.
+
+`stack.py` does the deploying.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote_plus
+
+from ..errors import ConfigurationError
+
+# Characters that S3 takes literally in a notification filter besides letters, digits and "_.-~" ("Naming Amazon S3 objects",
+# safe characters), and the slash.
+_LITERAL_IN_A_FILTER = "/!*'()"
+
+
+def template_text() -> str:
+    """The CloudFormation template, as `syncloud setup --print-template` prints it."""
+    return resources.files(__name__).joinpath("bucket_template.yaml").read_text("utf-8")
+
+
+def parameters(*, bucket: str, prefix: str) -> dict[str, str]:
+    """The template's parameters for a bucket and a prefix in folder form (`status/`, or empty for the whole bucket).
+
+    ConfigurationError for a prefix that an IAM policy cannot name.
+    """
+    if any(character in "*?$" or not " " <= character <= "\xff" for character in prefix):
+        raise ConfigurationError(
+            f"an IAM policy cannot name the prefix {prefix!r}: *, ? and $ are patterns there, and only Latin-1 is allowed",
+            hint="choose another prefix, or bring your own bucket, queue and policies (docs/SETUP.md)",
+        )
+    encoded = quote_plus(prefix, safe=_LITERAL_IN_A_FILTER)
+    return {"BucketName": bucket, "Prefix": prefix, "FilterPrefix": encoded if encoded != prefix else ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the stack made; the policies are to be attached to the roles of the hosts that push or pull."""
+
+    bucket: str
+    prefix: str
+    queue_url: str
+    dead_letter_queue_url: str
+    region: str
+    push_policy_arn: str
+    pull_policy_arn: str
+
+
+def configuration_lines(outputs: Outputs) -> list[str]:
+    """`name = value` for the configuration file of a push or a pull."""
+    values = {
+        "bucket": outputs.bucket,
+        "prefix": outputs.prefix,
+        "queue-url": outputs.queue_url,
+        "region": outputs.region,
+    }
+    return [f"{name} = {value}" for name, value in values.items() if value]
+
+
+def write_config(file: Path, lines: list[str]) -> None:
+    """Makes `file` with mode 0640. One that exists is never touched; if it holds just these lines already, that is well.
+
+    ConfigurationError where it holds something else or cannot be written.
+    """
+    text = "".join(f"{line}\n" for line in lines)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except FileExistsError:
+        if _holds(file, text):
+            return
+        raise ConfigurationError(
+            f"{file} exists and is never overwritten",
+            hint="move it away or name another file, and run the same command again; it changes nothing else",
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot make {file}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(descriptor, 0o640)  # whatever the umask took away: the group may be the service's
+            stream.write(text)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            file.unlink()  # half a file would be in the way of the next run
+        if isinstance(error, OSError):
+            raise ConfigurationError(f"cannot write {file}: {error.strerror}") from error
+        raise
+
+
+def _holds(file: Path, text: str) -> bool:
+    try:
+        return file.is_file() and file.read_text("utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False

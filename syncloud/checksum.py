@@ -1,0 +1,32 @@
+"""CRC64NVME, the checksum that S3 keeps of a whole object whatever way it was uploaded.
+
+Source: "Checking object integrity in Amazon S3", the table of full-object checksum algorithms. Owner of awscrt.checksums.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from awscrt.checksums import crc64nvme
+
+HEADER = "x-amz-checksum-crc64nvme"
+
+
+def update(data: bytes, crc: int = 0) -> int:
+    """The checksum of what `crc` covered, followed by `data`."""
+    return int(crc64nvme(data, crc))
+
+
+def encode(crc: int) -> str:
+    """As S3's headers carry it: base64 of eight big-endian bytes."""
+    return base64.b64encode(crc.to_bytes(8, "big")).decode()
+
+
+def decode(text: str) -> int | None:
+    """The number in a header; None where it is none (a composite checksum ends in `-PARTS`)."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return int.from_bytes(raw, "big") if len(raw) == 8 else None

@@ -1,0 +1,100 @@
+"""The command line: subcommands, one `except SyncloudError`, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from . import cf, config, log, service
+from .aws import Aws
+from .cf.stack import Stack
+from .config import Invocation
+from .errors import SyncloudError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: those of errors.py, or 128 and the signal that ended it."""
+    try:
+        invocation = config.parse(sys.argv[1:] if argv is None else argv, os.environ)
+        return _COMMANDS[invocation.command](invocation)
+    except service.Stopped as stopped:
+        return stopped.exit_code
+    except SyncloudError as error:
+        _tell(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    finally:
+        log.close()
+
+
+def _tell(error: SyncloudError) -> None:
+    """What, where, and what to do next."""
+    print(f"syncloud: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"          {error.hint}", file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _sync(invocation: Invocation) -> int:
+    """push and pull: in service until a signal, or one pass."""
+    settings = invocation.settings
+    log.setup(
+        log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=invocation.command
+    )
+    if not (invocation.once or invocation.dry_run):
+        asyncio.run(service.serve(invocation.command, settings))
+        return 0
+    failed = asyncio.run(service.once(invocation.command, settings, say=_say if invocation.dry_run else None))
+    return 1 if failed else 0
+
+
+def _setup(invocation: Invocation) -> int:
+    """Bucket, queue and their wiring: through a change set, with a line for each resource."""
+    if invocation.print_template:
+        _say(cf.template_text().rstrip())
+        return 0
+    settings = invocation.settings
+    log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role="setup")
+    aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
+
+    def report(line: str) -> None:
+        log.info("setup.progress", "%s", line)
+
+    stack = Stack(aws.client("cloudformation"), aws.client("s3"), name=settings.stack_name, report=report)
+    if invocation.destroy:
+        for command in stack.destroy(bucket=settings.bucket):
+            _say(command)
+        return 0
+    stack.settle()
+    change_set = stack.plan(cf.parameters(bucket=settings.bucket, prefix=settings.prefix))
+    if invocation.dry_run:
+        for change in change_set.changes if change_set is not None else ():
+            _say(str(change))
+        if change_set is not None:
+            stack.discard(change_set)
+        return 0
+    if change_set is None:
+        report("nothing has changed")
+    outputs = stack.outputs() if change_set is None else stack.execute(change_set)
+    lines = cf.configuration_lines(outputs)
+    if settings.write_config is not None:
+        cf.write_config(settings.write_config, lines)
+    for line in lines:
+        _say(line)
+    return 0
+
+
+_COMMANDS: Mapping[str, Callable[[Invocation], int]] = {
+    "push": _sync,
+    "pull": _sync,
+    "setup": _setup,
+}

@@ -1,0 +1,146 @@
+"""System calls that keep inside a root directory, and that Python's `os` lacks: openat2(2), renameat2(2), leases.
+
+Paths are resolved below an open directory descriptor without following any symbolic link, by the kernel in one step
+(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS), or, before Linux 5.6 and where a sandbox forbids openat2, component by component.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+
+_SYS_OPENAT2 = 437
+_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276}.get(platform.machine(), 0)
+_RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x04, 0x08
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_HOW_SIZE = ctypes.c_size_t(ctypes.sizeof(_OpenHow))
+_openat2_works = True
+
+
+def open_beneath(root: int, path: str, flags: int) -> int:
+    """A descriptor of `path` below the directory `root`, O_CLOEXEC and O_NOFOLLOW added.
+
+    Raises OSError as open(2) does; ELOOP where a component is a symbolic link, EXDEV where the path would leave the root.
+    """
+    global _openat2_works
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+    if not _openat2_works:
+        return _walk(root, path, flags)
+    how = _OpenHow(flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS)
+    name = os.fsencode(path)
+    while True:
+        fd = int(_libc.syscall(_SYS_OPENAT2, ctypes.c_int(root), ctypes.c_char_p(name), ctypes.byref(how), _HOW_SIZE))
+        if fd >= 0:
+            return fd
+        error = ctypes.get_errno()
+        if error in (errno.ENOSYS, errno.EPERM) and not _probe_openat2(root):
+            _openat2_works = False
+            return _walk(root, path, flags)
+        # EAGAIN: a rename went on somewhere while the kernel proved that the path stays inside.
+        if error not in (errno.EAGAIN, errno.EINTR):
+            raise OSError(error, os.strerror(error), path)
+
+
+def _probe_openat2(root: int) -> bool:
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH)
+    fd = int(_libc.syscall(_SYS_OPENAT2, ctypes.c_int(root), ctypes.c_char_p(b"."), ctypes.byref(how), _HOW_SIZE))
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
+
+
+def _walk(root: int, path: str, flags: int) -> int:
+    *parents, name = path.split("/")
+    if any(part in ("", ".", "..") for part in (*parents, name)) and path != ".":
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+    at = root
+    try:
+        for part in parents:
+            step = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            if at != root:
+                os.close(at)
+            at = step
+        return os.open(name, flags, dir_fd=at)
+    finally:
+        if at != root:
+            os.close(at)
+
+
+@contextlib.contextmanager
+def directory(root: int, path: str) -> Iterator[int]:
+    """A descriptor of the directory `path` ("" is the root itself), fit for fsync and the *at calls."""
+    fd = open_beneath(root, path or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def make_directories(root: int, path: str) -> None:
+    """Make the directory `path` and its parents durable below `root`. Raises OSError (ENOTDIR, ELOOP, ...)."""
+    try:
+        os.close(open_beneath(root, path, os.O_PATH | os.O_DIRECTORY))
+        return
+    except FileNotFoundError:
+        pass
+    parent, _, name = path.rpartition("/")
+    if parent:
+        make_directories(root, parent)
+    with directory(root, parent) as at:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o777, dir_fd=at)
+        os.fsync(at)
+
+
+def rename_exclusive(at: int, old: str, new: str) -> None:
+    """Rename within the directory `at`; FileExistsError where `new` exists. Atomic (RENAME_NOREPLACE, or link and unlink)."""
+    if _rename(at, old, new, _RENAME_NOREPLACE):
+        return
+    os.link(old, new, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+    os.unlink(old, dir_fd=at)
+
+
+def exchange(at: int, one: str, other: str) -> bool:
+    """Swap two names within the directory `at` atomically; False where the file system cannot."""
+    return _rename(at, one, other, _RENAME_EXCHANGE)
+
+
+def _rename(at: int, old: str, new: str, flag: int) -> bool:
+    names = (ctypes.c_char_p(os.fsencode(old)), ctypes.c_char_p(os.fsencode(new)))
+    if not _SYS_RENAMEAT2:
+        return False
+    if _libc.syscall(_SYS_RENAMEAT2, ctypes.c_int(at), names[0], ctypes.c_int(at), names[1], ctypes.c_uint(flag)) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(error, os.strerror(error), new)
+
+
+def held_by_writer(fd: int) -> bool | None:
+    """Whether anybody has the file behind `fd` (opened read-only) open or mapped for writing; None: the kernel does not say.
+
+    A read lease is granted only where there is no writer; it is given back at once, so that nobody is kept waiting.
+    Only the owner of the file or CAP_LEASE may ask (fcntl(2), "Leases").
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False

@@ -1,0 +1,411 @@
+"""The loop: hints in, work out, results recorded, receipts given back. One control thread decides and records.
+
+    hints --> coalesce --> settle (observe, decide, execute) --> record --> acknowledge
+
+Nothing is ever given up silently: a path that fails waits on the heap with backoff; what concerns everybody (the network,
+credentials, a full disk) holds the work back as a whole, and one path at a time probes whether it is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from . import log
+from .errors import HostUnavailable, PathError, SyncloudError, Unsteady, Unsyncable
+from .hints import Coalescer, Work
+from .model import Base, Hint, Policy, Receipt, Unknown
+from .outage import Outage
+from .plan import deletions_allowed
+from .reconcile import Census, nominate
+from .settle import Outcome, Settler
+from .tree import State, Tree
+
+CHUNK = 500
+BACKLOG = 5_000
+"""Hints that a reconcile may have waiting before it pauses: memory does not grow with the tree."""
+FLUSH = 0.01
+"""Seconds that results may wait to share a transaction."""
+RETRY_FIRST, RETRY_MAX = 1.0, 300.0
+_ONCE_ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine has seen, for STATUS= and `syncloud status`."""
+
+    files: int = 0
+    transferred: int = 0
+    bytes: int = 0
+    conflicts: int = 0
+    failures: int = 0
+    last_transfer: float = 0.0
+    last_reconcile: float = 0.0
+    last_verify: float = 0.0
+    unknown: dict[str, str] = field(default_factory=dict)
+
+
+class Engine:
+    """`excluded` names the paths that take no part. All times come from `clock` (monotonic seconds)."""
+
+    def __init__(
+        self,
+        source: Tree,
+        target: Tree,
+        state: State,
+        coalescer: Coalescer,
+        *,
+        policy: Policy,
+        transfers: int,
+        excluded: Callable[[str], bool] = lambda _: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._state = state
+        self._settler = Settler(
+            source, target, policy=policy, base_of=self.base_of, renamed_from=state.find_source, excluded=excluded
+        )
+        self._coalescer = coalescer
+        self._transfers = transfers
+        self._clock = clock
+        self.outage = Outage(clock)
+        self.listing = Outage(clock)
+        self.counters = Counters()
+        self.failed: dict[str, SyncloudError] = {}
+        self.turned_at = clock()
+        self._inbox: deque[Hint] = deque()
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._told = False
+        self._stopping = False
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._scans: set[asyncio.Task[None]] = set()
+        self._scan_gate = asyncio.Lock()
+        self._puts: dict[str, Base] = {}
+        self._drops: set[str] = set()
+        self._receipts: list[Receipt] = []
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._deletions: dict[str, Work] = {}
+        self._deleted: deque[float] = deque()
+        self._once = False
+
+    # Hints
+
+    def deliver(self, hint: Hint) -> None:
+        """Take a hint, from any thread, and return at once."""
+        self._inbox.append(hint)
+        if not self._told:
+            self._told = True
+            try:
+                self._loop.call_soon_threadsafe(self._receive)
+            except RuntimeError:
+                return  # the loop has ended: the next start scans
+
+    def _receive(self) -> None:
+        self._told = False
+        while self._inbox:
+            self._coalescer.add(self._inbox.popleft())
+        self._wake.set()
+
+    @property
+    def pending(self) -> int:
+        """Paths that wait, are in work, or wait for their deletion."""
+        return len(self._coalescer) + len(self._inbox)
+
+    @property
+    def scanning(self) -> bool:
+        return bool(self._scans)
+
+    # The base, what is not yet written included
+
+    def base_of(self, path: str) -> Base | None:
+        if path in self._drops:
+            return None
+        return self._puts.get(path) or self._state.get(path)
+
+    # The loop
+
+    async def run(self) -> None:
+        """Serve until `stop()`."""
+        while not self._stopping:
+            self._turn()
+            await self._rest()
+        await self._drain()
+
+    async def once(self) -> None:
+        """Work until nothing is left; `failed` has the paths that could not be settled.
+
+        Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
+        """
+        self._once = True
+        while not self._stopping and (self.pending or self._tasks or self._scans or self._coalescer.listings):
+            self._turn()
+            error = self.outage.error or self.listing.error
+            if error is not None:
+                await self._drain()
+                raise error
+            await self._rest()
+        await self._drain()
+
+    def stop(self) -> None:
+        """Take nothing new; what is under way is finished, or abandoned after the grace of `_drain()`."""
+        self._stopping = True
+        self._wake.set()
+
+    def _turn(self) -> None:
+        self.turned_at = self._clock()
+        self._receive()
+        for work in self._coalescer.take_subtrees():
+            self._list(work)
+        if self.outage.error is not None:
+            self._probe()
+            return
+        for work in self._coalescer.take(self._transfers - len(self._tasks)):
+            self._start(work)
+        self._start_deletions()
+
+    def _probe(self) -> None:
+        """While everybody suffers, the path that met the trouble tries alone."""
+        if self._tasks or not self.outage.due():
+            return
+        work = self._coalescer.take_only(self.outage.path)
+        if work is None:
+            taken = self._coalescer.take(1)
+            work = taken[0] if taken else None
+        if work is None:
+            self.outage.end()
+        else:
+            self.outage.path = work.path
+            self._start(work)
+
+    def _start(self, work: Work) -> None:
+        task = self._loop.create_task(self._settle(work))
+        self._tasks[work.path] = task
+        task.add_done_callback(lambda _: self._finished(work))
+
+    def _finished(self, work: Work) -> None:
+        self._tasks.pop(work.path, None)
+        self._wake.set()
+
+    async def _rest(self) -> None:
+        """Until there is something to do; at most a second, so that the watchdog sees the loop turn."""
+        due = self._coalescer.next_due() if len(self._tasks) < self._transfers else None
+        times = [1.0 if due is None else due - self._clock()]
+        if self.outage.error is not None:
+            times = [self.outage.next_try - self._clock()]
+        if self._once and not self._tasks and not self._scans and not self.pending and not self._coalescer.listings:
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), max(0.0, min(1.0, *times)))
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _drain(self, grace: float = 20.0) -> None:
+        """Finish what is under way within `grace` seconds, abandon the rest, record all of it."""
+        for scan in self._scans:
+            scan.cancel()
+        tasks = list(self._tasks.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._flush()
+
+    # One path
+
+    async def _settle(self, work: Work) -> None:
+        try:
+            outcome = await self._settler.settle(work)
+        except asyncio.CancelledError:
+            raise
+        except Unsteady as error:
+            log.debug("read.unsteady", "%s", error, path=work.path)
+            self._coalescer.put_back(work, self._coalescer.quiet)
+            self._once_failed(work, error)
+        except Unsyncable as error:
+            self._note(Unknown(work.path, str(error)))
+            self._done(work, Outcome())
+        except PathError as error:
+            self._retry(work, error)
+        except SyncloudError as error:
+            self.outage.suffer(error, work.path)
+            self._coalescer.put_back(work, 0.0)
+        except Exception as error:  # a bug must not lose the path: it is told with its trace, and tried again
+            log.exception("internal.error", "%s: unexpected: %r", work.path, error, path=work.path)
+            self._retry(work, PathError(work.path, f"{work.path}: unexpected: {error!r}", hint="please report this"))
+        else:
+            self._done(work, outcome)
+
+    def _retry(self, work: Work, error: PathError) -> None:
+        work.attempt += 1
+        self.counters.failures += 1
+        delay = min(RETRY_MAX, RETRY_FIRST * 2 ** min(work.attempt, 16)) * random.uniform(0.5, 1.0)
+        log.warning("path.failed", "%s; again in %.0f s", error, delay, path=work.path, attempt=work.attempt, error=error)
+        self._coalescer.put_back(work, delay)
+        self._once_failed(work, error)
+
+    def _once_failed(self, work: Work, error: SyncloudError) -> None:
+        if self._once and (work.attempt >= _ONCE_ATTEMPTS or (isinstance(error, Unsteady) and work.patient)):
+            self.failed[work.path] = error
+            dropped = self._coalescer.take_only(work.path)
+            if dropped is not None:
+                self._coalescer.finish(dropped)
+
+    def _done(self, work: Work, outcome: Outcome) -> None:
+        if self.outage.error is not None and self.outage.path == work.path:
+            self.outage.end()
+        if outcome.deferred:
+            self._deletions[work.path] = work
+            return
+        if outcome.unknown is not None:
+            self._note(outcome.unknown)
+        elif self.counters.unknown.pop(work.path, None) is not None:
+            self._state.clear_unsyncable(work.path)
+        self._record(outcome)
+        self._receipts.extend(work.receipts)
+        self._schedule_flush()
+        self._coalescer.finish(work, transferred=outcome.transferred)
+
+    def _record(self, outcome: Outcome) -> None:
+        if outcome.put is not None:
+            self._puts[outcome.put.path] = outcome.put
+            self._drops.discard(outcome.put.path)
+        for path in outcome.drops:
+            self._puts.pop(path, None)
+            self._drops.add(path)
+        if outcome.transferred:
+            self.counters.transferred += 1
+            self.counters.bytes += outcome.put.size if outcome.put is not None else 0
+            self.counters.last_transfer = time.time()
+        self.counters.conflicts += outcome.conflict
+
+    def _note(self, unknown: Unknown) -> None:
+        """Keep, and tell once, why a path takes no part."""
+        self.counters.unknown[unknown.path] = unknown.reason
+        if unknown.reason != "excluded" and self._state.note_unsyncable(unknown.path, unknown.reason):
+            log.warning("path.skipped", "%s is left out: %s", unknown.path or ".", unknown.reason, path=unknown.path)
+
+    # Deletions go last
+
+    def _start_deletions(self) -> None:
+        """When no copy waits or is under way: what was moved is uploaded before its old name goes."""
+        if not self._deletions or self._tasks or self._inbox or self._scans:
+            return
+        if self._coalescer.waiting and (self._coalescer.next_due() or 0.0) <= self._clock():
+            return
+        now = self._clock()
+        while self._deleted and self._deleted[0] < now - 3600:
+            self._deleted.popleft()
+        for path in list(self._deletions)[: self._transfers]:
+            if not deletions_allowed(len(self._deleted), self._state.count() + len(self._deleted), self._settler.policy):
+                self._refuse_deletions()
+                return
+            work = self._deletions.pop(path)
+            work.deleting = True
+            self._deleted.append(now)
+            self._start(work)
+
+    def _refuse_deletions(self) -> None:
+        held, self._deletions = self._deletions, {}
+        text = "%d deletions are held back: more than --max-delete allows within an hour"
+        log.error("guard.held", text, len(held), count=len(held))
+        for work in held.values():
+            self._coalescer.put_back(work, 600.0)
+
+    # Record, then acknowledge
+
+    def _schedule_flush(self) -> None:
+        if self._flush_timer is None:
+            self._flush_timer = self._loop.call_later(FLUSH, self._flush)
+
+    def _flush(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if self._puts or self._drops:
+            try:
+                self._state.record(self._puts.values(), self._drops)
+            except HostUnavailable as error:
+                self.outage.suffer(error, "")
+                self._flush_timer = self._loop.call_later(1.0, self._flush)
+                return
+        self._puts.clear()
+        self._drops.clear()
+        receipts, self._receipts = self._receipts, []
+        for receipt in receipts:
+            receipt.acknowledge()
+
+    # Listings
+
+    def _list(self, work: Work) -> None:
+        """List the source below `work.path` (and the target too, with `both`) and nominate every difference."""
+        task = self._loop.create_task(self._reconcile(work))
+        self._scans.add(task)
+        task.add_done_callback(lambda done: self._listed(work, done))
+
+    def _listed(self, work: Work, task: asyncio.Task[None]) -> None:
+        self._scans.discard(task)
+        self._wake.set()
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self.listing.end()
+            return
+        if not isinstance(error, SyncloudError):
+            log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
+            error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
+        self.listing.suffer(error, "")
+        if not self._once:
+            again = Hint(work.path, subtree=True, both=work.both)
+            self._loop.call_later(max(1.0, self.listing.next_try - self._clock()), self.deliver, again)
+
+    async def _reconcile(self, work: Work) -> None:
+        async with self._scan_gate:
+            started = self._clock()
+            self._flush()
+            census = Census()
+            reader = self._state.reader()
+            under, both = work.path, work.both
+            try:
+                target = self._target.scan(under) if both else None
+                hints = nominate(self._source.scan(under), target, reader.rows(under), census, self._settler.excluded)
+                count = 0
+                while chunk := await asyncio.to_thread(_take, hints, CHUNK):
+                    count += len(chunk)
+                    for hint in chunk:
+                        self.deliver(hint)
+                    await self._backlog_has_room()
+            finally:
+                await asyncio.to_thread(reader.close)
+        self._count(work, census, count, self._clock() - started)
+        self._receipts.extend(work.receipts)
+        self._schedule_flush()
+
+    async def _backlog_has_room(self) -> None:
+        while self.pending > BACKLOG and not self._stopping:
+            await asyncio.sleep(0.05)
+
+    def _count(self, work: Work, census: Census, count: int, took: float) -> None:
+        for unknown in census.unknown:
+            self._note(unknown)
+        text, took_ms = "looked at %d files, %d to settle", round(took * 1000)
+        if not work.path:
+            self.counters.files = census.files
+            self.counters.last_reconcile = time.time()
+            self.counters.last_verify = time.time() if work.both else self.counters.last_verify
+            log.info("reconcile.finished", text, census.files, count, count=census.files, duration_ms=took_ms)
+        else:
+            log.debug("subtree.finished", text, census.files, count, path=work.path, count=census.files, duration_ms=took_ms)
+
+
+def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
+    return list(itertools.islice(hints, count))

@@ -1,0 +1,114 @@
+"""What can go wrong, as a tree. Every error says what happened, and what to do next.
+
+    SyncloudError                    exit 1
+    |-- UsageError                   exit 2   the command line makes no sense
+    |-- ConfigurationError           exit 78  a file, a variable or a value is wrong
+    |   `-- PairError                exit 78  the state belongs to another directory, bucket or role
+    |-- BusyError                    exit 1   another daemon holds the state or the directory
+    |-- Unavailable                  exit 69  time can mend it: network, throttling, a server's fault
+    |   |-- CredentialsError         exit 77  none found, or expired
+    |   `-- PermissionRefused        exit 77  the other side says no
+    |-- HostUnavailable              exit 69  this host cannot go on now: full disk, read-only, no descriptors
+    `-- PathError                    exit 1   about one path; the others go on
+        |-- Changed                           a condition failed: look and decide again
+        |-- Unsteady                          the file is being written: read again later
+        |-- Unsyncable                        cannot exist on the other side; told once
+        |-- Blocked                           a file stands where a directory must be, or the reverse
+        |-- Corrupt                           the bytes do not have their checksum
+        `-- Archived                          the object is in cold storage
+
+The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for `Unavailable`, `HostUnavailable` or `PathError`.
+"""
+
+from __future__ import annotations
+
+
+class SyncloudError(Exception):
+    """The root: `str()` says what and where, `hint` what to do next.
+
+    `code` is the other side's word for it (an S3 error code, an errno name), for logs.
+    """
+
+    exit_code = 1
+    hint = ""
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint or type(self).hint
+        self.code = code
+        self.request_id = request_id
+
+
+class UsageError(SyncloudError):
+    exit_code = 2
+    hint = "see syncloud --help"
+
+
+class ConfigurationError(SyncloudError):
+    exit_code = 78
+
+
+class PairError(ConfigurationError):
+    hint = "give this pair a state directory of its own (--state-dir), or move the old one away: it is rebuilt without deleting anything"
+
+
+class BusyError(SyncloudError):
+    hint = "stop the other syncloud first; systemctl list-units 'syncloud-*' shows it"
+
+
+class Unavailable(SyncloudError):
+    exit_code = 69
+    hint = "check the network, the endpoint and the region; nothing is lost, it is retried"
+
+
+class CredentialsError(Unavailable):
+    exit_code = 77
+    hint = "check the instance role, --profile or the environment (AWS_ACCESS_KEY_ID); aws sts get-caller-identity shows who you are"
+
+
+class PermissionRefused(Unavailable):
+    exit_code = 77
+    hint = "the policies that syncloud setup makes show what each role needs"
+
+
+class HostUnavailable(SyncloudError):
+    exit_code = 69
+    hint = "free space or descriptors, or remount; it goes on by itself then"
+
+
+class PathError(SyncloudError):
+    """About one `path`."""
+
+    def __init__(self, path: str, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
+        super().__init__(message, hint=hint, code=code, request_id=request_id)
+        self.path = path
+
+
+class Changed(PathError):
+    """A conditional write met something else than it expected, or what was read is not there any more."""
+
+
+class Unsteady(PathError):
+    hint = "it is published when its writer closes it or pauses"
+
+
+class Unsyncable(PathError):
+    hint = "rename it to something both sides can hold"
+
+
+class Blocked(PathError):
+    """`blocker` is the path that stands in the way."""
+
+    hint = "a name is a file on one side and a directory on the other; rename one"
+
+    def __init__(self, path: str, message: str, *, blocker: str) -> None:
+        super().__init__(path, message)
+        self.blocker = blocker
+
+
+class Corrupt(PathError):
+    hint = "the transfer is repeated; if it stays, the object itself is damaged: put it again"
+
+
+class Archived(PathError):
+    hint = "restore the object (aws s3api restore-object), or exclude it"

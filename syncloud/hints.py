@@ -1,0 +1,199 @@
+"""The coalescer: from a stream of hints to the paths that are worth a look now. Pure: the clock is injected.
+
+A path whose last hint says that its writer has closed it goes at once; later changes of the same path go at most once per
+`min_interval`, the newest wins. A path that may be open waits for its close or for `quiet`, but never beyond its deadline,
+so that a log written for hours is published too (DESIGN.md section 3).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .model import Hint, Kind, Receipt, Side
+
+QUIET = 2.0
+"""Seconds without an event after which an open file is looked at."""
+DEADLINE = 60.0
+"""Seconds after which an open file is looked at although it was never quiet; or ten times its last transfer."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One look to be taken. `patient`: it has waited for quiet or its deadline; a writer may still hold the
+    file. `deleting`: deletions have their turn."""
+
+    path: str
+    since: float
+    due: float
+    touched: float
+    open: bool = False
+    nominated: Side | None = None
+    both: bool = False
+    receipts: list[Receipt] = field(default_factory=list)
+    attempt: int = 0
+    patient: bool = False
+    deleting: bool = False
+
+
+class Coalescer:
+    """All times are the injected monotonic clock's seconds."""
+
+    def __init__(
+        self, clock: Callable[[], float], *, quiet: float = QUIET, deadline: float = DEADLINE, min_interval: float = 1.0
+    ) -> None:
+        self._clock = clock
+        self.quiet = quiet
+        self.deadline = deadline
+        self.min_interval = min_interval
+        self._pending: dict[str, Work] = {}
+        self._working: dict[str, Work] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._last: dict[str, tuple[float, float]] = {}
+        self._subtrees: dict[str, Work] = {}
+
+    def __len__(self) -> int:
+        """Paths that wait or are in work."""
+        return len(self._pending) + len(self._working)
+
+    @property
+    def waiting(self) -> int:
+        """Paths that wait."""
+        return len(self._pending)
+
+    @property
+    def listings(self) -> int:
+        """Subtrees that wait."""
+        return len(self._subtrees)
+
+    def add(self, hint: Hint) -> None:
+        """Take a hint in. A path in work becomes dirty again."""
+        now = self._clock()
+        if hint.subtree:
+            self._add_subtree(hint, now)
+            return
+        work = self._pending.get(hint.path)
+        if work is None:
+            work = self._pending[hint.path] = Work(hint.path, now, now, now - self.quiet)
+            if hint.kind is Kind.LOOK:
+                work.due = self._earliest(hint.path, now)
+        if hint.receipt is not None:
+            work.receipts.append(hint.receipt)
+        # The newest nomination replaces an older one; a hint without any makes the look an unprejudiced one.
+        work.nominated = hint.nominated
+        work.both = work.both or hint.both
+        if hint.kind is not Kind.LOOK:
+            work.open = hint.kind is Kind.OPEN
+            work.touched = now
+            work.due = self._due(work, now)
+        heapq.heappush(self._heap, (work.due, work.path))
+
+    def _add_subtree(self, hint: Hint, now: float) -> None:
+        work = self._subtrees.setdefault(hint.path, Work(hint.path, now, now, now))
+        if hint.receipt is not None:
+            work.receipts.append(hint.receipt)
+        work.both = work.both or hint.both
+        # An event asks to wait for quiet: a tree that is being copied in is looked at once, not file by file.
+        wait = 0.0 if hint.kind is Kind.LOOK else min(self.quiet / 4, self.deadline)
+        work.due = min(now + wait, work.since + self.deadline)
+
+    def _earliest(self, path: str, now: float) -> float:
+        finished, _ = self._last.get(path, (now - self.min_interval, 0.0))
+        return max(now, finished + self.min_interval)
+
+    def _due(self, work: Work, now: float) -> float:
+        if not work.open:
+            return self._earliest(work.path, now)
+        return max(self._earliest(work.path, now), min(now + self.quiet, self._deadline(work)))
+
+    def _deadline(self, work: Work) -> float:
+        _, took = self._last.get(work.path, (0.0, 0.0))
+        return work.since + max(self.deadline, 10 * took)
+
+    def take(self, limit: int) -> list[Work]:
+        """At most `limit` paths that are due and not in work, the longest due first."""
+        now = self._clock()
+        ready: list[Work] = []
+        while self._heap and len(ready) < limit and self._heap[0][0] <= now:
+            due, path = heapq.heappop(self._heap)
+            work = self._pending.get(path)
+            if work is None or work.due > due or path in self._working:
+                continue
+            del self._pending[path]
+            work.patient = now - work.touched >= self.quiet or now >= self._deadline(work)
+            self._working[path] = work
+            ready.append(work)
+        return ready
+
+    def take_only(self, path: str) -> Work | None:
+        """This path's work, due or not."""
+        work = None if path in self._working else self._pending.pop(path, None)
+        if work is not None:
+            self._working[path] = work
+        return work
+
+    def take_subtrees(self) -> list[Work]:
+        """The subtrees that are due, those within another one left out."""
+        now = self._clock()
+        due = {path: work for path, work in self._subtrees.items() if work.due <= now}
+        for path in due:
+            del self._subtrees[path]
+        ready: list[Work] = []
+        for path, work in sorted(due.items()):
+            outer = next((other for other in ready if not other.path or path.startswith(other.path + "/")), None)
+            if outer is None:
+                ready.append(work)
+            else:
+                outer.receipts.extend(work.receipts)
+                outer.both = outer.both or work.both
+        return ready
+
+    def finish(self, work: Work, *, transferred: bool = False) -> None:
+        """`work` is settled; a path that became dirty meanwhile gets its turn."""
+        now = self._clock()
+        self._working.pop(work.path, None)
+        if transferred:
+            self._last[work.path] = (now, now - (work.due if work.due < now else now))
+        self._rearm(work.path, now)
+        if len(self._last) > 10_000:
+            self._last = {path: last for path, last in self._last.items() if last[0] > now - self.deadline}
+
+    def put_back(self, work: Work, delay: float) -> None:
+        """`work` could not be settled: look again after `delay` seconds, or when the next event says so."""
+        now = self._clock()
+        self._working.pop(work.path, None)
+        newer = self._pending.get(work.path)
+        if newer is None:
+            work.due = now + delay
+            self._pending[work.path] = work
+        else:
+            newer.receipts.extend(work.receipts)
+            newer.both = newer.both or work.both
+            newer.since = work.since
+            newer.attempt = work.attempt
+            newer.due = max(newer.due, now)
+        self._rearm(work.path, now)
+
+    def _rearm(self, path: str, now: float) -> None:
+        pending = self._pending.get(path)
+        if pending is not None:
+            pending.due = max(pending.due, self._earliest(path, now))
+            heapq.heappush(self._heap, (pending.due, path))
+
+    def next_due(self) -> float | None:
+        """When `take()` or `take_subtrees()` will next have something, as far as is known."""
+        while self._heap and self._stale(*self._heap[0]):
+            heapq.heappop(self._heap)
+        times = [work.due for work in self._subtrees.values()]
+        if self._heap:
+            times.append(self._heap[0][0])
+        return min(times, default=None)
+
+    def _stale(self, due: float, path: str) -> bool:
+        work = self._pending.get(path)
+        return work is None or work.due > due or path in self._working
+
+    def dirty(self, path: str) -> bool:
+        """Whether a hint for `path` has come since its work was taken."""
+        return path in self._pending

@@ -1,0 +1,439 @@
+"""LocalTree: a directory on disk, as source and as target.
+
+A scan nominates; `observe` looks again, below a verified root, and proves. Small files are read whole by the look itself, and
+only a steady read counts: equal stats before and after, and no writer in between (DESIGN.md section 3, "Steady reads").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from . import checksum, commit, disk, log, names
+from .errors import BusyError, Changed, ConfigurationError, Corrupt, HostUnavailable, PathError, Unsteady, Unsyncable
+from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+from .tree import Content
+
+T = TypeVar("T")
+
+_HOST_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM})
+_RACY_NS = 20_000_000
+"""A change within one tick of the kernel's coarse clock (up to 10 ms) can leave the stamps as they were: read twice."""
+_DOUBT = 0.02
+"""Seconds between two looks where the kernel does not say whether a writer holds the file."""
+
+
+class LocalTree:
+    """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files.
+
+    Raises ConfigurationError where the root is no directory, BusyError where another syncloud has it.
+    """
+
+    role = "pull"
+    written_event = "pull.written"
+
+    def __init__(
+        self, root: Path, *, nonce: str, ignored: Callable[[str], bool] = lambda _: False, prefix: str = "", threads: int = 4
+    ) -> None:
+        self.root = root
+        self.nonce = nonce
+        self._ignored = ignored
+        self._prefix = prefix
+        try:
+            self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except NotADirectoryError as error:
+            raise ConfigurationError(f"{root} is not a directory") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise BusyError(f"another syncloud has the directory {root}") from error
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="disk")
+
+    async def _run(self, function: Callable[..., T], *arguments: object, path: str) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(function, *arguments))
+        except OSError as error:
+            raise _translate(error, path) from error
+
+    # As both
+
+    def identity(self) -> str:
+        """What tells this directory from another one with its name, also after a restart: the root's inode."""
+        return str(os.fstat(self._fd).st_ino)
+
+    def missing(self) -> str | None:
+        """Why the root is not the directory we opened any more (unmounted, renamed, replaced, mounted over), or None."""
+        ours = os.fstat(self._fd)
+        try:
+            now = os.stat(self.root)
+        except OSError as error:
+            return f"{self.root} cannot be seen: {error.strerror}"
+        if (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino):
+            return f"{self.root} is another directory now"
+        return None
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
+
+        Blocking: for a thread. Only nominates.
+        """
+        reason = self.missing()
+        if reason is not None:
+            yield Unknown(under, reason, subtree=True)
+            return
+        stack = [iter(self._list(under))]
+        while stack:
+            item = next(stack[-1], None)
+            if item is None:
+                stack.pop()
+            elif isinstance(item, str):
+                stack.append(iter(self._list(item)))
+            else:
+                yield item
+
+    def _list(self, directory: str) -> list[Side | str]:
+        """One directory's files as entries, its directories as names, sorted as their paths will be."""
+        found: list[tuple[str, Side | str]] = []
+        below = f"{directory}/" if directory else ""
+        try:
+            with os.scandir(self.root / directory) as listing:
+                for item in listing:
+                    path = below + item.name
+                    found.append(self._item(item, path))
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError:
+            return []
+        except OSError as error:
+            return [Unknown(directory, f"cannot be listed: {error.strerror}", subtree=True)]
+        found.sort(key=lambda pair: pair[0])
+        return [item for key, item in found if key]
+
+    def _item(self, item: os.DirEntry[str], path: str) -> tuple[str, Side | str]:
+        try:
+            if item.is_dir(follow_symlinks=False):
+                if self._ignored(path):
+                    return "", ""
+                if not path.isascii() and (reason := names.refusal(path)):
+                    return path.encode(errors="replace").decode() + "/", Unknown(path, reason, subtree=True)
+                return path + "/", path
+            status = item.stat(follow_symlinks=False)
+        except OSError as error:
+            return path, Unknown(path, error.strerror or str(error))
+        if names.is_hidden(item.name):
+            return "", ""
+        return path, self._nominate(path, status)
+
+    def _nominate(self, path: str, status: os.stat_result) -> Side:
+        if reason := _special(status.st_mode):
+            return Unknown(path, reason)
+        if not path.isascii() and (reason := names.refusal(path)):
+            return Unknown(path, reason)
+        if names.too_long_for_a_key(self._prefix, path):
+            return Unknown(path, f"the key would be longer than {names.KEY_MAX} bytes")
+        return commit.entry_of(path, status)
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        """Look now. `known` is the tag the base has for this side; where it still holds nothing is read.
+
+        Raises Unsteady while a writer is at work and `patient` is False, HostUnavailable.
+        """
+        return await self._run(self._look, path, base, known, patient, path=path)
+
+    def _look(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side:
+        if reason := names.refusal(path):
+            return Unknown(path, reason)
+        try:
+            fd = disk.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
+        except OSError as error:
+            return self._unseen(path, error)
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if stat.S_ISDIR(status.st_mode):
+            return _marker(path) if path.endswith("/") else self._absent(path)
+        side = self._nominate(path, status)
+        if not isinstance(side, Entry):
+            return side
+        if base is not None and side.tag == known:
+            return Entry(path, side.tag, side.size, side.mtime_ns, side.mode, base.crc)
+        if side.size > SMALL:
+            return side
+        return self._read_small(side, base, patient)
+
+    def _unseen(self, path: str, error: OSError) -> Side:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return self._absent(path)
+        if error.errno in (errno.ELOOP, errno.EXDEV):
+            return Unknown(path, "a symbolic link is in the way")
+        if error.errno in _HOST_ERRORS:
+            raise error
+        return Unknown(path, error.strerror or str(error))
+
+    def _absent(self, path: str) -> Side:
+        reason = self.missing()
+        return Absent(path) if reason is None else Unknown(path, reason)
+
+    # As the source
+
+    def _read_small(self, seen: Entry, base: Base | None, patient: bool) -> Side:
+        try:
+            fd = disk.open_beneath(self._fd, seen.path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            return self._unseen(seen.path, error)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise Unsteady(seen.path, f"{seen.path}: replaced while it was looked at")
+            body = _read(fd, before.st_size)
+            if not patient:
+                self._require_no_writer(fd, seen.path, before, body)
+            if commit.tag_of(os.fstat(fd)) != commit.tag_of(before) or len(body) != before.st_size:
+                raise Unsteady(seen.path, f"{seen.path}: written to while it was read")
+            if not body and not patient and base is not None and base.size:
+                # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
+                raise Unsteady(seen.path, f"{seen.path}: empty now, it was not before")
+        finally:
+            os.close(fd)
+        entry = commit.entry_of(seen.path, before)
+        return Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, checksum.update(body), body)
+
+    def _require_no_writer(self, fd: int, path: str, before: os.stat_result, body: bytes) -> None:
+        held = disk.held_by_writer(fd)
+        if held:
+            raise Unsteady(path, f"{path}: open for writing")
+        if held is None:
+            # Not our file: the kernel does not tell, so the same bytes must be there a moment later.
+            time.sleep(_DOUBT)
+        if held is None or abs(time.time_ns() - before.st_mtime_ns) < _RACY_NS:
+            if _read(fd, before.st_size) != body:
+                raise Unsteady(path, f"{path}: written to while it was read")
+
+    async def open(self, entry: Entry, *, patient: bool = False) -> LocalContent:
+        """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""
+        fd = await self._run(self._open, entry, patient, path=entry.path)
+        return LocalContent(self, entry, fd)
+
+    def _open(self, entry: Entry, patient: bool) -> int:
+        try:
+            fd = disk.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
+        if commit.tag_of(os.fstat(fd)) != entry.tag:
+            os.close(fd)
+            raise Changed(entry.path, f"{entry.path}: changed before it was read")
+        if not patient and disk.held_by_writer(fd):
+            os.close(fd)
+            raise Unsteady(entry.path, f"{entry.path}: open for writing")
+        return fd
+
+    async def digest(self, entry: Entry) -> Entry:
+        """`entry` with its checksum. Raises Changed."""
+        content = await self.open(entry, patient=True)
+        try:
+            crc = await self._run(_hash, content.fd, entry.size, path=entry.path)
+            await content.verify(crc)
+        finally:
+            content.close()
+        return Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc)
+
+    def rename_key(self, entry: Entry) -> Tag | None:
+        """What a rename leaves as it was: inode, size and mtime."""
+        return entry.tag[:3]
+
+    # As the target
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        """Put `entry`'s bytes (its body, or `content`) in place of `expected`; durable when it returns.
+
+        Raises Changed, Blocked, Corrupt, HostUnavailable, PathError.
+        """
+        if entry.path.endswith("/"):
+            await self._run(commit.make_directory, self._fd, entry.path, path=entry.path)
+            return _marker(entry.path)
+        if entry.body is not None:
+            return await self._run(self._write_small, entry, expected, path=entry.path)
+        assert content is not None
+        fd, temporary = await self._run(commit.create, self._fd, entry.path, self.nonce, path=entry.path)
+        try:
+            await self._fill(fd, entry, content)
+            return await self._run(self._finish, fd, temporary, entry, expected, path=entry.path)
+        except BaseException:
+            commit.discard(self._fd, entry.path, temporary)
+            raise
+        finally:
+            os.close(fd)
+
+    async def _fill(self, fd: int, entry: Entry, content: Content) -> None:
+        async def part(offset: int) -> None:
+            data = await content.part(offset, min(SMALL, entry.size - offset))
+            await self._run(os.pwrite, fd, data, offset, path=entry.path)
+
+        gate = asyncio.Semaphore(8)
+
+        async def bounded(offset: int) -> None:
+            async with gate:
+                await part(offset)
+
+        async with asyncio.TaskGroup() as group:
+            for offset in range(0, entry.size, SMALL):
+                group.create_task(bounded(offset))
+
+    def _write_small(self, entry: Entry, expected: Entry | None) -> Entry:
+        assert entry.body is not None
+        fd, temporary = commit.create(self._fd, entry.path, self.nonce)
+        try:
+            view = memoryview(entry.body)
+            while view:
+                view = view[os.write(fd, view) :]
+            return self._finish(fd, temporary, entry, expected)
+        except BaseException:
+            commit.discard(self._fd, entry.path, temporary)
+            raise
+        finally:
+            os.close(fd)
+
+    def _finish(self, fd: int, temporary: str, entry: Entry, expected: Entry | None) -> Entry:
+        crc = entry.crc
+        if entry.body is None:
+            crc = _hash(fd, entry.size)
+            if entry.crc is not None and crc != entry.crc:
+                raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
+        commit.finish(fd, entry.mtime_ns, entry.mode)
+        staged = commit.Staged(entry.path, fd, temporary, expected, crc)
+        written, aside = commit.commit(self._fd, staged, self.nonce)
+        commit.sync_directories(self._fd, [commit.split(entry.path)[0]])
+        if aside is not None:
+            text = "%s was edited here while it was replaced: the edit is kept as %s"
+            log.warning("conflict.kept", text, entry.path, aside, path=entry.path)
+        return written
+
+    async def touch(self, expected: Entry, source: Entry) -> Entry:
+        """Give the file the source's mtime and mode. Raises Changed."""
+        if expected.path.endswith("/"):
+            return expected
+        return await self._run(commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path)
+
+    async def delete(self, expected: Entry) -> None:
+        """Remove the file, provided it is `expected`; an empty directory for a marker. Raises Changed."""
+        await self._run(self._delete, expected, path=expected.path)
+
+    def _delete(self, expected: Entry) -> None:
+        if not expected.path.endswith("/"):
+            commit.delete(self._fd, expected, self.nonce)
+            return
+        parent, name = commit.split(expected.path.rstrip("/"))
+        with contextlib.suppress(OSError), disk.directory(self._fd, parent) as at:
+            os.rmdir(name, dir_fd=at)
+
+    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+        """Keep the file under a conflict name too: that path, and the file as it is now. Raises Changed."""
+        return await self._run(commit.set_aside, self._fd, entry, self._prefix, path=entry.path)
+
+    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        """A copy made on this side instead of a transfer: not worth it on a disk."""
+        return None
+
+    def keeps_versions(self, entry: Entry) -> bool:
+        return False
+
+    def leftovers(self) -> Iterator[str]:
+        """Hidden files of ours that a crash has left. Blocking: for a thread."""
+        for directory, _, files in os.walk(self.root):
+            for name in files:
+                if names.is_hidden(name):
+                    yield os.path.relpath(os.path.join(directory, name), self.root)
+
+    def recover(self, path: str, known_inodes: frozenset[str]) -> str | None:
+        """Clean up one leftover; the conflict path where it was not provably ours. Blocking."""
+        name = commit.split(path)[1]
+        inode = str(os.stat(self.root / path, follow_symlinks=False).st_ino)
+        ours = names.is_ours(name, "tmp", self.nonce) or inode in known_inodes
+        return commit.recover(self._fd, path, ours)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        os.close(self._fd)
+
+
+class LocalContent:
+    """A big file, opened: what was read is one state of it, or `verify` raises."""
+
+    def __init__(self, tree: LocalTree, entry: Entry, fd: int) -> None:
+        self.entry = entry
+        self.fd = fd
+        self._tree = tree
+
+    async def part(self, offset: int, length: int) -> bytes:
+        data = await self._tree._run(os.pread, self.fd, length, offset, path=self.entry.path)
+        if len(data) != length:
+            raise Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
+        return data
+
+    async def verify(self, crc: int | None) -> None:
+        """Prove that all parts belong to one state. A file that only grew still has the bytes that were sent: hash them again."""
+        status = os.fstat(self.fd)
+        if commit.tag_of(status) == self.entry.tag:
+            return
+        if crc is None or status.st_size < self.entry.size:
+            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
+        again = await self._tree._run(_hash, self.fd, self.entry.size, path=self.entry.path)
+        if again != crc:
+            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _marker(path: str) -> Entry:
+    """An empty directory: it is there, or it is not; its times are nobody's concern."""
+    return Entry(path, ("directory", "", "", ""), 0, 0, 0, 0)
+
+
+def _special(mode: int) -> str | None:
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+
+
+def _read(fd: int, size: int) -> bytes:
+    """Everything, and one byte more than expected where it has grown."""
+    data = os.pread(fd, size + 1, 0)
+    while len(data) < size and (more := os.pread(fd, size + 1 - len(data), len(data))):
+        data += more
+    return data
+
+
+def _hash(fd: int, size: int) -> int:
+    crc, offset = 0, 0
+    while offset < size and (data := os.pread(fd, min(1 << 20, size - offset), offset)):
+        crc = checksum.update(data, crc)
+        offset += len(data)
+    return crc
+
+
+def _translate(error: OSError, path: str) -> Exception:
+    name = errno.errorcode.get(error.errno or 0, "")
+    if error.errno in _HOST_ERRORS:
+        return HostUnavailable(f"{path}: {error.strerror}", code=name)
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.EILSEQ, errno.EINVAL):
+        return Unsyncable(path, f"{path}: {error.strerror}", code=name)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+        return Changed(path, f"{path}: {error.strerror}", code=name)
+    return PathError(path, f"{path}: {error.strerror}", code=name, hint="check owner and permissions of the file and its directory")

@@ -1,0 +1,202 @@
+"""The nouns: what a side of a path is, what both sides last agreed on, what is to be done.
+
+Everything here is a value: frozen, slotted, comparable, printable. No I/O.
+
+Paths are relative to the root (or the prefix), POSIX, valid UTF-8, without `.`, `..` or empty components. One that ends in
+a slash is an empty directory (S3's `dir/` marker).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+SMALL = 8 * 1024 * 1024
+"""Bytes. Up to this size a file is one body in memory and one request; above it travels in parts."""
+
+Tag: TypeAlias = tuple[str, ...]
+"""An opaque token that changes whenever that side's file may have changed. A field that the call could not see is empty."""
+
+
+def same(a: Tag, b: Tag) -> bool:
+    """Whether two tags can be of the same state: an unknown field says nothing, every known one must agree.
+
+    (LIST knows no version id, a PUT's answer no LastModified. The first field, inode or ETag, is always known.)
+    """
+    return all(x == y or not x or not y for x, y in zip(a, b, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file as one side sees it now.
+
+    `size` in bytes, `mtime_ns` in nanoseconds since the epoch, `mode` the permission bits (0o777), `crc` the CRC64NVME of
+    the bytes where it is known, `body` the bytes themselves where the look has already brought them (never above `SMALL`).
+    """
+
+    path: str
+    tag: Tag
+    size: int
+    mtime_ns: int
+    mode: int
+    crc: int | None = None
+    body: bytes | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Proven: there is no such file now (ENOENT below a verified parent; 404 with bucket and permission proven)."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Excluded, unreadable, not a regular file, blocked by a clash, archived: nothing may be concluded.
+
+    `subtree`: the same holds for everything below `path`.
+    """
+
+    path: str
+    reason: str
+    subtree: bool = False
+
+
+Side: TypeAlias = Entry | Absent | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The last state on which both sides of a path agreed; the only memory that must survive.
+
+    `absent`: the source has gone since and the target was left alone (deletes were off).
+    """
+
+    path: str
+    source: Tag
+    target: Tag
+    size: int
+    mtime_ns: int
+    mode: int
+    crc: int | None
+    absent: bool = False
+
+    def as_target(self) -> Entry:
+        """The target as it was: the assumption of every conditional write."""
+        return Entry(self.path, self.target, self.size, self.mtime_ns, self.mode, self.crc)
+
+
+class Receipt(Protocol):
+    """What a hint must give back once its effect is durable."""
+
+    def acknowledge(self) -> None: ...
+
+
+class Kind(Enum):
+    """How a hint came about; only its timing depends on it."""
+
+    CLOSED = "closed"
+    """A writer has finished: look at once."""
+    OPEN = "open"
+    """A writer may be at work: look when it is quiet, or at the deadline."""
+    LOOK = "look"
+    """Something may differ (a scan, an event of the bucket, a retry): look when there is time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Look here. It carries no facts.
+
+    `subtree`: look at everything below `path` ("" is everything). `nominated` is what a listing or an event said of the
+    path; it may choose the cheaper request, it is never believed. `both`: the target may have changed too, look there as
+    well. `receipt` is given back when the hint is settled.
+    """
+
+    path: str
+    kind: Kind = Kind.LOOK
+    subtree: bool = False
+    nominated: Side | None = None
+    both: bool = False
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Make the target what the source is, provided the target is still `expected`."""
+
+    source: Entry
+    expected: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Tags cannot tell: learn the bytes' checksum on the sides that lack it, and decide again."""
+
+    source: Entry | None
+    target: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the target, provided it is still `expected`."""
+
+    expected: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The source has gone and deletes are off: leave the target, remember that the source was absent."""
+
+    base: Base
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Nothing is agreed on any more: drop the base row, touch nothing."""
+
+    base: Base
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The bytes are equal: give the target the source's mtime and mode where they differ, and remember both sides."""
+
+    source: Entry
+    target: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Both sides hold bytes that the other lacks."""
+
+    source: Entry
+    target: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The target was changed by somebody while the source stayed: report."""
+
+    target: Side
+
+
+Action: TypeAlias = Copy | Compare | Delete | Release | Forget | Adopt | Conflict | Drift
+
+
+class ConflictPolicy(Enum):
+    """What a `Conflict` does."""
+
+    KEEP_BOTH = "keep-both"
+    SOURCE_WINS = "source-wins"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the user allows."""
+
+    delete: bool = False
+    conflict: ConflictPolicy = ConflictPolicy.KEEP_BOTH
+    max_delete: int = 25
+    """Per cent of the base rows, within an hour; never less than 100 files."""

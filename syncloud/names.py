@@ -1,0 +1,89 @@
+"""Key <-> path, one to one or refused; hidden names; conflict names.
+
+The sources of the rules: "Naming Amazon S3 objects" (1 to 1,024 bytes of UTF-8), path_resolution(7) (NAME_MAX 255 bytes).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime
+
+KEY_MAX = 1024
+NAME_MAX = 255
+
+_HIDDEN = re.compile(r"\.syncloud-(?:tmp|old|probe)-[0-9a-f]{16}-[0-9a-f]{16}\Z")
+_CONFLICT = re.compile(r"\.conflict-\d{8}T\d{6}Z-[A-Za-z0-9_-]+?(?:-\d+)?(?=\.|\Z)")
+
+
+def key_of(prefix: str, path: str) -> str:
+    return prefix + path
+
+
+def path_of(prefix: str, key: str) -> str:
+    """The path of a key below `prefix`; the caller has checked that it is below."""
+    return key[len(prefix) :]
+
+
+def refusal(path: str) -> str | None:
+    """Why `path` cannot be on both sides, or None. A path that ends in a slash is a directory marker.
+
+    Nothing is ever mapped to a similar name: two keys can never meet in one file.
+    """
+    if not path:
+        return "the key is the prefix itself"
+    try:
+        raw = path.encode()
+    except UnicodeEncodeError:
+        return "the name is not valid UTF-8"
+    if "\0" in path:
+        return "the key holds a NUL character"
+    if path.startswith("/"):
+        return "the key is absolute below the prefix"
+    for part in path.removesuffix("/").split("/"):
+        if part in ("", ".", ".."):
+            return f"the key has the component {part!r}"
+    if len(raw) > NAME_MAX and any(len(part.encode()) > NAME_MAX for part in path.split("/")):
+        return f"a component is longer than {NAME_MAX} bytes"
+    return None
+
+
+def too_long_for_a_key(prefix: str, path: str) -> bool:
+    return len(path) * 4 + len(prefix) > KEY_MAX and len((prefix + path).encode()) > KEY_MAX
+
+
+def new_nonce() -> str:
+    """What marks the hidden names of one state as its own: 16 hexadecimal digits."""
+    return secrets.token_hex(8)
+
+
+def hidden(kind: str, nonce: str) -> str:
+    """A new hidden name (`tmp`: being written, `old`: being replaced, `probe`: a trial object). It has no user's ending."""
+    return f".syncloud-{kind}-{nonce}-{secrets.token_hex(8)}"
+
+
+def is_ours(name: str, kind: str, nonce: str) -> bool:
+    """Whether the hidden `name` was made by the state with this nonce."""
+    return name.startswith(f".syncloud-{kind}-{nonce}-")
+
+
+def is_hidden(path: str) -> bool:
+    """Whether any component is a hidden name: such a path is never published and never pulled."""
+    return ".syncloud-" in path and any(_HIDDEN.match(part) for part in path.split("/"))
+
+
+def conflict(path: str, host: str, when: datetime, counter: int, prefix: str = "") -> str:
+    """`NAME.conflict-UTC-HOST.EXT`, cut so that the name has at most 255 and the key at most 1,024 bytes.
+
+    A conflict copy of a conflict copy replaces the mark instead of adding one.
+    """
+    parent, _, name = path.rpartition("/")
+    stem, dot, extension = _CONFLICT.sub("", name).rpartition(".")
+    if not stem:
+        stem, dot, extension = _CONFLICT.sub("", name), "", ""
+    safe_host = re.sub(r"[^A-Za-z0-9_-]", "-", host)[:32] or "host"
+    mark = f".conflict-{when:%Y%m%dT%H%M%SZ}-{safe_host}" + (f"-{counter}" if counter else "")
+    ending = mark + dot + extension if len(extension.encode()) <= 32 else mark
+    folder = f"{parent}/" if parent else ""
+    room = min(NAME_MAX, KEY_MAX - len((prefix + folder).encode())) - len(ending.encode())
+    return folder + stem.encode()[: max(room, 1)].decode(errors="ignore") + ending

@@ -1,0 +1,80 @@
+"""An object as HTTP shows it: headers to Entry and back, and the few elements of XML that matter.
+
+Sources: "Working with object metadata"; the form of `mtime` is rclone's (its S3 documentation, "Modification times").
+"""
+
+from __future__ import annotations
+
+import calendar
+import email.utils
+import re
+from xml.etree import ElementTree
+
+from . import checksum
+from .errors import Corrupt
+from .model import Entry
+
+DEFAULT_MODE = 0o644
+"""For objects that other tools wrote without a mode."""
+_MTIME = re.compile(r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
+_MODE = re.compile(r"[0-7]{3,7}\Z")
+
+
+def metadata(entry: Entry) -> dict[str, str]:
+    """The user metadata that we write, as headers."""
+    return {"x-amz-meta-mtime": format_mtime(entry.mtime_ns), "x-amz-meta-mode": f"{entry.mode:04o}"}
+
+
+def tag_of(etag: str, version: str, modified: str = "") -> tuple[str, str, str]:
+    """ETag, version id, LastModified in seconds. The version `null` is none: it is overwritten in place."""
+    return (etag.strip('"'), "" if version == "null" else version, modified)
+
+
+def format_mtime(mtime_ns: int) -> str:
+    """Decimal seconds since the epoch, nine digits of fraction, exact."""
+    sign, value = ("-", -mtime_ns) if mtime_ns < 0 else ("", mtime_ns)
+    return f"{sign}{value // 10**9}.{value % 10**9:09d}"
+
+
+def parse_mtime(text: str) -> int | None:
+    """Nanoseconds; None for what is no plausible time (ext4 holds 1901 to 2446)."""
+    match = _MTIME.match(text)
+    if match is None:
+        return None
+    value = int(match[2]) * 10**9 + int((match[3] or "").ljust(9, "0"))
+    value = -value if match[1] else value
+    return value if -(2**31) * 10**9 <= value < 15_032_385_536 * 10**9 else None
+
+
+def entry_of(path: str, headers: dict[str, str], body: bytes | None) -> Entry:
+    modified = email.utils.parsedate(headers.get("last-modified", ""))
+    seconds = calendar.timegm(modified) if modified else 0
+    tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), str(seconds) if modified else "")
+    size = len(body) if body is not None else int(headers.get("content-length", "0"))
+    mtime_ns = parse_mtime(headers.get("x-amz-meta-mtime", ""))
+    mode = headers.get("x-amz-meta-mode", "")
+    told = checksum.decode(headers[checksum.HEADER]) if checksum.HEADER in headers else None
+    crc = told if body is None else checksum.update(body)
+    if body is not None and told is not None and told != crc:
+        raise Corrupt(path, f"{path}: the bytes received do not have the object's checksum")
+    return Entry(
+        path,
+        tag,
+        size,
+        seconds * 10**9 if mtime_ns is None else mtime_ns,
+        int(mode, 8) & 0o777 if _MODE.match(mode) else DEFAULT_MODE,
+        crc,
+        body,
+    )
+
+
+def with_crc(entry: Entry, crc: int | None) -> Entry:
+    return Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc, entry.body)
+
+
+def etag_of(body: bytes) -> str:
+    """The ETag in a CopyObjectResult."""
+    for element in ElementTree.fromstring(body).iter():
+        if element.tag.rpartition("}")[2] == "ETag":
+            return element.text or ""
+    return ""

@@ -1,0 +1,55 @@
+"""What concerns everybody at once: the network, the store, credentials, a full disk. Told once, then once a minute, then over."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from . import log
+from .errors import SyncloudError
+
+DELAY_FIRST, DELAY_MAX = 1.0, 30.0
+"""Seconds between two tries."""
+TELL_EVERY = 60.0
+
+
+class Outage:
+    """`error` is what goes on, None while all is well; `path` is the one that probes whether it is over."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.error: SyncloudError | None = None
+        self.path = ""
+        self.next_try = 0.0
+        self._since = 0.0
+        self._told = 0.0
+        self._delay = 0.0
+
+    def suffer(self, error: SyncloudError, path: str) -> None:
+        """Something failed that is not this path's own fault."""
+        now = self._clock()
+        if self.error is None:
+            self._since, self._told, self._delay = now, now, DELAY_FIRST
+            self.path = path
+            self._tell("outage.started", error)
+        elif path == self.path:
+            self._delay = min(DELAY_MAX, self._delay * 2)
+            if now - self._told >= TELL_EVERY:
+                self._told = now
+                self._tell("outage.continues", error)
+        self.error = error
+        self.next_try = max(self.next_try, now + self._delay * random.uniform(0.5, 1.0))
+
+    def _tell(self, event: str, error: SyncloudError) -> None:
+        log.warning(event, "degraded: %s", error, error=error)
+
+    def due(self) -> bool:
+        return self._clock() >= self.next_try
+
+    def end(self) -> None:
+        """The path that probed got through."""
+        if self.error is not None:
+            took = self._clock() - self._since
+            log.warning("outage.ended", "recovered after %.0f s", took, duration_ms=round(took * 1000))
+        self.error = None
+        self.next_try = 0.0

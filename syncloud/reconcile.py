@@ -1,0 +1,83 @@
+"""The merge of listings: which paths of two trees and the base deserve a look. Pure, streaming, one pass.
+
+All three streams come in the order of the paths' UTF-8 bytes (which is the order of Python's strings), so nothing is kept
+but the heads. What comes out is only nominated; a store that lists in another order costs looks, never a wrong decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from .model import Absent, Base, Entry, Hint, Side, Unknown, same
+
+
+@dataclass(slots=True)
+class Census:
+    """What a pass has counted: regular files of the source, and what could not be seen."""
+
+    files: int = 0
+    unknown: list[Unknown] = field(default_factory=list)
+
+
+def nominate(
+    source: Iterator[Side],
+    target: Iterator[Side] | None,
+    rows: Iterator[Base],
+    census: Census,
+    excluded: Callable[[str], bool] = lambda _: False,
+) -> Iterator[Hint]:
+    """Hints for every path on which the sides and the base may disagree. `target` None: it is believed to be as in the base.
+
+    Nothing below an Unknown with `subtree` is nominated: what cannot be seen is not gone.
+    """
+    seen, there, known = next(source, None), next(target, None) if target is not None else None, next(rows, None)
+    blind: list[str] = []
+    while seen is not None or there is not None or known is not None:
+        path = min(head.path for head in (seen, there, known) if head is not None)
+        here: tuple[Side | None, Side | None, Base | None] = (None, None, None)
+        if seen is not None and seen.path == path:
+            here = (seen, here[1], here[2])
+            seen = next(source, None)
+        if target is not None and there is not None and there.path == path:
+            here = (here[0], there, here[2])
+            there = next(target, None)
+        if known is not None and known.path == path:
+            here = (here[0], here[1], known)
+            known = next(rows, None)
+        hint = _judge(path, *here, census, blind, target is not None)
+        if hint is not None and not excluded(path):
+            yield hint
+
+
+def _judge(
+    path: str, seen: Side | None, there: Side | None, base: Base | None, census: Census, blind: list[str], with_target: bool
+) -> Hint | None:
+    for side in (seen, there):
+        if isinstance(side, Unknown):
+            census.unknown.append(side)
+            if side.subtree:
+                blind.append(f"{side.path}/" if side.path else "")
+    if isinstance(seen, Unknown) or isinstance(there, Unknown) or any(path.startswith(prefix) for prefix in blind):
+        return None
+    if isinstance(seen, Entry):
+        census.files += 1
+    doubted = with_target and _target_moved(there, seen, base)
+    if doubted or _source_moved(seen, base):
+        return Hint(path, nominated=seen or Absent(path), both=doubted)
+    return None
+
+
+def _source_moved(seen: Side | None, base: Base | None) -> bool:
+    if not isinstance(seen, Entry):
+        return base is not None and not base.absent
+    return base is None or base.absent or seen.size != base.size or not same(seen.tag, base.source)
+
+
+def _target_moved(there: Side | None, seen: Side | None, base: Base | None) -> bool:
+    """Whether the target's listing speaks against the base; a file that only the target has is its own affair."""
+    if base is None:
+        return isinstance(there, Entry) and seen is not None
+    if not isinstance(there, Entry):
+        return not base.path.endswith("/")
+    return there.size != base.size or not same(there.tag, base.target)

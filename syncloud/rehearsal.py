@@ -1,0 +1,61 @@
+"""`--dry-run`: a target that says what would be done to it and does nothing. A wrapper, so that everything else is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from .model import Base, Entry, Side, Tag
+from .tree import Content, Tree
+
+
+class Rehearsal:
+    """`say` gets one line for each action: a verb, a tab, the path."""
+
+    def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
+        self.role = tree.role
+        self.written_event = tree.written_event
+        self._tree = tree
+        self._say = say
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        return self._tree.scan(under)
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        return await self._tree.observe(path, base, known, nominated=nominated, patient=patient)
+
+    async def open(self, entry: Entry, *, patient: bool = False) -> Content:
+        return await self._tree.open(entry, patient=patient)
+
+    async def digest(self, entry: Entry) -> Entry:
+        return await self._tree.digest(entry)
+
+    def rename_key(self, entry: Entry) -> Tag | None:
+        return self._tree.rename_key(entry)
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        # What is expected there was only assumed: a real write would have found out, so look.
+        now = await self._tree.observe(entry.path, None, None)
+        if expected is None and isinstance(now, Entry):
+            self._say(f"compare\t{entry.path}")
+        else:
+            self._say(f"{'copy' if expected is None else 'replace'}\t{entry.path}")
+        return entry
+
+    async def touch(self, expected: Entry, source: Entry) -> Entry | None:
+        self._say(f"touch\t{expected.path}")
+        return expected
+
+    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        return None
+
+    async def delete(self, expected: Entry) -> None:
+        self._say(f"delete\t{expected.path}")
+
+    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+        self._say(f"set aside\t{entry.path}")
+        return entry.path, entry
+
+    def keeps_versions(self, entry: Entry) -> bool:
+        return self._tree.keeps_versions(entry)

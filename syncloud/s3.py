@@ -1,0 +1,385 @@
+"""S3Tree: the keys below a prefix of a bucket, as source and as target.
+
+LIST nominates; HEAD and GET observe; every write carries its condition (`If-Match`, `If-None-Match: *`). A 404 proves absence
+only together with a LIST that the bucket answers afterwards. A small object's GET is its look: one request.
+
+Sources: "Conditional requests", "HeadObject", "GetObject", "CopyObject" and "Working with object metadata" of the Amazon S3
+documentation; the form of `mtime` is rclone's (docs, S3, "Modification times").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from . import aws, checksum, multipart, names, objects
+from .errors import Archived, Changed, Corrupt, PathError, SyncloudError
+from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+
+if TYPE_CHECKING:
+    from .crt import Crt, Response
+    from .tree import Content
+
+_CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchUpload")
+COPY_LIMIT = 5 * 1024**3
+"""Bytes: CopyObject's limit."""
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Which conditional requests the store really obeys, by operation. AWS obeys all of them."""
+
+    put: bool = True
+    copy: bool = True
+    delete: bool = True
+
+
+class S3Tree:
+    """`s3`: boto3's client, for LIST and the two ends of multipart uploads; `crt`: everything that carries objects."""
+
+    role = "push"
+    written_event = "push.uploaded"
+
+    def __init__(
+        self,
+        crt: Crt,
+        s3: Any,
+        *,
+        bucket: str,
+        prefix: str,
+        conditions: Conditions = Conditions(),
+        versioned: bool = True,
+        with_checksum: bool = True,
+    ) -> None:
+        self._crt = crt
+        self._s3 = s3
+        self.bucket = bucket
+        self.prefix = prefix
+        self.conditions = conditions
+        self._versioned = versioned
+        self.with_checksum = with_checksum
+        self._proof = asyncio.Lock()
+        self._proven_at = 0.0
+
+    # As both
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        """Every key below the prefix, in the order of its UTF-8 bytes. Blocking: for a thread. Only nominates.
+
+        Raises Unavailable and its kind.
+        """
+        beginning = names.key_of(self.prefix, f"{under}/" if under else "")
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=beginning)
+        with aws.translated(f"list s3://{self.bucket}/{beginning}"):
+            for item in _ordered(pages):
+                path = names.path_of(self.prefix, item["Key"])
+                if path and not names.is_hidden(path):
+                    yield self._nominate(path, item)
+
+    def _nominate(self, path: str, item: dict[str, Any]) -> Side:
+        if reason := names.refusal(path):
+            return Unknown(path, reason)
+        if path.endswith("/") and item["Size"]:
+            return Unknown(path, "the key ends in a slash and has content")
+        seconds = int(item["LastModified"].timestamp())
+        tag = objects.tag_of(item["ETag"], "", str(seconds))
+        return Entry(path, tag, item["Size"], seconds * 10**9, objects.DEFAULT_MODE)
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        """Look now: GET where a listing or an event promised other bytes and few of them, HEAD otherwise.
+
+        The GET is pinned to the ETag that was promised, so that it cannot turn out to be a huge one.
+        An event about the very version that the base has is an echo, or came twice: nothing is asked.
+        Raises Unavailable and its kind, Corrupt.
+        """
+        if reason := names.refusal(path):
+            return Unknown(path, reason)
+        if isinstance(nominated, Entry):
+            if base is not None and known is not None and nominated.tag[1] and nominated.tag[:2] == known[:2]:
+                return Entry(path, known, base.size, base.mtime_ns, base.mode, base.crc)
+            if nominated.size <= SMALL and (known is None or nominated.tag[0] != known[0]):
+                pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": f'"{nominated.tag[0]}"'}
+                response = await self._send("GET", path, "GetObject", pinned)
+                if response.status != 412:
+                    return await self._sighted(path, response, base, known)
+        response = await self._send("HEAD", path, "HeadObject", {"x-amz-checksum-mode": "ENABLED"})
+        return await self._sighted(path, response, base, known, head=True)
+
+    async def _sighted(
+        self, path: str, response: Response, base: Base | None, known: Tag | None, *, head: bool = False
+    ) -> Side:
+        if response.status == 404:
+            await self._prove()
+            return Absent(path)
+        if response.status == 403 and response.code == "InvalidObjectState":
+            return Unknown(path, "archived: restore the object first")
+        self._require(response, path, "read")
+        headers = response.headers
+        if headers.get("x-amz-storage-class") in _ARCHIVES and "x-amz-restore" not in headers:
+            return Unknown(path, "archived: restore the object first")
+        body = None if head else response.body
+        entry = objects.entry_of(path, headers, body)
+        if path.endswith("/") and entry.size:
+            return Unknown(path, "the key ends in a slash and has content")
+        if entry.crc is None and base is not None and known is not None and entry.tag[0] == known[0]:
+            entry = objects.with_crc(entry, base.crc)
+        return entry
+
+    async def _prove(self) -> None:
+        """A 404 is believed only if the bucket answers a LIST that began after it. One proof serves all that wait for it."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        async with self._proof:
+            if self._proven_at > asked:
+                return
+            started = loop.time()
+            await loop.run_in_executor(None, self.check)
+            self._proven_at = started
+
+    def check(self) -> None:
+        """Prove that the bucket is there and may be listed: one ListObjectsV2 with MaxKeys=1. Blocking.
+
+        Raises Unavailable and its kind, ConfigurationError.
+        """
+        with aws.translated(f"list s3://{self.bucket}/{self.prefix}"):
+            self._s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+
+    # As the source
+
+    async def open(self, entry: Entry, *, patient: bool = False) -> S3Content:
+        """The bytes of an object in parts, all of the version that was seen."""
+        return S3Content(self, entry)
+
+    async def part(self, entry: Entry, offset: int, length: int) -> bytes:
+        """Raises Changed where the object is another one now, Archived."""
+        headers = {"if-match": f'"{entry.tag[0]}"'}
+        if entry.size:
+            headers["range"] = f"bytes={offset}-{offset + length - 1}"
+        response = await self._send("GET", entry.path, "GetObject", headers)
+        if response.status in (412, 404, 416):
+            raise Changed(entry.path, f"{entry.path}: the object changed while it was read")
+        if response.status == 403 and response.code == "InvalidObjectState":
+            raise Archived(entry.path, f"{entry.path}: archived")
+        self._require(response, entry.path, "read")
+        if len(response.body) != length:
+            raise Corrupt(entry.path, f"{entry.path}: {len(response.body)} bytes came instead of {length}")
+        return response.body
+
+    async def digest(self, entry: Entry) -> Entry:
+        """`entry` with its checksum: from HEAD, else by reading it all. Raises Changed."""
+        seen = await self.observe(entry.path, None, None)
+        if not isinstance(seen, Entry) or seen.tag[0] != entry.tag[0]:
+            raise Changed(entry.path, f"{entry.path}: the object changed")
+        if seen.crc is not None:
+            return seen
+        crc = 0
+        for offset in range(0, entry.size, SMALL):
+            crc = checksum.update(await self.part(entry, offset, min(SMALL, entry.size - offset)), crc)
+        return objects.with_crc(seen, crc)
+
+    def rename_key(self, entry: Entry) -> Tag | None:
+        """Objects are not renamed."""
+        return None
+
+    # As the target
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        """Make the object what `entry` is, provided it still is `expected`: one PUT, or a multipart upload.
+
+        Raises Changed where the condition fails (also where our own lost success makes it fail: observe, compare).
+        """
+        await self._look_first(entry.path, expected)
+        if entry.body is None:
+            assert content is not None
+            return await multipart.upload(self, entry, content, self._condition(expected))
+        headers = objects.metadata(entry) | self._condition(expected)
+        if self.with_checksum and entry.crc is not None:
+            headers[checksum.HEADER] = checksum.encode(entry.crc)
+        response = await self._send("PUT", entry.path, "PutObject", headers, body=entry.body)
+        self._require(response, entry.path, "write")
+        return self.written(entry, response.headers["etag"], response.headers.get("x-amz-version-id", ""))
+
+    def written(self, entry: Entry, etag: str, version: str) -> Entry:
+        return Entry(entry.path, objects.tag_of(etag, version), entry.size, entry.mtime_ns, entry.mode, entry.crc)
+
+    async def _look_first(self, path: str, expected: Entry | None) -> None:
+        """Where the store ignores conditions a look just before is the best there is; SEMANTICS.md says what is weaker."""
+        if self.conditions.put:
+            return
+        now = await self.observe(path, None, None)
+        etag = now.tag[0] if isinstance(now, Entry) else None
+        if etag != (expected.tag[0] if expected is not None else None):
+            raise Changed(path, f"{path}: the object changed meanwhile")
+
+    def _condition(self, expected: Entry | None) -> dict[str, str]:
+        if not self.conditions.put:
+            return {}
+        return {"if-none-match": "*"} if expected is None else {"if-match": f'"{expected.tag[0]}"'}
+
+    async def touch(self, expected: Entry, source: Entry) -> Entry | None:
+        """Give the object the source's mtime and mode: with the body at hand a PUT, else a conditional copy onto itself.
+
+        None where the store cannot do it: then the bytes must travel again. Raises Changed.
+        """
+        if source.body is not None:
+            return await self.write(source, None, expected)
+        return await self._copy(expected, source, {"if-match": f'"{expected.tag[0]}"'})
+
+    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
+        try:
+            return await self._copy(origin, entry, {"if-none-match": "*"})
+        except Changed:
+            return None
+
+    async def _copy(self, origin: Entry, entry: Entry, condition: dict[str, str]) -> Entry | None:
+        if not self.conditions.copy or entry.size > COPY_LIMIT:
+            return None
+        headers = objects.metadata(entry) | condition | self._origin(origin) | {"x-amz-metadata-directive": "REPLACE"}
+        response = await self._send("PUT", entry.path, "CopyObject", headers)
+        self._require(response, entry.path, "copy")
+        return self.written(entry, objects.etag_of(response.body), response.headers.get("x-amz-version-id", ""))
+
+    def _origin(self, origin: Entry) -> dict[str, str]:
+        source = quote(f"{self.bucket}/{names.key_of(self.prefix, origin.path)}", safe="/-_.~")
+        return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": f'"{origin.tag[0]}"'}
+
+    async def delete(self, expected: Entry) -> None:
+        """Remove the object, provided it is `expected`. Raises Changed; PathError where that cannot be made sure."""
+        headers = {"if-match": f'"{expected.tag[0]}"'}
+        if not self.conditions.delete:
+            if not self._versioned:
+                raise PathError(
+                    expected.path,
+                    f"{expected.path}: not deleted: this store ignores conditions on DELETE and keeps no versions",
+                    hint="enable versioning on the bucket, or delete the object yourself",
+                )
+            await self._still(expected)
+            headers = {}
+        response = await self._send("DELETE", expected.path, "DeleteObject", headers)
+        self._require(response, expected.path, "delete")
+
+    async def _still(self, expected: Entry) -> None:
+        now = await self.observe(expected.path, None, None)
+        if not isinstance(now, Entry) or now.tag[0] != expected.tag[0]:
+            raise Changed(expected.path, f"{expected.path}: the object changed meanwhile")
+
+    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+        """Keep the object under a conflict name too: that path, and the object. Raises Changed."""
+        now, counter = datetime.now(UTC), 0
+        while True:
+            aside = names.conflict(entry.path, socket.gethostname(), now, counter, self.prefix)
+            if await self._set_aside(entry, aside):
+                return aside, entry
+            counter += 1
+
+    async def _set_aside(self, entry: Entry, aside: str) -> bool:
+        if self.conditions.copy or entry.size > SMALL:
+            if not self.conditions.copy and not isinstance(await self.observe(aside, None, None), Absent):
+                return False
+            headers = self._origin(entry) | ({"if-none-match": "*"} if self.conditions.copy else {})
+            response = await self._send("PUT", aside, "CopyObject", headers)
+        else:
+            body = await self.part(entry, 0, entry.size)
+            copy = Entry(aside, entry.tag, entry.size, entry.mtime_ns, entry.mode, checksum.update(body), body)
+            headers = objects.metadata(copy) | {"if-none-match": "*"}
+            response = await self._send("PUT", aside, "PutObject", headers, body=body)
+        if response.status in (409, 412):
+            await self._still(entry)
+            return False
+        self._require(response, aside, "copy")
+        return True
+
+    def keeps_versions(self, entry: Entry) -> bool:
+        """Whether an overwritten object stays as a version: only a real version id says so."""
+        return bool(entry.tag[1])
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        headers: dict[str, str],
+        *,
+        body: bytes | None = None,
+    ) -> Response:
+        key = names.key_of(self.prefix, path)
+        return await self._crt.send(method, key, operation=operation, headers=tuple(headers.items()), body=body)
+
+    async def send_part(
+        self, path: str, query: tuple[tuple[str, str], ...], headers: dict[str, str], body: bytes
+    ) -> dict[str, str]:
+        """One part of a multipart upload: the answer's headers."""
+        key = names.key_of(self.prefix, path)
+        named = tuple(headers.items())
+        response = await self._crt.send("PUT", key, operation="UploadPart", query=query, headers=named, body=body)
+        self._require(response, path, "write")
+        return response.headers
+
+    async def call(self, operation: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """One request of boto3's client about `path`, in a thread. Raises Changed for a failed condition, Unavailable."""
+        key = names.key_of(self.prefix, path)
+        function = getattr(self._s3, operation)
+        try:
+            return dict(await asyncio.to_thread(function, Bucket=self.bucket, Key=key, **arguments))
+        except aws.AWS_ERRORS as error:
+            told = aws.translate(error, f"{operation} s3://{self.bucket}/{key}")
+            if told.code in _CONDITION_FAILED:
+                raise Changed(path, f"{path}: the object changed meanwhile", code=told.code) from error
+            raise told from error
+
+    def metadata(self, entry: Entry) -> dict[str, str]:
+        """User metadata as boto3 wants it, without the header's prefix."""
+        return {name.removeprefix("x-amz-meta-"): value for name, value in objects.metadata(entry).items()}
+
+    def _require(self, response: Response, path: str, verb: str) -> None:
+        """Raise what a status that is no success means."""
+        if response.ok:
+            return
+        if response.status in (404, 409, 412) and response.code != "NoSuchBucket":
+            raise Changed(path, f"{path}: the object changed meanwhile", code=response.code)
+        error = response.refusal(f"{verb} s3://{self.bucket}/{names.key_of(self.prefix, path)}")
+        if type(error) is SyncloudError:  # what S3 has against this request is this path's affair
+            raise PathError(path, str(error), code=error.code, hint=error.hint, request_id=error.request_id)
+        raise error
+
+
+class S3Content:
+    """An object's bytes, in parts that are all pinned to one ETag."""
+
+    def __init__(self, tree: S3Tree, entry: Entry) -> None:
+        self.entry = entry
+        self._tree = tree
+
+    async def part(self, offset: int, length: int) -> bytes:
+        return await self._tree.part(self.entry, offset, length)
+
+    async def verify(self, crc: int | None) -> None:
+        """Every part was pinned by If-Match; the whole has the object's checksum."""
+        if crc is not None and self.entry.crc is not None and crc != self.entry.crc:
+            raise Corrupt(self.entry.path, f"{self.entry.path}: the bytes received do not have the object's checksum")
+
+    def close(self) -> None:
+        pass
+
+
+def _ordered(pages: Any) -> Iterator[dict[str, Any]]:
+    """Items by key. S3 lists them so; a store that walks folders instead is sorted here, at the price of memory."""
+    last = ""
+    pages = iter(pages)
+    for page in pages:
+        items = sorted(page.get("Contents", ()), key=lambda item: str(item["Key"]))
+        if items and items[0]["Key"] < last:
+            rest = [item for later in pages for item in later.get("Contents", ())]
+            yield from sorted(items + rest, key=lambda item: str(item["Key"]))
+            return
+        yield from items
+        last = items[-1]["Key"] if items else last

@@ -1,0 +1,363 @@
+"""The composition root: settings become trees, sources, state and engine, and these become a daemon or a single pass.
+
+    push  source LocalTree  target S3Tree     hints WatchSource
+    pull  source S3Tree     target LocalTree  hints QueueSource
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import commit, log, names, state, status
+from .aws import Aws
+from .config import Settings
+from .crt import Crt
+from .engine import Engine
+from .errors import HostUnavailable, SyncloudError, Unavailable
+from .filters import Filter
+from .hints import Coalescer
+from .local import LocalTree
+from .model import Hint, Policy
+from .notify import Notifier
+from .probe import probe
+from .rehearsal import Rehearsal
+from .s3 import Conditions, S3Tree
+from .sqs import QueueSource
+from .tree import Tree
+from .watch import WatchSource
+
+BACKLOG = 5_000
+"""Paths in the engine above which no more messages are received."""
+JITTER = 0.1
+"""Periodic listings vary by this share, so that the hosts of a fleet do not list at once."""
+FIRST_ANSWER = 30.0
+"""Seconds that a queue has to answer before it counts as unreachable."""
+RETRY_MAX = 60.0
+_SAMPLE = 100
+
+
+@dataclass(slots=True)
+class Sync:
+    """One composed sync: what a daemon and a single pass both need."""
+
+    role: str
+    settings: Settings
+    directory: Path
+    aws: Aws
+    state: state.State
+    local: LocalTree
+    remote: S3Tree
+    engine: Engine
+
+    def first_look(self) -> Hint:
+        """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
+        return Hint("", subtree=True, both=self.role == "pull" or self.verify_due())
+
+    def verify_due(self) -> bool:
+        """Whether both sides have to be listed: the state is new, or the verify-interval is over."""
+        verified = float(self.state.get_meta("verified") or 0)
+        return not 0 <= time.time() - verified < self.settings.verify_interval
+
+
+@contextlib.asynccontextmanager
+async def composed(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> AsyncIterator[Sync]:
+    """Open state and directory, make the clients, put the parts together; close all of it again.
+
+    With `say` nothing is changed, on neither side nor in the state: the lines it gets tell what would be done.
+    Raises ConfigurationError, BusyError, HostUnavailable, Unavailable.
+    """
+    assert settings.directory is not None
+    directory = settings.directory.absolute()
+    pair = state.Pair(role, str(directory), settings.bucket, settings.prefix)
+    async with contextlib.AsyncExitStack() as stack:
+        place = settings.state_dir if say is None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if say is not None:
+            state.copy(settings.state_dir, place)
+        memory = state.State(place, pair)
+        stack.callback(memory.close)
+        if memory.rebuilt not in ("", "new"):
+            log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)
+        chosen = Filter(settings.patterns)
+        _require_directory(role, directory, memory, make=say is None)
+        local = LocalTree(directory, nonce=_nonce(memory), ignored=chosen.prunes, prefix=settings.prefix)
+        stack.callback(local.close)
+        _require_same_root(local, memory)
+        aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
+        stack.callback(aws.close)
+        crt = Crt(aws, settings.bucket, transfers=settings.transfers)
+        stack.push_async_callback(crt.close)
+        remote = S3Tree(
+            crt,
+            aws.client("s3"),
+            bucket=settings.bucket,
+            prefix=settings.prefix,
+            with_checksum=settings.checksum != "none",
+        )
+        if role == "push" and say is None:
+            remote.conditions = await _conditions(crt, aws, settings, memory)
+        source: Tree = local if role == "push" else remote
+        target: Tree = remote if role == "push" else local
+        engine = Engine(
+            source,
+            target if say is None else Rehearsal(target, say),
+            memory,
+            Coalescer(time.monotonic, min_interval=settings.min_interval),
+            policy=Policy(delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete),
+            transfers=settings.transfers,
+            excluded=chosen.excludes,
+        )
+        yield Sync(role, settings, directory, aws, memory, local, remote, engine)
+
+
+def _require_directory(role: str, directory: Path, memory: state.State, *, make: bool) -> None:
+    """push needs its directory; pull makes it on the first run only: an unmounted disk is not an empty mirror."""
+    if directory.exists():
+        return
+    if role == "pull" and make and memory.get_meta("root") is None:
+        try:
+            directory.mkdir(parents=True)
+        except OSError as error:
+            raise HostUnavailable(f"cannot make {directory}: {error.strerror}") from error
+        return
+    raise HostUnavailable(f"{directory} is not there", hint="make it, or mount what it is on; it is waited for")
+
+
+def _require_same_root(local: LocalTree, memory: state.State) -> None:
+    """Another directory under the old name, with none of the files in it, is a disk that is not mounted."""
+    known, now = memory.get_meta("root"), local.identity()
+    if known not in (None, now) and memory.count():
+        with contextlib.closing(memory.reader()) as reader:
+            sample = [row.path for row, _ in zip(reader.rows(), range(_SAMPLE), strict=False) if not row.absent]
+        if not any((local.root / path).exists() for path in sample):
+            raise HostUnavailable(
+                f"{local.root} is not the directory it was, and holds none of its files",
+                hint="mount the disk; if it is meant to start anew, move the state directory away",
+            )
+    memory.set_meta("root", now)
+
+
+def _nonce(memory: state.State) -> str:
+    nonce = memory.get_meta("nonce")
+    if nonce is None:
+        nonce = names.new_nonce()
+        memory.set_meta("nonce", nonce)
+    return nonce
+
+
+async def _conditions(crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> Conditions:
+    """AWS obeys all conditions; any other store is probed once."""
+    host = aws.s3_address(settings.bucket).host
+    if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return Conditions()
+    name = f"conditions {host} {settings.bucket}"
+    known = memory.get_meta(name)
+    if known is None:
+        known = json.dumps(asdict(await probe(crt, settings.bucket, settings.prefix)))
+        memory.set_meta(name, known)
+    return Conditions(**json.loads(known))
+
+
+# A single pass
+
+
+async def once(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> int:
+    """Reconcile and end; the number of paths that could not be settled. Raises SyncloudError; a signal ends it early."""
+    async with composed(role, settings, say=say) as sync:
+        await asyncio.to_thread(sync.remote.check)
+        if role == "pull" and say is None:
+            await asyncio.to_thread(_recover, sync)
+        engine = sync.engine
+        stopped = _on_signals(engine.stop)
+        engine.deliver(sync.first_look())
+        with log.progress(role, total=None, unit="file") as advance:
+            work = asyncio.create_task(engine.once())
+            shown = 0
+            while not work.done():
+                await asyncio.wait([work], timeout=0.2)
+                advance(engine.counters.transferred - shown)
+                shown = engine.counters.transferred
+        await work
+        _note_verify(sync)
+        for path, error in sorted(engine.failed.items()):
+            log.error("path.given_up", "%s", error, path=path, error=error)
+        if stopped:
+            raise Stopped(stopped[0])
+        return len(engine.failed)
+
+
+class Stopped(SyncloudError):
+    """Ended by a signal, cleanly."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+def _on_signals(stop: Callable[[], None]) -> list[int]:
+    """Call `stop` on SIGTERM and SIGINT; the list receives the signal. A second one ends the process at once."""
+    received: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int) -> None:
+        if received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        received.append(number)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number)
+    return received
+
+
+# The daemon
+
+
+async def serve(role: str, settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT (Stopped is raised then). What time can mend is waited for, with backoff."""
+    notifier = Notifier()
+    ended = asyncio.Event()
+    received = _on_signals(ended.set)
+    delay = 1.0
+    while not ended.is_set():
+        try:
+            async with composed(role, settings) as sync:
+                delay = 1.0
+                await _Daemon(sync, notifier, ended).run()
+        except (Unavailable, HostUnavailable) as error:
+            log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, delay, error=error)
+            notifier.status(f"degraded: {error}; trying again in {delay:.0f} s")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), delay * random.uniform(0.5, 1.0))
+            delay = min(RETRY_MAX, delay * 2)
+    notifier.close()
+    raise Stopped(received[0])
+
+
+class _Daemon:
+    """One composed sync in service, until it is told to end or its directory is another one."""
+
+    def __init__(self, sync: Sync, notifier: Notifier, ended: asyncio.Event) -> None:
+        self._sync = sync
+        self._notifier = notifier
+        self._ended = ended
+        self._engine = sync.engine
+        self._hints = self._source()
+        self._ready = False
+
+    def _source(self) -> WatchSource | QueueSource:
+        sync, engine = self._sync, self._sync.engine
+        if sync.role == "push":
+            return WatchSource(sync.directory)
+        assert sync.settings.queue_url is not None
+        return QueueSource(
+            sync.aws.client("sqs"),
+            queue_url=sync.settings.queue_url,
+            bucket=sync.settings.bucket,
+            prefix=sync.settings.prefix,
+            visibility=int(sync.settings.visibility_timeout),
+            hold=lambda: engine.outage.error is not None or engine.pending > BACKLOG,
+        )
+
+    async def run(self) -> None:
+        sync, engine = self._sync, self._engine
+        if sync.role == "pull":
+            await asyncio.to_thread(_recover, sync)
+        # The watch is armed, or the queue subscribed, before the first listing: nothing falls between.
+        try:
+            await asyncio.to_thread(self._hints.start, engine.deliver)
+        except OSError as error:
+            raise HostUnavailable(f"{sync.directory} cannot be watched: {error.strerror}", code=str(error.errno)) from error
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look_everywhere)
+        engine.deliver(sync.first_look())
+        where = f"s3://{sync.settings.bucket}/{sync.settings.prefix}"
+        log.info("service.started", "%s: %s and %s", sync.role, sync.directory, where)
+        work = asyncio.create_task(engine.run())
+        try:
+            await self._tick(work)
+        finally:
+            if self._ended.is_set():
+                self._notifier.stopping()
+            await asyncio.to_thread(self._hints.stop)
+            engine.stop()
+            await work
+            log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending)
+
+    def _look_everywhere(self) -> None:
+        self._engine.deliver(self._sync.first_look())
+
+    async def _tick(self, work: asyncio.Task[None]) -> None:
+        """Once a second: readiness, status, watchdog, periodic listings."""
+        started = time.monotonic()
+        next_listing = self._next_listing()
+        while not self._ended.is_set():
+            if work.done():
+                await work
+                return
+            if reason := self._sync.local.missing():
+                raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
+            self._tell_ready(time.monotonic() - started)
+            self._notifier.status(status.sentence(self._engine, self._hints.trouble()))
+            self._notifier.flush()
+            self._beat()
+            _note_verify(self._sync)
+            log.tick()
+            if time.monotonic() >= next_listing:
+                next_listing = self._next_listing()
+                self._look_everywhere()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 1.0)
+
+    def _next_listing(self) -> float:
+        return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER, 1 + JITTER)
+
+    def _tell_ready(self, waited: float) -> None:
+        """READY=1 when the watch is armed, or the queue has answered or is known unreachable; with `ready = synced` later."""
+        if self._ready:
+            return
+        subscribed = not isinstance(self._hints, QueueSource) or self._hints.answered.is_set() or waited > FIRST_ANSWER
+        synced = self._sync.settings.ready != "synced" or self._synced()
+        if subscribed and synced:
+            self._ready = True
+            self._notifier.ready()
+            log.info("service.ready", "ready")
+        else:
+            self._notifier.extend_timeout(30)
+
+    def _synced(self) -> bool:
+        return bool(self._engine.counters.last_reconcile) and not self._engine.pending and not self._engine.scanning
+
+    def _beat(self) -> None:
+        """WATCHDOG=1 only on evidence: the loop has turned, and the source of hints is alive."""
+        if time.monotonic() - self._engine.turned_at < 10.0:
+            self._notifier.watchdog()
+
+
+def _note_verify(sync: Sync) -> None:
+    if sync.engine.counters.last_verify > float(sync.state.get_meta("verified") or 0):
+        sync.state.set_meta("verified", str(sync.engine.counters.last_verify))
+
+
+def _recover(sync: Sync) -> None:
+    """Clean up what a crash has left in the pulled directory: ours goes, anything else is kept under a conflict name."""
+    for path in _leftovers(sync.local):
+        parent, _ = commit.split(path)
+        with contextlib.closing(sync.state.reader()) as reader:
+            known = frozenset(row.target[0] for row in reader.rows(parent))
+        aside = sync.local.recover(path, known)
+        if aside is not None:
+            log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)
+
+
+def _leftovers(local: LocalTree) -> Iterator[str]:
+    with contextlib.suppress(FileNotFoundError):
+        yield from local.leftovers()

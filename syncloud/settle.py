@@ -1,0 +1,242 @@
+"""One path, from the look to what is to be recorded: observe, decide, execute, until the table is silent.
+
+The settler neither schedules nor retries nor writes the state: the engine does. A condition that fails (Changed) leads to a
+new look at both sides and a new decision, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from . import checksum, log
+from .errors import Blocked, Changed, PathError, Unsteady
+from .hints import Work
+from .model import (
+    SMALL,
+    Absent,
+    Action,
+    Adopt,
+    Base,
+    Compare,
+    Conflict,
+    ConflictPolicy,
+    Copy,
+    Delete,
+    Drift,
+    Entry,
+    Forget,
+    Policy,
+    Release,
+    Side,
+    Tag,
+    Unknown,
+)
+from .plan import decide
+from .tree import Tree
+
+ROUNDS = 8
+"""Decisions for one path before it has to wait: enough for two comparisons and a few lost races."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the engine is to record. `transferred`: something was changed on the target. `deferred`: a deletion that waits."""
+
+    put: Base | None = None
+    drops: tuple[str, ...] = ()
+    transferred: bool = False
+    deferred: bool = False
+    unknown: Unknown | None = None
+    conflict: bool = False
+
+
+class Settler:
+    """`base_of` and `renamed_from` are the state's answers, what is not yet written included."""
+
+    def __init__(
+        self,
+        source: Tree,
+        target: Tree,
+        *,
+        policy: Policy,
+        base_of: Callable[[str], Base | None],
+        renamed_from: Callable[[Tag], list[Base]],
+        excluded: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self.policy = policy
+        self._source = source
+        self._target = target
+        self._base_of = base_of
+        self._renamed_from = renamed_from
+        self.excluded = excluded
+
+    async def settle(self, work: Work) -> Outcome:
+        """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
+        path = work.path
+        if self.excluded(path):
+            return Outcome(unknown=Unknown(path, "excluded"))
+        base = self._base_of(path)
+        source = await self._look_at_source(path, base, work)
+        target = await self._assume_target(path, base, work)
+        for _ in range(ROUNDS):
+            action = decide(source, target, base, self.policy)
+            log.debug("plan.decided", "%s: %s", path, type(action).__name__, path=path)
+            try:
+                if isinstance(action, Compare):
+                    source, target = await self._compare(action, source, target)
+                else:
+                    return await self._execute(action, source, target, base, work)
+            except Changed as changed:
+                log.debug("plan.again", "%s", changed, path=path)
+                source = await self._look_at_source(path, base, replace(work, nominated=None))
+                target = await self._look_at_target(path, base)
+        raise Unsteady(path, f"{path}: changes faster than it can be settled")
+
+    async def _look_at_source(self, path: str, base: Base | None, work: Work) -> Side:
+        known = base.source if base is not None else None
+        return await self._source.observe(path, base, known, nominated=work.nominated, patient=work.patient)
+
+    async def _assume_target(self, path: str, base: Base | None, work: Work) -> Side:
+        """As in the base, until a write's condition says otherwise; looked at only where a listing has doubted it."""
+        if work.both:
+            return await self._look_at_target(path, base)
+        return base.as_target() if base is not None else Absent(path)
+
+    async def _look_at_target(self, path: str, base: Base | None) -> Side:
+        return await self._target.observe(path, base, base.target if base is not None else None, patient=True)
+
+    async def _compare(self, action: Compare, source: Side, target: Side) -> tuple[Side, Side]:
+        if action.source is not None:
+            source = await self._source.digest(action.source)
+        if action.target is not None:
+            target = await self._target.digest(action.target)
+        return source, target
+
+    async def _execute(self, action: Action | None, source: Side, target: Side, base: Base | None, work: Work) -> Outcome:
+        match action:
+            case Copy():
+                return await self._copy(action, work)
+            case Adopt():
+                return await self._adopt(action, work)
+            case Conflict():
+                return await self._conflict(action, work)
+            case Delete():
+                return await self._delete(action, work)
+            case Release(base=released):
+                return Outcome(put=replace(released, absent=True))
+            case Forget(base=forgotten):
+                return Outcome(drops=(forgotten.path,))
+            case Drift():
+                self._say("drifted", work.path, "was changed by somebody else; it is left so until its source changes")
+        unknown = next((side for side in (source, target) if isinstance(side, Unknown)), None)
+        return Outcome(unknown=unknown)
+
+    async def _copy(self, action: Copy, work: Work, *, conflict: bool = False) -> Outcome:
+        started = time.monotonic()
+        entry = action.source
+        if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
+            entry = await self._with_body(entry, work)
+        if action.expected is None and (copied := await self._duplicate(entry)) is not None:
+            self._log_transfer(f"{self._target.role}.renamed", entry, copied, started)
+            return Outcome(put=_agreed(entry, copied), transferred=True)
+        try:
+            written = await self._write(entry, action.expected, work)
+        except Blocked as blocked:
+            return await self._make_way(blocked)
+        self._log_transfer(self._target.written_event, entry, written, started)
+        return Outcome(put=_agreed(entry, written), transferred=True, conflict=conflict)
+
+    async def _with_body(self, entry: Entry, work: Work) -> Entry:
+        content = await self._source.open(entry, patient=work.patient)
+        try:
+            body = await content.part(0, entry.size)
+            crc = checksum.update(body)
+            await content.verify(crc)
+        finally:
+            content.close()
+        return replace(entry, body=body, crc=crc)
+
+    async def _write(self, entry: Entry, expected: Entry | None, work: Work) -> Entry:
+        if entry.body is not None or entry.path.endswith("/"):
+            return await self._target.write(entry, None, expected)
+        content = await self._source.open(entry, patient=work.patient)
+        try:
+            return await self._target.write(entry, content, expected)
+        finally:
+            content.close()
+
+    async def _duplicate(self, entry: Entry) -> Entry | None:
+        """A rename is suspected by what it leaves as it was, proven by content; then the target copies its own bytes."""
+        key = self._source.rename_key(entry)
+        for origin in self._renamed_from(key) if key is not None else ():
+            if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.absent:
+                continue
+            if entry.crc is None:
+                entry = await self._source.digest(entry)
+            if entry.crc == origin.crc:
+                return await self._target.duplicate(origin.as_target(), entry)
+        return None
+
+    async def _make_way(self, blocked: Blocked) -> Outcome:
+        """`a` is a file where `a/b` needs a directory: `a/b` wins; `a` as we wrote it goes, anybody else's is set aside."""
+        path = blocked.blocker
+        if path == blocked.path:
+            return Outcome(unknown=Unknown(path, "a directory has this name on the other side"))
+        base = self._base_of(path)
+        there = await self._look_at_target(path, base)
+        if not isinstance(there, Entry):
+            raise PathError(blocked.path, str(blocked), hint=blocked.hint)
+        if base is None or there.tag != base.target:
+            aside, there = await self._target.set_aside(there)
+            self._say("kept", path, f"is a file in the way of {blocked.path}: kept as {aside}", event="conflict.kept")
+        await self._target.delete(there)
+        raise Changed(blocked.path, f"{path} made way")
+
+    async def _adopt(self, action: Adopt, work: Work) -> Outcome:
+        source, target = action.source, action.target
+        if (source.mtime_ns, source.mode) == (target.mtime_ns, target.mode):
+            return Outcome(put=_agreed(source, target))
+        started = time.monotonic()
+        touched = await self._target.touch(target, source)
+        if touched is None:
+            return await self._copy(Copy(source, target), work)
+        self._log_transfer(f"{self._target.role}.touched", source, touched, started)
+        return Outcome(put=_agreed(source, replace(touched, crc=target.crc)), transferred=True)
+
+    async def _conflict(self, action: Conflict, work: Work) -> Outcome:
+        path, expected = work.path, action.target
+        if self.policy.conflict is ConflictPolicy.SKIP:
+            self._say("skipped", path, "differs on both sides; nothing was done", event="conflict.skipped")
+            return Outcome(unknown=Unknown(path, "conflict: differs on both sides"))
+        if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(expected):
+            self._say("overwritten", path, "differs on both sides; the other bytes stay as a version", event="conflict.overwritten")
+        else:
+            aside, expected = await self._target.set_aside(expected)
+            self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
+        return await self._copy(Copy(action.source, expected), work, conflict=True)
+
+    async def _delete(self, action: Delete, work: Work) -> Outcome:
+        if not work.deleting:
+            return Outcome(deferred=True)
+        await self._target.delete(action.expected)
+        log.info(f"{self._target.role}.deleted", "deleted %s", work.path, path=work.path)
+        return Outcome(drops=(work.path,), transferred=True)
+
+    def _say(self, verb: str, path: str, text: str, *, event: str = "") -> None:
+        log.warning(event or f"{self._target.role}.{verb}", "%s %s", path, text, path=path)
+
+    def _log_transfer(self, event: str, entry: Entry, written: Entry, started: float) -> None:
+        took = round((time.monotonic() - started) * 1000, 1)
+        verb = event.partition(".")[2]
+        log.info(event, "%s %s", verb, entry.path, path=entry.path, size=entry.size, duration_ms=took, etag=_etag(written))
+
+
+def _etag(entry: Entry) -> str:
+    return entry.tag[0]
+
+
+def _agreed(source: Entry, target: Entry) -> Base:
+    crc = target.crc if target.crc is not None else source.crc
+    return Base(source.path, source.tag, target.tag, source.size, source.mtime_ns, source.mode, crc)

@@ -1,0 +1,260 @@
+"""QueueSource: hints from S3's event notifications in an SQS queue.
+
+Long polls; a message is deleted when everything it says is settled and recorded; its visibility is extended while that takes;
+what nobody can read is left for the dead-letter queue. While the engine cannot go on nothing is received, so that no message
+is counted as a failed delivery. Source: "Amazon SQS visibility timeout", "Processing messages in a timely manner".
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import aws, events, log, names
+from .model import Absent, Entry, Hint, Side
+
+WAIT = 20
+"""Seconds of a long poll, the most that SQS allows."""
+BATCH = 10
+HELD_MAX = 2_000
+"""Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
+REMEMBER = 3600.0
+"""Seconds that a handled sequencer is remembered."""
+MEND_FIRST, MEND_MAX = 1.0, 30.0
+
+
+class Message:
+    """One received message: a Receipt that is shared by all its events and counts them down."""
+
+    def __init__(self, source: QueueSource, message_id: str, handle: str) -> None:
+        self.message_id = message_id
+        self.handle = handle
+        self.visible_at = 0.0
+        self.events: list[tuple[str, str]] = []
+        self._source = source
+        self._open = 1
+        self._lock = threading.Lock()
+
+    def expect(self) -> None:
+        with self._lock:
+            self._open += 1
+
+    def acknowledge(self) -> None:
+        with self._lock:
+            self._open -= 1
+            done = self._open == 0
+        if done:
+            self._source.settled(self)
+
+
+class QueueSource:
+    """`hold()` says that nothing more should be received now. `visibility` in seconds."""
+
+    def __init__(
+        self,
+        sqs: Any,
+        *,
+        queue_url: str,
+        bucket: str,
+        prefix: str,
+        visibility: int = 120,
+        hold: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._sqs = sqs
+        self._url = queue_url
+        self._bucket = bucket
+        self._prefix = prefix
+        self._visibility = visibility
+        self.hold = hold
+        self._deliver: Callable[[Hint], None] = lambda hint: None
+        self._stop = threading.Event()
+        self._held: dict[str, Message] = {}
+        self._handled: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._done: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._trouble: str | None = None
+        self.answered = threading.Event()
+        self._threads = [threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()]
+        self.ignored = 0
+        self.poisoned = 0
+
+    def _steps(self) -> list[tuple[str, Callable[[], None]]]:
+        return [("queue-receive", self._receive), ("queue-delete", self._delete)]
+
+    def start(self, deliver: Callable[[Hint], None]) -> None:
+        self._deliver = deliver
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End within a second, but for a long poll that is under way: it is left to itself."""
+        self._stop.set()
+        self._threads[1].join(timeout=5)
+
+    def trouble(self) -> str | None:
+        dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
+        if dead and not self._stop.is_set():
+            return f"the thread {dead[0]} has ended"
+        return self._trouble
+
+    def _serve(self, step: Callable[[], None]) -> None:
+        delay = MEND_FIRST
+        while not self._stop.is_set():
+            try:
+                step()
+                self._mended()
+                delay = MEND_FIRST
+            except Exception as error:  # whatever it is, the queue is polled again
+                self._suffer(error)
+                self._stop.wait(delay)
+                delay = min(MEND_MAX, delay * 2)
+
+    def _suffer(self, error: Exception) -> None:
+        self.answered.set()
+        if not isinstance(error, aws.AWS_ERRORS):
+            log.exception("internal.error", "the queue's thread met something unexpected: %r", error)
+            return
+        told = aws.translate(error, f"use the queue {self._url}")
+        if self._trouble is None:
+            log.warning("queue.unreachable", "%s", told, error=told, queue=self._url)
+        self._trouble = str(told)
+
+    def _mended(self) -> None:
+        self.answered.set()
+        if self._trouble is not None:
+            self._trouble = None
+            log.warning("queue.reachable", "the queue answers again: everything is listed once", queue=self._url)
+            self._deliver(Hint("", subtree=True))
+
+    # Receive
+
+    def _receive(self) -> None:
+        if self.hold() or len(self._held) >= HELD_MAX:
+            self._stop.wait(0.2)
+            return
+        asked = time.monotonic()
+        answer = self._sqs.receive_message(
+            QueueUrl=self._url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=WAIT, VisibilityTimeout=self._visibility
+        )
+        if self._stop.is_set():
+            return
+        for raw in answer.get("Messages", ()):
+            self._take(raw, asked)
+
+    def _take(self, raw: dict[str, Any], asked: float) -> None:
+        message = Message(self, raw["MessageId"], raw["ReceiptHandle"])
+        message.visible_at = max(asked, time.monotonic() - 1.0) + self._visibility
+        try:
+            decoded = events.decode(raw["Body"])
+        except events.Poison as poison:
+            self.poisoned += 1
+            text = "message %s is no S3 notification; left for the dead-letter queue"
+            log.warning("queue.poison", text, message.message_id, error=poison, queue=self._url, count=self.poisoned)
+            return
+        with self._lock:
+            earlier = self._held.get(message.message_id)
+            if earlier is not None:
+                # Received once more while it is in work: only the newest handle deletes it.
+                earlier.handle, earlier.visible_at = message.handle, message.visible_at
+                return
+            self._held[message.message_id] = message
+        for event in decoded:
+            hint = self._hint(event, message)
+            if hint is not None:
+                message.expect()
+                self._deliver(hint)
+        message.acknowledge()
+
+    def _hint(self, event: events.Decoded, message: Message) -> Hint | None:
+        if isinstance(event, events.NewMajor):
+            text = "notifications have version %s, which this syncloud does not know: everything is listed"
+            log.error("queue.version", text, event.version, queue=self._url)
+            return Hint("", subtree=True, receipt=message)
+        if isinstance(event, events.TestEvent):
+            return None
+        mine = event.bucket == self._bucket and event.key.startswith(self._prefix) and event.key != self._prefix
+        path = names.path_of(self._prefix, event.key) if mine else ""
+        if not mine or not event.relevant or names.is_hidden(path) or self._older(event):
+            self.ignored += 1
+            return None
+        message.events.append((event.key, event.sequencer))
+        return Hint(path, nominated=_nominated(path, event), receipt=message)
+
+    def _older(self, event: events.ObjectEvent) -> bool:
+        handled, _ = self._handled.get(event.key, ("", 0.0))
+        return events.older(event.sequencer, handled)
+
+    # Delete, and keep what is in work invisible
+
+    def settled(self, message: Message) -> None:
+        """Everything this message said is durable."""
+        self._done.put(message)
+
+    def _delete(self) -> None:
+        batch = self._gather()
+        if batch:
+            try:
+                self._delete_batch(batch)
+            except Exception:
+                for message in batch:
+                    self._done.put(message)
+                raise
+        self._extend()
+
+    def _gather(self) -> list[Message]:
+        batch: list[Message] = []
+        deadline = time.monotonic() + 0.1
+        while len(batch) < BATCH:
+            try:
+                batch.append(self._done.get(timeout=max(0.001, deadline - time.monotonic())))
+            except queue.Empty:
+                break
+        return batch
+
+    def _delete_batch(self, batch: list[Message]) -> None:
+        entries = [{"Id": str(index), "ReceiptHandle": message.handle} for index, message in enumerate(batch)]
+        answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
+        failed = {entry["Id"]: entry for entry in answer.get("Failed", ())}
+        for index, message in enumerate(batch):
+            entry = failed.get(str(index))
+            if entry is not None and not entry.get("SenderFault"):
+                self._done.put(message)
+                continue
+            self._forget(message)
+
+    def _forget(self, message: Message) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._held.pop(message.message_id, None)
+        for key, sequencer in message.events:
+            handled, _ = self._handled.get(key, ("", 0.0))
+            if sequencer and not events.older(sequencer, handled):
+                self._handled[key] = (sequencer, now)
+        if len(self._handled) > 20_000:
+            self._handled = {key: seen for key, seen in self._handled.items() if seen[1] > now - REMEMBER}
+
+    def _extend(self) -> None:
+        """At half of the visibility timeout, as AWS advises; near 12 hours SQS refuses, and the message comes once more."""
+        now = time.monotonic()
+        with self._lock:
+            late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
+        for start in range(0, len(late), BATCH):
+            batch = late[start : start + BATCH]
+            entries = [
+                {"Id": str(index), "ReceiptHandle": message.handle, "VisibilityTimeout": self._visibility}
+                for index, message in enumerate(batch)
+            ]
+            self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+            for message in batch:
+                message.visible_at = now + self._visibility
+
+
+def _nominated(path: str, event: events.ObjectEvent) -> Side | None:
+    if not event.created:
+        return Absent(path)
+    if event.size is None or not event.etag:
+        return None
+    return Entry(path, (event.etag, event.version, ""), event.size, 0, 0)

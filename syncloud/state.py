@@ -1,0 +1,238 @@
+"""What survives a restart: observations only, in sqlite. Owner of sqlite3.
+
+The base rows (model.Base) are the only memory that must survive; the rest are notes for people and for cheaper starts.
+Losing all of it costs comparisons, never a file: without a base row nothing is deleted.
+
+WAL with synchronous=NORMAL: a killed process loses nothing; after a power cut the last transactions may be missing, and the
+paths they settled are compared again. The files themselves were synced before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
+from .model import Base, Tag
+
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE base (
+    path TEXT PRIMARY KEY, source TEXT NOT NULL, target TEXT NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, mode INTEGER NOT NULL, crc INTEGER, absent INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX base_source ON base (source);
+CREATE TABLE unsyncable (path TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What one state belongs to: a role, a directory, a bucket, a prefix."""
+
+    role: str
+    directory: str
+    bucket: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.directory} s3://{self.bucket}/{self.prefix}"
+
+
+class State:
+    """One connection, used by the control thread; `reader()` gives another thread one of its own.
+
+    Raises BusyError where another daemon holds the directory, PairError where it belongs to another pair,
+    HostUnavailable where the disk refuses. A corrupt or newer database is set aside and rebuilt: `rebuilt` says why.
+    """
+
+    def __init__(self, directory: Path, pair: Pair) -> None:
+        self.directory = directory
+        self.rebuilt = ""
+        self._lock = _lock(directory)
+        self._file = directory / "state.sqlite"
+        try:
+            self._db = self._open()
+            self._check_pair(pair)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.OperationalError as error:
+            raise HostUnavailable(f"cannot open the state {self._file}: {error}", code=_code(error)) from error
+        except (sqlite3.DatabaseError, _Newer) as error:
+            self.rebuilt = str(error)
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(f"{self._file}{suffix}", f"{self._file}.broken{suffix}")
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        db = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=30)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
+                self.rebuilt = self.rebuilt or "new"
+            elif version != SCHEMA:
+                raise _Newer(f"its schema is {version}, this syncloud knows {SCHEMA}")
+            else:
+                _check(db)
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('open', '1')")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _check_pair(self, pair: Pair) -> None:
+        owner = self.get_meta("pair")
+        if owner is None:
+            self.set_meta("pair", str(pair))
+        elif owner != str(pair):
+            raise PairError(f"the state in {self.directory} belongs to: {owner}; not to: {pair}")
+
+    def get(self, path: str) -> Base | None:
+        row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
+        return None if row is None else _base(row)
+
+    def record(self, puts: Iterable[Base], drops: Iterable[str]) -> None:
+        """One transaction: these rows are now so, those are gone. Raises HostUnavailable."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(_row, puts))
+            self._db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
+
+    def count(self) -> int:
+        (rows,) = self._db.execute("SELECT count(*) FROM base WHERE NOT absent").fetchone()
+        return int(rows)
+
+    def find_source(self, beginning: Tag) -> list[Base]:
+        """Rows whose source tag begins with these fields: how a renamed file is recognised."""
+        low = " ".join(beginning) + " "
+        rows = self._db.execute("SELECT * FROM base WHERE source >= ? AND source < ? LIMIT 4", (low, low[:-1] + "!"))
+        return [_base(row) for row in rows]
+
+    def reader(self) -> Reader:
+        """For another thread; sees what is committed now."""
+        return Reader(self._file)
+
+    def get_meta(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_meta(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+
+    def unsyncable(self) -> dict[str, str]:
+        return dict(self._db.execute("SELECT path, reason FROM unsyncable"))
+
+    def note_unsyncable(self, path: str, reason: str) -> bool:
+        """Remember why `path` is left out; True the first time this reason is given."""
+        raw = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        row = self._db.execute("SELECT reason FROM unsyncable WHERE path=?", (raw,)).fetchone()
+        if row == (reason,):
+            return False
+        self._db.execute("INSERT OR REPLACE INTO unsyncable VALUES (?,?)", (raw, reason))
+        return True
+
+    def clear_unsyncable(self, path: str) -> None:
+        raw = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        self._db.execute("DELETE FROM unsyncable WHERE path=?", (raw,))
+
+    def close(self) -> None:
+        self._db.execute("DELETE FROM meta WHERE name='open'")
+        self._db.close()
+        os.close(self._lock)
+
+
+def copy(directory: Path, to: Path) -> None:
+    """Copy the state in `directory`, if there is one, into the directory `to`: a rehearsal may write what it likes."""
+    file = directory / "state.sqlite"
+    if file.exists():
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as old:
+            with contextlib.closing(sqlite3.connect(to / "state.sqlite")) as new:
+                old.backup(new)
+
+
+class Reader:
+    """A read-only look at the base rows, for the thread that merges listings."""
+
+    def __init__(self, file: Path) -> None:
+        uri = f"{file.absolute().as_uri()}?mode=ro"
+        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+    def rows(self, under: str = "") -> Iterator[Base]:
+        """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
+        if under:
+            bounds = (f"{under}/", f"{under}0")
+            query = self._db.execute("SELECT * FROM base WHERE path >= ? AND path < ? ORDER BY path", bounds)
+        else:
+            query = self._db.execute("SELECT * FROM base ORDER BY path")
+        return map(_base, query)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class _Newer(Exception):
+    pass
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """After an unclean end the whole file is read once; after a clean one only what is used."""
+    unclean = db.execute("SELECT value FROM meta WHERE name='open'").fetchone()
+    if unclean and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        raise sqlite3.DatabaseError("quick_check found damage")
+
+
+def _lock(directory: Path) -> int:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"cannot use the state directory {directory}: {error.strerror}",
+            hint="choose another one with --state-dir",
+            code="EACCES",
+        ) from error
+    except OSError as error:
+        raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise BusyError(f"another syncloud uses the state in {directory}") from error
+    return fd
+
+
+def _row(base: Base) -> tuple[object, ...]:
+    crc = None if base.crc is None else base.crc - (1 << 64 if base.crc >> 63 else 0)
+    return (base.path, " ".join(base.source), " ".join(base.target), base.size, base.mtime_ns, base.mode, crc, base.absent)
+
+
+def _base(row: tuple[str, str, str, int, int, int, int | None, int]) -> Base:
+    path, source, target, size, mtime_ns, mode, crc, absent = row
+    unsigned = None if crc is None else crc & 0xFFFF_FFFF_FFFF_FFFF
+    return Base(path, tuple(source.split(" ")), tuple(target.split(" ")), size, mtime_ns, mode, unsigned, bool(absent))
+
+
+def _code(error: sqlite3.Error) -> str:
+    return str(getattr(error, "sqlite_errorname", ""))

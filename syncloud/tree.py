@@ -1,0 +1,120 @@
+"""The contracts between the engine and its parts: Tree, Content, HintSource, State.
+
+Two trees, one engine: a push's source is the disk and its target the bucket, a pull's the other way round. Whatever differs
+between the two is said here, by a method, and never by an `if` in the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from .model import Base, Entry, Hint, Side, Tag
+
+
+class Content(Protocol):
+    """The bytes of one state of one file, too many for memory."""
+
+    entry: Entry
+
+    async def part(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes. Raises Changed, Unsteady, Corrupt, Unavailable."""
+
+    async def verify(self, crc: int | None) -> None:
+        """Prove that all parts were of one state, whose checksum is `crc` where known. Raises Unsteady, Corrupt."""
+
+    def close(self) -> None: ...
+
+
+class Tree(Protocol):
+    """One side. Every write is conditional on what is expected there; Changed means: nothing was done, look again.
+
+    Methods may be called for different paths at once, for one path never. What time can mend is raised as Unavailable or
+    HostUnavailable, what concerns one path as PathError; nothing else comes out.
+    """
+
+    role: str
+    """What a sync does that has this tree as its target: `push` or `pull`. Only for names in the log."""
+    written_event: str
+    """The log's name for a file that arrived here."""
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        """Nominate everything below the folder `under`, in the order of the paths' UTF-8 bytes. Blocking.
+
+        What cannot be seen comes as Unknown at its place; nothing below an Unknown with `subtree` may be called absent.
+        """
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        """Look at one path now. `known` is the base's tag for this side; `nominated` may choose the cheaper way to look.
+
+        Brings `body` and `crc` of a small file that is not as `known`. Absent is proven. Raises Unsteady unless `patient`.
+        """
+
+    async def open(self, entry: Entry, *, patient: bool = False) -> Content:
+        """The bytes of `entry`. Raises Changed, Unsteady."""
+
+    async def digest(self, entry: Entry) -> Entry:
+        """`entry` with its `crc`, whatever it costs. Raises Changed."""
+
+    def rename_key(self, entry: Entry) -> Tag | None:
+        """The beginning of a tag that a rename leaves as it is; None where files are not renamed."""
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        """Make the file `entry` (its body, else `content`) in place of `expected` (None: of nothing). Durable on return.
+
+        Raises Changed, Blocked, Corrupt.
+        """
+
+    async def touch(self, expected: Entry, source: Entry) -> Entry | None:
+        """Give `expected` the mtime and mode of `source`, whose bytes are equal; None where the bytes must travel for it."""
+
+    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        """Make `entry` from `origin`, which holds the same bytes, on this side; None where that cannot be had."""
+
+    async def delete(self, expected: Entry) -> None:
+        """Raises Changed."""
+
+    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+        """Keep `entry` under a conflict name as well: that name, and the entry as it is now. Raises Changed."""
+
+    def keeps_versions(self, entry: Entry) -> bool:
+        """Whether overwriting `entry` leaves it retrievable."""
+
+
+class HintSource(Protocol):
+    """Where hints come from. It calls `deliver` from any thread; it says what it cannot do, it never stops silently."""
+
+    def start(self, deliver: Callable[[Hint], None]) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def trouble(self) -> str | None:
+        """Why this source is not to be trusted now (a dead thread, an unreachable queue), or None."""
+
+
+class Rows(Protocol):
+    """A look at the base rows from another thread."""
+
+    def rows(self, under: str = "") -> Iterator[Base]: ...
+
+    def close(self) -> None: ...
+
+
+class State(Protocol):
+    """What the engine needs of the memory; `record` is one transaction and raises HostUnavailable."""
+
+    def get(self, path: str) -> Base | None: ...
+
+    def record(self, puts: Iterable[Base], drops: Iterable[str]) -> None: ...
+
+    def count(self) -> int: ...
+
+    def find_source(self, beginning: Tag) -> list[Base]: ...
+
+    def reader(self) -> Rows: ...
+
+    def note_unsyncable(self, path: str, reason: str) -> bool: ...
+
+    def clear_unsyncable(self, path: str) -> None: ...

@@ -1,0 +1,270 @@
+"""WatchSource: hints from inotify, by watchdog. Owner of watchdog.
+
+watchdog loses events silently in several ways (an overflowing queue, a reader thread that dies, directories it never came to
+watch; see gorakhargosh/watchdog#654 and FACTS on versions 6 and 7). So a monitor beside it looks at what the kernel itself says
+(/proc/self/fdinfo lists every inotify watch by inode, FIONREAD the unread bytes): a burst ends in a look at everything, what is
+not watched is watched again, and what cannot be watched is polled and said. Nothing is written into the user's tree.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import struct
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from watchdog import events as wd
+from watchdog.observers.inotify import InotifyObserver
+
+from . import log
+from .model import Hint, Kind
+
+TICK = 0.25
+"""Seconds between two looks of the monitor."""
+CALM = 0.5
+"""Seconds without an event after which a burst is over."""
+STUCK = 10.0
+"""Seconds that the kernel's queue may have unread bytes before the reader counts as dead."""
+POLL = 60.0
+"""Seconds between two scans while a part of the tree cannot be watched."""
+
+_AT_ONCE = tuple(
+    getattr(wd, name)
+    for name in ("FileClosedEvent", "FileDeletedEvent", "FileAttribEvent")
+    if hasattr(wd, name)  # watchdog 6 has no attribute events: it calls them modified
+)
+_DIRECTORY = (wd.DirCreatedEvent, wd.DirDeletedEvent, wd.DirMovedEvent)
+_WANTED: list[type[wd.FileSystemEvent]] = [
+    *_AT_ONCE,
+    wd.FileCreatedEvent,
+    wd.FileModifiedEvent,
+    wd.FileMovedEvent,
+    *_DIRECTORY,
+]
+
+
+class WatchSource(wd.FileSystemEventHandler):
+    """Watch `root` and everything below it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._strip = len(self._root.rstrip("/")) + 1
+        self._deliver: Callable[[Hint], None] = lambda hint: None
+        self._observer: InotifyObserver | None = None
+        self._descriptors: list[int] = []
+        self._threads: list[threading.Thread] = []
+        self._stop = threading.Event()
+        self._monitor = threading.Thread(target=self._watch_over, name="watch-monitor", daemon=True)
+        self._overflow = _OverflowHandler()
+        self._burst_limit = _limit("max_queued_events", 16384) // 4
+        self._events = 0
+        self._last_event = 0.0
+        self._counted_from = 0.0
+        self._burst = False
+        self._trouble: str | None = None
+        self._unread_since: float | None = None
+        self._appeared = False
+
+    def start(self, deliver: Callable[[Hint], None]) -> None:
+        """Arm the watch; when this returns, every later change is heard. Raises OSError where not even the root can be watched."""
+        self._deliver = deliver
+        logging.getLogger("watchdog").addHandler(self._overflow)
+        self._arm()
+        self._monitor.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._monitor.ident is not None:
+            self._monitor.join(timeout=5)
+        self._disarm()
+        logging.getLogger("watchdog").removeHandler(self._overflow)
+
+    def trouble(self) -> str | None:
+        if self._monitor.ident is not None and not self._monitor.is_alive() and not self._stop.is_set():
+            return "the watch monitor has ended"
+        return self._trouble
+
+    def _arm(self) -> None:
+        before = set(_inotify_descriptors())
+        observer = InotifyObserver()
+        observer.schedule(self, self._root, recursive=True, event_filter=_WANTED)
+        observer.start()
+        self._observer = observer
+        self._descriptors = [fd for fd in _inotify_descriptors() if fd not in before] or list(_inotify_descriptors())
+        self._threads = [thread for thread in threading.enumerate() if type(thread).__module__.startswith("watchdog.")]
+        self._unread_since = None
+
+    def _disarm(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(timeout=5)
+            self._observer = None
+
+    # Events, on watchdog's thread: only enqueue
+
+    def dispatch(self, event: wd.FileSystemEvent) -> None:
+        """Called by watchdog for every event."""
+        self._events += 1
+        self._last_event = time.monotonic()
+        if isinstance(event, _DIRECTORY):
+            self._appeared = True
+            for path in (event.src_path, event.dest_path):
+                self._hint(path, Kind.OPEN, subtree=True)
+        elif isinstance(event, wd.FileMovedEvent):
+            for path in (event.src_path, event.dest_path):
+                self._hint(path, Kind.CLOSED)
+        elif isinstance(event, _AT_ONCE):
+            self._hint(event.src_path, Kind.CLOSED)
+        elif isinstance(event, wd.FileCreatedEvent | wd.FileModifiedEvent):
+            self._hint(event.src_path, Kind.OPEN)
+
+    def _hint(self, path: str | bytes, kind: Kind, *, subtree: bool = False) -> None:
+        if not path:
+            return
+        relative = os.fsdecode(path)[self._strip :]
+        if relative or subtree:
+            self._deliver(Hint(relative, kind, subtree=subtree))
+
+    # The monitor
+
+    def _watch_over(self) -> None:
+        covered_at, polled_at = time.monotonic(), time.monotonic()
+        while not self._stop.wait(TICK):
+            now = time.monotonic()
+            self._notice_burst(now)
+            if reason := self._dead(now):
+                self._rearm(reason)
+            elif (self._appeared and now - self._last_event > CALM) or now - covered_at > 3600:
+                self._appeared, covered_at = False, now
+                self._cover()
+            if self._trouble is not None and now - polled_at > POLL:
+                polled_at = now
+                self._cover()
+                self._look_everywhere()
+
+    def _notice_burst(self, now: float) -> None:
+        if self._overflow.seen:
+            self._burst, self._overflow.seen = True, False
+        if now - self._counted_from >= 1.0:
+            self._burst = self._burst or self._events > self._burst_limit
+            self._events, self._counted_from = 0, now
+        if self._burst and now - self._last_event > CALM:
+            self._burst = False
+            log.info("watch.burst", "a burst of events is over: looking at everything")
+            self._cover()
+            self._look_everywhere()
+
+    def _look_everywhere(self) -> None:
+        self._deliver(Hint("", subtree=True))
+
+    def _dead(self, now: float) -> str | None:
+        """Why watchdog does not hear any more, or None."""
+        for thread in self._threads:
+            if not thread.is_alive():
+                return f"watchdog's thread {type(thread).__name__} has ended"
+        if self._descriptors and not any(map(_unread, self._descriptors)):
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since > STUCK:
+            return "watchdog does not read its events"
+        return None
+
+    def _rearm(self, reason: str) -> None:
+        if not os.path.isdir(self._root):
+            self._trouble = f"{self._root} is not there"
+            return
+        log.warning("watch.rearmed", "%s: watching anew", reason, reason=reason)
+        try:
+            self._disarm()
+            self._arm()
+            self._trouble = self._dead(time.monotonic())
+        except (OSError, RuntimeError) as error:
+            self._trouble = f"{self._root} cannot be watched: {error}"
+        self._look_everywhere()
+
+    def _cover(self) -> None:
+        """Every directory must be among the kernel's watches; where one is not, arm anew, and where that fails, say so."""
+        missing = self._unwatched()
+        if missing and not self._stop.wait(2 * TICK):
+            missing = self._unwatched()
+        if missing:
+            self._rearm(f"{len(missing)} directories are not watched, {missing[0]} is one")
+            missing = self._unwatched()
+        if missing:
+            count, example = len(missing), missing[0]
+            self._trouble = f"{count} directories cannot be watched, {example} is one; raise fs.inotify.max_user_watches"
+            log.error("watch.partial", "%s; they are polled", self._trouble, count=len(missing))
+        elif self._trouble is not None:
+            self._trouble = None
+            log.warning("watch.whole", "everything is watched again")
+
+    def _unwatched(self) -> list[str]:
+        watched = {inode for fd in self._descriptors for inode in _watched_inodes(fd)}
+        return [path for inode, path in _directories(self._root) if inode not in watched]
+
+
+class _OverflowHandler(logging.Handler):
+    """Newer watchdogs say in their log that the kernel's queue overflowed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.seen = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "overflow" in record.getMessage():
+            self.seen = True
+
+
+def _limit(name: str, default: int) -> int:
+    try:
+        return int(Path("/proc/sys/fs/inotify", name).read_text())
+    except (OSError, ValueError):
+        return default
+
+
+def _inotify_descriptors() -> Iterator[int]:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
+                yield int(name)
+        except OSError:
+            continue
+
+
+def _unread(fd: int) -> int:
+    """Bytes that the kernel has and watchdog has not read."""
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))
+    except OSError:
+        return 0
+    return int(count)
+
+
+def _watched_inodes(fd: int) -> Iterator[int]:
+    """The inodes that an inotify descriptor watches: proc_pid_fdinfo(5)."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as lines:
+            for line in lines:
+                if line.startswith("inotify "):
+                    yield int(line.partition("ino:")[2].split()[0], 16)
+    except OSError:
+        return
+
+
+def _directories(root: str) -> Iterator[tuple[int, str]]:
+    """Inode and path of every directory that can be read, without following links."""
+    stack = [root]
+    while stack:
+        path = stack.pop()
+        try:
+            yield os.stat(path, follow_symlinks=False).st_ino, path
+            with os.scandir(path) as listing:
+                stack.extend(item.path for item in listing if item.is_dir(follow_symlinks=False))
+        except OSError:
+            continue

@@ -1,0 +1,102 @@
+"""Shared fixtures. Whatever uses the emulator is marked `integration`; quick tests run first, then slow ones, then the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.emulator import Bucket, Emulator
+from tests.support.environment import isolated
+from tests.support.processes import Process
+from tests.support.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    Start = Callable[..., Process]
+
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# Two cores that are busy with other tests make any deadline for one example a lie.
+settings.register_profile("dev", deadline=None, max_examples=100)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
+    database=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_configure() -> None:
+    """Before any test module is imported: a client that is made without an endpoint cannot reach the real AWS."""
+    safe = isolated(os.environ) | {"PYTHONPATH": CHECKOUT}
+    os.environ.clear()
+    os.environ.update(safe)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "aws_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+    items.sort(key=_stage)
+
+
+def _stage(item: pytest.Item) -> int:
+    """Quick tests tell soonest what is wrong; slow ones go before the rest, lest the last of them runs on alone."""
+    if item.get_closest_marker("slow"):
+        return 1
+    return 2 if item.get_closest_marker("integration") else 0
+
+
+@pytest.fixture(scope="session")
+def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """An emulated AWS for this worker: `.endpoint`, `.client(service)`, `.environment()` for child processes."""
+    server = Emulator(tmp_path_factory.mktemp("aws"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket(aws_server: Emulator) -> Iterator[Bucket]:
+    """A fresh, versioned bucket whose events go to a fresh queue."""
+    made = Bucket.make(aws_server)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def recorder(aws_server: Emulator) -> Iterator[Recorder]:
+    """A server before the emulator that counts requests: give `recorder.endpoint` to what is to be counted."""
+    with Recorder(aws_server.endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def syncloud(aws_server: Emulator, tmp_path: Path) -> Iterator[Start]:
+    """Starts `syncloud ARGUMENTS...` as a process; `endpoint` (default: the emulator) and `env` (additions) may be given."""
+    started: list[Process] = []
+
+    def start(*arguments: str, endpoint: str = "", env: dict[str, str] | None = None) -> Process:
+        argv: Sequence[str] = [sys.executable, "-m", "syncloud", *arguments]
+        home = {"HOME": str(tmp_path / "home")}
+        process = Process(
+            argv,
+            directory=tmp_path / "processes" / str(len(started)),
+            env=aws_server.environment(endpoint=endpoint) | home | (env or {}),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()

@@ -1,0 +1,539 @@
+"""What the user says, where from, and how mistakes are told."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncloud import config
+from syncloud.config import OPTIONS, Invocation, Option, Scope, Settings
+from syncloud.errors import ConfigurationError, UsageError
+from syncloud.model import ConflictPolicy
+
+PUSH = ("push", "--directory", "/srv/x", "--bucket", "buk")
+QUEUE = "https://sqs.eu-central-1.amazonaws.com/1/q"
+Read = Callable[..., Invocation]
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def read(etc: Path) -> Read:
+    def parse(*argv: str, **environ: str) -> Invocation:
+        return config.parse(argv, {"HOME": "/home/u", **environ}, etc=etc, uid=1000)
+
+    return parse
+
+
+def problems(read: Read, *argv: str, **environ: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        read(*argv, **environ)
+    assert type(caught.value) is ConfigurationError
+    assert caught.value.exit_code == 78
+    assert f"syncloud {argv[0]} --help" in caught.value.hint
+    head, *rest = str(caught.value).split("\n  ")
+    if not rest:
+        return [head]
+    assert head == f"{len(rest)} problems in the configuration:"
+    return rest
+
+
+def misuse(read: Read, *argv: str, **environ: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        read(*argv, **environ)
+    assert caught.value.exit_code == 2
+    assert "--help" in caught.value.hint
+    return str(caught.value)
+
+
+# The table
+
+
+def test_settings_and_acts_are_those_of_the_table() -> None:
+    dests = {option.dest for option in OPTIONS if option.scope is Scope.SETTING} - {"include", "exclude"}
+    assert {row.name for row in dataclasses.fields(Settings)} == dests | {"instance", "patterns", "sources"}
+    acts = {option.dest for option in OPTIONS if option.scope is Scope.ACT}
+    assert {row.name for row in dataclasses.fields(Invocation)} == acts | {"command", "settings"}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_row_is_complete(option: Option) -> None:
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", option.name)
+    assert option.help[0].islower() or option.help.startswith("AWS")
+    assert not option.help.endswith(".")
+    assert "%" not in option.help + option.unset  # argparse would format it
+    assert set(option.commands) <= set(config.COMMANDS)
+    if option.default is not None:
+        option.value(option.default)
+    if option.scope is Scope.ACT:
+        assert not option.metavar
+
+
+def test_names_are_unique() -> None:
+    assert len({option.name for option in OPTIONS}) == len(OPTIONS)
+
+
+# Where values come from
+
+
+def test_defaults(read: Read) -> None:
+    invocation = read(*PUSH)
+    settings = invocation.settings
+    assert invocation == Invocation("push", settings)
+    assert (settings.directory, settings.bucket, settings.prefix) == (Path("/srv/x"), "buk", "")
+    assert (settings.delete, settings.conflict, settings.max_delete, settings.patterns) == (
+        False,
+        ConflictPolicy.KEEP_BOTH,
+        25,
+        (),
+    )
+    assert (settings.transfers, settings.checksum, settings.ready) == (64, "auto", "started")
+    assert (settings.min_interval, settings.reconcile_interval, settings.verify_interval) == (1.0, 3600.0, 86400.0)
+    assert (settings.visibility_timeout, settings.log_format, settings.log_level) == (120.0, "auto", "info")
+    assert (settings.region, settings.profile, settings.endpoint_url, settings.queue_url) == (None, None, None, None)
+    assert settings.sources["bucket"] == "argument"
+    assert settings.sources["transfers"] == "default"
+
+
+def test_arguments_over_environment_over_files_over_defaults(read: Read, etc: Path) -> None:
+    (etc / "syncloud.conf").write_text("bucket = shared\ntransfers = 2\nmax-delete = 2\nregion = r2\n")
+    (etc / "jef.conf").write_text("directory = /srv/jef\n\ntransfers = 3\nmax-delete = 3\n")
+    settings = read("push", "--instance", "jef", "--transfers", "5", SYNCLOUD_TRANSFERS="4", SYNCLOUD_MAX_DELETE="4").settings
+    assert (settings.bucket, settings.region, settings.directory) == ("shared", "r2", Path("/srv/jef"))
+    assert (settings.transfers, settings.max_delete) == (5, 4)
+    names = ("transfers", "max-delete", "bucket", "directory", "checksum", "instance")
+    assert [settings.sources[name] for name in names] == [
+        "argument",
+        "environment SYNCLOUD_MAX_DELETE",
+        f"{etc}/syncloud.conf:1",
+        f"{etc}/jef.conf:1",
+        "default",
+        "argument",
+    ]
+    lower = read("push", "--instance", "jef").settings
+    assert (lower.transfers, lower.sources["transfers"]) == (3, f"{etc}/jef.conf:3")
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "variable", "argument", "expected"),
+    [
+        ("true", None, None, None, True),
+        ("true", "false", None, None, False),
+        ("true", None, "no", None, False),
+        ("false", "on", "0", "--delete", True),
+        ("true", "yes", "1", "--no-delete", False),
+        (None, "off", "true", None, True),
+    ],
+)
+def test_a_flag_has_the_same_precedence(
+    shared: str | None, own: str | None, variable: str | None, argument: str | None, expected: bool, read: Read, etc: Path
+) -> None:
+    for name, value in (("syncloud", shared), ("jef", own)):
+        (etc / f"{name}.conf").write_text(f"delete = {value}\n" if value else "")
+    words = [argument] if argument else []
+    environ = {"SYNCLOUD_DELETE": variable} if variable else {}
+    assert read(*PUSH, "--instance", "jef", *words, **environ).settings.delete is expected
+
+
+def test_a_lone_flag_in_a_file_is_true_and_its_negation_no_key(read: Read, etc: Path) -> None:
+    (etc / "a.conf").write_text("delete\n")
+    assert read(*PUSH, "--instance", "a").settings.delete is True
+    # configargparse would take `no-delete = true` for --delete.
+    (etc / "b.conf").write_text("no-delete = true\n")
+    assert problems(read, *PUSH, "--instance", "b") == [f"{etc}/b.conf:1: unknown key 'no-delete'; did you mean delete?"]
+
+
+def test_config_replaces_the_instances_files(read: Read, etc: Path, tmp_path: Path) -> None:
+    (etc / "syncloud.conf").write_text("transfers = 2\n")
+    (etc / "jef.conf").write_text("transfers = 3\n")
+    one, two = tmp_path / "o [n]e*.cfg", tmp_path / "two"
+    one.write_text("transfers = 7\nmin-interval = 7\n")
+    two.write_text("transfers = 8\n")
+    settings = read(*PUSH, "--instance", "jef", "--config", str(one), "--config", str(two)).settings
+    assert (settings.instance, settings.transfers, settings.min_interval) == ("jef", 8, 7.0)
+    again = read(*PUSH, SYNCLOUD_CONFIG=f"[{one}, {two}]", SYNCLOUD_INSTANCE="jef").settings
+    assert again == settings
+    assert again.sources["instance"] == "environment SYNCLOUD_INSTANCE"
+
+
+def test_a_pipe_is_a_file(read: Read) -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, b"transfers = 9\n")
+    os.close(theirs)
+    assert read(*PUSH, "--config", f"/dev/fd/{ours}").settings.transfers == 9
+    os.close(ours)
+
+
+def test_a_key_of_another_command_does_not_disturb(read: Read, etc: Path) -> None:
+    (etc / "syncloud.conf").write_text(f"queue-url = {QUEUE}\nstack-name = S\nmin-interval = 3\n")
+    assert read(*PUSH, "--instance", "x", SYNCLOUD_VISIBILITY_TIMEOUT="1h").settings.queue_url is None
+    pull = read("pull", *PUSH[1:], "--instance", "x").settings
+    assert (pull.queue_url, pull.min_interval) == (QUEUE, 1.0)
+    # It is checked all the same: the mistake is in the file whoever reads it.
+    (etc / "syncloud.conf").write_text("visibility-timeout = soon\n")
+    assert "visibility-timeout: 'soon' is not a duration" in problems(read, *PUSH, "--instance", "x")[0]
+
+
+def test_the_files_grammar(read: Read, etc: Path) -> None:
+    text = '# comment\n; comment\n[section]\n---\nbucket: b1x\ndirectory = "/srv/a b"  # why\nprefix   p/q\n\nprofile = a#b\n'
+    (etc / "g.conf").write_text("\ufeff" + text)
+    settings = read("push", "--instance", "g").settings
+    assert (settings.bucket, settings.directory, settings.prefix, settings.profile) == ("b1x", Path("/srv/a b"), "p/q/", "a#b")
+    assert settings.sources["profile"] == f"{etc}/g.conf:9"
+
+
+# Patterns
+
+
+def test_patterns_keep_their_order(read: Read) -> None:
+    words = ("--exclude", "*.log", "--include=keep.log", "--exclude=-x", "--exclude", "a,b")
+    assert read(*PUSH, *words).settings.patterns == ((False, "*.log"), (True, "keep.log"), (False, "-x"), (False, "a,b"))
+
+
+def test_patterns_in_files(read: Read, etc: Path) -> None:
+    (etc / "a.conf").write_text('include = [*.xml, !b.xml]\nexclude = ["a,b", "# c", "[ab]*"]\n')
+    settings = read(*PUSH, "--instance", "a").settings
+    assert settings.patterns == ((True, "*.xml"), (True, "!b.xml"), (False, "a,b"), (False, "# c"), (False, "[ab]*"))
+    (etc / "b.conf").write_text("exclude = *.tmp\n")
+    assert read(*PUSH, "--instance", "b").settings.patterns == ((False, "*.tmp"),)
+
+
+def test_patterns_of_several_sources_come_in_the_order_of_precedence(read: Read, etc: Path) -> None:
+    (etc / "syncloud.conf").write_text("include = [a]\n")
+    (etc / "x.conf").write_text("exclude = [b]\n")
+    assert read(*PUSH, "--instance", "x").settings.patterns == ((True, "a"), (False, "b"))
+    settings = read(*PUSH, "--exclude", "c", "--instance", "x", SYNCLOUD_INCLUDE='["d", "e"]').settings
+    assert settings.patterns == ((True, "d"), (True, "e"), (False, "c"))
+    assert settings.sources["include"] == "environment SYNCLOUD_INCLUDE"
+    assert read(*PUSH, "--include", "c", "--instance", "x").settings.patterns == ((False, "b"), (True, "c"))
+
+
+@pytest.mark.parametrize("nothing", ["[]", "", "[ ]"])
+def test_an_empty_list_takes_back_that_of_an_earlier_file(nothing: str, read: Read, etc: Path) -> None:
+    (etc / "syncloud.conf").write_text("exclude = [a]\n")
+    (etc / "x.conf").write_text(f"exclude = {nothing}\n")
+    assert read(*PUSH, "--instance", "x").settings.patterns == ()
+    assert read(*PUSH, "--instance", "y", SYNCLOUD_EXCLUDE=nothing).settings.patterns == ()
+    assert read(*PUSH, "--instance", "y", "--exclude=").settings.patterns == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("a, b", 'write a list as [a, b], and an item with a comma as ["a,b"]'),
+        ("[1, 2]", "put every item of the list into double quotes, or none"),
+        ("['a', 'b']", "put every item of the list into double quotes, or none"),
+        ("!", "pattern not understood"),
+    ],
+)
+def test_wrong_patterns(value: str, told: str, read: Read, etc: Path) -> None:
+    (etc / "x.conf").write_text(f"\nexclude = {value}\n")
+    (problem,) = problems(read, *PUSH, "--instance", "x")
+    assert problem.startswith(f"{etc}/x.conf:2: exclude: ")
+    assert told in problem
+    assert "environment: SYNCLOUD_EXCLUDE: " in problems(read, *PUSH, SYNCLOUD_EXCLUDE=value)[0]
+
+
+# Problems
+
+
+def test_every_problem_is_told(read: Read, etc: Path) -> None:
+    (etc / "syncloud.conf").write_text("transfers = none\nbuckt = x\n")
+    (etc / "x.conf").write_text(
+        "= 3\nonce = true\ninstance = y\nmin-interval = 2s\nmin-interval = 3s\ndelete = maybe\nregion =\nbucket\n"
+    )
+    told = problems(
+        read,
+        "pull",
+        "--instance",
+        "x",
+        "--log-level",
+        "loud",
+        SYNCLOUD_QEUE_URL="x",
+        SYNCLOUD_ONCE="1",
+        SYNCLOUD_CHECKSUM="md5",
+    )
+    shared, own = f"{etc}/syncloud.conf", f"{etc}/x.conf"
+    assert told == [
+        "environment: SYNCLOUD_CHECKSUM: 'md5' is none of auto, crc64nvme, none",
+        "environment: SYNCLOUD_ONCE is an act: argument only",
+        "environment: unknown variable 'SYNCLOUD_QEUE_URL'; did you mean SYNCLOUD_QUEUE_URL?",
+        f"{own}:1: not understood: '= 3'; write name = value",
+        f"{own}:2: once cannot be in a file (argument only)",
+        f"{own}:3: instance cannot be in a file (argument, environment variable only)",
+        f"{own}:5: min-interval is already in line 4",
+        f"{own}:6: delete: 'maybe' is neither true nor false",
+        f"{own}:7: region: is empty",
+        f"{own}:8: bucket: is empty",
+        f"{shared}:1: transfers: 'none' is not a whole number from 1 to 1024",
+        f"{shared}:2: unknown key 'buckt'; did you mean bucket?",
+        "--log-level: 'loud' is none of debug, info, warning, error",
+        f"pull: needs the directory: --directory DIR, SYNCLOUD_DIRECTORY=DIR in the environment, or directory = DIR in {own}",
+        f"pull: needs the queue-url: --queue-url URL, SYNCLOUD_QUEUE_URL=URL in the environment, or queue-url = URL in {own}",
+    ]
+
+
+def test_an_overridden_mistake_is_still_one(read: Read, etc: Path) -> None:
+    (etc / "x.conf").write_text("transfers = 0\n")
+    assert len(problems(read, *PUSH, "--instance", "x", "--transfers", "3", SYNCLOUD_TRANSFERS="many")) == 2
+
+
+def test_files_that_cannot_be_read(read: Read, etc: Path, tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"bucket = \xe9\n")
+    told = problems(read, "push", "--config", str(tmp_path / "latin"), "--config", "/nowhere/x", "--config", str(tmp_path))
+    assert told == [
+        f"{tmp_path}/latin: cannot be read: not UTF-8 at byte 9",
+        "/nowhere/x: cannot be read: No such file or directory",
+        f"{tmp_path}: cannot be read: Is a directory",
+    ]
+    (etc / "jef.conf").mkdir()
+    assert problems(read, "push", "--instance", "jef") == [f"{etc}/jef.conf: cannot be read: Is a directory"]
+    assert "~nobody-has-this-name" in problems(read, "push", "--config", "~nobody-has-this-name/x")[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [("push", {"directory", "bucket"}), ("pull", {"directory", "bucket", "queue-url"}), ("setup", {"bucket"})],
+)
+def test_what_a_command_needs(command: str, needed: set[str], read: Read, etc: Path) -> None:
+    told = problems(read, command, "--instance", "jef")
+    assert {re.split(r"[ :]+", problem)[3] for problem in told} == needed
+    assert all(f"{etc}/jef.conf (which does not exist)" in problem for problem in told)
+    assert all("in a file (--config, --instance)" in problem for problem in problems(read, command))
+
+
+def test_what_a_command_does_not_need(read: Read) -> None:
+    assert read("pull", *PUSH[1:], "--once").once
+    assert read("setup", "--print-template").print_template
+    for words in (("status",), ("status", "--json"), ("demo",), ("resume", "--state-dir", "/s")):
+        read(*words)
+
+
+# The command line itself
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "no command"),
+        (("",), "no command"),
+        (("psuh",), "'psuh' is no command; did you mean push?"),
+        (("--bucket", "b", "push"), "'--bucket' is no command"),
+        ((*PUSH, "--transfer", "3"), "unknown option '--transfer'; did you mean --transfers?"),
+        ((*PUSH, "--zzz=1", "stray", "-q"), "unknown option '--zzz'; unexpected argument 'stray'; unknown option '-q'"),
+        ((*PUSH, "--queue-url", "x"), "--queue-url is for pull"),
+        ((*PUSH, "--buck", "x"), "unknown option '--buck'; did you mean --bucket?"),
+        ((*PUSH, "--prefix"), "expected one argument"),
+        (("setup", "--destroy", "--print-template"), "exclude each other"),
+        (("status", "a", "b"), "unexpected argument 'b'"),
+        (("resume", "a", "--instance", "b"), "which instance, 'a' or 'b'?"),
+        (("resume",), "resume needs an instance"),
+        (("demo", "--once=yes"), "ignored explicit argument"),
+    ],
+)
+def test_misuse(words: tuple[str, ...], told: str, read: Read) -> None:
+    assert told in misuse(read, *words)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), *((command, "--help") for command in config.COMMANDS)])
+def test_help(words: tuple[str, ...], read: Read, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as left:
+        read(*words, SYNCLOUD_NONSENSE="x")
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    if words[0] in config.COMMANDS:
+        named = {name for name, _ in re.findall(r"^  (?:--\w[\w-]*, )*--([a-z-]+?)(, |[ =\n]|$)", shown, re.MULTILINE)}
+        wanted = {option.name for option in OPTIONS if words[0] in option.commands}
+        assert wanted <= named | set(re.findall(r"--([a-z-]+)", shown))
+        assert "SYNCLOUD_SOME_NAME" in shown
+    else:
+        assert "78" in shown
+        assert all(command in shown for command in config.COMMANDS)
+
+
+def test_version(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        read("--version")
+    assert left.value.code == 0
+    assert re.fullmatch(r"syncloud \d\S+\n", capsys.readouterr().out)
+
+
+def test_the_processs_environment_is_not_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNCLOUD_TRANSFERS", "9")
+    assert read(*PUSH).settings.transfers == 64
+
+
+def test_acts(read: Read) -> None:
+    assert read(*PUSH, "--once", "--dry-run") == Invocation("push", read(*PUSH).settings, once=True, dry_run=True)
+    resumed = read("resume", "jef", "--allow-deletes")
+    assert (resumed.settings.instance, resumed.allow_deletes) == ("jef", True)
+    assert read("status", "--json", SYNCLOUD_INSTANCE="jef").settings.instance == "jef"
+    assert read("status", "own", SYNCLOUD_INSTANCE="jef").settings.instance == "own"
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        ("500ms", 0.5),
+        ("30s", 30.0),
+        ("30 s", 30.0),
+        ("5m", 300.0),
+        ("12h", 43200.0),
+        ("1d", 86400.0),
+        ("7", 7.0),
+        ("1.5h", 5400.0),
+    ],
+)
+def test_durations(raw: str, value: float) -> None:
+    assert config.seconds(raw) == value
+
+
+@pytest.mark.parametrize("raw", ["", "s", "-1s", "1w", "1h30m", "inf", "nan", "1e3", ".5s", "\u0661s", "1S", "9" * 400])
+def test_no_durations(raw: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        config.seconds(raw)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--transfers", "0"), ("--transfers", "1025"), ("--transfers", "1.5"), ("--transfers", "\u0661"), ("--transfers", ""),
+        ("--max-delete", "101"), ("--max-delete", "-1"), ("--min-interval", "2h"), ("--reconcile-interval", "0"),
+        ("--conflict", "newest"), ("--bucket", "s3://b"), ("--bucket", "b/p"), ("--bucket", ""), ("--directory", ""),
+        ("--directory", "a\nb"), ("--directory", "~nobody-has-this-name/x"), ("--endpoint-url", "localhost:1"),
+        ("--region", "EU west"), ("--profile", ""), ("--ready", "soon"), ("--state-dir", ""),
+    ],
+)  # fmt: skip
+def test_wrong_values(words: tuple[str, str], read: Read) -> None:
+    (problem,) = problems(read, *PUSH, f"{words[0]}={words[1]}")
+    assert problem.startswith(f"{words[0]}: ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "prefix"), [("", ""), ("a", "a/"), ("a/", "a/"), ("a/b c+%", "a/b c+%/"), ("\u4f60", "\u4f60/")]
+)
+def test_a_prefix_is_a_folder(raw: str, prefix: str, read: Read) -> None:
+    assert read(*PUSH, f"--prefix={raw}").settings.prefix == prefix
+    assert config.folder(prefix) == prefix
+
+
+@pytest.mark.parametrize(
+    "raw", ["/", "/a", "//", "a//", "a//b", ".", "..", "a/./b", "../a", "a/..", "x" * 900, "\u4f60" * 300, "\udcff"]
+)
+def test_no_folders(raw: str) -> None:
+    with pytest.raises(ValueError, match=r"slash|component|bytes|UTF-8"):
+        config.folder(raw)
+
+
+def test_the_longest_prefix() -> None:
+    assert len(config.folder("x" * 899)) == 900
+
+
+@pytest.mark.parametrize("name", ["jef", "team-a.jef", "a@b:c_d", "a\\x2db", "9", "x" * 200, "...", "Syncloud"])
+def test_instance_names(name: str, read: Read) -> None:
+    assert read("status", name).settings.instance == name
+
+
+@pytest.mark.parametrize("name", ["syncloud", "", ".", "..", "a/b", "a b", "-a", "\xe9", "x" * 201, "a\n"])
+def test_no_instance_names(name: str, read: Read) -> None:
+    (problem,) = problems(read, "status", f"--instance={name}")
+    assert problem.startswith("instance: ")
+
+
+def test_relative_directories_are_made_absolute(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read("push", "--bucket", "buk", "--directory", "a/").settings.directory == tmp_path / "a"
+    monkeypatch.setenv("HOME", "/home/v")
+    assert read("push", "--bucket", "buk", "--directory=~/a").settings.directory == Path("/home/v/a")
+    undecodable = read("push", "--bucket", "buk", "--directory", "/srv/\udcff").settings
+    assert re.fullmatch(r"push---[0-9a-f]{8}", undecodable.instance)
+
+
+@pytest.mark.parametrize(("bucket", "stack"), [("my.bucket", "syncloud-my-bucket"), ("b" * 63, "syncloud-" + "b" * 63)])
+def test_the_stacks_default_name(bucket: str, stack: str, read: Read) -> None:
+    assert read("setup", "--bucket", bucket).settings.stack_name == stack
+    assert read("setup", "--bucket", bucket, "--stack-name", "S").settings.stack_name == "S"
+
+
+# Instance and state without a name
+
+
+def test_the_derived_instance_is_stable_and_distinct(read: Read) -> None:
+    names = [
+        read(*PUSH).settings.instance,
+        read(*PUSH, "--prefix", "p").settings.instance,
+        read("push", "--directory", "/srv/y/x", "--bucket", "buk").settings.instance,
+        read("push", "--directory", "/srv/x", "--bucket", "bu2").settings.instance,
+        read("pull", *PUSH[1:], "--queue-url", QUEUE).settings.instance,
+        read("push", "--directory", "/", "--bucket", "buk").settings.instance,
+    ]
+    assert len(set(names)) == len(names)
+    assert re.fullmatch(r"push-x-[0-9a-f]{8}", names[0])
+    assert names[-1].startswith("push-root-")
+    assert read("push", "--bucket", "buk", "--directory", "/srv/x/", "--transfers", "2").settings.instance == names[0]
+    assert read(*PUSH, "--prefix", "p/").settings.instance == names[1]
+    assert all(config.instance_name(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("environ", "uid", "expected"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/syncloud/jef:/other"}, 0, "/var/lib/syncloud/jef"),
+        ({}, 0, "/var/lib/syncloud/jef"),
+        ({"XDG_STATE_HOME": "/xdg"}, 1000, "/xdg/syncloud/jef"),
+        ({"XDG_STATE_HOME": "/xdg"}, 0, "/var/lib/syncloud/jef"),
+        ({"XDG_STATE_HOME": "relative", "HOME": "/home/u"}, 1000, "/home/u/.local/state/syncloud/jef"),
+        ({"HOME": "/home/u"}, 1000, "/home/u/.local/state/syncloud/jef"),
+        ({"STATE_DIRECTORY": "/x", "SYNCLOUD_STATE_DIR": "/given"}, 0, "/given"),
+    ],
+)
+def test_state_directory(environ: dict[str, str], uid: int, expected: str, etc: Path) -> None:
+    settings = config.parse([*PUSH, "--instance", "jef"], environ, etc=etc, uid=uid).settings
+    assert settings.state_dir == Path(expected)
+
+
+def test_without_an_instance_the_state_directory_is_that_of_all(read: Read) -> None:
+    assert read("status").settings.state_dir == Path("/home/u/.local/state/syncloud")
+    assert read(*PUSH).settings.state_dir.name == read(*PUSH).settings.instance
+
+
+# Properties
+
+
+@given(st.dictionaries(st.sampled_from([o.name for o in OPTIONS] + ["x"]), st.text(max_size=12), max_size=6), st.booleans())
+def test_whatever_is_written_it_is_read_or_refused(tmp_path_factory: Any, lines: dict[str, str], equals: bool) -> None:
+    file = tmp_path_factory.mktemp("any") / "f"
+    text = "".join(f"{name}{' = ' if equals else ' '}{value}\n" for name, value in lines.items())
+    file.write_text(text, encoding="utf-8", errors="replace")
+    environ = {f"SYNCLOUD_{name.upper().replace('-', '_')}": value for name, value in lines.items() if name != "config"}
+    for argv, variables in (([*PUSH, "--config", str(file)], {}), ([*PUSH], environ)):
+        try:
+            config.parse(argv, variables, uid=1000)
+        except ConfigurationError as error:
+            assert str(error)  # noqa: PT017 - it may or may not be raised
+
+
+@given(st.lists(st.text(string.printable[:95], min_size=1).filter(lambda text: text.strip("# !\\/")), max_size=4))
+def test_patterns_arrive_as_they_were_written(patterns: list[str]) -> None:
+    words = [f"--exclude={pattern}" for pattern in patterns]
+    try:
+        settings = config.parse([*PUSH, *words], {"HOME": "/"}, uid=1000).settings
+    except ConfigurationError:
+        return
+    assert settings.patterns == tuple((False, pattern) for pattern in patterns)
