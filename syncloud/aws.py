@@ -114,10 +114,7 @@ class Credentials:
     def refresh(self) -> float:
         """One look. Returns the seconds until the next."""
         problem = self._look()
-        if problem:
-            self._failures += 1
-        else:
-            self._failures = 0
+        self._failures = self._failures + 1 if problem else 0
         self._problem = problem if self._held is None or self._expired() else ""
         first, most = self.RETRY
         return min(most, first * 2.0 ** min(self._failures - 1, 10)) if problem else self.LOOK
@@ -270,15 +267,11 @@ class Aws:
         variable = f"{address.scheme}_proxy"
         named = os.environ.get(variable) or os.environ.get(variable.upper())
         bypassed = named and address.scheme not in get_environ_proxies(address.url)
-        if bypassed and _crt_version() < (0, 27, 5):
+        if bypassed and [int(part) for part in re.findall(r"\d+", awscrt.__version__)[:3]] < [0, 27, 5]:
             raise ConfigurationError(
                 f"NO_PROXY excludes {address.host}, but the installed awscrt {awscrt.__version__} does not know NO_PROXY",
                 hint=f"unset {variable.upper()} for this service, or install awscrt 0.27.5 or newer",
             )
-
-
-def _crt_version() -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", awscrt.__version__)[:3])
 
 
 def _few_retries() -> dict[str, Any]:
@@ -316,7 +309,7 @@ def translate(error: Exception, what: str) -> SyncloudError:
     if family & _CREDENTIALS:
         return CredentialsError(f"{what}: {error}", code=code)
     if "SSLError" in family:
-        return Unavailable(f"{what}: {error}", code=code, hint=_TLS_HINT)
+        return Unavailable(f"{what}: {error}", code=code, hint=TLS_HINT)
     if family & _PASSING:
         return Unavailable(f"{what}: {error}", code=code)
     return ConfigurationError(f"{what}: {error}", code=code)
@@ -326,7 +319,7 @@ def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
     if error.name in _CRT_CODES:
         return refused(what, status=503, code=_CRT_CODES[error.name])
     kind = CredentialsError if error.name.startswith("AWS_AUTH_") else Unavailable
-    hint = _TLS_HINT if "_TLS_" in error.name else ""
+    hint = TLS_HINT if "_TLS_" in error.name else ""
     return kind(f"{what}: {error.name}: {error.message}", code=error.name, hint=hint)
 
 
@@ -368,7 +361,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
+TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
 _CLOCK_HINT = "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
 
 # Families of botocore's exceptions, by name because not every version has all of them. What is in neither is about a

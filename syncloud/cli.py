@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from . import cf, config, log, service
+from . import cf, config, demo, log, service
 from .aws import Aws
 from .cf.stack import Stack
 from .config import Invocation
@@ -74,7 +74,8 @@ def _setup(invocation: Invocation) -> int:
         for command in stack.destroy(bucket=settings.bucket):
             _say(command)
         return 0
-    stack.settle()
+    if not invocation.dry_run:
+        stack.settle()
     change_set = stack.plan(cf.parameters(bucket=settings.bucket, prefix=settings.prefix))
     if invocation.dry_run:
         for change in change_set.changes if change_set is not None else ():
@@ -97,4 +98,5 @@ _COMMANDS: Mapping[str, Callable[[Invocation], int]] = {
     "push": _sync,
     "pull": _sync,
     "setup": _setup,
+    "demo": lambda invocation: demo.run(once=invocation.once),
 }

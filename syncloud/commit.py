@@ -23,16 +23,8 @@ from datetime import UTC, datetime
 
 from . import disk, names
 from .errors import Blocked, Changed
-from .model import Entry, Tag
-
-
-def tag_of(status: os.stat_result) -> Tag:
-    """Inode, size, mtime, ctime: no device number, it changes over reboots."""
-    return (str(status.st_ino), str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns))
-
-
-def entry_of(path: str, status: os.stat_result, crc: int | None = None) -> Entry:
-    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, stat.S_IMODE(status.st_mode) & 0o777, crc)
+from .model import Entry
+from .steady import entry_of, tag_of
 
 
 def split(path: str) -> tuple[str, str]:
@@ -94,9 +86,11 @@ def finish(fd: int, mtime_ns: int, mode: int) -> None:
     os.fsync(fd)
 
 
-def discard(root: int, path: str, temporary: str) -> None:
+def discard(root: int, path: str, temporary: str, fd: int) -> None:
+    """Remove the temporary, if its name still is the file behind `fd`: an exchange has put somebody's file there."""
     with contextlib.suppress(OSError), disk.directory(root, split(path)[0]) as at:
-        os.unlink(temporary, dir_fd=at)
+        if os.path.samestat(os.stat(temporary, dir_fd=at, follow_symlinks=False), os.fstat(fd)):
+            os.unlink(temporary, dir_fd=at)
 
 
 def commit(root: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]:
@@ -115,7 +109,7 @@ def commit(root: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]:
             aside = _replace(at, staged, name, staged.expected, nonce)
     after = os.fstat(staged.fd)
     # The rename itself moved the ctime; where more than that changed, somebody was quick, and the old tag will show it.
-    unmoved = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    unmoved = (after.st_size, after.st_mtime_ns, after.st_mode) == (before.st_size, before.st_mtime_ns, before.st_mode)
     return entry_of(staged.path, after if unmoved else before, staged.crc), aside
 
 
@@ -133,18 +127,41 @@ def _replace(at: int, staged: Staged, name: str, expected: Entry, nonce: str) ->
     old = names.hidden("old", nonce)
     try:
         os.link(name, old, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
-        os.rename(staged.temporary, name, src_dir_fd=at, dst_dir_fd=at)
     except FileNotFoundError as error:
         raise Changed(staged.path, f"{staged.path}: disappeared meanwhile") from error
     except OSError as error:
-        # File systems without hard links (EPERM on vfat, EMLINK) can at least swap the two.
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK) or not disk.exchange(at, staged.temporary, name):
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
             raise
-        old = staged.temporary
+        _swap(at, staged, name, old, error)
+        return _settle(at, old, expected)
+    try:
+        os.rename(staged.temporary, name, src_dir_fd=at, dst_dir_fd=at)
+    except OSError:
+        _settle(at, old, expected)
+        raise
+    return _settle(at, old, expected)
+
+
+def _swap(at: int, staged: Staged, name: str, old: str, reason: OSError) -> None:
+    """Without hard links (vfat; somebody else's file under protected_hardlinks) the two can at least be exchanged.
+
+    The temporary is called `old` before: after a crash, what is found under that name is not taken for ours.
+    """
+    os.rename(staged.temporary, old, src_dir_fd=at, dst_dir_fd=at)
+    try:
+        if not disk.exchange(at, old, name):
+            raise reason
+    except OSError:
+        os.rename(old, staged.temporary, src_dir_fd=at, dst_dir_fd=at)
+        raise
+
+
+def _settle(at: int, old: str, expected: Entry) -> str | None:
+    """What was replaced goes if it was `expected`, else it gets a conflict name, which is returned."""
     if _is(at, old, expected):
         os.unlink(old, dir_fd=at)
         return None
-    return _keep(at, old, staged.path)
+    return _keep(at, old, expected.path)
 
 
 def _expect(at: int, name: str, expected: Entry) -> None:

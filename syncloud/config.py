@@ -1,25 +1,19 @@
-"""What the user can say: one table of options, read from arguments, environment and files. Owner of configargparse.
+"""Reads what the user says (options.py) from arguments, environment and files. Owner of configargparse.
 
 Arguments win over the environment, the environment over files, files over defaults; of several files the later wins.
 configargparse does the reading and the precedence. Added here is what it lacks: a problem is told with its file and line,
-all problems are told at once, and an unknown key or variable is one of them. To add an option, add it to `OPTIONS` and to
-`Settings` (or `Invocation`, for an act); help, manual pages, completions and the sample file follow the table.
+all problems are told at once, and an unknown key or variable is one of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
 import glob
-import hashlib
 import io
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
@@ -28,321 +22,31 @@ import configargparse
 
 from . import __version__
 from .errors import ConfigurationError, UsageError
-from .filters import Filter
-from .model import ConflictPolicy
-
-COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "push": ("--directory DIR --bucket NAME [--prefix P]", "watch a directory and publish it under a bucket's prefix"),
-        "pull": ("--directory DIR --bucket NAME [--prefix P] --queue-url URL", "keep a directory equal to a bucket's prefix"),
-        "setup": ("--bucket NAME [--prefix P] [--stack-name S]", "make bucket, queue and their wiring with CloudFormation"),
-        "status": ("[INSTANCE] [--json]", "show what an instance does and what it cannot do; works while it is down"),
-        "resume": ("INSTANCE [--allow-deletes]", "let an instance go on that stopped before a mass deletion or conflict"),
-        "demo": ("", "watch files travel, through an emulated AWS on this machine"),
-    }
+from .options import (
+    ACT_VARIABLES,
+    BY_NAME,
+    COMMANDS,
+    KEYS,
+    OPTIONS,
+    VARIABLES,
+    Invocation,
+    Option,
+    Scope,
+    Settings,
+    complete,
+    instance_name,
+    nearest,
+    pair_name,
 )
-"""Command: (usage, one line of help)."""
 
+__all__ = ["Invocation", "Settings", "parse", "parser"]
+
+ETC = Path("/etc/syncloud")
 EXIT_CODES = """exit codes: 0 done; 1 some paths failed; 2 wrong usage; 69 unavailable; 77 permission refused;
 78 wrong configuration; 130 and 143 ended by SIGINT and SIGTERM"""
 
 _ELSEWHERE = """Every setting --some-name is also some-name = value in a file, and SYNCLOUD_SOME_NAME in the environment.
 Arguments win over the environment, the environment over files, files over defaults."""
-
-SYNC = ("push", "pull")
-AWS = ("push", "pull", "setup")
-NAMED = ("push", "pull", "setup", "status", "resume")
-ETC = Path("/etc/syncloud")
-
-
-class Scope(Enum):
-    """Where an option can be given."""
-
-    SETTING = "argument, environment variable, file"
-    LOCATOR = "argument, environment variable"
-    ACT = "argument"
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One row of the table.
-
-    `default` is text as a user would write it; where it is None, `unset` says what holds. `metavar` is empty for a flag.
-    `details` is for manual pages. `parse` raises ValueError for text it does not like. `empty`: empty text is a value.
-    """
-
-    name: str
-    group: str
-    commands: tuple[str, ...]
-    help: str
-    metavar: str = ""
-    parse: Callable[[str], Any] = str
-    default: str | None = None
-    unset: str = ""
-    choices: tuple[str, ...] = ()
-    scope: Scope = Scope.SETTING
-    many: bool = False
-    empty: bool = False
-    details: str = ""
-
-    @property
-    def dest(self) -> str:
-        return self.name.replace("-", "_")
-
-    @property
-    def variable(self) -> str:
-        return "SYNCLOUD_" + self.dest.upper()
-
-    def value(self, raw: str) -> Any:
-        """The typed value of one text. Raises ValueError, whose text completes "NAME: ..."."""
-        if not raw and not self.empty:
-            raise ValueError("is empty")
-        if re.search(r"[\x00-\x1f\x7f]", raw):
-            raise ValueError("has a control character")
-        if self.choices and raw not in self.choices:
-            raise ValueError(f"{raw!r} is none of {', '.join(self.choices)}{_nearest(raw, self.choices)}")
-        return self.parse(raw)
-
-    def checked(self, given: str | list[Any]) -> str | list[str]:
-        """The texts of a file's or a variable's value, all of them valid. Raises ValueError."""
-        if not self.many:
-            if isinstance(given, list):
-                raise ValueError("takes one value, not a list")
-            self.value(given)
-            return given
-        if isinstance(given, str) and "," in given:
-            raise ValueError(f'write a list as [a, b], and an item with a comma as ["a,b"], not {given}')
-        texts = given if isinstance(given, list) else [given]
-        if not all(isinstance(text, str) and text[:1] not in ("'", '"') for text in texts):
-            raise ValueError("put every item of the list into double quotes, or none")
-        for text in texts:
-            self.value(text)
-        # An empty list must override one of an earlier file; configargparse would not notice it.
-        return texts or [""]
-
-
-def _boolean(raw: str) -> bool:
-    # configargparse's own words, so that both agree.
-    if raw.lower() not in ("true", "yes", "on", "1", "false", "no", "off", "0"):
-        raise ValueError(f"{raw!r} is neither true nor false")
-    return raw.lower() in ("true", "yes", "on", "1")
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(raw: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", raw) or not low <= int(raw) <= high:
-            raise ValueError(f"{raw!r} is not a whole number from {low} to {high}")
-        return int(raw)
-
-    return parse
-
-
-_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(raw: str) -> float:
-    """Seconds of `500ms`, `30s`, `5m`, `12h`, `1d`, `1.5h` or a bare number of seconds. Raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)", raw)
-    if not match:
-        raise ValueError(f"{raw!r} is not a duration such as 500ms, 30s, 5m, 12h or 1d")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def _duration(low: str, high: str) -> Callable[[str], float]:
-    def parse(raw: str) -> float:
-        if not seconds(low) <= seconds(raw) <= seconds(high):
-            raise ValueError(f"{raw!r} is not from {low} to {high}")
-        return seconds(raw)
-
-    return parse
-
-
-def _like(pattern: str, what: str) -> Callable[[str], str]:
-    def parse(raw: str) -> str:
-        if not re.fullmatch(pattern, raw):
-            raise ValueError(f"{raw!r} is not {what}")
-        return raw
-
-    return parse
-
-
-def _path(raw: str) -> Path:
-    try:
-        return Path(raw).expanduser().absolute()
-    except RuntimeError as error:
-        raise ValueError(f"{raw!r}: {error}") from error
-
-
-def folder(raw: str) -> str:
-    """A prefix in its one form: empty, or a folder with one trailing slash, at most 900 bytes. Raises ValueError.
-
-    (A key has at most 1,024 bytes; what remains is for the paths.)
-    """
-    if raw.startswith("/"):
-        raise ValueError(f"{raw!r} starts with a slash; for the whole bucket leave it out")
-    whole = raw if raw.endswith("/") or not raw else raw + "/"
-    if any(part in ("", ".", "..") for part in whole.split("/")[:-1]):
-        raise ValueError(f"{raw!r} has an empty, '.' or '..' component")
-    try:
-        size = len(whole.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"{raw!r} is not valid UTF-8") from None
-    if size > 900:
-        raise ValueError(f"has {size} bytes; at most 900 leave room for paths")
-    return whole
-
-
-def instance_name(raw: str) -> str:
-    """A name that systemd takes as %i and that is one file name. Raises ValueError."""
-    if not re.fullmatch(r"(?![-])[A-Za-z0-9:_.\\@-]{1,200}", raw) or raw in (".", ".."):
-        raise ValueError(f"{raw!r} is not an instance name: up to 200 letters, digits and : _ . \\ @ -, the first no hyphen")
-    if raw == "syncloud":
-        raise ValueError("'syncloud' cannot be an instance: syncloud.conf is read for every one")
-    return raw
-
-
-def _pattern(include: bool) -> Callable[[str], tuple[bool, str]]:
-    def parse(raw: str) -> tuple[bool, str]:
-        try:
-            Filter([(include, raw)])
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from error
-        return include, raw
-
-    return parse
-
-
-_WHERE, _WHICH, _WHAT = "what goes where", "which configuration", "what is carried"
-_PACE, _CLOUD, _MANNERS, _ACTS = "pace", "AWS or another S3", "manners", "once, now"
-_STACK = _like(r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack's name (letters, digits, hyphens; the first a letter)")
-_URL = _like(r"https?://[^\s/]+\S*", "a URL that starts with https:// or http://")
-
-# fmt: off
-OPTIONS: tuple[Option, ...] = (
-    Option("directory", _WHERE, SYNC, "the local directory", "DIR", _path,
-           details="push needs it; pull makes it on the first run only, because an unmounted disk is not an empty mirror."),
-    Option("bucket", _WHERE, AWS, "the bucket", "NAME",
-           _like(r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "a bucket's name (no s3://, no slash)"),
-           details="The name alone, or an access point's ARN."),
-    Option("prefix", _WHERE, AWS, "the folder in the bucket", "P", folder, default="", unset="the whole bucket", empty=True,
-           details="One trailing slash is added. At most 900 bytes."),
-    Option("queue-url", _WHERE, ("pull",), "the SQS queue that gets the bucket's events", "URL", _URL,
-           details="pull --once needs none."),
-    Option("stack-name", _WHERE, ("setup",), "the CloudFormation stack", "S", _STACK, unset="syncloud-BUCKET",
-           details="In the default, what a stack's name cannot hold becomes a hyphen."),
-    Option("write-config", _WHERE, ("setup",), "write the outputs as configuration into a new file", "FILE", _path,
-           details="Mode 0640; an existing file is never overwritten."),
-    Option("instance", _WHICH, NAMED, "read syncloud.conf and NAME.conf in /etc/syncloud", "NAME", instance_name,
-           unset="a name made from role, directory, bucket and prefix", scope=Scope.LOCATOR,
-           details="Either file may be missing. Also the name in the log, and of the state directory."),
-    Option("config", _WHICH, NAMED, "read FILE instead (repeatable, the later wins)", "FILE", _path,
-           scope=Scope.LOCATOR, many=True),
-    Option("state-dir", _WHICH, ("push", "pull", "status", "resume"), "where the state is", "DIR", _path,
-           unset="$STATE_DIRECTORY, /var/lib/syncloud/NAME as root, or $XDG_STATE_HOME/syncloud/NAME",
-           details="One state belongs to one role, directory, bucket and prefix, and refuses another."),
-    Option("delete", _WHAT, SYNC, "carry deletions, too", parse=_boolean, default="false",
-           details="What was deleted while this was off stays, even when it is turned on later."),
-    Option("max-delete", _WHAT, SYNC, "stop before deleting more than N per cent within an hour", "N", _whole(0, 100),
-           default="25", details="Up to 100 files are always allowed. syncloud resume --allow-deletes lets it go on."),
-    Option("conflict", _WHAT, SYNC, "when both sides changed", "POLICY", ConflictPolicy, default="keep-both",
-           choices=tuple(policy.value for policy in ConflictPolicy),
-           details="keep-both sets the target's bytes aside under a conflict name; source-wins overwrites them where the "
-                   "bucket keeps the old version, else does as keep-both; skip only reports."),
-    Option("exclude", _WHAT, SYNC, "leave out what matches, as gitignore does (repeatable)", "PATTERN", _pattern(False),
-           many=True, empty=True,
-           details="In a file: exclude = [*.tmp, cache/]. The last pattern that matches wins, over exclude and include in "
-                   "their order; those from files come first, then the environment, then arguments. A list replaces that "
-                   "of an earlier file, also an empty one. A pattern with a comma needs quotes: [\"a,b\", \"c\"]."),
-    Option("include", _WHAT, SYNC, "take back what was excluded; alone: carry nothing else (repeatable)", "PATTERN",
-           _pattern(True), many=True, empty=True, details="Written as exclude is."),
-    Option("checksum", _WHAT, SYNC, "the checksum sent with each object", "KIND", default="auto",
-           choices=("auto", "crc64nvme", "none"), details="auto sends CRC64NVME where the store takes it."),
-    Option("transfers", _PACE, SYNC, "objects in transfer at a time", "N", _whole(1, 1024), default="64"),
-    Option("min-interval", _PACE, ("push",), "publish one file at most once in this time", "TIME", _duration("0s", "1h"),
-           default="1s", details="The newest content wins."),
-    Option("reconcile-interval", _PACE, SYNC, "look at everything again", "TIME", _duration("1s", "365d"), default="1h",
-           details="push reads the disk only, pull lists the prefix. With jitter."),
-    Option("verify-interval", _PACE, ("push",), "compare with a listing of the prefix", "TIME", _duration("1s", "365d"),
-           default="24h", details="With jitter."),
-    Option("visibility-timeout", _PACE, ("pull",), "how long a message in work is hidden from others", "TIME",
-           _duration("10s", "12h"), default="120s", details="Extended at half-life while the work lasts."),
-    Option("region", _CLOUD, AWS, "the region", "NAME", _like(r"[a-z0-9-]+", "a region's name"), unset="as set for boto3"),
-    Option("profile", _CLOUD, AWS, "the profile in ~/.aws", "NAME", unset="as set for boto3"),
-    Option("endpoint-url", _CLOUD, AWS, "the address of another store than AWS", "URL", _URL, unset="as set for boto3"),
-    Option("ready", _MANNERS, SYNC, "when systemd is told that the service is up", "WHEN", default="started",
-           choices=("started", "synced"),
-           details="started: changes are listened for; synced: the first reconcile is done as well."),
-    Option("log-format", _MANNERS, tuple(COMMANDS), "how to log", "KIND", default="auto", choices=("auto", "json", "text"),
-           details="auto is json under systemd, else text."),
-    Option("log-level", _MANNERS, tuple(COMMANDS), "the least level to log", "LEVEL", default="info",
-           choices=("debug", "info", "warning", "error")),
-    Option("once", _ACTS, ("push", "pull", "demo"), "do it once and exit", scope=Scope.ACT),
-    Option("dry-run", _ACTS, AWS, "say what would be done, change nothing", scope=Scope.ACT),
-    Option("destroy", _ACTS, ("setup",), "take the stack down; refused while the bucket holds anything", scope=Scope.ACT),
-    Option("print-template", _ACTS, ("setup",), "print the CloudFormation template", scope=Scope.ACT),
-    Option("allow-deletes", _ACTS, ("resume",), "allow the deletions that were stopped", scope=Scope.ACT),
-    Option("json", _ACTS, ("status",), "print one JSON object", scope=Scope.ACT),
-)
-# fmt: on
-_NAMED = {option.name: option for option in OPTIONS}
-_KEYS = tuple(option.name for option in OPTIONS if option.scope is Scope.SETTING)
-_VARIABLES = {option.variable: option for option in OPTIONS if option.scope is not Scope.ACT}
-_ACT_VARIABLES = {option.variable for option in OPTIONS if option.scope is Scope.ACT}
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What holds now. Intervals and timeouts in seconds, `max_delete` in per cent.
-
-    What a command does not need is None or empty. `instance` is empty, and `state_dir` the directory of all states, for a
-    command that runs on no instance. `patterns` is for `filters.Filter`. `sources` says for each option where its value is
-    from: "default", "argument", "environment SYNCLOUD_X" or "FILE:LINE".
-    """
-
-    instance: str
-    state_dir: Path
-    directory: Path | None
-    bucket: str
-    prefix: str
-    queue_url: str | None
-    stack_name: str
-    write_config: Path | None
-    delete: bool
-    max_delete: int
-    conflict: ConflictPolicy
-    patterns: tuple[tuple[bool, str], ...]
-    checksum: str
-    transfers: int
-    min_interval: float
-    reconcile_interval: float
-    verify_interval: float
-    visibility_timeout: float
-    region: str | None
-    profile: str | None
-    endpoint_url: str | None
-    ready: str
-    log_format: str
-    log_level: str
-    sources: Mapping[str, str] = field(compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """One command with its settings; the rest are acts, which exist on the command line only."""
-
-    command: str
-    settings: Settings
-    once: bool = False
-    dry_run: bool = False
-    destroy: bool = False
-    print_template: bool = False
-    allow_deletes: bool = False
-    json: bool = False
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str], *, etc: Path = ETC, uid: int | None = None) -> Invocation:
@@ -367,9 +71,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str], *, etc: Path = ETC, u
     _require(found, values, command=command, place=_place(files), problems=problems)
     problems.settle(command)
     sources = MappingProxyType({name: origin.told for name, origin in origins.items()})
-    instance = _instance(found) or _pair_name(command, values)
+    instance = _instance(found) or pair_name(command, values)
     user = os.geteuid() if uid is None else uid
-    settings = _settings(values, instance=instance, sources=sources, environ=environ, uid=user)
+    settings = complete(values, instance=instance, sources=sources, environ=environ, uid=user)
     acts = {option.dest: getattr(found, option.dest) for option in _options(command) if option.scope is Scope.ACT}
     return Invocation(command, settings, **acts)
 
@@ -451,12 +155,12 @@ class _Reader(configargparse.DefaultConfigFileParser):  # type: ignore[misc]
                 except ValueError as error:
                     self._problems.add(where, error, key)
                 self.lines.setdefault((stream.name, key), number)
-        return {key: value for key, value in items.items() if self._command in _NAMED[key].commands}
+        return {key: value for key, value in items.items() if self._command in BY_NAME[key].commands}
 
     def _check(self, line: str, key: str, value: str | list[Any], earlier: int | None) -> str | list[str]:
-        option = _NAMED.get(key)
+        option = BY_NAME.get(key)
         if option is None:
-            raise ValueError(f"unknown key {key!r}{_nearest(key, _KEYS)}")
+            raise ValueError(f"unknown key {key!r}{nearest(key, KEYS)}")
         if option.scope is not Scope.SETTING:
             raise ValueError(f"{key} cannot be in a file ({option.scope.value} only)")
         if earlier is not None:
@@ -479,8 +183,11 @@ def _command(argv: Sequence[str]) -> tuple[str, list[str]]:
     if first in ("-h", "--help", "--version"):
         parser().parse_args([first])
     if first not in COMMANDS:
-        said = f"{first!r} is no command{_nearest(first, COMMANDS)}" if first else "no command"
+        said = f"{first!r} is no command{nearest(first, COMMANDS)}" if first else "no command"
         raise UsageError(f"{said} (the first word is one of {', '.join(COMMANDS)})")
+    for word in argv[1:]:
+        if word.startswith("--") and word.partition("=")[2] == "--":
+            raise UsageError(f"{word!r}: '--' cannot be a value", hint=f"see syncloud {first} --help")
     return first, list(argv[1:])
 
 
@@ -539,10 +246,10 @@ def _refuse(command: str, unknown: Sequence[str]) -> None:
         name = word.partition("=")[0].removeprefix("--")
         if not word.startswith("-"):
             told += [] if before.startswith("-") and "=" not in before else [f"unexpected argument {word!r}"]
-        elif name in _NAMED:
-            told.append(f"--{name} is for {' and '.join(_NAMED[name].commands)}")
+        elif name in BY_NAME:
+            told.append(f"--{name} is for {' and '.join(BY_NAME[name].commands)}")
         else:
-            close = _nearest(f"--{name}", [f"--{option.name}" for option in _options(command)])
+            close = nearest(f"--{name}", [f"--{option.name}" for option in _options(command)])
             told.append(f"unknown option {word.partition('=')[0]!r}{close}")
     if told:
         raise UsageError("; ".join(told), hint=f"see syncloud {command} --help")
@@ -563,10 +270,10 @@ def _variables(environ: Mapping[str, str], problems: _Problems) -> dict[str, str
     """The environment's part, valid, in a form that configargparse reads as it was meant."""
     taken = {}
     for name in sorted(name for name in environ if name.startswith("SYNCLOUD_")):
-        option = _VARIABLES.get(name)
+        option = VARIABLES.get(name)
         if option is None:
-            act = name in _ACT_VARIABLES
-            told = f"{name} is an act: argument only" if act else f"unknown variable {name!r}{_nearest(name, _VARIABLES)}"
+            act = name in ACT_VARIABLES
+            told = f"{name} is an act: argument only" if act else f"unknown variable {name!r}{nearest(name, VARIABLES)}"
             problems.add("environment", told)
             continue
         try:
@@ -592,7 +299,7 @@ def _files(found: argparse.Namespace, etc: Path, problems: _Problems) -> list[Pa
     config, instance = getattr(found, "config", None), _instance(found)
     try:
         if config:
-            return [_NAMED["config"].value(name) for name in config]
+            return [BY_NAME["config"].value(name) for name in config]
         return [etc / "syncloud.conf", etc / f"{instance_name(instance)}.conf"] if instance is not None else []
     except ValueError as error:
         problems.add("config" if config else "instance", error)
@@ -635,7 +342,7 @@ def _origins(made: _Parser, reader: _Reader, found: argparse.Namespace, files: l
         kind, _, file = source.partition("|")
         for key in items:
             if kind == "environment_variables":
-                origins[_VARIABLES[key].name] = _Origin(len(files), f"environment {key}")
+                origins[VARIABLES[key].name] = _Origin(len(files), f"environment {key}")
             elif kind == "config_file":
                 origins[key] = _Origin(files.index(file), f"{file}:{reader.lines[file, key]}")
     tagged = {name for name, _ in getattr(found, "patterns", None) or ()}
@@ -663,7 +370,7 @@ def _values(found: argparse.Namespace, origins: Mapping[str, _Origin], problems:
     values["patterns"] = []
     for name, text in patterns:
         try:
-            values["patterns"] += [_NAMED[name].value(text)] if text else []
+            values["patterns"] += [BY_NAME[name].value(text)] if text else []
         except ValueError as error:
             problems.add(f"--{name}", error, name)
     return values
@@ -677,7 +384,7 @@ def _require(found: argparse.Namespace, values: Mapping[str, Any], *, command: s
     spared = {"queue-url"} if getattr(found, "once", False) else set()
     if getattr(found, "print_template", False) or problems.blind:
         spared.update(_NEEDED.get(command, ()))
-    for option in (_NAMED[name] for name in _NEEDED.get(command, ()) if name not in spared):
+    for option in (BY_NAME[name] for name in _NEEDED.get(command, ()) if name not in spared):
         if values.get(option.dest) is None and option.name not in problems.names:
             ways = f"--{option.name} {option.metavar}, {option.variable}={option.metavar} in the environment"
             problems.add(command, f"needs the {option.name}: {ways}, or {option.name} = {option.metavar} in {place}")
@@ -687,36 +394,3 @@ def _place(files: Sequence[Path]) -> str:
     if not files:
         return "a file (--config, --instance)"
     return f"{files[-1]}{'' if files[-1].exists() else ' (which does not exist)'}"
-
-
-def _settings(
-    values: dict[str, Any], *, instance: str, sources: Mapping[str, str], environ: Mapping[str, str], uid: int
-) -> Settings:
-    """The typed values, with what is computed from others filled in."""
-    stack = re.sub(r"[^A-Za-z0-9-]", "-", f"syncloud-{values['bucket']}")[:128] if values["bucket"] else "syncloud"
-    values["stack_name"] = values["stack_name"] or stack
-    values["state_dir"] = values["state_dir"] or _state_dir(instance, environ, uid)
-    values["bucket"] = values["bucket"] or ""
-    return Settings(**values | {"instance": instance, "patterns": tuple(values["patterns"]), "sources": sources})
-
-
-def _pair_name(command: str, values: Mapping[str, Any]) -> str:
-    """The instance of a pair that was given none: short, readable, the same at every start."""
-    if command not in SYNC:
-        return ""
-    directory: Path = values["directory"]
-    pair = "\0".join((command, str(directory), values["bucket"], values["prefix"]))
-    digest = hashlib.blake2s(os.fsencode(pair), digest_size=4).hexdigest()
-    return f"{command}-{re.sub(r'[^A-Za-z0-9_.-]', '-', directory.name)[:32] or 'root'}-{digest}"
-
-
-def _state_dir(instance: str, environ: Mapping[str, str], uid: int) -> Path:
-    """systemd.exec(5) on STATE_DIRECTORY (a list with colons); the XDG base directory specification ignores relative paths."""
-    if environ.get("STATE_DIRECTORY"):
-        return Path(environ["STATE_DIRECTORY"].partition(":")[0])
-    if uid == 0:
-        return Path("/var/lib/syncloud") / instance
-    home = Path(environ.get("XDG_STATE_HOME", ""))
-    if not home.is_absolute():
-        home = Path(environ.get("HOME") or Path.home(), ".local/state")
-    return home / "syncloud" / instance

@@ -26,7 +26,7 @@ from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpHeaders, HttpRequest
 from awscrt.s3 import S3RequestType, S3ResponseError
 
-from syncloud.aws import Aws, refused, translate
+from syncloud.aws import TLS_HINT, Aws, refused, translate
 from syncloud.errors import SyncloudError, Unavailable
 
 Pairs = Iterable[tuple[str, str]]
@@ -140,6 +140,8 @@ class Crt:
         self._waking = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._answered = False
+        self._first_hint = TLS_HINT if self._address.scheme == "https" else ""
 
     async def send(
         self,
@@ -252,6 +254,7 @@ class Crt:
                 continue
             try:
                 flight.future.set_result(flight.response())
+                self._answered = True
             except AwsCrtError as error:
                 flight.future.set_exception(translate(error, flight.what))
 
@@ -269,13 +272,14 @@ class Crt:
             return
         now = self._loop.time()
         for flight in [flight for flight in self._flights if flight.deadline <= now]:
-            self._give_up(flight, "no answer by the deadline")
+            # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
+            self._give_up(flight, "no answer by the deadline", hint="" if self._answered else self._first_hint)
         if self._flights:
             self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
 
-    def _give_up(self, flight: _Flight, why: str) -> None:
+    def _give_up(self, flight: _Flight, why: str, *, hint: str = "") -> None:
         if not flight.future.done():
-            flight.future.set_exception(Unavailable(f"{flight.what}: {why}"))
+            flight.future.set_exception(Unavailable(f"{flight.what}: {why}", hint=hint))
         self._release(flight)
 
     def _release(self, flight: _Flight) -> None:

@@ -12,6 +12,8 @@ import errno
 import fcntl
 import os
 import platform
+import signal
+import stat
 from collections.abc import Iterator
 
 _SYS_OPENAT2 = 437
@@ -33,9 +35,12 @@ _openat2_works = True
 def open_beneath(root: int, path: str, flags: int) -> int:
     """A descriptor of `path` below the directory `root`, O_CLOEXEC and O_NOFOLLOW added.
 
-    Raises OSError as open(2) does; ELOOP where a component is a symbolic link, EXDEV where the path would leave the root.
+    Raises OSError as open(2) does; ELOOP where a component is a symbolic link, EXDEV where the path is absolute or has an
+    empty, `.` or `..` component ("." alone is the root), EAGAIN where a lease on the file is being broken for us.
     """
     global _openat2_works
+    if path != "." and not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW
     if not _openat2_works:
         return _walk(root, path, flags)
@@ -49,8 +54,8 @@ def open_beneath(root: int, path: str, flags: int) -> int:
         if error in (errno.ENOSYS, errno.EPERM) and not _probe_openat2(root):
             _openat2_works = False
             return _walk(root, path, flags)
-        # EAGAIN: a rename went on somewhere while the kernel proved that the path stays inside.
-        if error not in (errno.EAGAIN, errno.EINTR):
+        # Without `..` the kernel never has to ask for another try (openat2(2)): EAGAIN is a lease's, and may last 45 s.
+        if error != errno.EINTR:
             raise OSError(error, os.strerror(error), path)
 
 
@@ -64,15 +69,16 @@ def _probe_openat2(root: int) -> bool:
 
 def _walk(root: int, path: str, flags: int) -> int:
     *parents, name = path.split("/")
-    if any(part in ("", ".", "..") for part in (*parents, name)) and path != ".":
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
     at = root
     try:
         for part in parents:
-            step = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            step = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
             if at != root:
                 os.close(at)
             at = step
+            # With O_DIRECTORY a link would be ENOTDIR, which proves that nothing is below: a link proves nothing.
+            if stat.S_ISLNK(os.fstat(at).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         return os.open(name, flags, dir_fd=at)
     finally:
         if at != root:
@@ -137,6 +143,8 @@ def held_by_writer(fd: int) -> bool | None:
     Only the owner of the file or CAP_LEASE may ask (fcntl(2), "Leases").
     """
     try:
+        # A writer that comes in between sends a signal: SIGIO, the default, would end the process; SIGURG is ignored.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
         return True

@@ -9,6 +9,7 @@ credentials, a full disk) holds the work back as a whole, and one path at a time
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import time
@@ -17,9 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from . import log
-from .errors import HostUnavailable, PathError, SyncloudError, Unsteady, Unsyncable
+from .errors import PathError, SyncloudError, Unsteady, Unsyncable
 from .hints import Coalescer, Work
-from .model import Base, Hint, Policy, Receipt, Unknown
+from .ledger import Ledger
+from .model import Hint, Policy, Unknown
 from .outage import Outage
 from .plan import deletions_allowed
 from .reconcile import Census, nominate
@@ -29,8 +31,6 @@ from .tree import State, Tree
 CHUNK = 500
 BACKLOG = 5_000
 """Hints that a reconcile may have waiting before it pauses: memory does not grow with the tree."""
-FLUSH = 0.01
-"""Seconds that results may wait to share a transaction."""
 RETRY_FIRST, RETRY_MAX = 1.0, 300.0
 _ONCE_ATTEMPTS = 3
 
@@ -68,8 +68,9 @@ class Engine:
         self._source = source
         self._target = target
         self._state = state
+        self._ledger = Ledger(state)
         self._settler = Settler(
-            source, target, policy=policy, base_of=self.base_of, renamed_from=state.find_source, excluded=excluded
+            source, target, policy=policy, base_of=self._ledger.base_of, renamed_from=state.find_source, excluded=excluded
         )
         self._coalescer = coalescer
         self._transfers = transfers
@@ -87,10 +88,6 @@ class Engine:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scans: set[asyncio.Task[None]] = set()
         self._scan_gate = asyncio.Lock()
-        self._puts: dict[str, Base] = {}
-        self._drops: set[str] = set()
-        self._receipts: list[Receipt] = []
-        self._flush_timer: asyncio.TimerHandle | None = None
         self._deletions: dict[str, Work] = {}
         self._deleted: deque[float] = deque()
         self._once = False
@@ -122,13 +119,6 @@ class Engine:
     def scanning(self) -> bool:
         return bool(self._scans)
 
-    # The base, what is not yet written included
-
-    def base_of(self, path: str) -> Base | None:
-        if path in self._drops:
-            return None
-        return self._puts.get(path) or self._state.get(path)
-
     # The loop
 
     async def run(self) -> None:
@@ -146,7 +136,7 @@ class Engine:
         self._once = True
         while not self._stopping and (self.pending or self._tasks or self._scans or self._coalescer.listings):
             self._turn()
-            error = self.outage.error or self.listing.error
+            error = self.outage.error or self.listing.error or self._ledger.error
             if error is not None:
                 await self._drain()
                 raise error
@@ -163,6 +153,8 @@ class Engine:
         self._receive()
         for work in self._coalescer.take_subtrees():
             self._list(work)
+        if self._ledger.error is not None:
+            return
         if self.outage.error is not None:
             self._probe()
             return
@@ -197,14 +189,14 @@ class Engine:
         """Until there is something to do; at most a second, so that the watchdog sees the loop turn."""
         due = self._coalescer.next_due() if len(self._tasks) < self._transfers else None
         times = [1.0 if due is None else due - self._clock()]
-        if self.outage.error is not None:
+        if self._ledger.error is not None:
+            times = [1.0]
+        elif self.outage.error is not None:
             times = [self.outage.next_try - self._clock()]
         if self._once and not self._tasks and not self._scans and not self.pending and not self._coalescer.listings:
             return
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(0.0, min(1.0, *times)))
-        except TimeoutError:
-            pass
         self._wake.clear()
 
     async def _drain(self, grace: float = 20.0) -> None:
@@ -217,7 +209,7 @@ class Engine:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        self._flush()
+        self._ledger.flush()
 
     # One path
 
@@ -238,7 +230,7 @@ class Engine:
         except SyncloudError as error:
             self.outage.suffer(error, work.path)
             self._coalescer.put_back(work, 0.0)
-        except Exception as error:  # a bug must not lose the path: it is told with its trace, and tried again
+        except Exception as error:  # noqa: BLE001 - a bug must not lose the path: it is told with its trace, and tried again
             log.exception("internal.error", "%s: unexpected: %r", work.path, error, path=work.path)
             self._retry(work, PathError(work.path, f"{work.path}: unexpected: {error!r}", hint="please report this"))
         else:
@@ -269,18 +261,11 @@ class Engine:
             self._note(outcome.unknown)
         elif self.counters.unknown.pop(work.path, None) is not None:
             self._state.clear_unsyncable(work.path)
-        self._record(outcome)
-        self._receipts.extend(work.receipts)
-        self._schedule_flush()
+        self._ledger.record(outcome.put, outcome.drops, work.receipts)
+        self._tally(outcome)
         self._coalescer.finish(work, transferred=outcome.transferred)
 
-    def _record(self, outcome: Outcome) -> None:
-        if outcome.put is not None:
-            self._puts[outcome.put.path] = outcome.put
-            self._drops.discard(outcome.put.path)
-        for path in outcome.drops:
-            self._puts.pop(path, None)
-            self._drops.add(path)
+    def _tally(self, outcome: Outcome) -> None:
         if outcome.transferred:
             self.counters.transferred += 1
             self.counters.bytes += outcome.put.size if outcome.put is not None else 0
@@ -320,29 +305,6 @@ class Engine:
         for work in held.values():
             self._coalescer.put_back(work, 600.0)
 
-    # Record, then acknowledge
-
-    def _schedule_flush(self) -> None:
-        if self._flush_timer is None:
-            self._flush_timer = self._loop.call_later(FLUSH, self._flush)
-
-    def _flush(self) -> None:
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
-        if self._puts or self._drops:
-            try:
-                self._state.record(self._puts.values(), self._drops)
-            except HostUnavailable as error:
-                self.outage.suffer(error, "")
-                self._flush_timer = self._loop.call_later(1.0, self._flush)
-                return
-        self._puts.clear()
-        self._drops.clear()
-        receipts, self._receipts = self._receipts, []
-        for receipt in receipts:
-            receipt.acknowledge()
-
     # Listings
 
     def _list(self, work: Work) -> None:
@@ -371,7 +333,7 @@ class Engine:
     async def _reconcile(self, work: Work) -> None:
         async with self._scan_gate:
             started = self._clock()
-            self._flush()
+            self._ledger.flush()
             census = Census()
             reader = self._state.reader()
             under, both = work.path, work.both
@@ -387,8 +349,7 @@ class Engine:
             finally:
                 await asyncio.to_thread(reader.close)
         self._count(work, census, count, self._clock() - started)
-        self._receipts.extend(work.receipts)
-        self._schedule_flush()
+        self._ledger.record(None, (), work.receipts)
 
     async def _backlog_has_room(self) -> None:
         while self.pending > BACKLOG and not self._stopping:

@@ -17,7 +17,8 @@
         |-- Corrupt                           the bytes do not have their checksum
         `-- Archived                          the object is in cold storage
 
-The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for `Unavailable`, `HostUnavailable` or `PathError`.
+The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for `Unavailable`, `HostUnavailable` or
+`PathError`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class ConfigurationError(SyncloudError):
 
 
 class PairError(ConfigurationError):
-    hint = "give this pair a state directory of its own (--state-dir), or move the old one away: it is rebuilt without deleting anything"
+    hint = "give this pair a --state-dir of its own, or move the old one away: it is rebuilt without deleting anything"
 
 
 class BusyError(SyncloudError):
@@ -63,7 +64,7 @@ class Unavailable(SyncloudError):
 
 class CredentialsError(Unavailable):
     exit_code = 77
-    hint = "check the instance role, --profile or the environment (AWS_ACCESS_KEY_ID); aws sts get-caller-identity shows who you are"
+    hint = "check the instance role, --profile or AWS_ACCESS_KEY_ID; aws sts get-caller-identity shows who you are"
 
 
 class PermissionRefused(Unavailable):

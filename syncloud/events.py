@@ -1,4 +1,4 @@
-"""What a queue message says, decoded by shape: S3 itself, SNS around it, EventBridge, any of them forwarded by a Lambda function.
+"""What a queue message says, decoded by shape: S3 itself, SNS around it, EventBridge, any of them forwarded by Lambda.
 
 Sources: "Event message structure" (S3), "Amazon SNS message formats", "EventBridge events for S3". Unknown fields and minor
 versions are ignored, as AWS asks; a new major version is not acted on. Native keys are form-urlencoded, EventBridge's are not.

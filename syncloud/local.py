@@ -13,25 +13,20 @@ import fcntl
 import functools
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from . import checksum, commit, disk, log, names
+from . import commit, disk, log, names, steady
 from .errors import BusyError, Changed, ConfigurationError, Corrupt, HostUnavailable, PathError, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+from .steady import LocalContent
 from .tree import Content
 
 T = TypeVar("T")
 
 _HOST_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM})
-_RACY_NS = 20_000_000
-"""A change within one tick of the kernel's coarse clock (up to 10 ms) can leave the stamps as they were: read twice."""
-_DOUBT = 0.02
-"""Seconds between two looks where the kernel does not say whether a writer holds the file."""
-
 
 class LocalTree:
     """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files.
@@ -136,13 +131,13 @@ class LocalTree:
         return path, self._nominate(path, status)
 
     def _nominate(self, path: str, status: os.stat_result) -> Side:
-        if reason := _special(status.st_mode):
+        if reason := steady.special(status.st_mode):
             return Unknown(path, reason)
         if not path.isascii() and (reason := names.refusal(path)):
             return Unknown(path, reason)
         if names.too_long_for_a_key(self._prefix, path):
             return Unknown(path, f"the key would be longer than {names.KEY_MAX} bytes")
-        return commit.entry_of(path, status)
+        return steady.entry_of(path, status)
 
     async def observe(
         self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
@@ -169,6 +164,8 @@ class LocalTree:
         side = self._nominate(path, status)
         if not isinstance(side, Entry):
             return side
+        if path.endswith("/"):
+            return self._absent(path)  # a file stands where the marker's directory would be
         if base is not None and side.tag == known:
             return Entry(path, side.tag, side.size, side.mtime_ns, side.mode, base.crc)
         if side.size > SMALL:
@@ -180,6 +177,8 @@ class LocalTree:
             return self._absent(path)
         if error.errno in (errno.ELOOP, errno.EXDEV):
             return Unknown(path, "a symbolic link is in the way")
+        if error.errno == errno.EAGAIN:
+            raise Unsteady(path, f"{path}: another program has a lease on it") from error
         if error.errno in _HOST_ERRORS:
             raise error
         return Unknown(path, error.strerror or str(error))
@@ -196,44 +195,23 @@ class LocalTree:
         except OSError as error:
             return self._unseen(seen.path, error)
         try:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                raise Unsteady(seen.path, f"{seen.path}: replaced while it was looked at")
-            body = _read(fd, before.st_size)
-            if not patient:
-                self._require_no_writer(fd, seen.path, before, body)
-            if commit.tag_of(os.fstat(fd)) != commit.tag_of(before) or len(body) != before.st_size:
-                raise Unsteady(seen.path, f"{seen.path}: written to while it was read")
-            if not body and not patient and base is not None and base.size:
-                # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
-                raise Unsteady(seen.path, f"{seen.path}: empty now, it was not before")
+            return steady.read_whole(fd, seen.path, base, patient=patient)
         finally:
             os.close(fd)
-        entry = commit.entry_of(seen.path, before)
-        return Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, checksum.update(body), body)
-
-    def _require_no_writer(self, fd: int, path: str, before: os.stat_result, body: bytes) -> None:
-        held = disk.held_by_writer(fd)
-        if held:
-            raise Unsteady(path, f"{path}: open for writing")
-        if held is None:
-            # Not our file: the kernel does not tell, so the same bytes must be there a moment later.
-            time.sleep(_DOUBT)
-        if held is None or abs(time.time_ns() - before.st_mtime_ns) < _RACY_NS:
-            if _read(fd, before.st_size) != body:
-                raise Unsteady(path, f"{path}: written to while it was read")
 
     async def open(self, entry: Entry, *, patient: bool = False) -> LocalContent:
         """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""
         fd = await self._run(self._open, entry, patient, path=entry.path)
-        return LocalContent(self, entry, fd)
+        return LocalContent(entry, fd, functools.partial(self._run, path=entry.path))
 
     def _open(self, entry: Entry, patient: bool) -> int:
         try:
             fd = disk.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK)
+        except BlockingIOError as error:
+            raise Unsteady(entry.path, f"{entry.path}: another program has a lease on it") from error
         except OSError as error:
             raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
-        if commit.tag_of(os.fstat(fd)) != entry.tag:
+        if steady.tag_of(os.fstat(fd)) != entry.tag:
             os.close(fd)
             raise Changed(entry.path, f"{entry.path}: changed before it was read")
         if not patient and disk.held_by_writer(fd):
@@ -245,7 +223,7 @@ class LocalTree:
         """`entry` with its checksum. Raises Changed."""
         content = await self.open(entry, patient=True)
         try:
-            crc = await self._run(_hash, content.fd, entry.size, path=entry.path)
+            crc = await self._run(steady.digest, content.fd, entry.size, path=entry.path)
             await content.verify(crc)
         finally:
             content.close()
@@ -273,36 +251,35 @@ class LocalTree:
             await self._fill(fd, entry, content)
             return await self._run(self._finish, fd, temporary, entry, expected, path=entry.path)
         except BaseException:
-            commit.discard(self._fd, entry.path, temporary)
+            commit.discard(self._fd, entry.path, temporary, fd)
             raise
         finally:
             os.close(fd)
 
     async def _fill(self, fd: int, entry: Entry, content: Content) -> None:
-        async def part(offset: int) -> None:
-            data = await content.part(offset, min(SMALL, entry.size - offset))
-            await self._run(os.pwrite, fd, data, offset, path=entry.path)
-
         gate = asyncio.Semaphore(8)
 
-        async def bounded(offset: int) -> None:
+        async def part(offset: int) -> None:
             async with gate:
-                await part(offset)
+                data = await content.part(offset, min(SMALL, entry.size - offset))
+                await self._run(_write_at, fd, data, offset, path=entry.path)
 
-        async with asyncio.TaskGroup() as group:
-            for offset in range(0, entry.size, SMALL):
-                group.create_task(bounded(offset))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for offset in range(0, entry.size, SMALL):
+                    group.create_task(part(offset))
+        except BaseExceptionGroup as several:
+            # The parts fail of one cause; the engine knows what to do with an error, not with a group of them.
+            raise several.exceptions[0] from several
 
     def _write_small(self, entry: Entry, expected: Entry | None) -> Entry:
         assert entry.body is not None
         fd, temporary = commit.create(self._fd, entry.path, self.nonce)
         try:
-            view = memoryview(entry.body)
-            while view:
-                view = view[os.write(fd, view) :]
+            _write_at(fd, entry.body, 0)
             return self._finish(fd, temporary, entry, expected)
         except BaseException:
-            commit.discard(self._fd, entry.path, temporary)
+            commit.discard(self._fd, entry.path, temporary, fd)
             raise
         finally:
             os.close(fd)
@@ -310,7 +287,7 @@ class LocalTree:
     def _finish(self, fd: int, temporary: str, entry: Entry, expected: Entry | None) -> Entry:
         crc = entry.crc
         if entry.body is None:
-            crc = _hash(fd, entry.size)
+            crc = steady.digest(fd, entry.size)
             if entry.crc is not None and crc != entry.crc:
                 raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
         commit.finish(fd, entry.mtime_ns, entry.mode)
@@ -370,62 +347,17 @@ class LocalTree:
         os.close(self._fd)
 
 
-class LocalContent:
-    """A big file, opened: what was read is one state of it, or `verify` raises."""
-
-    def __init__(self, tree: LocalTree, entry: Entry, fd: int) -> None:
-        self.entry = entry
-        self.fd = fd
-        self._tree = tree
-
-    async def part(self, offset: int, length: int) -> bytes:
-        data = await self._tree._run(os.pread, self.fd, length, offset, path=self.entry.path)
-        if len(data) != length:
-            raise Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
-        return data
-
-    async def verify(self, crc: int | None) -> None:
-        """Prove that all parts belong to one state. A file that only grew still has the bytes that were sent: hash them again."""
-        status = os.fstat(self.fd)
-        if commit.tag_of(status) == self.entry.tag:
-            return
-        if crc is None or status.st_size < self.entry.size:
-            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
-        again = await self._tree._run(_hash, self.fd, self.entry.size, path=self.entry.path)
-        if again != crc:
-            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-
 def _marker(path: str) -> Entry:
     """An empty directory: it is there, or it is not; its times are nobody's concern."""
     return Entry(path, ("directory", "", "", ""), 0, 0, 0, 0)
 
 
-def _special(mode: int) -> str | None:
-    if stat.S_ISREG(mode):
-        return None
-    if stat.S_ISLNK(mode):
-        return "a symbolic link"
-    return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-
-
-def _read(fd: int, size: int) -> bytes:
-    """Everything, and one byte more than expected where it has grown."""
-    data = os.pread(fd, size + 1, 0)
-    while len(data) < size and (more := os.pread(fd, size + 1 - len(data), len(data))):
-        data += more
-    return data
-
-
-def _hash(fd: int, size: int) -> int:
-    crc, offset = 0, 0
-    while offset < size and (data := os.pread(fd, min(1 << 20, size - offset), offset)):
-        crc = checksum.update(data, crc)
-        offset += len(data)
-    return crc
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    """All of it: a disk that fills up takes a part, and says so only at the next call."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def _translate(error: OSError, path: str) -> Exception:
@@ -436,4 +368,4 @@ def _translate(error: OSError, path: str) -> Exception:
         return Unsyncable(path, f"{path}: {error.strerror}", code=name)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         return Changed(path, f"{path}: {error.strerror}", code=name)
-    return PathError(path, f"{path}: {error.strerror}", code=name, hint="check owner and permissions of the file and its directory")
+    return PathError(path, f"{path}: {error.strerror}", code=name, hint="check the permissions of the file and its directory")

@@ -55,6 +55,9 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
         if entry.crc is not None and entry.crc != crc:
             raise Corrupt(entry.path, f"{entry.path}: read differently the second time")
         return await _complete(store, entry, upload_id, parts, crc, condition)
+    except BaseExceptionGroup as group:
+        await _abort(store, entry.path, upload_id)
+        raise group.exceptions[0] from group  # the first failure has cancelled the rest
     except BaseException:
         await _abort(store, entry.path, upload_id)
         raise

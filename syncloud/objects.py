@@ -8,6 +8,7 @@ from __future__ import annotations
 import calendar
 import email.utils
 import re
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from . import checksum
@@ -18,6 +19,18 @@ DEFAULT_MODE = 0o644
 """For objects that other tools wrote without a mode."""
 _MTIME = re.compile(r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
 _MODE = re.compile(r"[0-7]{3,7}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Which conditional requests the store really obeys, by operation. AWS obeys all of them."""
+
+    put: bool = True
+    copy: bool = True
+    delete: bool = True
+
+
+OBEYED = Conditions()
 
 
 def metadata(entry: Entry) -> dict[str, str]:

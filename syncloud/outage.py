@@ -1,4 +1,4 @@
-"""What concerns everybody at once: the network, the store, credentials, a full disk. Told once, then once a minute, then over."""
+"""What concerns everybody at once: the network, the store, credentials, a full disk. Told once, then once a minute."""
 
 from __future__ import annotations
 

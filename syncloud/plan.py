@@ -74,7 +74,8 @@ def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Act
         moved = not (same(source.tag, base.source) and same(target.tag, base.target))
         return Adopt(source, target) if moved else None
     if unchanged:
-        return Conflict(source, target) if policy.conflict is ConflictPolicy.SOURCE_WINS else Drift(target)
+        # A target that was only touched has nothing to keep: what `_first_meeting` finds equal is adopted.
+        return _first_meeting(source, target) if policy.conflict is ConflictPolicy.SOURCE_WINS else Drift(target)
     if untouched:
         return _source_changed(source, target, base)
     return _both_changed(source, target, base)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -29,15 +28,7 @@ _CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuch
 COPY_LIMIT = 5 * 1024**3
 """Bytes: CopyObject's limit."""
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Which conditional requests the store really obeys, by operation. AWS obeys all of them."""
-
-    put: bool = True
-    copy: bool = True
-    delete: bool = True
+_RESTORED = 'ongoing-request="false"'
 
 
 class S3Tree:
@@ -53,8 +44,7 @@ class S3Tree:
         *,
         bucket: str,
         prefix: str,
-        conditions: Conditions = Conditions(),
-        versioned: bool = True,
+        conditions: objects.Conditions = objects.OBEYED,
         with_checksum: bool = True,
     ) -> None:
         self._crt = crt
@@ -62,7 +52,6 @@ class S3Tree:
         self.bucket = bucket
         self.prefix = prefix
         self.conditions = conditions
-        self._versioned = versioned
         self.with_checksum = with_checksum
         self._proof = asyncio.Lock()
         self._proven_at = 0.0
@@ -123,7 +112,7 @@ class S3Tree:
             return Unknown(path, "archived: restore the object first")
         self._require(response, path, "read")
         headers = response.headers
-        if headers.get("x-amz-storage-class") in _ARCHIVES and "x-amz-restore" not in headers:
+        if headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", ""):
             return Unknown(path, "archived: restore the object first")
         body = None if head else response.body
         entry = objects.entry_of(path, headers, body)
@@ -256,21 +245,21 @@ class S3Tree:
         """Remove the object, provided it is `expected`. Raises Changed; PathError where that cannot be made sure."""
         headers = {"if-match": f'"{expected.tag[0]}"'}
         if not self.conditions.delete:
-            if not self._versioned:
+            if not self.keeps_versions(await self._still(expected)):
                 raise PathError(
                     expected.path,
                     f"{expected.path}: not deleted: this store ignores conditions on DELETE and keeps no versions",
                     hint="enable versioning on the bucket, or delete the object yourself",
                 )
-            await self._still(expected)
             headers = {}
         response = await self._send("DELETE", expected.path, "DeleteObject", headers)
         self._require(response, expected.path, "delete")
 
-    async def _still(self, expected: Entry) -> None:
+    async def _still(self, expected: Entry) -> Entry:
         now = await self.observe(expected.path, None, None)
         if not isinstance(now, Entry) or now.tag[0] != expected.tag[0]:
             raise Changed(expected.path, f"{expected.path}: the object changed meanwhile")
+        return now
 
     async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the object under a conflict name too: that path, and the object. Raises Changed."""

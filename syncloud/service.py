@@ -28,9 +28,10 @@ from .hints import Coalescer
 from .local import LocalTree
 from .model import Hint, Policy
 from .notify import Notifier
+from .objects import Conditions
 from .probe import probe
 from .rehearsal import Rehearsal
-from .s3 import Conditions, S3Tree
+from .s3 import S3Tree
 from .sqs import QueueSource
 from .tree import Tree
 from .watch import WatchSource

@@ -211,7 +211,8 @@ class Settler:
             self._say("skipped", path, "differs on both sides; nothing was done", event="conflict.skipped")
             return Outcome(unknown=Unknown(path, "conflict: differs on both sides"))
         if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(expected):
-            self._say("overwritten", path, "differs on both sides; the other bytes stay as a version", event="conflict.overwritten")
+            text = "differs on both sides; the other bytes stay as a version"
+            self._say("overwritten", path, text, event="conflict.overwritten")
         else:
             aside, expected = await self._target.set_aside(expected)
             self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")

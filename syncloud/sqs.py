@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import aws, events, log, names
+from .errors import SyncloudError, Unavailable
 from .model import Absent, Entry, Hint, Side
 
 WAIT = 20
@@ -75,9 +76,12 @@ class QueueSource:
         self._handled: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
         self._done: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._trouble: str | None = None
+        self._troubles: dict[str, str] = {}
+        self._listening = False
         self.answered = threading.Event()
-        self._threads = [threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()
+        ]
         self.ignored = 0
         self.poisoned = 0
 
@@ -98,36 +102,32 @@ class QueueSource:
         dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
         if dead and not self._stop.is_set():
             return f"the thread {dead[0]} has ended"
-        return self._trouble
+        return next(iter(list(self._troubles.values())), None)
 
     def _serve(self, step: Callable[[], None]) -> None:
-        delay = MEND_FIRST
+        name, delay = threading.current_thread().name, MEND_FIRST
         while not self._stop.is_set():
             try:
                 step()
-                self._mended()
+                self._mended(name)
                 delay = MEND_FIRST
             except Exception as error:  # whatever it is, the queue is polled again
-                self._suffer(error)
+                self._suffer(name, error)
                 self._stop.wait(delay)
                 delay = min(MEND_MAX, delay * 2)
 
-    def _suffer(self, error: Exception) -> None:
-        self.answered.set()
-        if not isinstance(error, aws.AWS_ERRORS):
+    def _suffer(self, name: str, error: Exception) -> None:
+        told = aws.translate(error, f"use the queue {self._url}") if isinstance(error, aws.AWS_ERRORS) else error
+        if not isinstance(told, SyncloudError):
             log.exception("internal.error", "the queue's thread met something unexpected: %r", error)
-            return
-        told = aws.translate(error, f"use the queue {self._url}")
-        if self._trouble is None:
+        elif name not in self._troubles:
             log.warning("queue.unreachable", "%s", told, error=told, queue=self._url)
-        self._trouble = str(told)
+        self._troubles[name] = str(told) or repr(told)
 
-    def _mended(self) -> None:
-        self.answered.set()
-        if self._trouble is not None:
-            self._trouble = None
-            log.warning("queue.reachable", "the queue answers again: everything is listed once", queue=self._url)
-            self._deliver(Hint("", subtree=True))
+    def _mended(self, name: str) -> None:
+        """Each thread knows only of its own trouble: that nothing is to be deleted does not say that the queue answers."""
+        if self._troubles.pop(name, None) is not None:
+            log.warning("queue.reachable", "the queue answers again", queue=self._url)
 
     # Receive
 
@@ -136,11 +136,23 @@ class QueueSource:
             self._stop.wait(0.2)
             return
         asked = time.monotonic()
-        answer = self._sqs.receive_message(
-            QueueUrl=self._url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=WAIT, VisibilityTimeout=self._visibility
-        )
+        # The first poll is a short one, to know soon whether the queue is there.
+        wait = WAIT if self._listening else 0
+        try:
+            answer = self._sqs.receive_message(
+                QueueUrl=self._url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=wait, VisibilityTimeout=self._visibility
+            )
+        except Exception:
+            self._listening = False
+            raise
+        finally:
+            self.answered.set()
         if self._stop.is_set():
             return
+        if not self._listening and self._troubles.get(threading.current_thread().name) is not None:
+            # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
+            self._deliver(Hint("", subtree=True))
+        self._listening = True
         for raw in answer.get("Messages", ()):
             self._take(raw, asked)
 
@@ -195,14 +207,15 @@ class QueueSource:
 
     def _delete(self) -> None:
         batch = self._gather()
-        if batch:
-            try:
-                self._delete_batch(batch)
-            except Exception:
-                for message in batch:
-                    self._done.put(message)
-                raise
+        failed = batch
+        try:
+            failed = self._delete_batch(batch) if batch else []
+        finally:
+            for message in failed:
+                self._done.put(message)
         self._extend()
+        if failed:
+            raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be deleted")
 
     def _gather(self) -> list[Message]:
         batch: list[Message] = []
@@ -214,16 +227,15 @@ class QueueSource:
                 break
         return batch
 
-    def _delete_batch(self, batch: list[Message]) -> None:
+    def _delete_batch(self, batch: list[Message]) -> list[Message]:
+        """Those that must be tried again. What SQS calls our fault is a handle that is over: the message comes once more."""
         entries = [{"Id": str(index), "ReceiptHandle": message.handle} for index, message in enumerate(batch)]
         answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
-        failed = {entry["Id"]: entry for entry in answer.get("Failed", ())}
+        again = {entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}
         for index, message in enumerate(batch):
-            entry = failed.get(str(index))
-            if entry is not None and not entry.get("SenderFault"):
-                self._done.put(message)
-                continue
-            self._forget(message)
+            if str(index) not in again:
+                self._forget(message)
+        return [message for index, message in enumerate(batch) if str(index) in again]
 
     def _forget(self, message: Message) -> None:
         now = time.monotonic()

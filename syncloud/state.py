@@ -167,9 +167,10 @@ def copy(directory: Path, to: Path) -> None:
     """Copy the state in `directory`, if there is one, into the directory `to`: a rehearsal may write what it likes."""
     file = directory / "state.sqlite"
     if file.exists():
-        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as old:
-            with contextlib.closing(sqlite3.connect(to / "state.sqlite")) as new:
-                old.backup(new)
+        old = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+        new = sqlite3.connect(to / "state.sqlite")
+        with contextlib.closing(old), contextlib.closing(new):
+            old.backup(new)
 
 
 class Reader:

@@ -71,7 +71,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._appeared = False
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
-        """Arm the watch; when this returns, every later change is heard. Raises OSError where not even the root can be watched."""
+        """Arm the watch; when this returns, every later change is heard. Raises OSError where the root cannot be watched."""
         self._deliver = deliver
         logging.getLogger("watchdog").addHandler(self._overflow)
         self._arm()

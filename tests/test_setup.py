@@ -231,6 +231,20 @@ def test_a_first_try_that_was_interrupted_after_planning_is_taken_up(cloud: Clou
     assert cloud.status() == "CREATE_COMPLETE"
 
 
+def test_planning_that_is_interrupted_leaves_nothing(cloud: Cloud) -> None:
+    def interrupt(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    event = "before-call.cloudformation.DescribeChangeSet"
+    cloud.cloudformation.meta.events.register_first(event, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cloud.stack.plan(cf.parameters(bucket=cloud.bucket, prefix=""))
+    finally:
+        cloud.cloudformation.meta.events.unregister(event, interrupt)
+    assert cloud.status() is None
+
+
 def test_a_dry_run_beside_another_plan_leaves_that(cloud: Cloud) -> None:
     theirs = cloud.stack.plan(cf.parameters(bucket=cloud.bucket, prefix=""))
     mine = cloud.stack.plan(cf.parameters(bucket=cloud.bucket, prefix="status/"))

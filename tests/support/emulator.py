@@ -136,6 +136,23 @@ class Bucket:
                 time.sleep(0.05)
         return bodies
 
+    def fan_out(self, count: int) -> list[str]:
+        """Send the bucket's events to an SNS topic instead, with `count` queues behind it, every other one raw: their URLs."""
+        sns, sqs = self.server.client("sns"), self.server.client("sqs")
+        topic = sns.create_topic(Name=self.name)["TopicArn"]
+        urls = []
+        for number in range(count):
+            url = sqs.create_queue(QueueName=f"{self.name}-{number}")["QueueUrl"]
+            arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+            raw = {"RawMessageDelivery": "true" if number % 2 else "false"}
+            sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=raw)
+            urls.append(url)
+        wiring = {"TopicArn": topic, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+        self._s3.put_bucket_notification_configuration(
+            Bucket=self.name, NotificationConfiguration={"TopicConfigurations": [wiring]}
+        )
+        return urls
+
     def remove(self) -> None:
         """Everything, so that the emulator's memory does not fill up over a session."""
         for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=self.name):

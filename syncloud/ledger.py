@@ -1,0 +1,71 @@
+"""What is settled and not yet written: rows that share a transaction, and the receipts that follow its commit.
+
+The order is the promise: the effect is durable, then the row is committed, then the receipt is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from . import log
+from .errors import HostUnavailable
+from .model import Base, Receipt
+from .tree import State
+
+WAIT = 0.01
+"""Seconds that a row may wait for others to share its transaction."""
+AGAIN = 1.0
+"""Seconds until a write that the disk refused is tried again."""
+
+
+class Ledger:
+    """Belongs to the control thread. `error` is why nothing can be written now, None while all is well."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._puts: dict[str, Base] = {}
+        self._drops: set[str] = set()
+        self._receipts: list[Receipt] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self.error: HostUnavailable | None = None
+
+    def base_of(self, path: str) -> Base | None:
+        """The base row as it will be."""
+        if path in self._drops:
+            return None
+        return self._puts.get(path) or self._state.get(path)
+
+    def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
+        """Write these soon, then acknowledge."""
+        if put is not None:
+            self._puts[put.path] = put
+            self._drops.discard(put.path)
+        for path in drops:
+            self._puts.pop(path, None)
+            self._drops.add(path)
+        self._receipts.extend(receipts)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(WAIT, self.flush)
+
+    def flush(self) -> None:
+        """Write and acknowledge all of it now; where the disk refuses, keep it and try again soon."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            if self._puts or self._drops:
+                self._state.record(self._puts.values(), self._drops)
+        except HostUnavailable as error:
+            if self.error is None:
+                log.error("state.unwritable", "%s; nothing is acknowledged until it can be written", error, error=error)
+            self.error = error
+            self._timer = asyncio.get_running_loop().call_later(AGAIN, self.flush)
+            return
+        if self.error is not None:
+            self.error = None
+            log.warning("state.writable", "the state can be written again")
+        self._puts.clear()
+        self._drops.clear()
+        receipts, self._receipts = self._receipts, []
+        for receipt in receipts:
+            receipt.acknowledge()

@@ -1,0 +1,120 @@
+"""What a look at a file says, and when it may be believed: steady reads (DESIGN.md section 3).
+
+Equal stats before and after a read are necessary, not enough: a writer that holds the file open may be between two writes,
+and a clock of 10 ms may show nothing of a change. So the kernel is asked for a writer; where it does not say, the bytes are
+read twice.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable
+
+from . import checksum, disk
+from .errors import Unsteady
+from .model import Base, Entry, Tag
+
+_RACY_NS = 20_000_000
+"""A change within one tick of the kernel's coarse clock (up to 10 ms) can leave the stamps as they were: read twice."""
+_DOUBT = 0.02
+"""Seconds between two looks where the kernel does not say whether a writer holds the file."""
+
+
+def tag_of(status: os.stat_result) -> Tag:
+    """Inode, size, mtime, ctime: no device number, it changes over reboots."""
+    return (str(status.st_ino), str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns))
+
+
+def entry_of(path: str, status: os.stat_result, crc: int | None = None, body: bytes | None = None) -> Entry:
+    mode = stat.S_IMODE(status.st_mode) & 0o777
+    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, mode, crc, body)
+
+
+def special(mode: int) -> str | None:
+    """What it is, if no regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+
+
+def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry:
+    """The small file behind `fd` with its bytes. `patient`: it has waited for quiet, a writer may hold it open.
+
+    Raises Unsteady.
+    """
+    before = os.fstat(fd)
+    if not stat.S_ISREG(before.st_mode):
+        raise Unsteady(path, f"{path}: replaced while it was looked at")
+    body = _read(fd, before.st_size)
+    if not patient:
+        _require_no_writer(fd, path, before, body)
+        if not body and base is not None and base.size:
+            # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
+            raise Unsteady(path, f"{path}: empty now, it was not before")
+    if tag_of(os.fstat(fd)) != tag_of(before) or len(body) != before.st_size:
+        raise Unsteady(path, f"{path}: written to while it was read")
+    return entry_of(path, before, checksum.update(body), body)
+
+
+def _require_no_writer(fd: int, path: str, before: os.stat_result, body: bytes) -> None:
+    held = disk.held_by_writer(fd)
+    if held:
+        raise Unsteady(path, f"{path}: open for writing")
+    if held is None:
+        # Not our file: the kernel does not tell, so the same bytes must be there a moment later.
+        time.sleep(_DOUBT)
+    doubtful = held is None or abs(time.time_ns() - before.st_mtime_ns) < _RACY_NS
+    if doubtful and _read(fd, before.st_size) != body:
+        raise Unsteady(path, f"{path}: written to while it was read")
+
+
+def _read(fd: int, size: int) -> bytes:
+    """Everything, and one byte more than expected where it has grown."""
+    data = os.pread(fd, size + 1, 0)
+    while len(data) < size and (more := os.pread(fd, size + 1 - len(data), len(data))):
+        data += more
+    return data
+
+
+def digest(fd: int, size: int) -> int:
+    """CRC64NVME of the first `size` bytes, or of all where there are fewer."""
+    crc, offset = 0, 0
+    while offset < size and (data := os.pread(fd, min(1 << 20, size - offset), offset)):
+        crc = checksum.update(data, crc)
+        offset += len(data)
+    return crc
+
+
+class LocalContent:
+    """A big file, opened: what was read is one state of it, or `verify` raises. `in_thread` runs what blocks."""
+
+    def __init__(self, entry: Entry, fd: int, in_thread: Callable[[Callable[[], bytes | int]], Awaitable[bytes | int]]) -> None:
+        self.entry = entry
+        self.fd = fd
+        self._in_thread = in_thread
+
+    async def part(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes. Raises Unsteady where the file has become shorter."""
+        data = await self._in_thread(lambda: os.pread(self.fd, length, offset))
+        assert isinstance(data, bytes)
+        if len(data) != length:
+            raise Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
+        return data
+
+    async def verify(self, crc: int | None) -> None:
+        """Prove that all parts belong to one state. A file that only grew still has what was sent: hash it again."""
+        status = os.fstat(self.fd)
+        if tag_of(status) == self.entry.tag:
+            return
+        if crc is None or status.st_size < self.entry.size:
+            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
+        again = await self._in_thread(lambda: digest(self.fd, self.entry.size))
+        if again != crc:
+            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
+
+    def close(self) -> None:
+        os.close(self.fd)

@@ -1,0 +1,408 @@
+"""What boto3 is told holds for both stacks: region, address, credentials, proxy; and every error has a place in our tree."""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import json
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import awscrt
+import boto3.exceptions
+import botocore.exceptions
+import pytest
+from awscrt.exceptions import from_code
+from botocore.exceptions import BotoCoreError, ClientError
+
+from syncloud import __version__
+from syncloud.aws import AWS_ERRORS, Address, Aws, refused, translate, translated
+from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.emulator import Emulator
+
+    Make = Callable[..., Aws]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[Aws] = []
+
+    def aws(**settings: str) -> Aws:
+        made.append(Aws(**settings))
+        return made[-1]
+
+    yield aws
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def amazon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No endpoint but AWS's own; nothing is sent there."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+
+
+@pytest.fixture
+def profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Writes the file that AWS_CONFIG_FILE names."""
+    file = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+
+    def write(text: str) -> None:
+        file.write_text(text)
+
+    return write
+
+
+# --- region and endpoint
+
+
+@pytest.mark.usefixtures("amazon")
+def test_a_region_is_needed_at_aws_and_is_not_guessed(make: Make) -> None:
+    with pytest.raises(ConfigurationError, match="no AWS region") as caught:
+        make()
+    assert "--region" in caught.value.hint
+
+
+@pytest.mark.usefixtures("amazon")
+def test_region_explicit_over_environment_over_profile(
+    make: Make, monkeypatch: pytest.MonkeyPatch, profiles: Callable[[str], None]
+) -> None:
+    profiles("[profile p]\nregion = eu-south-1\n")
+    assert make(profile="p").region == "eu-south-1"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+    assert make(profile="p").region == "eu-west-3"
+    assert make(profile="p", region="eu-north-1").region == "eu-north-1"
+
+
+@pytest.mark.usefixtures("amazon")
+def test_an_endpoint_of_ones_own_needs_no_region(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(endpoint_url="http://127.0.0.1:9").region == "us-east-1"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    assert make().region == "us-east-1"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:9000", "s3.example.org", "ftp://x", "http://"])
+def test_an_endpoint_that_is_no_url_is_a_configuration_error(make: Make, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        make(endpoint_url=url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    with pytest.raises(ConfigurationError):
+        make().s3_address("bucket")
+
+
+def test_a_profile_that_is_missing_is_a_configuration_error(make: Make) -> None:
+    with pytest.raises(ConfigurationError, match="nobody"):
+        make(profile="nobody")
+
+
+@pytest.mark.usefixtures("amazon")
+@pytest.mark.parametrize(
+    ("bucket", "region", "environment", "expected"),
+    [
+        ("bucket", "eu-west-1", {}, Address("https", "bucket.s3.eu-west-1.amazonaws.com", "")),
+        ("my.bucket", "eu-west-1", {}, Address("https", "s3.eu-west-1.amazonaws.com", "/my.bucket")),
+        ("bucket", "cn-north-1", {}, Address("https", "bucket.s3.cn-north-1.amazonaws.com.cn", "")),
+        (
+            "bucket",
+            "eu-west-1",
+            {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
+            Address("https", "bucket.s3.dualstack.eu-west-1.amazonaws.com", ""),
+        ),
+        (
+            "bucket",
+            "us-west-2",
+            {"AWS_USE_FIPS_ENDPOINT": "true"},
+            Address("https", "bucket.s3-fips.us-west-2.amazonaws.com", ""),
+        ),
+        ("bucket", "r", {"AWS_ENDPOINT_URL": "http://10.0.0.1:9000"}, Address("http", "10.0.0.1:9000", "/bucket")),
+        ("bucket", "r", {"AWS_ENDPOINT_URL_S3": "https://s3.example.org"}, Address("https", "s3.example.org", "/bucket")),
+        ("bucket", "r", {"AWS_ENDPOINT_URL_S3": "https://e.org:443/base"}, Address("https", "e.org", "/base/bucket")),
+        (
+            "bucket",
+            "eu-west-1",
+            {"AWS_ENDPOINT_URL_SQS": "http://x:1"},
+            Address("https", "bucket.s3.eu-west-1.amazonaws.com", ""),
+        ),
+    ],
+)
+def test_awscrt_sends_where_boto3_would(
+    make: Make, monkeypatch: pytest.MonkeyPatch, bucket: str, region: str, environment: dict[str, str], expected: Address
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert make(region=region).s3_address(bucket) == expected
+
+
+@pytest.mark.usefixtures("amazon")
+def test_the_addressing_style_of_the_profile_holds(make: Make, profiles: Callable[[str], None]) -> None:
+    profiles(
+        "[profile path]\nregion = eu-west-1\ns3 =\n  addressing_style = path\n"
+        "[profile virtual]\nendpoint_url = https://s3.example.org:9000\ns3 =\n  addressing_style = virtual\n"
+    )
+    assert make(profile="path").s3_address("b1b").url == "https://s3.eu-west-1.amazonaws.com/b1b"
+    assert make(profile="virtual").s3_address("b1b").url == "https://b1b.s3.example.org:9000"
+
+
+def test_a_bucket_name_that_cannot_be_is_a_configuration_error(make: Make) -> None:
+    with pytest.raises(ConfigurationError, match="Bad Bucket"):
+        make().s3_address("Bad Bucket")
+
+
+# --- clients
+
+
+def test_clients_are_made_once_for_all_threads(make: Make, aws_server: Emulator) -> None:
+    aws, seen = make(endpoint_url=aws_server.endpoint), []
+    threads = [threading.Thread(target=lambda: seen.append(aws.client("sqs"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 8
+    assert len({id(client) for client in seen}) == 1
+    config = seen[0].meta.config
+    assert f"syncloud/{__version__}" in config.user_agent_extra
+    assert config.read_timeout > 25
+    assert config.retries["total_max_attempts"] == 3
+    seen[0].list_queues()
+
+
+# --- credentials
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+@pytest.mark.usefixtures("nobody")
+def test_credentials_that_come_later_are_found(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    aws = make()
+    aws.credentials.start()
+    with pytest.raises(CredentialsError, match="no AWS credentials"):
+        aws.credentials.check()
+    with pytest.raises(CredentialsError, match="no AWS credentials"):
+        aws.client("s3")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    aws.credentials.refresh()
+    aws.credentials.check()
+    aws.client("s3")
+
+
+def _ends_in(seconds: float) -> str:
+    return (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)).isoformat()
+
+
+def test_expired_credentials_are_named_and_renewed_ones_are_used(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(3600))
+    aws = make()
+    look = aws.credentials.refresh
+    assert look() == aws.credentials.LOOK
+    aws.credentials.check()
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(-60))
+    _end_now(aws)
+    pauses = [look(), look(), look()]
+    assert pauses == [1, 2, 4], "soon after a failure, then less often"
+    with pytest.raises(CredentialsError, match="have expired"):
+        aws.credentials.check()
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(3600))
+    assert look() == aws.credentials.LOOK
+    aws.credentials.check()
+
+
+def _end_now(aws: Aws) -> None:
+    """botocore reads the end when it renews: let what it holds be over."""
+    source: Any = aws.credentials._source
+    source._expiry_time = datetime.datetime.now(datetime.UTC)
+
+
+def test_a_renewal_that_fails_before_the_end_changes_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(300))  # within botocore's last ten minutes: renewal must work
+    aws = make()
+    aws.credentials.refresh()
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(-60))
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert aws.credentials.refresh() < aws.credentials.LOOK
+    aws.credentials.check()
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_credential_process_is_asked(make: Make, profiles: Callable[[str], None], tmp_path: Path) -> None:
+    answer = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "SessionToken": "T", "Expiration": _ends_in(3600)}
+    (tmp_path / "answer.py").write_text(f"print({json.dumps(answer)!r})")
+    profiles(f"[profile p]\ncredential_process = {sys.executable} {tmp_path}/answer.py\n")
+    aws = make(profile="p")
+    aws.credentials.start()
+    held = aws.credentials.provider().get_credentials().result(timeout=5)
+    assert (held.access_key_id, held.secret_access_key, held.session_token) == ("A", "S", "T")
+
+
+def test_the_thread_ends_with_close(make: Make) -> None:
+    aws = make()
+    aws.credentials.start()
+    assert "credentials" in {thread.name for thread in threading.enumerate()}
+    aws.close()
+    assert "credentials" not in {thread.name for thread in threading.enumerate()}
+
+
+# --- TLS and proxy: the rest is in test_crt.py, over the wire
+
+
+def test_a_ca_bundle_that_cannot_be_read_is_a_configuration_error(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(ConfigurationError, match=r"/nowhere/ca\.pem"):
+        make().crt_s3_client(Address("https", "127.0.0.1:9", "/b"), transfers=1)
+
+
+def test_no_proxy_is_refused_where_awscrt_does_not_know_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    knows = tuple(map(int, awscrt.__version__.split(".")[:3])) >= (0, 27, 5)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "10.0.0.1")
+    aws = make()
+    aws.crt_s3_client(Address("http", "10.0.0.2", "/b"), transfers=1)
+    aws.crt_s3_client(Address("https", "10.0.0.1", "/b"), transfers=1)  # HTTP_PROXY is not for https
+    if knows:
+        aws.crt_s3_client(Address("http", "10.0.0.1", "/b"), transfers=1)
+        return
+    with pytest.raises(ConfigurationError, match="does not know NO_PROXY") as caught:
+        aws.crt_s3_client(Address("http", "10.0.0.1", "/b"), transfers=1)
+    assert "unset HTTP_PROXY" in caught.value.hint
+
+
+# --- errors
+
+
+def _family(root: type[Exception]) -> Iterator[type[Exception]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _family(child)
+
+
+OUTSIDE = {"UndefinedModelAttributeError", "MissingServiceIdError"}
+"""Of botocore.exceptions: faults in botocore's own description of a service, which no setting and no time mends."""
+
+
+def test_every_exception_of_botocore_is_one_that_is_translated() -> None:
+    kinds = [kind for kind in vars(botocore.exceptions).values() if inspect.isclass(kind) and issubclass(kind, Exception)]
+    foreign = {kind.__name__ for kind in kinds if not issubclass(kind, (*AWS_ERRORS, Warning))}
+    assert foreign == OUTSIDE
+
+
+@pytest.mark.parametrize(
+    "kind", [*_family(BotoCoreError), *_family(boto3.exceptions.Boto3Error)], ids=lambda kind: kind.__name__
+)
+def test_every_exception_has_a_place_in_our_tree(kind: type[Exception]) -> None:
+    error = kind.__new__(kind, "its words")
+    error.args = ("its words",)
+    with pytest.raises(SyncloudError) as caught, translated("list s3://b"):
+        raise error
+    assert caught.value.exit_code in (69, 77, 78)
+    assert str(caught.value) == "list s3://b: its words"
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("NoCredentialsError", CredentialsError),
+        ("UnauthorizedSSOTokenError", CredentialsError),
+        ("MetadataRetrievalError", CredentialsError),
+        ("ConnectTimeoutError", Unavailable),
+        ("ReadTimeoutError", Unavailable),
+        ("EndpointConnectionError", Unavailable),
+        ("ProxyConnectionError", Unavailable),
+        ("SSLError", Unavailable),
+        ("FlexibleChecksumError", Unavailable),
+        ("ProfileNotFound", ConfigurationError),
+        ("NoRegionError", ConfigurationError),
+        ("ParamValidationError", ConfigurationError),
+    ],
+)
+def test_families_of_exceptions(name: str, expected: type[SyncloudError]) -> None:
+    kind = getattr(botocore.exceptions, name)
+    assert type(translate(kind.__new__(kind), "x")) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "expected", "hint"),
+    [
+        (400, "ExpiredToken", "", CredentialsError, "expired"),
+        (403, "ExpiredTokenException", "", CredentialsError, "expired"),
+        (400, "TokenRefreshRequired", "", CredentialsError, "expired"),
+        (403, "InvalidAccessKeyId", "", CredentialsError, ""),
+        (403, "SignatureDoesNotMatch", "", CredentialsError, ""),
+        (403, "SignatureDoesNotMatch", "Signature expired: 2020 is now earlier than 2026", CredentialsError, "clock"),
+        (403, "RequestTimeTooSkewed", "", CredentialsError, "clock"),
+        (403, "InvalidClientTokenId", "", CredentialsError, ""),
+        (400, "400", "Bad Request", CredentialsError, "expired"),
+        (403, "AccessDenied", "", PermissionRefused, ""),
+        (403, "403", "Forbidden", PermissionRefused, ""),
+        (400, "KMS.DisabledException", "", PermissionRefused, "KMS"),
+        (403, "AccessDenied", "not authorized to perform: kms:GenerateDataKey", PermissionRefused, "KMS"),
+        (400, "KMS.ThrottlingException", "", Unavailable, "slowly"),
+        (404, "NoSuchBucket", "", Unavailable, "s3://b must exist"),
+        (400, "AWS.SimpleQueueService.NonExistentQueue", "", Unavailable, "must exist"),
+        (400, "QueueDoesNotExist", "", Unavailable, "must exist"),
+        (301, "PermanentRedirect", "", ConfigurationError, "region"),
+        (301, "301", "Moved Permanently", ConfigurationError, "region"),
+        (400, "AuthorizationHeaderMalformed", "'us-east-1' is wrong; expecting 'eu-west-1'", ConfigurationError, "eu-west-1"),
+        (400, "IllegalLocationConstraintException", "The eu-central-1 location constraint", ConfigurationError, "eu-central-1"),
+        (503, "SlowDown", "", Unavailable, "slowly"),
+        (400, "Throttling", "", Unavailable, "slowly"),
+        (403, "RequestThrottled", "", Unavailable, "slowly"),
+        (429, "Other", "", Unavailable, ""),
+        (500, "InternalError", "", Unavailable, ""),
+        (502, "502", "", Unavailable, ""),
+        (409, "BucketAlreadyExists", "", SyncloudError, ""),
+        (404, "NoSuchKey", "", SyncloudError, ""),
+    ],
+)
+def test_answers(status: int, code: str, message: str, expected: type[SyncloudError], hint: str) -> None:
+    answer: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status, "RequestId": "R1", "HTTPHeaders": {}},
+    }
+    error = translate(ClientError(answer, "ListObjectsV2"), "list s3://b/prefix")
+    assert type(error) is expected
+    assert hint in error.hint
+    assert (error.code, error.request_id) == (code, "R1")
+    assert str(error).startswith(f"list s3://b/prefix: {code}")
+    assert message in str(error)
+
+
+def test_the_answer_may_name_the_region() -> None:
+    assert "eu-west-2" in refused("x", status=301, code="PermanentRedirect", region="eu-west-2").hint
+    assert "eu-west-2" in refused("x", status=400, region="eu-west-2").hint, "a HEAD has no body"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("AWS_AUTH_CREDENTIALS_PROVIDER_DELEGATE_FAILURE", CredentialsError),
+        ("AWS_ERROR_S3_SLOW_DOWN", Unavailable),
+        ("AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE", Unavailable),
+        ("AWS_IO_DNS_INVALID_NAME", Unavailable),
+        ("AWS_IO_SOCKET_CONNECTION_REFUSED", Unavailable),
+    ],
+)
+def test_errors_of_awscrt(name: str, expected: type[SyncloudError]) -> None:
+    error = translate(_crt_errors()[name], "PutObject s3://b/k")
+    assert type(error) is expected
+    assert ("AWS_CA_BUNDLE" in error.hint) == ("TLS" in name)
+    assert str(error).startswith("PutObject s3://b/k: ")
+
+
+def _crt_errors() -> dict[str, Any]:
+    """awscrt numbers its errors by library, 1,024 each (aws-c-common, error.h)."""
+    errors = [from_code(number) for number in range(1024, 16 * 1024)]
+    return {getattr(error, "name", ""): error for error in errors}

@@ -1,0 +1,687 @@
+"""Single S3 requests over real HTTP: the emulator, servers that misbehave, TLS with a private CA, proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import awscrt
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from syncloud import checksum
+from syncloud.aws import Aws, translated
+from syncloud.crt import Crt, Response
+from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.emulator import Bucket, Emulator
+
+    Handle = Callable[[socket.socket], None]
+
+
+class Server:
+    """Listens on loopback and gives each connection to `handle`, in a thread of its own."""
+
+    def __init__(self, handle: Handle, *, context: ssl.SSLContext | None = None) -> None:
+        self._handle = handle
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._threads: list[threading.Thread] = []
+        self._open: list[socket.socket] = []
+        self.port: int = self._listener.getsockname()[1]
+        self.endpoint = f"http{'s' if context else ''}://127.0.0.1:{self.port}"
+        self.closed = threading.Event()
+        """A client has closed a connection."""
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listener.close()
+        for sock in self._open:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def connections(self) -> int:
+        return len(self._threads)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock = self._listener.accept()[0]
+                self._open.append(sock)
+                self._threads.append(threading.Thread(target=self._serve, args=(sock,)))
+                self._threads[-1].start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            if self._context is None:
+                self._handle(sock)
+            else:
+                with self._context.wrap_socket(sock, server_side=True) as secure:
+                    self._open.append(secure)
+                    self._handle(secure)
+        self.closed.set()
+
+
+def head(sock: socket.socket) -> bytes:
+    """One request without its body; empty at the end of the connection."""
+    read = b""
+    while b"\r\n\r\n" not in read:
+        chunk = sock.recv(65536)
+        if not chunk:
+            return b""
+        read += chunk
+    return read
+
+
+def answering(*answers: bytes) -> Handle:
+    """Gives these answers in turn, over all connections, and the last one from then on."""
+    lock, left = threading.Lock(), list(answers)
+
+    def handle(sock: socket.socket) -> None:
+        while head(sock):
+            with lock:
+                answer = left.pop(0) if len(left) > 1 else left[0]
+            sock.sendall(answer)
+
+    return handle
+
+
+def http(status: str, body: bytes = b"", **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def error_xml(code: str, extra: str = "") -> bytes:
+    return f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>words</Message>{extra}</Error>'.encode()
+
+
+def silent(sock: socket.socket) -> None:
+    while sock.recv(65536):
+        pass
+
+
+def resetting(sock: socket.socket) -> None:
+    head(sock)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def endless(sock: socket.socket) -> None:
+    """A body of 10 GB, slowly."""
+    head(sock)
+    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
+    while True:
+        sock.sendall(b"x" * 65536)
+        time.sleep(0.01)
+
+
+def splice(a: socket.socket, b: socket.socket) -> None:
+    """Bytes from each to the other until one ends."""
+    while True:
+        pending = [s for s in (a, b) if isinstance(s, ssl.SSLSocket) and s.pending()]
+        for source in pending or select.select([a, b], [], [])[0]:
+            chunk = source.recv(65536)
+            if not chunk:
+                return
+            (b if source is a else a).sendall(chunk)
+
+
+@contextlib.asynccontextmanager
+async def crt(endpoint: str, bucket: str = "bucket", *, transfers: int = 4) -> AsyncIterator[Crt]:
+    with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
+        made = Crt(aws, bucket, transfers=transfers)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+def get(endpoint: str, bucket: str = "bucket", **options: Any) -> Response:
+    """One GET."""
+
+    async def go() -> Response:
+        async with crt(endpoint, bucket) as client:
+            return await client.send("GET", "key", operation="GetObject", **options)
+
+    return asyncio.run(go())
+
+
+# --- the emulator
+
+KEYS = [
+    "plain",
+    "dir/sub/name.txt",
+    "dir/",
+    "a b",
+    "a+b",
+    "a%b",
+    "%2F%20+ ",
+    "a=b&c;d:e@f,g$h",
+    "?query#fragment",
+    "*'()!~-_.",
+    'back\\slash|<>"{}^`[]',
+    "line\nfeed",
+    "tab\tand\rreturn",
+    "\x01\x1f\x7f",
+    "double//slash///three",
+    "trailing.",
+    "../x",
+    "a/../b",
+    "./x",
+    "a/./b",
+    "..",
+    "/lead",
+    "//lead2",
+    "é ü ñ",
+    "日本語/ファイル",
+    "😀",
+    "e\u0301",
+    "k" * 1024,
+]
+
+
+def test_every_key_travels_unchanged(aws_server: Emulator) -> None:
+    s3, name = aws_server.client("s3"), "every-key"  # unversioned: the emulator cannot list versions of control characters
+    s3.create_bucket(Bucket=name)
+
+    async def go() -> None:
+        async with crt(aws_server.endpoint, name) as client:
+            for number, key in enumerate(KEYS):
+                body = f"body {number}".encode()
+                put = await client.send("PUT", key, operation="PutObject", body=body)
+                assert (put.status, put.headers["etag"][:1]) == (200, '"'), key
+                got = await client.send("GET", key, operation="GetObject")
+                assert (got.status, got.body) == (200, body), key
+                with s3.get_object(Bucket=name, Key=key)["Body"] as read:
+                    assert read.read() == body, key
+            listed = s3.list_objects_v2(Bucket=name)["Contents"]
+            assert sorted(row["Key"] for row in listed) == sorted(KEYS)
+            for key in KEYS:
+                assert (await client.send("DELETE", key, operation="DeleteObject")).status == 204, key
+
+    asyncio.run(go())
+    s3.delete_bucket(Bucket=name)
+
+
+def test_answers_of_every_kind(bucket: Bucket) -> None:
+    body = b"hello"
+    crc = (checksum.HEADER, checksum.encode(checksum.update(body)))
+
+    async def go() -> None:
+        async with crt(bucket.server.endpoint, bucket.name) as client:
+            send = client.send
+            new = [crc, ("if-none-match", "*"), ("x-amz-meta-mtime", "1.5")]
+            put = await send("PUT", "k", operation="PutObject", headers=new, body=body)
+            assert put.ok
+            assert put.headers["x-amz-version-id"]
+            again = await send("PUT", "k", operation="PutObject", headers=new, body=body)
+            assert (again.status, again.code) == (412, "PreconditionFailed")
+            seen = await send("HEAD", "k", operation="HeadObject", headers=[("x-amz-checksum-mode", "ENABLED")])
+            assert seen.headers.items() >= {crc, ("x-amz-meta-mtime", "1.5"), ("content-length", "5")}
+            assert seen.body == b""
+            same = await send("GET", "k", operation="GetObject", headers=[("if-none-match", put.headers["etag"])])
+            assert (same.status, same.body) == (304, b"")
+            gone = await send("GET", "nothing", operation="GetObject")
+            assert (gone.status, gone.code) == (404, "NoSuchKey")
+            assert (await send("HEAD", "nothing", operation="HeadObject")).status == 404
+            version = [("versionId", put.headers["x-amz-version-id"])]
+            assert (await send("GET", "k", operation="GetObject", query=version)).body == body
+            source = [("x-amz-copy-source", f"/{bucket.name}/k")]
+            assert (await send("PUT", "copy", operation="CopyObject", headers=source)).ok
+            upload = await send("POST", "big", operation="CreateMultipartUpload", query=[("uploads", "")])
+            assert b"<UploadId>" in upload.body
+            assert (await send("PUT", "empty", operation="PutObject", body=b"")).ok
+            assert (await send("GET", "empty", operation="GetObject")).body == b""
+            listed = await send("GET", "", operation="ListObjectsV2", query=[("list-type", "2"), ("prefix", "co")])
+            assert b"<Key>copy</Key>" in listed.body
+            assert (await send("DELETE", "k", operation="DeleteObject")).status == 204
+
+    asyncio.run(go())
+    assert bucket.get("copy") == body
+
+
+def test_the_signature_of_every_key_is_the_one_of_botocore() -> None:
+    """The emulator does not look at signatures; S3 does, and it does not normalise a path."""
+    requests: list[bytes] = []
+
+    def handle(sock: socket.socket) -> None:
+        while request := head(sock):
+            requests.append(request)
+            sock.sendall(http("204 No Content"))
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint) as client:
+            for key in KEYS:
+                await client.send("DELETE", key, operation="DeleteObject", query=[("versionId", "a+b/c=d ~")])
+            await client.send("POST", "k", operation="CreateMultipartUpload", query=[("uploads", "")])
+
+    with Server(handle) as server:
+        asyncio.run(go(server.endpoint))
+    assert len(requests) == len(KEYS) + 1
+    for request in requests:
+        assert signature_by_botocore(request) in request.decode(), request
+
+
+def signature_by_botocore(raw: bytes) -> str:
+    lines = raw.decode().split("\r\n")
+    method, target, _ = lines[0].split(" ")
+    fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
+    signed = fields["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    request = AWSRequest(method=method, url=f"http://{fields['host']}{target}", headers={name: fields[name] for name in signed})
+    request.context["timestamp"] = fields["x-amz-date"]
+    auth = S3SigV4Auth(Credentials("test", "test"), "s3", "us-east-1")
+    return f"Signature={auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)}"
+
+
+def test_a_body_of_8_mib_travels_both_ways(bucket: Bucket) -> None:
+    body = os.urandom(1024) * 8192
+
+    async def go() -> bytes:
+        async with crt(bucket.server.endpoint, bucket.name) as client:
+            assert (await client.send("PUT", "k", operation="PutObject", body=body)).ok
+            return (await client.send("GET", "k", operation="GetObject")).body
+
+    assert asyncio.run(go()) == body
+
+
+def test_limit(bucket: Bucket) -> None:
+    bucket.put("empty", b"", mtime="1")
+    bucket.put("five", b"12345", mtime="2")
+
+    async def go() -> None:
+        async with crt(bucket.server.endpoint, bucket.name) as client:
+
+            async def limited(key: str, limit: int) -> tuple[int, bytes, bool, str]:
+                got = await client.send("GET", key, operation="GetObject", limit=limit)
+                assert "content-range" not in got.headers
+                return got.status, got.body, got.truncated, got.headers.get("x-amz-meta-mtime", "")
+
+            assert await limited("five", 6) == (200, b"12345", False, "2")
+            assert await limited("five", 5) == (200, b"12345", False, "2")
+            assert await limited("five", 4) == (200, b"", True, "2")
+            assert await limited("five", 0) == (200, b"", True, "2")
+            assert await limited("empty", 4) == (200, b"", False, "1")
+            assert (await limited("nothing", 4))[0] == 404
+            cut = await client.send("GET", "five", operation="GetObject", limit=2)
+            assert cut.headers["content-length"] == "5"
+
+    asyncio.run(go())
+
+
+def test_a_store_that_ignores_ranges_is_still_limited() -> None:
+    with Server(answering(http("200 OK", b"12345"))) as server:
+        assert get(server.endpoint, limit=4).truncated
+        assert get(server.endpoint, limit=5).body == b"12345"
+
+
+def test_a_missing_bucket_is_refused_by_name(aws_server: Emulator) -> None:
+    answer = get(aws_server.endpoint, "no-such-bucket")
+    error = answer.refusal("get s3://no-such-bucket/key")
+    assert type(error) is Unavailable
+    assert (error.code, error.hint[:22]) == ("NoSuchBucket", "s3://no-such-bucket mu")
+    assert error.request_id
+
+
+# --- answers that awscrt treats in a way of its own
+
+
+def test_an_error_within_a_success_is_no_success() -> None:
+    for code, status in [("PreconditionFailed", 412), ("Whatever", 500)]:
+        with Server(answering(http("200 OK", error_xml(code)))) as server:
+
+            async def go(endpoint: str = server.endpoint) -> Response:
+                async with crt(endpoint) as client:
+                    return await client.send("PUT", "key", operation="CopyObject", headers=[("x-amz-copy-source", "/b/k")])
+
+            answer = asyncio.run(go())
+            assert (answer.status, answer.code) == (status, code)
+
+
+@pytest.mark.parametrize("kind", ["301 Moved Permanently", "400 Bad Request"])
+def test_a_wrong_region_is_told(kind: str) -> None:
+    body = error_xml("PermanentRedirect" if kind.startswith("301") else "AuthorizationHeaderMalformed")
+    with Server(answering(http(kind, body, x_amz_bucket_region="eu-west-2", x_amz_request_id="R"))) as server:
+        error = get(server.endpoint).refusal("get s3://bucket/key")
+    assert isinstance(error, ConfigurationError)
+    assert "eu-west-2" in error.hint
+    assert error.request_id == "R"
+
+
+def test_a_page_that_is_no_xml_is_judged_by_its_status() -> None:
+    with Server(answering(http("403 Forbidden", b"<html>Access denied by policy<br>"))) as server:
+        error = get(server.endpoint).refusal("get s3://bucket/key")
+    assert isinstance(error, PermissionRefused)
+    assert str(error) == "get s3://bucket/key: HTTP status 403"
+
+
+def test_throttling_is_waited_out() -> None:
+    slow, fine = http("503 Slow Down", error_xml("SlowDown")), http("200 OK", b"fine")
+    with Server(answering(slow, fine)) as server:
+        assert get(server.endpoint).body == b"fine"
+
+
+# --- no answer
+
+
+def test_a_server_that_stalls_costs_no_more_than_the_deadline() -> None:
+    with Server(silent) as server:
+        start = time.monotonic()
+        with pytest.raises(Unavailable, match=r"GetObject s3://bucket/key: no answer by the deadline"):
+            get(server.endpoint, deadline=0.5)
+        assert 0.4 < time.monotonic() - start < 5
+        assert server.closed.wait(5), "the request is cancelled on the wire too"
+
+
+def test_each_request_has_its_own_deadline() -> None:
+    async def go(endpoint: str) -> list[float]:
+        async with crt(endpoint) as client:
+
+            async def one(deadline: float) -> float:
+                start = time.monotonic()
+                with pytest.raises(Unavailable):
+                    await client.send("GET", "key", operation="GetObject", deadline=deadline)
+                return time.monotonic() - start
+
+            return await asyncio.gather(*map(one, [1.0, 0.2, 0.6, 0.2]))
+
+    with Server(silent) as server:
+        took = asyncio.run(go(server.endpoint))
+    assert all(abs(measured - wanted) < 0.25 for measured, wanted in zip(took, [1.0, 0.2, 0.6, 0.2], strict=True)), took
+
+
+def test_an_endless_body_ends_at_the_deadline() -> None:
+    with Server(endless) as server, pytest.raises(Unavailable, match="deadline"):
+        get(server.endpoint, deadline=0.5)
+
+
+def test_cancelling_the_task_cancels_the_request() -> None:
+    async def go(server: Server) -> None:
+        async with crt(server.endpoint) as client:
+            task = asyncio.create_task(client.send("GET", "key", operation="GetObject"))
+            while not server.connections:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(server.closed.wait, 5)
+
+    with Server(silent) as server:
+        asyncio.run(go(server))
+
+
+def test_names_and_ports_where_nobody_is() -> None:
+    with pytest.raises(Unavailable, match="DNS"):
+        get("http://nobody.invalid", deadline=10)
+
+
+@pytest.mark.slow
+def test_awscrt_gives_up_by_itself() -> None:
+    """Retried to the end: two times, or five with awscrt 0.24, which takes up to 16 s."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        refused = f"http://127.0.0.1:{unused.getsockname()[1]}"
+
+    async def one(endpoint: str) -> Unavailable:
+        async with crt(endpoint) as client:
+            with pytest.raises(Unavailable) as caught:
+                await client.send("GET", "key", operation="GetObject", deadline=60)
+            return caught.value
+
+    async def go(*endpoints: str) -> list[Unavailable]:
+        return await asyncio.gather(*map(one, endpoints))
+
+    busy = answering(http("503 Slow Down", error_xml("SlowDown")))
+    broken = answering(http("500 Internal Server Error", error_xml("InternalError")))
+    with Server(resetting) as reset, Server(busy) as throttled, Server(broken) as faulty:
+        errors = asyncio.run(go(reset.endpoint, throttled.endpoint, faulty.endpoint, refused))
+    codes = [error.code for error in errors]
+    assert codes[1:3] == ["SlowDown", "InternalError"]
+    assert "SOCKET" in codes[0]
+    assert "REFUSED" in codes[3]
+    assert all("s3://bucket/key" in str(error) for error in errors)
+
+
+def test_no_credentials_until_there_are(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+    async def go() -> None:
+        with contextlib.closing(Aws(endpoint_url=bucket.server.endpoint)) as aws:
+            client = Crt(aws, bucket.name, transfers=1)
+            with pytest.raises(CredentialsError, match="no AWS credentials"):
+                await client.send("HEAD", "key", operation="HeadObject")
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+            aws.credentials.refresh()
+            assert (await client.send("HEAD", "key", operation="HeadObject")).status == 404
+            await client.close()
+
+    asyncio.run(go())
+
+
+# --- connections, closing
+
+
+def test_as_many_requests_are_on_the_wire_as_wanted() -> None:
+    lock, now, peak = threading.Lock(), 0, 0
+
+    def slow(sock: socket.socket) -> None:
+        nonlocal now, peak
+        while head(sock):
+            with lock:
+                now += 1
+                peak = max(peak, now)
+            time.sleep(0.3)
+            with lock:
+                now -= 1
+            sock.sendall(http("204 No Content"))
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, transfers=24) as client:
+            await asyncio.gather(*(client.send("DELETE", str(n), operation="DeleteObject") for n in range(72)))
+
+    with Server(slow) as server:
+        asyncio.run(go(server.endpoint))
+        assert (peak, server.connections) == (24, 24)
+
+
+def test_closing_ends_what_is_under_way() -> None:
+    async def go(server: Server) -> None:
+        async with crt(server.endpoint) as client:
+            tasks = [asyncio.create_task(client.send("GET", "key", operation="GetObject")) for _ in range(20)]
+            while not server.connections:
+                await asyncio.sleep(0.01)
+            start = time.monotonic()
+            await client.close()
+            assert time.monotonic() - start < 5
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(end, Unavailable) and "closed" in str(end) for end in ends)
+            with pytest.raises(Unavailable, match="closed"):
+                await client.send("GET", "key", operation="GetObject")
+
+    with Server(silent) as server:
+        asyncio.run(go(server))
+
+
+@pytest.mark.parametrize("ending", ["await client.close()", "pass", "raise SystemExit(0)", "os.kill(os.getpid(), 15)"])
+def test_a_process_with_requests_under_way_exits(ending: str) -> None:
+    program = f"""
+        import asyncio, os, sys
+        from syncloud.aws import Aws
+        from syncloud.crt import Crt
+
+        async def main():
+            client = Crt(Aws(endpoint_url=sys.argv[1]), "bucket", transfers=4)
+            tasks = [asyncio.create_task(client.send("GET", "k", operation="GetObject")) for _ in range(20)]
+            await asyncio.sleep(0.3)
+            [task.cancel() for task in tasks[10:]]
+            {ending}
+            await asyncio.gather(*tasks[:10], return_exceptions=True) if "close" in {ending!r} else None
+
+        asyncio.run(main())
+    """
+    with Server(silent) as server:
+        argv = [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(program), server.endpoint]
+        done = subprocess.run(argv, timeout=20, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-15 if "kill" in ending else 0, "")
+
+
+# --- TLS with a private CA, proxies
+
+
+@pytest.fixture(scope="session")
+def private_ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ca.pem, and server.pem and server.key for 127.0.0.1."""
+    place = tmp_path_factory.mktemp("ca")
+    for command in (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=127.0.0.1",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=place, check=True, capture_output=True)
+    (place / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    sign = "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile san"
+    subprocess.run(["openssl", *sign.split()], cwd=place, check=True, capture_output=True)
+    return place
+
+
+@pytest.fixture
+def secure(private_ca: Path, aws_server: Emulator) -> Iterator[Server]:
+    """The emulator behind TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(private_ca / "server.pem", private_ca / "server.key")
+
+    def handle(sock: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", urlsplit(aws_server.endpoint).port or 0)) as behind:
+            splice(sock, behind)
+
+    with Server(handle, context=context) as server:
+        yield server
+
+
+def both_stacks(endpoint: str, bucket: Bucket, **settings: str) -> None:
+    """One request each."""
+
+    async def go() -> None:
+        with contextlib.closing(Aws(endpoint_url=endpoint, **settings)) as aws:
+            client = Crt(aws, bucket.name, transfers=1)
+            try:
+                with translated("boto3"):
+                    aws.client("s3").head_bucket(Bucket=bucket.name)
+                assert (await client.send("PUT", "a b+c", operation="PutObject", body=b"x", deadline=10)).ok
+            finally:
+                await client.close()
+
+    asyncio.run(go())
+    assert bucket.get("a b+c") == b"x"
+
+
+@pytest.mark.parametrize("where", ["environment", "profile"])
+def test_both_stacks_accept_a_private_ca(
+    where: str, secure: Server, bucket: Bucket, private_ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "environment":
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    else:
+        (tmp_path / "config").write_text(f"[default]\nca_bundle = {private_ca}/ca.pem\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    both_stacks(secure.endpoint, bucket)
+
+
+@pytest.mark.slow
+def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(secure: Server, bucket: Bucket) -> None:
+    with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
+        with pytest.raises(Unavailable) as caught, translated("boto3"):
+            aws.client("s3").head_bucket(Bucket=bucket.name)
+        assert "AWS_CA_BUNDLE" in caught.value.hint
+    # awscrt's TLS (s2n) waits 10 to 30 s before it tells of a failed handshake, and tries again: the deadline comes first.
+    with pytest.raises(Unavailable) as caught:
+        get(secure.endpoint, bucket.name, deadline=3)
+    assert "AWS_CA_BUNDLE" in caught.value.hint
+
+
+@pytest.fixture
+def proxy() -> Iterator[tuple[Server, list[str]]]:
+    """A forward and CONNECT proxy, and the first lines of what it was asked."""
+    lines: list[str] = []
+
+    def handle(sock: socket.socket) -> None:
+        request = head(sock)
+        if not request:
+            return
+        line = request.split(b"\r\n")[0].decode()
+        lines.append(line)
+        method, target, _ = line.split(" ")
+        url = urlsplit(target if "//" in target else f"//{target}")
+        with socket.create_connection(("127.0.0.1", url.port or 0)) as behind:
+            if method == "CONNECT":
+                sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                behind.sendall(request.replace(f"http://{url.netloc}".encode(), b"", 1))
+            splice(sock, behind)
+
+    with Server(handle) as server:
+        yield server, lines
+
+
+def test_http_proxy_holds_for_both_stacks(
+    proxy: tuple[Server, list[str]], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, lines = proxy
+    monkeypatch.setenv("HTTP_PROXY", server.endpoint)
+    both_stacks(bucket.server.endpoint, bucket)
+    assert [line.split(" ")[0] for line in lines] == ["HEAD", "PUT"]
+
+
+def test_https_proxy_holds_for_both_stacks(
+    proxy: tuple[Server, list[str]], secure: Server, bucket: Bucket, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, lines = proxy
+    monkeypatch.setenv("https_proxy", server.endpoint)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    both_stacks(secure.endpoint, bucket)
+    assert [line.split(" ")[:2] for line in lines] == [["CONNECT", f"127.0.0.1:{secure.port}"]] * 2
+
+
+def test_no_proxy_holds_for_both_stacks_or_is_refused(
+    proxy: tuple[Server, list[str]], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, lines = proxy
+    monkeypatch.setenv("HTTP_PROXY", server.endpoint)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    if tuple(map(int, awscrt.__version__.split(".")[:3])) >= (0, 27, 5):
+        both_stacks(bucket.server.endpoint, bucket)
+    else:
+        with pytest.raises(ConfigurationError, match="does not know NO_PROXY"):
+            both_stacks(bucket.server.endpoint, bucket)
+    assert lines == []
+
+
+def test_a_proxy_that_is_down_is_unavailable(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(Unavailable):
+        get(bucket.server.endpoint, bucket.name, deadline=2)

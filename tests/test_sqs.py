@@ -1,0 +1,465 @@
+"""QueueSource against the emulated SQS: envelopes, acknowledgement, visibility, poison, outages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+import pytest
+
+from syncloud import names
+from syncloud.model import Absent, Entry, Hint
+from syncloud.sqs import QueueSource
+from tests.support.emulator import client
+from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, once
+
+if TYPE_CHECKING:
+    from tests.support.emulator import Bucket
+    from tests.support.recorder import Recorder
+
+PREFIX = "p/"
+
+
+@pytest.fixture
+def bucket(bucket: Bucket) -> Bucket:
+    """With an empty queue: S3's test event has been taken out."""
+    assert [body.get("Event") for body in bucket.receive_all(quiet=0.1)] == ["s3:TestEvent"]
+    return bucket
+
+
+class Hints:
+    """What a source delivered."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hints: list[Hint] = []
+
+    def deliver(self, hint: Hint) -> None:
+        with self._lock:
+            self._hints.append(hint)
+
+    def all(self) -> list[Hint]:
+        with self._lock:
+            return list(self._hints)
+
+    def wait(self, count: int, *, timeout: float = 15) -> list[Hint]:
+        until(lambda: len(self.all()) >= count, timeout=timeout)
+        return self.all()
+
+
+def until(condition: Callable[[], object], *, timeout: float = 15) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.02)
+
+
+def acknowledge(hints: list[Hint]) -> None:
+    for hint in hints:
+        if hint.receipt is not None:
+            hint.receipt.acknowledge()
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    source: QueueSource
+    hints: Hints
+
+
+@contextlib.contextmanager
+def listening(bucket: Bucket, endpoint: str = "", **options: Any) -> Iterator[Listening]:
+    """A started QueueSource for PREFIX of the bucket."""
+    sqs = client("sqs", endpoint or bucket.server.endpoint)
+    source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix=PREFIX, **options)
+    hints = Hints()
+    source.start(hints.deliver)
+    try:
+        yield Listening(source, hints)
+    finally:
+        source.stop()
+        sqs.close()
+
+
+def send(bucket: Bucket, body: object) -> None:
+    text = body if isinstance(body, str) else json.dumps(body)
+    bucket.server.client("sqs").send_message(QueueUrl=bucket.queue_url, MessageBody=text)
+
+
+def left(bucket: Bucket) -> tuple[int, int]:
+    """Messages in the queue that are visible, and those that somebody holds."""
+    wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    told = bucket.server.client("sqs").get_queue_attributes(QueueUrl=bucket.queue_url, AttributeNames=wanted)["Attributes"]
+    return int(told[wanted[0]]), int(told[wanted[1]])
+
+
+def record(
+    bucket: Bucket, key: str, *, event: str = "ObjectCreated:Put", version: str = "2.1", **thing: object
+) -> dict[str, Any]:
+    """S3's own."""
+    return {
+        "eventVersion": version,
+        "eventSource": "aws:s3",
+        "eventName": event,
+        "s3": {"bucket": {"name": bucket.name}, "object": {"key": quote_plus(key, safe="/"), **thing}},
+    }
+
+
+def native(bucket: Bucket, *keys: str, **options: Any) -> dict[str, Any]:
+    return {"Records": [record(bucket, key, **options) for key in keys]}
+
+
+def sns(inner: object) -> dict[str, Any]:
+    return {"Type": "Notification", "MessageId": "m", "TopicArn": "t", "Subject": "Amazon S3", "Message": json.dumps(inner)}
+
+
+def bridged(bucket: Bucket, key: str, kind: str = "Object Created") -> dict[str, Any]:
+    thing = {"key": key, "size": 3, "etag": "e1", "version-id": "v1", "sequencer": "00AA"}
+    detail = {"version": "0", "bucket": {"name": bucket.name}, "object": thing}
+    return {"version": "0", "id": "i", "detail-type": kind, "source": "aws.s3", "detail": detail}
+
+
+def lambda_of_sqs(inner: object) -> dict[str, Any]:
+    return {"Records": [{"messageId": "m", "eventSource": "aws:sqs", "body": json.dumps(inner)}]}
+
+
+def lambda_of_sns(inner: object) -> dict[str, Any]:
+    return {"Records": [{"EventSource": "aws:sns", "Sns": {"Type": "Notification", "Message": json.dumps(inner)}}]}
+
+
+def destination(inner: object) -> dict[str, Any]:
+    return {"version": "1.0", "requestContext": {"condition": "Success"}, "requestPayload": inner, "responsePayload": None}
+
+
+# Envelopes
+
+KEY = "p/sub dir/a+b%20c=\u00fc\u65e5 1.txt"
+PATH = "sub dir/a+b%20c=\u00fc\u65e5 1.txt"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda bucket: native(bucket, KEY, size=3, eTag="e1", versionId="v1"),
+        lambda bucket: sns(native(bucket, KEY, size=3, eTag="e1", versionId="v1")),
+        lambda bucket: bridged(bucket, KEY),
+        lambda bucket: sns(bridged(bucket, KEY)),
+        lambda bucket: lambda_of_sqs(native(bucket, KEY, size=3, eTag="e1", versionId="v1")),
+        lambda bucket: lambda_of_sqs(sns(native(bucket, KEY, size=3, eTag="e1", versionId="v1"))),
+        lambda bucket: lambda_of_sns(native(bucket, KEY, size=3, eTag="e1", versionId="v1")),
+        lambda bucket: destination(native(bucket, KEY, size=3, eTag="e1", versionId="v1")),
+        lambda bucket: record(bucket, KEY, size=3, eTag="e1", versionId="v1"),  # a Lambda that forwards single records
+        lambda bucket: native(bucket, KEY, version="2.99", size=3, eTag="e1", versionId="v1", novelty={"x": 1}),
+    ],
+    ids=["s3", "sns", "bridge", "sns-bridge", "lambda-sqs", "lambda-sqs-sns", "lambda-sns", "destination", "record", "minor"],
+)
+def test_every_envelope_names_the_same_path(bucket: Bucket, wrap: Callable[[Bucket], object]) -> None:
+    send(bucket, wrap(bucket))
+    with listening(bucket) as there:
+        (hint,) = there.hints.wait(1)
+        assert (hint.path, hint.subtree) == (PATH, False)
+        assert hint.nominated == Entry(PATH, ("e1", "v1", ""), 3, 0, 0)
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+        assert there.source.trouble() is None
+
+
+@pytest.mark.parametrize("event", ["ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:Delete"])
+def test_a_removal_is_a_question(bucket: Bucket, event: str) -> None:
+    send(bucket, native(bucket, KEY, event=event, sequencer="1"))
+    send(bucket, bridged(bucket, "p/other", "Object Deleted"))
+    with listening(bucket) as there:
+        hints = there.hints.wait(2)
+        assert {hint.nominated for hint in hints} == {Absent(PATH), Absent("other")}
+
+
+def test_real_notifications_of_the_store(bucket: Bucket) -> None:
+    """What the emulator itself sends, as S3 does."""
+    answer = bucket.put(KEY, b"abc")
+    bucket.delete(KEY)
+    with listening(bucket) as there:
+        hints = there.hints.wait(2)
+        assert {hint.path for hint in hints} == {PATH}
+        nominated = [hint.nominated for hint in hints]
+        assert Absent(PATH) in nominated
+        (entry,) = [side for side in nominated if isinstance(side, Entry)]
+        assert (entry.tag[:2], entry.size) == ((answer["ETag"].strip('"'), answer["VersionId"]), 3)
+        acknowledge(hints)
+        until(lambda: left(bucket) == (0, 0))
+
+
+def test_what_is_not_ours_is_taken_out_of_the_queue_and_ignored(bucket: Bucket) -> None:
+    elsewhere = record(bucket, "p/a")
+    elsewhere["s3"]["bucket"]["name"] = "another-bucket"
+    send(bucket, {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bucket.name})
+    send(bucket, {"Records": [elsewhere]})
+    send(bucket, native(bucket, "other/a", "p", "p/", "px/a", f"p/{names.hidden('probe', names.new_nonce())}"))
+    for event in ("ObjectTagging:Put", "ObjectAcl:Put", "LifecycleTransition", "SomethingOfTheFuture:Done"):
+        send(bucket, native(bucket, "p/a", event=event))
+    with listening(bucket) as there:
+        until(lambda: left(bucket) == (0, 0))
+        assert there.hints.all() == []
+        assert there.source.ignored == 10
+        assert there.source.poisoned == 0
+
+
+def test_a_new_major_version_lists_everything(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/a", version="3.0"))
+    with listening(bucket) as there:
+        (hint,) = there.hints.wait(1)
+        assert (hint.path, hint.subtree) == ("", True)
+        time.sleep(0.5)
+        assert left(bucket) == (0, 1)  # until the listing is done
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+
+
+# Acknowledgement
+
+
+def test_a_message_goes_when_all_its_events_are_settled(bucket: Bucket, recorder: Recorder) -> None:
+    send(bucket, native(bucket, "p/a", "p/b", "other/c", "p/d"))
+    with listening(bucket, recorder.endpoint) as there:
+        hints = there.hints.wait(3)
+        assert [hint.path for hint in hints] == ["a", "b", "d"]
+        acknowledge(hints[:2])
+        time.sleep(0.6)
+        assert left(bucket) == (0, 1)
+        assert recorder.counts()["sqs", "DeleteMessageBatch"] == 0
+        acknowledge(hints[2:])
+        until(lambda: left(bucket) == (0, 0))
+    assert recorder.counts()["sqs", "DeleteMessageBatch"] == 1
+
+
+def test_many_messages_share_their_requests(bucket: Bucket, recorder: Recorder) -> None:
+    for number in range(40):
+        send(bucket, native(bucket, f"p/{number}"))
+    with listening(bucket, recorder.endpoint) as there:
+        acknowledge(there.hints.wait(40))
+        until(lambda: left(bucket) == (0, 0))
+    assert recorder.counts()["sqs", "ReceiveMessage"] <= 6
+    assert recorder.counts()["sqs", "DeleteMessageBatch"] <= 8
+
+
+def test_what_is_in_work_stays_invisible(bucket: Bucket, recorder: Recorder) -> None:
+    send(bucket, native(bucket, "p/slow"))
+    with listening(bucket, recorder.endpoint, visibility=2) as there:
+        (hint,) = there.hints.wait(1)
+        time.sleep(5)
+        assert len(there.hints.all()) == 1
+        assert left(bucket) == (0, 1)
+        assert 2 <= recorder.counts()["sqs", "ChangeMessageVisibilityBatch"] <= 8
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+        recorder.reset()
+        time.sleep(2)
+        assert recorder.counts()["sqs", "ChangeMessageVisibilityBatch"] == 0
+
+
+def test_what_was_not_settled_comes_back(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/a"))
+    with listening(bucket, visibility=2) as there:
+        there.hints.wait(1)
+    until(lambda: left(bucket) == (1, 0))
+    with listening(bucket) as there:
+        (hint,) = there.hints.wait(1)
+        assert hint.path == "a"
+
+
+def test_a_second_delivery_of_a_held_message_is_no_second_hint(bucket: Bucket) -> None:
+    """SQS may deliver twice, whatever the visibility says: the newest handle is the one that deletes."""
+    send(bucket, native(bucket, "p/a"))
+
+    def visible(asked: Asked, forward: Forward) -> Answer:
+        request = json.loads(asked.body) | {"VisibilityTimeout": 1}
+        return forward(replace(asked, body=json.dumps(request).encode()))
+
+    with (
+        Meddler(bucket.server.endpoint, always(visible, "ReceiveMessage")) as meddler,
+        listening(bucket, meddler.endpoint) as there,
+    ):
+        (hint,) = there.hints.wait(1)
+        until(lambda: _received(bucket, meddler) >= 2)
+        assert len(there.hints.all()) == 1
+        meddler.meddle = lambda asked, forward: forward(asked)
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+
+
+def _received(bucket: Bucket, meddler: Meddler) -> int:
+    return meddler.names().count("ReceiveMessage") - 1
+
+
+def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> None:
+    with listening(bucket) as there:
+        for number, sequencer in enumerate(("00B0", "00B00", "00A", "00C")):
+            send(bucket, native(bucket, "p/a", sequencer=sequencer, size=number, eTag="e"))
+            # The second is equal to the first (right-padded): a duplicate is looked at again, which costs nothing.
+            if sequencer != "00A":
+                acknowledge(there.hints.wait(len(there.hints.all()) + 1)[-1:])
+            until(lambda: left(bucket) == (0, 0))
+        sizes = [hint.nominated.size for hint in there.hints.all() if isinstance(hint.nominated, Entry)]
+        assert sizes == [0, 1, 3]
+        assert there.source.ignored == 1
+
+
+def failing(asked: Asked, forward: Forward) -> Answer:
+    """A batch of which nothing was deleted, with a server's fault: HTTP says 200."""
+    entries = json.loads(asked.body)["Entries"]
+    failed = [{"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": "later"} for entry in entries]
+    body = json.dumps({"Successful": [], "Failed": failed}).encode()
+    return Answer(200, {"content-type": "application/x-amz-json-1.0"}, body)
+
+
+def test_what_a_batch_failed_to_delete_is_deleted_again(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/a"))
+    send(bucket, native(bucket, "p/b"))
+    with (
+        Meddler(bucket.server.endpoint, once(failing, "DeleteMessageBatch")) as meddler,
+        listening(bucket, meddler.endpoint) as there,
+    ):
+        acknowledge(there.hints.wait(2))
+        until(lambda: left(bucket) == (0, 0))
+        assert meddler.names().count("DeleteMessageBatch") >= 2
+
+
+def test_a_batch_that_keeps_failing_is_no_busy_loop(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/a"))
+    with (
+        Meddler(bucket.server.endpoint, always(failing, "DeleteMessageBatch")) as meddler,
+        listening(bucket, meddler.endpoint) as there,
+    ):
+        acknowledge(there.hints.wait(1))
+        time.sleep(3)
+        assert 2 <= meddler.names().count("DeleteMessageBatch") <= 6
+        meddler.meddle = lambda asked, forward: forward(asked)
+        until(lambda: left(bucket) == (0, 0), timeout=40)
+
+
+def test_a_lost_answer_to_a_delete_does_no_harm(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/a"))
+    with (
+        Meddler(bucket.server.endpoint, once(drop, "DeleteMessageBatch")) as meddler,
+        listening(bucket, meddler.endpoint) as there,
+    ):
+        acknowledge(there.hints.wait(1))
+        until(lambda: left(bucket) == (0, 0))
+        assert there.source.trouble() is None
+
+
+# Poison
+
+POISON = [
+    "", " ", "no json", "{", "[]", "{}", "null", "1", '"text"', '{"Records": []}', '{"Records": [{}]}', '{"Records": 7}',
+    "[" * 50_000,
+    '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {}}]}',
+    '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "%ff"}}}]}',
+    '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "\\ud800"}}}]}',
+    '{"Records": [{"eventName": 5, "s3": {"bucket": {"name": 5}, "object": {"key": ["a"]}}}]}',
+    '{"source": "aws.s3", "detail": 5}', '{"Message": "{\\"Message\\": \\"x\\"}"}',
+]  # fmt: skip
+
+
+def test_poison_stays_in_the_queue_and_the_rest_goes_on(bucket: Bucket) -> None:
+    bodies = [body for body in POISON if body.strip()]  # SQS takes no empty message
+    for body in bodies:
+        send(bucket, body)
+    send(bucket, native(bucket, "p/good"))
+    with listening(bucket, visibility=30) as there:
+        (hint,) = there.hints.wait(1)
+        assert hint.path == "good"
+        acknowledge([hint])
+        until(lambda: there.source.poisoned == len(bodies))
+        until(lambda: left(bucket) == (0, len(bodies)))
+        assert there.source.trouble() is None
+
+
+def test_a_message_with_one_bad_record_is_poison_as_a_whole(bucket: Bucket) -> None:
+    send(bucket, {"Records": [record(bucket, "p/a"), {"eventName": "ObjectCreated:Put", "s3": {}}]})
+    with listening(bucket) as there:
+        until(lambda: there.source.poisoned == 1)
+        assert there.hints.all() == []
+
+
+# Trouble
+
+
+def test_a_queue_that_was_deleted_is_told_and_found_again(bucket: Bucket, recorder: Recorder) -> None:
+    sqs = bucket.server.client("sqs")
+    name = bucket.queue_url.rpartition("/")[2]
+    sqs.delete_queue(QueueUrl=bucket.queue_url)
+    try:
+        with listening(bucket, recorder.endpoint) as there:
+            until(there.source.trouble)
+            assert bucket.queue_url in str(there.source.trouble())
+            assert there.source.answered.is_set()
+            recorder.reset()
+            time.sleep(4)
+            assert recorder.counts()["sqs", "ReceiveMessage"] <= 4
+            assert there.hints.all() == []
+            sqs.create_queue(QueueName=name)
+            send(bucket, native(bucket, "p/a"))
+            hints = there.hints.wait(2, timeout=30)
+            # What was lost with the old queue is found by a listing.
+            assert {(hint.path, hint.subtree) for hint in hints} == {("", True), ("a", False)}
+            until(lambda: there.source.trouble() is None)
+    finally:
+        sqs.create_queue(QueueName=name)
+
+
+def test_a_queue_that_is_deleted_during_a_poll_is_noticed(bucket: Bucket) -> None:
+    sqs = bucket.server.client("sqs")
+    with Meddler(bucket.server.endpoint, short_polls) as meddler, listening(bucket, meddler.endpoint) as there:
+        until(there.source.answered.is_set)
+        assert there.source.trouble() is None
+        sqs.delete_queue(QueueUrl=bucket.queue_url)
+        until(there.source.trouble)
+        sqs.create_queue(QueueName=bucket.queue_url.rpartition("/")[2])
+        until(lambda: any(hint.subtree for hint in there.hints.all()))
+
+
+def short_polls(asked: Asked, forward: Forward) -> Answer | None:
+    if asked.name == "ReceiveMessage":
+        request = json.loads(asked.body) | {"WaitTimeSeconds": 1}
+        asked = replace(asked, body=json.dumps(request).encode())
+    return forward(asked)
+
+
+def test_an_unreachable_endpoint_is_told(bucket: Bucket) -> None:
+    with listening(bucket, "http://127.0.0.1:9") as there:
+        until(there.source.trouble)
+        assert there.source.answered.is_set()
+
+
+def test_nothing_is_received_while_held(bucket: Bucket, recorder: Recorder) -> None:
+    send(bucket, native(bucket, "p/a"))
+    holding = threading.Event()
+    holding.set()
+    with listening(bucket, recorder.endpoint, hold=holding.is_set) as there:
+        time.sleep(1)
+        assert recorder.requests() == []
+        assert left(bucket) == (1, 0)  # no receive was counted against it
+        holding.clear()
+        there.hints.wait(1)
+
+
+def test_an_idle_queue_costs_long_polls_only(bucket: Bucket, recorder: Recorder) -> None:
+    with listening(bucket, recorder.endpoint):
+        time.sleep(3)
+        # A short one, that proves the queue, and the long one.
+        assert recorder.counts() == {("sqs", "ReceiveMessage"): 2}
+
+
+def test_it_stops_at_once_and_deletes_what_was_settled(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/a"))
+    with listening(bucket) as there:
+        acknowledge(there.hints.wait(1))
+        started = time.monotonic()
+        there.source.stop()
+        assert time.monotonic() - started < 2
+    assert left(bucket) == (0, 0)
