@@ -204,8 +204,8 @@ class Crt:
         loop = self._loop = self._loop or asyncio.get_running_loop()
         flight = _Flight(self, f"{operation} {self._bucket}/{key}", loop.create_future(), loop.time() + deadline)
         fields = [("host", self._address.host), *headers]
-        if body is not None:
-            fields.append(("content-length", str(len(body))))
+        if body is not None or method in ("PUT", "POST"):
+            fields.append(("content-length", str(len(body or b""))))
         flight.request = self._client.make_request(
             type=S3RequestType.DEFAULT,
             operation_name=operation,

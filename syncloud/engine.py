@@ -9,7 +9,6 @@ credentials, a full disk) holds the work back as a whole, and one path at a time
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import random
 import time
@@ -81,8 +80,11 @@ class Engine:
         self.failed: dict[str, SyncloudError] = {}
         self.turned_at = clock()
         self._inbox: deque[Hint] = deque()
-        self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._nudged = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
         self._told = False
         self._stopping = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -108,7 +110,7 @@ class Engine:
         self._told = False
         while self._inbox:
             self._coalescer.add(self._inbox.popleft())
-        self._wake.set()
+        self._nudge()
 
     @property
     def pending(self) -> int:
@@ -123,9 +125,7 @@ class Engine:
 
     async def run(self) -> None:
         """Serve until `stop()`."""
-        while not self._stopping:
-            self._turn()
-            await self._rest()
+        await self._turns()
         await self._drain()
 
     async def once(self) -> None:
@@ -134,33 +134,66 @@ class Engine:
         Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
         """
         self._once = True
-        while not self._stopping and (self.pending or self._tasks or self._scans or self._coalescer.listings):
-            self._turn()
-            error = self.outage.error or self.listing.error or self._ledger.error
-            if error is not None:
-                await self._drain()
-                raise error
-            await self._rest()
+        await self._turns()
         await self._drain()
+        error = self.outage.error or self.listing.error or self._ledger.error
+        if error is not None:
+            raise error
+
+    async def _turns(self) -> None:
+        self._over = self._loop.create_future()
+        self._nudge()
+        await self._over
 
     def stop(self) -> None:
         """Take nothing new; what is under way is finished, or abandoned after the grace of `_drain()`."""
         self._stopping = True
-        self._wake.set()
+        self._nudge()
+
+    def _nudge(self) -> None:
+        """A turn soon: one, however many ask for it."""
+        if not self._nudged:
+            self._nudged = True
+            self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        self._nudged = False
         self.turned_at = self._clock()
+        if self._over.done():
+            return
         self._receive()
         for work in self._coalescer.take_subtrees():
             self._list(work)
-        if self._ledger.error is not None:
+        if self._stopping or (self._once and self._nothing_left()):
+            self._over.set_result(None)
             return
-        if self.outage.error is not None:
+        if self._ledger.error is None and self.outage.error is not None:
             self._probe()
-            return
-        for work in self._coalescer.take(self._transfers - len(self._tasks)):
-            self._start(work)
-        self._start_deletions()
+        elif self._ledger.error is None:
+            for work in self._coalescer.take(self._transfers - len(self._tasks)):
+                self._start(work)
+            self._start_deletions()
+        self._set_alarm()
+
+    def _nothing_left(self) -> bool:
+        if self.outage.error or self.listing.error or self._ledger.error:
+            return True
+        return not (self.pending or self._tasks or self._scans or self._coalescer.listings)
+
+    def _set_alarm(self) -> None:
+        """The next turn at the latest when something is due; within a second, so that the watchdog sees the loop turn."""
+        now = self._clock()
+        at = now + 1.0
+        if self._ledger.error is None and self.outage.error is not None:
+            at = min(at, self.outage.next_try)
+        elif self._ledger.error is None and len(self._tasks) < self._transfers:
+            at = min(at, self._coalescer.next_due() or at)
+        if self._alarm is not None:
+            if now < self._alarm_at <= at:
+                return
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = self._loop.call_later(max(0.0, at - now), self._nudge)
 
     def _probe(self) -> None:
         """While everybody suffers, the path that met the trouble tries alone."""
@@ -183,21 +216,7 @@ class Engine:
 
     def _finished(self, work: Work) -> None:
         self._tasks.pop(work.path, None)
-        self._wake.set()
-
-    async def _rest(self) -> None:
-        """Until there is something to do; at most a second, so that the watchdog sees the loop turn."""
-        due = self._coalescer.next_due() if len(self._tasks) < self._transfers else None
-        times = [1.0 if due is None else due - self._clock()]
-        if self._ledger.error is not None:
-            times = [1.0]
-        elif self.outage.error is not None:
-            times = [self.outage.next_try - self._clock()]
-        if self._once and not self._tasks and not self._scans and not self.pending and not self._coalescer.listings:
-            return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), max(0.0, min(1.0, *times)))
-        self._wake.clear()
+        self._nudge()
 
     async def _drain(self, grace: float = 20.0) -> None:
         """Finish what is under way within `grace` seconds, abandon the rest, record all of it."""
@@ -315,7 +334,7 @@ class Engine:
 
     def _listed(self, work: Work, task: asyncio.Task[None]) -> None:
         self._scans.discard(task)
-        self._wake.set()
+        self._nudge()
         if task.cancelled():
             return
         error = task.exception()

@@ -12,7 +12,7 @@ from .errors import HostUnavailable
 from .model import Base, Receipt
 from .tree import State
 
-WAIT = 0.01
+WAIT = 0.05
 """Seconds that a row may wait for others to share its transaction."""
 AGAIN = 1.0
 """Seconds until a write that the disk refused is tried again."""

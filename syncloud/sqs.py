@@ -77,7 +77,7 @@ class QueueSource:
         self._lock = threading.Lock()
         self._done: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._troubles: dict[str, str] = {}
-        self._listening = False
+        self._gap = False
         self.answered = threading.Event()
         self._threads = [
             threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()
@@ -111,7 +111,7 @@ class QueueSource:
                 step()
                 self._mended(name)
                 delay = MEND_FIRST
-            except Exception as error:  # whatever it is, the queue is polled again
+            except Exception as error:  # noqa: BLE001 - whatever it is, the queue is polled again
                 self._suffer(name, error)
                 self._stop.wait(delay)
                 delay = min(MEND_MAX, delay * 2)
@@ -137,22 +137,22 @@ class QueueSource:
             return
         asked = time.monotonic()
         # The first poll is a short one, to know soon whether the queue is there.
-        wait = WAIT if self._listening else 0
+        wait = WAIT if self.answered.is_set() and not self._gap else 0
         try:
             answer = self._sqs.receive_message(
                 QueueUrl=self._url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=wait, VisibilityTimeout=self._visibility
             )
         except Exception:
-            self._listening = False
+            self._gap = True
             raise
         finally:
             self.answered.set()
         if self._stop.is_set():
             return
-        if not self._listening and self._troubles.get(threading.current_thread().name) is not None:
+        if self._gap:
             # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
+            self._gap = False
             self._deliver(Hint("", subtree=True))
-        self._listening = True
         for raw in answer.get("Messages", ()):
             self._take(raw, asked)
 

@@ -236,4 +236,4 @@ def test_a_deletion_is_seen_when_the_file_is_gone(way: Way) -> None:
 
 
 def test_times_are_for_people() -> None:
-    assert [took(moment, 100.0) for moment in (None, 100.0, 100.0125, 101.25)] == ["-", "-", "12 ms", "1.25 s"]
+    assert [took(moment, 100.0) for moment in (None, 100.0, 100.012, 101.25)] == ["-", "-", "12 ms", "1.25 s"]

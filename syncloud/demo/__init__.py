@@ -16,7 +16,6 @@ import importlib.util
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, MappingProxyType
+from typing import NoReturn
 
 from ..errors import SyncloudError, Unavailable
 from .child import Child, command, environment
@@ -46,39 +46,63 @@ def run(*, once: bool) -> int:
 
     Nothing is left behind, whether it ends by itself, by an error or by a signal. Raises SyncloudError.
     """
-    with _signals(), tempfile.TemporaryDirectory(prefix="syncloud-demo-", ignore_cleanup_errors=True) as home:
-        with contextlib.ExitStack() as stack:
-            stack.callback(_ignore_signals)
-            demo = _Demo(Path(home), stack)
+    with _Signals() as signals, contextlib.ExitStack() as stack:
+        with signals.held():
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncloud-demo-", ignore_cleanup_errors=True))
+        try:
+            demo = _Demo(Path(home), stack, signals)
             demo.start()
             equal = demo.round()
             if equal and not once and sys.stdin.isatty() and sys.stdout.isatty():
                 demo.play()
-            stack.callback(_ignore_signals)
-        return 0 if equal else 1
+            return 0 if equal else 1
+        finally:
+            signals.ignore()
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """The first signal raises, so that everything is cleaned up; further ones must not interrupt that: it is short."""
+class _Signals:
+    """The first signal raises, so that everything is cleaned up; further ones must not interrupt that: it is short.
 
-    def handle(number: int, _: FrameType | None) -> None:
-        _ignore_signals()
+    Nor may one come between a process's start and the note that it has to be ended: `held` puts it off.
+    """
+
+    def __init__(self) -> None:
+        self._held = False
+        self._came: int | None = None
+
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            if self._came is not None:
+                self._end(self._came)
+
+    def ignore(self) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self.ignore()
+        if self._held:
+            self._came = number
+        else:
+            self._end(number)
+
+    def _end(self, number: int) -> NoReturn:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore_signals() -> None:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 class _Late(SyncloudError):
@@ -92,9 +116,10 @@ class _Late(SyncloudError):
 class _Demo:
     """The stage: two directories below `home`, and the processes, which `stack` ends."""
 
-    def __init__(self, home: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, home: Path, stack: contextlib.ExitStack, signals: _Signals) -> None:
         self._home = home
         self._stack = stack
+        self._signals = signals
         self._a, self._b = home / "host-a", home / "host-b"
         self._env = environment(os.environ, home=home)
         self._children: list[Child] = []
@@ -137,24 +162,27 @@ class _Demo:
             port = probe.getsockname()[1]
         self._env["AWS_ENDPOINT_URL"] = endpoint = f"http://127.0.0.1:{port}"
         own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "MINISTACK_HOST": "127.0.0.1", "LOG_LEVEL": "WARNING"}
-        self._child("ministack", command("ministack"), more=own, grace=0)  # it keeps nothing, and takes seconds to end
+        # It keeps nothing, and would take seconds to end.
+        self._children.append(self._child("ministack", command("ministack"), more=own, grace=0))
         self._wait(functools.partial(_answers, f"{endpoint}/_ministack/health"), lambda: ["ministack answers"])
 
     def _setup(self, line: str) -> None:
         _say(f"  $ syncloud {line}")
-        argv = command("syncloud", *line.split())
-        done = subprocess.run(argv, env=self._env, cwd=self._home, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode:
-            raise Unavailable(f"setup ended with {done.returncode}", hint=done.stderr.strip() or "it said nothing")
+        setup = self._child("setup", command("syncloud", *line.split()))
+        self._wait(lambda: setup.exit_code() is not None, lambda: ["setup is done"])
+        if setup.exit_code():
+            setup.require()
 
     def _daemon(self, role: str, line: str) -> None:
         _say(f"  $ syncloud {line}")
-        self._child(role, command("syncloud", *line.split(), "--state-dir", f"state-{role}", "--log-format", "json"))
+        argv = command("syncloud", *line.split(), "--state-dir", f"state-{role}", "--log-format", "json")
+        self._children.append(self._child(role, argv))
 
-    def _child(self, name: str, argv: list[str], *, more: Mapping[str, str] = MappingProxyType({}), grace: float = 5) -> None:
-        child = Child(name, argv, env={**self._env, **more}, home=self._home, take=self._events.append)
-        self._stack.callback(child.stop, grace=grace)
-        self._children.append(child)
+    def _child(self, name: str, argv: list[str], *, more: Mapping[str, str] = MappingProxyType({}), grace: float = 5) -> Child:
+        with self._signals.held():
+            child = Child(name, argv, env={**self._env, **more}, home=self._home, take=self._events.append)
+            self._stack.callback(child.stop, grace=grace)
+        return child
 
     # What is waited for
 

@@ -67,9 +67,13 @@ class Child:
         self._reader = threading.Thread(target=self._read, args=(self._popen.stderr,), daemon=True)
         self._reader.start()
 
+    def exit_code(self) -> int | None:
+        """None while it runs, negative for a signal."""
+        return self._popen.poll()
+
     def require(self) -> None:
         """Raises Unavailable where it has ended."""
-        if (code := self._popen.poll()) is not None:
+        if (code := self.exit_code()) is not None:
             self._reader.join(1)
             raise Unavailable(f"{self.name} ended with {code}", hint="\n          ".join(["its last lines:", *self._tail]))
 

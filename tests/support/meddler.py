@@ -62,7 +62,7 @@ class Meddler:
         self.asked: list[Asked] = []
         self._open: set[socket.socket] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(upstream))
-        self._server.daemon_threads = False
+        self._server.daemon_threads = True  # one may be in a long poll: it is left to itself
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="meddler")
         self._thread.start()
