@@ -6,8 +6,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from . import cf, config, demo, log, service
+from . import cf, config, demo, log, service, state, status
 from .aws import Aws
 from .cf.stack import Stack
 from .config import Invocation
@@ -94,9 +95,33 @@ def _setup(invocation: Invocation) -> int:
     return 0
 
 
+def _status(invocation: Invocation) -> int:
+    """One page for the instance, or for every one below the state directory; 0 where all are healthy."""
+    healthy = True
+    for directory in _states(invocation):
+        now = status.read(directory)
+        healthy = healthy and now.healthy
+        _say(status.encode(now) if invocation.json else status.page(directory.name, now))
+    return 0 if healthy else 1
+
+
+def _states(invocation: Invocation) -> list[Path]:
+    directory = invocation.settings.state_dir
+    if invocation.settings.instance or (directory / "state.sqlite").exists() or not directory.is_dir():
+        return [directory]
+    return sorted(path for path in directory.iterdir() if (path / "state.sqlite").exists())
+
+
+def _resume(invocation: Invocation) -> int:
+    state.leave_note(invocation.settings.state_dir, "resume", "allow-deletes" if invocation.allow_deletes else "look-again")
+    return 0
+
+
 _COMMANDS: Mapping[str, Callable[[Invocation], int]] = {
     "push": _sync,
     "pull": _sync,
     "setup": _setup,
+    "status": _status,
+    "resume": _resume,
     "demo": lambda invocation: demo.run(once=invocation.once),
 }

@@ -381,7 +381,7 @@ _NEEDED = {"push": ("directory", "bucket"), "pull": ("directory", "bucket", "que
 
 def _require(found: argparse.Namespace, values: Mapping[str, Any], *, command: str, place: str, problems: _Problems) -> None:
     """Tell what the command cannot do without, with the three ways to say it; `place` is the file to write it into."""
-    spared = {"queue-url"} if getattr(found, "once", False) else set()
+    spared = {"queue-url"} if getattr(found, "once", False) or getattr(found, "dry_run", False) else set()
     if getattr(found, "print_template", False) or problems.blind:
         spared.update(_NEEDED.get(command, ()))
     for option in (BY_NAME[name] for name in _NEEDED.get(command, ()) if name not in spared):

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from . import log
+from .deletions import Deletions
 from .errors import PathError, SyncloudError, Unsteady, Unsyncable
 from .hints import Coalescer, Work
 from .ledger import Ledger
 from .model import Hint, Policy, Unknown
 from .outage import Outage
-from .plan import deletions_allowed
 from .reconcile import Census, nominate
 from .settle import Outcome, Settler
 from .tree import State, Tree
@@ -30,6 +30,8 @@ from .tree import State, Tree
 CHUNK = 500
 BACKLOG = 5_000
 """Hints that a reconcile may have waiting before it pauses: memory does not grow with the tree."""
+HELD = 600.0
+"""Seconds after which a held deletion asks again."""
 RETRY_FIRST, RETRY_MAX = 1.0, 300.0
 _ONCE_ATTEMPTS = 3
 
@@ -90,8 +92,7 @@ class Engine:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scans: set[asyncio.Task[None]] = set()
         self._scan_gate = asyncio.Lock()
-        self._deletions: dict[str, Work] = {}
-        self._deleted: deque[float] = deque()
+        self._deletions = Deletions(policy, clock)
         self._once = False
 
     # Hints
@@ -116,6 +117,11 @@ class Engine:
     def pending(self) -> int:
         """Paths that wait, are in work, or wait for their deletion."""
         return len(self._coalescer) + len(self._inbox)
+
+    @property
+    def trouble(self) -> SyncloudError | None:
+        """What holds the work back as a whole, or None."""
+        return self._ledger.error or self.outage.error or self.listing.error or self._deletions.error
 
     @property
     def scanning(self) -> bool:
@@ -274,7 +280,7 @@ class Engine:
         if self.outage.error is not None and self.outage.path == work.path:
             self.outage.end()
         if outcome.deferred:
-            self._deletions[work.path] = work
+            self._deletions.add(work)
             return
         if outcome.unknown is not None:
             self._note(outcome.unknown)
@@ -301,28 +307,24 @@ class Engine:
 
     def _start_deletions(self) -> None:
         """When no copy waits or is under way: what was moved is uploaded before its old name goes."""
-        if not self._deletions or self._tasks or self._inbox or self._scans:
+        if not len(self._deletions) or not (self._copies_are_done() or self._deletions.overdue):
             return
-        if self._coalescer.waiting and (self._coalescer.next_due() or 0.0) <= self._clock():
-            return
-        now = self._clock()
-        while self._deleted and self._deleted[0] < now - 3600:
-            self._deleted.popleft()
-        for path in list(self._deletions)[: self._transfers]:
-            if not deletions_allowed(len(self._deleted), self._state.count() + len(self._deleted), self._settler.policy):
-                self._refuse_deletions()
-                return
-            work = self._deletions.pop(path)
-            work.deleting = True
-            self._deleted.append(now)
+        rows = self._state.count()
+        for work in self._deletions.take(self._transfers - len(self._tasks), rows):
             self._start(work)
+        for work in self._deletions.held(rows):
+            self._coalescer.put_back(work, HELD)
 
-    def _refuse_deletions(self) -> None:
-        held, self._deletions = self._deletions, {}
-        text = "%d deletions are held back: more than --max-delete allows within an hour"
-        log.error("guard.held", text, len(held), count=len(held))
-        for work in held.values():
-            self._coalescer.put_back(work, 600.0)
+    def _copies_are_done(self) -> bool:
+        if self._tasks or self._inbox or self._scans:
+            return False
+        return not self._coalescer.waiting or (self._coalescer.next_due() or 0.0) > self._clock()
+
+    def resume(self, *, allow_deletes: bool) -> None:
+        """Somebody has looked: what was held back for deletion may go, or gets another look."""
+        self._deletions.resume(allow=allow_deletes)
+        self._coalescer.hasten()
+        self._nudge()
 
     # Listings
 

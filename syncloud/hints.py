@@ -181,6 +181,13 @@ class Coalescer:
             pending.due = max(pending.due, self._earliest(path, now))
             heapq.heappush(self._heap, (pending.due, path))
 
+    def hasten(self) -> None:
+        """Everything that waits is due now."""
+        now = self._clock()
+        for work in self._pending.values():
+            work.due = min(work.due, now)
+            heapq.heappush(self._heap, (work.due, work.path))
+
     def next_due(self) -> float | None:
         """When `take()` or `take_subtrees()` will next have something, as far as is known."""
         while self._heap and self._stale(*self._heap[0]):

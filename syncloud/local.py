@@ -61,6 +61,12 @@ class LocalTree:
         except OSError as error:
             raise _translate(error, path) from error
 
+    async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
+        """The last line: whatever asks for it, a path that is refused is not written."""
+        if reason := names.refusal(path):
+            raise Unsyncable(path, f"{path}: {reason}")
+        return await self._run(function, *arguments, path=path)
+
     # As both
 
     def identity(self) -> str:
@@ -241,12 +247,12 @@ class LocalTree:
         Raises Changed, Blocked, Corrupt, HostUnavailable, PathError.
         """
         if entry.path.endswith("/"):
-            await self._run(commit.make_directory, self._fd, entry.path, path=entry.path)
+            await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)
             return _marker(entry.path)
         if entry.body is not None:
-            return await self._run(self._write_small, entry, expected, path=entry.path)
+            return await self._alter(self._write_small, entry, expected, path=entry.path)
         assert content is not None
-        fd, temporary = await self._run(commit.create, self._fd, entry.path, self.nonce, path=entry.path)
+        fd, temporary = await self._alter(commit.create, self._fd, entry.path, self.nonce, path=entry.path)
         try:
             await self._fill(fd, entry, content)
             return await self._run(self._finish, fd, temporary, entry, expected, path=entry.path)
@@ -303,11 +309,11 @@ class LocalTree:
         """Give the file the source's mtime and mode. Raises Changed."""
         if expected.path.endswith("/"):
             return expected
-        return await self._run(commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path)
+        return await self._alter(commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path)
 
     async def delete(self, expected: Entry) -> None:
         """Remove the file, provided it is `expected`; an empty directory for a marker. Raises Changed."""
-        await self._run(self._delete, expected, path=expected.path)
+        await self._alter(self._delete, expected, path=expected.path)
 
     def _delete(self, expected: Entry) -> None:
         if not expected.path.endswith("/"):
@@ -319,7 +325,7 @@ class LocalTree:
 
     async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the file under a conflict name too: that path, and the file as it is now. Raises Changed."""
-        return await self._run(commit.set_aside, self._fd, entry, self._prefix, path=entry.path)
+        return await self._alter(commit.set_aside, self._fd, entry, self._prefix, path=entry.path)
 
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         """A copy made on this side instead of a transfer: not worth it on a disk."""

@@ -217,7 +217,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("prefix", _WHERE, AWS, "the folder in the bucket", "P", folder, default="", unset="the whole bucket", empty=True,
            details="One trailing slash is added. At most 900 bytes."),
     Option("queue-url", _WHERE, ("pull",), "the SQS queue that gets the bucket's events", "URL", _URL,
-           details="pull --once needs none."),
+           details="pull --once and --dry-run need none."),
     Option("stack-name", _WHERE, ("setup",), "the CloudFormation stack", "S", _STACK, unset="syncloud-BUCKET",
            details="In the default, what a stack's name cannot hold becomes a hyphen."),
     Option("write-config", _WHERE, ("setup",), "write the outputs as configuration into a new file", "FILE", _path,

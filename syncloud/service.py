@@ -43,6 +43,8 @@ JITTER = 0.1
 FIRST_ANSWER = 30.0
 """Seconds that a queue has to answer before it counts as unreachable."""
 RETRY_MAX = 60.0
+SNAPSHOT = 5.0
+"""Seconds between two snapshots for `syncloud status`, at least."""
 _SAMPLE = 100
 
 
@@ -52,6 +54,7 @@ class Sync:
 
     role: str
     settings: Settings
+    pair: state.Pair
     directory: Path
     aws: Aws
     state: state.State
@@ -116,7 +119,7 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
             transfers=settings.transfers,
             excluded=chosen.excludes,
         )
-        yield Sync(role, settings, directory, aws, memory, local, remote, engine)
+        yield Sync(role, settings, pair, directory, aws, memory, local, remote, engine)
 
 
 def _require_directory(role: str, directory: Path, memory: state.State, *, make: bool) -> None:
@@ -254,6 +257,8 @@ class _Daemon:
         self._engine = sync.engine
         self._hints = self._source()
         self._ready = False
+        self._kept: tuple[object, ...] = ()
+        self._kept_at = 0.0
 
     def _source(self) -> WatchSource | QueueSource:
         sync, engine = self._sync, self._sync.engine
@@ -291,6 +296,7 @@ class _Daemon:
             await asyncio.to_thread(self._hints.stop)
             engine.stop()
             await work
+            self._report(running=False)
             log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending)
 
     def _look_everywhere(self) -> None:
@@ -307,8 +313,8 @@ class _Daemon:
             if reason := self._sync.local.missing():
                 raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
             self._tell_ready(time.monotonic() - started)
-            self._notifier.status(status.sentence(self._engine, self._hints.trouble()))
-            self._notifier.flush()
+            self._report(running=True)
+            self._take_notes()
             self._beat()
             _note_verify(self._sync)
             log.tick()
@@ -317,6 +323,23 @@ class _Daemon:
                 self._look_everywhere()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), 1.0)
+
+    def _report(self, *, running: bool) -> None:
+        """STATUS= once a second; a snapshot for `syncloud status` every few seconds, and at the end."""
+        now = status.snapshot(self._engine, str(self._sync.pair), self._hints.trouble(), running=running)
+        self._notifier.status(status.sentence(now))
+        self._notifier.flush()
+        kept = (now.files, now.pending, now.transferred, now.trouble, now.running, now.last_reconcile)
+        if kept != self._kept and (not running or now.at - self._kept_at >= SNAPSHOT):
+            self._kept, self._kept_at = kept, now.at
+            with contextlib.suppress(HostUnavailable):
+                self._sync.state.set_meta("snapshot", status.encode(now))
+
+    def _take_notes(self) -> None:
+        note = self._sync.state.take_note("resume")
+        if note is not None:
+            log.warning("service.resumed", "resumed by hand (%s)", note)
+            self._engine.resume(allow_deletes=note == "allow-deletes")
 
     def _next_listing(self) -> float:
         return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER, 1 + JITTER)

@@ -138,8 +138,18 @@ class State:
         row = self._db.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
+    def take_note(self, name: str) -> str | None:
+        """What `leave_note` has left, once."""
+        value = self.get_meta(name)
+        if value is not None:
+            self._db.execute("DELETE FROM meta WHERE name=?", (name,))
+        return value
+
     def set_meta(self, name: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+        try:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+        except sqlite3.OperationalError as error:
+            raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
 
     def unsyncable(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT path, reason FROM unsyncable"))
@@ -171,6 +181,48 @@ def copy(directory: Path, to: Path) -> None:
         new = sqlite3.connect(to / "state.sqlite")
         with contextlib.closing(old), contextlib.closing(new):
             old.backup(new)
+
+
+def peek(directory: Path) -> tuple[str, str | None, int, dict[str, str]] | None:
+    """The pair, the last snapshot, the number of files and what is left out; None where there is no state. Takes no lock."""
+    file = directory / "state.sqlite"
+    if not file.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+            meta = dict(db.execute("SELECT name, value FROM meta WHERE name IN ('pair', 'snapshot')"))
+            (files,) = db.execute("SELECT count(*) FROM base WHERE NOT absent").fetchone()
+            left_out = dict(db.execute("SELECT path, reason FROM unsyncable"))
+    except sqlite3.Error as error:
+        raise HostUnavailable(f"cannot read the state {file}: {error}", code=_code(error)) from error
+    return meta.get("pair", ""), meta.get("snapshot"), int(files), left_out
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a daemon holds the lock."""
+    try:
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def leave_note(directory: Path, name: str, value: str) -> None:
+    """Tell the daemon of this state something; it looks once a second. Raises ConfigurationError where there is no state."""
+    file = directory / "state.sqlite"
+    if not file.exists():
+        raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+    except sqlite3.Error as error:
+        raise HostUnavailable(f"cannot write the state {file}: {error}", code=_code(error)) from error
 
 
 class Reader:

@@ -29,7 +29,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors"}),
     # 1: the contracts; pure rules; names and forms of things; single protocols that the trees are made of; both AWS stacks; the log
     frozenset(
-        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "outage", "rehearsal"}
+        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "outage", "rehearsal"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "steady", "commit", "multipart"}
         | {"aws", "crt", "log"}

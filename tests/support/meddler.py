@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
+import json
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 from tests.support.operations import operation
 
@@ -171,3 +173,18 @@ def unconditional(asked: Asked, forward: Forward) -> Answer | None:
         kept = {name: value for name, value in asked.headers.items() if name not in ("if-match", "if-none-match")}
         asked = replace(asked, headers=kept)
     return forward(asked)
+
+
+def encoding(asked: Asked, forward: Forward) -> Answer | None:
+    """Keys in native notifications as S3 sends them: form-urlencoded, which the emulator leaves out."""
+    answer = forward(asked)
+    if asked.name != "ReceiveMessage" or answer.status != 200:
+        return answer
+    told = json.loads(answer.body)
+    for message in told.get("Messages", ()):
+        body = json.loads(message["Body"])
+        for record in body.get("Records", ()):
+            record["s3"]["object"]["key"] = quote_plus(record["s3"]["object"]["key"], safe="/")
+        message["Body"] = json.dumps(body)
+        message["MD5OfBody"] = hashlib.md5(message["Body"].encode(), usedforsecurity=False).hexdigest()
+    return replace(answer, body=json.dumps(told).encode())

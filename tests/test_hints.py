@@ -1,0 +1,338 @@
+"""The coalescer, with a clock of our own: when a path gets its turn, and that no hint and no receipt is ever lost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncloud.hints import Coalescer, Work
+from syncloud.model import Absent, Hint, Kind
+
+
+class Clock:
+    """Seconds, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Ticket:
+    def __init__(self) -> None:
+        self.acknowledged = 0
+
+    def acknowledge(self) -> None:
+        self.acknowledged += 1
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def coalescer(clock: Clock) -> Coalescer:
+    return Coalescer(clock, quiet=2.0, deadline=60.0, min_interval=1.0)
+
+
+def taken(coalescer: Coalescer, limit: int = 100) -> list[str]:
+    return [work.path for work in coalescer.take(limit)]
+
+
+def take_one(coalescer: Coalescer) -> Work:
+    (work,) = coalescer.take(1)
+    return work
+
+
+def closed(path: str) -> Hint:
+    return Hint(path, Kind.CLOSED)
+
+
+def opened(path: str) -> Hint:
+    return Hint(path, Kind.OPEN)
+
+
+def test_closed_goes_at_once(coalescer: Coalescer) -> None:
+    coalescer.add(closed("a"))
+    assert taken(coalescer) == ["a"]
+    assert taken(coalescer) == []
+
+
+def test_a_look_goes_at_once(coalescer: Coalescer) -> None:
+    coalescer.add(Hint("a"))
+    assert taken(coalescer) == ["a"]
+
+
+def test_later_changes_go_once_per_min_interval_and_the_newest_wins(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(closed("a"))
+    coalescer.finish(take_one(coalescer), transferred=True)
+    for step in range(9):
+        clock.now += 0.1
+        coalescer.add(Hint("a", Kind.CLOSED, nominated=Absent(f"a{step}")))
+        assert taken(coalescer) == []
+    assert coalescer.next_due() == pytest.approx(1_001.0)
+    clock.now = 1_001.0
+    assert take_one(coalescer).nominated == Absent("a8")
+
+
+def test_a_look_without_a_transfer_costs_no_interval(coalescer: Coalescer) -> None:
+    coalescer.add(closed("a"))
+    coalescer.finish(take_one(coalescer))
+    coalescer.add(closed("a"))
+    assert taken(coalescer) == ["a"]
+
+
+def test_a_hint_without_nomination_makes_the_look_unprejudiced(coalescer: Coalescer) -> None:
+    coalescer.add(Hint("a", nominated=Absent("a")))
+    coalescer.add(Hint("a"))
+    assert take_one(coalescer).nominated is None
+
+
+def test_open_waits_for_quiet(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(opened("a"))
+    clock.now += 1.9
+    assert taken(coalescer) == []
+    coalescer.add(opened("a"))
+    clock.now += 1.9
+    assert taken(coalescer) == []
+    clock.now += 0.2
+    assert take_one(coalescer).patient
+
+
+def test_close_after_open_goes_at_once(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(opened("a"))
+    clock.now += 0.1
+    coalescer.add(closed("a"))
+    assert not take_one(coalescer).patient
+
+
+def test_open_after_close_waits_again(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(closed("a"))
+    coalescer.add(opened("a"))
+    assert taken(coalescer) == []
+    clock.now += 2.0
+    assert taken(coalescer) == ["a"]
+
+
+def test_a_file_that_is_never_quiet_goes_at_its_deadline(coalescer: Coalescer, clock: Clock) -> None:
+    start = clock.now
+    while clock.now < start + 59.0:
+        coalescer.add(opened("log"))
+        assert taken(coalescer) == []
+        clock.now += 1.0
+    clock.now = start + 60.0
+    coalescer.add(opened("log"))
+    assert take_one(coalescer).patient
+
+
+def test_the_deadline_is_ten_times_the_last_transfer(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(closed("log"))
+    work = take_one(coalescer)
+    clock.now += 30.0
+    coalescer.finish(work, transferred=True)
+    start = clock.now
+    while clock.now < start + 299.0:
+        coalescer.add(opened("log"))
+        assert taken(coalescer) == []
+        clock.now += 1.0
+    clock.now = start + 300.0
+    coalescer.add(opened("log"))
+    assert taken(coalescer) == ["log"]
+
+
+def test_a_hint_while_in_work_makes_the_path_dirty(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(closed("a"))
+    work = take_one(coalescer)
+    assert not coalescer.dirty("a")
+    coalescer.add(closed("a"))
+    assert coalescer.dirty("a")
+    assert taken(coalescer) == []
+    assert coalescer.next_due() is None
+    coalescer.finish(work)
+    assert taken(coalescer) == ["a"]
+
+
+def test_put_back_waits_for_its_delay(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(closed("a"))
+    coalescer.put_back(take_one(coalescer), 5.0)
+    assert len(coalescer) == 1
+    assert taken(coalescer) == []
+    assert coalescer.next_due() == clock.now + 5.0
+    clock.now += 5.0
+    assert taken(coalescer) == ["a"]
+
+
+def test_put_back_goes_at_once_if_a_new_event_says_so(coalescer: Coalescer) -> None:
+    coalescer.add(closed("a"))
+    work = take_one(coalescer)
+    coalescer.put_back(work, 300.0)
+    coalescer.add(closed("a"))
+    assert taken(coalescer) == ["a"]
+
+
+def test_put_back_keeps_receipts_attempts_and_doubts_of_both(coalescer: Coalescer) -> None:
+    first, second = Ticket(), Ticket()
+    coalescer.add(Hint("a", both=True, receipt=first))
+    work = take_one(coalescer)
+    work.attempt = 3
+    coalescer.add(Hint("a", receipt=second))
+    coalescer.put_back(work, 300.0)
+    again = take_one(coalescer)
+    assert again.both
+    assert again.attempt == 3
+    assert set(again.receipts) == {first, second}
+
+
+def test_take_only_takes_what_is_not_due(coalescer: Coalescer) -> None:
+    coalescer.add(opened("a"))
+    work = coalescer.take_only("a")
+    assert work is not None
+    assert coalescer.take_only("a") is None
+    coalescer.finish(work)
+    assert len(coalescer) == 0
+
+
+def test_the_longest_due_goes_first_and_the_limit_holds(coalescer: Coalescer, clock: Clock) -> None:
+    for path in "cab":
+        coalescer.add(closed(path))
+        clock.now += 0.1
+    assert taken(coalescer, 2) == ["c", "a"]
+    assert coalescer.waiting == 1
+    assert taken(coalescer, 2) == ["b"]
+
+
+# Subtrees
+
+
+def test_subtrees_within_another_are_folded_into_it(coalescer: Coalescer) -> None:
+    tickets = [Ticket() for _ in range(4)]
+    for path, ticket in zip(("a/b", "a", "a-b", "a/c/d"), tickets, strict=True):
+        coalescer.add(Hint(path, subtree=True, both=path == "a/b", receipt=ticket))
+    folded = coalescer.take_subtrees()
+    assert [work.path for work in folded] == ["a", "a-b"]
+    assert set(folded[0].receipts) == {tickets[0], tickets[1], tickets[3]}
+    assert [work.both for work in folded] == [True, False]
+    assert coalescer.take_subtrees() == []
+
+
+def test_everything_folds_all_subtrees(coalescer: Coalescer) -> None:
+    for path in ("a", "", "b/c"):
+        coalescer.add(Hint(path, subtree=True))
+    assert [work.path for work in coalescer.take_subtrees()] == [""]
+
+
+def test_a_subtree_that_is_being_filled_waits_but_not_for_ever(coalescer: Coalescer, clock: Clock) -> None:
+    start = clock.now
+    while clock.now < start + 59.9:
+        coalescer.add(Hint("a", Kind.OPEN, subtree=True))
+        assert coalescer.take_subtrees() == []
+        clock.now += 0.4
+    clock.now = start + 60.0
+    assert [work.path for work in coalescer.take_subtrees()] == ["a"]
+
+
+def test_next_due_knows_subtrees(coalescer: Coalescer, clock: Clock) -> None:
+    assert coalescer.next_due() is None
+    coalescer.add(Hint("a", Kind.CLOSED, subtree=True))
+    assert coalescer.next_due() == clock.now + 0.5
+    assert coalescer.listings == 1
+
+
+# Nothing is ever lost
+
+PATHS = st.sampled_from(["a", "b", "d/x"])
+STEPS = st.one_of(
+    st.tuples(st.just("hint"), PATHS, st.sampled_from(Kind), st.booleans()),
+    st.tuples(st.just("subtree"), st.sampled_from(["", "d", "d/x"]), st.sampled_from(Kind), st.booleans()),
+    st.tuples(st.just("take"), st.integers(1, 3)),
+    st.tuples(st.just("take_only"), PATHS),
+    st.tuples(st.just("finish"), st.booleans()),
+    st.tuples(st.just("put_back"), st.floats(0, 300)),
+    st.tuples(st.just("wait"), st.floats(0, 70)),
+)
+
+
+class Bench:
+    """Drives a coalescer and keeps account of what was asked and what was looked at."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.coalescer = Coalescer(self.clock)
+        self.tickets: list[Ticket] = []
+        self.working: list[Work] = []
+        self.asked: dict[str, int] = {}
+        self.looked: dict[str, int] = {}
+        self.step = 0
+
+    def act(self, step: tuple[object, ...]) -> None:
+        self.step += 1
+        match step:
+            case ("hint" | "subtree" as what, str(path), Kind() as kind, bool(both)):
+                self.tickets.append(Ticket())
+                self.coalescer.add(Hint(path, kind, subtree=what == "subtree", both=both, receipt=self.tickets[-1]))
+                self.asked[path + "/" * (what == "subtree")] = self.step
+            case ("take", int(limit)):
+                self.begin(self.coalescer.take(limit))
+                for work in self.coalescer.take_subtrees():
+                    self.settle(work)
+                    for path in self.asked:
+                        if path.endswith("/") and (not work.path or path.startswith(work.path + "/")):
+                            self.looked[path] = self.step
+            case ("take_only", str(path)):
+                work_or_none = self.coalescer.take_only(path)
+                self.begin([] if work_or_none is None else [work_or_none])
+            case ("finish", bool(transferred)) if self.working:
+                work = self.working.pop(0)
+                self.settle(work)
+                self.coalescer.finish(work, transferred=transferred)
+            case ("put_back", float(delay)) if self.working:
+                self.coalescer.put_back(self.working.pop(0), delay)
+            case ("wait", float(seconds)):
+                self.clock.now += seconds
+
+    def begin(self, works: list[Work]) -> None:
+        for work in works:
+            assert all(work.path != other.path for other in self.working), "a path is in work twice"
+            self.working.append(work)
+            self.looked[work.path] = self.step
+
+    def settle(self, work: Work) -> None:
+        for receipt in work.receipts:
+            receipt.acknowledge()
+
+    def drain(self) -> None:
+        for _ in range(50):
+            while self.working:
+                self.act(("finish", False))
+            due = self.coalescer.next_due()
+            if due is None:
+                return
+            self.clock.now = max(self.clock.now, due)
+            self.act(("take", 2))
+        raise AssertionError("never empty")
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_every_hint_is_followed_by_a_look_and_every_receipt_is_given_back_once(steps: list[tuple[object, ...]]) -> None:
+    bench = Bench()
+    for step in steps:
+        bench.act(step)
+    bench.drain()
+    assert len(bench.coalescer) == 0
+    assert bench.coalescer.listings == 0
+    assert all(bench.looked[path] > asked for path, asked in bench.asked.items())
+    assert all(ticket.acknowledged == 1 for ticket in bench.tickets)
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_next_due_never_sleeps_through_a_path_that_is_due(steps: list[tuple[object, ...]]) -> None:
+    bench = Bench()
+    for step in steps:
+        bench.act(step)
+        due = bench.coalescer.next_due()
+        ready = bench.coalescer.take(100)
+        assert not ready or (due is not None and due <= bench.clock.now)
+        bench.begin(ready)

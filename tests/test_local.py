@@ -1,0 +1,782 @@
+"""LocalTree on a real file system: what it sees, what it refuses to conclude, and what it never leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import mmap
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from syncloud import checksum, disk, names
+from syncloud.errors import (
+    Blocked,
+    BusyError,
+    Changed,
+    ConfigurationError,
+    Corrupt,
+    HostUnavailable,
+    PathError,
+    SyncloudError,
+    Unsteady,
+    Unsyncable,
+)
+from syncloud.local import LocalTree
+from syncloud.model import SMALL, Absent, Base, Entry, Side, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+    from typing import Any
+
+T = TypeVar("T")
+
+NONCE = "0123456789abcdef"
+MTIME = 1_700_000_000_123_456_789
+BIG = SMALL + 4096
+
+
+def do(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+@contextmanager
+def opened(root: Path, **settings: Any) -> Iterator[LocalTree]:
+    tree = LocalTree(root, nonce=NONCE, **settings)
+    try:
+        yield tree
+    finally:
+        tree.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def tree(root: Path) -> Iterator[LocalTree]:
+    with opened(root) as tree:
+        yield tree
+
+
+def look(tree: LocalTree, path: str, base: Base | None = None, *, patient: bool = False) -> Side:
+    return do(tree.observe(path, base, base.source if base is not None else None, patient=patient))
+
+
+def entry(tree: LocalTree, path: str, *, patient: bool = False) -> Entry:
+    side = look(tree, path, patient=patient)
+    assert isinstance(side, Entry), side
+    return side
+
+
+def base_of(side: Entry) -> Base:
+    return Base(side.path, side.tag, side.tag, side.size, side.mtime_ns, side.mode, side.crc)
+
+
+def new(path: str, body: bytes = b"new", mode: int = 0o640, mtime_ns: int = MTIME) -> Entry:
+    return Entry(path, ("remote",), len(body), mtime_ns, mode, checksum.update(body), body)
+
+
+def write(tree: LocalTree, path: str, body: bytes = b"new", expected: Entry | None = None) -> Entry:
+    return do(tree.write(new(path, body), None, expected))
+
+
+def paths(tree: LocalTree, under: str = "") -> list[str]:
+    return [side.path for side in tree.scan(under)]
+
+
+def age(file: Path) -> None:
+    """Long ago, so that no clock's coarseness makes the reader doubt."""
+    os.utime(file, ns=(MTIME, MTIME))
+
+
+# The scan
+
+
+def test_a_scan_comes_in_the_order_of_the_bytes(tree: LocalTree, root: Path) -> None:
+    made = ["a", "a!", "a-b", "a0", "b/a", "b/a/", "b.c", "b0", "A", "\u00e9", "z", "\U0001f600", "\ufffd", "e\u0301", "b!/x"]
+    wanted = []
+    for path in made:
+        file = root / (path + "x" if path.endswith("/") else path)
+        if file.parent.is_file():
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.is_dir():
+            file.touch()
+            wanted.append(str(file.relative_to(root)))
+    for path in ("d", "d!", "d.e"):
+        (root / path).mkdir()
+        (root / path / "b").touch()
+        wanted.append(f"{path}/b")
+    found = paths(tree)
+    assert sorted(found) == sorted(wanted)
+    assert [path.encode() for path in found] == sorted(path.encode() for path in found)
+
+
+def test_a_file_and_a_folder_that_share_a_beginning_are_in_order(tree: LocalTree, root: Path) -> None:
+    (root / "a").mkdir()
+    for name in ("a/b", "a!", "a0"):
+        (root / name).touch()
+    assert paths(tree) == ["a!", "a/b", "a0"]
+
+
+def test_a_part_is_scanned_alone(tree: LocalTree, root: Path) -> None:
+    (root / "a" / "b").mkdir(parents=True)
+    for name in ("a/x", "a/b/y", "z"):
+        (root / name).touch()
+    assert paths(tree, "a") == ["a/b/y", "a/x"]
+    assert paths(tree, "a/b") == ["a/b/y"]
+    assert paths(tree, "no") == []
+    assert paths(tree, "z") == []
+
+
+def test_pruned_folders_and_our_own_files_are_not_seen(root: Path) -> None:
+    (root / "skip").mkdir()
+    (root / "skip" / "x").touch()
+    for kind in ("tmp", "old", "probe"):
+        (root / names.hidden(kind, NONCE)).touch()
+    (root / ".syncloud-notes").touch()
+    with opened(root, ignored=lambda path: path == "skip") as tree:
+        assert paths(tree) == [".syncloud-notes"]
+
+
+def test_special_files_are_told_and_block_nobody(tree: LocalTree, root: Path) -> None:
+    os.mkfifo(root / "fifo")
+    (root / "link").symlink_to("file")
+    (root / "dead").symlink_to("nowhere")
+    (root / "folder-link").symlink_to(".")
+    (root / "file").write_text("x")
+    with socket.socket(socket.AF_UNIX) as plug:
+        here = os.getcwd()
+        os.chdir(root)
+        plug.bind("socket")
+        os.chdir(here)
+    if os.geteuid() == 0:
+        os.mknod(root / "device", 0o600 | 0o020000, os.makedev(1, 3))
+    began = time.monotonic()
+    by_scan = {side.path: side for side in tree.scan()}
+    for path in os.listdir(root):
+        if path != "file":
+            assert isinstance(by_scan[path], Unknown), path
+            assert look(tree, path) == by_scan[path]
+    assert isinstance(by_scan["file"], Entry)
+    assert time.monotonic() - began < 5
+
+
+def test_names_that_no_key_can_be_are_told(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in (b"bad-\xff", b"dir-\xff"):
+        os.mkdir(os.fsencode(root) + b"/" + name) if name.startswith(b"dir") else None
+    with open(os.fsencode(root) + b"/bad-\xff", "w"), open(os.fsencode(root) + b"/dir-\xff/x", "w"):
+        pass
+    (root / "good").touch()
+    with opened(root) as tree:
+        sides = {side.path: side for side in tree.scan()}
+        assert isinstance(sides.pop("good"), Entry)
+        assert sorted(sides) == ["bad-\udcff", "dir-\udcff"]
+        for path, side in sides.items():
+            assert isinstance(side, Unknown)
+            assert side.subtree == path.startswith("dir")
+            assert look(tree, path) == Unknown(path, side.reason)
+
+
+def test_a_key_that_would_be_too_long_is_told(root: Path) -> None:
+    deep = "/".join(["d" * 200] * 4)
+    (root / deep).mkdir(parents=True)
+    (root / deep / "f").touch()
+    with opened(root, prefix="p" * 300 + "/") as tree:
+        (side,) = tree.scan()
+        assert isinstance(side, Unknown)
+        assert "1024" in side.reason
+        assert isinstance(look(tree, f"{deep}/f"), Unknown)
+    with opened(root, prefix="p/") as tree:
+        assert isinstance(look(tree, f"{deep}/f"), Entry)
+
+
+def test_a_name_too_long_for_the_disk_is_never_absent(tree: LocalTree) -> None:
+    assert isinstance(look(tree, "n" * 256), Unknown)
+    assert isinstance(look(tree, "\N{SNOWMAN}" * 100), Unknown)
+    with pytest.raises(Unsyncable):
+        write(tree, "n" * 256)
+    with pytest.raises(Unsyncable):
+        write(tree, "/".join(["d" * 250] * 20))
+
+
+UNREADABLE = """
+import asyncio, os, sys
+from pathlib import Path
+from syncloud.local import LocalTree
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+tree = LocalTree(Path(sys.argv[1]), nonce="0123456789abcdef")
+for side in tree.scan():
+    print(type(side).__name__, side.path, getattr(side, "subtree", ""))
+for path in sys.argv[2:]:
+    print(type(asyncio.run(tree.observe(path, None, None))).__name__, path)
+"""
+
+
+def as_nobody(root: Path, *looked_at: str) -> list[str]:
+    for above in (root, root.parent, *root.parent.parents[:2]):
+        above.chmod(above.stat().st_mode | 0o005)
+    argv = [sys.executable, "-c", UNREADABLE, str(root), *looked_at]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_what_cannot_be_read_is_unknown_with_all_that_is_below(root: Path) -> None:
+    for name, mode in {"closed": 0o000, "listed": 0o444, "passed": 0o111}.items():
+        (root / name).mkdir()
+        (root / name / "f").write_text("x")
+        (root / name).chmod(mode)
+    (root / "secret").touch(mode=0o000)
+    if os.geteuid() == 0:
+        for path in ("closed", "listed", "passed", "secret"):
+            os.chown(root / path, 65534, 65534)
+    said = as_nobody(root, "closed/f", "closed/no", "secret", "no")
+    assert said == [
+        "Unknown closed True",
+        "Unknown listed/f False",
+        "Unknown passed True",
+        "Entry secret ",
+        "Unknown closed/f",
+        "Unknown closed/no",
+        "Unknown secret",
+        "Absent no",
+    ]
+
+
+# Absence
+
+
+def test_absence_is_proven_below_the_root_only(tree: LocalTree, root: Path) -> None:
+    (root / "file").touch()
+    (root / "link").symlink_to("..")
+    assert look(tree, "no") == Absent("no")
+    assert look(tree, "no/no") == Absent("no/no")
+    assert look(tree, "file/no") == Absent("file/no")
+    assert isinstance(look(tree, "link/no"), Unknown)
+    for path in ("../no", "/no", "no/../no", "no//no", "./no", ".", "..", ""):
+        assert isinstance(look(tree, path), Unknown), path
+
+
+def test_behind_a_link_nothing_is_absent_without_openat2_either(tree: LocalTree, root: Path) -> None:
+    (root / "real").mkdir()
+    (root / "link").symlink_to("real")
+    before = disk._openat2_works
+    disk._openat2_works = False
+    try:
+        assert isinstance(look(tree, "link/no"), Unknown)
+        assert look(tree, "real/no") == Absent("real/no")
+    finally:
+        disk._openat2_works = before
+
+
+@pytest.mark.parametrize("how", ["renamed", "replaced", "removed", "linked"])
+def test_another_root_is_no_root(tree: LocalTree, root: Path, how: str) -> None:
+    (root / "f").touch()
+    if how == "removed":
+        (root / "f").unlink()
+        root.rmdir()
+    else:
+        root.rename(root.parent / "elsewhere")
+    if how == "replaced":
+        root.mkdir()
+    elif how == "linked":
+        root.symlink_to("/")
+    assert tree.missing() is not None
+    for path in ("no", "f"):
+        assert not isinstance(look(tree, path), Absent), path
+    (side,) = tree.scan()
+    assert isinstance(side, Unknown)
+    assert (side.path, side.subtree) == ("", True)
+
+
+def test_a_root_that_comes_back_is_the_root(tree: LocalTree, root: Path) -> None:
+    root.rename(root.parent / "elsewhere")
+    (root.parent / "elsewhere").rename(root)
+    assert tree.missing() is None
+    assert look(tree, "no") == Absent("no")
+
+
+def test_a_file_may_become_a_folder_and_a_file_again(tree: LocalTree, root: Path) -> None:
+    (root / "a").write_text("1")
+    age(root / "a")
+    assert entry(tree, "a").body == b"1"
+    (root / "a").unlink()
+    (root / "a").mkdir()
+    (root / "a" / "b").write_text("2")
+    age(root / "a" / "b")
+    assert look(tree, "a") == Absent("a")
+    assert entry(tree, "a/b").body == b"2"
+    (root / "a" / "b").unlink()
+    (root / "a").rmdir()
+    (root / "a").write_text("3")
+    age(root / "a")
+    assert look(tree, "a/b") == Absent("a/b")
+    assert entry(tree, "a").body == b"3"
+
+
+def test_one_root_has_one_master(tree: LocalTree, root: Path, tmp_path: Path) -> None:
+    with pytest.raises(BusyError):
+        LocalTree(root, nonce=NONCE)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError):
+        LocalTree(tmp_path / "file", nonce=NONCE)
+    with pytest.raises(FileNotFoundError):
+        LocalTree(tmp_path / "no", nonce=NONCE)
+
+
+# Steady reads
+
+
+def test_a_look_brings_the_bytes_and_asks_nothing_twice(tree: LocalTree, root: Path) -> None:
+    (root / "f").write_bytes(b"bytes")
+    (root / "f").chmod(0o604)
+    age(root / "f")
+    side = entry(tree, "f")
+    assert (side.body, side.crc, side.size) == (b"bytes", checksum.update(b"bytes"), 5)
+    assert (side.mtime_ns, side.mode) == (MTIME, 0o604)
+    again = look(tree, "f", base_of(side))
+    assert again == side
+    assert isinstance(again, Entry)
+    assert again.body is None, "as the base has it: not read"
+
+
+def test_an_open_writer_is_waited_for(tree: LocalTree, root: Path) -> None:
+    with open(root / "f", "wb") as writer:
+        writer.write(b"half")
+        writer.flush()
+        with pytest.raises(Unsteady):
+            look(tree, "f")
+        assert entry(tree, "f", patient=True).body == b"half"
+    assert entry(tree, "f").body == b"half"
+
+
+def test_a_writer_by_mapping_is_waited_for(tree: LocalTree, root: Path) -> None:
+    (root / "f").write_bytes(b"x" * 4096)
+    with open(root / "f", "r+b") as writer:
+        mapping = mmap.mmap(writer.fileno(), 4096)
+    mapping[0] = 0
+    with pytest.raises(Unsteady):
+        look(tree, "f")
+    mapping.close()
+    assert entry(tree, "f").body == b"\0" + b"x" * 4095
+
+
+def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root: Path) -> None:
+    (root / "f").write_bytes(b"text")
+    base = base_of(entry(tree, "f"))
+    (root / "f").write_bytes(b"")
+    with pytest.raises(Unsteady):
+        look(tree, "f", base)
+    side = look(tree, "f", base, patient=True)
+    assert isinstance(side, Entry)
+    assert side.body == b""
+    assert entry(tree, "f").body == b"", "a file that nobody knows may be empty"
+
+
+def test_a_rewrite_of_equal_size_with_its_mtime_put_back_is_found(tree: LocalTree, root: Path) -> None:
+    (root / "f").write_bytes(b"one")
+    age(root / "f")
+    base = base_of(entry(tree, "f"))
+    time.sleep(0.02)  # one tick of a coarse clock
+    (root / "f").write_bytes(b"two")
+    age(root / "f")
+    side = look(tree, "f", base)
+    assert isinstance(side, Entry)
+    assert (side.size, side.mtime_ns, side.body) == (base.size, base.mtime_ns, b"two")
+    assert side.tag != base.source
+
+
+def test_every_state_that_is_believed_was_meant(tree: LocalTree, root: Path) -> None:
+    """A file rewritten in place, again and again: truncated, half, whole."""
+    stop = threading.Event()
+    file = root / "f"
+    file.write_bytes(b"0" * 20_000)
+    base = base_of(entry(tree, "f"))
+
+    def rewrite() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            with open(file, "wb", buffering=0) as writer:
+                writer.write(b"%d" % (number % 10) * 10_000)
+                writer.write(b"%d" % (number % 10) * 10_000)
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=rewrite)
+    thread.start()
+    steady = 0
+    try:
+        for _ in range(2_000):
+            try:
+                side = tree._look("f", base, None, False)
+            except Unsteady:
+                continue
+            assert isinstance(side, Entry)
+            assert side.body is not None
+            assert (len(side.body), len(set(side.body))) == (20_000, 1)
+            steady += 1
+    finally:
+        stop.set()
+        thread.join()
+    assert steady
+
+
+def test_of_what_is_not_ours_the_same_bytes_must_be_there_twice(root: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file of another owner")
+    (root / "f").write_text("x")
+    began = time.monotonic()
+    assert as_nobody(root, "f")[-1] == "Entry f"
+    assert time.monotonic() - began > 0.02
+    # A writer holds it, and writes between the two looks: seen without the kernel's help.
+    stop = threading.Event()
+
+    def rewrite() -> None:
+        with open(root / "f", "r+b", buffering=0) as writer:
+            for number in range(10**9):
+                if stop.is_set():
+                    return
+                os.pwrite(writer.fileno(), b"%d" % (number % 10), 0)
+                time.sleep(0.003)
+
+    thread = threading.Thread(target=rewrite)
+    thread.start()
+    argv = [sys.executable, "-c", UNREADABLE, str(root), "f"]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    stop.set()
+    thread.join()
+    assert "Unsteady" in ran.stderr
+
+
+def test_a_leased_file_is_waited_for(tree: LocalTree, root: Path) -> None:
+    (root / "f").write_text("x")
+    age(root / "f")
+    side = look(tree, "f")
+    holder = os.open(root / "f", os.O_RDWR)
+    fcntl.fcntl(holder, fcntl.F_SETSIG, signal.SIGURG)
+    fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    with pytest.raises(Unsteady):
+        look(tree, "f")
+    assert isinstance(side, Entry)
+    with pytest.raises(Unsteady):
+        do(tree.open(side))
+    os.close(holder)
+    assert entry(tree, "f") == side
+
+
+# Big files
+
+
+def big(root: Path, size: int = BIG) -> Path:
+    file = root / "big"
+    file.write_bytes(os.urandom(size))
+    age(file)
+    return file
+
+
+async def send(tree: LocalTree, side: Entry, between: Callable[[], object] = lambda: None) -> bytes:
+    """All parts of a big file; `between` happens after the first."""
+    content = await tree.open(side)
+    try:
+        data = await content.part(0, 4096)
+        between()
+        for offset in range(4096, side.size, SMALL):
+            data += await content.part(offset, min(SMALL, side.size - offset))
+        await content.verify(checksum.update(data))
+        return data
+    finally:
+        content.close()
+
+
+def test_a_big_file_travels_in_parts(tree: LocalTree, root: Path) -> None:
+    file = big(root)
+    side = entry(tree, "big")
+    assert (side.body, side.crc) == (None, None)
+    assert do(send(tree, side)) == file.read_bytes()
+    assert do(tree.digest(side)).crc == checksum.update(file.read_bytes())
+
+
+def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open(tree: LocalTree, root: Path) -> None:
+    file = big(root)
+    before = file.read_bytes()
+    side = entry(tree, "big")
+
+    def grow() -> None:
+        with open(file, "ab") as writer:
+            writer.write(b"more")
+
+    assert do(send(tree, side, grow)) == before
+
+
+def test_a_big_file_rewritten_meanwhile_is_not_believed(tree: LocalTree, root: Path) -> None:
+    file = big(root)
+
+    def rewrite() -> None:
+        with open(file, "r+b") as writer:
+            writer.write(b"other bytes, at the place that has been read")
+            writer.seek(0, 2)
+            writer.write(b"and more of them")
+
+    with pytest.raises(Unsteady):
+        do(send(tree, entry(tree, "big"), rewrite))
+    age(file)
+    with pytest.raises(Unsteady):
+        do(send(tree, entry(tree, "big"), lambda: os.truncate(file, 5000)))
+
+
+def test_a_big_file_is_opened_only_as_it_was_seen(tree: LocalTree, root: Path) -> None:
+    file = big(root)
+    side = entry(tree, "big")
+    with open(file, "ab"), pytest.raises(Unsteady):
+        do(tree.open(side))
+    file.chmod(0o600 if side.mode != 0o600 else 0o644)
+    with pytest.raises(Changed):
+        do(tree.open(side))
+    file.unlink()
+    with pytest.raises(Changed):
+        do(tree.open(side))
+    with pytest.raises(Changed):
+        do(tree.digest(side))
+
+
+class Bytes:
+    """A Content whose parts come from memory; `broken` is raised at the second."""
+
+    def __init__(self, path: str, data: bytes, *, crc: int | None = None, broken: Exception | None = None) -> None:
+        self.data, self.broken = data, broken
+        self.entry = Entry(path, ("remote",), len(data), MTIME, 0o640, checksum.update(data) if crc is None else crc)
+
+    async def part(self, offset: int, length: int) -> bytes:
+        if self.broken is not None and offset:
+            raise self.broken
+        return self.data[offset : offset + length]
+
+    async def verify(self, crc: int | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_big_file_is_written_whole(tree: LocalTree, root: Path) -> None:
+    content = Bytes("a/big", os.urandom(2 * SMALL + 5))
+    written = do(tree.write(content.entry, content, None))
+    assert (root / "a/big").read_bytes() == content.data
+    assert (written.crc, written.mtime_ns, written.mode) == (content.entry.crc, MTIME, 0o640)
+    assert entry(tree, "a/big").tag == written.tag
+
+
+@pytest.mark.parametrize("broken", [Unsteady("big", "x"), Changed("big", "x"), HostUnavailable("x"), None])
+def test_what_goes_wrong_with_a_part_comes_out_as_it_is(tree: LocalTree, root: Path, broken: SyncloudError | None) -> None:
+    """And not as a group of exceptions; nothing is left behind."""
+    content = Bytes("big", os.urandom(BIG), broken=broken, crc=1 if broken is None else None)
+    with pytest.raises(type(broken) if broken is not None else Corrupt):
+        do(tree.write(content.entry, content, None))
+    assert os.listdir(root) == []
+
+
+def test_a_file_that_does_not_fit_leaves_nothing(root: Path) -> None:
+    """A limit on the size of files stands for the disk's end: the write that meets it is cut short, the next one fails."""
+    code = """
+import asyncio, os, resource, signal, sys
+from pathlib import Path
+from syncloud.local import LocalTree
+from tests.test_local import Bytes, new
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
+tree = LocalTree(Path(sys.argv[1]), nonce="0123456789abcdef")
+content = Bytes("big", os.urandom(12_000_000))
+try:
+    asyncio.run(tree.write(content.entry, content, None))
+except Exception as error:
+    print(type(error).__name__, error, os.listdir(sys.argv[1]))
+"""
+    ran = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == f"PathError big: {os.strerror(errno.EFBIG)} []", ran.stderr
+
+
+def test_without_descriptors_the_host_is_to_blame(tree: LocalTree, root: Path) -> None:
+    (root / "f").write_text("x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(tree.observe("f", None, None))  # the threads are there
+    taken = [os.open("/dev/null", os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, hard))
+    try:
+        with pytest.raises(HostUnavailable):
+            loop.run_until_complete(tree.observe("f", None, None))
+        with pytest.raises(HostUnavailable):
+            loop.run_until_complete(tree.write(new("g"), None, None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(taken[0])
+        loop.close()
+
+
+# As the target
+
+
+def test_what_is_written_is_what_is_seen(tree: LocalTree, root: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        written = write(tree, "a/b/f")
+    finally:
+        os.umask(before)
+    assert isinstance(look(tree, "a/b/f"), Entry)
+    assert entry(tree, "a/b/f") == written
+    assert (written.mode, written.mtime_ns, written.crc) == (0o640, MTIME, checksum.update(b"new"))
+    again = write(tree, "a/b/f", b"newer", written)
+    assert (root / "a/b/f").read_bytes() == b"newer"
+    touched = do(tree.touch(again, new("a/b/f", mode=0o600, mtime_ns=7)))
+    assert entry(tree, "a/b/f").tag == touched.tag
+    do(tree.delete(touched))
+    assert os.listdir(root) == []
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "out/x", "deep/out/x", "out", "./x", "a//x", "..", "x/.."])
+@pytest.mark.parametrize("walked", [False, True], ids=["openat2", "walk"])
+def test_no_key_leaves_the_directory(tree: LocalTree, root: Path, tmp_path: Path, path: str, walked: bool) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (root / "deep").mkdir()
+    for link in ("out", "deep/out"):
+        (root / link).symlink_to(outside)
+    before, disk._openat2_works = disk._openat2_works, not walked
+    try:
+        for attempt in (
+            lambda: tree.write(new(path), None, None),
+            lambda: tree.write(new(path), None, new(path)),
+            lambda: tree.write(new(path + "/"), None, None),
+            lambda: tree.delete(new(path)),
+            lambda: tree.touch(new(path), new(path)),
+            lambda: tree.set_aside(new(path)),
+        ):
+            with pytest.raises(PathError):
+                do(attempt())
+    finally:
+        disk._openat2_works = before
+    assert os.listdir(outside) == []
+    assert sorted(os.listdir(tmp_path)) == ["outside", "root"]
+    assert (root / "out").is_symlink()
+
+
+@pytest.mark.parametrize("walked", [False, True], ids=["openat2", "walk"])
+def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, root: Path, tmp_path: Path, walked: bool) -> None:
+    outside, stop = tmp_path / "outside", threading.Event()
+    outside.mkdir()
+    (root / "d").mkdir()
+    (root / "trap").symlink_to(outside)
+    fd = os.open(root, os.O_RDONLY)
+
+    def swap() -> None:
+        while not stop.is_set():
+            disk.exchange(fd, "d", "trap")
+            time.sleep(0.0002)
+
+    thread = threading.Thread(target=swap)
+    before, disk._openat2_works = disk._openat2_works, not walked
+    thread.start()
+    done = 0
+    try:
+        for number in range(300):
+            try:
+                tree._write_small(new(f"d/{number}"), None)
+                done += 1
+            except (OSError, PathError):
+                continue
+    finally:
+        stop.set()
+        thread.join()
+        disk._openat2_works = before
+        os.close(fd)
+    assert done
+    assert os.listdir(outside) == []
+
+
+def test_a_file_in_the_way_is_named(tree: LocalTree, root: Path) -> None:
+    write(tree, "a")
+    write(tree, "d/e")
+    for path, blocker in {"a/b": "a", "a/b/c/d": "a", "d/e/f": "d/e", "a/b/": "a", "a/": "a"}.items():
+        with pytest.raises(Blocked) as caught:
+            write(tree, path)
+        assert (caught.value.path, caught.value.blocker) == (path, blocker)
+    with pytest.raises(Blocked) as caught:
+        write(tree, "d")
+    assert caught.value.blocker == "d"
+    assert sorted(os.listdir(root)) == ["a", "d"]
+
+
+def test_a_marker_is_an_empty_directory(tree: LocalTree, root: Path) -> None:
+    assert look(tree, "m/n/") == Absent("m/n/")
+    marker = do(tree.write(Entry("m/n/", ("remote",), 0, MTIME, 0o644, 0, b""), None, None))
+    assert (root / "m/n").is_dir()
+    assert look(tree, "m/n/") == marker
+    assert do(tree.touch(marker, marker)) == marker
+    (root / "m/n/f").touch()
+    do(tree.delete(marker))
+    assert (root / "m/n/f").exists(), "not empty any more: it stays"
+    (root / "m/n/f").unlink()
+    do(tree.delete(marker))
+    assert not (root / "m/n").exists()
+
+
+def test_a_file_is_no_directory_marker(tree: LocalTree, root: Path) -> None:
+    (root / "m").write_text("x")
+    age(root / "m")
+    assert look(tree, "m/") == Absent("m/")
+    assert isinstance(look(tree, "m"), Entry)
+
+
+def test_a_full_set_of_racing_edits_is_kept(tree: LocalTree, root: Path) -> None:
+    """An edit that came before ours is never expected; what is set aside and what is written are both there."""
+    written = write(tree, "f.txt", b"1")
+    (root / "f.txt").write_bytes(b"theirs")
+    with pytest.raises(Changed):
+        write(tree, "f.txt", b"2", written)
+    theirs = entry(tree, "f.txt")
+    aside, theirs = do(tree.set_aside(theirs))
+    assert re.fullmatch(r"f\.conflict-\d{8}T\d{6}Z-[\w-]+\.txt", aside)
+    write(tree, "f.txt", b"2", theirs)
+    assert (root / "f.txt").read_bytes() == b"2"
+    assert (root / aside).read_bytes() == b"theirs"
+
+
+def test_leftovers_are_ours_or_kept(tree: LocalTree, root: Path) -> None:
+    (root / "d").mkdir()
+    temporary, foreign = names.hidden("tmp", NONCE), names.hidden("tmp", "f" * 16)
+    old, edited = names.hidden("old", NONCE), names.hidden("old", NONCE)
+    for name in (temporary, foreign, old, edited):
+        (root / "d" / name).write_text(name)
+    (root / "d" / "visible").touch()
+    known = frozenset({str((root / "d" / old).stat().st_ino)})
+    assert sorted(tree.leftovers()) == sorted(f"d/{name}" for name in (temporary, foreign, old, edited))
+    kept = {path: tree.recover(path, known) for path in list(tree.leftovers())}
+    assert kept[f"d/{temporary}"] is None
+    assert kept[f"d/{old}"] is None
+    assert {(root / str(kept[f"d/{name}"])).read_text() for name in (foreign, edited)} == {foreign, edited}
+    assert list(tree.leftovers()) == []
+
+
+def test_closing_leaves_no_descriptor(root: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with opened(root) as tree:
+            write(tree, "f", b"1", None)
+            do(tree.delete(entry(tree, "f")))
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,161 @@
+"""Headers to entries and back: exact times, and metadata that others have made up."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncloud import checksum, objects
+from syncloud.errors import Corrupt
+from syncloud.model import Entry
+
+EARLIEST, LATEST = -(2**31) * 10**9, 15_032_385_536 * 10**9
+"""What ext4 can hold: 1901 to 2446."""
+BODY = b"<job/>"
+CRC = checksum.update(BODY)
+HEADERS = {
+    "etag": '"0cc175b9c0f1b6a831c399e269772661"',
+    "last-modified": "Sun, 22 Nov 2026 12:00:00 GMT",
+    "content-length": str(len(BODY)),
+}
+MODIFIED = 1_795_348_800
+
+
+@given(st.integers(EARLIEST, LATEST - 1))
+def test_mtime_makes_the_round_trip_exactly(mtime_ns: int) -> None:
+    assert objects.parse_mtime(objects.format_mtime(mtime_ns)) == mtime_ns
+
+
+@pytest.mark.parametrize(
+    ("text", "mtime_ns"),
+    [
+        ("1795348800", 1_795_348_800_000_000_000),
+        ("1795348800.1", 1_795_348_800_100_000_000),
+        ("1795348800.000000001", 1_795_348_800_000_000_001),
+        ("1795348800.0000000019", 1_795_348_800_000_000_001),
+        ("0", 0),
+        ("-1.5", -1_500_000_000),
+        ("-0.000000001", -1),
+    ],
+)
+def test_mtime_of_other_tools_is_read(text: str, mtime_ns: int) -> None:
+    assert objects.parse_mtime(text) == mtime_ns
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "now",
+        "1e9",
+        "1.",
+        ".5",
+        "1,5",
+        "+1",
+        "0x10",
+        "nan",
+        "inf",
+        "١٢",
+        "1\n",
+        "99999999999999",
+        "15032385536",
+        "-2147483649",
+        "2026-11-22",
+    ],
+)
+def test_a_time_that_is_none_is_not_believed(text: str) -> None:
+    assert objects.parse_mtime(text) is None
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_plausible_time_or_none(text: str) -> None:
+    mtime_ns = objects.parse_mtime(text)
+    assert mtime_ns is None or EARLIEST <= mtime_ns < LATEST
+
+
+@given(st.integers(EARLIEST, LATEST - 1), st.integers(0, 0o777))
+def test_metadata_makes_the_round_trip(mtime_ns: int, mode: int) -> None:
+    entry = Entry("a", ("t",), len(BODY), mtime_ns, mode, CRC)
+    seen = objects.entry_of("a", HEADERS | objects.metadata(entry), BODY)
+    assert (seen.mtime_ns, seen.mode, seen.size, seen.crc, seen.body) == (mtime_ns, mode, len(BODY), CRC, BODY)
+
+
+def test_metadata_is_plain_ascii_in_rclones_form() -> None:
+    entry = Entry("a", ("t",), 0, 1_500_000_000, 0o640)
+    assert objects.metadata(entry) == {"x-amz-meta-mtime": "1.500000000", "x-amz-meta-mode": "0640"}
+
+
+def test_an_object_without_metadata_has_its_last_modified_and_the_default_mode() -> None:
+    entry = objects.entry_of("a", HEADERS, None)
+    assert entry == Entry(
+        "a", ("0cc175b9c0f1b6a831c399e269772661", "", str(MODIFIED)), len(BODY), MODIFIED * 10**9, 0o644, None
+    )
+
+
+@pytest.mark.parametrize("mtime", ["yesterday", "", "1e400", "999999999999999999"])
+def test_a_hostile_mtime_is_ignored(mtime: str) -> None:
+    assert objects.entry_of("a", HEADERS | {"x-amz-meta-mtime": mtime}, None).mtime_ns == MODIFIED * 10**9
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("0600", 0o600),
+        ("100644", 0o644),
+        ("4755", 0o755),
+        ("0007777", 0o777),
+        ("rwxr-xr-x", 0o644),
+        ("", 0o644),
+        ("-644", 0o644),
+        ("0999", 0o644),
+        ("0o644", 0o644),
+        ("755\n", 0o644),
+        ("77777777777777777", 0o644),
+    ],
+)
+def test_a_mode_never_has_more_than_permission_bits(text: str, mode: int) -> None:
+    assert objects.entry_of("a", HEADERS | {"x-amz-meta-mode": text}, None).mode == mode
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["last-modified", "x-amz-meta-mtime", "x-amz-meta-mode", "x-amz-version-id", "etag", checksum.HEADER]),
+        st.text(max_size=30),
+    )
+)
+def test_any_headers_make_an_entry(headers: dict[str, str]) -> None:
+    entry = objects.entry_of("a", {"content-length": "3"} | headers, None)
+    assert entry.size == 3
+    assert 0 <= entry.mode <= 0o777
+
+
+def test_the_version_null_is_none() -> None:
+    assert objects.tag_of('"e"', "null") == ("e", "", "")
+    assert objects.tag_of('"e"', "v1", "7") == ("e", "v1", "7")
+
+
+def test_a_body_with_another_checksum_is_corrupt() -> None:
+    with pytest.raises(Corrupt):
+        objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC ^ 1)}, BODY)
+
+
+def test_a_checksum_of_parts_is_no_checksum_of_the_object() -> None:
+    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, BODY).crc == CRC
+    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, None).crc is None
+
+
+def test_a_checksum_is_taken_from_head() -> None:
+    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC)}, None).crc == CRC
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_checksums_make_the_round_trip(crc: int) -> None:
+    assert checksum.decode(checksum.encode(crc)) == crc
+
+
+def test_the_etag_of_a_copy_is_found_with_and_without_a_namespace() -> None:
+    plain = b"<CopyObjectResult><LastModified>x</LastModified><ETag>&quot;e1&quot;</ETag></CopyObjectResult>"
+    named = plain.replace(b"<CopyObjectResult>", b'<CopyObjectResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">')
+    assert objects.etag_of(plain) == objects.etag_of(named) == '"e1"'
