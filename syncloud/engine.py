@@ -40,7 +40,6 @@ _ONCE_ATTEMPTS = 3
 class Counters:
     """What the engine has seen, for STATUS= and `syncloud status`."""
 
-    files: int = 0
     transferred: int = 0
     bytes: int = 0
     conflicts: int = 0
@@ -119,6 +118,11 @@ class Engine:
         return len(self._coalescer) + len(self._inbox)
 
     @property
+    def files(self) -> int:
+        """Paths on which both sides agree."""
+        return self._ledger.files
+
+    @property
     def trouble(self) -> SyncloudError | None:
         """What holds the work back as a whole, or None."""
         return self._ledger.error or self.outage.error or self.listing.error or self._deletions.error
@@ -142,9 +146,8 @@ class Engine:
         self._once = True
         await self._turns()
         await self._drain()
-        error = self.outage.error or self.listing.error or self._ledger.error
-        if error is not None:
-            raise error
+        if self.trouble is not None:
+            raise self.trouble
 
     async def _turns(self) -> None:
         self._over = self._loop.create_future()
@@ -182,7 +185,7 @@ class Engine:
         self._set_alarm()
 
     def _nothing_left(self) -> bool:
-        if self.outage.error or self.listing.error or self._ledger.error:
+        if self.trouble is not None:
             return True
         return not (self.pending or self._tasks or self._scans or self._coalescer.listings)
 
@@ -381,7 +384,6 @@ class Engine:
             self._note(unknown)
         text, took_ms = "looked at %d files, %d to settle", round(took * 1000)
         if not work.path:
-            self.counters.files = census.files
             self.counters.last_reconcile = time.time()
             self.counters.last_verify = time.time() if work.both else self.counters.last_verify
             log.info("reconcile.finished", text, census.files, count, count=census.files, duration_ms=took_ms)

@@ -19,7 +19,9 @@ AGAIN = 1.0
 
 
 class Ledger:
-    """Belongs to the control thread. `error` is why nothing can be written now, None while all is well."""
+    """Belongs to the control thread. `error` is why nothing can be written now, None while all is well; `files` the number
+    of paths on which both sides agree, as it will be.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -28,6 +30,7 @@ class Ledger:
         self._receipts: list[Receipt] = []
         self._timer: asyncio.TimerHandle | None = None
         self.error: HostUnavailable | None = None
+        self.files = state.count()
 
     def base_of(self, path: str) -> Base | None:
         """The base row as it will be."""
@@ -38,14 +41,20 @@ class Ledger:
     def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
         """Write these soon, then acknowledge."""
         if put is not None:
+            self.files += self._counts(put.path, not put.absent)
             self._puts[put.path] = put
             self._drops.discard(put.path)
         for path in drops:
+            self.files += self._counts(path, False)
             self._puts.pop(path, None)
             self._drops.add(path)
         self._receipts.extend(receipts)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WAIT, self.flush)
+
+    def _counts(self, path: str, now: bool) -> int:
+        before = self.base_of(path)
+        return int(now) - int(before is not None and not before.absent)
 
     def flush(self) -> None:
         """Write and acknowledge all of it now; where the disk refuses, keep it and try again soon."""

@@ -111,7 +111,7 @@ def test_what_is_excluded_by_its_contents_can_be_taken_back() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.booleans(), st.sampled_from(["a", "a/", "/a", "*", "*/", "**", "a/*", "a/**", "**/b", "b/", "a/b", "*.x"])),
+        st.tuples(st.booleans(), st.sampled_from(["a", "a/", "/a", "*", "*/", "**", "a/*", "a/**", "**/b", "b/", "a/b"])),
         max_size=4,
     ),
     st.lists(st.sampled_from(["a", "b", "c.x"]), min_size=2, max_size=4),
