@@ -13,7 +13,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest check format clean
+.PHONY: help demo test prove test-oldest check format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -23,6 +23,9 @@ demo: $(VENV)/.demo ## watch files travel from one directory into another, throu
 
 test: $(VENV)/.test ## every test that needs no root (TESTS=tests/test_x.py for some of them)
 	@$(VENV)/bin/$(PYTEST) $(TESTS)
+
+prove: $(VENV)/.test ## the proofs of docs/SEMANTICS.md at full length (half an hour)
+	@SYNCLOUD_PROOFS=full $(VENV)/bin/python -m pytest -v tests/test_proofs.py
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)

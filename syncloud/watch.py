@@ -3,7 +3,9 @@
 watchdog loses events silently in several ways (an overflowing queue, a reader thread that dies, directories it never came to
 watch; see gorakhargosh/watchdog#654 and FACTS on versions 6 and 7). So a monitor beside it looks at what the kernel itself says
 (/proc/self/fdinfo lists every inotify watch by inode, FIONREAD the unread bytes): a burst ends in a look at everything, what is
-not watched is watched again, and what cannot be watched is polled and said. Nothing is written into the user's tree.
+not watched is watched again, and what cannot be watched is polled and said. A directory that was moved out of the tree keeps
+its watch, and its old path with watchdog 6 even after it came back under another name: then all is watched anew. Nothing is
+written into the user's tree.
 """
 
 from __future__ import annotations
@@ -28,10 +30,17 @@ TICK = 0.25
 """Seconds between two looks of the monitor."""
 CALM = 0.5
 """Seconds without an event after which a burst is over."""
+PATIENCE = 30.0
+"""Seconds after which it is looked at all the same where events never cease."""
+WINDOW = 3.0
+"""Seconds in which events are counted: what a full queue held has been handed on by then."""
 STUCK = 10.0
 """Seconds that the kernel's queue may have unread bytes before the reader counts as dead."""
 POLL = 60.0
 """Seconds between two scans while a part of the tree cannot be watched."""
+
+_EVENT_SIZE = 32
+"""Bytes of an event with a name of up to 16 bytes: inotify(7)."""
 
 _AT_ONCE = tuple(
     getattr(wd, name)
@@ -49,9 +58,13 @@ _WANTED: list[type[wd.FileSystemEvent]] = [
 
 
 class WatchSource(wd.FileSystemEventHandler):
-    """Watch `root` and everything below it."""
+    """Watch `root` and everything below it.
 
-    def __init__(self, root: Path) -> None:
+    `burst_limit`: events within `WINDOW` that count as a burst (default: a quarter of the kernel's queue). `poll`: seconds
+    between two looks at everything while a part of the tree cannot be watched.
+    """
+
+    def __init__(self, root: Path, *, burst_limit: int | None = None, poll: float = POLL) -> None:
         self._root = str(root)
         self._strip = len(self._root.rstrip("/")) + 1
         self._deliver: Callable[[Hint], None] = lambda hint: None
@@ -61,20 +74,26 @@ class WatchSource(wd.FileSystemEventHandler):
         self._stop = threading.Event()
         self._monitor = threading.Thread(target=self._watch_over, name="watch-monitor", daemon=True)
         self._overflow = _OverflowHandler()
-        self._burst_limit = _limit("max_queued_events", 16384) // 4
+        self._burst_limit = _limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
+        self._poll = poll
         self._events = 0
         self._last_event = 0.0
         self._counted_from = 0.0
-        self._burst = False
+        self._burst_since: float | None = None
         self._trouble: str | None = None
         self._unread_since: float | None = None
-        self._appeared = False
+        self._moved_since: float | None = None
+        self._removed = False
+        self._armed_on: tuple[int, int] | None = None
+        self._places: dict[int, str] = {}
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
         """Arm the watch; when this returns, every later change is heard. Raises OSError where the root cannot be watched."""
         self._deliver = deliver
         logging.getLogger("watchdog").addHandler(self._overflow)
         self._arm()
+        # watchdog 7 says nothing where it could not watch a directory: the first look at the watches follows at once.
+        self._moved_since = time.monotonic()
         self._monitor.start()
 
     def stop(self) -> None:
@@ -91,6 +110,7 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _arm(self) -> None:
         before = set(_inotify_descriptors())
+        self._armed_on = _identity(self._root)
         observer = InotifyObserver()
         observer.schedule(self, self._root, recursive=True, event_filter=_WANTED)
         observer.start()
@@ -112,7 +132,8 @@ class WatchSource(wd.FileSystemEventHandler):
         self._events += 1
         self._last_event = time.monotonic()
         if isinstance(event, _DIRECTORY):
-            self._appeared = True
+            self._moved_since = self._moved_since or time.monotonic()
+            self._removed = self._removed or isinstance(event, wd.DirDeletedEvent)
             for path in (event.src_path, event.dest_path):
                 self._hint(path, Kind.OPEN, subtree=True)
         elif isinstance(event, wd.FileMovedEvent):
@@ -139,31 +160,38 @@ class WatchSource(wd.FileSystemEventHandler):
             self._notice_burst(now)
             if reason := self._dead(now):
                 self._rearm(reason)
-            elif (self._appeared and now - self._last_event > CALM) or now - covered_at > 3600:
-                self._appeared, covered_at = False, now
+            elif self._is_over(self._moved_since, now) or now - covered_at > 3600:
+                self._moved_since, covered_at = None, now
                 self._cover()
-            if self._trouble is not None and now - polled_at > POLL:
+            if self._trouble is not None and now - polled_at > self._poll:
                 polled_at = now
                 self._cover()
                 self._look_everywhere()
 
     def _notice_burst(self, now: float) -> None:
-        if self._overflow.seen:
-            self._burst, self._overflow.seen = True, False
-        if now - self._counted_from >= 1.0:
-            self._burst = self._burst or self._events > self._burst_limit
+        full = sum(map(_unread, self._descriptors)) > self._burst_limit * _EVENT_SIZE
+        if self._overflow.seen or full or self._events > self._burst_limit:
+            self._overflow.seen, self._events = False, 0
+            self._burst_since = self._burst_since or now
+        elif now - self._counted_from >= WINDOW:
             self._events, self._counted_from = 0, now
-        if self._burst and now - self._last_event > CALM:
-            self._burst = False
+        if self._is_over(self._burst_since, now):
+            self._burst_since, self._events = None, 0
             log.info("watch.burst", "a burst of events is over: looking at everything")
             self._cover()
             self._look_everywhere()
+
+    def _is_over(self, since: float | None, now: float) -> bool:
+        """Whether what began at `since` has calmed down, or has lasted too long to wait for that."""
+        return since is not None and (now - max(since, self._last_event) > CALM or now - since > PATIENCE)
 
     def _look_everywhere(self) -> None:
         self._deliver(Hint("", subtree=True))
 
     def _dead(self, now: float) -> str | None:
         """Why watchdog does not hear any more, or None."""
+        if _identity(self._root) != self._armed_on:
+            return f"{self._root} is not the directory it was"
         for thread in self._threads:
             if not thread.is_alive():
                 return f"watchdog's thread {type(thread).__name__} has ended"
@@ -177,19 +205,31 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _rearm(self, reason: str) -> None:
         if not os.path.isdir(self._root):
-            self._trouble = f"{self._root} is not there"
+            self._tell(f"{self._root} is not there")
             return
         log.warning("watch.rearmed", "%s: watching anew", reason, reason=reason)
         try:
             self._disarm()
             self._arm()
-            self._trouble = self._dead(time.monotonic())
+            self._tell(self._dead(time.monotonic()))
         except (OSError, RuntimeError) as error:
-            self._trouble = f"{self._root} cannot be watched: {error}"
+            self._tell(f"{self._root} cannot be watched: {error}")
         self._look_everywhere()
 
+    def _tell(self, trouble: str | None) -> None:
+        """Once, when it begins, changes or ends."""
+        before, self._trouble = self._trouble, trouble
+        if trouble is not None and trouble != before:
+            log.error("watch.partial", "%s; until it can, it is polled", trouble)
+        elif trouble is None and before is not None:
+            log.warning("watch.whole", "everything is watched again")
+
     def _cover(self) -> None:
-        """Every directory must be among the kernel's watches; where one is not, arm anew, and where that fails, say so."""
+        """Every directory must be among the kernel's watches, and nothing else; where it is not so, arm anew, or say so."""
+        removed, self._removed = self._removed, False
+        before, self._places = self._places, dict(_directories(self._root))
+        if removed and (reason := self._misplaced(before)):
+            self._rearm(reason)
         missing = self._unwatched()
         if missing and not self._stop.wait(2 * TICK):
             missing = self._unwatched()
@@ -198,11 +238,17 @@ class WatchSource(wd.FileSystemEventHandler):
             missing = self._unwatched()
         if missing:
             count, example = len(missing), missing[0]
-            self._trouble = f"{count} directories cannot be watched, {example} is one; raise fs.inotify.max_user_watches"
-            log.error("watch.partial", "%s; they are polled", self._trouble, count=len(missing))
-        elif self._trouble is not None:
-            self._trouble = None
-            log.warning("watch.whole", "everything is watched again")
+            self._tell(f"{count} directories cannot be watched, {example} is one; raise fs.inotify.max_user_watches")
+        elif self._trouble is not None and self._dead(time.monotonic()) is None:
+            self._tell(None)
+
+    def _misplaced(self, before: dict[int, str]) -> str | None:
+        """Directories have gone: does one of them still have its watch, elsewhere, or in the tree under another path?"""
+        watched = {inode for fd in self._descriptors for inode in _watched_inodes(fd)}
+        for inode, path in before.items():
+            if inode in watched and self._places.get(inode) != path:
+                return f"{path} was moved away with its watch"
+        return None
 
     def _unwatched(self) -> list[str]:
         watched = {inode for fd in self._descriptors for inode in _watched_inodes(fd)}
@@ -219,6 +265,14 @@ class _OverflowHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if "overflow" in record.getMessage():
             self.seen = True
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _limit(name: str, default: int) -> int:

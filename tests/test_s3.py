@@ -22,8 +22,8 @@ from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRef
 from syncloud.hints import Work
 from syncloud.memory import MemoryTree
 from syncloud.model import SMALL, Absent, Base, Entry, Policy, Unknown
-from syncloud.probe import probe
 from syncloud.objects import Conditions
+from syncloud.probe import probe
 from syncloud.s3 import COPY_LIMIT, S3Tree
 from syncloud.settle import Settler
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
