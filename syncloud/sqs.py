@@ -117,6 +117,8 @@ class QueueSource:
                 delay = min(MEND_MAX, delay * 2)
 
     def _suffer(self, name: str, error: Exception) -> None:
+        if self._stop.is_set():
+            return  # the poll that was left to itself
         told = aws.translate(error, f"use the queue {self._url}") if isinstance(error, aws.AWS_ERRORS) else error
         if not isinstance(told, SyncloudError):
             log.exception("internal.error", "the queue's thread met something unexpected: %r", error)

@@ -99,7 +99,7 @@ def page(name: str, now: Snapshot) -> str:
     """What `syncloud status` prints of one instance."""
     rows = [
         ("pair", now.pair),
-        ("running", ("yes" if now.running else "no") + (f", as of {_ago(time.time() - now.at)} ago" if now.at else "")),
+        ("running", "yes" if now.running else f"no, last seen {_ago(time.time() - now.at)} ago" if now.at else "no"),
         ("files", f"{now.files:,}"),
         ("pending", f"{now.pending:,}"),
         ("transferred", f"{now.transferred:,} since the start, {now.bytes:,} bytes"),

@@ -227,8 +227,9 @@ class WatchSource(wd.FileSystemEventHandler):
     def _cover(self) -> None:
         """Every directory must be among the kernel's watches, and nothing else; where it is not so, arm anew, or say so."""
         removed, self._removed = self._removed, False
+        watched = self._watched()
         before, self._places = self._places, dict(_directories(self._root))
-        if removed and (reason := self._misplaced(before)):
+        if removed and (reason := self._misplaced(watched, before)):
             self._rearm(reason)
         missing = self._unwatched()
         if missing and not self._stop.wait(2 * TICK):
@@ -242,16 +243,20 @@ class WatchSource(wd.FileSystemEventHandler):
         elif self._trouble is not None and self._dead(time.monotonic()) is None:
             self._tell(None)
 
-    def _misplaced(self, before: dict[int, str]) -> str | None:
+    def _misplaced(self, watched: set[int], before: dict[int, str]) -> str | None:
         """Directories have gone: does one of them still have its watch, elsewhere, or in the tree under another path?"""
-        watched = {inode for fd in self._descriptors for inode in _watched_inodes(fd)}
+        if away := len(watched - self._places.keys()):
+            return f"{away} directories were moved away with their watches"
         for inode, path in before.items():
-            if inode in watched and self._places.get(inode) != path:
-                return f"{path} was moved away with its watch"
+            if inode in watched and self._places[inode] != path:
+                return f"{path} was moved away and came back with its watch"
         return None
 
+    def _watched(self) -> set[int]:
+        return {inode for fd in self._descriptors for inode in _watched_inodes(fd)}
+
     def _unwatched(self) -> list[str]:
-        watched = {inode for fd in self._descriptors for inode in _watched_inodes(fd)}
+        watched = self._watched()
         return [path for inode, path in _directories(self._root) if inode not in watched]
 
 

@@ -342,6 +342,26 @@ def test_a_batch_that_keeps_failing_is_no_busy_loop(bucket: Bucket) -> None:
         until(lambda: left(bucket) == (0, 0), timeout=40)
 
 
+def test_a_handle_that_is_over_is_not_tried_again(bucket: Bucket) -> None:
+    """SQS calls it our fault; the message comes once more, with a new handle, and costs no second look if nothing changed."""
+
+    def expired(asked: Asked, forward: Forward) -> Answer:
+        answer = failing(asked, forward)
+        return replace(answer, body=answer.body.replace(b"false", b"true"))
+
+    send(bucket, native(bucket, "p/a"))
+    with (
+        Meddler(bucket.server.endpoint, once(expired, "DeleteMessageBatch")) as meddler,
+        listening(bucket, meddler.endpoint, visibility=2) as there,
+    ):
+        acknowledge(there.hints.wait(1))
+        hints = there.hints.wait(2)
+        assert meddler.names().count("DeleteMessageBatch") == 1
+        assert there.source.trouble() is None
+        acknowledge(hints[1:])
+        until(lambda: left(bucket) == (0, 0))
+
+
 def test_a_lost_answer_to_a_delete_does_no_harm(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/a"))
     with (

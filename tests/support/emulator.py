@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -58,6 +59,14 @@ class Emulator:
     def environment(self, *, endpoint: str = "") -> dict[str, str]:
         """For a child process that is to talk to this emulator, or to what stands before it at `endpoint`."""
         return isolated(os.environ, endpoint=endpoint or self.endpoint)
+
+    def pause(self) -> None:
+        """As a server that hangs: connections stay open and nothing is answered."""
+        self._process.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """After `pause`."""
+        self._process.signal(signal.SIGCONT)
 
     def close(self) -> None:
         for made in self._clients.values():

@@ -1,0 +1,170 @@
+"""The merge of listings: against a naive model, in order, and blind where nothing can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncloud.model import Absent, Base, Entry, Hint, Side, Unknown
+from syncloud.reconcile import Census, nominate
+
+PATHS = st.sampled_from(["a", "a-b", "a/", "a/b", "a/b/c", "a0", "b", "d/x", "d/y", "é", "\uffff", "\U0001f600"])
+
+
+def entry(path: str, tag: str = "1", size: int = 3) -> Entry:
+    return Entry(path, (tag, ""), size, 0, 0o644)
+
+
+def base(path: str, source: str = "1", target: str = "1", size: int = 3, *, absent: bool = False) -> Base:
+    return Base(path, (source, ""), (target, ""), size, 0, 0o644, None, absent)
+
+
+def merged(source: Iterable[Side], target: Iterable[Side] | None, rows: Iterable[Base]) -> list[Hint]:
+    return list(nominate(iter(source), None if target is None else iter(target), iter(rows), Census()))
+
+
+def test_nothing_differs() -> None:
+    assert merged([entry("a")], [entry("a")], [base("a")]) == []
+    assert merged([entry("a")], None, [base("a")]) == []
+
+
+def test_a_new_file_is_nominated() -> None:
+    assert merged([entry("a")], [], []) == [Hint("a", nominated=entry("a"))]
+
+
+def test_a_changed_file_is_nominated() -> None:
+    assert merged([entry("a", "2")], None, [base("a")]) == [Hint("a", nominated=entry("a", "2"))]
+    assert merged([entry("a", size=4)], None, [base("a")]) == [Hint("a", nominated=entry("a", size=4))]
+
+
+def test_a_file_that_went_is_nominated_as_absent() -> None:
+    assert merged([], None, [base("a")]) == [Hint("a", nominated=Absent("a"))]
+    assert merged([], [entry("a")], [base("a")]) == [Hint("a", nominated=Absent("a"))]
+
+
+def test_a_released_file_is_left_alone_until_its_source_is_back() -> None:
+    assert merged([], [entry("a")], [base("a", absent=True)]) == []
+    assert merged([entry("a")], None, [base("a", absent=True)]) == [Hint("a", nominated=entry("a"))]
+
+
+def test_a_target_that_moved_is_looked_at_on_both_sides() -> None:
+    assert merged([entry("a")], [entry("a", "2")], [base("a")]) == [Hint("a", nominated=entry("a"), both=True)]
+    assert merged([entry("a")], [], [base("a")]) == [Hint("a", nominated=entry("a"), both=True)]
+
+
+def test_a_file_that_only_the_target_has_is_its_own_affair() -> None:
+    assert merged([], [entry("a")], []) == []
+
+
+def test_a_file_on_both_sides_without_base_is_looked_at_on_both() -> None:
+    assert merged([entry("a")], [entry("a")], []) == [Hint("a", nominated=entry("a"), both=True)]
+
+
+def test_an_empty_directory_is_not_missed_in_a_listing_of_files() -> None:
+    assert merged([entry("a/")], [], [base("a/")]) == []
+
+
+def test_what_is_unknown_is_counted_and_not_nominated() -> None:
+    census = Census()
+    unknown = Unknown("a", "a symbolic link")
+    assert list(nominate(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census)) == []
+    assert census.unknown == [unknown]
+    assert census.files == 1
+
+
+def test_below_a_blind_subtree_nothing_is_called_absent() -> None:
+    blind = Unknown("d", "cannot be listed", subtree=True)
+    rows = [base("d-x"), base("d/x"), base("d/y/z"), base("d0")]
+    assert [hint.path for hint in merged([blind], None, rows)] == ["d-x", "d0"]
+
+
+def test_below_a_blind_subtree_of_the_target_nothing_is_nominated() -> None:
+    blind = Unknown("d", "cannot be listed", subtree=True)
+    assert merged([entry("d/x", "2")], [blind], [base("d/x")]) == []
+
+
+def test_a_blind_root_nominates_nothing() -> None:
+    assert merged([Unknown("", "not mounted", subtree=True)], None, [base("a"), base("d/x")]) == []
+
+
+def test_a_blind_subtree_that_is_sorted_as_a_directory_comes_in_time() -> None:
+    """A scan sorts a directory as `d/`, so that its Unknown can follow `d-x`."""
+    blind = Unknown("d", "cannot be listed", subtree=True)
+    assert merged([entry("d-x"), blind], None, [base("d-x"), base("d/x")]) == []
+
+
+def test_an_excluded_path_is_not_nominated() -> None:
+    hints = nominate(iter([entry("a"), entry("b")]), None, iter([]), Census(), lambda path: path == "a")
+    assert [hint.path for hint in hints] == ["b"]
+
+
+def test_the_merge_keeps_nothing_but_the_heads() -> None:
+    pulled: list[str] = []
+
+    def listing() -> Iterable[Side]:
+        for number in range(1_000):
+            pulled.append(f"{number:04}")
+            yield entry(f"{number:04}")
+
+    hints = nominate(iter(listing()), None, iter([]), Census())
+    assert next(hints).path == "0000"
+    assert len(pulled) <= 2
+
+
+# Against a naive model
+
+TAGS = st.sampled_from(["1", "2"])
+SIZES = st.sampled_from([3, 4])
+ENTRIES = st.dictionaries(PATHS, st.tuples(TAGS, SIZES))
+ROWS = st.dictionaries(PATHS, st.tuples(TAGS, TAGS, SIZES, st.booleans()))
+UNKNOWNS = st.dictionaries(st.sampled_from(["a", "d", "b", ""]), st.booleans(), max_size=2)
+
+
+def listed(files: dict[str, tuple[str, int]], unknowns: dict[str, bool]) -> list[Side]:
+    """As a tree lists: nothing below what it cannot see."""
+    hidden = [f"{path}/" if path else "" for path, subtree in unknowns.items() if subtree]
+    sides: dict[str, Side] = {
+        path: entry(path, *values) for path, values in files.items() if not any(path.startswith(prefix) for prefix in hidden)
+    }
+    sides |= {path: Unknown(path, "?", subtree) for path, subtree in unknowns.items()}
+    return [sides[path] for path in sorted(sides)]
+
+
+def naive(source: list[Side], target: list[Side] | None, rows: dict[str, Base]) -> list[Hint]:
+    """With everything in memory, path by path."""
+    here, there = {side.path: side for side in source}, {side.path: side for side in target or []}
+    unknown = [side for side in (*here.values(), *there.values()) if isinstance(side, Unknown)]
+    hints = []
+    for path in sorted({*here, *there, *rows}):
+        if any(path == side.path or (side.subtree and path.startswith(f"{side.path}/" if side.path else "")) for side in unknown):
+            continue
+        seen, met, row = here.get(path), there.get(path), rows.get(path)
+        assert not isinstance(seen, Unknown | Absent)
+        assert not isinstance(met, Unknown | Absent)
+        if row is None:
+            moved, doubted = seen is not None, seen is not None and met is not None
+        else:
+            moved = not row.absent if seen is None else row.absent or (seen.size, seen.tag) != (row.size, row.source)
+            doubted = not path.endswith("/") if met is None else (met.size, met.tag) != (row.size, row.target)
+            doubted = doubted and target is not None
+        if moved or doubted:
+            hints.append(Hint(path, nominated=seen or Absent(path), both=doubted))
+    return hints
+
+
+@given(ENTRIES, UNKNOWNS, st.none() | ENTRIES, UNKNOWNS, ROWS)
+def test_the_merge_is_what_a_naive_comparison_finds_and_in_order(
+    files: dict[str, tuple[str, int]],
+    blind: dict[str, bool],
+    there: dict[str, tuple[str, int]] | None,
+    blind_there: dict[str, bool],
+    agreed: dict[str, tuple[str, str, int, bool]],
+) -> None:
+    source = listed(files, blind)
+    target = None if there is None else listed(there, blind_there)
+    rows = {path: base(path, *agreed[path][:3], absent=agreed[path][3]) for path in sorted(agreed)}
+    hints = merged(source, target, rows.values())
+    assert hints == naive(source, target, rows)
+    assert [hint.path.encode() for hint in hints] == sorted(hint.path.encode() for hint in hints)

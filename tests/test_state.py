@@ -1,0 +1,300 @@
+"""What survives: rows, in one transaction or not at all; a damaged database is rebuilt, a foreign one refused."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from syncloud import state
+from syncloud.errors import BusyError, ConfigurationError, HostUnavailable, PairError
+from syncloud.model import Base
+from syncloud.state import Pair, State
+
+PAIR = Pair("push", "/srv/jef", "crawls", "jef/")
+CRC = 0xFEDC_BA98_7654_3210
+
+
+def row(path: str, source: tuple[str, ...] = ("11", "3", "99", "100"), **others: object) -> Base:
+    made = Base(path, source, ("etag", "", "17"), 3, -1_500_000_001, 0o640, CRC)
+    return replace(made, **others)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[State]:
+    with opened(tmp_path / "state") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def opened(directory: Path, pair: Pair = PAIR) -> Iterator[State]:
+    made = State(directory, pair)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def paths(memory: State, under: str = "") -> list[str]:
+    with contextlib.closing(memory.reader()) as reader:
+        return [base.path for base in reader.rows(under)]
+
+
+# Rows
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        row("a"),
+        row("a", crc=None),
+        row("a", crc=0),
+        row("a", crc=2**64 - 1),
+        row("a", absent=True),
+        row("a", ("", "", "")),
+        row("é\n\U0001f600", mtime_ns=2**62),
+    ],
+)
+def test_a_row_comes_back_as_it_was_also_after_a_restart(tmp_path: Path, base: Base) -> None:
+    with opened(tmp_path) as memory:
+        memory.record([base], [])
+        assert memory.get(base.path) == base
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt == ""
+        assert memory.get(base.path) == base
+        with contextlib.closing(memory.reader()) as reader:
+            assert list(reader.rows()) == [base]
+
+
+def test_record_replaces_and_drops(memory: State) -> None:
+    memory.record([row("a"), row("b")], [])
+    memory.record([row("a", mode=0o600)], ["b", "never there"])
+    assert memory.get("a") == row("a", mode=0o600)
+    assert memory.get("b") is None
+
+
+def test_record_is_one_transaction(memory: State) -> None:
+    def failing() -> Iterator[Base]:
+        yield row("a")
+        raise ValueError("a bug")
+
+    memory.record([row("b")], [])
+    with pytest.raises(ValueError, match="a bug"):
+        memory.record(failing(), ["b"])
+    assert paths(memory) == ["b"]
+    memory.record([row("c")], [])
+    assert paths(memory) == ["b", "c"]
+
+
+def test_a_disk_that_refuses_is_the_hosts_trouble_and_nothing_is_half_written(memory: State) -> None:
+    memory.record([row("a")], [])
+    with contextlib.closing(sqlite3.connect(memory.directory / "state.sqlite", isolation_level=None)) as other:
+        (pages,) = other.execute("PRAGMA page_count").fetchone()
+    memory._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(HostUnavailable, match="cannot write the state"):
+        memory.record([row(f"{number:0200}") for number in range(1_000)], ["a"])
+    assert paths(memory) == ["a"]
+    memory._db.execute("PRAGMA max_page_count=1000000")
+    memory.record([row("b")], [])
+    assert paths(memory) == ["a", "b"]
+
+
+def test_a_reader_sees_what_is_committed_and_does_not_block_the_writer(memory: State) -> None:
+    memory.record([row("a"), row("b")], [])
+    with contextlib.closing(memory.reader()) as reader:
+        rows = reader.rows()
+        assert next(rows).path == "a"
+        memory.record([row("c")], ["b"])
+        assert next(rows).path == "b"
+    assert paths(memory) == ["a", "c"]
+
+
+def test_count_leaves_out_what_was_released(memory: State) -> None:
+    memory.record([row("a"), row("b", absent=True), row("c")], [])
+    assert memory.count() == 2
+
+
+KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.sets(KEYS | st.sampled_from(["a", "a/", "a/b", "a-b", "a0", "\uffff", "\U00010000", "Z", "é"])))
+def test_the_readers_order_is_that_in_which_s3_lists(memory: State, keys: set[str]) -> None:
+    memory.record([], paths(memory))
+    memory.record([row(key) for key in keys], [])
+    assert paths(memory) == sorted(keys, key=str.encode)
+    assert paths(memory, "a") == sorted((key for key in keys if key.startswith("a/")), key=str.encode)
+
+
+def test_rows_below_a_folder_are_only_those(memory: State) -> None:
+    memory.record([row(path) for path in ("a", "a-b/c", "a/", "a/b", "a/b/c", "a0", "b/a/c")], [])
+    assert paths(memory, "a") == ["a/", "a/b", "a/b/c"]
+    assert paths(memory, "a/b") == ["a/b/c"]
+
+
+def test_a_renamed_file_is_found_by_the_beginning_of_its_tag(memory: State) -> None:
+    memory.record([row("a", ("11", "3", "99", "100")), row("b", ("11", "3", "990", "1")), row("c", ("1", "3", "99", "1"))], [])
+    assert [base.path for base in memory.find_source(("11", "3", "99"))] == ["a"]
+    assert [base.path for base in memory.find_source(("11", "3"))] == ["a", "b"]
+    assert memory.find_source(("1", "3", "9")) == []
+
+
+# Notes
+
+
+def test_a_reason_is_told_once(memory: State) -> None:
+    assert memory.note_unsyncable("a\udcff", "not UTF-8")
+    assert not memory.note_unsyncable("a\udcff", "not UTF-8")
+    assert memory.note_unsyncable("a\udcff", "a socket")
+    assert memory.unsyncable() == {"a\\xff": "a socket"}
+    memory.clear_unsyncable("a\udcff")
+    assert memory.unsyncable() == {}
+
+
+def test_notes_survive(tmp_path: Path) -> None:
+    with opened(tmp_path) as memory:
+        memory.set_meta("verified", "17")
+        memory.set_meta("verified", "18")
+    with opened(tmp_path) as memory:
+        assert memory.get_meta("verified") == "18"
+        assert memory.get_meta("other") is None
+
+
+# Files, lock, pair
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with opened(tmp_path / "deep" / "state") as memory:
+            memory.record([row("a")], [])
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in memory.directory.iterdir()}
+            assert stat.S_IMODE(memory.directory.stat().st_mode) == 0o700
+    finally:
+        os.umask(before)
+    assert modes
+    assert set(modes.values()) == {0o600}, modes
+
+
+def test_a_second_daemon_is_refused(memory: State) -> None:
+    with pytest.raises(BusyError):
+        State(memory.directory, PAIR)
+
+
+def test_after_a_clean_end_it_can_be_opened_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        with opened(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(PAIR, role="pull"),
+        replace(PAIR, directory="/srv/other"),
+        replace(PAIR, bucket="b"),
+        replace(PAIR, prefix=""),
+    ],
+)
+def test_another_pair_is_refused_and_the_lock_let_go(tmp_path: Path, other: Pair) -> None:
+    with opened(tmp_path):
+        pass
+    with pytest.raises(PairError, match="belongs to: push /srv/jef s3://crawls/jef/"):
+        State(tmp_path, other)
+    with opened(tmp_path):
+        pass
+
+
+def test_a_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises((ConfigurationError, HostUnavailable)):
+        State(tmp_path / "file" / "state", PAIR)
+
+
+# Damage
+
+
+def test_a_new_state_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt == "new"
+
+
+@pytest.mark.parametrize(
+    "damage", [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000], ids=["text", "header"]
+)
+def test_a_corrupt_database_is_set_aside_and_rebuilt(tmp_path: Path, damage: bytes) -> None:
+    with opened(tmp_path) as memory:
+        memory.record([row("a")], [])
+    (tmp_path / "state.sqlite").write_bytes(damage)
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt not in ("", "new")
+        assert paths(memory) == []
+        memory.record([row("b")], [])
+    assert (tmp_path / "state.sqlite.broken").read_bytes() == damage
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt == ""
+        assert paths(memory) == ["b"]
+
+
+def test_damage_inside_is_found_after_an_unclean_end(tmp_path: Path) -> None:
+    with opened(tmp_path) as memory:
+        memory.record([row(f"{number:0100}") for number in range(500)], [])
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as db:
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('open', '1')")
+    file = tmp_path / "state.sqlite"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4096] = b"\xa5" * 4096
+    file.write_bytes(bytes(content))
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt
+        assert paths(memory) == []
+
+
+def test_an_empty_file_is_a_new_state(tmp_path: Path) -> None:
+    (tmp_path / "state.sqlite").write_bytes(b"")
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt == "new"
+
+
+def test_a_newer_database_is_set_aside(tmp_path: Path) -> None:
+    with opened(tmp_path) as memory:
+        memory.record([row("a")], [])
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as db:
+        db.execute(f"PRAGMA user_version={state.SCHEMA + 1}")
+    with opened(tmp_path) as memory:
+        assert "schema" in memory.rebuilt
+        assert paths(memory) == []
+    assert (tmp_path / "state.sqlite.broken").exists()
+
+
+def test_a_killed_process_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:
+        memory = State(tmp_path, PAIR)
+        memory.record([row("a")], [])
+        os._exit(0)
+    os.waitpid(child, 0)
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt == ""
+        assert memory.get("a") == row("a")
+
+
+def test_a_rehearsal_gets_a_copy(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    state.copy(tmp_path / "none", tmp_path / "copy")
+    assert list((tmp_path / "copy").iterdir()) == []
+    with opened(tmp_path / "state") as memory:
+        memory.record([row("a")], [])
+        state.copy(memory.directory, tmp_path / "copy")
+        with opened(tmp_path / "copy") as copied:
+            copied.record([row("b")], ["a"])
+            assert paths(copied) == ["b"]
+        assert paths(memory) == ["a"]

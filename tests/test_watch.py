@@ -1,0 +1,418 @@
+"""WatchSource over real inotify: every change is hinted, and what watchdog loses is noticed. For watchdog 6 and 7."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncloud.model import Hint, Kind
+from syncloud.watch import CALM, TICK, WatchSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+# watchdog 7 warns of a watch that it meets again under another path; here warnings are errors, and would end its thread.
+pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
+
+EVERYTHING = Hint("", subtree=True)
+OVER = CALM + 4 * TICK
+"""Seconds after which the monitor has looked at the watches."""
+
+
+class Watched:
+    """A source and what it has delivered."""
+
+    def __init__(self, root: Path, *, burst_limit: int | None = None, poll: float = 60.0) -> None:
+        self.root = root
+        self.hints: list[Hint] = []
+        self.source = WatchSource(root, burst_limit=burst_limit, poll=poll)
+        self.source.start(self.hints.append)
+
+    def until(self, wanted: Callable[[], object], *, seconds: float = 15.0) -> None:
+        end = time.monotonic() + seconds
+        while not wanted():
+            assert time.monotonic() < end, f"{self.hints[-20:]}, trouble: {self.source.trouble()}"
+            time.sleep(0.01)
+
+    def hear(self, path: str, kind: Kind | None = None) -> None:
+        self.until(lambda: any(hint.path == path and kind in (None, hint.kind) for hint in self.hints))
+
+    def settle(self) -> None:
+        """Wait until nothing comes any more and the monitor has looked; forget the hints until then."""
+        count = -1
+        while count != len(self.hints):
+            count = len(self.hints)
+            time.sleep(OVER)
+        self.hints.clear()
+
+    def hear_edits(self, *paths: str) -> None:
+        """A change of an existing or new file is heard under its path."""
+        self.settle()
+        for path in paths:
+            (self.root / path).write_text("edited")
+        for path in paths:
+            self.hear(path, Kind.CLOSED)
+        assert {hint.path for hint in self.hints} == set(paths), "and under no other"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    (tmp_path / "outside").mkdir()
+    return tmp_path / "outside"
+
+
+@pytest.fixture
+def watched(root: Path) -> Iterator[Watched]:
+    (root / "full/x/y").mkdir(parents=True)
+    (root / "full/x/y/f").write_text("x")
+    (root / "old").write_text("x")
+    made = Watched(root)
+    yield made
+    assert made.source.trouble() is None
+    made.source.stop()
+
+
+# What happens to files
+
+
+def test_a_written_file_is_closed(watched: Watched, root: Path) -> None:
+    with open(root / "f", "w") as file:
+        watched.hear("f", Kind.OPEN)
+        file.write("x")
+        file.flush()
+        time.sleep(0.1)
+        assert all(hint.kind is Kind.OPEN for hint in watched.hints)
+    watched.hear("f", Kind.CLOSED)
+    assert watched.hints[-1] == Hint("f", Kind.CLOSED)
+
+
+def test_reading_is_not_an_event(watched: Watched, root: Path) -> None:
+    (root / "old").read_text()
+    list(root.rglob("*"))
+    time.sleep(0.3)
+    assert watched.hints == []
+
+
+def test_changes_of_a_file_are_heard(watched: Watched, root: Path, outside: Path) -> None:
+    (outside / "in").write_text("x")
+    changes: dict[str, Callable[[], object]] = {
+        "old": lambda: os.utime(root / "old", ns=(1, 1)),
+        "linked": lambda: os.link(root / "old", root / "linked"),
+        "in": lambda: (outside / "in").rename(root / "in"),
+        "full/x/y/f": lambda: (root / "full/x/y/f").chmod(0o600),
+        "renamed": lambda: (root / "in").rename(root / "renamed"),
+        "linked ": lambda: (root / "linked").unlink(),
+        "renamed ": lambda: (root / "renamed").rename(outside / "renamed"),
+    }
+    for path, change in changes.items():
+        watched.hints.clear()
+        change()
+        watched.hear(path.strip())
+
+
+def test_a_replaced_file_is_closed_under_both_names(watched: Watched, root: Path) -> None:
+    (root / "new").write_text("x")
+    (root / "new").rename(root / "old")
+    watched.hear("old", Kind.CLOSED)
+    watched.hear("new", Kind.CLOSED)
+
+
+def test_a_name_may_be_any_bytes(watched: Watched, root: Path) -> None:
+    with open(os.fsencode(root) + b"/\xff", "w"):
+        pass
+    watched.hear("\udcff", Kind.CLOSED)
+
+
+# What happens to directories
+
+
+def test_directories_that_are_filled_at_once_are_looked_at(watched: Watched, root: Path) -> None:
+    for number in range(20):
+        (root / f"n{number}/b/c").mkdir(parents=True)
+        (root / f"n{number}/b/c/f").write_text("x")
+        (root / f"n{number}/g").write_text("x")
+    watched.until(lambda: {Hint(f"n{number}", Kind.OPEN, subtree=True) for number in range(20)} <= set(watched.hints))
+    watched.hear_edits(*(f"n{number}/b/c/f" for number in range(20)), "n0/b/new")
+
+
+def test_a_directory_that_was_moved_in_is_watched(watched: Watched, root: Path, outside: Path) -> None:
+    (outside / "d/sub").mkdir(parents=True)
+    (outside / "d/sub/f").write_text("x")
+    (outside / "d").rename(root / "in")
+    watched.until(lambda: Hint("in", Kind.OPEN, subtree=True) in watched.hints)
+    watched.hear_edits("in/sub/f", "in/new")
+
+
+@pytest.mark.parametrize("pause", [0.0, OVER], ids=["at once", "later"])
+def test_a_directory_that_was_moved_out_and_came_back_is_heard_under_its_new_name(
+    watched: Watched, root: Path, outside: Path, pause: float
+) -> None:
+    watched.settle()
+    (root / "full").rename(outside / "full")
+    time.sleep(pause)
+    if pause:
+        watched.until(lambda: Hint("full", Kind.OPEN, subtree=True) in watched.hints)
+        watched.settle()
+        (outside / "full/x/y/f").write_text("not ours any more")
+        time.sleep(0.3)
+        assert watched.hints == []
+    (outside / "full").rename(root / "back")
+    watched.until(lambda: any(hint.path in ("back", "") and hint.subtree for hint in watched.hints))
+    watched.hear_edits("back/x/y/f", "back/x/new")
+
+
+def test_a_directory_that_is_renamed_twice_is_heard_under_its_last_name(watched: Watched, root: Path) -> None:
+    (root / "full").rename(root / "two")
+    (root / "two").rename(root / "three")
+    for path in ("full", "two", "three"):
+        watched.until(lambda path=path: Hint(path, Kind.OPEN, subtree=True) in watched.hints)  # type: ignore[misc]
+    watched.hear_edits("three/x/y/f", "three/new")
+
+
+def test_a_removed_tree_is_looked_at(watched: Watched, root: Path) -> None:
+    shutil.rmtree(root / "full")
+    watched.until(lambda: Hint("full", Kind.OPEN, subtree=True) in watched.hints)
+    (root / "full").mkdir()
+    watched.hear_edits("full/again")
+
+
+# What watchdog loses
+
+
+def test_a_burst_ends_in_a_look_at_everything(root: Path) -> None:
+    watched = Watched(root, burst_limit=50)
+    try:
+        for number in range(10):
+            (root / f"few{number}").write_text("x")
+        watched.hear("few9", Kind.CLOSED)
+        watched.settle()
+        time.sleep(3.0)  # events are counted anew
+        assert EVERYTHING not in watched.hints
+        for number in range(100):
+            (root / f"many{number}").write_text("x")
+        watched.until(lambda: EVERYTHING in watched.hints)
+        assert watched.hints[-1] == EVERYTHING, "once it is quiet"
+        assert watched.hints.count(EVERYTHING) == 1
+    finally:
+        watched.source.stop()
+
+
+WATCHER = """
+import sys, threading, time
+from pathlib import Path
+from syncloud.watch import WatchSource
+if sys.argv[2] != "-":
+    Path("/proc/sys/user/max_inotify_watches").write_text(sys.argv[2])
+source = WatchSource(Path(sys.argv[1]), poll=1.0)
+try:
+    source.start(lambda hint: print("hint", repr(hint.path), hint.subtree, flush=True))
+except OSError as error:
+    sys.exit(f"start: {error}")
+def tell():
+    before = ""
+    while True:
+        if (now := str(source.trouble())) != before:
+            print("trouble", before := now, flush=True)
+        time.sleep(0.05)
+threading.Thread(target=tell, daemon=True).start()
+print("armed", flush=True)
+for line in sys.stdin:
+    Path("/proc/sys/user/max_inotify_watches").write_text(line)
+source.stop()
+"""
+
+
+class Watcher:
+    """A process that watches `root`, with at most `watches` inotify watches where given."""
+
+    def __init__(self, root: Path, *, watches: int | None = None) -> None:
+        argv = [sys.executable, "-c", WATCHER, str(root), str(watches or "-")]
+        self.argv = argv if watches is None else ["unshare", "-Ur", *argv]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(self.argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def until(self, line: str, *, after: int = 0, seconds: float = 30.0) -> int:
+        """The number of the line after the first that begins with `line`."""
+        end = time.monotonic() + seconds
+        while True:
+            for number, said in enumerate(self.lines[after:], after):
+                if said.startswith(line):
+                    return number + 1
+            assert time.monotonic() < end, (line, self.lines[after:][-20:])
+            assert self.process.poll() is None, self.lines[-20:]
+            time.sleep(0.02)
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def close(self) -> int:
+        """Let it stop by itself; its exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(20)
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self._reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self.process.wait()
+
+
+def test_an_overflow_of_the_kernels_queue_ends_in_a_look_at_everything(root: Path) -> None:
+    (root / "d").mkdir()
+    with Watcher(root) as watcher:
+        after = watcher.until("armed")
+        watcher.process.send_signal(signal.SIGSTOP)
+        for number in range(7_000):
+            os.close(os.open(root / "d" / str(number), os.O_WRONLY | os.O_CREAT))  # created, closed
+            os.utime(root / "d" / str(number))
+        (root / "late/sub").mkdir(parents=True)
+        (root / "late/sub/f").write_text("x")
+        watcher.process.send_signal(signal.SIGCONT)
+        after = watcher.until("hint '' True", after=after)
+        time.sleep(2 * OVER)
+        (root / "late/sub/f").write_text("heard")
+        (root / "d/1").write_text("heard")
+        watcher.until("hint 'late/sub/f' False", after=after)
+        watcher.until("hint 'd/1' False", after=after)
+        assert watcher.close() == 0
+
+
+def may_limit_watches() -> bool:
+    argv = ["unshare", "-Ur", "sh", "-c", "echo 5 > /proc/sys/user/max_inotify_watches"]
+    return shutil.which("unshare") is not None and subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+limited = pytest.mark.skipif(not may_limit_watches(), reason="user namespaces are not allowed here")
+
+
+@limited
+def test_directories_beyond_the_limit_are_told_and_polled(root: Path) -> None:
+    """watchdog 6 loses its reader to a KeyError here, 7 leaves them out without a word."""
+    with Watcher(root, watches=5) as watcher:
+        after = watcher.until("armed")
+        for number in range(6):
+            (root / f"d{number}/deep/er").mkdir(parents=True)
+            (root / f"d{number}/deep/er/f").write_text("x")
+        after = watcher.until("trouble", after=watcher.until("trouble None"))
+        assert "trouble None" not in watcher.lines[after - 1 :]
+        for _ in range(2):
+            after = watcher.until("hint '' True", after=after)
+        assert "trouble None" not in watcher.lines[after:]
+        watcher.say("1000")
+        after = watcher.until("trouble None", after=after)
+        (root / "d5/deep/er/f").write_text("heard")
+        watcher.until("hint 'd5/deep/er/f' False", after=after)
+        assert watcher.close() == 0
+
+
+@limited
+def test_directories_beyond_the_limit_at_the_start_are_never_fine(root: Path) -> None:
+    """watchdog 6 refuses to start, 7 starts with a part."""
+    for number in range(10):
+        (root / f"d{number}").mkdir()
+    with Watcher(root, watches=5) as watcher:
+        end = time.monotonic() + 15
+        while not any("cannot be watched" in line or line.startswith("start: ") for line in watcher.lines):
+            assert time.monotonic() < end, watcher.lines
+            time.sleep(0.05)
+
+
+def test_an_ended_thread_of_watchdog_is_noticed(root: Path) -> None:
+    """As after any error inside it: what is heard again is looked at first."""
+    watched = Watched(root)
+    try:
+        observer = watched.source._observer
+        assert observer is not None
+        for emitter in list(observer.emitters):
+            emitter.stop()
+        watched.until(lambda: EVERYTHING in watched.hints)
+        watched.hear_edits("f")
+        assert watched.source.trouble() is None
+    finally:
+        watched.source.stop()
+
+
+def test_another_root_under_the_name_is_watched(root: Path) -> None:
+    (root / "d").mkdir()
+    watched = Watched(root)
+    try:
+        root.rename(root.parent / "away")
+        watched.until(watched.source.trouble)
+        assert "is not there" in str(watched.source.trouble())
+        root.mkdir()
+        watched.until(lambda: watched.source.trouble() is None)
+        watched.until(lambda: EVERYTHING in watched.hints)
+        watched.hear_edits("f")
+        watched.settle()
+        (root.parent / "away/d/f").write_text("not ours any more")
+        time.sleep(0.3)
+        assert watched.hints == []
+    finally:
+        watched.source.stop()
+
+
+# Manners
+
+
+def state(root: Path) -> list[tuple[str, int, int]]:
+    return [(str(path), path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in sorted([root, *root.rglob("*")])]
+
+
+def test_nothing_is_written_into_the_tree(root: Path) -> None:
+    (root / "a/b").mkdir(parents=True)
+    (root / "a/f").write_text("x")
+    before = state(root)
+    watched = Watched(root)
+    time.sleep(OVER)
+    watched.source.stop()
+    assert state(root) == before
+
+
+def test_a_root_that_is_not_there_is_an_error(root: Path) -> None:
+    source = WatchSource(root / "no")
+    with pytest.raises(OSError, match=r"No such file|Not a directory"):
+        source.start(lambda hint: None)
+    source.stop()
+
+
+def test_stopping_leaves_no_thread_and_no_descriptor(root: Path) -> None:
+    (root / "a/b").mkdir(parents=True)
+    threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        watched = Watched(root)
+        (root / "a/b/f").write_text(str(number))
+        watched.hear("a/b/f")
+        watched.source.stop()
+    assert set(threading.enumerate()) == threads
+    assert len(os.listdir("/proc/self/fd")) == descriptors
