@@ -107,10 +107,13 @@ class Engine:
                 return  # the loop has ended: the next start scans
 
     def _receive(self) -> None:
+        self._take_in()
+        self._nudge()
+
+    def _take_in(self) -> None:
         self._told = False
         while self._inbox:
             self._coalescer.add(self._inbox.popleft())
-        self._nudge()
 
     @property
     def pending(self) -> int:
@@ -170,7 +173,7 @@ class Engine:
         self.turned_at = self._clock()
         if self._over.done():
             return
-        self._receive()
+        self._take_in()
         for work in self._coalescer.take_subtrees():
             self._list(work)
         if self._stopping or (self._once and self._nothing_left()):
@@ -194,7 +197,7 @@ class Engine:
         now = self._clock()
         at = now + 1.0
         if self._ledger.error is None and self.outage.error is not None:
-            at = min(at, self.outage.next_try)
+            at = at if self._tasks else min(at, self.outage.next_try)
         elif self._ledger.error is None and len(self._tasks) < self._transfers:
             at = min(at, self._coalescer.next_due() or at)
         if self._alarm is not None:

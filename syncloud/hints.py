@@ -94,6 +94,9 @@ class Coalescer:
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
         work.both = work.both or hint.both
+        # What is in work has no row yet that a listing could miss: it gets a look of its own.
+        for path in [path for path in self._working if not hint.path or path.startswith(hint.path + "/")]:
+            self.add(Hint(path))
         # An event asks to wait for quiet: a tree that is being copied in is looked at once, not file by file.
         wait = 0.0 if hint.kind is Kind.LOOK else min(self.quiet / 4, self.deadline)
         work.due = min(now + wait, work.since + self.deadline)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from . import checksum
 from .errors import Blocked, Changed
 from .model import SMALL, Absent, Base, Entry, Side, Tag
+from .tree import Content
 
 
 @dataclass(slots=True)
@@ -78,13 +79,16 @@ class MemoryTree:
     def rename_key(self, entry: Entry) -> Tag | None:
         return None
 
-    async def write(self, entry: Entry, content: object | None, expected: Entry | None) -> Entry:
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        body = entry.body or b""
+        if entry.body is None and content is not None:
+            body = await content.part(0, entry.size)
+            await content.verify(checksum.update(body))
         self._expect(entry.path, expected)
         self._require_room(entry.path)
-        assert entry.body is not None
         self.writes += 1
-        written = self.put(entry.path, entry.body, mtime_ns=entry.mtime_ns, mode=entry.mode)
-        return replace(written, crc=checksum.update(entry.body))
+        written = self.put(entry.path, body, mtime_ns=entry.mtime_ns, mode=entry.mode)
+        return replace(written, crc=checksum.update(body))
 
     def _require_room(self, path: str) -> None:
         if self._flat:

@@ -50,13 +50,13 @@ def format_mtime(mtime_ns: int) -> str:
 
 
 def parse_mtime(text: str) -> int | None:
-    """Nanoseconds; None for what is no plausible time (ext4 holds 1901 to 2446)."""
+    """Nanoseconds; None for what is no plausible time: before 1901 (ext4), or more than 64 bits hold (2262)."""
     match = _MTIME.match(text)
     if match is None:
         return None
     value = int(match[2]) * 10**9 + int((match[3] or "").ljust(9, "0"))
     value = -value if match[1] else value
-    return value if -(2**31) * 10**9 <= value < 15_032_385_536 * 10**9 else None
+    return value if -(2**31) * 10**9 <= value < 2**63 else None
 
 
 def entry_of(path: str, headers: dict[str, str], body: bytes | None) -> Entry:

@@ -22,6 +22,7 @@ import pytest
 from syncloud import commit, disk, names, steady
 from syncloud.errors import Blocked, Changed
 from syncloud.local import LocalTree
+from tests.support.nobody import NOBODY, let_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -440,9 +441,8 @@ def test_a_file_of_another_owner_that_may_not_be_linked_is_exchanged(tmp_path: P
     if os.geteuid() != 0:
         pytest.skip("only root can make a file of another owner")
     (folder / "name.txt").write_bytes(OLD)
-    os.chown(folder, 65534, 65534)
-    for above in (folder.parent, tmp_path, *tmp_path.parents[:2]):
-        above.chmod(above.stat().st_mode | 0o001)  # the test's own directories are private
+    os.chown(folder, NOBODY, NOBODY)
+    let_through(folder.parent)
     argv = [sys.executable, "-c", CHILD, str(folder.parent), "replace", "nobody"]
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split() == ["ready", "None"]
     assert contents(folder) == {"name.txt": NEW}

@@ -35,6 +35,7 @@ from syncloud.errors import (
 )
 from syncloud.local import LocalTree
 from syncloud.model import SMALL, Absent, Base, Entry, Side, Unknown
+from tests.support.nobody import NOBODY, let_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -233,8 +234,7 @@ for path in sys.argv[2:]:
 
 
 def as_nobody(root: Path, *looked_at: str) -> list[str]:
-    for above in (root, root.parent, *root.parent.parents[:2]):
-        above.chmod(above.stat().st_mode | 0o005)
+    let_through(root)
     argv = [sys.executable, "-c", UNREADABLE, str(root), *looked_at]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
 
@@ -247,7 +247,7 @@ def test_what_cannot_be_read_is_unknown_with_all_that_is_below(root: Path) -> No
     (root / "secret").touch(mode=0o000)
     if os.geteuid() == 0:
         for path in ("closed", "listed", "passed", "secret"):
-            os.chown(root / path, 65534, 65534)
+            os.chown(root / path, NOBODY, NOBODY)
     said = as_nobody(root, "closed/f", "closed/no", "secret", "no")
     assert said == [
         "Unknown closed True",

@@ -28,6 +28,7 @@ from syncloud.hints import Coalescer
 from syncloud.memory import MemoryContent, MemoryTree
 from syncloud.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag
 from syncloud.state import Pair, State
+from syncloud.tree import Content
 
 T = TypeVar("T")
 PATHS = ("a", "b.xml", "d/x", "d/y", "e/f/g")
@@ -150,7 +151,7 @@ class Rough:
     def rename_key(self, entry: Entry) -> Tag | None:
         return self.tree.rename_key(entry)
 
-    async def write(self, entry: Entry, content: object | None, expected: Entry | None) -> Entry:
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
         return await self._step(lambda: self.tree.write(entry, content, expected))
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:

@@ -136,9 +136,10 @@ def naive(source: list[Side], target: list[Side] | None, rows: dict[str, Base]) 
     """With everything in memory, path by path."""
     here, there = {side.path: side for side in source}, {side.path: side for side in target or []}
     unknown = [side for side in (*here.values(), *there.values()) if isinstance(side, Unknown)]
+    blind = [f"{side.path}/" if side.path else "" for side in unknown if side.subtree]
     hints = []
     for path in sorted({*here, *there, *rows}):
-        if any(path == side.path or (side.subtree and path.startswith(f"{side.path}/" if side.path else "")) for side in unknown):
+        if any(path == side.path for side in unknown) or any(path.startswith(prefix) for prefix in blind):
             continue
         seen, met, row = here.get(path), there.get(path), rows.get(path)
         assert not isinstance(seen, Unknown | Absent)

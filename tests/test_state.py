@@ -60,7 +60,7 @@ def paths(memory: State, under: str = "") -> list[str]:
         row("a", crc=2**64 - 1),
         row("a", absent=True),
         row("a", ("", "", "")),
-        row("é\n\U0001f600", mtime_ns=2**62),
+        row("é\n\U0001f600", mtime_ns=2**63 - 1),
     ],
 )
 def test_a_row_comes_back_as_it_was_also_after_a_restart(tmp_path: Path, base: Base) -> None:
@@ -72,6 +72,13 @@ def test_a_row_comes_back_as_it_was_also_after_a_restart(tmp_path: Path, base: B
         assert memory.get(base.path) == base
         with contextlib.closing(memory.reader()) as reader:
             assert list(reader.rows()) == [base]
+
+
+def test_a_time_beyond_2262_is_no_obstacle(memory: State) -> None:
+    """ext4 holds times until 2446, a column 64 bits of nanoseconds."""
+    memory.record([row("a", mtime_ns=15_032_385_535 * 10**9)], [])
+    memory.record([row("b")], [])
+    assert paths(memory) == ["a", "b"]
 
 
 def test_record_replaces_and_drops(memory: State) -> None:

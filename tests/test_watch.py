@@ -213,24 +213,26 @@ def test_a_burst_ends_in_a_look_at_everything(root: Path) -> None:
 
 
 WATCHER = """
-import sys, threading, time
+import os, sys, threading, time
 from pathlib import Path
 from syncloud.watch import WatchSource
 if sys.argv[2] != "-":
     Path("/proc/sys/user/max_inotify_watches").write_text(sys.argv[2])
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 source = WatchSource(Path(sys.argv[1]), poll=1.0)
 try:
-    source.start(lambda hint: print("hint", repr(hint.path), hint.subtree, flush=True))
+    source.start(lambda hint: say("hint", repr(hint.path), hint.subtree))
 except OSError as error:
     sys.exit(f"start: {error}")
 def tell():
     before = ""
     while True:
         if (now := str(source.trouble())) != before:
-            print("trouble", before := now, flush=True)
+            say("trouble", before := now)
         time.sleep(0.05)
 threading.Thread(target=tell, daemon=True).start()
-print("armed", flush=True)
+say("armed")
 for line in sys.stdin:
     Path("/proc/sys/user/max_inotify_watches").write_text(line)
 source.stop()

@@ -1,0 +1,178 @@
+"""The loop itself: it rests when there is nothing to do, it holds back while everybody suffers, it misses nothing in work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncloud.engine import Engine
+from syncloud.errors import HostUnavailable, Unavailable
+from syncloud.hints import Coalescer
+from syncloud.memory import MemoryTree
+from syncloud.model import Hint, Policy
+from syncloud.state import Pair, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from syncloud.model import Entry
+    from syncloud.tree import Content
+
+ALL = Hint("", subtree=True, both=True)
+
+
+class CountingClock:
+    """Monotonic, and counts how often it is asked: an engine that spins asks all the time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self) -> float:
+        self.asked += 1
+        return time.monotonic()
+
+
+class FlakyTree(MemoryTree):
+    """A tree that is away while `away` is set, and whose writes wait for `gate`."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self.away = False
+        self.tries = 0
+        self.gate: asyncio.Event | None = None
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        self.tries += 1
+        if self.away:
+            raise Unavailable("nobody answers")
+        if self.gate is not None:
+            await self.gate.wait()
+        return await super().write(entry, content, expected)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    made = State(tmp_path / "state", Pair("push", "d", "b", ""))
+    yield made
+    made.close()
+
+
+@contextlib.asynccontextmanager
+async def running(source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock) -> AsyncIterator[Engine]:
+    coalescer = Coalescer(clock, quiet=0.2, min_interval=0.05)
+    engine = Engine(source, target, state, coalescer, policy=Policy(delete=True), transfers=8, clock=clock)
+    work = asyncio.create_task(engine.run())
+    yield engine
+    engine.stop()
+    await work
+
+
+async def settled(engine: Engine) -> None:
+    async with asyncio.timeout(20):
+        while engine.pending or engine.scanning:
+            await asyncio.sleep(0.02)
+
+
+def test_an_idle_engine_rests(state: State) -> None:
+    async def scenario() -> int:
+        clock = CountingClock()
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        source.put("a", b"1")
+        async with running(source, target, state, clock) as engine:
+            engine.deliver(ALL)
+            await asyncio.sleep(0.5)
+            await settled(engine)
+            assert target.files["a"].body == b"1"
+            before = clock.asked
+            await asyncio.sleep(2.2)
+            return clock.asked - before
+
+    assert asyncio.run(scenario()) < 30
+
+
+def test_while_everybody_suffers_one_path_probes_and_nothing_spins(state: State) -> None:
+    async def scenario() -> None:
+        clock = CountingClock()
+        source, target = MemoryTree("pull"), FlakyTree("push")
+        for number in range(50):
+            source.put(f"f{number}", b"1")
+        target.away = True
+        async with running(source, target, state, clock) as engine:
+            engine.deliver(ALL)
+            await asyncio.sleep(0.5)
+            assert isinstance(engine.trouble, Unavailable)
+            tries, asked = target.tries, clock.asked
+            await asyncio.sleep(2.0)
+            assert target.tries - tries <= 3
+            assert clock.asked - asked < 100
+            target.away = False
+            await settled(engine)
+            assert engine.trouble is None
+            assert len(target.files) == 50
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_that_moves_while_its_file_is_in_work_leaves_nothing_behind(state: State) -> None:
+    """The listing of the old folder finds neither the file (moved) nor a row (not yet written)."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), FlakyTree("push")
+        source.put("old/file", b"1")
+        target.gate = asyncio.Event()
+        async with running(source, target, state, CountingClock()) as engine:
+            engine.deliver(Hint("old/file"))
+            while not target.tries:
+                await asyncio.sleep(0.01)
+            source.put("new/file", b"1")
+            source.remove("old/file")
+            engine.deliver(Hint("old", subtree=True))
+            engine.deliver(Hint("new", subtree=True))
+            await asyncio.sleep(0.2)
+            target.gate.set()
+            await settled(engine)
+            assert set(target.files) == {"new/file"}
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_recorded_is_not_acknowledged(state: State) -> None:
+    class Full:
+        """A state on a full disk."""
+
+        full = True
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(state, name)
+
+        def record(self, *rows: object) -> None:
+            if self.full:
+                raise HostUnavailable("no space left")
+            state.record(*rows)  # type: ignore[arg-type]
+
+    class Receipt:
+        given = False
+
+        def acknowledge(self) -> None:
+            self.given = True
+
+    async def scenario() -> None:
+        source, target, full, receipt = MemoryTree("pull"), MemoryTree("push"), Full(), Receipt()
+        source.put("a", b"1")
+        async with running(source, target, full, CountingClock()) as engine:  # type: ignore[arg-type]
+            engine.deliver(Hint("a", receipt=receipt))
+            await asyncio.sleep(0.5)
+            assert target.files["a"].body == b"1"
+            assert not receipt.given
+            assert isinstance(engine.trouble, HostUnavailable)
+            full.full = False
+            await asyncio.sleep(1.5)
+            assert receipt.given
+            assert engine.trouble is None
+
+    asyncio.run(scenario())
