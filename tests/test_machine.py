@@ -18,15 +18,17 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from syncloud.engine import Engine
 from syncloud.errors import Unavailable
-from syncloud.hints import Coalescer
+from syncloud.hints import Coalescer, Work
 from syncloud.memory import MemoryContent, MemoryTree
 from syncloud.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag
+from syncloud.settle import Settler
 from syncloud.state import Pair, State
 from syncloud.tree import Content
 
@@ -34,6 +36,8 @@ T = TypeVar("T")
 PATHS = ("a", "b.xml", "d/x", "d/y", "e/f/g")
 CLASH = "d"
 """A file where others have a directory."""
+COMMON = (b"", b"same")
+"""Contents that several writers write."""
 PATIENCE = 3_000.0
 """Virtual seconds within which everything must be quiet; a path's longest backoff is a tenth of it."""
 
@@ -362,7 +366,7 @@ class Machine(RuleBasedStateMachine):
 
     def new_body(self) -> bytes:
         self.written += 1
-        return self.random.choice((b"%d" % self.written, b"%d" % self.written, b"", b"same", b"%d " % self.written * 50))
+        return self.random.choice((b"%d" % self.written, b"%d" % self.written, *COMMON, b"%d " % self.written * 50))
 
     # The one writer
 
@@ -445,7 +449,8 @@ class Machine(RuleBasedStateMachine):
             tree.remove(path)
         else:
             tree.put(path, body, mtime_ns=self.written)
-            self.ledger[id(tree), path] = (tree, body)
+            if body not in COMMON:  # what equals our bytes is adopted as ours
+                self.ledger[id(tree), path] = (tree, body)
 
     # Time, troubles, ends
 
@@ -488,15 +493,15 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=NODE)
     def back_up_the_state(self, name: str) -> None:
-        if self.nodes[name].engine is None:
-            directory = self.nodes[name].directory
+        directory = self.nodes[name].directory
+        if self.nodes[name].engine is None and directory.exists():
             shutil.copytree(directory, directory.with_suffix(".old"), dirs_exist_ok=True)
 
     @rule(name=NODE)
     def restore_the_old_state(self, name: str) -> None:
         node = self.nodes[name]
         if node.engine is None and (old := node.directory.with_suffix(".old")).exists():
-            shutil.rmtree(node.directory)
+            shutil.rmtree(node.directory, ignore_errors=True)
             shutil.copytree(old, node.directory)
             node.loose = True
 
@@ -504,7 +509,7 @@ class Machine(RuleBasedStateMachine):
     def lose_the_state(self, name: str) -> None:
         node = self.nodes[name]
         if node.engine is None:
-            shutil.rmtree(node.directory)
+            shutil.rmtree(node.directory, ignore_errors=True)
             node.loose = True
 
     # What must be true
@@ -587,3 +592,40 @@ TestMachine.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
+
+
+class LostAnswer(MemoryTree):
+    """The next write succeeds, and its answer is lost."""
+
+    lost = False
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        written = await super().write(entry, content, expected)
+        if self.lost:
+            self.lost = False
+            raise Unavailable("no answer")
+        return written
+
+
+def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although_the_source_has_moved_on() -> None:
+    source, target = MemoryTree("pull"), LostAnswer("push")
+    rows: dict[str, Base] = {}
+    settler = Settler(source, target, policy=Policy(), base_of=rows.get, renamed_from=lambda _: [])
+
+    async def settle() -> None:
+        outcome = await settler.settle(Work("a", 0.0, 0.0, 0.0))
+        assert outcome.put is not None
+        rows["a"] = outcome.put
+
+    async def scenario() -> None:
+        source.put("a", b"first")
+        await settle()
+        source.put("a", b"second")
+        target.lost = True
+        with pytest.raises(Unavailable):
+            await settle()
+        source.put("a", b"third")
+        await settle()
+
+    asyncio.run(scenario())
+    assert {path: file.body for path, file in target.files.items()} == {"a": b"third"}

@@ -829,14 +829,14 @@ async def test_mtime_and_mode_travel_exactly(bucket: Bucket, mtime_ns: int, mode
         assert (there.mtime_ns, there.mode) == (mtime_ns, mode)
 
 
-@given(st.integers(min_value=-(2**31) * 10**9, max_value=15_032_385_535 * 10**9))
+@given(st.integers(min_value=-(2**31) * 10**9, max_value=2**63 - 1))
 def test_any_mtime_survives_its_text(mtime_ns: int) -> None:
     assert objects.parse_mtime(objects.format_mtime(mtime_ns)) == mtime_ns
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nan", "inf", "1e9", "-", ".", "1.", "1,5", "0x10", " 1", "1\n", "\u0661", "1_0", "99999999999", "9" * 400],
+    ["", "nan", "inf", "1e9", "-", ".", "1.", "1,5", "0x10", " 1", "1\n", "\u0661", "1_0", "9223372036.854775808", "9" * 400],
 )
 def test_a_hostile_mtime_is_none(text: str) -> None:
     assert objects.parse_mtime(text) is None
