@@ -63,7 +63,7 @@ def _make_parents(root: int, path: str, parent: str) -> None:
         if parent:
             disk.make_directories(root, parent)
     except NotADirectoryError as error:
-        raise Blocked(path, f"{path}: a parent is a file here", blocker=_blocker(root, parent)) from error
+        raise Blocked(path, f"{path}: a parent is a file or a link here", blocker=_blocker(root, parent)) from error
 
 
 def _blocker(root: int, parent: str) -> str:

@@ -14,13 +14,14 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from . import log
 from .deletions import Deletions
 from .errors import PathError, SyncloudError, Unsteady, Unsyncable
 from .hints import Coalescer, Work
 from .ledger import Ledger
+from .leftout import LeftOut
 from .model import Hint, Policy, Unknown
 from .outage import Outage
 from .reconcile import Census, nominate
@@ -47,7 +48,6 @@ class Counters:
     last_transfer: float = 0.0
     last_reconcile: float = 0.0
     last_verify: float = 0.0
-    unknown: dict[str, str] = field(default_factory=dict)
 
 
 class Engine:
@@ -70,7 +70,13 @@ class Engine:
         self._state = state
         self._ledger = Ledger(state)
         self._settler = Settler(
-            source, target, policy=policy, base_of=self._ledger.base_of, renamed_from=state.find_source, excluded=excluded
+            source,
+            target,
+            policy=policy,
+            base_of=self._ledger.base_of,
+            renamed_from=state.find_source,
+            look_again=lambda path: self.deliver(Hint(path, both=True)),
+            excluded=excluded,
         )
         self._coalescer = coalescer
         self._transfers = transfers
@@ -78,6 +84,7 @@ class Engine:
         self.outage = Outage(clock)
         self.listing = Outage(clock)
         self.counters = Counters()
+        self.left_out = LeftOut(state)
         self.failed: dict[str, SyncloudError] = {}
         self.turned_at = clock()
         self._inbox: deque[Hint] = deque()
@@ -254,8 +261,7 @@ class Engine:
             self._coalescer.put_back(work, self._coalescer.quiet)
             self._once_failed(work, error)
         except Unsyncable as error:
-            self._note(Unknown(work.path, str(error)))
-            self._done(work, Outcome())
+            self._done(work, Outcome(unknown=Unknown(work.path, str(error))))
         except PathError as error:
             self._retry(work, error)
         except SyncloudError as error:
@@ -289,9 +295,9 @@ class Engine:
             self._deletions.add(work)
             return
         if outcome.unknown is not None:
-            self._note(outcome.unknown)
-        elif self.counters.unknown.pop(work.path, None) is not None:
-            self._state.clear_unsyncable(work.path)
+            self.left_out.note(outcome.unknown)
+        else:
+            self.left_out.clear(work.path)
         self._ledger.record(outcome.put, outcome.drops, work.receipts)
         self._tally(outcome)
         self._coalescer.finish(work, transferred=outcome.transferred)
@@ -302,12 +308,6 @@ class Engine:
             self.counters.bytes += outcome.put.size if outcome.put is not None else 0
             self.counters.last_transfer = time.time()
         self.counters.conflicts += outcome.conflict
-
-    def _note(self, unknown: Unknown) -> None:
-        """Keep, and tell once, why a path takes no part."""
-        self.counters.unknown[unknown.path] = unknown.reason
-        if unknown.reason != "excluded" and self._state.note_unsyncable(unknown.path, unknown.reason):
-            log.warning("path.skipped", "%s is left out: %s", unknown.path or ".", unknown.reason, path=unknown.path)
 
     # Deletions go last
 
@@ -361,7 +361,7 @@ class Engine:
         async with self._scan_gate:
             started = self._clock()
             self._ledger.flush()
-            census = Census()
+            census = Census(recorded=frozenset(self.left_out.reasons))
             reader = self._state.reader()
             under, both = work.path, work.both
             try:
@@ -384,9 +384,10 @@ class Engine:
 
     def _count(self, work: Work, census: Census, count: int, took: float) -> None:
         for unknown in census.unknown:
-            self._note(unknown)
+            self.left_out.note(unknown)
         text, took_ms = "looked at %d files, %d to settle", round(took * 1000)
         if not work.path:
+            self.left_out.recount(census)
             self.counters.last_reconcile = time.time()
             self.counters.last_verify = time.time() if work.both else self.counters.last_verify
             log.info("reconcile.finished", text, census.files, count, count=census.files, duration_ms=took_ms)

@@ -341,12 +341,14 @@ class LocalTree:
                 if names.is_hidden(name):
                     yield os.path.relpath(os.path.join(directory, name), self.root)
 
-    def recover(self, path: str, known_inodes: frozenset[str]) -> str | None:
-        """Clean up one leftover; the conflict path where it was not provably ours. Blocking."""
+    def recover(self, path: str, known: frozenset[Tag]) -> str | None:
+        """Clean up one leftover; the conflict path where it was not provably ours. Blocking.
+
+        `known`: inode, size and mtime of what the base knows; the inode alone is also that of a file edited in place.
+        """
         name = commit.split(path)[1]
-        inode = str(os.stat(self.root / path, follow_symlinks=False).st_ino)
-        ours = names.is_ours(name, "tmp", self.nonce) or inode in known_inodes
-        return commit.recover(self._fd, path, ours)
+        tag = steady.tag_of(os.stat(self.root / path, follow_symlinks=False))[:3]
+        return commit.recover(self._fd, path, names.is_ours(name, "tmp", self.nonce) or tag in known)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

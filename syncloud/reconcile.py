@@ -14,9 +14,13 @@ from .model import Absent, Base, Entry, Hint, Side, Unknown, same
 
 @dataclass(slots=True)
 class Census:
-    """What a pass has counted: regular files of the source, and what could not be seen."""
+    """What a pass has counted: regular files of the source, what could not be seen, and which of the paths that are
+    `recorded` as left out it has met.
+    """
 
     files: int = 0
+    recorded: frozenset[str] = frozenset()
+    met: set[str] = field(default_factory=set)
     unknown: list[Unknown] = field(default_factory=list)
 
 
@@ -53,8 +57,11 @@ def nominate(
 def _judge(
     path: str, seen: Side | None, there: Side | None, base: Base | None, census: Census, blind: list[str], with_target: bool
 ) -> Hint | None:
+    if path in census.recorded:
+        census.met.add(path)
     for side in (seen, there):
-        if isinstance(side, Unknown):
+        # What only the target has is its own affair, whatever it is; but below a folder that is hidden nothing is absent.
+        if isinstance(side, Unknown) and (side is seen or seen is not None or base is not None or side.subtree):
             census.unknown.append(side)
             if side.subtree:
                 blind.append(f"{side.path}/" if side.path else "")

@@ -293,9 +293,10 @@ class _Daemon:
         finally:
             if self._ended.is_set():
                 self._notifier.stopping()
-            await asyncio.to_thread(self._hints.stop)
+            # The queue's thread goes last: what is settled while the engine ends is still deleted there.
             engine.stop()
             await work
+            await asyncio.to_thread(self._hints.stop)
             self._report(running=False)
             log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending)
 
@@ -376,7 +377,7 @@ def _recover(sync: Sync) -> None:
     for path in _leftovers(sync.local):
         parent, _ = commit.split(path)
         with contextlib.closing(sync.state.reader()) as reader:
-            known = frozenset(row.target[0] for row in reader.rows(parent))
+            known = frozenset(row.target[:3] for row in reader.rows(parent))
         aside = sync.local.recover(path, known)
         if aside is not None:
             log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)

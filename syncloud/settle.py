@@ -53,7 +53,8 @@ class Outcome:
 
 
 class Settler:
-    """`base_of` and `renamed_from` are the state's answers, what is not yet written included."""
+    """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
+    another path that was changed on the way."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Settler:
         policy: Policy,
         base_of: Callable[[str], Base | None],
         renamed_from: Callable[[Tag], list[Base]],
+        look_again: Callable[[str], None],
         excluded: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.policy = policy
@@ -70,6 +72,7 @@ class Settler:
         self._target = target
         self._base_of = base_of
         self._renamed_from = renamed_from
+        self._look_again = look_again
         self.excluded = excluded
 
     async def settle(self, work: Work) -> Outcome:
@@ -192,6 +195,7 @@ class Settler:
             aside, there = await self._target.set_aside(there)
             self._say("kept", path, f"is a file in the way of {blocked.path}: kept as {aside}", event="conflict.kept")
         await self._target.delete(there)
+        self._look_again(path)
         raise Changed(blocked.path, f"{path} made way")
 
     async def _adopt(self, action: Adopt, work: Work) -> Outcome:

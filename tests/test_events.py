@@ -383,8 +383,17 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["Records", "Message", "Sns", "body", "requestPayload", "s3", "eventName", "source", "detail", "detail-type"]
-                + [
+                [
+                    "Records",
+                    "Message",
+                    "Sns",
+                    "body",
+                    "requestPayload",
+                    "s3",
+                    "eventName",
+                    "source",
+                    "detail",
+                    "detail-type",
                     "bucket",
                     "object",
                     "key",

@@ -27,9 +27,9 @@ LONGEST = 400
 ROWS: tuple[frozenset[str], ...] = (
     # 0: the nouns, and what can go wrong
     frozenset({"model", "errors"}),
-    # 1: the contracts; pure rules; names and forms of things; single protocols that the trees are made of; both AWS stacks; the log
+    # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
-        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "outage", "rehearsal"}
+        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "outage", "rehearsal"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "steady", "commit", "multipart"}
         | {"aws", "crt", "log"}

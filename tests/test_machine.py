@@ -587,7 +587,7 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "250")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
@@ -610,7 +610,7 @@ class LostAnswer(MemoryTree):
 def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although_the_source_has_moved_on() -> None:
     source, target = MemoryTree("pull"), LostAnswer("push")
     rows: dict[str, Base] = {}
-    settler = Settler(source, target, policy=Policy(), base_of=rows.get, renamed_from=lambda _: [])
+    settler = Settler(source, target, policy=Policy(), base_of=rows.get, renamed_from=lambda _: [], look_again=lambda _: None)
 
     async def settle() -> None:
         outcome = await settler.settle(Work("a", 0.0, 0.0, 0.0))

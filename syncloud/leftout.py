@@ -1,0 +1,34 @@
+"""The paths that take no part, and why: kept in the state, told once, counted, and forgotten when they are gone."""
+
+from __future__ import annotations
+
+from . import log
+from .model import Unknown
+from .reconcile import Census
+from .tree import State
+
+
+class LeftOut:
+    """`reasons` by path."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.reasons: dict[str, str] = state.unsyncable()
+
+    def note(self, unknown: Unknown) -> None:
+        """Keep why a path takes no part; told the first time. What the user's own patterns exclude is no news."""
+        if unknown.reason == "excluded":
+            return
+        self.reasons[unknown.path] = unknown.reason
+        if self._state.note_unsyncable(unknown.path, unknown.reason):
+            log.warning("path.skipped", "%s is left out: %s", unknown.path or ".", unknown.reason, path=unknown.path)
+
+    def clear(self, path: str) -> None:
+        """It takes part after all."""
+        if self.reasons.pop(path, None) is not None:
+            self._state.clear_unsyncable(path)
+
+    def recount(self, census: Census) -> None:
+        """After a listing of everything: what was left out and is not there any more is forgotten."""
+        for path in census.recorded - census.met - {unknown.path for unknown in census.unknown}:
+            self.clear(path)
