@@ -48,9 +48,7 @@ def _say(line: str) -> None:
 def _sync(invocation: Invocation) -> int:
     """push and pull: in service until a signal, or one pass."""
     settings = invocation.settings
-    log.setup(
-        log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=invocation.command
-    )
+    log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=invocation.command)
     if not (invocation.once or invocation.dry_run):
         asyncio.run(service.serve(invocation.command, settings))
         return 0

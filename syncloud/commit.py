@@ -32,6 +32,9 @@ def split(path: str) -> tuple[str, str]:
     return parent, name
 
 
+_MARK = "user.syncloud"
+
+
 @dataclass(slots=True)
 class Staged:
     """A complete, synced temporary, not yet visible. `expected` is what it may replace (None: nothing)."""
@@ -84,6 +87,24 @@ def finish(fd: int, mtime_ns: int, mode: int) -> None:
     os.fchmod(fd, mode)
     os.utime(fd, ns=(mtime_ns, mtime_ns))
     os.fsync(fd)
+
+
+def mark(fd: int, path: str, crc: int, nonce: str) -> None:
+    """Note in the file that these bytes at this path are ours, for the case that no row will say so (xattr(7), 24 bytes)."""
+    with contextlib.suppress(OSError):  # a file system without: then a crash may cost a conflict copy, no more
+        os.setxattr(fd, _MARK, _marking(path, crc, nonce))
+
+
+def marked(fd: int, path: str, crc: int, nonce: str) -> bool:
+    """Whether the file says so, and still has the bytes of which it says so."""
+    try:
+        return os.getxattr(fd, _MARK) == _marking(path, crc, nonce)
+    except OSError:
+        return False
+
+
+def _marking(path: str, crc: int, nonce: str) -> bytes:
+    return bytes.fromhex(names.mark(nonce, path)) + crc.to_bytes(8, "big")
 
 
 def discard(root: int, path: str, temporary: str, fd: int) -> None:

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from .tree import Content
 T = TypeVar("T")
 
 _HOST_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM})
+
 
 class LocalTree:
     """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files.
@@ -201,7 +203,8 @@ class LocalTree:
         except OSError as error:
             return self._unseen(seen.path, error)
         try:
-            return steady.read_whole(fd, seen.path, base, patient=patient)
+            entry = steady.read_whole(fd, seen.path, base, patient=patient)
+            return replace(entry, ours=self._marked(fd, entry))
         finally:
             os.close(fd)
 
@@ -231,9 +234,13 @@ class LocalTree:
         try:
             crc = await self._run(steady.digest, content.fd, entry.size, path=entry.path)
             await content.verify(crc)
+            known = replace(entry, crc=crc)
+            return replace(known, ours=self._marked(content.fd, known))
         finally:
             content.close()
-        return Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc)
+
+    def _marked(self, fd: int, entry: Entry) -> bool:
+        return entry.crc is not None and commit.marked(fd, entry.path, entry.crc, self.nonce)
 
     def rename_key(self, entry: Entry) -> Tag | None:
         """What a rename leaves as it was: inode, size and mtime."""
@@ -296,6 +303,8 @@ class LocalTree:
             crc = steady.digest(fd, entry.size)
             if entry.crc is not None and crc != entry.crc:
                 raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
+        if crc is not None:
+            commit.mark(fd, entry.path, crc, self.nonce)
         commit.finish(fd, entry.mtime_ns, entry.mode)
         staged = commit.Staged(entry.path, fd, temporary, expected, crc)
         written, aside = commit.commit(self._fd, staged, self.nonce)

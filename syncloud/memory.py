@@ -20,6 +20,7 @@ class _File:
     mtime_ns: int
     mode: int
     generation: int
+    writer: str = ""
 
 
 class MemoryTree:
@@ -33,6 +34,7 @@ class MemoryTree:
         self.writes = 0
         self._flat = flat
         self._generation = 0
+        self.writer = "this state"
 
     def put(self, path: str, body: bytes, *, mtime_ns: int = 0, mode: int = 0o644) -> Entry:
         """What a user of this side does: no condition."""
@@ -46,7 +48,8 @@ class MemoryTree:
 
     def _entry(self, path: str) -> Entry:
         file = self.files[path]
-        return Entry(path, (str(file.generation),), len(file.body), file.mtime_ns, file.mode)
+        ours = file.writer == self.writer
+        return Entry(path, (str(file.generation),), len(file.body), file.mtime_ns, file.mode, ours=ours)
 
     def _expect(self, path: str, expected: Entry | None) -> None:
         tag = self._entry(path).tag if path in self.files else None
@@ -88,6 +91,7 @@ class MemoryTree:
         self._require_room(entry.path)
         self.writes += 1
         written = self.put(entry.path, body, mtime_ns=entry.mtime_ns, mode=entry.mode)
+        self.files[entry.path].writer = self.writer
         return replace(written, crc=checksum.update(body))
 
     def _require_room(self, path: str) -> None:
@@ -102,9 +106,11 @@ class MemoryTree:
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         self._expect(expected.path, expected)
-        body = self.files[expected.path].body
+        file = self.files[expected.path]
         self.writes += 1
-        return replace(self.put(expected.path, body, mtime_ns=source.mtime_ns, mode=source.mode), crc=source.crc)
+        touched = self.put(expected.path, file.body, mtime_ns=source.mtime_ns, mode=source.mode)
+        self.files[expected.path].writer = file.writer
+        return replace(touched, crc=source.crc)
 
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         return None

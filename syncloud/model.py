@@ -33,6 +33,7 @@ class Entry:
 
     `size` in bytes, `mtime_ns` in nanoseconds since the epoch, `mode` the permission bits (0o777), `crc` the CRC64NVME of
     the bytes where it is known, `body` the bytes themselves where the look has already brought them (never above `SMALL`).
+    `ours`: proven that these very bytes were put here by this state, even where no base row says so (a crash, a lost answer).
     """
 
     path: str
@@ -42,6 +43,7 @@ class Entry:
     mode: int
     crc: int | None = None
     body: bytes | None = field(default=None, compare=False, repr=False)
+    ours: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The sources of the rules: "Naming Amazon S3 objects" (1 to 1,024 bytes of UTF-8)
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from datetime import datetime
@@ -55,6 +56,11 @@ def too_long_for_a_key(prefix: str, path: str) -> bool:
 def new_nonce() -> str:
     """What marks the hidden names of one state as its own: 16 hexadecimal digits."""
     return secrets.token_hex(8)
+
+
+def mark(nonce: str, path: str) -> str:
+    """What a file or an object carries that the state with this nonce has put at this very path: 32 hexadecimal digits."""
+    return nonce + hashlib.blake2s(path.encode(), digest_size=8).hexdigest()
 
 
 def hidden(kind: str, nonce: str) -> str:

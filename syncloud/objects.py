@@ -8,15 +8,16 @@ from __future__ import annotations
 import calendar
 import email.utils
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
-from . import checksum
+from . import checksum, names
 from .errors import Corrupt
 from .model import Entry
 
 DEFAULT_MODE = 0o644
 """For objects that other tools wrote without a mode."""
+MARK = "x-amz-meta-syncloud"
 _MTIME = re.compile(r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
 _MODE = re.compile(r"[0-7]{3,7}\Z")
 
@@ -33,9 +34,13 @@ class Conditions:
 OBEYED = Conditions()
 
 
-def metadata(entry: Entry) -> dict[str, str]:
+def metadata(entry: Entry, nonce: str) -> dict[str, str]:
     """The user metadata that we write, as headers."""
-    return {"x-amz-meta-mtime": format_mtime(entry.mtime_ns), "x-amz-meta-mode": f"{entry.mode:04o}"}
+    return {
+        "x-amz-meta-mtime": format_mtime(entry.mtime_ns),
+        "x-amz-meta-mode": f"{entry.mode:04o}",
+        MARK: names.mark(nonce, entry.path),
+    }
 
 
 def tag_of(etag: str, version: str, modified: str = "") -> tuple[str, str, str]:
@@ -59,7 +64,8 @@ def parse_mtime(text: str) -> int | None:
     return value if -(2**31) * 10**9 <= value < 2**63 else None
 
 
-def entry_of(path: str, headers: dict[str, str], body: bytes | None) -> Entry:
+def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str) -> Entry:
+    """What an answer says of the object at `path`. Raises Corrupt where the body has not the checksum it came with."""
     modified = email.utils.parsedate(headers.get("last-modified", ""))
     seconds = calendar.timegm(modified) if modified else 0
     tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), str(seconds) if modified else "")
@@ -78,11 +84,12 @@ def entry_of(path: str, headers: dict[str, str], body: bytes | None) -> Entry:
         int(mode, 8) & 0o777 if _MODE.match(mode) else DEFAULT_MODE,
         crc,
         body,
+        headers.get(MARK) == names.mark(nonce, path),
     )
 
 
 def with_crc(entry: Entry, crc: int | None) -> Entry:
-    return Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc, entry.body)
+    return replace(entry, crc=crc)
 
 
 def etag_of(body: bytes) -> str:

@@ -59,7 +59,7 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
     untouched = _as_base(target, base.target, base)
     if untouched is None:
         return Compare(None, target)
-    if not untouched:
+    if not (untouched or target.ours):
         return Forget(base)
     return Delete(target) if policy.delete else Release(base)
 
@@ -101,10 +101,15 @@ def _both_changed(source: Entry, target: Entry, base: Base) -> Action:
 
 def _first_meeting(source: Entry, target: Entry) -> Action:
     if source.size != target.size:
-        return Conflict(source, target)
+        return _differing(source, target)
     if source.crc is None or target.crc is None:
         return Compare(source if source.crc is None else None, target if target.crc is None else None)
-    return Adopt(source, target) if source.crc == target.crc else Conflict(source, target)
+    return Adopt(source, target) if source.crc == target.crc else _differing(source, target)
+
+
+def _differing(source: Entry, target: Entry) -> Action:
+    # Our own earlier bytes, which a crash or a lost answer kept out of the base, are nobody else's.
+    return Copy(source, target) if target.ours else Conflict(source, target)
 
 
 def _as_base(entry: Entry, tag: Tag, base: Base) -> bool | None:

@@ -26,7 +26,7 @@ async def probe(crt: Crt, bucket: str, prefix: str) -> Conditions:
     obeyed = (("PUT", conditions.put), ("COPY", conditions.copy), ("DELETE", conditions.delete))
     ignored = [name for name, obeys in obeyed if not obeys]
     if ignored:
-        text = "this store ignores conditions on %s: see SEMANTICS.md, \"Stores without conditions\", for what that weakens"
+        text = 'this store ignores conditions on %s: see SEMANTICS.md, "Stores without conditions", for what that weakens'
         log.warning("store.conditions", text, " and ".join(ignored), bucket=bucket)
     return conditions
 

@@ -44,6 +44,7 @@ class S3Tree:
         *,
         bucket: str,
         prefix: str,
+        nonce: str,
         conditions: objects.Conditions = objects.OBEYED,
         with_checksum: bool = True,
     ) -> None:
@@ -51,6 +52,7 @@ class S3Tree:
         self._s3 = s3
         self.bucket = bucket
         self.prefix = prefix
+        self._nonce = nonce
         self.conditions = conditions
         self.with_checksum = with_checksum
         self._proof = asyncio.Lock()
@@ -115,7 +117,7 @@ class S3Tree:
         if headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", ""):
             return Unknown(path, "archived: restore the object first")
         body = None if head else response.body
-        entry = objects.entry_of(path, headers, body)
+        entry = objects.entry_of(path, headers, body, self._nonce)
         if path.endswith("/") and entry.size:
             return Unknown(path, "the key ends in a slash and has content")
         if entry.crc is None and base is not None and known is not None and entry.tag[0] == known[0]:
@@ -189,7 +191,7 @@ class S3Tree:
         if entry.body is None:
             assert content is not None
             return await multipart.upload(self, entry, content, self._condition(expected))
-        headers = objects.metadata(entry) | self._condition(expected)
+        headers = objects.metadata(entry, self._nonce) | self._condition(expected)
         if self.with_checksum and entry.crc is not None:
             headers[checksum.HEADER] = checksum.encode(entry.crc)
         response = await self._send("PUT", entry.path, "PutObject", headers, body=entry.body)
@@ -232,7 +234,9 @@ class S3Tree:
     async def _copy(self, origin: Entry, entry: Entry, condition: dict[str, str]) -> Entry | None:
         if not self.conditions.copy or entry.size > COPY_LIMIT:
             return None
-        headers = objects.metadata(entry) | condition | self._origin(origin) | {"x-amz-metadata-directive": "REPLACE"}
+        headers = (
+            objects.metadata(entry, self._nonce) | condition | self._origin(origin) | {"x-amz-metadata-directive": "REPLACE"}
+        )
         response = await self._send("PUT", entry.path, "CopyObject", headers)
         self._require(response, entry.path, "copy")
         return self.written(entry, objects.etag_of(response.body), response.headers.get("x-amz-version-id", ""))
@@ -279,7 +283,7 @@ class S3Tree:
         else:
             body = await self.part(entry, 0, entry.size)
             copy = Entry(aside, entry.tag, entry.size, entry.mtime_ns, entry.mode, checksum.update(body), body)
-            headers = objects.metadata(copy) | {"if-none-match": "*"}
+            headers = objects.metadata(copy, self._nonce) | {"if-none-match": "*"}
             response = await self._send("PUT", aside, "PutObject", headers, body=body)
         if response.status in (409, 412):
             await self._still(entry)
@@ -327,7 +331,7 @@ class S3Tree:
 
     def metadata(self, entry: Entry) -> dict[str, str]:
         """User metadata as boto3 wants it, without the header's prefix."""
-        return {name.removeprefix("x-amz-meta-"): value for name, value in objects.metadata(entry).items()}
+        return {name.removeprefix("x-amz-meta-"): value for name, value in objects.metadata(entry, self._nonce).items()}
 
     def _require(self, response: Response, path: str, verb: str) -> None:
         """Raise what a status that is no success means."""

@@ -1,7 +1,7 @@
 """The composition root: settings become trees, sources, state and engine, and these become a daemon or a single pass.
 
-    push  source LocalTree  target S3Tree     hints WatchSource
-    pull  source S3Tree     target LocalTree  hints QueueSource
+push  source LocalTree  target S3Tree     hints WatchSource
+pull  source S3Tree     target LocalTree  hints QueueSource
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
             aws.client("s3"),
             bucket=settings.bucket,
             prefix=settings.prefix,
+            nonce=_nonce(memory),
             with_checksum=settings.checksum != "none",
         )
         if role == "push" and say is None:

@@ -115,9 +115,11 @@ class State:
             self._db.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(_row, puts))
             self._db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.OperationalError):
+                raise
             raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
 
     def count(self) -> int:
@@ -278,7 +280,8 @@ def _lock(directory: Path) -> int:
 
 def _row(base: Base) -> tuple[object, ...]:
     crc = None if base.crc is None else base.crc - (1 << 64 if base.crc >> 63 else 0)
-    return (base.path, " ".join(base.source), " ".join(base.target), base.size, base.mtime_ns, base.mode, crc, base.absent)
+    mtime_ns = min(base.mtime_ns, 2**63 - 1)  # a file system can hold later times than a column; the tag has the exact one
+    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, base.mode, crc, base.absent)
 
 
 def _base(row: tuple[str, str, str, int, int, int, int | None, int]) -> Base:

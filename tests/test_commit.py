@@ -495,7 +495,7 @@ def crashes(tmp_path: Path, what: str, prepare: Callable[[], object], *more: str
         yield f"{call} {ordinal}"
 
 
-def restart(tmp_path: Path, known: frozenset[Tag]) -> list[str]:
+def restart(tmp_path: Path, known: frozenset[tuple[str, ...]]) -> list[str]:
     """What the next start keeps of what a crash has left."""
     tree = LocalTree(tmp_path / "root", nonce=NONCE)
     try:
@@ -515,7 +515,7 @@ WHOLE: dict[str, set[bytes | None]] = {
 @stretched
 @pytest.mark.parametrize("what", WHOLE)
 def test_a_crash_before_any_step_leaves_one_whole_state(tmp_path: Path, folder: Path, what: str) -> None:
-    file, known, met, steps = folder / "name.txt", frozenset[Tag](), set(), 0
+    file, known, met, steps = folder / "name.txt", frozenset[tuple[str, ...]](), set(), 0
 
     def prepare() -> None:
         nonlocal known
@@ -567,3 +567,16 @@ def test_an_exclusive_name_is_not_needed_to_discard(root: int, folder: Path) -> 
     commit.discard(root, NAME, temporary, fd)
     assert (folder / temporary).read_bytes() == THEIRS
     os.close(fd)
+
+
+def test_a_mark_says_whose_bytes_are_at_this_path(tmp_path: Path) -> None:
+    """It is believed only of the very bytes, at the very path, by the very state that made it."""
+    file = tmp_path / "name"
+    file.write_bytes(NEW)
+    with file.open("rb") as opened:
+        fd = opened.fileno()
+        commit.mark(fd, "d/name", 7, NONCE)
+        assert commit.marked(fd, "d/name", 7, NONCE)
+        assert not commit.marked(fd, "d/name", 8, NONCE)
+        assert not commit.marked(fd, "d/other", 7, NONCE)
+        assert not commit.marked(fd, "d/name", 7, "f" * 16)

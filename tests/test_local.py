@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from syncloud import checksum, disk, names
+from syncloud import checksum, disk, names, steady
 from syncloud.errors import (
     Blocked,
     BusyError,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import checksum, objects
+from syncloud import checksum, names, objects
 from syncloud.errors import Corrupt
 from syncloud.model import Entry
 
@@ -14,6 +14,7 @@ EARLIEST, LATEST = -(2**31) * 10**9, 2**63
 """From 1901 (ext4) to 2262 (64 bits of nanoseconds)."""
 BODY = b"<job/>"
 CRC = checksum.update(BODY)
+NONCE = "0123456789abcdef"
 HEADERS = {
     "etag": '"0cc175b9c0f1b6a831c399e269772661"',
     "last-modified": "Sun, 22 Nov 2026 12:00:00 GMT",
@@ -60,7 +61,8 @@ def test_mtime_of_other_tools_is_read(text: str, mtime_ns: int) -> None:
         "١٢",
         "1\n",
         "99999999999999",
-        "9223372036.854775808", "15032385535",
+        "9223372036.854775808",
+        "15032385535",
         "-2147483649",
         "2026-11-22",
     ],
@@ -78,17 +80,30 @@ def test_any_text_is_a_plausible_time_or_none(text: str) -> None:
 @given(st.integers(EARLIEST, LATEST - 1), st.integers(0, 0o777))
 def test_metadata_makes_the_round_trip(mtime_ns: int, mode: int) -> None:
     entry = Entry("a", ("t",), len(BODY), mtime_ns, mode, CRC)
-    seen = objects.entry_of("a", HEADERS | objects.metadata(entry), BODY)
+    seen = objects.entry_of("a", HEADERS | objects.metadata(entry, NONCE), BODY, NONCE)
     assert (seen.mtime_ns, seen.mode, seen.size, seen.crc, seen.body) == (mtime_ns, mode, len(BODY), CRC, BODY)
 
 
 def test_metadata_is_plain_ascii_in_rclones_form() -> None:
     entry = Entry("a", ("t",), 0, 1_500_000_000, 0o640)
-    assert objects.metadata(entry) == {"x-amz-meta-mtime": "1.500000000", "x-amz-meta-mode": "0640"}
+    assert objects.metadata(entry, NONCE) == {
+        "x-amz-meta-mtime": "1.500000000",
+        "x-amz-meta-mode": "0640",
+        "x-amz-meta-syncloud": names.mark(NONCE, "a"),
+    }
+
+
+def test_only_what_this_state_wrote_at_this_path_is_ours() -> None:
+    entry = Entry("a", ("t",), 0, 0, 0o644)
+    headers = HEADERS | objects.metadata(entry, NONCE)
+    assert objects.entry_of("a", headers, None, NONCE).ours
+    assert not objects.entry_of("b", headers, None, NONCE).ours, "a copy that somebody made under another name"
+    assert not objects.entry_of("a", headers, None, "f" * 16).ours, "another pusher's"
+    assert not objects.entry_of("a", HEADERS, None, NONCE).ours
 
 
 def test_an_object_without_metadata_has_its_last_modified_and_the_default_mode() -> None:
-    entry = objects.entry_of("a", HEADERS, None)
+    entry = objects.entry_of("a", HEADERS, None, NONCE)
     assert entry == Entry(
         "a", ("0cc175b9c0f1b6a831c399e269772661", "", str(MODIFIED)), len(BODY), MODIFIED * 10**9, 0o644, None
     )
@@ -96,7 +111,7 @@ def test_an_object_without_metadata_has_its_last_modified_and_the_default_mode()
 
 @pytest.mark.parametrize("mtime", ["yesterday", "", "1e400", "999999999999999999"])
 def test_a_hostile_mtime_is_ignored(mtime: str) -> None:
-    assert objects.entry_of("a", HEADERS | {"x-amz-meta-mtime": mtime}, None).mtime_ns == MODIFIED * 10**9
+    assert objects.entry_of("a", HEADERS | {"x-amz-meta-mtime": mtime}, None, NONCE).mtime_ns == MODIFIED * 10**9
 
 
 @pytest.mark.parametrize(
@@ -116,7 +131,7 @@ def test_a_hostile_mtime_is_ignored(mtime: str) -> None:
     ],
 )
 def test_a_mode_never_has_more_than_permission_bits(text: str, mode: int) -> None:
-    assert objects.entry_of("a", HEADERS | {"x-amz-meta-mode": text}, None).mode == mode
+    assert objects.entry_of("a", HEADERS | {"x-amz-meta-mode": text}, None, NONCE).mode == mode
 
 
 @given(
@@ -126,7 +141,7 @@ def test_a_mode_never_has_more_than_permission_bits(text: str, mode: int) -> Non
     )
 )
 def test_any_headers_make_an_entry(headers: dict[str, str]) -> None:
-    entry = objects.entry_of("a", {"content-length": "3"} | headers, None)
+    entry = objects.entry_of("a", {"content-length": "3"} | headers, None, NONCE)
     assert entry.size == 3
     assert 0 <= entry.mode <= 0o777
 
@@ -138,16 +153,16 @@ def test_the_version_null_is_none() -> None:
 
 def test_a_body_with_another_checksum_is_corrupt() -> None:
     with pytest.raises(Corrupt):
-        objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC ^ 1)}, BODY)
+        objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC ^ 1)}, BODY, NONCE)
 
 
 def test_a_checksum_of_parts_is_no_checksum_of_the_object() -> None:
-    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, BODY).crc == CRC
-    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, None).crc is None
+    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, BODY, NONCE).crc == CRC
+    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, None, NONCE).crc is None
 
 
 def test_a_checksum_is_taken_from_head() -> None:
-    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC)}, None).crc == CRC
+    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC)}, None, NONCE).crc == CRC
 
 
 @given(st.integers(0, 2**64 - 1))

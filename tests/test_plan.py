@@ -212,6 +212,20 @@ def test_both_changed_with_other_bytes_is_a_conflict(policy: Policy, base: Base 
     assert decide(NEW_SOURCE, NEW_TARGET, base, policy) == Conflict(NEW_SOURCE, NEW_TARGET)
 
 
+@pytest.mark.parametrize("base", [None, BASE, RELEASED])
+def test_our_own_bytes_that_no_row_knows_are_no_conflict(base: Base | None) -> None:
+    """Written before a crash, or with its answer lost, and the source has moved on since."""
+    ours = replace(NEW_TARGET, ours=True)
+    assert decide(NEW_SOURCE, ours, base, KEEP) == Copy(NEW_SOURCE, ours)
+    shorter = replace(ours, size=1, crc=None)
+    assert decide(NEW_SOURCE, shorter, base, KEEP) == Copy(NEW_SOURCE, shorter)
+
+
+def test_our_own_bytes_that_no_row_knows_are_deleted_with_their_source() -> None:
+    assert decide(GONE, replace(NEW_TARGET, ours=True), BASE, DELETES) == Delete(NEW_TARGET)
+    assert decide(GONE, replace(NEW_TARGET, ours=True), None, DELETES) is None
+
+
 def test_both_changed_to_other_sizes_is_a_conflict_without_hashing() -> None:
     source, target = entry("s2", NEW + NEW, hashed=False), entry("t2", FOREIGN, hashed=False)
     assert decide(source, target, None, KEEP) == Conflict(source, target)
@@ -360,7 +374,8 @@ class World:
         self.target = self.perturbed(self.target, change, body)
         if before is not None and self.target is not before and change in ("write", "delete"):
             self.foreign.discard(self.body(before))  # replaced by a writer of its own
-        if change == "write":
+        # Whoever writes the very bytes that were synced there has only touched them.
+        if change == "write" and (self.base is None or self.base.crc != checksum.update(body)):
             self.foreign.add(body)
 
     def perturbed(self, side: Entry | None, change: str, body: bytes) -> Entry | None:

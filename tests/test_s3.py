@@ -56,7 +56,7 @@ async def opened(bucket: Bucket, endpoint: str = "", **options: Any) -> AsyncIte
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
     crt = Crt(aws, bucket.name, transfers=4)
     try:
-        yield S3Tree(crt, aws.client("s3"), bucket=bucket.name, prefix=PREFIX, **options)
+        yield S3Tree(crt, aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options)
     finally:
         await crt.close()
         aws.close()
@@ -172,8 +172,13 @@ async def test_an_object_is_deleted_only_as_it_was_expected(bucket: Bucket) -> N
 # A success whose answer is lost
 
 
+NONCE = "0123456789abcdef"
+
+
 def settler(source: MemoryTree, target: S3Tree, base: Base | None) -> Settler:
-    return Settler(source, target, policy=Policy(delete=True), base_of=lambda _: base, renamed_from=lambda _: [])
+    return Settler(
+        source, target, policy=Policy(delete=True), base_of=lambda _: base, renamed_from=lambda _: [], look_again=lambda _: None
+    )
 
 
 @awaited
@@ -844,12 +849,12 @@ def test_a_hostile_mtime_is_none(text: str) -> None:
 
 @pytest.mark.parametrize("mode", ["", "rw-r--r--", "-1", "0o644", "9999", "77777777777", "644 ", "\u0667\u0667\u0667"])
 def test_a_hostile_mode_is_the_default(mode: str) -> None:
-    assert objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": mode}, b"").mode == objects.DEFAULT_MODE
+    assert objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": mode}, b"", NONCE).mode == objects.DEFAULT_MODE
 
 
 def test_a_mode_gives_no_special_bits() -> None:
     for told in ("104755", "4755", "2755", "1755"):  # rclone writes the whole st_mode
-        assert objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": told}, b"").mode == 0o755
+        assert objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": told}, b"", NONCE).mode == 0o755
 
 
 @awaited
