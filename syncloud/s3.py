@@ -112,6 +112,8 @@ class S3Tree:
             return Absent(path)
         if response.status == 403 and response.code == "InvalidObjectState":
             return Unknown(path, "archived: restore the object first")
+        if response.status == 403 and not await asyncio.to_thread(self._is_listed, path):
+            return Absent(path)
         self._require(response, path, "read")
         headers = response.headers
         if headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", ""):
@@ -123,6 +125,15 @@ class S3Tree:
         if entry.crc is None and base is not None and known is not None and entry.tag[0] == known[0]:
             entry = objects.with_crc(entry, base.crc)
         return entry
+
+    def _is_listed(self, path: str) -> bool:
+        """Whether LIST shows the key. A role whose s3:ListBucket is limited by s3:prefix may be told 403 for a missing key
+        (GetObject, "Permissions"); LIST, which it may, tells the truth. Blocking. Raises PermissionRefused and its kind.
+        """
+        key = names.key_of(self.prefix, path)
+        with aws.translated(f"list s3://{self.bucket}/{key}"):
+            answer = self._s3.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1)
+        return any(item["Key"] == key for item in answer.get("Contents", ()))
 
     async def _prove(self) -> None:
         """A 404 is believed only if the bucket answers a LIST that began after it. One proof serves all that wait for it."""

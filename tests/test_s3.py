@@ -297,10 +297,20 @@ async def test_404_of_a_bucket_that_is_gone_proves_nothing(bucket: Bucket) -> No
 @pytest.mark.parametrize("refused", ["HeadObject", "ListObjectsV2"])
 @awaited
 async def test_a_refusal_is_never_absence(bucket: Bucket, refused: str) -> None:
+    bucket.put("p/there")
     with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), refused)) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(PermissionRefused):
-                await tree.observe("none", None, None)
+                await tree.observe("there" if refused == "HeadObject" else "none", None, None)
+
+
+@awaited
+async def test_a_missing_key_is_told_by_list_where_head_is_refused(bucket: Bucket) -> None:
+    """S3 says 403 for a missing key to whoever may not list the whole bucket."""
+    bucket.put("p/missing-but-longer")
+    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), "HeadObject")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            assert await tree.observe("missing", None, None) == Absent("missing")
 
 
 @awaited
