@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from . import checksum, log
-from .errors import Blocked, Changed, PathError, Unsteady
+from .errors import Blocked, Changed, Unsteady
 from .hints import Work
 from .model import (
     SMALL,
@@ -189,8 +189,10 @@ class Settler:
             return Outcome(unknown=Unknown(path, "a directory has this name on the other side"))
         base = self._base_of(path)
         there = await self._look_at_target(path, base)
-        if not isinstance(there, Entry):
-            raise PathError(blocked.path, str(blocked), hint=blocked.hint)
+        if isinstance(there, Unknown):
+            return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way: {there.reason}"))
+        if isinstance(there, Absent):
+            raise Changed(blocked.path, f"{path} has gone meanwhile")
         if base is None or there.tag != base.target:
             aside, there = await self._target.set_aside(there)
             self._say("kept", path, f"is a file in the way of {blocked.path}: kept as {aside}", event="conflict.kept")
