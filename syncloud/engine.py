@@ -237,7 +237,7 @@ class Engine:
         self._tasks.pop(work.path, None)
         self._nudge()
 
-    async def _drain(self, grace: float = 20.0) -> None:
+    async def _drain(self, grace: float = 12.0) -> None:
         """Finish what is under way within `grace` seconds, abandon the rest, record all of it."""
         for scan in self._scans:
             scan.cancel()

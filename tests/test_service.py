@@ -265,6 +265,38 @@ def test_files_of_an_earlier_life_meet_without_a_conflict(bucket: Bucket, synclo
     assert len(keys) == 7
 
 
+def test_a_file_held_open_is_published_when_it_is_quiet(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+    push = syncloud(*_push(tmp_path, bucket))
+    push.wait_event("service.ready")
+    with (out / "log").open("wb", buffering=0) as log:
+        for line in range(10):
+            log.write(b"line %d\n" % line)
+            time.sleep(0.2)
+        assert not push.events("push.uploaded"), "not while it is written to"
+        push.wait_event("push.uploaded", path="log", timeout=10)
+        log.write(b"last\n")
+    wait_until(lambda: bucket.get("log").endswith(b"last\n"), timeout=10)
+
+
+@pytest.mark.slow
+def test_a_file_that_is_never_quiet_is_published_at_its_deadline(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
+    """A log written to for hours, without a pause and without a close (DESIGN.md section 3: 60 seconds)."""
+    push = syncloud(*_push(tmp_path, bucket))
+    push.wait_event("service.ready")
+    started = time.monotonic()
+    with (out / "log").open("wb", buffering=0) as log:
+        while not push.events("push.uploaded", path="log"):
+            assert time.monotonic() - started < 90
+            log.write(b"x" * 100)
+            time.sleep(0.02)
+        assert time.monotonic() - started > 50, "and not before its deadline"
+        body = bucket.get("log")
+        assert body
+        assert not body.strip(b"x")
+
+
 def test_both_trees_are_followed_live(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
     push = syncloud(*_push(tmp_path, bucket, "--delete"))
     pull = syncloud(*_pull(tmp_path, bucket, "--delete"))

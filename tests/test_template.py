@@ -13,7 +13,7 @@ from syncloud.errors import ConfigurationError
 
 TEMPLATE: dict[str, Any] = loads(cf.template_text())
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
-PUSH = {"s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucket", "s3:GetBucketVersioning"}
+PUSH = {"s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucket"}
 PULL = {
     "s3:GetObject",
     "s3:ListBucket",
