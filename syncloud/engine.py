@@ -254,8 +254,6 @@ class Engine:
     async def _settle(self, work: Work) -> None:
         try:
             outcome = await self._settler.settle(work)
-        except asyncio.CancelledError:
-            raise
         except Unsteady as error:
             log.debug("read.unsteady", "%s", error, path=work.path)
             self._coalescer.put_back(work, self._coalescer.quiet)
@@ -354,8 +352,9 @@ class Engine:
             error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
         self.listing.suffer(error, "")
         if not self._once:
-            again = Hint(work.path, subtree=True, both=work.both)
-            self._loop.call_later(max(1.0, self.listing.next_try - self._clock()), self.deliver, again)
+            wait = max(1.0, self.listing.next_try - self._clock())
+            for again in work.as_hints():
+                self._loop.call_later(wait, self.deliver, again)
 
     async def _reconcile(self, work: Work) -> None:
         async with self._scan_gate:

@@ -18,6 +18,9 @@ QUIET = 2.0
 DEADLINE = 60.0
 """Seconds after which an open file is looked at although it was never quiet; or ten times its last transfer."""
 
+TOO_MANY = 50_000
+"""Paths that wait; beyond, a look at everything stands for the next ones, so that memory is bounded."""
+
 
 @dataclass(slots=True)
 class Work:
@@ -35,6 +38,11 @@ class Work:
     attempt: int = 0
     patient: bool = False
     deleting: bool = False
+
+    def as_hints(self) -> list[Hint]:
+        """A subtree's work as the hints that ask for it once more."""
+        receipts: list[Receipt | None] = [*self.receipts] or [None]
+        return [Hint(self.path, subtree=True, both=self.both, receipt=receipt) for receipt in receipts]
 
 
 class Coalescer:
@@ -74,6 +82,9 @@ class Coalescer:
             self._add_subtree(hint, now)
             return
         work = self._pending.get(hint.path)
+        if work is None and hint.receipt is None and len(self._pending) >= TOO_MANY:
+            self._add_subtree(Hint("", hint.kind, subtree=True), now)
+            return
         if work is None:
             work = self._pending[hint.path] = Work(hint.path, now, now, now - self.quiet)
             if hint.kind is Kind.LOOK:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncloud import hints
 from syncloud.hints import Coalescer, Work
 from syncloud.model import Absent, Hint, Kind
 
@@ -336,3 +337,15 @@ def test_next_due_never_sleeps_through_a_path_that_is_due(steps: list[tuple[obje
         ready = bench.coalescer.take(100)
         assert not ready or (due is not None and due <= bench.clock.now)
         bench.begin(ready)
+
+
+def test_beyond_a_limit_a_look_at_everything_stands_for_the_rest(clock: Clock) -> None:
+    coalescer = Coalescer(clock)
+    for number in range(hints.TOO_MANY + 10):
+        coalescer.add(Hint(str(number), Kind.CLOSED))
+    assert coalescer.waiting == hints.TOO_MANY
+    clock.now += 1
+    assert [work.path for work in coalescer.take_subtrees()] == [""]
+    receipt = Ticket()
+    coalescer.add(Hint("promised", receipt=receipt))
+    assert coalescer.waiting == hints.TOO_MANY + 1, "a receipt is owed to its own path"
