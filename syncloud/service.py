@@ -1,39 +1,21 @@
-"""The composition root: settings become trees, sources, state and engine, and these become a daemon or a single pass.
-
-push  source LocalTree  target S3Tree     hints WatchSource
-pull  source S3Tree     target LocalTree  hints QueueSource
-"""
+"""push and pull as they run: a single pass, or a daemon that waits for what time can mend."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import signal
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-from . import commit, log, names, state, status
-from .aws import Aws
+from . import commit, log, status
+from .compose import Sync, composed
 from .config import Settings
-from .crt import Crt
-from .engine import Engine
 from .errors import HostUnavailable, SyncloudError, Unavailable
-from .filters import Filter
-from .hints import Coalescer
 from .local import LocalTree
-from .model import Hint, Policy
 from .notify import Notifier
-from .objects import Conditions
-from .probe import probe
-from .rehearsal import Rehearsal
-from .s3 import S3Tree
 from .sqs import QueueSource
-from .tree import Tree
 from .watch import WatchSource
 
 BACKLOG = 5_000
@@ -45,130 +27,6 @@ FIRST_ANSWER = 30.0
 RETRY_MAX = 60.0
 SNAPSHOT = 5.0
 """Seconds between two snapshots for `syncloud status`, at least."""
-_SAMPLE = 100
-
-
-@dataclass(slots=True)
-class Sync:
-    """One composed sync: what a daemon and a single pass both need."""
-
-    role: str
-    settings: Settings
-    pair: state.Pair
-    directory: Path
-    aws: Aws
-    state: state.State
-    local: LocalTree
-    remote: S3Tree
-    engine: Engine
-
-    def first_look(self) -> Hint:
-        """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
-        return Hint("", subtree=True, both=self.role == "pull" or self.verify_due())
-
-    def verify_due(self) -> bool:
-        """Whether both sides have to be listed: the state is new, or the verify-interval is over."""
-        verified = float(self.state.get_meta("verified") or 0)
-        return not 0 <= time.time() - verified < self.settings.verify_interval
-
-
-@contextlib.asynccontextmanager
-async def composed(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> AsyncIterator[Sync]:
-    """Open state and directory, make the clients, put the parts together; close all of it again.
-
-    With `say` nothing is changed, on neither side nor in the state: the lines it gets tell what would be done.
-    Raises ConfigurationError, BusyError, HostUnavailable, Unavailable.
-    """
-    assert settings.directory is not None
-    directory = settings.directory.absolute()
-    pair = state.Pair(role, str(directory), settings.bucket, settings.prefix)
-    async with contextlib.AsyncExitStack() as stack:
-        place = settings.state_dir if say is None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if say is not None:
-            state.copy(settings.state_dir, place)
-        memory = state.State(place, pair)
-        stack.callback(memory.close)
-        if memory.rebuilt not in ("", "new"):
-            log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)
-        chosen = Filter(settings.patterns)
-        _require_directory(role, directory, memory, make=say is None)
-        local = LocalTree(directory, nonce=_nonce(memory), ignored=chosen.prunes, prefix=settings.prefix)
-        stack.callback(local.close)
-        _require_same_root(local, memory)
-        aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
-        stack.callback(aws.close)
-        crt = Crt(aws, settings.bucket, transfers=settings.transfers)
-        stack.push_async_callback(crt.close)
-        remote = S3Tree(
-            crt,
-            aws.client("s3"),
-            bucket=settings.bucket,
-            prefix=settings.prefix,
-            nonce=_nonce(memory),
-            with_checksum=settings.checksum != "none",
-        )
-        if role == "push" and say is None:
-            remote.conditions = await _conditions(crt, aws, settings, memory)
-        source: Tree = local if role == "push" else remote
-        target: Tree = remote if role == "push" else local
-        engine = Engine(
-            source,
-            target if say is None else Rehearsal(target, say),
-            memory,
-            Coalescer(time.monotonic, min_interval=settings.min_interval),
-            policy=Policy(delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete),
-            transfers=settings.transfers,
-            excluded=chosen.excludes,
-        )
-        yield Sync(role, settings, pair, directory, aws, memory, local, remote, engine)
-
-
-def _require_directory(role: str, directory: Path, memory: state.State, *, make: bool) -> None:
-    """push needs its directory; pull makes it on the first run only: an unmounted disk is not an empty mirror."""
-    if directory.exists():
-        return
-    if role == "pull" and make and memory.get_meta("root") is None:
-        try:
-            directory.mkdir(parents=True)
-        except OSError as error:
-            raise HostUnavailable(f"cannot make {directory}: {error.strerror}") from error
-        return
-    raise HostUnavailable(f"{directory} is not there", hint="make it, or mount what it is on; it is waited for")
-
-
-def _require_same_root(local: LocalTree, memory: state.State) -> None:
-    """Another directory under the old name, with none of the files in it, is a disk that is not mounted."""
-    known, now = memory.get_meta("root"), local.identity()
-    if known not in (None, now) and memory.count():
-        with contextlib.closing(memory.reader()) as reader:
-            sample = [row.path for row, _ in zip(reader.rows(), range(_SAMPLE), strict=False) if not row.absent]
-        if not any((local.root / path).exists() for path in sample):
-            raise HostUnavailable(
-                f"{local.root} is not the directory it was, and holds none of its files",
-                hint="mount the disk; if it is meant to start anew, move the state directory away",
-            )
-    memory.set_meta("root", now)
-
-
-def _nonce(memory: state.State) -> str:
-    nonce = memory.get_meta("nonce")
-    if nonce is None:
-        nonce = names.new_nonce()
-        memory.set_meta("nonce", nonce)
-    return nonce
-
-
-async def _conditions(crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> Conditions:
-    """AWS obeys all conditions; any other store is probed once."""
-    host = aws.s3_address(settings.bucket).host
-    if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return Conditions()
-    name = f"conditions {host} {settings.bucket}"
-    known = memory.get_meta(name)
-    if known is None:
-        known = json.dumps(asdict(await probe(crt, settings.bucket, settings.prefix)))
-        memory.set_meta(name, known)
-    return Conditions(**json.loads(known))
 
 
 # A single pass
@@ -241,11 +99,23 @@ async def serve(role: str, settings: Settings) -> None:
         except (Unavailable, HostUnavailable) as error:
             log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, delay, error=error)
             notifier.status(f"degraded: {error}; trying again in {delay:.0f} s")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), delay * random.uniform(0.5, 1.0))
+            if settings.ready != "synced":
+                notifier.ready()  # what is awaited is no reason for systemd to give up on the start
+            await _wait(ended, delay * random.uniform(0.5, 1.0), notifier)
             delay = min(RETRY_MAX, delay * 2)
     notifier.close()
     raise Stopped(received[0])
+
+
+async def _wait(ended: asyncio.Event, seconds: float, notifier: Notifier) -> None:
+    """Alive, and waiting for something to come."""
+    deadline = time.monotonic() + seconds
+    while not ended.is_set() and (left := deadline - time.monotonic()) > 0:
+        notifier.watchdog()
+        notifier.flush()
+        log.tick()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), min(1.0, left))
 
 
 class _Daemon:

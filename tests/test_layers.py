@@ -39,7 +39,7 @@ ROWS: tuple[frozenset[str], ...] = (
     # 3: what an operator sees
     frozenset({"options", "config", "notify", "status", "cf"}),
     # 4: where the parts meet
-    frozenset({"service", "demo"}),
+    frozenset({"compose", "service", "demo"}),
     # 5: the command line
     frozenset({"cli", "__main__"}),
 )
@@ -49,6 +49,7 @@ FREE_ROWS = frozenset({1})
 
 ALLOWED: dict[tuple[str, str], str] = {
     ("config", "options"): "the table of options and its reading, one file each",
+    ("service", "compose"): "what runs is put together in a file of its own",
     ("__main__", "cli"): "`python -m syncloud` is the command",
 }
 """(importer, imported): reason."""
