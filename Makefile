@@ -25,7 +25,7 @@ test: $(VENV)/.test ## every test that needs no root (TESTS=tests/test_x.py for 
 	@$(VENV)/bin/$(PYTEST) $(TESTS)
 
 prove: $(VENV)/.test ## the proofs of docs/SEMANTICS.md at full length (half an hour)
-	@SYNCLOUD_PROOFS=full $(VENV)/bin/python -m pytest -v tests/test_proofs.py
+	@PROOFS=full $(VENV)/bin/python -m pytest -v tests/test_proofs.py
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)

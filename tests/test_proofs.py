@@ -1,6 +1,6 @@
 """The proofs that issue 2 asks for, with real processes, real inotify, a real S3 and SQS protocol.
 
-`make test` runs them shortened; `SYNCLOUD_PROOFS=full` (`make prove`) runs them at the length that the issue names.
+`make test` runs them shortened; `PROOFS=full` (`make prove`) runs them at the length that the issue names.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Process]
 
-FULL = os.environ.get("SYNCLOUD_PROOFS") == "full"
-SEED = int(os.environ.get("SYNCLOUD_SEED") or random.randrange(10**6))
+FULL = os.environ.get("PROOFS") == "full"
+SEED = int(os.environ.get("PROOFS_SEED") or random.randrange(10**6))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if FULL else 300)]
 
