@@ -164,10 +164,13 @@ class Bucket:
 
     def remove(self) -> None:
         """Everything, so that the emulator's memory does not fill up over a session."""
-        for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=self.name):
+        # Always the first page: the emulator's markers pass over what comes after a deleted one.
+        while True:
+            page = self._s3.list_object_versions(Bucket=self.name)
             rows = [{"Key": row["Key"], "VersionId": row["VersionId"]} for kind in _KINDS for row in page.get(kind, ())]
-            if rows:
-                self._s3.delete_objects(Bucket=self.name, Delete={"Objects": rows, "Quiet": True})
+            if not rows:
+                break
+            self._s3.delete_objects(Bucket=self.name, Delete={"Objects": rows, "Quiet": True})
         self._s3.delete_bucket(Bucket=self.name)
         self.server.client("sqs").delete_queue(QueueUrl=self.queue_url)
 
