@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import random
 import re
 import resource
 import signal
@@ -685,16 +686,18 @@ def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, ro
     fd = os.open(root, os.O_RDONLY)
 
     def swap() -> None:
+        pause = random.Random(1)
         while not stop.is_set():
             disk.exchange(fd, "d", "trap")
-            time.sleep(0.0002)
+            time.sleep(pause.uniform(0.0, 0.002))  # of all lengths, so that a write gets through now and then
 
     thread = threading.Thread(target=swap)
     before, disk._openat2_works = disk._openat2_works, not walked
     thread.start()
-    done = 0
+    done, number, deadline = 0, 0, time.monotonic() + 30
     try:
-        for number in range(300):
+        while number < 300 or (not done and time.monotonic() < deadline):
+            number += 1
             try:
                 tree._write_small(new(f"d/{number}"), None)
                 done += 1

@@ -164,15 +164,18 @@ class Bucket:
 
     def remove(self) -> None:
         """Everything, so that the emulator's memory does not fill up over a session."""
-        # Always the first page: the emulator's markers pass over what comes after a deleted one.
-        while True:
-            page = self._s3.list_object_versions(Bucket=self.name)
-            rows = [{"Key": row["Key"], "VersionId": row["VersionId"]} for kind in _KINDS for row in page.get(kind, ())]
-            if not rows:
-                break
+        # Always the first page: the emulator's markers pass over what comes after a deleted one. It goes on listing names
+        # that XML cannot spell, so a page that comes back as it was is the last one.
+        before, rows = None, self._versions()
+        while rows and rows != before:
             self._s3.delete_objects(Bucket=self.name, Delete={"Objects": rows, "Quiet": True})
+            before, rows = rows, self._versions()
         self._s3.delete_bucket(Bucket=self.name)
         self.server.client("sqs").delete_queue(QueueUrl=self.queue_url)
+
+    def _versions(self) -> list[dict[str, str]]:
+        page = self._s3.list_object_versions(Bucket=self.name)
+        return [{"Key": row["Key"], "VersionId": row["VersionId"]} for kind in _KINDS for row in page.get(kind, ())]
 
     @property
     def _s3(self) -> Any:
