@@ -322,7 +322,8 @@ class Engine:
     def _copies_are_done(self) -> bool:
         if self._tasks or self._inbox or self._scans:
             return False
-        return not self._coalescer.waiting or (self._coalescer.next_due() or 0.0) > self._clock()
+        due = self._coalescer.next_due()
+        return due is None or due > self._clock()
 
     def resume(self, *, allow_deletes: bool) -> None:
         """Somebody has looked: what was held back for deletion may go, or gets another look."""

@@ -66,11 +66,6 @@ class Coalescer:
         return len(self._pending) + len(self._working)
 
     @property
-    def waiting(self) -> int:
-        """Paths that wait."""
-        return len(self._pending)
-
-    @property
     def listings(self) -> int:
         """Subtrees that wait."""
         return len(self._subtrees)
@@ -214,7 +209,3 @@ class Coalescer:
     def _stale(self, due: float, path: str) -> bool:
         work = self._pending.get(path)
         return work is None or work.due > due or path in self._working
-
-    def dirty(self, path: str) -> bool:
-        """Whether a hint for `path` has come since its work was taken."""
-        return path in self._pending

@@ -145,6 +145,33 @@ def test_a_folder_that_moves_while_its_file_is_in_work_leaves_nothing_behind(sta
     asyncio.run(scenario())
 
 
+def test_a_deletion_goes_although_its_path_got_another_hint_while_it_waited(state: State) -> None:
+    """What waits behind a deferred deletion can only go after it: it must not hold the deletions back."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), FlakyTree("push")
+        source.put("a", b"1")
+        async with running(source, target, state, CountingClock()) as engine:
+            engine.deliver(ALL)
+            await asyncio.sleep(0.2)
+            await settled(engine)
+            target.gate = asyncio.Event()
+            source.put("b", b"2")
+            engine.deliver(Hint("b"))
+            while target.tries < 2:
+                await asyncio.sleep(0.01)
+            source.remove("a")
+            engine.deliver(Hint("a"))
+            await asyncio.sleep(0.1)
+            assert "a" in target.files, "it waits for the copy"
+            engine.deliver(Hint("a"))
+            target.gate.set()
+            await settled(engine)
+            assert set(target.files) == {"b"}
+
+    asyncio.run(scenario())
+
+
 def test_what_cannot_be_recorded_is_not_acknowledged(state: State) -> None:
     class Full:
         """A state on a full disk."""
