@@ -124,7 +124,12 @@ def outside(world: Path) -> dict[str, tuple[Any, ...]]:
 
 def inside(world: Path) -> dict[str, str]:
     root = world / "middle" / "root"
-    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+    found = {}
+    for path in filter(Path.is_file, root.rglob("*")):
+        # A name being staged may vanish while it is looked at.
+        with contextlib.suppress(FileNotFoundError):
+            found[str(path.relative_to(root))] = path.read_text()
+    return found
 
 
 def recorded(state: Path) -> dict[str, str]:
