@@ -11,8 +11,9 @@ from pathlib import Path
 from . import cf, config, demo, log, service, state, status
 from .aws import Aws
 from .cf.stack import Stack
-from .config import Invocation
-from .errors import SyncloudError
+from .config import Invocation, Settings
+from .errors import ConfigurationError, SyncloudError
+from .options import SYSTEM_STATES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def _sync(invocation: Invocation) -> int:
     settings = invocation.settings
     log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=invocation.command)
     if not (invocation.once or invocation.dry_run):
-        asyncio.run(service.serve(invocation.command, settings))
+        asyncio.run(service.serve(invocation.command, settings, reread=_reread(invocation)))
         return 0
     failed = asyncio.run(service.once(invocation.command, settings, say=_say if invocation.dry_run else None))
     return 1 if failed else 0
@@ -93,25 +94,39 @@ def _setup(invocation: Invocation) -> int:
     return 0
 
 
+def _reread(invocation: Invocation) -> Callable[[], Settings]:
+    """What SIGHUP does: the same command line once more, with the files as they are then."""
+    return lambda: config.parse(invocation.argv, os.environ).settings
+
+
 def _status(invocation: Invocation) -> int:
-    """One page for the instance, or for every one below the state directory; 0 where all are healthy."""
+    """One page for the instance, or for every one; 0 where all are healthy."""
     healthy = True
-    for directory in _states(invocation):
+    for directory in _states(invocation.settings):
         now = status.read(directory)
         healthy = healthy and now.healthy
         _say(status.encode(now) if invocation.json else status.page(directory.name, now))
     return 0 if healthy else 1
 
 
-def _states(invocation: Invocation) -> list[Path]:
-    directory = invocation.settings.state_dir
-    if invocation.settings.instance or (directory / "state.sqlite").exists() or not directory.is_dir():
-        return [directory]
-    return sorted(path for path in directory.iterdir() if (path / "state.sqlite").exists())
+def _states(settings: Settings) -> list[Path]:
+    """The state directory of the instance, or those of all: the user's own, and the system's services'."""
+    places = [settings.state_dir]
+    if settings.sources["state-dir"] == "default":
+        places.append(SYSTEM_STATES / settings.instance)
+    if settings.instance:
+        return [next((place for place in places if place.is_dir()), settings.state_dir)]
+    if (settings.state_dir / "state.sqlite").exists():
+        return [settings.state_dir]
+    found = {path for place in places if place.is_dir() for path in place.iterdir() if path.is_dir()}
+    if not found:
+        raise ConfigurationError(f"there is no instance in {settings.state_dir}", hint="systemctl list-units 'syncloud-*'")
+    return sorted(found)
 
 
 def _resume(invocation: Invocation) -> int:
-    state.leave_note(invocation.settings.state_dir, "resume", "allow-deletes" if invocation.allow_deletes else "look-again")
+    (directory,) = _states(invocation.settings)
+    state.leave_note(directory, "resume", "allow-deletes" if invocation.allow_deletes else "look-again")
     return 0
 
 

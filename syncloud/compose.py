@@ -10,11 +10,11 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import log, names, state
+from . import commit, log, names, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -47,6 +47,7 @@ class Sync:
     local: LocalTree
     remote: S3Tree
     engine: Engine
+    _verified: float = 0.0
 
     def first_look(self) -> Hint:
         """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
@@ -56,6 +57,31 @@ class Sync:
         """Whether both sides have to be listed: the state is new, or the verify-interval is over."""
         verified = float(self.state.get_meta("verified") or 0)
         return not 0 <= time.time() - verified < self.settings.verify_interval
+
+    def note_verified(self) -> None:
+        """Remember the last listing of both sides over restarts; where the disk refuses, the next call does."""
+        last = self.engine.counters.last_verify
+        if last > self._verified:
+            with contextlib.suppress(HostUnavailable):
+                self.state.set_meta("verified", str(last))
+                self._verified = last
+
+    def recover(self) -> None:
+        """Clean up what a crash has left in a pulled directory: ours goes, anything else is kept under a conflict name.
+
+        Blocking: for a thread.
+        """
+        for path in self._leftovers():
+            parent, _ = commit.split(path)
+            with contextlib.closing(self.state.reader()) as reader:
+                known = frozenset(row.target[:3] for row in reader.rows(parent))
+            aside = self.local.recover(path, known)
+            if aside is not None:
+                log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)
+
+    def _leftovers(self) -> Iterator[str]:
+        with contextlib.suppress(FileNotFoundError):
+            yield from self.local.leftovers()
 
 
 @contextlib.asynccontextmanager

@@ -75,7 +75,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str], *, etc: Path = ETC, u
     user = os.geteuid() if uid is None else uid
     settings = complete(values, instance=instance, sources=sources, environ=environ, uid=user)
     acts = {option.dest: getattr(found, option.dest) for option in _options(command) if option.scope is Scope.ACT}
-    return Invocation(command, settings, **acts)
+    return Invocation(command, settings, tuple(argv), **acts)
 
 
 def parser() -> argparse.ArgumentParser:

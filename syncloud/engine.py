@@ -14,9 +14,9 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from . import log
+from .counters import Counters
 from .deletions import Deletions
 from .errors import PathError, SyncloudError, Unsteady, Unsyncable
 from .hints import Coalescer, Work
@@ -34,20 +34,11 @@ BACKLOG = 5_000
 HELD = 600.0
 """Seconds after which a held deletion asks again."""
 RETRY_FIRST, RETRY_MAX = 1.0, 300.0
+LINGER = 0.7
+"""Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
+GRACE = 5.0
+"""Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
 _ONCE_ATTEMPTS = 3
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the engine has seen, for STATUS= and `syncloud status`."""
-
-    transferred: int = 0
-    bytes: int = 0
-    conflicts: int = 0
-    failures: int = 0
-    last_transfer: float = 0.0
-    last_reconcile: float = 0.0
-    last_verify: float = 0.0
 
 
 class Engine:
@@ -95,6 +86,7 @@ class Engine:
         self._alarm_at = 0.0
         self._told = False
         self._stopping = False
+        self._flush_from = self._flush_until = 0.0
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scans: set[asyncio.Task[None]] = set()
         self._scan_gate = asyncio.Lock()
@@ -164,10 +156,26 @@ class Engine:
         self._nudge()
         await self._over
 
-    def stop(self) -> None:
-        """Take nothing new; what is under way is finished, or abandoned after the grace of `_drain()`."""
+    def stop(self, *, flush: float = 0.0) -> None:
+        """End: settle what waits, for at most `flush` seconds; then finish what is under way, or abandon it after `GRACE`.
+
+        What is not settled by then is found again by the next start; but a host that is taken away has no next start.
+        """
         self._stopping = True
+        self._flush_from = self._clock() + min(flush, LINGER)
+        self._flush_until = self._clock() + flush
+        self._coalescer.min_interval = 0.0
+        self._coalescer.hasten()
+        for end in {self._flush_from, self._flush_until}:
+            self._loop.call_later(end - self._clock(), self._nudge)
         self._nudge()
+
+    def _flushed(self) -> bool:
+        """Whether there is nothing that waiting could settle."""
+        now = self._clock()
+        if self.trouble is not None or now >= self._flush_until:
+            return True
+        return now >= self._flush_from and not len(self._deletions) and self._copies_are_done()
 
     def _nudge(self) -> None:
         """A turn soon: one, however many ask for it."""
@@ -183,7 +191,7 @@ class Engine:
         self._take_in()
         for work in self._coalescer.take_subtrees():
             self._list(work)
-        if self._stopping or (self._once and self._nothing_left()):
+        if (self._stopping and self._flushed()) or (self._once and self._nothing_left()):
             self._over.set_result(None)
             return
         if self._ledger.error is None and self.outage.error is not None:
@@ -237,7 +245,7 @@ class Engine:
         self._tasks.pop(work.path, None)
         self._nudge()
 
-    async def _drain(self, grace: float = 12.0) -> None:
+    async def _drain(self, grace: float = GRACE) -> None:
         """Finish what is under way within `grace` seconds, abandon the rest, record all of it."""
         for scan in self._scans:
             scan.cancel()
@@ -263,6 +271,7 @@ class Engine:
         except PathError as error:
             self._retry(work, error)
         except SyncloudError as error:
+            self.counters.fail(error)
             self.outage.suffer(error, work.path)
             self._coalescer.put_back(work, 0.0)
         except Exception as error:  # noqa: BLE001 - a bug must not lose the path: it is told with its trace, and tried again
@@ -273,7 +282,7 @@ class Engine:
 
     def _retry(self, work: Work, error: PathError) -> None:
         work.attempt += 1
-        self.counters.failures += 1
+        self.counters.fail(error)
         delay = min(RETRY_MAX, RETRY_FIRST * 2 ** min(work.attempt, 16)) * random.uniform(0.5, 1.0)
         log.warning("path.failed", "%s; again in %.0f s", error, delay, path=work.path, attempt=work.attempt, error=error)
         self._coalescer.put_back(work, delay)
@@ -297,15 +306,8 @@ class Engine:
         else:
             self.left_out.clear(work.path)
         self._ledger.record(outcome.put, outcome.drops, work.receipts)
-        self._tally(outcome)
+        self.counters.tally(outcome)
         self._coalescer.finish(work, transferred=outcome.transferred)
-
-    def _tally(self, outcome: Outcome) -> None:
-        if outcome.transferred:
-            self.counters.transferred += 1
-            self.counters.bytes += outcome.put.size if outcome.put is not None else 0
-            self.counters.last_transfer = time.time()
-        self.counters.conflicts += outcome.conflict
 
     # Deletions go last
 
@@ -351,6 +353,7 @@ class Engine:
         if not isinstance(error, SyncloudError):
             log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
             error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
+        self.counters.fail(error)
         self.listing.suffer(error, "")
         if not self._once:
             wait = max(1.0, self.listing.next_try - self._clock())
@@ -379,20 +382,18 @@ class Engine:
         self._ledger.record(None, (), work.receipts)
 
     async def _backlog_has_room(self) -> None:
-        while self.pending > BACKLOG and not self._stopping:
+        while self.pending > BACKLOG and not self._over.done():
             await asyncio.sleep(0.05)
 
     def _count(self, work: Work, census: Census, count: int, took: float) -> None:
         for unknown in census.unknown:
             self.left_out.note(unknown)
-        text, took_ms = "looked at %d files, %d to settle", round(took * 1000)
+        tell, event = (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
         if not work.path:
             self.left_out.recount(census)
-            self.counters.last_reconcile = time.time()
-            self.counters.last_verify = time.time() if work.both else self.counters.last_verify
-            log.info("reconcile.finished", text, census.files, count, count=census.files, duration_ms=took_ms)
-        else:
-            log.debug("subtree.finished", text, census.files, count, path=work.path, count=census.files, duration_ms=took_ms)
+            self.counters.reconciled(both=work.both)
+        text, files = "looked at %d files, %d to settle", census.files
+        tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
 
 
 def _take(hints: Iterator[Hint], count: int) -> list[Hint]:

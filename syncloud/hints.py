@@ -193,8 +193,9 @@ class Coalescer:
     def hasten(self) -> None:
         """Everything that waits is due now."""
         now = self._clock()
-        for work in self._pending.values():
+        for work in (*self._pending.values(), *self._subtrees.values()):
             work.due = min(work.due, now)
+        for work in self._pending.values():
             heapq.heappush(self._heap, (work.due, work.path))
 
     def next_due(self) -> float | None:

@@ -14,7 +14,6 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +23,7 @@ from .errors import BusyError, Changed, ConfigurationError, Corrupt, HostUnavail
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 from .steady import LocalContent
 from .tree import Content
+from .workers import Workers
 
 T = TypeVar("T")
 
@@ -55,11 +55,11 @@ class LocalTree:
         except BlockingIOError as error:
             os.close(self._fd)
             raise BusyError(f"another syncloud has the directory {root}") from error
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="disk")
+        self._workers = Workers(threads)
 
-    async def _run(self, function: Callable[..., T], *arguments: object, path: str) -> T:
+    async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(function, *arguments))
+            return await self._workers.run(function, *arguments, size=size)
         except OSError as error:
             raise _translate(error, path) from error
 
@@ -86,6 +86,10 @@ class LocalTree:
             return f"{self.root} is another directory now"
         return None
 
+    def frozen(self) -> str | None:
+        """Why the disk counts as frozen, or None."""
+        return self._workers.frozen()
+
     def scan(self, under: str = "") -> Iterator[Side]:
         """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
 
@@ -106,6 +110,9 @@ class LocalTree:
                 yield item
 
     def _list(self, directory: str) -> list[Side | str]:
+        return self._workers.call(self._list_directory, directory)
+
+    def _list_directory(self, directory: str) -> list[Side | str]:
         """One directory's files as entries, its directories as names, sorted as their paths will be."""
         found: list[tuple[str, Side | str]] = []
         below = f"{directory}/" if directory else ""
@@ -232,7 +239,7 @@ class LocalTree:
         """`entry` with its checksum. Raises Changed."""
         content = await self.open(entry, patient=True)
         try:
-            crc = await self._run(steady.digest, content.fd, entry.size, path=entry.path)
+            crc = await self._run(steady.digest, content.fd, entry.size, path=entry.path, size=entry.size)
             await content.verify(crc)
             known = replace(entry, crc=crc)
             return replace(known, ours=self._marked(content.fd, known))
@@ -262,7 +269,7 @@ class LocalTree:
         fd, temporary = await self._alter(commit.create, self._fd, entry.path, self.nonce, path=entry.path)
         try:
             await self._fill(fd, entry, content)
-            return await self._run(self._finish, fd, temporary, entry, expected, path=entry.path)
+            return await self._run(self._finish, fd, temporary, entry, expected, path=entry.path, size=entry.size)
         except BaseException:
             commit.discard(self._fd, entry.path, temporary, fd)
             raise
@@ -360,7 +367,7 @@ class LocalTree:
         return commit.recover(self._fd, path, names.is_ours(name, "tmp", self.nonce) or tag in known)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._workers.close()
         os.close(self._fd)
 
 

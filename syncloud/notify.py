@@ -29,11 +29,14 @@ class Notifier:
         self._told = ""
         self._wanted = ""
         self._status_at = float("-inf")
+        self.is_ready = False
+        """Whether READY=1 was the last word on that."""
         self.watchdog_interval = _watchdog_interval()
         """Seconds between two pings, half of what systemd waits (sd_watchdog_enabled(3)); None if it does not watch."""
 
     def ready(self) -> None:
         """Started, or reloaded. Alone in its message: whatever else might spoil that could delay it, too."""
+        self.is_ready = True
         self._must("READY=1")
 
     def status(self, text: str) -> None:
@@ -49,6 +52,7 @@ class Notifier:
 
     def reloading(self) -> None:
         """`ready()` must follow. (sd_notify(3) asks for CLOCK_MONOTONIC, in microseconds, in the same message.)"""
+        self.is_ready = False
         self._must(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:

@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "pull": ("--directory DIR --bucket NAME [--prefix P] --queue-url URL", "keep a directory equal to a bucket's prefix"),
         "setup": ("--bucket NAME [--prefix P] [--stack-name S]", "make bucket, queue and their wiring with CloudFormation"),
         "status": ("[INSTANCE] [--json]", "show what an instance does and what it cannot do; works while it is down"),
-        "resume": ("INSTANCE [--allow-deletes]", "let an instance go on that stopped before a mass deletion or conflict"),
+        "resume": ("INSTANCE [--allow-deletes]", "let an instance go on that holds back a mass deletion"),
         "demo": ("", "watch files travel, through an emulated AWS on this machine"),
     }
 )
@@ -36,6 +36,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 SYNC = ("push", "pull")
 AWS = ("push", "pull", "setup")
 NAMED = ("push", "pull", "setup", "status", "resume")
+SYSTEM_STATES = Path("/var/lib/syncloud")
+"""Where root's instances, and those of the units, keep their states."""
 
 
 class Scope(Enum):
@@ -56,7 +58,8 @@ class Option:
     """One row of the table.
 
     `default` is text as a user would write it; where it is None, `unset` says what holds. `metavar` is empty for a flag.
-    `details` is for manual pages. `parse` raises ValueError for text it does not like. `empty`: empty text is a value.
+    `details` are whole sentences for the manual pages and the sample file, `example` is a value for that file where the default
+    is none. `parse` raises ValueError for text it does not like. `empty`: empty text is a value.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Option:
     many: bool = False
     empty: bool = False
     details: str = ""
+    example: str = ""
 
     @property
     def dest(self) -> str:
@@ -209,56 +213,70 @@ _URL = _like(r"https?://[^\s/]+\S*", "a URL that starts with https:// or http://
 
 # fmt: off
 OPTIONS: tuple[Option, ...] = (
-    Option("directory", _WHERE, SYNC, "the local directory", "DIR", _path,
-           details="push needs it; pull makes it on the first run only, because an unmounted disk is not an empty mirror."),
+    Option("directory", _WHERE, SYNC, "the local directory", "DIR", _path, example="/srv/jef",
+           details="push waits until it is there. pull makes it on its first run only and waits for it later, because an "
+                   "unmounted disk is not an empty mirror."),
     Option("bucket", _WHERE, AWS, "the bucket", "NAME",
-           _like(r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "a bucket's name (no s3://, no slash)"),
-           details="The name alone, or an access point's ARN."),
+           _like(r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "a bucket's name (no s3://, no slash)"), example="example-status",
+           details="Its name alone, without s3://, or an access point's ARN."),
     Option("prefix", _WHERE, AWS, "the folder in the bucket", "P", folder, default="", unset="the whole bucket", empty=True,
-           details="One trailing slash is added. At most 900 bytes."),
+           example="jef/", details="A trailing slash is added where there is none. At most 900 bytes."),
     Option("queue-url", _WHERE, ("pull",), "the SQS queue that gets the bucket's events", "URL", _URL,
-           details="pull --once and --dry-run need none."),
+           example="https://sqs.eu-central-1.amazonaws.com/111122223333/jef",
+           details="Each host that pulls has a queue of its own. pull --once and --dry-run need none."),
     Option("stack-name", _WHERE, ("setup",), "the CloudFormation stack", "S", _STACK, unset="syncloud-BUCKET",
-           details="In the default, what a stack's name cannot hold becomes a hyphen."),
+           example="syncloud-example-status", details="In the default, what a stack's name cannot hold becomes a hyphen."),
     Option("write-config", _WHERE, ("setup",), "write the outputs as configuration into a new file", "FILE", _path,
-           details="Mode 0640; an existing file is never overwritten."),
+           example="/etc/syncloud/jef.conf", details="The file's mode is 0640. An existing file is never overwritten."),
     Option("instance", _WHICH, NAMED, "read syncloud.conf and NAME.conf in /etc/syncloud", "NAME", instance_name,
-           unset="a name made from role, directory, bucket and prefix", scope=Scope.LOCATOR,
-           details="Either file may be missing. Also the name in the log, and of the state directory."),
+           unset="for push and pull a name made from role, directory, bucket and prefix", scope=Scope.LOCATOR,
+           details="Either file may be missing. NAME is also the instance in the log, and the name of its state directory."),
     Option("config", _WHICH, NAMED, "read FILE instead (repeatable, the later wins)", "FILE", _path,
-           scope=Scope.LOCATOR, many=True),
+           scope=Scope.LOCATOR, many=True,
+           details="Neither syncloud.conf nor NAME.conf is read then, and each FILE must exist."),
     Option("state-dir", _WHICH, ("push", "pull", "status", "resume"), "where the state is", "DIR", _path,
            unset="$STATE_DIRECTORY, /var/lib/syncloud/NAME as root, or $XDG_STATE_HOME/syncloud/NAME",
+           example="/var/lib/syncloud/jef",
            details="One state belongs to one role, directory, bucket and prefix, and refuses another."),
     Option("delete", _WHAT, SYNC, "carry deletions, too", parse=_boolean, default="false",
            details="What was deleted while this was off stays, even when it is turned on later."),
     Option("max-delete", _WHAT, SYNC, "stop before deleting more than N per cent within an hour", "N", _whole(0, 100),
-           default="25", details="Up to 100 files are always allowed. syncloud resume --allow-deletes lets it go on."),
-    Option("conflict", _WHAT, SYNC, "when both sides changed", "POLICY", ConflictPolicy, default="keep-both",
+           default="25",
+           details="From 0 to 100, of the files on which both sides agree. Up to 100 files within an hour are always allowed. "
+                   "syncloud resume --allow-deletes lets it go on."),
+    Option("conflict", _WHAT, SYNC, "what to do when both sides changed", "POLICY", ConflictPolicy, default="keep-both",
            choices=tuple(policy.value for policy in ConflictPolicy),
            details="keep-both sets the target's bytes aside under a conflict name; source-wins overwrites them where the "
-                   "bucket keeps the old version, else does as keep-both; skip only reports."),
+                   "bucket keeps the old version, else, and for pull, it does as keep-both; skip only reports."),
     Option("exclude", _WHAT, SYNC, "leave out what matches, as gitignore does (repeatable)", "PATTERN", _pattern(False),
-           many=True, empty=True,
-           details="In a file: exclude = [*.tmp, cache/]. The last pattern that matches wins, over exclude and include in "
-                   "their order; those from files come first, then the environment, then arguments. A list replaces that "
-                   "of an earlier file, also an empty one. A pattern with a comma needs quotes: [\"a,b\", \"c\"]."),
+           many=True, empty=True, example="[*.tmp, cache/]",
+           details="In a file or a variable several are a list: [*.tmp, cache/]. The last pattern that matches wins, over "
+                   "exclude and include in their order; those from files come first, then the environment, then arguments. "
+                   "A list replaces that of an earlier file, also an empty one. A pattern with a comma needs quotes: "
+                   "[\"a,b\", \"c\"]."),
     Option("include", _WHAT, SYNC, "take back what was excluded; alone: carry nothing else (repeatable)", "PATTERN",
-           _pattern(True), many=True, empty=True, details="Written as exclude is."),
+           _pattern(True), many=True, empty=True, example="[*.json]",
+           details="Written as exclude is. What is below an excluded directory cannot be taken back."),
     Option("checksum", _WHAT, SYNC, "the checksum sent with each object", "KIND", default="auto",
-           choices=("auto", "crc64nvme", "none"), details="auto sends CRC64NVME where the store takes it."),
-    Option("transfers", _PACE, SYNC, "objects in transfer at a time", "N", _whole(1, 1024), default="64"),
+           choices=("auto", "crc64nvme", "none"),
+           details="auto and crc64nvme send CRC64NVME; none is for a store that refuses it."),
+    Option("transfers", _PACE, SYNC, "objects in transfer at a time", "N", _whole(1, 1024), default="64",
+           details="From 1 to 1024."),
     Option("min-interval", _PACE, ("push",), "publish one file at most once in this time", "TIME", _duration("0s", "1h"),
-           default="1s", details="The newest content wins."),
-    Option("reconcile-interval", _PACE, SYNC, "look at everything again", "TIME", _duration("1s", "365d"), default="1h",
-           details="push reads the disk only, pull lists the prefix. With jitter."),
-    Option("verify-interval", _PACE, ("push",), "compare with a listing of the prefix", "TIME", _duration("1s", "365d"),
-           default="24h", details="With jitter."),
+           default="1s", details="From 0s to 1h. The newest content wins."),
+    Option("reconcile-interval", _PACE, SYNC, "look at everything again after this time", "TIME",
+           _duration("1s", "365d"), default="1h",
+           details="From 1s to 365d, each time up to a tenth more or less. push reads the disk, pull lists the prefix."),
+    Option("verify-interval", _PACE, ("push",), "compare with a listing of the prefix after this time", "TIME",
+           _duration("1s", "365d"), default="24h",
+           details="From 1s to 365d. It happens at the first look at everything after that time."),
     Option("visibility-timeout", _PACE, ("pull",), "how long a message in work is hidden from others", "TIME",
-           _duration("10s", "12h"), default="120s", details="Extended at half-life while the work lasts."),
-    Option("region", _CLOUD, AWS, "the region", "NAME", _like(r"[a-z0-9-]+", "a region's name"), unset="as set for boto3"),
-    Option("profile", _CLOUD, AWS, "the profile in ~/.aws", "NAME", unset="as set for boto3"),
-    Option("endpoint-url", _CLOUD, AWS, "the address of another store than AWS", "URL", _URL, unset="as set for boto3"),
+           _duration("10s", "12h"), default="120s", details="From 10s to 12h. Extended at half-life while the work lasts."),
+    Option("region", _CLOUD, AWS, "the region", "NAME", _like(r"[a-z0-9-]+", "a region's name"), unset="as set for boto3",
+           example="eu-central-1"),
+    Option("profile", _CLOUD, AWS, "the profile in ~/.aws", "NAME", unset="as set for boto3", example="status"),
+    Option("endpoint-url", _CLOUD, AWS, "the address of another store than AWS", "URL", _URL, unset="as set for boto3",
+           example="https://s3.example.org"),
     Option("ready", _MANNERS, SYNC, "when systemd is told that the service is up", "WHEN", default="started",
            choices=("started", "synced"),
            details="started: changes are listened for; synced: the first reconcile is done as well."),
@@ -322,6 +340,7 @@ class Invocation:
 
     command: str
     settings: Settings
+    argv: tuple[str, ...] = field(default=(), compare=False, repr=False)
     once: bool = False
     dry_run: bool = False
     destroy: bool = False
@@ -356,7 +375,7 @@ def _state_dir(instance: str, environ: Mapping[str, str], uid: int) -> Path:
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].partition(":")[0])
     if uid == 0:
-        return Path("/var/lib/syncloud") / instance
+        return SYSTEM_STATES / instance
     home = Path(environ.get("XDG_STATE_HOME", ""))
     if not home.is_absolute():
         home = Path(environ.get("HOME") or Path.home(), ".local/state")

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import fields
 
-from . import commit, log, status
-from .compose import Sync, composed
+from . import log, status
+from .compose import composed
 from .config import Settings
-from .errors import HostUnavailable, SyncloudError, Unavailable
-from .local import LocalTree
+from .daemon import Daemon
+from .errors import ConfigurationError, HostUnavailable, SyncloudError, Unavailable
 from .notify import Notifier
-from .sqs import QueueSource
-from .watch import WatchSource
+from .orders import Orders
 
-BACKLOG = 5_000
-"""Paths in the engine above which no more messages are received."""
-JITTER = 0.1
-"""Periodic listings vary by this share, so that the hosts of a fleet do not list at once."""
-FIRST_ANSWER = 30.0
-"""Seconds that a queue has to answer before it counts as unreachable."""
-RETRY_MAX = 60.0
-SNAPSHOT = 5.0
-"""Seconds between two snapshots for `syncloud status`, at least."""
+RETRY_FIRST, RETRY_MAX = 1.0, 60.0
+"""Seconds between two starts while something is missing."""
+EXTENSION = 30.0
+"""Seconds that systemd is asked to go on waiting for READY=1; the request is repeated every second."""
+FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "state-dir", "endpoint-url"})
+"""What a reload cannot change: the observations in the state are of this pair, in this store."""
 
 
 # A single pass
@@ -37,7 +33,7 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
     async with composed(role, settings, say=say) as sync:
         await asyncio.to_thread(sync.remote.check)
         if role == "pull" and say is None:
-            await asyncio.to_thread(_recover, sync)
+            await asyncio.to_thread(sync.recover)
         engine = sync.engine
         stopped = _on_signals(engine.stop)
         engine.deliver(sync.first_look())
@@ -49,7 +45,7 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
                 advance(engine.counters.transferred - shown)
                 shown = engine.counters.transferred
         await work
-        _note_verify(sync)
+        sync.note_verified()
         for path, error in sorted(engine.failed.items()):
             log.error("path.given_up", "%s", error, path=path, error=error)
         if stopped:
@@ -85,175 +81,134 @@ def _on_signals(stop: Callable[[], None]) -> list[int]:
 # The daemon
 
 
-async def serve(role: str, settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT (Stopped is raised then). What time can mend is waited for, with backoff."""
-    notifier = Notifier()
-    ended = asyncio.Event()
-    received = _on_signals(ended.set)
-    delay = 1.0
-    while not ended.is_set():
-        try:
-            async with composed(role, settings) as sync:
-                delay = 1.0
-                await _Daemon(sync, notifier, ended).run()
-        except (Unavailable, HostUnavailable) as error:
-            log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, delay, error=error)
-            notifier.status(f"degraded: {error}; trying again in {delay:.0f} s")
-            if settings.ready != "synced":
-                notifier.ready()  # what is awaited is no reason for systemd to give up on the start
-            await _wait(ended, delay * random.uniform(0.5, 1.0), notifier)
-            delay = min(RETRY_MAX, delay * 2)
-    notifier.close()
-    raise Stopped(received[0])
+async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]) -> None:
+    """Run until SIGTERM or SIGINT (Stopped is raised then). What time can mend is waited for, with backoff.
+
+    `reread` reads the configuration again, for SIGHUP; it raises ConfigurationError. So does this function where a start
+    finds out what no time mends: a state of another pair, say.
+    """
+    orders = Orders()
+    orders.listen()
+    service = _Service(role, settings, reread, orders)
+    beat = asyncio.create_task(service.beat())
+    try:
+        await service.run()
+    finally:
+        beat.cancel()
+        service.notifier.close()
+    raise Stopped(orders.ended)
 
 
-async def _wait(ended: asyncio.Event, seconds: float, notifier: Notifier) -> None:
-    """Alive, and waiting for something to come."""
-    deadline = time.monotonic() + seconds
-    while not ended.is_set() and (left := deadline - time.monotonic()) > 0:
-        notifier.watchdog()
-        notifier.flush()
-        log.tick()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), min(1.0, left))
+class _Service:
+    """One daemon after the other: the next is made when the settings have changed, or when what it waited for is there."""
 
-
-class _Daemon:
-    """One composed sync in service, until it is told to end or its directory is another one."""
-
-    def __init__(self, sync: Sync, notifier: Notifier, ended: asyncio.Event) -> None:
-        self._sync = sync
-        self._notifier = notifier
-        self._ended = ended
-        self._engine = sync.engine
-        self._hints = self._source()
-        self._ready = False
-        self._kept: tuple[object, ...] = ()
-        self._kept_at = 0.0
-
-    def _source(self) -> WatchSource | QueueSource:
-        sync, engine = self._sync, self._sync.engine
-        if sync.role == "push":
-            return WatchSource(sync.directory)
-        assert sync.settings.queue_url is not None
-        return QueueSource(
-            sync.aws.client("sqs"),
-            queue_url=sync.settings.queue_url,
-            bucket=sync.settings.bucket,
-            prefix=sync.settings.prefix,
-            visibility=int(sync.settings.visibility_timeout),
-            hold=lambda: engine.outage.error is not None or engine.pending > BACKLOG,
-        )
+    def __init__(self, role: str, settings: Settings, reread: Callable[[], Settings], orders: Orders) -> None:
+        self.notifier = Notifier()
+        self._role = role
+        self._settings = settings
+        self._former: Settings | None = None
+        self._reread = reread
+        self._orders = orders
+        self._daemon: Daemon | None = None
+        self._greet = True
+        self._withheld: str | None = None
+        self._delay = RETRY_FIRST
 
     async def run(self) -> None:
-        sync, engine = self._sync, self._engine
-        if sync.role == "pull":
-            await asyncio.to_thread(_recover, sync)
-        # The watch is armed, or the queue subscribed, before the first listing: nothing falls between.
-        try:
-            await asyncio.to_thread(self._hints.start, engine.deliver)
-        except OSError as error:
-            raise HostUnavailable(f"{sync.directory} cannot be watched: {error.strerror}", code=str(error.errno)) from error
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look_everywhere)
-        engine.deliver(sync.first_look())
-        where = f"s3://{sync.settings.bucket}/{sync.settings.prefix}"
-        log.info("service.started", "%s: %s and %s", sync.role, sync.directory, where)
-        work = asyncio.create_task(engine.run())
-        try:
-            await self._tick(work)
-        finally:
-            if self._ended.is_set():
-                self._notifier.stopping()
-            # The queue's thread goes last: what is settled while the engine ends is still deleted there.
-            engine.stop()
-            await work
-            await asyncio.to_thread(self._hints.stop)
-            self._report(running=False)
-            log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending)
+        while not self._orders.ended:
+            try:
+                async with composed(self._role, self._settings) as sync:
+                    self._delay, self._former = RETRY_FIRST, None
+                    self._daemon = Daemon(sync, self.notifier, self._orders, reload=self._reload, greet=self._greet)
+                    await self._daemon.run()
+            except (Unavailable, HostUnavailable) as error:
+                await self._wait_for(error)
+            except ConfigurationError as error:
+                self._revert(error)
+            finally:
+                self._daemon = None
 
-    def _look_everywhere(self) -> None:
-        self._engine.deliver(self._sync.first_look())
-
-    async def _tick(self, work: asyncio.Task[None]) -> None:
-        """Once a second: readiness, status, watchdog, periodic listings."""
-        started = time.monotonic()
-        next_listing = self._next_listing()
-        while not self._ended.is_set():
-            if work.done():
-                await work
-                return
-            if reason := self._sync.local.missing():
-                raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
-            self._tell_ready(time.monotonic() - started)
-            self._report(running=True)
-            self._take_notes()
-            self._beat()
-            _note_verify(self._sync)
+    async def beat(self) -> None:
+        """Once a second WATCHDOG=1, on evidence; and while systemd waits for READY=1, the request to go on waiting."""
+        while True:
+            frozen = self._daemon.frozen() if self._daemon is not None else None
+            if frozen is None:
+                self.notifier.watchdog()
+                if not self.notifier.is_ready:
+                    self.notifier.extend_timeout(EXTENSION)
+            if frozen is not None and self._withheld is None:
+                log.error("watchdog.withheld", "%s: a restart has to help", frozen, reason=frozen)
+            self._withheld = frozen
+            self.notifier.flush()
             log.tick()
-            if time.monotonic() >= next_listing:
-                next_listing = self._next_listing()
-                self._look_everywhere()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), 1.0)
+            await asyncio.sleep(1.0)
 
-    def _report(self, *, running: bool) -> None:
-        """STATUS= once a second; a snapshot for `syncloud status` every few seconds, and at the end."""
-        now = status.snapshot(self._engine, str(self._sync.pair), self._hints.trouble(), running=running)
-        self._notifier.status(status.sentence(now))
-        self._notifier.flush()
-        kept = (now.files, now.pending, now.transferred, now.trouble, now.running, now.last_reconcile)
-        if kept != self._kept and (not running or now.at - self._kept_at >= SNAPSHOT):
-            self._kept, self._kept_at = kept, now.at
-            with contextlib.suppress(HostUnavailable):
-                self._sync.state.set_meta("snapshot", status.encode(now))
+    async def _wait_for(self, error: SyncloudError) -> None:
+        """Alive, and waiting for what is missing: the network, credentials, a directory, a mount."""
+        seconds = self._delay * random.uniform(0.5, 1.0)
+        self._delay = min(RETRY_MAX, self._delay * 2)
+        log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, seconds, error=error)
+        self.notifier.status(f"degraded: {error}, retrying in {seconds:.0f} s")
+        status.keep_waiting(self._settings.state_dir, error)
+        if self._settings.ready != "synced" or not self._greet:
+            self.notifier.ready()  # what is awaited is no reason for systemd to give up on the start
+        deadline = time.monotonic() + seconds
+        while not self._orders.ended and (left := deadline - time.monotonic()) > 0:
+            await self._orders.wait(left)
+            if self._orders.take_reload() and self._reload():
+                return
+        if self._orders.ended:
+            self.notifier.stopping()
+            status.keep_waiting(self._settings.state_dir, error, running=False)
 
-    def _take_notes(self) -> None:
-        note = self._sync.state.take_note("resume")
-        if note is not None:
-            log.warning("service.resumed", "resumed by hand (%s)", note)
-            self._engine.resume(allow_deletes=note == "allow-deletes")
+    # Reload
 
-    def _next_listing(self) -> float:
-        return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER, 1 + JITTER)
+    def _reload(self) -> bool:
+        """Read the configuration again; whether there are other settings now, for a next daemon."""
+        started = self.notifier.is_ready
+        if started:
+            self._greet = False  # who waited for the first listing has had it
+            self.notifier.reloading()
+        try:
+            new = self._reread()
+            _refuse(self._settings, new)
+        except ConfigurationError as error:
+            log.error("reload.refused", "%s; the old configuration stays", error, error=error)
+            new = self._settings
+        changed = _differences(self._settings, new)
+        if not changed:
+            if started:
+                self.notifier.ready()
+            return False
+        self._former, self._settings = self._settings, new
+        self._log_as(new)
+        log.info("reload.accepted", "taken over: %s", ", ".join(changed))
+        return True
 
-    def _tell_ready(self, waited: float) -> None:
-        """READY=1 when the watch is armed, or the queue has answered or is known unreachable; with `ready = synced` later."""
-        if self._ready:
-            return
-        subscribed = not isinstance(self._hints, QueueSource) or self._hints.answered.is_set() or waited > FIRST_ANSWER
-        synced = self._sync.settings.ready != "synced" or self._synced()
-        if subscribed and synced:
-            self._ready = True
-            self._notifier.ready()
-            log.info("service.ready", "ready")
-        else:
-            self._notifier.extend_timeout(30)
+    def _revert(self, error: ConfigurationError) -> None:
+        """What only a start could find out: the settings of before go on; where there are none the service ends."""
+        if self._former is None:
+            raise error
+        self._settings, self._former = self._former, None
+        self._log_as(self._settings)
+        log.error("reload.refused", "%s; the old configuration stays", error, error=error)
 
-    def _synced(self) -> bool:
-        return bool(self._engine.counters.last_reconcile) and not self._engine.pending and not self._engine.scanning
-
-    def _beat(self) -> None:
-        """WATCHDOG=1 only on evidence: the loop has turned, and the source of hints is alive."""
-        if time.monotonic() - self._engine.turned_at < 10.0:
-            self._notifier.watchdog()
-
-
-def _note_verify(sync: Sync) -> None:
-    if sync.engine.counters.last_verify > float(sync.state.get_meta("verified") or 0):
-        sync.state.set_meta("verified", str(sync.engine.counters.last_verify))
-
-
-def _recover(sync: Sync) -> None:
-    """Clean up what a crash has left in the pulled directory: ours goes, anything else is kept under a conflict name."""
-    for path in _leftovers(sync.local):
-        parent, _ = commit.split(path)
-        with contextlib.closing(sync.state.reader()) as reader:
-            known = frozenset(row.target[:3] for row in reader.rows(parent))
-        aside = sync.local.recover(path, known)
-        if aside is not None:
-            log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)
+    def _log_as(self, settings: Settings) -> None:
+        log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=self._role)
 
 
-def _leftovers(local: LocalTree) -> Iterator[str]:
-    with contextlib.suppress(FileNotFoundError):
-        yield from local.leftovers()
+def _differences(old: Settings, new: Settings) -> list[str]:
+    """The options whose values differ, as they are written."""
+    names = [field.name for field in fields(Settings) if field.compare and getattr(old, field.name) != getattr(new, field.name)]
+    return [name.replace("_", "-") for name in names]
+
+
+def _refuse(old: Settings, new: Settings) -> None:
+    """Raises ConfigurationError for what makes another pair, or another memory, of an instance: that takes a restart."""
+    # The name of an instance may be derived from the others: they are what somebody changed.
+    for name in sorted(_differences(old, new), key="instance".__eq__):
+        if name in FIXED:
+            before, after = (getattr(one, name.replace("-", "_")) for one in (old, new))
+            hint = "restart the service for that, or write the old value back"
+            where = new.sources.get(name, "")
+            raise ConfigurationError(f"{where}: {name} cannot change from {before} to {after} in a reload", hint=hint)

@@ -99,10 +99,12 @@ class QueueSource:
         self._threads[1].join(timeout=5)
 
     def trouble(self) -> str | None:
-        dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
-        if dead and not self._stop.is_set():
-            return f"the thread {dead[0]} has ended"
         return next(iter(list(self._troubles.values())), None)
+
+    def frozen(self) -> str | None:
+        """How long a poll takes is the queue's affair, within botocore's timeouts: that is an outage."""
+        dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
+        return f"the thread {dead[0]} has ended" if dead and not self._stop.is_set() else None
 
     def _serve(self, step: Callable[[], None]) -> None:
         name, delay = threading.current_thread().name, MEND_FIRST

@@ -141,10 +141,13 @@ class State:
         return None if row is None else str(row[0])
 
     def take_note(self, name: str) -> str | None:
-        """What `leave_note` has left, once."""
+        """What `leave_note` has left, once; where the disk refuses, not yet."""
         value = self.get_meta(name)
         if value is not None:
-            self._db.execute("DELETE FROM meta WHERE name=?", (name,))
+            try:
+                self._db.execute("DELETE FROM meta WHERE name=?", (name,))
+            except sqlite3.OperationalError:
+                return None
         return value
 
     def set_meta(self, name: str, value: str) -> None:
@@ -185,19 +188,36 @@ def copy(directory: Path, to: Path) -> None:
             old.backup(new)
 
 
-def peek(directory: Path) -> tuple[str, str | None, int, dict[str, str]] | None:
-    """The pair, the last snapshot, the number of files and what is left out; None where there is no state. Takes no lock."""
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What can be seen of a state from outside: its pair and last snapshot as texts, the files that agree, what is left out."""
+
+    pair: str
+    snapshot: str
+    files: int
+    left_out: dict[str, str]
+
+
+def peek(directory: Path) -> Glance | None:
+    """A look that takes no lock; None where there is no state. Raises ConfigurationError, HostUnavailable."""
     file = directory / "state.sqlite"
-    if not file.exists():
-        return None
     try:
+        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
         with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
             meta = dict(db.execute("SELECT name, value FROM meta WHERE name IN ('pair', 'snapshot')"))
             (files,) = db.execute("SELECT count(*) FROM base WHERE NOT absent").fetchone()
             left_out = dict(db.execute("SELECT path, reason FROM unsyncable"))
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise _forbidden(file, error) from error
     except sqlite3.Error as error:
         raise HostUnavailable(f"cannot read the state {file}: {error}", code=_code(error)) from error
-    return meta.get("pair", ""), meta.get("snapshot"), int(files), left_out
+    return Glance(meta.get("pair", ""), meta.get("snapshot", ""), int(files), left_out)
+
+
+def _forbidden(file: Path, error: PermissionError) -> ConfigurationError:
+    return ConfigurationError(f"cannot read {file}: {error.strerror}", hint="run it as root, or as the service's user")
 
 
 def in_use(directory: Path) -> bool:
@@ -218,11 +238,14 @@ def in_use(directory: Path) -> bool:
 def leave_note(directory: Path, name: str, value: str) -> None:
     """Tell the daemon of this state something; it looks once a second. Raises ConfigurationError where there is no state."""
     file = directory / "state.sqlite"
-    if not file.exists():
-        raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
     try:
+        os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
         with contextlib.closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir") from None
+    except PermissionError as error:
+        raise _forbidden(file, error) from error
     except sqlite3.Error as error:
         raise HostUnavailable(f"cannot write the state {file}: {error}", code=_code(error)) from error
 

@@ -1,118 +1,197 @@
 """One sentence and one page about an instance: STATUS= and `syncloud status`.
 
-The daemon's counters become a `Snapshot`, a value that is kept in the state; so the page can be read while it is down.
+What a daemon does becomes a `Snapshot`, a value that is kept in the state; so the page can be read while it is down.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from . import state
 from .engine import Engine
-from .errors import ConfigurationError
+from .errors import ConfigurationError, SyncloudError
 
-FRESH = 15.0
-"""Seconds after which a snapshot says that the daemon is not running."""
+FRESH = 90.0
+"""Seconds after which a daemon that runs should have written another snapshot: it does so twice a minute."""
+_VERBS = {"push": ("watching", "upload"), "pull": ("following", "download")}
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What an instance was doing at the time `at` (seconds since the epoch); times that never came are 0."""
+    """What an instance was doing at the time `at` (seconds since the epoch); times that never came are 0.
 
-    pair: str
-    at: float
-    running: bool
-    files: int
-    pending: int
-    transferred: int
-    bytes: int
-    conflicts: int
-    last_transfer: float
-    last_reconcile: float
+    `waiting`: it runs, but cannot begin before `trouble` is over. Counts are since the start of the daemon, but for `files`.
+    """
+
+    role: str = ""
+    directory: str = ""
+    bucket: str = ""
+    prefix: str = ""
+    at: float = 0.0
+    running: bool = False
+    waiting: bool = False
+    files: int = 0
+    pending: int = 0
+    transferred: int = 0
+    bytes: int = 0
+    conflicts: int = 0
+    last_transfer: float = 0.0
+    last_reconcile: float = 0.0
     trouble: str = ""
     hint: str = ""
     retry_in: float = 0.0
-    left_out: dict[str, str] = field(default_factory=dict)
+    last_error: str = ""
+    last_error_hint: str = ""
+    last_error_at: float = 0.0
+    left_out_count: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
         return self.running and not self.trouble
 
+    @property
+    def last_success(self) -> float:
+        return max(self.last_transfer, self.last_reconcile)
 
-def snapshot(engine: Engine, pair: str, trouble: str | None, *, running: bool = True) -> Snapshot:
-    """The engine now; `trouble` is what the source of hints complains of."""
-    error = engine.trouble
-    counters = engine.counters
-    return Snapshot(
-        pair=pair,
-        at=time.time(),
-        running=running,
+    def says_the_same(self, other: Snapshot | None) -> bool:
+        """But for the time."""
+        return other is not None and replace(self, at=0.0, retry_in=0.0) == replace(other, at=0.0, retry_in=0.0)
+
+
+def snapshot(engine: Engine, pair: state.Pair, trouble: str | None, *, before: Snapshot, running: bool = True) -> Snapshot:
+    """The engine now; `trouble` is what others complain of, `before` the last snapshot of an earlier daemon."""
+    error, counters = engine.trouble, engine.counters
+    now = replace(
+        Snapshot(pair.role, pair.directory, pair.bucket, pair.prefix, at=time.time(), running=running),
         files=engine.files,
         pending=engine.pending,
         transferred=counters.transferred,
         bytes=counters.bytes,
         conflicts=counters.conflicts,
-        last_transfer=counters.last_transfer,
+        last_transfer=counters.last_transfer or before.last_transfer,
         last_reconcile=counters.last_reconcile,
         trouble=str(error) if error is not None else trouble or "",
         hint=error.hint if error is not None else "",
         retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
+        left_out_count=len(engine.left_out.reasons),
     )
+    if counters.last_error is not None:
+        return _blamed(now, counters.last_error, counters.last_error_at)
+    return replace(
+        now, last_error=before.last_error, last_error_hint=before.last_error_hint, last_error_at=before.last_error_at
+    )
+
+
+def _blamed(now: Snapshot, error: SyncloudError, at: float) -> Snapshot:
+    return replace(now, last_error=str(error), last_error_hint=error.hint, last_error_at=at)
 
 
 def sentence(now: Snapshot) -> str:
     """What `systemctl status` shows: what it does, or what it cannot do and why."""
-    parts = [f"{now.files:,} files", f"{now.pending:,} pending"]
+    doing, transfer = _VERBS[now.role]
+    parts = [f"{doing if now.last_reconcile else 'catching up,'} {_count(now.files, 'file')}", f"{now.pending:,} pending"]
     if now.last_transfer:
-        parts.append(f"last transfer {_ago(now.at - now.last_transfer)} ago")
+        parts.append(f"last {transfer} {_ago(now.at - now.last_transfer)} ago")
     if now.conflicts:
-        parts.append(f"{now.conflicts:,} conflicts kept")
+        parts.append(f"{_count(now.conflicts, 'conflict')} kept")
+    if now.left_out_count:
+        parts.append(f"{now.left_out_count:,} left out")
     text = ", ".join(parts)
     if not now.trouble:
         return text
-    retry = f"; trying again in {now.retry_in:.0f} s" if now.retry_in else ""
+    retry = f", retrying in {now.retry_in:.0f} s" if now.retry_in else ""
     return f"degraded: {now.trouble}{retry}; {text}"
 
 
-def read(directory: Path) -> Snapshot:
-    """The last snapshot in a state directory. Raises ConfigurationError where there is no state."""
-    found = state.peek(directory)
-    if found is None:
-        raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
-    pair, kept, files, left_out = found
-    fields = json.loads(kept) if kept else {}
-    known = {"pair": pair, "at": 0.0, "running": False, "files": files, "pending": 0, "transferred": 0, "bytes": 0}
-    known |= {"conflicts": 0, "last_transfer": 0.0, "last_reconcile": 0.0}
-    now = Snapshot(**(known | fields | {"left_out": left_out}))
-    stale = not state.in_use(directory)
-    return Snapshot(**(asdict(now) | {"running": False})) if stale else now
+# Kept in the state
 
 
 def encode(now: Snapshot) -> str:
-    return json.dumps(asdict(now), sort_keys=True)
+    """One JSON object."""
+    told = asdict(replace(now, left_out=dict(now.left_out)))
+    return json.dumps(told | {"healthy": now.healthy, "last_success": now.last_success}, sort_keys=True)
+
+
+def _decode(text: str) -> Snapshot:
+    """What another version wrote and this one does not know is left out."""
+    known = {one.name for one in fields(Snapshot)}
+    return Snapshot(**{name: value for name, value in json.loads(text).items() if name in known})
+
+
+def kept(memory: state.State) -> Snapshot:
+    """The last one in an open state; empty where there is none."""
+    return _decode(memory.get_meta("snapshot") or "{}")
+
+
+def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True) -> None:
+    """Note in a state that is not open that its daemon waits; where there is no state yet, nobody can be told."""
+    with contextlib.suppress(SyncloudError):
+        now = replace(read(directory), at=time.time(), running=running, waiting=running, pending=0, left_out={})
+        now = replace(_blamed(now, error, now.at), trouble=str(error), hint=error.hint)
+        state.leave_note(directory, "snapshot", encode(now))
+
+
+def read(directory: Path) -> Snapshot:
+    """The last snapshot in a state directory. Raises ConfigurationError where there is no state or it cannot be read."""
+    found = state.peek(directory)
+    if found is None:
+        raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
+    now = _decode(found.snapshot or "{}")
+    role, _, rest = found.pair.partition(" ")
+    if not now.role:
+        now = replace(now, role=role, directory=rest)
+    age = time.time() - now.at
+    running = state.in_use(directory) or (now.waiting and age < FRESH)
+    now = replace(now, files=found.files, left_out=found.left_out, left_out_count=len(found.left_out), running=running)
+    if running and age > FRESH:
+        return replace(now, trouble=f"it has not reported for {_ago(age)}", hint="systemctl status shows what systemd knows")
+    return now
+
+
+# For people
 
 
 def page(name: str, now: Snapshot) -> str:
     """What `syncloud status` prints of one instance."""
+    _, transfer = _VERBS.get(now.role, ("", "transfer"))
+    arrow = "<-" if now.role == "pull" else "->"
     rows = [
-        ("pair", now.pair),
-        ("running", "yes" if now.running else f"no, last seen {_ago(time.time() - now.at)} ago" if now.at else "no"),
+        (now.role, f"{now.directory} {arrow} s3://{now.bucket}/{now.prefix}"),
+        ("running", _running(now)),
         ("files", f"{now.files:,}"),
         ("pending", f"{now.pending:,}"),
-        ("transferred", f"{now.transferred:,} since the start, {now.bytes:,} bytes"),
-        ("last transfer", _when(now.last_transfer)),
+        (f"{transfer}s", f"{now.transferred:,} since the start, {now.bytes:,} bytes"),
+        (f"last {transfer}", _when(now.last_transfer)),
         ("last listing", _when(now.last_reconcile)),
         ("conflicts kept", f"{now.conflicts:,} since the start"),
-        ("trouble", now.trouble or "none"),
+        *_explained("trouble", now.trouble or "none", now.hint),
     ]
-    rows += [("", now.hint)] if now.hint else []
-    rows += [("left out", f"{path}: {reason}") for path, reason in sorted(now.left_out.items())[:20]]
+    if now.last_error and now.last_error != now.trouble:
+        rows += _explained("last error", f"{_when(now.last_error_at)}: {now.last_error}", now.last_error_hint)
+    rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:20]]
     if len(now.left_out) > 20:
         rows.append(("", f"and {len(now.left_out) - 20:,} more (--json has all)"))
     return "\n".join([name, *(f"  {label:<15} {text}" for label, text in rows)])
+
+
+def _explained(label: str, text: str, hint: str) -> list[tuple[str, str]]:
+    return [(label, text), ("", hint)] if hint else [(label, text)]
+
+
+def _running(now: Snapshot) -> str:
+    if now.running:
+        return "yes, but waiting" if now.waiting else "yes"
+    return f"no, last seen {_ago(time.time() - now.at)} ago" if now.at else "no"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _when(moment: float) -> str:
@@ -124,4 +203,4 @@ def _ago(seconds: float) -> str:
         return f"{max(0, seconds):.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

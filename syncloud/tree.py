@@ -91,7 +91,10 @@ class HintSource(Protocol):
     def stop(self) -> None: ...
 
     def trouble(self) -> str | None:
-        """Why this source is not to be trusted now (a dead thread, an unreachable queue), or None."""
+        """Why this source is not to be trusted now (a part that is not watched, an unreachable queue), or None."""
+
+    def frozen(self) -> str | None:
+        """Which of its threads has died or does not get on, so that nothing but a restart helps; or None."""
 
 
 class Rows(Protocol):

@@ -38,6 +38,9 @@ STUCK = 10.0
 """Seconds that the kernel's queue may have unread bytes before the reader counts as dead."""
 POLL = 60.0
 """Seconds between two scans while a part of the tree cannot be watched."""
+LIMIT = 600.0
+"""Seconds without progress after which the monitor itself counts as frozen: it mends the rest, nobody mends it. (Arming a
+million directories takes minutes.)"""
 
 _EVENT_SIZE = 32
 """Bytes of an event with a name of up to 16 bytes: inotify(7)."""
@@ -86,6 +89,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._removed = False
         self._armed_on: tuple[int, int] | None = None
         self._places: dict[int, str] = {}
+        self._progress_at = time.monotonic()
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
         """Arm the watch; when this returns, every later change is heard. Raises OSError where the root cannot be watched."""
@@ -104,9 +108,16 @@ class WatchSource(wd.FileSystemEventHandler):
         logging.getLogger("watchdog").removeHandler(self._overflow)
 
     def trouble(self) -> str | None:
-        if self._monitor.ident is not None and not self._monitor.is_alive() and not self._stop.is_set():
-            return "the watch monitor has ended"
         return self._trouble
+
+    def frozen(self) -> str | None:
+        """watchdog's threads and the kernel's queue are the monitor's care: it watches anew, or says what is polled."""
+        if self._monitor.ident is None or self._stop.is_set():
+            return None
+        if not self._monitor.is_alive():
+            return "the watch monitor has ended"
+        silent = time.monotonic() - self._progress_at
+        return f"the watch monitor has not moved for {silent:.0f} s" if silent > LIMIT else None
 
     def _arm(self) -> None:
         before = set(_inotify_descriptors())
@@ -156,7 +167,7 @@ class WatchSource(wd.FileSystemEventHandler):
     def _watch_over(self) -> None:
         covered_at, polled_at = time.monotonic(), time.monotonic()
         while not self._stop.wait(TICK):
-            now = time.monotonic()
+            now = self._progress_at = time.monotonic()
             self._notice_burst(now)
             if reason := self._dead(now):
                 self._rearm(reason)
@@ -228,7 +239,7 @@ class WatchSource(wd.FileSystemEventHandler):
         """Every directory must be among the kernel's watches, and nothing else; where it is not so, arm anew, or say so."""
         removed, self._removed = self._removed, False
         watched = self._watched()
-        before, self._places = self._places, dict(_directories(self._root))
+        before, self._places = self._places, dict(self._directories())
         if removed and (reason := self._misplaced(watched, before)):
             self._rearm(reason)
         missing = self._unwatched()
@@ -257,7 +268,20 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _unwatched(self) -> list[str]:
         watched = self._watched()
-        return [path for inode, path in _directories(self._root) if inode not in watched]
+        return [path for inode, path in self._directories() if inode not in watched]
+
+    def _directories(self) -> Iterator[tuple[int, str]]:
+        """Inode and path of every directory that can be read, without following links."""
+        stack = [self._root]
+        while stack:
+            path = stack.pop()
+            self._progress_at = time.monotonic()
+            try:
+                yield os.stat(path, follow_symlinks=False).st_ino, path
+                with os.scandir(path) as listing:
+                    stack.extend(item.path for item in listing if item.is_dir(follow_symlinks=False))
+            except OSError:
+                continue
 
 
 class _OverflowHandler(logging.Handler):
@@ -314,16 +338,3 @@ def _watched_inodes(fd: int) -> Iterator[int]:
                     yield int(line.partition("ino:")[2].split()[0], 16)
     except OSError:
         return
-
-
-def _directories(root: str) -> Iterator[tuple[int, str]]:
-    """Inode and path of every directory that can be read, without following links."""
-    stack = [root]
-    while stack:
-        path = stack.pop()
-        try:
-            yield os.stat(path, follow_symlinks=False).st_ino, path
-            with os.scandir(path) as listing:
-                stack.extend(item.path for item in listing if item.is_dir(follow_symlinks=False))
-        except OSError:
-            continue

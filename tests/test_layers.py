@@ -29,17 +29,17 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors"}),
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
-        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "outage", "rehearsal"}
+        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "outage", "rehearsal", "counters"}
         | {"names", "filters", "checksum", "objects", "events"}
-        | {"disk", "steady", "commit", "multipart"}
+        | {"disk", "steady", "commit", "multipart", "workers"}
         | {"aws", "crt", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
     frozenset({"engine", "local", "s3", "memory", "probe", "watch", "sqs", "state"}),
     # 3: what an operator sees
-    frozenset({"options", "config", "notify", "status", "cf"}),
+    frozenset({"options", "config", "notify", "orders", "status", "cf"}),
     # 4: where the parts meet
-    frozenset({"compose", "service", "demo"}),
+    frozenset({"compose", "service", "daemon", "demo"}),
     # 5: the command line
     frozenset({"cli", "__main__"}),
 )
@@ -50,6 +50,8 @@ FREE_ROWS = frozenset({1})
 ALLOWED: dict[tuple[str, str], str] = {
     ("config", "options"): "the table of options and its reading, one file each",
     ("service", "compose"): "what runs is put together in a file of its own",
+    ("service", "daemon"): "a service keeps one daemon at a time, and makes the next one",
+    ("daemon", "compose"): "what runs is put together in a file of its own",
     ("__main__", "cli"): "`python -m syncloud` is the command",
 }
 """(importer, imported): reason."""

@@ -1,0 +1,167 @@
+"""One composed sync in service: hints come in, systemd is told how it goes, until an order or the host ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+
+from . import log, status
+from .compose import Sync
+from .errors import HostUnavailable
+from .notify import Notifier
+from .orders import Orders
+from .sqs import QueueSource
+from .watch import WatchSource
+
+BACKLOG = 5_000
+"""Paths in the engine above which no more messages are received."""
+JITTER = 0.1
+"""Periodic listings vary by this share, so that the hosts of a fleet do not list at once."""
+FIRST_ANSWER = 30.0
+"""Seconds that a queue has to answer before it counts as unreachable."""
+FLUSH = 10.0
+"""Seconds that a stop may take to settle what waits: the host may be taken away after it. TimeoutStopSec= must cover it,
+engine.GRACE, the end of the hints' threads (5 s) and of the S3 client (10 s)."""
+TURN = 10.0
+"""Seconds within which the engine's loop must turn; it does so every second."""
+SNAPSHOT_FIRST, SNAPSHOT_MAX = 5.0, 30.0
+"""Seconds between two snapshots for `syncloud status`: while something changes, and while nothing does."""
+
+
+class Daemon:
+    """Runs `sync` until `orders` end it. `reload()` follows a SIGHUP: True where another daemon is to go on with other
+    settings. `greet`: this is the start of the service, and `ready = synced` holds."""
+
+    def __init__(self, sync: Sync, notifier: Notifier, orders: Orders, *, reload: Callable[[], bool], greet: bool) -> None:
+        self._sync = sync
+        self._notifier = notifier
+        self._orders = orders
+        self._reload = reload
+        self._greet = greet and sync.settings.ready == "synced"
+        self._engine = sync.engine
+        self._hints = self._source()
+        self._ready = False
+        self._kept: status.Snapshot | None = None
+        self._before = status.kept(sync.state)
+
+    def _source(self) -> WatchSource | QueueSource:
+        sync, engine = self._sync, self._sync.engine
+        if sync.role == "push":
+            return WatchSource(sync.directory)
+        assert sync.settings.queue_url is not None
+        return QueueSource(
+            sync.aws.client("sqs"),
+            queue_url=sync.settings.queue_url,
+            bucket=sync.settings.bucket,
+            prefix=sync.settings.prefix,
+            visibility=int(sync.settings.visibility_timeout),
+            hold=lambda: bool(self._orders.ended) or engine.outage.error is not None or engine.pending > BACKLOG,
+        )
+
+    async def run(self) -> None:
+        """Raises Unavailable, HostUnavailable for what time can mend."""
+        sync, engine = self._sync, self._engine
+        if sync.role == "pull":
+            await asyncio.to_thread(sync.recover)
+        # The watch is armed, or the queue subscribed, before the first listing: nothing falls between.
+        try:
+            await asyncio.to_thread(self._hints.start, engine.deliver)
+        except OSError as error:
+            raise HostUnavailable(f"{sync.directory} cannot be watched: {error.strerror}", code=str(error.errno)) from error
+        engine.deliver(sync.first_look())
+        where = f"s3://{sync.settings.bucket}/{sync.settings.prefix}"
+        log.info("service.started", "%s: %s and %s", sync.role, sync.directory, where)
+        work = asyncio.create_task(engine.run())
+        try:
+            await self._serve(work)
+        finally:
+            await self._end(work)
+
+    async def _end(self, work: asyncio.Task[None]) -> None:
+        ended = bool(self._orders.ended)
+        if ended:
+            self._notifier.stopping()
+        engine = self._engine
+        engine.stop(flush=FLUSH if ended else 0.0)
+        await work
+        # The queue's thread goes last: what is settled while the engine ends is still deleted there.
+        await asyncio.to_thread(self._hints.stop)
+        self._keep(self._snapshot(running=not ended))
+        log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending, count=engine.pending)
+
+    async def _serve(self, work: asyncio.Task[None]) -> None:
+        """Once a second: readiness, status, notes, periodic listings."""
+        started = time.monotonic()
+        next_listing = self._next_listing()
+        while not self._orders.ended:
+            if work.done():
+                await work
+                return
+            if reason := self._sync.local.missing():
+                raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
+            self._tell_ready(time.monotonic() - started)
+            self._report()
+            self._take_notes()
+            self._sync.note_verified()
+            if time.monotonic() >= next_listing:
+                next_listing = self._next_listing()
+                self._look_everywhere()
+            await self._orders.wait(1.0)
+            if self._orders.take_reload():
+                if self._reload():
+                    return
+                self._look_everywhere()
+
+    def _look_everywhere(self) -> None:
+        self._engine.deliver(self._sync.first_look())
+
+    def _next_listing(self) -> float:
+        return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER, 1 + JITTER)
+
+    def _tell_ready(self, waited: float) -> None:
+        """READY=1 when the watch is armed, or the queue has answered or is known unreachable; with `ready = synced` later."""
+        if self._ready:
+            return
+        subscribed = not isinstance(self._hints, QueueSource) or self._hints.answered.is_set() or waited > FIRST_ANSWER
+        if subscribed and (not self._greet or self._synced()):
+            self._ready = True
+            self._notifier.ready()
+            log.info("service.ready", "ready")
+
+    def _synced(self) -> bool:
+        return bool(self._engine.counters.last_reconcile) and not self._engine.pending and not self._engine.scanning
+
+    def _take_notes(self) -> None:
+        note = self._sync.state.take_note("resume")
+        if note is not None:
+            log.warning("service.resumed", "resumed by hand (%s)", note)
+            self._engine.resume(allow_deletes=note == "allow-deletes")
+
+    # What is told
+
+    def frozen(self) -> str | None:
+        """Why the watchdog is to bite, or None: the loop turns, the hints' threads live, and no call to the disk is beyond its
+        deadline. How S3 and SQS answer does not count: no restart mends them."""
+        silent = time.monotonic() - self._engine.turned_at
+        turning = None if silent < TURN else f"the engine has not turned for {silent:.0f} s"
+        return turning or self._hints.frozen() or self._sync.local.frozen()
+
+    def _report(self) -> None:
+        """STATUS= once a second; a snapshot for `syncloud status` now and then."""
+        now = self._snapshot(running=True)
+        self._notifier.status(status.sentence(now))
+        age = now.at - self._kept.at if self._kept is not None else SNAPSHOT_MAX
+        if age >= SNAPSHOT_MAX or (age >= SNAPSHOT_FIRST and not now.says_the_same(self._kept)):
+            self._keep(now)
+
+    def _snapshot(self, *, running: bool) -> status.Snapshot:
+        trouble = self.frozen() or self._hints.trouble()
+        return status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
+
+    def _keep(self, now: status.Snapshot) -> None:
+        self._kept = now
+        with contextlib.suppress(HostUnavailable):
+            self._sync.state.set_meta("snapshot", status.encode(now))

@@ -1,0 +1,46 @@
+"""What signals ask of a running service: to end, or to read its configuration again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+
+class Orders:
+    """Belongs to the running loop, from `listen()` on. `ended` is the signal that ends the service, 0 while there is none."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self._reload = False
+        self._given = asyncio.Event()
+
+    def listen(self) -> None:
+        """SIGTERM and SIGINT end, a second one of them at once; SIGHUP reloads."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._read_again)
+
+    def _end(self, number: int) -> None:
+        if self.ended:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.ended = number
+        self._given.set()
+
+    def _read_again(self) -> None:
+        self._reload = True
+        self._given.set()
+
+    def take_reload(self) -> bool:
+        """Whether the configuration is to be read again; the order is followed with that."""
+        asked, self._reload = self._reload, False
+        if not self.ended:
+            self._given.clear()
+        return asked
+
+    async def wait(self, seconds: float) -> None:
+        """Until there is an order, or `seconds` are over."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._given.wait(), seconds)
