@@ -60,12 +60,14 @@ class Engine:
         self._target = target
         self._state = state
         self._ledger = Ledger(state)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._settler = Settler(
             source,
             target,
             policy=policy,
             base_of=self._ledger.base_of,
             renamed_from=state.find_source,
+            under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
             excluded=excluded,
         )
@@ -84,14 +86,11 @@ class Engine:
         self._nudged = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
-        self._told = False
-        self._stopping = False
+        self._told = self._stopping = self._once = False
         self._flush_from = self._flush_until = 0.0
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scans: set[asyncio.Task[None]] = set()
         self._scan_gate = asyncio.Lock()
         self._deletions = Deletions(policy, clock)
-        self._once = False
 
     # Hints
 

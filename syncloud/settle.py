@@ -6,6 +6,7 @@ new look at both sides and a new decision, a bounded number of times.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -65,6 +66,7 @@ class Settler:
         base_of: Callable[[str], Base | None],
         renamed_from: Callable[[Tag], list[Base]],
         look_again: Callable[[str], None],
+        under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.policy = policy
@@ -73,6 +75,7 @@ class Settler:
         self._base_of = base_of
         self._renamed_from = renamed_from
         self._look_again = look_again
+        self._under_way = under_way
         self.excluded = excluded
 
     async def settle(self, work: Work) -> Outcome:
@@ -187,6 +190,8 @@ class Settler:
         path = blocked.blocker
         if path == blocked.path:
             return Outcome(unknown=Unknown(path, "a directory has this name on the other side"))
+        if (task := self._under_way(path)) is not None:
+            await asyncio.wait([task])  # what it has just written, and not yet told, would look like somebody else's
         base = self._base_of(path)
         there = await self._look_at_target(path, base)
         if isinstance(there, Unknown):

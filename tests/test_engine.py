@@ -207,3 +207,37 @@ def test_what_cannot_be_recorded_is_not_acknowledged(state: State) -> None:
             assert kind_of_trouble(engine) is None
 
     asyncio.run(scenario())
+
+
+class ReticentTree(MemoryTree):
+    """Like a file system: a directory cannot be a file. What it wrote to "both" it tells only when `told` is set."""
+
+    def __init__(self) -> None:
+        super().__init__("pull", flat=False)
+        self.told = asyncio.Event()
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        written = await super().write(entry, content, expected)
+        if entry.path == "both":
+            await self.told.wait()
+        return written
+
+
+def test_a_file_just_written_makes_way_for_a_directory_without_a_conflict_copy(state: State) -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("push"), ReticentTree()
+        source.put("both", b"1")
+        async with running(source, target, state, CountingClock()) as engine:
+            engine.deliver(Hint("both"))
+            async with asyncio.timeout(20):
+                while "both" not in target.files:
+                    await asyncio.sleep(0.01)
+                source.put("both/b", b"2")
+                engine.deliver(Hint("both/b"))
+                await asyncio.sleep(0.5)
+                target.told.set()
+                while "both/b" not in target.files:
+                    await asyncio.sleep(0.01)
+            assert list(target.files) == ["both/b"]
+
+    asyncio.run(scenario())
