@@ -1,0 +1,165 @@
+"""An instance's life as an operator leads it: enabled, started, asked, stopped; where its files are, and whose."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.instance import CREDENTIALS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.emulator import Bucket
+    from tests.system.instance import Instance
+    from tests.system.machine import Machine
+
+    Start = Callable[..., Instance]
+
+
+def test_what_is_enabled_carries_files_each_pair_its_own(machine: Machine, instance: Start, bucket: Bucket) -> None:
+    pairs = [
+        (instance("push", "out", prefix="one"), instance("pull", "in", prefix="one")),
+        (instance("push", "team-a.jef", prefix="two"), instance("pull", "team\\x20b@x.y", prefix="two")),
+    ]
+    # One queue gets the events of both prefixes; each pull has to have its own.
+    urls = bucket.fan_out(2)
+    for (_, pull), url in zip(pairs, urls, strict=True):
+        pull.configure(queue_url=url)
+    for push, pull in pairs:
+        machine.run("systemctl", "enable", "--now", push.unit, pull.unit)
+        assert machine.run("systemctl", "is-enabled", push.unit, pull.unit).split() == ["enabled", "enabled"]
+    for push, pull in pairs:
+        (push.files / "sub").mkdir()
+        file = push.files / "sub" / f"of {push.name}"
+        file.write_bytes(b"content")
+        file.chmod(0o640)
+        os.utime(file, ns=(1, 1_234_567_890_123_456_789))
+        pull.until_it_has({f"sub/of {push.name}": b"content"})
+    for push, pull in pairs:
+        arrived = [path for path in pull.files.rglob("*") if path.is_file()]
+        assert arrived == [pull.files / "sub" / f"of {push.name}"]
+        status = arrived[0].stat()
+        assert (status.st_mtime_ns, status.st_mode & 0o777) == (1_234_567_890_123_456_789, 0o640)
+        assert status.st_uid == (pull.files / "sub").stat().st_uid == pull.files.stat().st_uid
+    assert machine.run("systemctl", "is-system-running").strip() == "running"
+
+
+def test_a_name_that_cannot_be_a_units_is_refused(machine: Machine) -> None:
+    """A colon ends a path in StateDirectory=: systemd.exec(5)."""
+    refused = machine.call("syncloud", "push", "--instance", "a:b", "--once")
+    assert refused.returncode == 2, refused
+    assert "'a:b' is not an instance name" in refused.stderr
+
+
+def test_the_target_stops_and_starts_all_of_them(machine: Machine, push: Instance, pull: Instance) -> None:
+    machine.run("systemctl", "enable", "--now", push.unit)
+    pull.start()  # not enabled
+    machine.run("systemctl", "restart", "syncloud.target")
+    push.until(lambda: push.is_active and pull.is_active)
+    machine.run("systemctl", "stop", "syncloud.target")
+    assert not push.is_active
+    assert not pull.is_active
+    machine.run("systemctl", "start", "syncloud.target")
+    push.until(lambda: push.is_active)
+    assert push.show("Result") == pull.show("Result") == "success"
+
+
+def test_systemctl_status_reads_like_a_sentence(push: Instance, pull: Instance) -> None:
+    push.start()
+    pull.start()
+    (push.files / "a").write_bytes(b"1")
+    (push.files / "b").write_bytes(b"2")
+    said = r"watching 2 files, 0 pending, last upload \d+ s ago"
+    push.until(lambda: re.fullmatch(said, push.show("StatusText")), timeout=10)
+    said = r"following 2 files, 0 pending, last download \d+ s ago"
+    pull.until(lambda: re.fullmatch(said, pull.show("StatusText")), timeout=10)
+
+
+def test_syncloud_status_answers_while_it_runs_and_while_it_is_down(machine: Machine, push: Instance, bucket: Bucket) -> None:
+    push.start()
+    (push.files / "file").write_bytes(b"12345")
+    (push.files / "link").symlink_to("file")
+    push.until(lambda: push.status().get("transferred") == 1, timeout=20)
+    up = machine.call("syncloud", "status", push.name)
+    assert up.returncode == 0, up
+    assert re.search(r"^ +running +yes$", up.stdout, re.MULTILINE), up.stdout
+    assert f"{push.settings['directory']} -> s3://{bucket.name}/" in up.stdout
+    assert re.search(r"^ +left out +link: ", up.stdout, re.MULTILINE), up.stdout
+    told = push.status()
+    assert told["healthy"]
+    assert (told["role"], told["files"], told["pending"], told["bytes"]) == ("push", 1, 0, 5)
+    push.stop()
+    down = machine.call("syncloud", "status", push.name)
+    assert down.returncode == 1
+    assert re.search(r"^ +running +no, last seen \d+ s ago$", down.stdout, re.MULTILINE), down.stdout
+    told = push.status()
+    assert not told["healthy"]
+    assert (told["running"], told["files"]) == (False, 1)
+    assert push.name in machine.call("syncloud", "status").stdout
+    unknown = machine.call("syncloud", "status", "nobody")
+    assert unknown.returncode == 78
+    assert "there is no state in" in unknown.stderr
+
+
+def test_a_stop_is_a_clean_end(machine: Machine, push: Instance, pull: Instance) -> None:
+    for one in (push, pull):
+        journal = one.start()
+        one.stop()
+        journal.wait_event("service.stopped", timeout=5)
+        assert (one.show("ActiveState"), one.show("Result")) == ("inactive", "success")
+        assert "failed" not in journal.tail().lower()
+
+
+@pytest.mark.parametrize("directory", ["/home/team/data", "/var/lib/data", "/srv/deep/data"])
+def test_a_directory_of_the_services_user_works_without_a_drop_in(instance: Start, bucket: Bucket, directory: str) -> None:
+    push, pull = (instance(role, directory=f"{directory}-{role}") for role in ("push", "pull"))
+    push.start()
+    pull.start()
+    (push.files / "file").write_bytes(b"1")
+    pull.until_it_has({"file": b"1"})
+
+
+def test_another_place_takes_a_drop_in(machine: Machine, instance: Start, bucket: Bucket) -> None:
+    """Without it the service says what is missing, and waits."""
+    bucket.put("file", b"1")
+    pull = instance("pull", directory="/data/in")
+    journal = pull.start()
+    pull.until(lambda: "degraded" in pull.show("StatusText"))
+    assert "read-only" in pull.show("StatusText").lower(), pull.show("StatusText")
+    pull.until(lambda: machine.call("syncloud", "status", pull.name).returncode == 1)
+    pull.drop_in("[Service]\nReadWritePaths=/data\n")
+    machine.run("systemctl", "restart", pull.unit)
+    pull.until_it_has({"file": b"1"})
+    assert journal.lines("--priority=warning")
+
+
+def test_another_user_takes_a_drop_in(machine: Machine, instance: Start, bucket: Bucket) -> None:
+    machine.run("useradd", "--create-home", "jo")
+    push = instance("push", directory="/home/jo/private")
+    machine.run("chown", "-R", "jo:jo", "/home/jo/private")
+    machine.run("chmod", "700", "/home/jo/private")
+    machine.run("chgrp", "jo", f"/etc/syncloud/{push.name}.conf")
+    push.drop_in("[Service]\nUser=jo\n")
+    push.start()
+    machine.run("runuser", "-u", "jo", "--", "sh", "-c", "umask 077; echo mine >/home/jo/private/diary")
+    push.until(lambda: bucket.keys() == ["diary"])
+    assert machine.path(push.state_dir).stat().st_uid == machine.path("/home/jo").stat().st_uid
+    push.stop()
+    machine.run("userdel", "--remove", "jo")
+
+
+def test_credentials_can_come_through_load_credential(machine: Machine, push: Instance, bucket: Bucket) -> None:
+    machine.path(f"/etc/syncloud/{push.name}.env").write_text("AWS_DEFAULT_REGION=us-east-1\n")
+    secret = f"/etc/syncloud/{push.name}.aws"
+    lines = [f"{name.lower()}={CREDENTIALS[name]}\n" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    machine.path(secret).write_text("".join(["[default]\n", *lines]))
+    machine.path(secret).chmod(0o600)
+    push.drop_in(f"[Service]\nLoadCredential=aws:{secret}\nEnvironment=AWS_SHARED_CREDENTIALS_FILE=%d/aws\n")
+    push.start()
+    (push.files / "file").write_bytes(b"1")
+    push.until(lambda: bucket.keys() == ["file"])
+    machine.path(secret).unlink()
