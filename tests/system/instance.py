@@ -71,7 +71,8 @@ class Instance:
         self.machine.call("systemctl", "reset-failed", self.unit)
         drop_ins = f"/etc/systemd/system/{self.unit}.d"
         files = [f"/etc/syncloud/{self.name}.{suffix}" for suffix in ("conf", "env")]
-        self.machine.run("rm", "-rf", drop_ins, *files, self.state_dir, self.settings["directory"])
+        self.machine.run("rm", "-rf", drop_ins, *files, self.state_dir)
+        self.machine.call("rm", "-rf", self.settings["directory"])  # it may be a mount point
         self.machine.run("systemctl", "daemon-reload")
 
     def _keep_secret(self, suffix: str, text: str) -> None:
