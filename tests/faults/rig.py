@@ -1,0 +1,90 @@
+"""What a fault is injected into: a push and a pull as processes, before a bucket whose requests a test may meddle with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.support.trees import snapshot, wait_until, wait_until_equal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support.emulator import Bucket
+    from tests.support.meddler import Meddler
+    from tests.support.processes import Process
+    from tests.support.trees import Snapshot
+
+    Start = Callable[..., Process]
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """`out` is pushed to `bucket`, `into` is pulled from it. Everything the daemons ask passes `meddler`."""
+
+    start: Start
+    bucket: Bucket
+    meddler: Meddler
+    place: Path
+
+    @property
+    def out(self) -> Path:
+        return self.place / "out"
+
+    @property
+    def into(self) -> Path:
+        return self.place / "in"
+
+    @property
+    def push_state(self) -> Path:
+        return self.place / "push"
+
+    @property
+    def pull_state(self) -> Path:
+        return self.place / "pull"
+
+    def push(self, *more: str, ready: bool = True, env: dict[str, str] | None = None) -> Process:
+        """A push of `out`; a daemon, unless `--once` is among `more`, and then `ready` when this returns."""
+        return self._daemon("push", self.out, self.push_state, *more, ready=ready, env=env)
+
+    def pull(self, *more: str, ready: bool = True, env: dict[str, str] | None = None) -> Process:
+        """A pull into `into`; a daemon, unless `--once` is among `more`, and then `ready` when this returns."""
+        queue_url = self.bucket.queue_url.replace(self.bucket.server.endpoint, self.meddler.endpoint)
+        return self._daemon("pull", self.into, self.pull_state, "--queue-url", queue_url, *more, ready=ready, env=env)
+
+    def _daemon(
+        self, role: str, directory: Path, state: Path, *more: str, ready: bool, env: dict[str, str] | None
+    ) -> Process:
+        pair = ["--directory", str(directory), "--bucket", self.bucket.name, "--state-dir", str(state)]
+        process = self.start(role, *pair, "--log-format", "json", *more, endpoint=self.meddler.endpoint, env=env)
+        if ready and "--once" not in more:
+            process.wait_event("service.ready", timeout=60)
+        return process
+
+    def write(self, path: str, content: bytes) -> Path:
+        """As a program does it that closes its file: below `out`, with the directories that it needs."""
+        file = self.out / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return file
+
+    def objects(self) -> dict[str, bytes]:
+        """Everything that is in the bucket now."""
+        return {key: self.bucket.get(key) for key in self.bucket.keys()}  # noqa: SIM118 - a method
+
+    def pulled(self) -> Snapshot:
+        """Every file in `into`, as a reader sees it; hidden files and conflict copies included."""
+        return snapshot(self.into) if self.into.exists() else {}
+
+    def until_pulled(self, content: dict[str, bytes], *, timeout: float = 60) -> None:
+        """Until `into` holds exactly these bytes under exactly these names."""
+        wait_until(lambda: {path: file[0] for path, file in self.pulled().items()} == content, timeout=timeout)
+
+    def until_pushed(self, content: dict[str, bytes], *, timeout: float = 60) -> None:
+        """Until the bucket holds exactly these objects."""
+        wait_until(lambda: self.objects() == content, timeout=timeout)
+
+    def until_equal(self, *, timeout: float = 60) -> None:
+        """Until both directories are the same to a reader: names, bytes, mtimes, modes."""
+        wait_until_equal(self.out, self.into, timeout=timeout)
