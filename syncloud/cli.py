@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from . import cf, config, demo, log, service, state, status
 from .aws import Aws
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         invocation = config.parse(sys.argv[1:] if argv is None else argv, os.environ)
         return _COMMANDS[invocation.command](invocation)
     except service.Stopped as stopped:
-        return stopped.exit_code
+        _leave(stopped.exit_code)
     except SyncloudError as error:
         _tell(error)
         return error.exit_code
@@ -35,8 +36,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.close()
 
 
+def _leave(exit_code: int) -> NoReturn:
+    """End at once. Python would wait for a thread whose call a frozen server never answers; what counts is recorded."""
+    log.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
 def _tell(error: SyncloudError) -> None:
-    """What, where, and what to do next."""
+    """What, where, and what to do next: one event in the journal, lines for a person elsewhere."""
+    if log.is_journal(sys.stderr, os.environ):
+        if not log.active():
+            log.setup(log_format="auto", log_level="info", instance="", role="")
+        log.error("service.failed", "%s", error, error=error)
+        return
     print(f"syncloud: {error}", file=sys.stderr)
     if error.hint:
         print(f"          {error.hint}", file=sys.stderr)

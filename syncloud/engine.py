@@ -245,7 +245,7 @@ class Engine:
         self._nudge()
 
     async def _drain(self, grace: float = GRACE) -> None:
-        """Finish what is under way within `grace` seconds, abandon the rest, record all of it."""
+        """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
         for scan in self._scans:
             scan.cancel()
         tasks = list(self._tasks.values())
@@ -253,7 +253,8 @@ class Engine:
             _, late = await asyncio.wait(tasks, timeout=grace)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                await asyncio.wait(late, timeout=grace)  # a large upload is called off, where the store still answers
         self._ledger.flush()
 
     # One path

@@ -187,9 +187,10 @@ def folder(raw: str) -> str:
 
 
 def instance_name(raw: str) -> str:
-    """A name that systemd takes as %i and that is one file name. Raises ValueError."""
-    if not re.fullmatch(r"(?![-])[A-Za-z0-9:_.\\@-]{1,200}", raw) or raw in (".", ".."):
-        raise ValueError(f"{raw!r} is not an instance name: up to 200 letters, digits and : _ . \\ @ -, the first no hyphen")
+    """A name that systemd takes as %i, that is one file name, and has no colon: that ends a path in StateDirectory=
+    (systemd.exec(5)). Raises ValueError."""
+    if not re.fullmatch(r"(?![-])[A-Za-z0-9_.\\@-]{1,200}", raw) or raw in (".", ".."):
+        raise ValueError(f"{raw!r} is not an instance name: up to 200 letters, digits and _ . \\ @ -, the first no hyphen")
     if raw == "syncloud":
         raise ValueError("'syncloud' cannot be an instance: syncloud.conf is read for every one")
     return raw
@@ -227,7 +228,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("stack-name", _WHERE, ("setup",), "the CloudFormation stack", "S", _STACK, unset="syncloud-BUCKET",
            example="syncloud-example-status", details="In the default, what a stack's name cannot hold becomes a hyphen."),
     Option("write-config", _WHERE, ("setup",), "write the outputs as configuration into a new file", "FILE", _path,
-           example="/etc/syncloud/jef.conf", details="The file's mode is 0640. An existing file is never overwritten."),
+           example="/etc/syncloud/jef.conf", details="The file's mode is 0640. Comments in it offer drop-ins that a unit may need. An existing file is never "
+                   "overwritten."),
     Option("instance", _WHICH, NAMED, "read syncloud.conf and NAME.conf in /etc/syncloud", "NAME", instance_name,
            unset="for push and pull a name made from role, directory, bucket and prefix", scope=Scope.LOCATOR,
            details="Either file may be missing. NAME is also the instance in the log, and the name of its state directory."),

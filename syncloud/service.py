@@ -16,6 +16,7 @@ from .daemon import Daemon
 from .errors import ConfigurationError, HostUnavailable, SyncloudError, Unavailable
 from .notify import Notifier
 from .orders import Orders
+from .workers import Callers
 
 RETRY_FIRST, RETRY_MAX = 1.0, 60.0
 """Seconds between two starts while something is missing."""
@@ -30,6 +31,7 @@ FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "st
 
 async def once(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> int:
     """Reconcile and end; the number of paths that could not be settled. Raises SyncloudError; a signal ends it early."""
+    asyncio.get_running_loop().set_default_executor(Callers())
     async with composed(role, settings, say=say) as sync:
         await asyncio.to_thread(sync.remote.check)
         if role == "pull" and say is None:
@@ -87,6 +89,7 @@ async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]
     `reread` reads the configuration again, for SIGHUP; it raises ConfigurationError. So does this function where a start
     finds out what no time mends: a state of another pair, say.
     """
+    asyncio.get_running_loop().set_default_executor(Callers())
     orders = Orders()
     orders.listen()
     service = _Service(role, settings, reread, orders)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import aws, events, log, names
@@ -152,6 +152,7 @@ class QueueSource:
         finally:
             self.answered.set()
         if self._stop.is_set():
+            self._give_back(answer.get("Messages", ()))
             return
         if self._gap:
             # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
@@ -159,6 +160,11 @@ class QueueSource:
             self._deliver(Hint("", subtree=True))
         for raw in answer.get("Messages", ()):
             self._take(raw, asked)
+
+    def _give_back(self, messages: Sequence[dict[str, Any]]) -> None:
+        """This poll has outlived its daemon: the next one is not to wait for the visibility timeout."""
+        if messages:
+            self._show_after(0, [raw["ReceiptHandle"] for raw in messages])
 
     def _take(self, raw: dict[str, Any], asked: float) -> None:
         message = Message(self, raw["MessageId"], raw["ReceiptHandle"])
@@ -259,13 +265,16 @@ class QueueSource:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
         for start in range(0, len(late), BATCH):
             batch = late[start : start + BATCH]
-            entries = [
-                {"Id": str(index), "ReceiptHandle": message.handle, "VisibilityTimeout": self._visibility}
-                for index, message in enumerate(batch)
-            ]
-            self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+            self._show_after(self._visibility, [message.handle for message in batch])
             for message in batch:
                 message.visible_at = now + self._visibility
+
+    def _show_after(self, seconds: int, handles: Sequence[str]) -> None:
+        """Hide these messages for so long from now on; at most `BATCH` of them."""
+        entries = [
+            {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, handle in enumerate(handles)
+        ]
+        self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
 
 
 def _nominated(path: str, event: events.ObjectEvent) -> Side | None:

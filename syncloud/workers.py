@@ -71,3 +71,17 @@ class Workers:
     def close(self) -> None:
         """Wait for what runs, drop what waits."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Callers(ThreadPoolExecutor):
+    """The threads that wait for the network (boto3 cannot be interrupted), for `loop.set_default_executor`.
+
+    Nobody waits for them at the end: a server that is frozen would hold up a stop for minutes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(thread_name_prefix="caller")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Drop what waits and leave what runs to itself, whatever asyncio asks for."""
+        super().shutdown(wait=False, cancel_futures=True)

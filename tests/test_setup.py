@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from syncloud import cf
+from syncloud import cf, config
 from syncloud.cf.operations import ChangeSet
 from syncloud.cf.stack import Stack
 from syncloud.errors import BusyError, ConfigurationError, PermissionRefused, Unavailable
@@ -592,8 +592,20 @@ def test_a_configuration_is_written_for_the_group_to_read(tmp_path: Path) -> Non
         cf.write_config(file, LINES)
     finally:
         os.umask(before)
-    assert file.read_text("utf-8") == "bucket = b\nqueue-url = https://sqs/q\n"
+    assert file.read_text("utf-8") == "bucket = b\nqueue-url = https://sqs/q\n" + cf.advice("jef")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("name", ["jef", "team-a.jef", r"my\x20pictures"])
+def test_a_configuration_offers_the_drop_ins_that_its_unit_may_need(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"{name}.conf"
+    cf.write_config(file, ["bucket = example", "queue-url = https://sqs/q"])
+    offered = [line.removeprefix("#").strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
+    assert f"systemctl enable --now syncloud-push@{name}" in offered
+    assert {"ReadWritePaths=DIR", "User=NAME"} < set(offered)
+    assert (r"StateDirectory=syncloud/my\\\\x20pictures" in offered) == ("\\" in name)
+    invocation = config.parse(["pull", "--config", str(file), "--directory", str(tmp_path)], {})
+    assert (invocation.settings.bucket, invocation.settings.queue_url) == ("example", "https://sqs/q")
 
 
 def test_a_configuration_that_says_the_same_is_well(tmp_path: Path) -> None:

@@ -272,6 +272,24 @@ def test_what_was_not_settled_comes_back(bucket: Bucket) -> None:
         assert hint.path == "a"
 
 
+def test_what_a_poll_gets_after_the_end_is_given_back_at_once(bucket: Bucket) -> None:
+    """A poll cannot be interrupted, and a reload goes on in the same process: the next source must not wait for it."""
+    polls: list[str] = []
+
+    def noted(asked: Asked, forward: Forward) -> Answer:
+        polls.append(asked.name)
+        return forward(asked)
+
+    with Meddler(bucket.server.endpoint, always(noted, "ReceiveMessage")) as meddler:
+        with listening(bucket, meddler.endpoint):
+            until(lambda: len(polls) >= 2)  # the first one is short
+            time.sleep(0.5)
+        send(bucket, native(bucket, "p/file"))
+        until(lambda: "ChangeMessageVisibilityBatch" in meddler.names())
+    with listening(bucket) as other:
+        other.hints.wait(1, timeout=10)
+
+
 def test_a_second_delivery_of_a_held_message_is_no_second_hint(bucket: Bucket) -> None:
     """SQS may deliver twice, whatever the visibility says: the newest handle is the one that deletes."""
     send(bucket, native(bucket, "p/a"))

@@ -62,12 +62,40 @@ def configuration_lines(outputs: Outputs) -> list[str]:
     return [f"{name} = {value}" for name, value in values.items() if value]
 
 
+_ADVICE = """\
+# directory = DIR
+# systemctl enable --now syncloud-push@{instance}
+# Or syncloud-pull@{instance}; where its directory is not below /srv, /var/lib or /home, by systemctl edit:
+#     [Service]
+#     ReadWritePaths=DIR
+# To run as another user than _syncloud, who has to be able to read this file:
+#     [Service]
+#     User=NAME
+"""
+_ADVICE_ESCAPED = """\
+# The name has a backslash, for which systemd 254 to 260 need (github.com/systemd/systemd/issues/41853):
+#     [Service]
+#     StateDirectory=
+#     StateDirectory=syncloud/{escaped}
+"""
+
+
+def advice(instance: str) -> str:
+    """What the operator of the unit `instance` may still need, as comments for its file: drop-ins for `systemctl edit`."""
+    told = _ADVICE.format(instance=instance)
+    if "\\" in instance:
+        # One level is for the file, one for what these versions do once too often.
+        told += _ADVICE_ESCAPED.format(escaped=instance.replace("\\", "\\" * 4))
+    return told
+
+
 def write_config(file: Path, lines: list[str]) -> None:
-    """Makes `file` with mode 0640. One that exists is never touched; if it holds just these lines already, that is well.
+    """Makes `file` with mode 0640, the lines and `advice` for the instance of its name. One that exists is never touched; if
+    it holds just that already, that is well.
 
     ConfigurationError where it holds something else or cannot be written.
     """
-    text = "".join(f"{line}\n" for line in lines)
+    text = "".join(f"{line}\n" for line in lines) + advice(file.stem)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     except FileExistsError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncloud import cf
 from tests.system.instance import CREDENTIALS
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def test_what_is_enabled_carries_files_each_pair_its_own(machine: Machine, insta
         file.write_bytes(b"content")
         file.chmod(0o640)
         os.utime(file, ns=(1, 1_234_567_890_123_456_789))
+        machine.run("chown", "--recursive", "_syncloud:", push.settings["directory"])
         pull.until_it_has({f"sub/of {push.name}": b"content"})
     for push, pull in pairs:
         arrived = [path for path in pull.files.rglob("*") if path.is_file()]
@@ -49,10 +51,14 @@ def test_what_is_enabled_carries_files_each_pair_its_own(machine: Machine, insta
 
 
 def test_an_escaped_name_is_the_same_word_everywhere(machine: Machine, instance: Start, bucket: Bucket) -> None:
+    """With the drop-in that `setup --write-config` offers, for Debian 13 has a systemd that unescapes StateDirectory=."""
     name = machine.run("systemd-escape", "my pictures").strip()
     assert name == r"my\x20pictures"
     push = instance("push", name)
+    offered = [line.removeprefix("#").strip() for line in cf.advice(name).splitlines()]
+    push.drop_in("\n".join(["[Service]", *(line for line in offered if line.startswith("StateDirectory="))]) + "\n")
     push.start()
+    assert machine.path(push.state_dir).is_dir()
     (push.files / "file").write_bytes(b"1")
     push.until(lambda: bucket.keys() == ["file"])
     assert push.status()["running"]
