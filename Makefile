@@ -13,7 +13,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test prove test-oldest check format clean
+.PHONY: help demo test test-faults test-system prove test-oldest check deb format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -27,8 +27,17 @@ test: $(VENV)/.test ## every test that needs no root (TESTS=tests/test_x.py for 
 prove: $(VENV)/.test ## the proofs of docs/SEMANTICS.md at full length (half an hour)
 	@PROOFS=full $(VENV)/bin/python -m pytest -v tests/test_proofs.py
 
+test-faults: $(VENV)/.test ## every fault of docs/RELIABILITY.md, injected (FAULTS_PART=4 FAULTS_SEED=x for one in four of them)
+	@$(VENV)/bin/$(PYTEST) tests/faults
+
+test-system: $(VENV)/.test deb ## the package on a booted Debian 13 (root; mmdebstrap and systemd-container)
+	@$(VENV)/bin/python -m pytest --numprocesses 4 --maxschedchunk 1 tests/system
+
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)
+
+deb: ## build dist/syncloud_VERSION_all.deb, twice, byte for byte the same, and let lintian read it
+	@packaging/build --twice --lintian
 
 check: $(VENV)/.dev ## lint, format and types
 	@$(VENV)/bin/ruff check

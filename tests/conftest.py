@@ -36,6 +36,10 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
+collect_ignore = ["faults", "system"]
+"""They are run by name: `make test-faults`, `make test-system`."""
+
+
 def pytest_configure() -> None:
     """Before any test module is imported: a client that is made without an endpoint cannot reach the real AWS."""
     safe = isolated(os.environ) | {"PYTHONPATH": CHECKOUT}

@@ -72,7 +72,7 @@ def ready_root(package: Path) -> Path:
         ["dpkg-deb", "--field", str(package), "Depends"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     names = [dependency.split()[0].partition(":")[0] for dependency in told.split(",")]
-    return packaged("root", "trixie", "ready", "systemd-sysv", "dbus", *names)
+    return packaged("root", "trixie", "ready", "systemd-sysv", "dbus", "bindfs", "jq", "procps", *names)
 
 
 @pytest.fixture(scope="module")

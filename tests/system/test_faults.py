@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncloud.workers import PATIENCE
 from tests.support.meddler import Meddler
 from tests.system.journal import Journal
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.emulator import Bucket, Emulator
     from tests.support.meddler import Answer, Asked, Forward
     from tests.system.instance import Instance
-    from tests.system.machine import Machine
+    from tests.system.machine import Container, Machine
 
     Start = Callable[..., Instance]
 
@@ -76,6 +77,33 @@ def test_a_frozen_daemon_is_killed_and_started_again(push: Instance, bucket: Buc
     assert push.pid != before
     push.until(lambda: bucket.keys() == ["file"], timeout=30)
     assert "Watchdog timeout" in journal.tail()
+
+
+@pytest.mark.slow
+def test_a_frozen_disk_ends_in_a_restart(container: Container, instance: Start, bucket: Bucket) -> None:
+    """Nothing but the threads of the disk hangs: the loop turns, and the daemon itself finds out that they do not."""
+    push = instance("push", directory="/srv/frozen")
+    container.run("mknod", "/dev/fuse", "c", "10", "229")
+    container.run("install", "-d", "-o", "_syncloud", "/var/behind")
+    container.run("bindfs", "/var/behind", "/srv/frozen")
+    push.drop_in("[Service]\nWatchdogSec=10s\n")
+    push.start()
+    (push.files / "before").write_bytes(b"1")
+    push.until(lambda: bucket.keys() == ["before"])
+    journal, pid = Journal(container, push.unit), push.pid
+    container.run("pkill", "--signal=STOP", "bindfs")
+    try:
+        container.path("/var/behind/meanwhile").write_bytes(b"2")
+        push.signal("HUP")  # look at everything
+        withheld = journal.wait_event("watchdog.withheld", timeout=PATIENCE + 60)
+        assert "the disk does not answer" in withheld["reason"]
+        push.until(lambda: push.restarts >= 1, timeout=60)
+    finally:
+        container.run("pkill", "--signal=CONT", "bindfs")
+    push.until(lambda: bucket.keys() == ["before", "meanwhile"], timeout=120)
+    assert push.pid not in (0, pid)
+    push.stop()
+    container.run("umount", "/srv/frozen")
 
 
 @pytest.mark.slow

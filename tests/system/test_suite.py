@@ -1,0 +1,18 @@
+"""All other tests once more, with Debian 13's own Python and Debian 13's own versions of the libraries."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.system.conftest import PACKAGING, SELF
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(SELF, reason="it makes a root of its own")
+def test_the_suite_passes_with_debians_libraries() -> None:
+    """Where one fails, its output is that of this test."""
+    subprocess.run([str(PACKAGING / "suite")], env=os.environ | {"WORKERS": "2"}, check=True)
