@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
 
 import pytest
 
@@ -17,7 +15,19 @@ from syncloud import names
 from syncloud.aws import Aws
 from syncloud.model import Absent, Entry, Hint
 from syncloud.sqs import QueueSource
-from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, once
+from tests.support.meddler import Meddler, always, drop, once
+from tests.support.messages import receiving, short_polls, unsuccessful
+from tests.support.notifications import (
+    bridged,
+    destination,
+    lambda_of_sns,
+    lambda_of_sqs,
+    left,
+    native,
+    record,
+    send,
+    sns,
+)
 
 if TYPE_CHECKING:
     from tests.support.emulator import Bucket
@@ -84,56 +94,6 @@ def listening(bucket: Bucket, endpoint: str = "", **options: Any) -> Iterator[Li
     finally:
         source.stop()
         aws.close()
-
-
-def send(bucket: Bucket, body: object) -> None:
-    text = body if isinstance(body, str) else json.dumps(body)
-    bucket.server.client("sqs").send_message(QueueUrl=bucket.queue_url, MessageBody=text)
-
-
-def left(bucket: Bucket) -> tuple[int, int]:
-    """Messages in the queue that are visible, and those that somebody holds."""
-    wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    told = bucket.server.client("sqs").get_queue_attributes(QueueUrl=bucket.queue_url, AttributeNames=wanted)["Attributes"]
-    return int(told[wanted[0]]), int(told[wanted[1]])
-
-
-def record(
-    bucket: Bucket, key: str, *, event: str = "ObjectCreated:Put", version: str = "2.1", **thing: object
-) -> dict[str, Any]:
-    """S3's own."""
-    return {
-        "eventVersion": version,
-        "eventSource": "aws:s3",
-        "eventName": event,
-        "s3": {"bucket": {"name": bucket.name}, "object": {"key": quote_plus(key, safe="/"), **thing}},
-    }
-
-
-def native(bucket: Bucket, *keys: str, **options: Any) -> dict[str, Any]:
-    return {"Records": [record(bucket, key, **options) for key in keys]}
-
-
-def sns(inner: object) -> dict[str, Any]:
-    return {"Type": "Notification", "MessageId": "m", "TopicArn": "t", "Subject": "Amazon S3", "Message": json.dumps(inner)}
-
-
-def bridged(bucket: Bucket, key: str, kind: str = "Object Created") -> dict[str, Any]:
-    thing = {"key": key, "size": 3, "etag": "e1", "version-id": "v1", "sequencer": "00AA"}
-    detail = {"version": "0", "bucket": {"name": bucket.name}, "object": thing}
-    return {"version": "0", "id": "i", "detail-type": kind, "source": "aws.s3", "detail": detail}
-
-
-def lambda_of_sqs(inner: object) -> dict[str, Any]:
-    return {"Records": [{"messageId": "m", "eventSource": "aws:sqs", "body": json.dumps(inner)}]}
-
-
-def lambda_of_sns(inner: object) -> dict[str, Any]:
-    return {"Records": [{"EventSource": "aws:sns", "Sns": {"Type": "Notification", "Message": json.dumps(inner)}}]}
-
-
-def destination(inner: object) -> dict[str, Any]:
-    return {"version": "1.0", "requestContext": {"condition": "Success"}, "requestPayload": inner, "responsePayload": None}
 
 
 # Envelopes
@@ -276,12 +236,8 @@ def test_a_second_delivery_of_a_held_message_is_no_second_hint(bucket: Bucket) -
     """SQS may deliver twice, whatever the visibility says: the newest handle is the one that deletes."""
     send(bucket, native(bucket, "p/a"))
 
-    def visible(asked: Asked, forward: Forward) -> Answer:
-        request = json.loads(asked.body) | {"VisibilityTimeout": 1}
-        return forward(replace(asked, body=json.dumps(request).encode()))
-
     with (
-        Meddler(bucket.server.endpoint, always(visible, "ReceiveMessage")) as meddler,
+        Meddler(bucket.server.endpoint, receiving(VisibilityTimeout=1)) as meddler,
         listening(bucket, meddler.endpoint) as there,
     ):
         (hint,) = there.hints.wait(1)
@@ -311,19 +267,11 @@ def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> N
         assert there.source.ignored == 1
 
 
-def failing(asked: Asked, forward: Forward) -> Answer:
-    """A batch of which nothing was deleted, with a server's fault: HTTP says 200."""
-    entries = json.loads(asked.body)["Entries"]
-    failed = [{"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": "later"} for entry in entries]
-    body = json.dumps({"Successful": [], "Failed": failed}).encode()
-    return Answer(200, {"content-type": "application/x-amz-json-1.0"}, body)
-
-
 def test_what_a_batch_failed_to_delete_is_deleted_again(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/a"))
     send(bucket, native(bucket, "p/b"))
     with (
-        Meddler(bucket.server.endpoint, once(failing, "DeleteMessageBatch")) as meddler,
+        Meddler(bucket.server.endpoint, once(unsuccessful(), "DeleteMessageBatch")) as meddler,
         listening(bucket, meddler.endpoint) as there,
     ):
         acknowledge(there.hints.wait(2))
@@ -334,7 +282,7 @@ def test_what_a_batch_failed_to_delete_is_deleted_again(bucket: Bucket) -> None:
 def test_a_batch_that_keeps_failing_is_no_busy_loop(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/a"))
     with (
-        Meddler(bucket.server.endpoint, always(failing, "DeleteMessageBatch")) as meddler,
+        Meddler(bucket.server.endpoint, always(unsuccessful(), "DeleteMessageBatch")) as meddler,
         listening(bucket, meddler.endpoint) as there,
     ):
         acknowledge(there.hints.wait(1))
@@ -347,10 +295,7 @@ def test_a_batch_that_keeps_failing_is_no_busy_loop(bucket: Bucket) -> None:
 def test_a_handle_that_is_over_is_not_tried_again(bucket: Bucket) -> None:
     """SQS calls it our fault; the message comes once more, with a new handle, and costs no second look if nothing changed."""
 
-    def expired(asked: Asked, forward: Forward) -> Answer:
-        answer = failing(asked, forward)
-        return replace(answer, body=answer.body.replace(b"false", b"true"))
-
+    expired = unsuccessful("ReceiptHandleIsInvalid", sender=True)
     send(bucket, native(bucket, "p/a"))
     with (
         Meddler(bucket.server.endpoint, once(expired, "DeleteMessageBatch")) as meddler,
@@ -444,13 +389,6 @@ def test_a_queue_that_is_deleted_during_a_poll_is_noticed(bucket: Bucket) -> Non
         until(there.source.trouble)
         sqs.create_queue(QueueName=bucket.queue_url.rpartition("/")[2])
         until(lambda: any(hint.subtree for hint in there.hints.all()))
-
-
-def short_polls(asked: Asked, forward: Forward) -> Answer | None:
-    if asked.name == "ReceiveMessage":
-        request = json.loads(asked.body) | {"WaitTimeSeconds": 1}
-        asked = replace(asked, body=json.dumps(request).encode())
-    return forward(asked)
 
 
 def test_an_unreachable_endpoint_is_told(bucket: Bucket) -> None:
