@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from syncloud.model import Entry
+    from syncloud.model import Entry, Side
     from syncloud.tree import Content
 
 ALL = Hint("", subtree=True, both=True)
@@ -53,6 +54,20 @@ class FlakyTree(MemoryTree):
         if self.gate is not None:
             await self.gate.wait()
         return await super().write(entry, content, expected)
+
+
+class LargeTree(MemoryTree):
+    """A tree whose listing takes until `listed` is set."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self.listed = threading.Event()
+        self.listings = 0
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        self.listings += 1
+        assert self.listed.wait(30)
+        yield from super().scan(under)
 
 
 @pytest.fixture
@@ -120,6 +135,28 @@ def test_while_everybody_suffers_one_path_probes_and_nothing_spins(state: State)
             assert len(target.files) == 50
 
     asyncio.run(scenario())
+
+
+def test_listings_asked_for_during_a_listing_are_one_and_nothing_spins_until_then(state: State) -> None:
+    async def scenario() -> int:
+        clock = CountingClock()
+        source, target = LargeTree("pull"), MemoryTree("push")
+        async with running(source, target, state, clock) as engine:
+            for _ in range(10):
+                engine.deliver(ALL)
+                await asyncio.sleep(0.05)
+            source.put("late", b"1")
+            engine.deliver(ALL)
+            before = clock.asked
+            await asyncio.sleep(2.0)
+            assert clock.asked - before < 30
+            source.listed.set()
+            await asyncio.sleep(0.2)
+            await settled(engine)
+            assert target.files["late"].body == b"1"
+            return source.listings
+
+    assert asyncio.run(scenario()) == 2
 
 
 def test_a_folder_that_moves_while_its_file_is_in_work_leaves_nothing_behind(state: State) -> None:
