@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from syncloud import names
 from syncloud.aws import Aws
 from syncloud.model import Absent, Entry, Hint
-from syncloud.sqs import QueueSource
+from syncloud.sqs import BATCH, HELD_MAX, QueueSource
 from tests.support.meddler import Meddler, always, drop, once
 from tests.support.messages import receiving, short_polls, unsuccessful
 from tests.support.notifications import (
@@ -31,6 +32,7 @@ from tests.support.notifications import (
 
 if TYPE_CHECKING:
     from tests.support.emulator import Bucket
+    from tests.support.meddler import Answer, Asked, Forward, Meddle
     from tests.support.recorder import Recorder
 
 PREFIX = "p/"
@@ -222,6 +224,61 @@ def test_what_is_in_work_stays_invisible(bucket: Bucket, recorder: Recorder) -> 
         assert recorder.counts()["sqs", "ChangeMessageVisibilityBatch"] == 0
 
 
+def test_a_message_that_sqs_hides_no_longer_comes_again_without_a_second_look(bucket: Bucket) -> None:
+    """Twelve hours after its receipt SQS refuses; whoever works on it goes on, and the newest handle deletes it."""
+    send(bucket, native(bucket, "p/slow"))
+    refusing = always(unsuccessful("InvalidParameterValue", sender=True), "ChangeMessageVisibilityBatch")
+    counted = Counted(refusing)
+    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=2) as there:
+        (hint,) = there.hints.wait(1)
+        until(lambda: counted.received >= 3)
+        assert len(there.hints.all()) == 1
+        assert there.source.trouble() is None
+        assert meddler.names().count("ChangeMessageVisibilityBatch") <= 2 * counted.received
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+
+
+def test_an_extension_that_failed_is_made_in_time(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/slow"))
+    counted = Counted(once(unsuccessful(), "ChangeMessageVisibilityBatch"))
+    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=8) as there:
+        (hint,) = there.hints.wait(1)
+        until(lambda: meddler.names().count("ChangeMessageVisibilityBatch") >= 3, timeout=30)
+        assert counted.received == 1
+        assert there.source.trouble() is None
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+
+
+class Counted:
+    """A meddle, and how many messages came through it."""
+
+    def __init__(self, meddle: Meddle) -> None:
+        self.received = 0
+        self._meddle = meddle
+
+    def __call__(self, asked: Asked, forward: Forward) -> Answer | None:
+        answer = self._meddle(asked, forward)
+        if asked.name == "ReceiveMessage" and answer is not None:
+            self.received += len(json.loads(answer.body).get("Messages", ()))
+        return answer
+
+
+def test_what_is_held_is_bounded_and_told_by_no_error(bucket: Bucket) -> None:
+    """SQS says nothing at its limit of 120,000: a long poll just brings no message. So many are never held."""
+    send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX + 100)))
+    with listening(bucket) as there:
+        until(lambda: len(there.hints.all()) >= HELD_MAX, timeout=60)
+        time.sleep(1)
+        held = len(there.hints.all())
+        assert HELD_MAX <= held < HELD_MAX + BATCH
+        assert left(bucket) == (HELD_MAX + 100 - held, held)
+        acknowledge(there.hints.all())
+        acknowledge(there.hints.wait(HELD_MAX + 100)[held:])
+        until(lambda: left(bucket) == (0, 0), timeout=60)
+
+
 def test_what_was_not_settled_comes_back(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/a"))
     with listening(bucket, visibility=2) as there:
@@ -389,6 +446,25 @@ def test_a_queue_that_is_deleted_during_a_poll_is_noticed(bucket: Bucket) -> Non
         until(there.source.trouble)
         sqs.create_queue(QueueName=bucket.queue_url.rpartition("/")[2])
         until(lambda: any(hint.subtree for hint in there.hints.all()))
+
+
+def test_after_a_long_time_without_a_poll_everything_is_listed(bucket: Bucket) -> None:
+    """Held back, stopped or suspended for longer than the queue keeps a message."""
+    holding = threading.Event()
+    with (
+        Meddler(bucket.server.endpoint, short_polls) as meddler,
+        listening(bucket, meddler.endpoint, gap=2.5, hold=holding.is_set) as there,
+    ):
+        until(lambda: meddler.names().count("ReceiveMessage") >= 4)
+        assert there.hints.all() == []
+        holding.set()
+        time.sleep(4.5)
+        assert there.hints.all() == []
+        holding.clear()
+        (hint,) = there.hints.wait(1)
+        assert (hint.path, hint.subtree) == ("", True)
+        time.sleep(2)
+        assert len(there.hints.all()) == 1
 
 
 def test_an_unreachable_endpoint_is_told(bucket: Bucket) -> None:
