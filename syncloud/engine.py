@@ -130,7 +130,7 @@ class Engine:
 
     @property
     def scanning(self) -> bool:
-        return bool(self._scans)
+        return bool(self._scans or self._coalescer.listings)
 
     # The loop
 
@@ -305,7 +305,7 @@ class Engine:
         else:
             self.left_out.clear(work.path)
         self._ledger.record(outcome.put, outcome.drops, work.receipts)
-        self.counters.tally(outcome)
+        self.counters.tally(work, outcome)
         self._coalescer.finish(work, transferred=outcome.transferred)
 
     # Deletions go last

@@ -87,6 +87,8 @@ class QueueSource:
         self._threads = [
             threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()
         ]
+        self.gaps = 0
+        """How often a listing was asked for, because the queue may have lost something."""
         self.ignored = 0
         self.poisoned = 0
 
@@ -162,6 +164,7 @@ class QueueSource:
         if self._gap or now - self._polled > self._gap_after:
             # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
             self._gap = False
+            self.gaps += 1
             self._deliver(Hint("", subtree=True))
         self._polled = now
         for raw in answer.get("Messages", ()):
@@ -195,6 +198,7 @@ class QueueSource:
         if isinstance(event, events.NewMajor):
             text = "notifications have version %s, which this syncloud does not know: everything is listed"
             log.error("queue.version", text, event.version, queue=self._url)
+            self.gaps += 1
             return Hint("", subtree=True, receipt=message)
         if isinstance(event, events.TestEvent):
             return None

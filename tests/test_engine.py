@@ -70,6 +70,15 @@ class LargeTree(MemoryTree):
         yield from super().scan(under)
 
 
+class Receipt:
+    """Remembers whether it was given back."""
+
+    given = False
+
+    def acknowledge(self) -> None:
+        self.given = True
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
     made = State(tmp_path / "state", Pair("push", "d", "b", ""))
@@ -91,6 +100,11 @@ async def settled(engine: Engine) -> None:
     async with asyncio.timeout(20):
         while engine.pending or engine.scanning:
             await asyncio.sleep(0.02)
+
+
+async def settled_soon(engine: Engine) -> None:
+    await asyncio.sleep(0.3)
+    await settled(engine)
 
 
 def kind_of_trouble(engine: Engine) -> type[Exception] | None:
@@ -159,6 +173,27 @@ def test_listings_asked_for_during_a_listing_are_one_and_nothing_spins_until_the
     assert asyncio.run(scenario()) == 2
 
 
+def test_a_change_that_a_listing_found_is_untold_until_its_event_comes(state: State) -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        async with running(source, target, state, CountingClock()) as engine:
+            for path in ("early", "late", "lost"):
+                source.put(path, b"1")
+            engine.deliver(Hint("early", receipt=Receipt()))
+            await settled_soon(engine)
+            engine.deliver(ALL)
+            await settled_soon(engine)
+            assert engine.counters.untold == {"late", "lost"}
+            target.remove("early")
+            engine.deliver(Hint("late", receipt=Receipt()))
+            engine.deliver(ALL)
+            await settled_soon(engine)
+            assert "early" in target.files  # healed, which is no news
+            assert engine.counters.untold == {"lost"}
+
+    asyncio.run(scenario())
+
+
 def test_a_folder_that_moves_while_its_file_is_in_work_leaves_nothing_behind(state: State) -> None:
     """The listing of the old folder finds neither the file (moved) nor a row (not yet written)."""
 
@@ -222,12 +257,6 @@ def test_what_cannot_be_recorded_is_not_acknowledged(state: State) -> None:
             if self.full:
                 raise HostUnavailable("no space left")
             state.record(*rows)  # type: ignore[arg-type]
-
-    class Receipt:
-        given = False
-
-        def acknowledge(self) -> None:
-            self.given = True
 
     async def scenario() -> None:
         source, target, full, receipt = MemoryTree("pull"), MemoryTree("push"), Full(), Receipt()

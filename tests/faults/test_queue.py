@@ -192,6 +192,7 @@ def test_what_no_event_tells_is_found_by_the_next_listing(rig: Rig) -> None:
     rig.until_pulled({"changed": b"2", "new": b"3"})
     # One listing may have been under way, and another one may have followed before this line.
     assert 1 <= len(pull.events("reconcile.finished")) - before <= 3
+    assert pull.wait_event("queue.missed")["count"] == 3
 
 
 def test_a_queue_that_loses_doubles_delays_and_reorders_changes_nothing_in_the_end(rig: Rig) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.meddler import Answer, error
 from tests.support.messages import short_polls
-from tests.support.notifications import deleted_queue, left
+from tests.support.notifications import deleted_queue, left, silence
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
 
@@ -133,3 +134,42 @@ def test_a_wrong_clock_is_named_and_deletes_nothing(rig: Rig, systemd: Systemd, 
     skewed.clear()
     rig.until_pulled({"b": b"2", "c": b"1"})
     wait_until(lambda: systemd.status().startswith("following"), timeout=60)
+
+
+# Shared
+
+
+def test_two_hosts_that_share_a_queue_are_told_and_converge_all_the_same(rig: Rig) -> None:
+    """Each event reaches one of them only; the other one finds by listing what it was not told."""
+    rig.meddler.meddle = short_polls
+    other = replace(rig, place=rig.place / "other")
+    pulls = [host.pull("--delete", "--reconcile-interval", "3s") for host in (rig, other)]
+    for pull in pulls:
+        pull.wait_event("reconcile.finished")
+    content: dict[str, bytes] = {}
+    for turn in range(3):
+        for number in range(8):
+            content[str(number)] = f"{turn} {number}".encode()
+            rig.bucket.put(str(number), content[str(number)])
+            time.sleep(0.2)
+        rig.bucket.delete(str(turn))
+        del content[str(turn)]
+    for host in (rig, other):
+        host.until_pulled(content)
+    for pull in pulls:
+        told = pull.wait_event("queue.missed", timeout=60)
+        assert "a queue of its own" in told["hint"]
+
+
+def test_of_a_queue_that_tells_everything_nobody_complains(rig: Rig) -> None:
+    """However much a listing finds at the start, and restores later."""
+    for number in range(5):
+        rig.bucket.put(str(number), b"1")
+    silence(rig.bucket)
+    pull = rig.pull("--delete", "--reconcile-interval", "2s")
+    rig.until_pulled({str(number): b"1" for number in range(5)})
+    (rig.into / "0").unlink()
+    rig.until_pulled({str(number): b"1" for number in range(5)})
+    before = len(pull.events("reconcile.finished"))
+    wait_until(lambda: len(pull.events("reconcile.finished")) >= before + 2, timeout=60)
+    assert not pull.events("queue.missed")
