@@ -159,6 +159,10 @@ def test_two_hosts_that_share_a_queue_are_told_and_converge_all_the_same(rig: Ri
     for pull in pulls:
         told = pull.wait_event("queue.missed", timeout=60)
         assert "a queue of its own" in told["hint"]
+        assert pull.stop() == 143
+    page = rig.start("status", "--state-dir", str(rig.pull_state))
+    page.wait()
+    assert "a queue of its own" in page.stdout
 
 
 def test_of_a_queue_that_tells_everything_nobody_complains(rig: Rig) -> None:
