@@ -24,6 +24,8 @@ HELD_MAX = 2_000
 """Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
 REMEMBER = 3600.0
 """Seconds that a handled sequencer is remembered."""
+GAP = 3600.0
+"""Seconds without a poll, the host's sleep included, after which the queue may have forgotten messages."""
 MEND_FIRST, MEND_MAX = 1.0, 30.0
 
 
@@ -63,6 +65,7 @@ class QueueSource:
         prefix: str,
         visibility: int = 120,
         hold: Callable[[], bool] = lambda: False,
+        gap: float = GAP,
     ) -> None:
         self._sqs = sqs
         self._url = queue_url
@@ -78,10 +81,14 @@ class QueueSource:
         self._done: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._troubles: dict[str, str] = {}
         self._gap = False
+        self._gap_after = gap
+        self._polled = _awake_or_not()
         self.answered = threading.Event()
         self._threads = [
             threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()
         ]
+        self.gaps = 0
+        """How often a listing was asked for, because the queue may have lost something."""
         self.ignored = 0
         self.poisoned = 0
 
@@ -154,10 +161,13 @@ class QueueSource:
         if self._stop.is_set():
             self._give_back(answer.get("Messages", ()))
             return
-        if self._gap:
+        now = _awake_or_not()
+        if self._gap or now - self._polled > self._gap_after:
             # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
             self._gap = False
+            self.gaps += 1
             self._deliver(Hint("", subtree=True))
+        self._polled = now
         for raw in answer.get("Messages", ()):
             self._take(raw, asked)
 
@@ -194,6 +204,7 @@ class QueueSource:
         if isinstance(event, events.NewMajor):
             text = "notifications have version %s, which this syncloud does not know: everything is listed"
             log.error("queue.version", text, event.version, queue=self._url)
+            self.gaps += 1
             return Hint("", subtree=True, receipt=message)
         if isinstance(event, events.TestEvent):
             return None
@@ -241,11 +252,11 @@ class QueueSource:
         """Those that must be tried again. What SQS calls our fault is a handle that is over: the message comes once more."""
         entries = [{"Id": str(index), "ReceiptHandle": message.handle} for index, message in enumerate(batch)]
         answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
-        again = {entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}
-        for index, message in enumerate(batch):
-            if str(index) not in again:
+        failed = _failed(answer, batch)
+        for message in batch:
+            if message not in failed:
                 self._forget(message)
-        return [message for index, message in enumerate(batch) if str(index) in again]
+        return failed
 
     def _forget(self, message: Message) -> None:
         now = time.monotonic()
@@ -265,16 +276,31 @@ class QueueSource:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
         for start in range(0, len(late), BATCH):
             batch = late[start : start + BATCH]
-            self._show_after(self._visibility, [message.handle for message in batch])
+            failed = _failed(self._show_after(self._visibility, [message.handle for message in batch]), batch)
             for message in batch:
-                message.visible_at = now + self._visibility
+                if message not in failed:
+                    message.visible_at = now + self._visibility
+            if failed:
+                raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be kept invisible")
 
-    def _show_after(self, seconds: int, handles: Sequence[str]) -> None:
-        """Hide these messages for so long from now on; at most `BATCH` of them."""
+    def _show_after(self, seconds: int, handles: Sequence[str]) -> dict[str, Any]:
+        """Hide these messages for so long from now on; at most `BATCH` of them. SQS's answer."""
         entries = [
             {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, handle in enumerate(handles)
         ]
-        self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        answer: dict[str, Any] = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        return answer
+
+
+def _awake_or_not() -> float:
+    """Seconds that go on while the host is suspended, other than the monotonic clock's."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _failed(answer: dict[str, Any], batch: list[Message]) -> list[Message]:
+    """Those of a batch, whose ids are their places, that the server could not do; what is our fault is not tried again."""
+    again = {entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}
+    return [message for index, message in enumerate(batch) if str(index) in again]
 
 
 def _nominated(path: str, event: events.ObjectEvent) -> Side | None:
