@@ -42,8 +42,11 @@ def _profile(place: Path, config: str = "", credentials: str = "") -> dict[str, 
     """An environment in which these two files say everything about credentials."""
     (place / "config").write_text(config)
     (place / "credentials").write_text(credentials)
-    files = {"AWS_CONFIG_FILE": str(place / "config"), "AWS_SHARED_CREDENTIALS_FILE": str(place / "credentials")}
-    return files | {"AWS_PROFILE": "p"}  # a profile that is named goes before the variables
+    return {"AWS_CONFIG_FILE": str(place / "config"), "AWS_SHARED_CREDENTIALS_FILE": str(place / "credentials")}
+
+
+PROFILE = ("--profile", "p")
+"""A profile that is named goes before the variables."""
 
 
 def _keys(access_key: str) -> str:
@@ -53,7 +56,7 @@ def _keys(access_key: str) -> str:
 def test_credentials_that_vanish_are_named_waited_for_and_found_again(rig: Rig, systemd: Systemd, tmp_path: Path) -> None:
     (tmp_path / "process.py").write_text(PROCESS.format(place=tmp_path, life=LIFE))
     config = f"[profile p]\ncredential_process = {sys.executable} {tmp_path}/process.py\n"
-    push = rig.push("--min-interval", "0", env=_profile(tmp_path, config) | systemd.environment)
+    push = rig.push(*PROFILE, "--min-interval", "0", env=_profile(tmp_path, config) | systemd.environment)
     rig.write("before", b"1")
     rig.until_pushed({"before": b"1"})
     (tmp_path / "gone").touch()
@@ -85,8 +88,8 @@ def test_a_credentials_file_that_is_written_anew_is_used_without_a_restart(rig: 
 
     rig.meddler.meddle = judged
     environment = _profile(tmp_path, credentials=_keys("OLD"))
-    push = rig.push("--min-interval", "0", env=environment | systemd.environment)
-    pull = rig.pull(env=environment)
+    push = rig.push(*PROFILE, "--min-interval", "0", env=environment | systemd.environment)
+    pull = rig.pull(*PROFILE, env=environment)
     rig.write("before", b"1")
     rig.until_pulled({"before": b"1"})
     over.append("OLD")
