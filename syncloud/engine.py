@@ -74,8 +74,7 @@ class Engine:
         self._coalescer = coalescer
         self._transfers = transfers
         self._clock = clock
-        self.outage = Outage(clock)
-        self.listing = Outage(clock)
+        self.outage, self.listing = Outage.pair(clock)
         self.counters = Counters()
         self.left_out = LeftOut(state)
         self.failed: dict[str, SyncloudError] = {}

@@ -92,7 +92,8 @@ class QueueSource:
         self.ignored = 0
         self.poisoned = 0
 
-    def _steps(self) -> list[tuple[str, Callable[[], None]]]:
+    def _steps(self) -> list[tuple[str, Callable[[], bool]]]:
+        """The threads' names and what each does again and again; True where the queue was asked, and answered."""
         return [("queue-receive", self._receive), ("queue-delete", self._delete)]
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
@@ -113,13 +114,13 @@ class QueueSource:
         dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
         return f"the thread {dead[0]} has ended" if dead and not self._stop.is_set() else None
 
-    def _serve(self, step: Callable[[], None]) -> None:
+    def _serve(self, step: Callable[[], bool]) -> None:
         name, delay = threading.current_thread().name, MEND_FIRST
         while not self._stop.is_set():
             try:
-                step()
-                self._mended(name)
-                delay = MEND_FIRST
+                if step():
+                    self._mended(name)
+                    delay = MEND_FIRST
             except Exception as error:  # noqa: BLE001 - whatever it is, the queue is polled again
                 self._suffer(name, error)
                 self._stop.wait(delay)
@@ -136,16 +137,16 @@ class QueueSource:
         self._troubles[name] = str(told) or repr(told)
 
     def _mended(self, name: str) -> None:
-        """Each thread knows only of its own trouble: that nothing is to be deleted does not say that the queue answers."""
+        """Each thread knows only of its own trouble: that a message came does not say that messages can be deleted."""
         if self._troubles.pop(name, None) is not None:
             log.warning("queue.reachable", "the queue answers again", queue=self._url)
 
     # Receive
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
         if self.hold() or len(self._held) >= HELD_MAX:
             self._stop.wait(0.2)
-            return
+            return False
         asked = time.monotonic()
         # The first poll is a short one, to know soon whether the queue is there.
         wait = WAIT if self.answered.is_set() and not self._gap else 0
@@ -160,7 +161,7 @@ class QueueSource:
             self.answered.set()
         if self._stop.is_set():
             self._give_back(answer.get("Messages", ()))
-            return
+            return False
         now = _awake_or_not()
         if self._gap or now - self._polled > self._gap_after:
             # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
@@ -170,6 +171,7 @@ class QueueSource:
         self._polled = now
         for raw in answer.get("Messages", ()):
             self._take(raw, asked)
+        return True
 
     def _give_back(self, messages: Sequence[dict[str, Any]]) -> None:
         """This poll has outlived its daemon: the next one is not to wait for the visibility timeout."""
@@ -226,7 +228,7 @@ class QueueSource:
         """Everything this message said is durable."""
         self._done.put(message)
 
-    def _delete(self) -> None:
+    def _delete(self) -> bool:
         batch = self._gather()
         failed = batch
         try:
@@ -234,9 +236,10 @@ class QueueSource:
         finally:
             for message in failed:
                 self._done.put(message)
-        self._extend()
+        extended = self._extend()
         if failed:
             raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be deleted")
+        return bool(batch) or extended
 
     def _gather(self) -> list[Message]:
         batch: list[Message] = []
@@ -269,8 +272,11 @@ class QueueSource:
         if len(self._handled) > 20_000:
             self._handled = {key: seen for key, seen in self._handled.items() if seen[1] > now - REMEMBER}
 
-    def _extend(self) -> None:
-        """At half of the visibility timeout, as AWS advises; near 12 hours SQS refuses, and the message comes once more."""
+    def _extend(self) -> bool:
+        """At half of the visibility timeout, as AWS advises; near 12 hours SQS refuses, and the message comes once more.
+
+        Whether there was anything to extend.
+        """
         now = time.monotonic()
         with self._lock:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
@@ -282,6 +288,7 @@ class QueueSource:
                     message.visible_at = now + self._visibility
             if failed:
                 raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be kept invisible")
+        return bool(late)
 
     def _show_after(self, seconds: int, handles: Sequence[str]) -> dict[str, Any]:
         """Hide these messages for so long from now on; at most `BATCH` of them. SQS's answer."""

@@ -503,6 +503,15 @@ def test_nothing_is_received_while_held(bucket: Bucket, recorder: Recorder) -> N
         there.hints.wait(1)
 
 
+def test_a_queue_that_is_not_asked_does_not_answer_again(bucket: Bucket) -> None:
+    holding = threading.Event()
+    with listening(bucket, "http://127.0.0.1:9", hold=holding.is_set) as there:
+        until(there.source.trouble)
+        holding.set()
+        time.sleep(3)  # the pause after a failure is over by then
+        assert there.source.trouble()
+
+
 def test_an_idle_queue_costs_long_polls_only(bucket: Bucket, recorder: Recorder) -> None:
     with listening(bucket, recorder.endpoint):
         time.sleep(3)
