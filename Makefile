@@ -3,6 +3,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 TESTS ?= tests
 DEMO_FLAGS ?=
+WORDS ?=
 
 VENV := .venv
 OLDEST := .venv-oldest
@@ -13,7 +14,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test prove test-oldest check format clean
+.PHONY: help demo test prove mutants test-oldest check format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -26,6 +27,9 @@ test: $(VENV)/.test ## every test that needs no root (TESTS=tests/test_x.py for 
 
 prove: $(VENV)/.test ## the proofs of docs/SEMANTICS.md at full length (half an hour)
 	@PROOFS=full $(VENV)/bin/python -m pytest -v tests/test_proofs.py
+
+mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test must fail each time (WORDS="watch s3" for some)
+	@$(VENV)/bin/python -m tests.mutants $(WORDS)
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)

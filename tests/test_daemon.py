@@ -218,9 +218,7 @@ def _unless_frozen(gate: threading.Event) -> Callable[[Asked, Forward], Answer |
     return meddle
 
 
-def test_without_evidence_there_is_no_ping(
-    systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_evidence_there_is_no_ping(systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Daemon:
         said: str | None = None
 
