@@ -3,6 +3,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 TESTS ?= tests
 DEMO_FLAGS ?=
+WORDS ?=
 
 VENV := .venv
 OLDEST := .venv-oldest
@@ -13,7 +14,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-system prove test-oldest check deb format clean
+.PHONY: help demo test test-faults test-system prove mutants test-oldest check deb format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -32,6 +33,9 @@ test-faults: $(VENV)/.test ## every fault of docs/RELIABILITY.md, injected (FAUL
 
 test-system: $(VENV)/.test deb ## the package on a booted Debian 13 (root; mmdebstrap and systemd-container)
 	@$(VENV)/bin/python -m pytest --numprocesses 4 --maxschedchunk 1 tests/system
+
+mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test must fail each time (WORDS="watch s3" for some)
+	@$(VENV)/bin/python -m tests.mutants $(WORDS)
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)

@@ -169,6 +169,20 @@ async def test_an_object_is_deleted_only_as_it_was_expected(bucket: Bucket) -> N
     assert bucket.keys() == []
 
 
+@awaited
+async def test_bytes_that_change_on_their_way_are_refused_by_the_store(bucket: Bucket) -> None:
+    def damaged(asked: Asked, forward: Forward) -> Answer:
+        # The emulator compares only what it is asked to compare; S3 does so with every checksum that comes.
+        headers = asked.headers | {"x-amz-sdk-checksum-algorithm": "CRC64NVME"}
+        return forward(replace(asked, headers=headers, body=asked.body[:-1] + bytes([asked.body[-1] ^ 1])))
+
+    with Meddler(bucket.server.endpoint, always(damaged, "PutObject")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            with pytest.raises(PathError):
+                await tree.write(small("a", b"0123456789"), None, None)
+    assert bucket.keys() == []
+
+
 # A success whose answer is lost
 
 
@@ -320,6 +334,15 @@ async def test_a_missing_key_is_told_by_list_where_head_is_refused(bucket: Bucke
     with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), "HeadObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             assert await tree.observe("missing", None, None) == Absent("missing")
+
+
+@awaited
+async def test_an_absence_that_an_event_promises_is_looked_at(bucket: Bucket) -> None:
+    bucket.put("p/a", b"there again")
+    async with opened(bucket) as tree:
+        side = await tree.observe("a", None, None, nominated=Absent("a"))
+        assert isinstance(side, Entry)
+        assert side.size == len(b"there again")
 
 
 @awaited

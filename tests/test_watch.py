@@ -354,6 +354,7 @@ def test_an_ended_thread_of_watchdog_is_noticed(root: Path) -> None:
     """As after any error inside it: what is heard again is looked at first."""
     watched = Watched(root)
     try:
+        watched.settle()  # the first look at the watches, which would notice it too, is over
         observer = watched.source._observer
         assert observer is not None
         for emitter in list(observer.emitters):
