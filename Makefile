@@ -2,6 +2,8 @@
 PYTHON ?= python3
 WORKERS ?= auto
 TESTS ?= tests
+SOAK_MINUTES ?= 10
+SOAK_SEED ?=
 DEMO_FLAGS ?=
 
 VENV := .venv
@@ -13,7 +15,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test prove test-oldest check format clean
+.PHONY: help demo test prove soak test-oldest check format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -26,6 +28,9 @@ test: $(VENV)/.test ## every test that needs no root (TESTS=tests/test_x.py for 
 
 prove: $(VENV)/.test ## the proofs of docs/SEMANTICS.md at full length (half an hour)
 	@PROOFS=full $(VENV)/bin/python -m pytest -v tests/test_proofs.py
+
+soak: $(VENV)/.test ## every fault at once for ten minutes, then an account of every write (SOAK_MINUTES=60 SOAK_SEED=word)
+	@$(VENV)/bin/python -m tests.soak --minutes $(SOAK_MINUTES) --seed "$(SOAK_SEED)"
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)

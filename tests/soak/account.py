@@ -25,6 +25,15 @@ STAND = 15.0
 processors take for the queue before it."""
 OLD_ENOUGH = 240.0
 """Seconds that a daemon must have lived before its memory says anything."""
+_BEFORE, _AFTER = 15.0, 30.0
+"""Seconds around a kill in which the source of a first write may go: until it would have been recorded, until the next look."""
+_PLACES = (
+    "in the source now",
+    "in an object version",
+    "superseded within the interval",
+    "superseded in a disturbance",
+    "LOST",
+)
 EMPTY = hashlib.md5(b"", usedforsecurity=False).hexdigest()
 
 
@@ -50,7 +59,9 @@ class Account:
 
     # Its parts
 
-    def of_writes(self, holdings: list[Holding], versions: set[tuple[str, str]], source: Snapshot, calm: Calm, end: float) -> None:
+    def of_writes(
+        self, holdings: list[Holding], versions: set[tuple[str, str]], source: Snapshot, calm: Calm, end: float
+    ) -> None:
         """Every content by its digest, each of which is of one write alone; `versions` are pairs of key and digest."""
         held: dict[str, list[Holding]] = {}
         for holding in holdings:
@@ -67,7 +78,7 @@ class Account:
             broken += [_told(place, calm, end) for place in missed]
             where[_where(digest, places, now, published, end, lost=bool(missed))] += 1
         self.say("contents closed", len(held))
-        for name in ("in the source now", "in an object version", "superseded within the interval", "superseded in a disturbance", "LOST"):
+        for name in _PLACES:
             self.say(f"  {name}", where[name])
         self.say(f"stood for {STAND:.0f} s of calm, so must be a version", promised)
         self.say("  of these not found", len(broken))
@@ -84,8 +95,7 @@ class Account:
             if ".conflict-" in key:
                 conflicts.append(f"a conflict copy in the bucket: {key}")
             if digest not in known:
-                with bucket.server.client("s3").get_object(Bucket=bucket.name, Key=key, VersionId=row["VersionId"])["Body"] as body:
-                    data = body.read()
+                data = _version(bucket, row)
                 digest = _digest(data)
                 if reason := blemish(data):
                     unknown.append(f"published, and partial: {key} {row['VersionId']}: {reason}")
@@ -98,10 +108,11 @@ class Account:
         self.blame(conflicts)
         return found
 
-    def of_trees(self, source: Snapshot, pulled: Mapping[str, Snapshot]) -> None:
+    def of_trees(self, source: Snapshot, pulled: Mapping[str, Snapshot], excuses: Excuses) -> None:
         self.say("files at the end", len(source))
         for name, tree in pulled.items():
-            told = differences(source, tree)
+            told = differences(source, rest := excuses.without(name, source, tree))
+            self.say(f"  left behind in {name} by a kill", len(tree) - len(rest))
             self.say(f"  differences of {name}", len(told))
             self.blame(f"{name} differs from the source: {one}" for one in told)
             copies = [path for path in tree if ".conflict-" in path]
@@ -122,6 +133,26 @@ class Account:
         if age > OLD_ENOUGH and late > early * 1.5 + (32 << 20):
             self.blame([f"{daemon.name} grows: {memory}"])
         self.blame(daemon.told)
+
+
+class Excuses:
+    """What docs/SEMANTICS.md does not cover: a first write that was killed before it was recorded, of a path that was gone
+    before the next look. `kills` are the names of daemons and when they were killed."""
+
+    def __init__(self, holdings: list[Holding], kills: list[tuple[str, float]]) -> None:
+        self._held = {(holding.path, holding.digest): holding for holding in holdings}
+        self._kills = kills
+
+    def without(self, name: str, source: Snapshot, tree: Snapshot) -> Snapshot:
+        """`tree`, which `name` has pulled, but for what only it has and nobody can be blamed for."""
+        return {path: file for path, file in tree.items() if path in source or not self._is_excused(name, path, file[0])}
+
+    def _is_excused(self, name: str, path: str, body: bytes) -> bool:
+        held = self._held.get((path, _digest(body)))
+        if held is None or held.until is None:
+            return False
+        times = [at for killed, at in self._kills if killed in ("push", name)]
+        return any(held.since <= at and -_BEFORE < held.until - at < _AFTER for at in times)
 
 
 def _where(digest: str, places: list[Holding], now: set[str], published: set[str], end: float, *, lost: bool) -> str:
@@ -147,6 +178,13 @@ def _told(place: Holding, calm: Calm, end: float) -> str:
 
 def _digest(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _version(bucket: Bucket, row: dict[str, Any]) -> bytes:
+    answer = bucket.server.client("s3").get_object(Bucket=bucket.name, Key=row["Key"], VersionId=row["VersionId"])
+    with answer["Body"] as body:
+        data: bytes = body.read()
+        return data
 
 
 def _versions(bucket: Bucket) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ HEAD = len(frame(0, 0))
 
 
 def blemish(data: bytes) -> str | None:
-    """Why these bytes are nothing that anybody has meant; None where they are whole. Whether they may be empty depends on the name."""
+    """Why these bytes are nothing that anybody has meant; None where they are whole, or empty (see `may_be_empty`)."""
     at = chain = 0
     while at < len(data):
         head = _HEAD.match(data, at)

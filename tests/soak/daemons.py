@@ -110,7 +110,7 @@ class Daemon:
             self._life.append((time.monotonic() - self._born, _bytes(fields["VmRSS"])))
             ticks = _lines(f"/proc/{self._process.pid}/stat")[0].rpartition(")")[2].split()
             self._cpu = (int(ticks[11]) + int(ticks[12])) / _TICKS
-        if not self.memory or self._life[-1:] and self._life[-1][0] > self.memory[-1][0]:
+        if not self.memory or (self._life[-1:] and self._life[-1][0] > self.memory[-1][0]):
             self.memory = self._life
 
     def read_log(self) -> None:

@@ -43,7 +43,7 @@ _OFTEN = ("kill", "kill", "kill", "freeze", "freeze", "bad weather", "bad post")
 
 
 def schedule(seed: str, seconds: float) -> list[Blow]:
-    """Storms of many blows at once, and lulls between them; every kind comes once before any comes more often than it should."""
+    """Storms of many blows at once, and lulls between them; every kind comes before any comes more often than it should."""
     chance = random.Random(f"storm {seed}")
     lull = min(LULL, seconds * 0.2)
     bag: list[str] = []

@@ -61,6 +61,7 @@ class Storm:
         self.calm = Calm()
         self.done: Counter[str] = Counter()
         self.died: list[str] = []
+        self.kills: list[tuple[str, float]] = []
         for blow in blows:
             self._plan(self._started + blow.at, lambda blow=blow: self._strike(blow))  # type: ignore[misc]
 
@@ -122,6 +123,7 @@ class Storm:
             return False
         self._expected_dead.add(blow.whom)
         daemon.kill()
+        self.kills.append((blow.whom, time.monotonic()))
         self._plan(until, lambda: self._start(blow.whom))
         return True
 

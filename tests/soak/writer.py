@@ -1,7 +1,7 @@
 """The one writer: what programs do to a directory, at random but the same for one seed, and a record of all that it has closed.
 
-Everything is decided by the seed and the writer's own knowledge, never by the clock or the disk: each step has its planned time,
-and where the machine is slow the steps come late, but they are the same.
+Everything is decided by the seed and the writer's own knowledge, never by the clock or the disk: each step has its planned
+time, and where the machine is slow the steps come late, but they are the same.
 """
 
 from __future__ import annotations
@@ -368,5 +368,3 @@ _STEPS = {
 def _queue_length() -> int:
     with open("/proc/sys/fs/inotify/max_queued_events") as file:
         return int(file.read())
-
-

@@ -1,0 +1,48 @@
+"""The soak itself, for a short time, and what it has found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.faults import before
+from tests.support.meddler import drop, once
+
+if TYPE_CHECKING:
+    from tests.faults.rig import Rig
+    from tests.support.meddler import Answer, Asked, Forward
+
+CHECKOUT = Path(__file__).parents[2]
+SECONDS = 45
+SEED = "smoke"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_short_soak_loses_nothing_and_leaves_nothing_running() -> None:
+    argv = [sys.executable, "-m", "tests.soak", "--minutes", str(SECONDS / 60), "--seed", SEED]
+    environ = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(argv, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=580, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"SOAK_SEED={SEED}" in done.stdout.splitlines()[0]
+    assert "FAULT" not in done.stdout
+
+
+def test_a_first_write_whose_answer_is_lost_leaves_nothing_behind_when_its_source_has_gone(rig: Rig) -> None:
+    """As an editor's temporary file: published, and renamed before the answer came. Found by the soak, seed b."""
+    temporary, final = rig.out / "page.new", rig.out / "page"
+
+    def renamed_meanwhile(asked: Asked, forward: Forward) -> Answer | None:
+        answer = forward(asked)
+        temporary.rename(final)
+        return answer
+
+    rig.push("--delete")
+    rig.meddler.meddle = once(before(drop, renamed_meanwhile), "PutObject")
+    rig.write("page.new", b"whole")
+    rig.until_pushed({"page": b"whole"})
