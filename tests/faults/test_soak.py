@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import pytest
 
 from tests.support.faults import before
 from tests.support.meddler import drop, once
+from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
     from tests.faults.rig import Rig
@@ -24,13 +27,35 @@ SEED = "smoke"
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_short_soak_loses_nothing_and_leaves_nothing_running() -> None:
+def test_a_short_soak_loses_nothing() -> None:
     argv = [sys.executable, "-m", "tests.soak", "--minutes", str(SECONDS / 60), "--seed", SEED]
     environ = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     done = subprocess.run(argv, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"SOAK_SEED={SEED}" in done.stdout.splitlines()[0]
     assert "FAULT" not in done.stdout
+
+
+def test_a_soak_that_is_killed_leaves_no_process() -> None:
+    """And no mount: both are in namespaces of its own."""
+    mark = f"SOAK_MARK={uuid.uuid4().hex}"
+    name, _, value = mark.partition("=")
+    argv = [sys.executable, "-m", "tests.soak", "--minutes", "5", "--seed", SEED]
+    environ = os.environ | {"PYTHONPATH": str(CHECKOUT), name: value}
+    with subprocess.Popen(argv, cwd=CHECKOUT, env=environ, stdout=subprocess.DEVNULL) as soak:
+        wait_until(lambda: len(_marked(mark)) > 6, timeout=60)  # itself, the emulator, three daemons, the reader
+        soak.kill()
+    wait_until(lambda: not _marked(mark), timeout=30)
+
+
+def _marked(mark: str) -> list[str]:
+    """The processes that have inherited it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(process.name)
+    return found
 
 
 def test_a_first_write_whose_answer_is_lost_leaves_nothing_behind_when_its_source_has_gone(rig: Rig) -> None:
