@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -71,3 +72,24 @@ def test_a_first_write_whose_answer_is_lost_leaves_nothing_behind_when_its_sourc
     rig.meddler.meddle = once(before(drop, renamed_meanwhile), "PutObject")
     rig.write("page.new", b"whole")
     rig.until_pushed({"page": b"whole"})
+
+
+def test_what_is_being_written_when_push_starts_is_published_when_it_is_whole(rig: Rig) -> None:
+    """A scan knows nothing of a writer; what the file's own stamps say of quiet counts. Found by the soak, seed b."""
+    file = rig.write("status", b"old")
+    with rig.push() as first:
+        rig.until_pushed({"status": b"old"})
+        first.kill()
+    with file.open("wb", buffering=0) as writer:
+        push = rig.push(ready=False)
+        until = float("inf")
+        while time.monotonic() < until:
+            writer.write(b"a piece of it ")
+            time.sleep(0.5)  # the look at everything comes between two pieces
+            if until == float("inf") and push.events("reconcile.finished"):
+                until = time.monotonic() + 1.0
+    whole = file.read_bytes()
+    rig.until_pushed({"status": whole})
+    s3, bucket = rig.bucket.server.client("s3"), rig.bucket.name
+    versions = s3.list_object_versions(Bucket=bucket, Prefix="status")["Versions"]
+    assert sorted(version["Size"] for version in versions) == [len(b"old"), len(whole)]

@@ -31,7 +31,7 @@ class Daemon:
         self._process: Process | None = None
         self._log: _Log | None = None
         self._cpu_before = self._cpu = 0.0
-        self._born = 0.0
+        self._born = self._thawed = 0.0
         self.lives = 0
         self.peak = 0
         """The most memory that any of its lives had, in bytes (VmHWM)."""
@@ -91,6 +91,7 @@ class Daemon:
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
+        self._thawed = time.monotonic()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.running:
@@ -117,10 +118,13 @@ class Daemon:
         """Take in what it has said since."""
         for event in self._log.new() if self._log is not None else ():
             self.events[event["event"]] += 1
-            if event["event"] in _ALARMING:
+            frozen = event["event"] == "watchdog.withheld" and time.monotonic() - self._thawed < _AWAKE
+            if event["event"] in _ALARMING and not frozen:
                 self.told.append(f"{self.name}: {event.get('message', '')}")
 
 
+_AWAKE = 10.0
+"""Seconds after a freeze in which a daemon may still find that it had been frozen."""
 _ALARMING = frozenset({"internal.error", "watchdog.withheld", "conflict.kept", "path.given_up"})
 
 
