@@ -2,6 +2,8 @@
 PYTHON ?= python3
 WORKERS ?= auto
 TESTS ?= tests
+SOAK_MINUTES ?= 10
+SOAK_SEED ?=
 DEMO_FLAGS ?=
 WORDS ?=
 
@@ -14,7 +16,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-system prove mutants test-oldest check deb format clean
+.PHONY: help demo test test-faults test-system prove mutants soak test-oldest check deb format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -36,6 +38,9 @@ test-system: $(VENV)/.test deb ## the package on a booted Debian 13 (root; mmdeb
 
 mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test must fail each time (WORDS="watch s3" for some)
 	@$(VENV)/bin/python -m tests.mutants $(WORDS)
+
+soak: $(VENV)/.test ## every fault at once for ten minutes, then an account of every write (SOAK_MINUTES=60 SOAK_SEED=word)
+	@$(VENV)/bin/python -m tests.soak --minutes $(SOAK_MINUTES) --seed "$(SOAK_SEED)"
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)

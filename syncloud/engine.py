@@ -144,6 +144,7 @@ class Engine:
         Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
         """
         self._once = True
+        self._coalescer.deadline = self._coalescer.quiet
         await self._turns()
         await self._drain()
         if self.trouble is not None:
@@ -263,7 +264,7 @@ class Engine:
             outcome = await self._settler.settle(work)
         except Unsteady as error:
             log.debug("read.unsteady", "%s", error, path=work.path)
-            self._coalescer.put_back(work, self._coalescer.quiet)
+            self._coalescer.wait(work)
             self._once_failed(work, error)
         except Unsyncable as error:
             self._done(work, Outcome(unknown=Unknown(work.path, str(error))))

@@ -227,10 +227,11 @@ class LocalTree:
             raise Unsteady(entry.path, f"{entry.path}: another program has a lease on it") from error
         except OSError as error:
             raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
-        if steady.tag_of(os.fstat(fd)) != entry.tag:
+        status = os.fstat(fd)
+        if steady.tag_of(status) != entry.tag:
             os.close(fd)
             raise Changed(entry.path, f"{entry.path}: changed before it was read")
-        if not patient and disk.held_by_writer(fd):
+        if not (patient or steady.is_quiet(status)) and disk.held_by_writer(fd):
             os.close(fd)
             raise Unsteady(entry.path, f"{entry.path}: open for writing")
         return fd

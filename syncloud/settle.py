@@ -80,6 +80,8 @@ class Settler:
         self._look_again = look_again
         self._under_way = under_way
         self.excluded = excluded
+        self._in_doubt: dict[str, Entry] = {}
+        """First writes whose outcome nobody has told: no row says that they may have left something."""
 
     async def settle(self, work: Work) -> Outcome:
         """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
@@ -90,6 +92,8 @@ class Settler:
         source = await self._look_at_source(path, base, work)
         target = await self._assume_target(path, base, work)
         for _ in range(ROUNDS):
+            if base is None and isinstance(source, Absent) and path in self._in_doubt:
+                target, base = await self._make_sure(path)
             action = decide(source, target, base, self.policy)
             log.debug("plan.decided", "%s: %s", path, type(action).__name__, path=path)
             try:
@@ -97,6 +101,8 @@ class Settler:
                     source, target = await self._compare(action, source, target)
                 else:
                     outcome = await self._execute(action, source, target, base, work)
+                    if not outcome.deferred:
+                        self._in_doubt.pop(path, None)
                     return replace(outcome, news=outcome.transferred and _is_news(source, base))
             except Changed as changed:
                 log.debug("plan.again", "%s", changed, path=path)
@@ -116,6 +122,16 @@ class Settler:
 
     async def _look_at_target(self, path: str, base: Base | None) -> Side:
         return await self._target.observe(path, base, base.target if base is not None else None, patient=True)
+
+    async def _make_sure(self, path: str) -> tuple[Side, Base | None]:
+        """The target, and the row that a lost answer has kept from us where it still is what we have put there."""
+        there = await self._look_at_target(path, None)
+        if isinstance(there, Entry) and there.crc is None:
+            there = await self._target.digest(there)
+        if not (isinstance(there, Entry) and there.ours):
+            return there, None
+        tag = self._in_doubt[path].tag
+        return there, Base(path, tag, there.tag, there.size, there.mtime_ns, there.mode, there.crc)
 
     async def _compare(self, action: Compare, source: Side, target: Side) -> tuple[Side, Side]:
         if action.source is not None:
@@ -148,6 +164,8 @@ class Settler:
         entry = action.source
         if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
             entry = await self._with_body(entry, work)
+        if action.expected is None:
+            self._in_doubt[work.path] = replace(entry, body=None)
         if action.expected is None and (copied := await self._duplicate(entry)) is not None:
             self._log_transfer(f"{self._target.role}.renamed", entry, copied, started)
             return Outcome(put=_agreed(entry, copied), transferred=True)

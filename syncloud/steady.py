@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from . import checksum, disk
 from .errors import Unsteady
+from .hints import QUIET
 from .model import Base, Entry, Tag
 
 _RACY_NS = 20_000_000
@@ -42,7 +43,7 @@ def special(mode: int) -> str | None:
 
 
 def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry:
-    """The small file behind `fd` with its bytes. `patient`: it has waited for quiet, a writer may hold it open.
+    """The small file behind `fd` with its bytes. `patient`: it has waited for its deadline, a writer may be at work.
 
     Raises Unsteady.
     """
@@ -50,7 +51,7 @@ def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry
     if not stat.S_ISREG(before.st_mode):
         raise Unsteady(path, f"{path}: replaced while it was looked at")
     body = _read(fd, before.st_size)
-    if not patient:
+    if not (patient or is_quiet(before)):
         _require_no_writer(fd, path, before, body)
         if not body and base is not None and base.size:
             # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
@@ -62,6 +63,11 @@ def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry
         if not (patient and grown and os.pread(fd, before.st_size, 0) == body):
             raise Unsteady(path, f"{path}: written to while it was read")
     return entry_of(path, before, checksum.update(body), body)
+
+
+def is_quiet(status: os.stat_result) -> bool:
+    """Whether nothing has happened to the file for the quiet time: then who holds it open is not writing."""
+    return time.time_ns() - status.st_ctime_ns >= QUIET * 1e9
 
 
 def _require_no_writer(fd: int, path: str, before: os.stat_result, body: bytes) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from syncloud import checksum, disk, names, steady
+from syncloud import checksum, disk, hints, names, steady
 from syncloud.errors import (
     Blocked,
     BusyError,
@@ -392,6 +392,16 @@ def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root
     assert isinstance(side, Entry)
     assert side.body == b""
     assert entry(tree, "f").body == b"", "a file that nobody knows may be empty"
+
+
+def test_who_holds_a_file_open_and_is_quiet_is_no_writer(tree: LocalTree, root: Path) -> None:
+    with open(root / "f", "wb") as writer:
+        writer.write(b"all of it")
+        writer.flush()
+        with pytest.raises(Unsteady):
+            look(tree, "f")
+        time.sleep(hints.QUIET)
+        assert entry(tree, "f").body == b"all of it"
 
 
 def test_a_rewrite_of_equal_size_with_its_mtime_put_back_is_found(tree: LocalTree, root: Path) -> None:

@@ -160,7 +160,7 @@ MUTANTS = (
         "        self._pending.pop(work.path, None)\n        if len(self._last)",
         "test_hints.py::test_a_hint_while_in_work_makes_the_path_dirty"),
     Mutant("hints", "a file that is never quiet waits for ever", "hints",
-        "min(now + self.quiet, self._deadline(work))", "now + self.quiet",
+        "min(now + self.quiet, self._deadline(work.path, work.opened))", "now + self.quiet",
         "test_hints.py::test_a_file_that_is_never_quiet_goes_at_its_deadline"),
     Mutant("hints", "a path goes as often as it changes", "hints",
         "return max(now, finished + self.min_interval)", "return now",
