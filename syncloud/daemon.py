@@ -104,7 +104,7 @@ class Daemon:
                 raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
             self._tell_ready(time.monotonic() - started)
             self._report()
-            self._take_notes()
+            self._sync.take_notes()
             self._sync.note_verified()
             if time.monotonic() >= next_listing:
                 next_listing = self._next_listing()
@@ -133,12 +133,6 @@ class Daemon:
 
     def _synced(self) -> bool:
         return bool(self._engine.counters.last_reconcile) and not self._engine.pending and not self._engine.scanning
-
-    def _take_notes(self) -> None:
-        note = self._sync.state.take_note("resume")
-        if note is not None:
-            log.warning("service.resumed", "resumed by hand (%s)", note)
-            self._engine.resume(allow_deletes=note == "allow-deletes")
 
     # What is told
 

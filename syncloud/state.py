@@ -13,9 +13,10 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
 from .model import Base, Tag
@@ -108,12 +109,13 @@ class State:
         row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
         return None if row is None else _base(row)
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str]) -> None:
-        """One transaction: these rows are now so, those are gone. Raises HostUnavailable."""
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = MappingProxyType({})) -> None:
+        """One transaction: these rows are now so, those are gone, and `notes` are in the meta table. Raises HostUnavailable."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(_row, puts))
             self._db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", notes.items())
             self._db.execute("COMMIT")
         except BaseException as error:
             if self._db.in_transaction:

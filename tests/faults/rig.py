@@ -53,9 +53,7 @@ class Rig:
         queue_url = self.bucket.queue_url.replace(self.bucket.server.endpoint, self.meddler.endpoint)
         return self._daemon("pull", self.into, self.pull_state, "--queue-url", queue_url, *more, ready=ready, env=env)
 
-    def _daemon(
-        self, role: str, directory: Path, state: Path, *more: str, ready: bool, env: dict[str, str] | None
-    ) -> Process:
+    def _daemon(self, role: str, directory: Path, state: Path, *more: str, ready: bool, env: dict[str, str] | None) -> Process:
         pair = ["--directory", str(directory), "--bucket", self.bucket.name, "--state-dir", str(state)]
         process = self.start(role, *pair, "--log-format", "json", *more, endpoint=self.meddler.endpoint, env=env)
         if ready and "--once" not in more:
