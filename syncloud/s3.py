@@ -113,7 +113,9 @@ class S3Tree:
         if response.status == 403 and response.code == "InvalidObjectState":
             return Unknown(path, "archived: restore the object first")
         if response.status == 403 and not await asyncio.to_thread(self._is_listed, path):
-            return Absent(path)
+            if await asyncio.to_thread(self._lists_something):
+                return Absent(path)
+            return Unknown(path, "refused, while nothing at all is listed: that does not prove that it is gone")
         self._require(response, path, "read")
         headers = response.headers
         if headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", ""):
@@ -134,6 +136,11 @@ class S3Tree:
         with aws.translated(f"list s3://{self.bucket}/{key}"):
             answer = self._s3.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1)
         return any(item["Key"] == key for item in answer.get("Contents", ()))
+
+    def _lists_something(self) -> bool:
+        """Whether LIST shows any key: one that shows none, to a role that is refused objects, may be lying. Blocking."""
+        with aws.translated(f"list s3://{self.bucket}/{self.prefix}"):
+            return bool(self._s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1).get("Contents"))
 
     async def _prove(self) -> None:
         """A 404 is believed only if the bucket answers a LIST that began after it. One proof serves all that wait for it."""

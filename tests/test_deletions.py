@@ -39,7 +39,7 @@ def awaited(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 
 class World:
-    """A state of 1,000 files, a clock that both the deletions and the wall follow, and one life of the process after another."""
+    """A state of 1,000 files, one clock for the deletions and the wall, and one life of the process after another."""
 
     def __init__(self, state: State, known: int = KNOWN) -> None:
         self.state = state
@@ -73,6 +73,9 @@ class World:
                 self.deletions.ended(work)
             total += len(going)
         return total
+
+    def trouble(self) -> bool:
+        return self.deletions.error is not None
 
     def settle(self, work: Work, outcome: Outcome) -> None:
         self.deletions.settled(work, outcome)
@@ -213,11 +216,11 @@ async def test_what_is_only_looked_at_again_is_still_too_much(world: World) -> N
 async def test_when_the_last_held_file_is_back_the_trouble_ends(world: World) -> None:
     assert world.delete(*_paths(0, 252)) == 250
     world.settle(_work("0250"), Outcome())
-    assert world.deletions.error is not None
+    assert world.trouble()
     world.settle(_work("0251"), Outcome(put=_row("0251", 5)))
-    assert world.deletions.error is None
+    assert not world.trouble()
     world.start()
-    assert world.deletions.error is None, "a restart knows it too"
+    assert not world.trouble(), "a restart knows it too"
 
 
 @awaited
