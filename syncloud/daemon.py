@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from . import log, status
 from .compose import Sync
@@ -153,7 +154,8 @@ class Daemon:
 
     def _snapshot(self, *, running: bool) -> status.Snapshot:
         trouble = self.frozen() or self._hints.trouble()
-        return status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
+        now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
+        return replace(now, weaker=self._sync.remote.conditions.weaker)
 
     def _keep(self, now: status.Snapshot) -> None:
         self._kept = now

@@ -27,8 +27,24 @@ class Conditions:
     """Which conditional requests the store really obeys, by operation. AWS obeys all of them."""
 
     put: bool = True
+    complete: bool = True
     copy: bool = True
     delete: bool = True
+
+    @property
+    def weaker(self) -> str:
+        """What is not as it is with all of them, for people; empty where nothing is."""
+        told = [f"{name} ({what})" for name, obeyed, what in self._consequences() if not obeyed]
+        return f"this store ignores conditions on {'; '.join(told)}" if told else ""
+
+    def _consequences(self) -> tuple[tuple[str, bool, str], ...]:
+        lost = "what somebody else writes between our look and our write is overwritten"
+        return (
+            ("PUT", self.put, lost),
+            ("CompleteMultipartUpload", self.complete, "the same, for as long as a large file is uploaded"),
+            ("COPY", self.copy, "renamed files and touched large ones are uploaded again"),
+            ("DELETE", self.delete, "objects are deleted only where the bucket keeps versions, and only after a look"),
+        )
 
 
 OBEYED = Conditions()
@@ -94,7 +110,12 @@ def with_crc(entry: Entry, crc: int | None) -> Entry:
 
 def etag_of(body: bytes) -> str:
     """The ETag in a CopyObjectResult."""
+    return text_of(body, "ETag")
+
+
+def text_of(body: bytes, name: str) -> str:
+    """What the first element of this name holds, in an answer that is XML."""
     for element in ElementTree.fromstring(body).iter():
-        if element.tag.rpartition("}")[2] == "ETag":
+        if element.tag.rpartition("}")[2] == name:
             return element.text or ""
     return ""

@@ -205,11 +205,12 @@ class S3Tree:
 
         Raises Changed where the condition fails (also where our own lost success makes it fail: observe, compare).
         """
-        await self._look_first(entry.path, expected)
+        obeyed = self.conditions.complete if entry.body is None else self.conditions.put
+        condition = _condition(expected) if obeyed else await self._look_first(entry.path, expected)
         if entry.body is None:
             assert content is not None
-            return await multipart.upload(self, entry, content, self._condition(expected))
-        headers = objects.metadata(entry, self._nonce) | self._condition(expected)
+            return await multipart.upload(self, entry, content, condition)
+        headers = objects.metadata(entry, self._nonce) | condition
         if self.with_checksum and entry.crc is not None:
             headers[checksum.HEADER] = checksum.encode(entry.crc)
         response = await self._send("PUT", entry.path, "PutObject", headers, body=entry.body)
@@ -219,19 +220,13 @@ class S3Tree:
     def written(self, entry: Entry, etag: str, version: str) -> Entry:
         return Entry(entry.path, objects.tag_of(etag, version), entry.size, entry.mtime_ns, entry.mode, entry.crc)
 
-    async def _look_first(self, path: str, expected: Entry | None) -> None:
-        """Where the store ignores conditions a look just before is the best there is; SEMANTICS.md says what is weaker."""
-        if self.conditions.put:
-            return
+    async def _look_first(self, path: str, expected: Entry | None) -> dict[str, str]:
+        """Instead of a condition that the store ignores: the best there is. SEMANTICS.md says what is weaker."""
         now = await self.observe(path, None, None)
         etag = now.tag[0] if isinstance(now, Entry) else None
         if etag != (expected.tag[0] if expected is not None else None):
             raise Changed(path, f"{path}: the object changed meanwhile")
-
-    def _condition(self, expected: Entry | None) -> dict[str, str]:
-        if not self.conditions.put:
-            return {}
-        return {"if-none-match": "*"} if expected is None else {"if-match": f'"{expected.tag[0]}"'}
+        return {}
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         """Give the object the source's mtime and mode: with the body at hand a PUT, else a conditional copy onto itself.
@@ -361,6 +356,10 @@ class S3Tree:
         if type(error) is SyncloudError:  # what S3 has against this request is this path's affair
             raise PathError(path, str(error), code=error.code, hint=error.hint, request_id=error.request_id)
         raise error
+
+
+def _condition(expected: Entry | None) -> dict[str, str]:
+    return {"if-none-match": "*"} if expected is None else {"if-match": f'"{expected.tag[0]}"'}
 
 
 class S3Content:

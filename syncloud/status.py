@@ -48,6 +48,7 @@ class Snapshot:
     last_error: str = ""
     last_error_hint: str = ""
     last_error_at: float = 0.0
+    weaker: str = ""
     left_out_count: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -174,6 +175,8 @@ def page(name: str, now: Snapshot) -> str:
     ]
     if now.last_error and now.last_error != now.trouble:
         rows += _explained("last error", f"{_when(now.last_error_at)}: {now.last_error}", now.last_error_hint)
+    if now.weaker:
+        rows += _explained("weaker", now.weaker, 'see SEMANTICS.md, "Stores without conditions"')
     rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:20]]
     if len(now.left_out) > 20:
         rows.append(("", f"and {len(now.left_out) - 20:,} more (--json has all)"))

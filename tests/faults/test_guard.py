@@ -14,7 +14,7 @@ from syncloud.hints import Coalescer
 from syncloud.memory import MemoryTree
 from syncloud.model import Hint, Policy
 from syncloud.state import Pair, State
-from tests.support.meddler import Answer, error
+from tests.support.meddler import Answer, always, error, unconditional
 from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
@@ -241,6 +241,25 @@ async def _until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.05)
+
+
+# A store without conditional requests
+
+
+def test_what_a_store_weakens_is_told_once_and_shown_in_the_status(rig: Rig) -> None:
+    rig.meddler.meddle = always(unconditional, "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject")
+    push = rig.push()
+    (told,) = push.events("store.conditions")
+    for name in ("PUT (", "CompleteMultipartUpload (", "COPY (", "DELETE ("):
+        assert name in told["message"]
+    assert push.stop() == 143
+    again = rig.push()
+    assert not again.events("store.conditions")
+    wait_until(lambda: "CompleteMultipartUpload (" in _status(rig, rig.push_state)["weaker"], timeout=30, every=1)
+    page = rig.start("status", "--state-dir", str(rig.push_state))
+    page.wait()
+    assert "weaker          this store ignores conditions on PUT (" in page.stdout
+    assert _status(rig, rig.push_state)["healthy"], "weaker, not ill"
 
 
 # Last
