@@ -25,6 +25,7 @@ from .leftout import LeftOut
 from .listing import Lister
 from .model import Hint, Policy, Unknown
 from .outage import Outage
+from .rivals import REASON, Rivals
 from .settle import Outcome, Settler
 from .tree import State, Tree
 
@@ -56,6 +57,8 @@ class Engine:
         self._state = state
         self._ledger = Ledger(state)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.left_out = LeftOut(state)
+        self.rivals = Rivals(clock, [path for path, reason in self.left_out.reasons.items() if reason == REASON])
         self._settler = Settler(
             source,
             target,
@@ -65,6 +68,7 @@ class Engine:
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
             excluded=excluded,
+            rivals=self.rivals,
         )
         self._coalescer = coalescer
         self._transfers = transfers
@@ -72,7 +76,6 @@ class Engine:
         self.outage = Outage(clock)
         self.listing = Outage(clock)
         self.counters = Counters()
-        self.left_out = LeftOut(state)
         self.failed: dict[str, SyncloudError] = {}
         self.turned_at = clock()
         self._inbox: deque[Hint] = deque()
@@ -354,7 +357,7 @@ class Engine:
 
     def resume(self, *, allow_deletes: bool) -> None:
         """Somebody has looked: what was held back for deletion may go, or gets another look."""
-        for path in self._deletions.resume(allow=allow_deletes):
+        for path in (*self._deletions.resume(allow=allow_deletes), *self.rivals.resume()):
             self.deliver(Hint(path))
         self._coalescer.hasten()
         self._nudge()

@@ -262,6 +262,38 @@ def test_what_a_store_weakens_is_told_once_and_shown_in_the_status(rig: Rig) -> 
     assert _status(rig, rig.push_state)["healthy"], "weaker, not ill"
 
 
+# Another writer
+
+
+def test_a_path_that_another_writer_goes_on_writing_is_skipped_until_resumed(rig: Rig) -> None:
+    rig.write("shared", b"mine")
+    rig.write("mine alone", b"1")
+    push = rig.push("--min-interval", "0")
+    rig.until_pushed({"shared": b"mine", "mine alone": b"1"})
+    for number in range(10):
+        rig.bucket.put("shared", b"theirs %d" % number)
+        rig.write("shared", b"mine %d" % number)
+        push.wait_for(lambda: len(push.events("conflict.kept", path="shared")) > number, timeout=30)  # noqa: B023
+    theirs = b"theirs, in peace"
+    wait_until(lambda: rig.bucket.get("shared") == b"mine 9", timeout=30)
+    rig.bucket.put("shared", theirs)
+    rig.write("shared", b"mine, once more")
+    skipped = push.wait_event("path.skipped", path="shared")
+    assert "10 conflict copies within an hour" in skipped["message"]
+    rig.write("mine alone", b"22")
+    wait_until(lambda: rig.bucket.get("mine alone") == b"22", timeout=30)
+    assert rig.bucket.get("shared") == theirs
+    wait_until(lambda: _status(rig, rig.push_state)["rival"] == "shared", timeout=60, every=1)
+    assert push.stop() == 143
+    assert rig.push("--once").wait(timeout=60) == 0
+    assert rig.bucket.get("shared") == theirs, "a restart makes no truce end"
+    _resume(rig, rig.push_state)
+    assert rig.push("--once").wait(timeout=60) == 0
+    assert rig.bucket.get("shared") == b"mine, once more"
+    kept = [rig.bucket.get(key) for key in rig.bucket.keys() if ".conflict-" in key]  # noqa: SIM118 - a method
+    assert sorted(kept) == sorted([b"theirs %d" % number for number in range(10)] + [theirs])
+
+
 # Last
 
 
