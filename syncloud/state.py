@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,9 +284,16 @@ def _check(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("quick_check found damage")
 
 
+def _make(directory: Path) -> None:
+    """For the owner alone; what is missing above it may be read by others, never written, whatever the umask."""
+    for parent in reversed([parent for parent in directory.parents if not parent.exists()]):
+        parent.mkdir(exist_ok=True, mode=0o755)
+    directory.mkdir(exist_ok=True, mode=0o700)
+
+
 def _lock(directory: Path) -> int:
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(directory)
         fd = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise ConfigurationError(
@@ -295,6 +303,9 @@ def _lock(directory: Path) -> int:
         ) from error
     except OSError as error:
         raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
+    if os.stat(directory).st_mode & stat.S_IWOTH:
+        os.close(fd)
+        raise ConfigurationError(f"anybody may write the state directory {directory}", hint=f"chmod o-w {directory}")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
