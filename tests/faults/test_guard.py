@@ -312,7 +312,8 @@ def test_a_deletion_begins_when_the_copies_before_it_are_committed(tmp_path: Pat
     async def scenario() -> Witness:
         source, target = MemoryTree("pull"), Witness("push")
         source.put("old", b"1")
-        engine = Engine(source, target, state, Coalescer(asyncio.get_running_loop().time), policy=POLICY, transfers=8)
+        coalescer = Coalescer(asyncio.get_running_loop().time, min_interval=0)
+        engine = Engine(source, target, state, coalescer, policy=POLICY, transfers=8)
         work = asyncio.create_task(engine.run())
         engine.deliver(Hint("old"))
         await _until(lambda: "old" in target.files and not engine.pending)
