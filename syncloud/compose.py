@@ -67,6 +67,13 @@ class Sync:
                 self.state.set_meta("verified", str(last))
                 self._verified = last
 
+    def take_notes(self) -> None:
+        """Follow what `syncloud resume` has left."""
+        note = self.state.take_note("resume")
+        if note is not None:
+            log.warning("service.resumed", "resumed by hand (%s)", note)
+            self.engine.resume(allow_deletes=note == "allow-deletes")
+
     def recover(self) -> None:
         """Clean up what a crash has left in a pulled directory: ours goes, anything else is kept under a conflict name.
 

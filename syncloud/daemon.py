@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from . import log, status
 from .compose import Sync
@@ -106,7 +107,7 @@ class Daemon:
                 raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
             self._tell_ready(time.monotonic() - started)
             self._report()
-            self._take_notes()
+            self._sync.take_notes()
             self._sync.note_verified()
             self._catch_up()
             if time.monotonic() >= next_listing:
@@ -156,12 +157,6 @@ class Daemon:
         counters.fail(lost)
         log.warning("queue.missed", "%s", lost, error=lost, queue=self._sync.settings.queue_url or "", count=count)
 
-    def _take_notes(self) -> None:
-        note = self._sync.state.take_note("resume")
-        if note is not None:
-            log.warning("service.resumed", "resumed by hand (%s)", note)
-            self._engine.resume(allow_deletes=note == "allow-deletes")
-
     # What is told
 
     def frozen(self) -> str | None:
@@ -181,7 +176,8 @@ class Daemon:
 
     def _snapshot(self, *, running: bool) -> status.Snapshot:
         trouble = self.frozen() or self._hints.trouble()
-        return status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
+        now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
+        return replace(now, weaker=self._sync.remote.conditions.weaker)
 
     def _keep(self, now: status.Snapshot) -> None:
         self._kept = now

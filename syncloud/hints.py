@@ -122,6 +122,10 @@ class Coalescer:
         _, took = self._last.get(path, (0.0, 0.0))
         return opened + max(self.deadline, 10 * took)
 
+    def since(self, path: str) -> float:
+        """When the first hint came of a path that is in work."""
+        return self._working[path].since
+
     def take(self, limit: int) -> list[Work]:
         """At most `limit` paths that are due and not in work, the longest due first."""
         now = self._clock()

@@ -36,6 +36,7 @@ from .model import (
     same,
 )
 from .plan import decide
+from .rivals import REASON, Rivals
 from .tree import Tree
 
 ROUNDS = 8
@@ -71,7 +72,9 @@ class Settler:
         look_again: Callable[[str], None],
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
+        rivals: Rivals | None = None,
     ) -> None:
+        self.rivals = rivals or Rivals(time.monotonic)
         self.policy = policy
         self._source = source
         self._target = target
@@ -88,6 +91,8 @@ class Settler:
         path = work.path
         if self.excluded(path):
             return Outcome(unknown=Unknown(path, "excluded"))
+        if self.rivals.skips(path):
+            return Outcome(unknown=Unknown(path, REASON))
         base = self._base_of(path)
         source = await self._look_at_source(path, base, work)
         target = await self._assume_target(path, base, work)
@@ -147,6 +152,8 @@ class Settler:
             case Adopt():
                 return await self._adopt(action, work)
             case Conflict():
+                if base is not None:
+                    self.rivals.wrote(work.path)
                 return await self._conflict(action, work)
             case Delete():
                 return await self._delete(action, work)
@@ -246,8 +253,11 @@ class Settler:
         if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(expected):
             text = "differs on both sides; the other bytes stay as a version"
             self._say("overwritten", path, text, event="conflict.overwritten")
+        elif self.rivals.skips(path):
+            return Outcome(unknown=Unknown(path, REASON))
         else:
             aside, expected = await self._target.set_aside(expected)
+            self.rivals.copied(path)
             self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
         return await self._copy(Copy(action.source, expected), work, conflict=True)
 

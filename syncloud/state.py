@@ -13,9 +13,11 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
 from .model import Base, Tag
@@ -109,12 +111,13 @@ class State:
         row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
         return None if row is None else _base(row)
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str]) -> None:
-        """One transaction: these rows are now so, those are gone. Raises HostUnavailable."""
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = MappingProxyType({})) -> None:
+        """One transaction: these rows are now so, those are gone, and `notes` are in the meta table. Raises HostUnavailable."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(_row, puts))
             self._db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", notes.items())
             self._db.execute("COMMIT")
         except BaseException as error:
             if self._db.in_transaction:
@@ -293,9 +296,16 @@ def _check(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("quick_check found damage")
 
 
+def _make(directory: Path) -> None:
+    """For the owner alone; what is missing above it may be read by others, never written, whatever the umask."""
+    for parent in reversed([parent for parent in directory.parents if not parent.exists()]):
+        parent.mkdir(exist_ok=True, mode=0o755)
+    directory.mkdir(exist_ok=True, mode=0o700)
+
+
 def _lock(directory: Path) -> int:
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(directory)
         fd = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise ConfigurationError(
@@ -305,6 +315,9 @@ def _lock(directory: Path) -> int:
         ) from error
     except OSError as error:
         raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
+    if os.stat(directory).st_mode & stat.S_IWOTH:
+        os.close(fd)
+        raise ConfigurationError(f"anybody may write the state directory {directory}", hint=f"chmod o-w {directory}")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -29,7 +29,8 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors"}),
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
-        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "outage", "rehearsal", "counters"}
+        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
+        | {"counters", "rivals"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "steady", "commit", "multipart", "workers"}
         | {"aws", "credentials", "crt", "log"}

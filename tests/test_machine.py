@@ -14,7 +14,7 @@ import random
 import selectors
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -183,9 +183,9 @@ class Mortal:
         self._node = node
         self._life = node.life
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str]) -> None:
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str]) -> None:
         if self._life == self._node.life:
-            self._state.record(puts, drops)
+            self._state.record(puts, drops, notes)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)

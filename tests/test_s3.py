@@ -704,11 +704,12 @@ async def test_a_copy_above_5_gib_is_not_tried(bucket: Bucket, recorder: Recorde
 
 
 def obeys_copy(asked: Asked, forward: Forward) -> Answer | None:
-    """A store that obeys `If-None-Match: *` on CopyObject, which the emulator does not."""
-    if asked.headers.get("if-none-match") == "*":
-        plain = {name: value for name, value in asked.headers.items() if name in ("host", "authorization", "x-amz-date")}
-        if forward(replace(asked, method="HEAD", headers=plain)).status == 200:
-            return error(412, "PreconditionFailed")
+    """A store that obeys conditions on CopyObject, which the emulator does not."""
+    plain = {name: value for name, value in asked.headers.items() if name in ("host", "authorization", "x-amz-date")}
+    there = forward(replace(asked, method="HEAD", headers=plain))
+    wanted = asked.headers.get("if-match", there.headers.get("etag"))
+    if (asked.headers.get("if-none-match") == "*" and there.status == 200) or wanted != there.headers.get("etag"):
+        return error(412, "PreconditionFailed")
     return forward(asked)
 
 
@@ -823,15 +824,22 @@ def unimplemented(asked: Asked, forward: Forward) -> Answer | None:
     return forward(asked)
 
 
+def creates_only(asked: Asked, forward: Forward) -> Answer | None:
+    """A store that obeys If-None-Match and ignores If-Match."""
+    return unconditional(asked, forward) if "if-match" in asked.headers else forward(asked)
+
+
 @awaited
 async def test_the_probe_finds_out_what_is_obeyed(bucket: Bucket) -> None:
     assert await probed(bucket, bucket.server.endpoint) == Conditions(put=True, copy=False, delete=True)
-    nothing = Conditions(put=False, copy=False, delete=False)
+    nothing = Conditions(put=False, complete=False, copy=False, delete=False)
     for meddle, expected in (
         (unconditional, nothing),
         (unimplemented, nothing),
         (always(obeys_copy, "CopyObject"), Conditions()),
         (always(unconditional, "DeleteObject", "CopyObject"), Conditions(copy=False, delete=False)),
+        (always(unconditional, "CompleteMultipartUpload"), Conditions(complete=False, copy=False)),
+        (always(creates_only, "PutObject"), nothing),
     ):
         with Meddler(bucket.server.endpoint, meddle) as meddler:
             assert await probed(bucket, meddler.endpoint) == expected
