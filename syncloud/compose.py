@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import commit, log, names, state
+from . import commit, log, multipart, names, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -118,9 +118,11 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
             prefix=settings.prefix,
             nonce=_nonce(memory),
             with_checksum=settings.checksum != "none",
+            note_upload=memory.note_upload,
         )
         if role == "push" and say is None:
             remote.conditions = await _conditions(crt, aws, settings, memory)
+            await multipart.abandon(remote, memory.uploads())
         source: Tree = local if role == "push" else remote
         target: Tree = remote if role == "push" else local
         engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen)
@@ -171,6 +173,7 @@ def _nonce(memory: state.State) -> str:
     if nonce is None:
         nonce = names.new_nonce()
         memory.set_meta("nonce", nonce)
+        memory.sync()  # what is marked with it must be known as ours after a power cut, too
     return nonce
 
 

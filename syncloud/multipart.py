@@ -7,10 +7,12 @@ Sources: "Amazon S3 multipart upload limits" (5 MiB to 5 GiB a part, 10,000 part
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from . import checksum, log
-from .errors import Corrupt, SyncloudError
+from .errors import Changed, Corrupt, SyncloudError
 from .model import SMALL, Entry
 from .tree import Content
 
@@ -34,6 +36,9 @@ class Store(Protocol):
 
     def written(self, entry: Entry, etag: str, version: str) -> Entry: ...
 
+    def note_upload(self, upload_id: str, path: str | None) -> None:
+        """Keep over a crash that this upload is under way; None: it is no more. Raises HostUnavailable."""
+
 
 def part_size(size: int) -> int:
     """Bytes a part: 8 MiB, or what 10,000 parts need, in whole MiB."""
@@ -44,17 +49,21 @@ def part_size(size: int) -> int:
 async def upload(store: Store, entry: Entry, content: Content, condition: dict[str, str]) -> Entry:
     """Upload the `entry.size` bytes of `content`, commit them only as one proven state. Raises Changed, Unsteady, Unavailable.
 
-    On any failure the upload is aborted, as far as the store can still be reached (the bucket's lifecycle does the rest).
+    On any failure the upload is aborted, as far as the store can still be reached; what a crash or an outage has left is
+    aborted by the next start (`abandon`), and what even that does not know by the bucket's lifecycle.
     """
     extra = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if store.with_checksum else {}
     created = await store.call("create_multipart_upload", entry.path, Metadata=store.metadata(entry), **extra)
     upload_id = str(created["UploadId"])
     try:
+        store.note_upload(upload_id, entry.path)
         parts, crc = await _send_parts(store, entry, content, upload_id)
         await content.verify(crc)
         if entry.crc is not None and entry.crc != crc:
             raise Corrupt(entry.path, f"{entry.path}: read differently the second time")
-        return await _complete(store, entry, upload_id, parts, crc, condition)
+        written = await _complete(store, entry, upload_id, parts, crc, condition)
+        store.note_upload(upload_id, None)
+        return written
     except BaseExceptionGroup as group:
         await _abort(store, entry.path, upload_id)
         raise group.exceptions[0] from group  # the first failure has cancelled the rest
@@ -111,8 +120,19 @@ async def _complete(
     return store.written(whole, answer["ETag"], answer.get("VersionId", ""))
 
 
-async def _abort(store: Store, path: str, upload_id: str) -> None:
+async def abandon(store: Store, uploads: Mapping[str, str]) -> None:
+    """Abort what an earlier run has left: paths, by the uploads' ids. Where the store does not answer, another start does it."""
+    for upload_id, path in uploads.items():
+        if not await _abort(store, path, upload_id):
+            return
+
+
+async def _abort(store: Store, path: str, upload_id: str) -> bool:
     try:
-        await store.call("abort_multipart_upload", path, UploadId=upload_id)
+        with contextlib.suppress(Changed):  # there is no such upload any more
+            await store.call("abort_multipart_upload", path, UploadId=upload_id)
+        store.note_upload(upload_id, None)
     except SyncloudError as error:
         log.info("upload.abandoned", "upload %s of %s could not be aborted: %s", upload_id, path, error, path=path)
+        return False
+    return True

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -47,6 +47,7 @@ class S3Tree:
         nonce: str,
         conditions: objects.Conditions = objects.OBEYED,
         with_checksum: bool = True,
+        note_upload: Callable[[str, str | None], None] = lambda upload_id, path: None,
     ) -> None:
         self._crt = crt
         self._s3 = s3
@@ -55,6 +56,7 @@ class S3Tree:
         self._nonce = nonce
         self.conditions = conditions
         self.with_checksum = with_checksum
+        self.note_upload = note_upload
         self._proof = asyncio.Lock()
         self._proven_at = 0.0
 

@@ -151,10 +151,30 @@ class State:
         return value
 
     def set_meta(self, name: str, value: str) -> None:
+        """Raises HostUnavailable."""
+        self._change("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+
+    def sync(self) -> None:
+        """Make durable what was written so far, also against a power cut."""
+        self._change("PRAGMA wal_checkpoint(FULL)", ())
+
+    def _change(self, statement: str, values: tuple[str, ...]) -> None:
         try:
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+            self._db.execute(statement, values)
         except sqlite3.OperationalError as error:
             raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
+
+    def uploads(self) -> dict[str, str]:
+        """The multipart uploads that nobody has ended: their paths, by their ids."""
+        rows = self._db.execute("SELECT name, value FROM meta WHERE name >= 'upload ' AND name < 'upload!'")
+        return {name.removeprefix("upload "): path for name, path in rows}
+
+    def note_upload(self, upload_id: str, path: str | None) -> None:
+        """This upload is under way; None: it is no more. Raises HostUnavailable."""
+        if path is not None:
+            self.set_meta(f"upload {upload_id}", path)
+        else:
+            self._change("DELETE FROM meta WHERE name=?", (f"upload {upload_id}",))
 
     def unsyncable(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT path, reason FROM unsyncable"))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOOKS = frozenset({"GetObject", "HeadObject"})
 READS = LOOKS | {"ListObjectsV2", "ReceiveMessage", "GetQueueAttributes", "GetQueueUrl"}
-_RANDOM = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{16})?")
+_RANDOM = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{16})?|\d{8}T\d{6}Z|n\d{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ class Stage:
 
 
 def about(call: Call) -> str:
-    """The file's name, without what is random in it."""
+    """The file's name, without what differs from run to run."""
     return _RANDOM.sub("*", os.path.basename(call.paths[-1])) if call.paths else ""
 
 
