@@ -6,11 +6,15 @@ it has seen one, and after it has obeyed and before the answer is there. A run w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
-from dataclasses import dataclass, field
+import tempfile
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tests.support import strace
@@ -27,14 +31,17 @@ if TYPE_CHECKING:
 
     Files = dict[str, bytes]
 
+_NAME = re.compile(r"(?<=/)n\d{3}$")
+"""The folder of a file on its way, in the path of a directory."""
 LOOKS = frozenset({"GetObject", "HeadObject"})
 READS = LOOKS | {"ListObjectsV2", "ReceiveMessage", "GetQueueAttributes", "GetQueueUrl"}
-_RANDOM = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{16})?|\d{8}T\d{6}Z|n\d{3}")
+_RANDOM = re.compile(r"(?<=\.syncloud-)(old|tmp)-[0-9a-f]{16}-[0-9a-f]{16}|\d{8}T\d{6}Z|n\d{3}")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a run ends: at the `nth` `call` of a thread (about `paths`, if given), or at the `nth` request.
+    """Where a run ends: at the `nth` `call` of a thread (about `paths`, if given), or at the `nth` request
+    of this name.
 
     `late`: the calls are counted from the first look at an object on, when the threads that will change the tree have done
     nothing yet. `answered`: after the store has obeyed.
@@ -48,19 +55,24 @@ class Point:
     request: bool = False
     answered: bool = False
 
+    def of(self, name: str) -> Point:
+        """The same point on the way of the file NAME/..., which is not the one of the trace."""
+        return replace(self, paths=tuple(_NAME.sub(name, path) for path in self.paths))
+
     def __str__(self) -> str:
         if self.request:
-            return f"{'after' if self.answered else 'before'} request {self.nth}, {self.call}"
+            return f"{'after' if self.answered else 'before'} {self.call} {self.nth}"
         return f"{self.call} {self.nth} about {self.about}"
 
 
 @dataclass(slots=True)
 class Run:
-    """What became of one run: its exit code, what it asked, and its trace, if there is one."""
+    """What became of one run: its exit code, what it asked, and its trace, if there is one; `thread` is the control thread."""
 
     code: int
     asked: list[str]
     calls: list[Call] = field(default_factory=list)
+    thread: int = 0
 
     @property
     def killed(self) -> bool:
@@ -81,7 +93,7 @@ class Stage:
         self._forks = forks
         self._tracer: subprocess.Popen[str] | None = None
         self._runs = 0
-        self.name = ""
+        self.through: Meddle = _pass
         (rig.place / "in").mkdir(exist_ok=True)
 
     @property
@@ -114,6 +126,20 @@ class Stage:
         s3 = self.rig.bucket.server.client("s3")
         return [upload["Key"] for upload in s3.list_multipart_uploads(Bucket=self.rig.bucket.name).get("Uploads", ())]
 
+    def messages(self) -> int:
+        """How many the queue has, those that somebody is at work on included."""
+        sqs, names = self.rig.bucket.server.client("sqs"), ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        told = sqs.get_queue_attributes(QueueUrl=self.rig.bucket.queue_url, AttributeNames=names)["Attributes"]
+        return sum(int(told[name]) for name in names)
+
+    def rows(self) -> dict[str, int]:
+        """The sizes of the files on which both sides agree, as a start would read them from the state now."""
+        with tempfile.TemporaryDirectory() as place:
+            for file in self.state.glob("state.sqlite*"):
+                shutil.copy(file, place)
+            with contextlib.closing(sqlite3.connect(f"{place}/state.sqlite")) as db:
+                return dict(db.execute("SELECT path, size FROM base"))
+
     # Runs
 
     def start(self, *more: str) -> Fork:
@@ -138,12 +164,12 @@ class Stage:
     def arm(self, fork: Fork, point: Point | None, *, traced: bool = False) -> None:
         """From now on what `fork` does leads to `point`, or is traced."""
         (self.rig.place / "trace").unlink(missing_ok=True)
-        self.rig.meddler.meddle = _pass
+        self.rig.meddler.meddle = self.through
         if point is None:
             if traced:
                 self._attach(fork)
         elif point.request:
-            self.rig.meddler.meddle = _kill_at(fork, point)
+            self.rig.meddler.meddle = self._kill_at_request(fork, point)
         elif point.late:
             self.rig.meddler.meddle = self._attach_at_look(fork, point)
         else:
@@ -153,12 +179,12 @@ class Stage:
         """`fork` has ended, or does so soon."""
         code = fork.wait()
         asked, calls = self.rig.meddler.names()[asked_before:], []
-        self.rig.meddler.meddle = _pass
+        self.rig.meddler.meddle = self.through
         if self._tracer is not None:
             self._tracer.communicate(timeout=30)
             self._tracer = None
             calls = strace.read(self.rig.place / "trace")
-        return Run(code, asked, calls)
+        return Run(code, asked, calls, fork.pid)
 
     def _attach(self, fork: Fork, *more: str) -> None:
         self._tracer = strace.attach(fork.pid, self.rig.place / "trace", *more)
@@ -166,15 +192,34 @@ class Stage:
     def _attach_at_look(self, fork: Fork, point: Point) -> Meddle:
         def meddle(asked: Asked, forward: Forward) -> Answer | None:
             if asked.name in LOOKS and self._tracer is None:
-                self._attach(fork, *strace.killing(point.call, point.nth))
-            return forward(asked)
+                self._attach(fork, *strace.killing(point.call, point.nth, point.paths))
+            return self.through(asked, forward)
+
+        return meddle
+
+    def _kill_at_request(self, fork: Fork, point: Point) -> Meddle:
+        count = 0
+
+        def meddle(asked: Asked, forward: Forward) -> Answer | None:
+            nonlocal count
+            count += asked.name == point.call
+            if (asked.name, count) != (point.call, point.nth):
+                return self.through(asked, forward)
+            if point.answered:
+                self.through(asked, forward)
+            fork.kill()
+            return None
 
         return meddle
 
     # Points
 
-    def points(self, run: Run, *, opening: bool = True) -> list[Point]:
-        """Every place where `run`, which was traced, can be broken off; without `opening` from its first request on."""
+    def points(self, run: Run, *, whole: bool = True) -> list[Point]:
+        """Every place where `run`, which was traced, can be broken off.
+
+        What the state does when it is opened and closed is the same in every run: only with `whole`. Of other threads than
+        the control thread it is only read.
+        """
         sends = [call for call in run.calls if call.name in strace.SENDS and " HTTP/1." in call.arguments]
         looks = [call for call in sends if re.match(r'\d+<[^>]*>, "(GET|HEAD) /[^/? ]+/[^? ]', call.arguments)]
         first = sends[0].began if sends else 0
@@ -183,13 +228,12 @@ class Stage:
         for call in run.calls:
             if not call.changes:
                 continue
-            if self._is_below(call, self.state) and (opening or call.began > first):
-                found.append(_point(run, call, self._state_paths(run)))
-            elif self._is_below(call, self.folder) and call.began > look:
-                found.append(_point(run, call, (), since=look))
+            if self._is_below(call, self.state):
+                recording = call.began > first and call.name == "pwrite64" and about(call) == "state.sqlite-wal"
+                if call.thread == run.thread and (whole or recording):
+                    found.append(_point(run, call, self._state_paths(run)))
             elif self._is_below(call, self.folder):
-                where = call.paths[-1] if call.name == "mkdir" else os.path.dirname(call.paths[-1])
-                found.append(_point(run, call, (where,)))
+                found.append(_point(run, call, _directories(call), since=look if call.began > look else -1))
         return found + _requests(run)
 
     def _is_below(self, call: Call, place: Path) -> bool:
@@ -204,6 +248,13 @@ def about(call: Call) -> str:
     return _RANDOM.sub("*", os.path.basename(call.paths[-1])) if call.paths else ""
 
 
+def _directories(call: Call) -> tuple[str, ...]:
+    """What tells this call from the same one elsewhere, where -P can: by the directory that an `at` call is given."""
+    if call.name not in strace.NAMES:
+        return ()
+    return (call.paths[-1] if call.name == "mkdir" else os.path.dirname(call.paths[-1]),)
+
+
 def _point(run: Run, call: Call, paths: tuple[str, ...], since: int = -1) -> Point:
     alike = [
         other
@@ -216,7 +267,8 @@ def _point(run: Run, call: Call, paths: tuple[str, ...], since: int = -1) -> Poi
 
 def _requests(run: Run) -> list[Point]:
     found = []
-    for nth, name in enumerate(run.asked, 1):
+    for number, name in enumerate(run.asked, 1):
+        nth = run.asked[:number].count(name)
         found.append(Point(name, nth, request=True))
         if name not in READS:
             found.append(Point(name, nth, request=True, answered=True))
@@ -227,22 +279,6 @@ def _pass(asked: Asked, forward: Forward) -> Answer | None:
     return forward(asked)
 
 
-def _kill_at(fork: Fork, point: Point) -> Meddle:
-    count = 0
-
-    def meddle(asked: Asked, forward: Forward) -> Answer | None:
-        nonlocal count
-        count += 1
-        if count != point.nth:
-            return forward(asked)
-        if point.answered:
-            forward(asked)
-        fork.kill()
-        return None
-
-    return meddle
-
-
 def undurable(calls: Sequence[Call], place: Path, state: Path) -> list[str]:
     """What a power cut could take although somebody relies on it: complaints about the order of the calls below `place`.
 
@@ -251,16 +287,20 @@ def undurable(calls: Sequence[Call], place: Path, state: Path) -> list[str]:
     """
     told: list[str] = []
     dirty: set[str] = set()
+    recorded = True
     for call in calls:
         path = call.paths[-1] if call.paths else ""
         if path.startswith(str(state)) and path.endswith("-wal") and call.name in strace.DATA:
             told += [f"recorded before the sync of {file}" for file in sorted(dirty)]
+            recorded = True
         elif call.name in strace.SENDS and "DeleteMessage" in call.arguments:
             told += [f"acknowledged before the sync of {file}" for file in sorted(dirty)]
+            told += [] if recorded else ["acknowledged before it is recorded"]
         elif path.startswith(str(place)) and call.done and call.name in strace.SYNCS:
             dirty.discard(path)
         elif path.startswith(str(place)) and call.done and call.changes:
             if len(call.paths) > 1 and call.paths[0] in dirty and not os.path.basename(path).startswith(".syncloud-"):
                 told.append(f"{path} is visible before its bytes are synced")
+            recorded = False
             dirty.add(path if call.name in strace.DATA else os.path.dirname(path))
     return told

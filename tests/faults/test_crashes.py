@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import time
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -12,16 +14,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.crashes import READS, Point, Stage, undurable
+from tests.faults.crashes import READS, Point, Run, Stage, undurable
 from tests.support import strace
 from tests.support.forks import Forks
+from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.faults.crashes import Files, Run
+    from tests.faults.crashes import Files
     from tests.faults.rig import Rig
     from tests.support.emulator import Emulator
+    from tests.support.forks import Fork
+    from tests.support.meddler import Answer, Asked, Forward
 
     Change = Callable[[Stage, str], object]
 
@@ -50,7 +55,8 @@ def forks(aws_server: Emulator) -> Iterator[Forks]:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`old` and `new` are the contents of NAME/file; None where there is none. `opening`: killed before the first request, too."""
+    """`old` and `new` are the contents of NAME/file; None where there is none. `whole`: killed while the state
+    is opened and closed, too."""
 
     role: str
     change: Change
@@ -58,7 +64,7 @@ class Scenario:
     new: bytes | None = b"new"
     moved: bool = False
     theirs: bytes | None = None
-    opening: bool = False
+    whole: bool = False
 
     @property
     def at(self) -> str:
@@ -127,14 +133,14 @@ def crash_in_a_replacement(stage: Stage, name: str) -> None:
 
 
 SCENARIOS = {
-    "new file up": Scenario("push", write(b"new"), old=None, opening=True),
+    "new file up": Scenario("push", write(b"new"), old=None, whole=True),
     "changed file up": Scenario("push", write(b"new")),
     "touched file up": Scenario("push", touch, new=b"old"),
     "deleted file up": Scenario("push", remove, new=None),
     "renamed file up": Scenario("push", rename, new=b"old", moved=True),
     "large file up": Scenario("push", write(b"large"), old=None, new=b"large"),
     "conflict up": Scenario("push", conflict, theirs=b"theirs"),
-    "new file down": Scenario("pull", write(b"new"), old=None, opening=True),
+    "new file down": Scenario("pull", write(b"new"), old=None, whole=True),
     "replaced file down": Scenario("pull", write(b"new")),
     "touched file down": Scenario("pull", touch, new=b"old"),
     "deleted file down": Scenario("pull", remove, new=None),
@@ -228,7 +234,7 @@ def hit(stage: Stage, scenario: Scenario, names: Names, point: Point) -> list[st
     told: list[str] = []
     for _ in range(TRIES):
         name = names.take()
-        run = stage.once(point)
+        run = stage.once(point.of(name))
         told += torn(stage, scenario, name) if run.killed else []
         told += unsettled(stage, scenario, name, stage.once())
         if not may_leave_an_upload(point):
@@ -248,7 +254,7 @@ def test_a_crash_at_any_call_or_request_loses_nothing_and_the_next_start_converg
     names.take()
     run = stage.once(traced=True)
     assert run.code == 0
-    points = stage.points(run, opening=scenario.opening)
+    points = stage.points(run, whole=scenario.whole)
     names.prepare(len(points) + SPARE)
     print(*map(str, points), sep="\n")
     told = [f"{point}: {complaint}" for point in points for complaint in hit(stage, scenario, names, point)]
@@ -307,3 +313,85 @@ def test_what_a_first_start_has_written_is_known_as_ours_after_a_power_cut(rig: 
     assert stage.target("n001") == {"n001/file": of("n001", b"old")}
     put(stage, "n001", b"new")
     assert unsettled(stage, Scenario(role, write(b"new")), "n001", stage.once()) == []
+
+
+# A daemon, and the message that it works on
+
+
+def short_polls(asked: Asked, forward: Forward) -> Answer | None:
+    """A long poll of a daemon that is dead would take the next one's message."""
+    if asked.name == "ReceiveMessage":
+        time.sleep(0.05)
+        asked = replace(asked, body=json.dumps(json.loads(asked.body) | {"WaitTimeSeconds": 0, "VisibilityTimeout": 3}).encode())
+    return forward(asked)
+
+
+def serving(stage: Stage) -> Fork:
+    """A daemon that has looked at everything and waits for messages."""
+    fork = stage.start()
+    fork.go()
+    wait_until(lambda: fork.told("service.ready") and fork.told("reconcile.finished"), timeout=60, every=0.02)
+    wait_until(lambda: not stage.messages(), timeout=60, every=0.05)
+    return fork
+
+
+def message_handled(stage: Stage, name: str, point: Point | None) -> Run:
+    """A daemon replaces NAME/file because of a message, and is killed at `point`, or ended afterwards."""
+    fork = serving(stage)
+    before = len(stage.rig.meddler.asked)
+    stage.arm(fork, point and point.of(name), traced=True)
+    put(stage, name, b"newer")
+
+    def is_over() -> bool:
+        return fork.ended or (stage.target(name) == stage.source(name) and not stage.messages())
+
+    wait_until(is_over, timeout=60, every=0.05)
+    fork.kill(signal.SIGTERM)
+    return stage.ended(fork, before)
+
+
+def forgotten(stage: Stage, name: str) -> list[str]:
+    """Complaints about a message that has gone although what it said can still be lost."""
+    if stage.messages():
+        return []
+    told = [] if stage.on_disk(name) == {f"{name}/file": of(name, b"newer")} else ["the message has gone before its file was there"]
+    size = len(of(name, b"newer"))
+    return told + ([] if stage.rows().get(f"{name}/file") == size else ["the message has gone before its row was there"])
+
+
+def until_deleted(stage: Stage, run: Run) -> list[Point]:
+    """What can be broken off from the coming of the message to its end."""
+    last = max(call.began for call in run.calls if call.name in strace.SENDS and "DeleteMessage" in call.arguments)
+    run.calls = [call for call in run.calls if call.began < last]
+    points = [replace(point, late=False) for point in stage.points(run)]
+    return [point for point in points if not point.request or point.call in {"GetObject", "DeleteMessageBatch"}]
+
+
+def test_a_message_is_deleted_only_when_what_it_said_survives_a_crash(rig: Rig, forks: Forks) -> None:
+    scenario = Scenario("pull", write(b"newer"), new=b"newer")
+    stage = Stage(rig, forks, "pull")
+    stage.through = short_polls
+    names = [f"n{number:03}" for number in range(60)]
+    for name in names:
+        put(stage, name, b"old")
+    assert stage.once().code == 0
+    rig.bucket.receive_all()
+    run = message_handled(stage, names.pop(), None)
+    assert undurable(run.calls, stage.folder, stage.state) == []
+    points, told = until_deleted(stage, run), []
+    for point in points:
+        for _ in range(TRIES):
+            run = message_handled(stage, name := names.pop(), point)
+            if run.killed:
+                told += [f"{point}: {complaint}" for complaint in torn(stage, scenario, name) + forgotten(stage, name)]
+            restarted = serving(stage)
+            restarted.kill()
+            restarted.wait()
+            told += [f"{point}: {complaint}" for complaint in unsettled(stage, scenario, name, Run(0, []))]
+            if run.ended_at(point):
+                break
+            print(f"{point}: ended with {run.code} at", *(call for call in run.calls if call.result == "?"), name)
+        else:
+            told.append(f"{point}: no run has ended there")
+    assert not told, "\n".join(told)
+    assert len(points) >= 12

@@ -47,10 +47,18 @@ class Fork:
             self.code = int(self._server.stdout.readline())
         return self.code
 
-    def kill(self) -> None:
+    @property
+    def ended(self) -> bool:
+        return self.code is not None or bool(select.select([self._server.stdout], [], [], 0)[0])
+
+    def told(self, event: str) -> bool:
+        """Whether it has logged such an event (`--log-format json`)."""
+        return self.log.exists() and f'"event": "{event}"' in self.log.read_text("utf-8", "backslashreplace")
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self.code is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
 
 
 class Forks:

@@ -75,7 +75,7 @@ def works() -> bool:
 def attach(pid: int, output: Path, *more: str) -> subprocess.Popen[str]:
     """strace on all threads of `pid`, and on those to come; from the return of this function on nothing is missed."""
     traced = ",".join(sorted(CHANGING | SENDS))
-    argv = ["strace", "-f", "-y", "-s", "400", "-o", str(output), "-p", str(pid), "-e", f"trace={traced}", *more]
+    argv = ["strace", "-f", "-y", "-s", "1000", "-o", str(output), "-p", str(pid), "-e", f"trace={traced}", *more]
     tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     assert tracer.stderr is not None
     said = tracer.stderr.readline()
