@@ -31,6 +31,8 @@ from .rehearsal import Rehearsal
 from .s3 import S3Tree
 from .tree import Tree
 
+PATIENCE = 5.0
+"""Seconds that an end waits for the aborting of old uploads."""
 _SAMPLE = 100
 """Base paths that are looked for where the root is another directory than it was."""
 
@@ -131,11 +133,16 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
         if role == "push" and say is None:
             remote.conditions = await _conditions(crt, aws, settings, memory)
             sweep = asyncio.create_task(multipart.abort_leftovers(remote))  # no start waits for that
-            stack.callback(sweep.cancel)
+            stack.push_async_callback(_let_end, sweep)
         source: Tree = local if role == "push" else remote
         target: Tree = remote if role == "push" else local
         engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen)
         yield Sync(role, settings, pair, directory, aws, memory, local, remote, engine)
+
+
+async def _let_end(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task], timeout=PATIENCE)
+    task.cancel()
 
 
 def _engine(source: Tree, target: Tree, memory: state.State, settings: Settings, chosen: Filter) -> Engine:
@@ -182,6 +189,7 @@ def _nonce(memory: state.State) -> str:
     if nonce is None:
         nonce = names.new_nonce()
         memory.set_meta("nonce", nonce)
+        memory.sync()  # what is marked with it must be known as ours after a power cut, too
     return nonce
 
 

@@ -184,7 +184,7 @@ class LocalTree:
         if base is not None and side.tag == known:
             return Entry(path, side.tag, side.size, side.mtime_ns, side.mode, base.crc)
         if side.size > SMALL:
-            return side
+            return replace(side, ours=commit.claimed(self._fd, path, self.nonce))
         return self._read_small(side, base, patient)
 
     def _unseen(self, path: str, error: OSError) -> Side:

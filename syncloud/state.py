@@ -155,8 +155,16 @@ class State:
         return value
 
     def set_meta(self, name: str, value: str) -> None:
+        """Raises HostUnavailable."""
+        self._change("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+
+    def sync(self) -> None:
+        """Make durable what was written so far, also against a power cut."""
+        self._change("PRAGMA wal_checkpoint(FULL)", ())
+
+    def _change(self, statement: str, values: tuple[str, ...]) -> None:
         try:
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+            self._db.execute(statement, values)
         except sqlite3.OperationalError as error:
             raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
 
