@@ -11,6 +11,7 @@ anew. Nothing is written into the user's tree.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -139,7 +140,7 @@ class WatchSource(wd.FileSystemEventHandler):
         return f"the watch monitor has not moved for {silent:.0f} s" if silent > LIMIT else None
 
     def _arm(self) -> None:
-        before = set(_inotify_descriptors())
+        before, others = set(_inotify_descriptors()), set(threading.enumerate())
         self._armed_on, self._armed_at = _identity(self._root), time.monotonic()
         observer = InotifyObserver()
         try:
@@ -151,14 +152,17 @@ class WatchSource(wd.FileSystemEventHandler):
             raise
         self._observer = observer
         self._descriptors = [fd for fd in _inotify_descriptors() if fd not in before] or list(_inotify_descriptors())
-        self._threads = [thread for thread in threading.enumerate() if type(thread).__module__.startswith("watchdog.")]
+        new = set(threading.enumerate()) - others
+        self._threads = [thread for thread in new if type(thread).__module__.startswith("watchdog.")]
         self._unread_since = None
 
     def _disarm(self) -> None:
         observer, self._observer, self._threads, self._descriptors = self._observer, None, [], []
         if observer is not None:
-            observer.stop()
-            observer.join(timeout=5)
+            # A thread of watchdog that died with a lock in its hands would keep us here for ever: it is left to itself then.
+            end = threading.Thread(target=_end, args=(observer,), name="watch-end", daemon=True)
+            end.start()
+            end.join(timeout=5)
 
     # Events, on watchdog's thread: only enqueue
 
@@ -342,11 +346,17 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _end(observer: InotifyObserver) -> None:
+    with contextlib.suppress(OSError, RuntimeError):
+        observer.stop()
+        observer.join(timeout=5)
+
+
 def _close_forgotten(error: BaseException) -> None:
     """watchdog 6 leaves the descriptors of an Inotify open that it could not make, and with them the watches it was granted."""
     made = {id(held): held for frame, _ in traceback.walk_tb(error.__traceback__) if (held := frame.f_locals.get("self"))}
     for one in made.values():
-        if type(one).__name__ == "Inotify":
+        if type(one).__name__ == "Inotify" and hasattr(one, "_kill_w"):
             for fd in (one._inotify_fd, one._kill_r, one._kill_w):
                 os.close(fd)
 
