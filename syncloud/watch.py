@@ -200,6 +200,7 @@ class WatchSource(wd.FileSystemEventHandler):
             if reason := self._dead(now):
                 if now - self._armed_at > PAUSE:
                     self._rearm(reason)
+                    self._moved_since = now
             elif self._is_over(self._moved_since, now) or now - covered_at > 3600:
                 self._moved_since, covered_at = None, now
                 self._cover()
@@ -250,8 +251,7 @@ class WatchSource(wd.FileSystemEventHandler):
         log.warning("watch.rearmed", "%s: watching anew", reason, reason=reason)
         try:
             self._disarm()
-            self._arm()
-            self._tell(self._dead(time.monotonic()))
+            self._arm()  # whether all of it is watched, `_cover` finds out
         except (OSError, RuntimeError) as error:
             self._refused(error)
         self._look_everywhere()
