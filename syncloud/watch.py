@@ -236,7 +236,7 @@ class WatchSource(wd.FileSystemEventHandler):
         for thread in self._threads:
             if not thread.is_alive():
                 return f"watchdog's thread {type(thread).__name__} has ended"
-        if self._descriptors and not any(map(_unread, self._descriptors)):
+        if self._observer is None or (self._descriptors and not any(map(_unread, self._descriptors))):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now

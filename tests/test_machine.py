@@ -631,6 +631,7 @@ class Machine(RuleBasedStateMachine):
         skips = node.policy.conflict is ConflictPolicy.SKIP
         for path in source.files:
             blocked = node.name != "push" and any(other.startswith(path + "/") for other in (*source.files, *target.files))
+            blocked |= any(path.startswith(other + "/") for other in node.excluded & target.files.keys())
             untouchable = not wins and path in target.disturbed
             if not blocked and not untouchable and path not in node.excluded and not (skips and node.loose):
                 assert target.content(path) == source.content(path), f"{node.name}: {path} differs"

@@ -68,13 +68,18 @@ def test_a_full_queue_ends_in_everything_being_published(rig: Rig) -> None:
 # 92: no more watches
 
 
-def _limited(rig: Rig, server: Emulator, systemd: Systemd, watches: int) -> Process:
-    """A push that may have so many inotify watches."""
-    limit = ["unshare", "-Ur", "sh", "-c", 'echo "$0" >/proc/sys/user/max_inotify_watches && exec "$@"', str(watches)]
+def _push_below(rig: Rig, server: Emulator, *command: str, env: dict[str, str]) -> Process:
+    """A push that `command` executes."""
     push = [sys.executable, "-m", "syncloud", "push", "--directory", str(rig.out), "--bucket", rig.bucket.name]
     more = ["--state-dir", str(rig.push_state), "--log-format", "json"]
-    env = server.environment() | systemd.environment | {"HOME": str(rig.place)}
-    return Process([*limit, *push, *more], directory=rig.place / "limited", env=env)
+    env = server.environment() | env | {"HOME": str(rig.place)}
+    return Process([*command, *push, *more], directory=rig.place / "process", env=env)
+
+
+def _limited(rig: Rig, server: Emulator, systemd: Systemd, watches: int) -> Process:
+    """A push that may have so many inotify watches."""
+    limit = 'echo "$0" >/proc/sys/user/max_inotify_watches && exec "$@"'
+    return _push_below(rig, server, "unshare", "-Ur", "sh", "-c", limit, str(watches), env=systemd.environment)
 
 
 def _raise_limit(pid: int) -> None:
@@ -274,11 +279,24 @@ MOUNTINFO = b"""\
         ("/srv/disk", 42, []),
         ("/srv/a bé", 22, [("/srv/a bé/nfs", "nfs")]),
         ("/hidden", 47, []),
-        ("/", 22, [(path, kind) for path, kind in (("/mnt/nfs", "nfs4"), ("/srv/jef", "fuse.sshfs"))]),
+        ("/srv", 22, [("/srv/jef", "fuse.sshfs"), ("/srv/a bé/nfs", "nfs"), ("/srv/jef/below", "cifs")]),
     ],
 )
 def test_a_file_system_of_others_is_recognised(root: str, mount_id: int, found: list[tuple[str, str]]) -> None:
-    assert mounts.remote_among(MOUNTINFO.splitlines(keepends=True), root, mount_id)[: len(found) or None] == found
+    assert mounts.remote_among(MOUNTINFO.splitlines(keepends=True), root, mount_id) == found
+
+
+@limited
+def test_a_push_of_a_file_system_of_others_says_so(rig: Rig, aws_server: Emulator) -> None:
+    """The kernel's table of mounts, as it would be: a real one takes another host."""
+    table = 'sed "s/ - [^ ]* / - nfs4 /" /proc/self/mountinfo >"$0" && mount --bind "$0" /proc/$$/mountinfo && exec "$@"'
+    with _push_below(rig, aws_server, "unshare", "-Urm", "sh", "-c", table, str(rig.place / "table"), env={}) as push:
+        told = push.wait_event("watch.remote")
+        assert (told["level"], told["path"]) == ("warning", str(rig.out))
+        assert "is on nfs4" in told["message"]
+        rig.write("file", b"1")
+        rig.until_pushed({"file": b"1"})
+        assert push.stop() == 143
 
 
 def test_a_disk_of_this_host_is_no_reason_for_a_warning(rig: Rig) -> None:
