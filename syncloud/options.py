@@ -162,12 +162,9 @@ def _like(pattern: str, what: str) -> Callable[[str], str]:
 
 def _path(raw: str) -> Path:
     try:
-        path = Path(raw).expanduser().absolute()
+        return Path(raw).expanduser().absolute()
     except RuntimeError as error:
         raise ValueError(f"{raw!r}: {error}") from error
-    if str(path).encode(errors="ignore").decode() != str(path):  # the state and S3 know only UTF-8
-        raise ValueError(f"{raw!r} is not UTF-8")
-    return path
 
 
 def folder(raw: str) -> str:
