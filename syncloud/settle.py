@@ -219,6 +219,8 @@ class Settler:
         path = blocked.blocker
         if path == blocked.path:
             return Outcome(unknown=Unknown(path, "a directory has this name on the other side"))
+        if self.excluded(path):
+            return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way, and excluded"))
         if (task := self._under_way(path)) is not None:
             await asyncio.wait([task])  # what it has just written, and not yet told, would look like somebody else's
         base = self._base_of(path)

@@ -46,7 +46,12 @@ class Pair:
     prefix: str
 
     def __str__(self) -> str:
-        return f"{self.role} {self.directory} s3://{self.bucket}/{self.prefix}"
+        return f"{self.role} {_spelled(self.directory)} s3://{self.bucket}/{self.prefix}"
+
+
+def _spelled(path: str) -> str:
+    """As the database can hold it: bytes that are no UTF-8 as `\\xNN`."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 class State:
@@ -184,7 +189,7 @@ class State:
 
     def note_unsyncable(self, path: str, reason: str) -> bool:
         """Remember why `path` is left out; True the first time this reason is given."""
-        raw = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raw = _spelled(path)
         row = self._db.execute("SELECT reason FROM unsyncable WHERE path=?", (raw,)).fetchone()
         if row == (reason,):
             return False
@@ -192,7 +197,7 @@ class State:
         return True
 
     def clear_unsyncable(self, path: str) -> None:
-        raw = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raw = _spelled(path)
         self._db.execute("DELETE FROM unsyncable WHERE path=?", (raw,))
 
     def close(self) -> None:
