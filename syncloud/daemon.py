@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import time
 from collections.abc import Callable
@@ -58,7 +59,7 @@ class Daemon:
             bucket=sync.settings.bucket,
             prefix=sync.settings.prefix,
             visibility=int(sync.settings.visibility_timeout),
-            hold=lambda: bool(self._orders.ended) or engine.outage.error is not None or engine.pending > BACKLOG,
+            hold=lambda: bool(self._orders.ended) or engine.paused or engine.pending > BACKLOG,
         )
 
     async def run(self) -> None:
@@ -104,7 +105,8 @@ class Daemon:
                 raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
             self._tell_ready(time.monotonic() - started)
             self._report()
-            self._take_notes()
+            await self._take_notes()
+            await self._look_at_mounts()
             self._sync.note_verified()
             if time.monotonic() >= next_listing:
                 next_listing = self._next_listing()
@@ -134,11 +136,19 @@ class Daemon:
     def _synced(self) -> bool:
         return bool(self._engine.counters.last_reconcile) and not self._engine.pending and not self._engine.scanning
 
-    def _take_notes(self) -> None:
+    async def _look_at_mounts(self, *, accept: bool = False) -> None:
+        """What was mounted or unmounted below the directory changes what can be seen of it, and no event tells."""
+        places = self._sync.local.places
+        if (places.changed() or accept) and await asyncio.to_thread(functools.partial(places.look, accept=accept)):
+            self._look_everywhere()
+        self._sync.note_mounts()
+
+    async def _take_notes(self) -> None:
         note = self._sync.state.take_note("resume")
         if note is not None:
             log.warning("service.resumed", "resumed by hand (%s)", note)
             self._engine.resume(allow_deletes=note == "allow-deletes")
+            await self._look_at_mounts(accept=note == "allow-deletes")
 
     # What is told
 
@@ -158,7 +168,7 @@ class Daemon:
             self._keep(now)
 
     def _snapshot(self, *, running: bool) -> status.Snapshot:
-        trouble = self.frozen() or self._hints.trouble()
+        trouble = self.frozen() or self._hints.trouble() or self._sync.local.places.trouble()
         return status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
 
     def _keep(self, now: status.Snapshot) -> None:

@@ -13,7 +13,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from . import log
 from .counters import Counters
@@ -129,6 +129,11 @@ class Engine:
         return self._ledger.error or self.outage.error or self.listing.error or self._deletions.error
 
     @property
+    def paused(self) -> bool:
+        """Whether nothing can be settled now: what is not taken in yet should wait where it is."""
+        return self._ledger.error is not None or self.outage.error is not None
+
+    @property
     def scanning(self) -> bool:
         return bool(self._scans)
 
@@ -202,9 +207,7 @@ class Engine:
         self._set_alarm()
 
     def _nothing_left(self) -> bool:
-        if self.trouble is not None:
-            return True
-        return not (self.pending or self._tasks or self._scans or self._coalescer.listings)
+        return self.trouble is not None or not (self.pending or self._tasks or self._scans or self._coalescer.listings)
 
     def _set_alarm(self) -> None:
         """The next turn at the latest when something is due; within a second, so that the watchdog sees the loop turn."""
@@ -263,6 +266,7 @@ class Engine:
             outcome = await self._settler.settle(work)
         except Unsteady as error:
             log.debug("read.unsteady", "%s", error, path=work.path)
+            self.outage.passed(work.path)
             self._coalescer.put_back(work, self._coalescer.quiet)
             self._once_failed(work, error)
         except Unsyncable as error:
@@ -280,6 +284,7 @@ class Engine:
             self._done(work, outcome)
 
     def _retry(self, work: Work, error: PathError) -> None:
+        self.outage.passed(work.path)
         work.attempt += 1
         self.counters.fail(error)
         delay = min(RETRY_MAX, RETRY_FIRST * 2 ** min(work.attempt, 16)) * random.uniform(0.5, 1.0)
@@ -295,8 +300,7 @@ class Engine:
                 self._coalescer.finish(dropped)
 
     def _done(self, work: Work, outcome: Outcome) -> None:
-        if self.outage.error is not None and self.outage.path == work.path:
-            self.outage.end()
+        self.outage.passed(work.path)
         if outcome.deferred:
             self._deletions.add(work)
             return
@@ -370,7 +374,7 @@ class Engine:
                 target = self._target.scan(under) if both else None
                 hints = nominate(self._source.scan(under), target, reader.rows(under), census, self._settler.excluded)
                 count = 0
-                while chunk := await asyncio.to_thread(_take, hints, CHUNK):
+                while chunk := await asyncio.to_thread(list, itertools.islice(hints, CHUNK)):
                     count += len(chunk)
                     for hint in chunk:
                         self.deliver(hint)
@@ -393,7 +397,3 @@ class Engine:
             self.counters.reconciled(both=work.both)
         text, files = "looked at %d files, %d to settle", census.files
         tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
-
-
-def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
-    return list(itertools.islice(hints, count))

@@ -31,7 +31,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset(
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "outage", "rehearsal", "counters"}
         | {"names", "filters", "checksum", "objects", "events"}
-        | {"disk", "steady", "commit", "multipart", "workers"}
+        | {"disk", "places", "blame", "steady", "commit", "multipart", "workers"}
         | {"aws", "crt", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
