@@ -3,7 +3,7 @@
 Equal stats before and after a read are necessary, not enough: a writer that holds the file open may be between two writes,
 and a clock of 10 ms may show nothing of a change. So the kernel is asked for a writer; where it does not say, the bytes are
 read twice. A file that is read within the tick of its last change may change once more and keep its stamps (git calls it racy):
-it gets a tag that no file has, so that the next look reads it again.
+it says so, and the base remembers a tag that no file has, so that the next look reads it again.
 """
 
 from __future__ import annotations
@@ -65,8 +65,7 @@ def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry
         body, grown = body[: before.st_size], after.st_size > before.st_size
         if not (patient and grown and os.pread(fd, before.st_size, 0) == body):
             raise Unsteady(path, f"{path}: written to while it was read")
-    entry = entry_of(path, before, checksum.update(body), body)
-    return replace(entry, tag=(*entry.tag[:3], "0")) if racy else entry
+    return replace(entry_of(path, before, checksum.update(body), body), racy=racy)
 
 
 def _is_racy(status: os.stat_result) -> bool:
