@@ -122,6 +122,7 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
         _require_same_root(local, memory)
         local.places.recall(memory.get_meta("mounts") or "{}")
         local.places.look()
+        local.places.take_news()
         memory.set_meta("mounts", local.places.kept())
         aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
         stack.callback(aws.close)

@@ -139,7 +139,10 @@ class Daemon:
     async def _look_at_mounts(self, *, accept: bool = False) -> None:
         """What was mounted or unmounted below the directory changes what can be seen of it, and no event tells."""
         places = self._sync.local.places
-        if (places.changed() or accept) and await asyncio.to_thread(functools.partial(places.look, accept=accept)):
+        await asyncio.to_thread(functools.partial(places.look, accept=True) if accept else places.refresh)
+        if places.take_news():
+            if isinstance(self._hints, WatchSource):
+                self._hints.remounted()
             self._look_everywhere()
         self._sync.note_mounts()
 

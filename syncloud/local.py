@@ -219,7 +219,7 @@ class LocalTree:
         return Unknown(path, error.strerror or str(error))
 
     def _absent(self, path: str) -> Side:
-        reason = self.missing() or self.places.doubt(path)
+        reason = self.missing() or self.places.doubt_absence(path)
         return Absent(path) if reason is None else Unknown(path, reason)
 
     # As the source

@@ -13,6 +13,7 @@ import heapq
 import json
 import os
 import select
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ _MOUNTS = "/proc/self/mountinfo"
 
 class Places:
     """Below the directory `root`, open as `fd`. `known(path)` names some paths below `path` that the base has; `ignored`
-    directories take no part anyway. `look`, `changed` and `kept` are for one thread at a time, the rest for any.
+    directories take no part anyway. For any thread.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Places:
         self._expected: dict[str, tuple[int, int]] = {}
         self._closed: dict[str, str] = {}
         self._lost: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._news = False
 
     # For the control of it
 
@@ -54,12 +57,23 @@ class Places:
     def kept(self) -> str:
         return json.dumps(self._expected, sort_keys=True)
 
-    def changed(self) -> bool:
-        """Whether anything has been mounted or unmounted on this host since the last call: proc_pid_mounts(5)."""
-        return bool(self._poll.poll(0))
+    def refresh(self) -> None:
+        """Look, if anything has been mounted or unmounted on this host since the last time: proc_pid_mounts(5)."""
+        with self._lock:
+            if self._poll.poll(0):
+                self._look(accept=False)
 
-    def look(self, *, accept: bool = False) -> bool:
-        """Take in what is mounted now; whether that makes a difference. `accept`: all of it is as it is meant. Blocking."""
+    def look(self, *, accept: bool = False) -> None:
+        """Take in what is mounted now. `accept`: all of it is as it is meant. Blocking."""
+        with self._lock:
+            self._look(accept=accept)
+
+    def take_news(self) -> bool:
+        """Whether a look has made a difference since the last call."""
+        news, self._news = self._news, False
+        return news
+
+    def _look(self, *, accept: bool) -> None:
         mounted, closed = self._mounted()
         expected, lost = dict(self._expected), {}
         for place in sorted(mounted | expected.keys()):
@@ -73,9 +87,8 @@ class Places:
                 expected[place] = identity
             elif place in expected or identity is not None:
                 lost[place] = "another file system is mounted here, and it holds none of the files"
-        differs = (expected, closed, lost) != (self._expected, self._closed, self._lost)
+        self._news = self._news or (expected, closed, lost) != (self._expected, self._closed, self._lost)
         self._expected, self._closed, self._lost = expected, closed, lost
-        return differs
 
     def trouble(self) -> str | None:
         """The part of the tree that is lost for now, or None."""
@@ -128,6 +141,11 @@ class Places:
             if reason is not None:
                 return f"{place}: {reason}"
         return None
+
+    def doubt_absence(self, path: str) -> str | None:
+        """`doubt()`, after a look at what may just have been mounted over `path`."""
+        self.refresh()
+        return self.doubt(path)
 
     def left_out(self, under: str) -> list[Unknown]:
         """The directories below `under` that cannot be looked into, in order."""
