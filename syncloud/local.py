@@ -182,10 +182,10 @@ class LocalTree:
         return await self._run(self._look, path, base, known, patient, path=path)
 
     def _look(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side:
-        if reason := names.refusal(path):
+        if reason := names.refusal(path) or self.places.doubt(path):
             return Unknown(path, reason)
-        if reason := self.places.doubt(path):
-            return Unknown(path, reason)
+        if names.is_hidden(path):
+            return Unknown(path, "excluded")
         try:
             fd = disk.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
         except OSError as error:
