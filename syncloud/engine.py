@@ -142,6 +142,11 @@ class Engine:
         return self._ledger.error or self.outage.error or self.listing.error
 
     @property
+    def paused(self) -> bool:
+        """Whether nothing can be settled now: what is not taken in yet should wait where it is."""
+        return self._ledger.error is not None or self.outage.error is not None
+
+    @property
     def scanning(self) -> bool:
         return bool(self._scans or self._coalescer.listings)
 
@@ -280,6 +285,7 @@ class Engine:
             outcome = await self._settler.settle(work)
         except Unsteady as error:
             log.debug("read.unsteady", "%s", error, path=work.path)
+            self.outage.passed(work.path)
             self._coalescer.wait(work)
             self._once_failed(work, error)
         except Unsyncable as error:
@@ -297,6 +303,7 @@ class Engine:
             self._done(work, outcome)
 
     def _retry(self, work: Work, error: PathError) -> None:
+        self.outage.passed(work.path)
         work.attempt += 1
         self.counters.fail(error)
         delay = min(RETRY_MAX, RETRY_FIRST * 2 ** min(work.attempt, 16)) * random.uniform(0.5, 1.0)
@@ -312,8 +319,7 @@ class Engine:
                 self._coalescer.finish(dropped)
 
     def _done(self, work: Work, outcome: Outcome) -> None:
-        if self.outage.error is not None and self.outage.path == work.path:
-            self.outage.end()
+        self.outage.passed(work.path)
         if outcome.deferred:
             self._deletions.add(work)
             return

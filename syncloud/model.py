@@ -35,6 +35,7 @@ class Entry:
     the bytes where it is known, `body` the bytes themselves where the look has already brought them (never above `SMALL`).
     `ours`: proven that these very bytes were put here by this state, even where no base row says so (a crash, a lost answer);
     None: it is marked so, which only its bytes can prove.
+    `racy`: they may have changed since, and the tag would not show it.
     """
 
     path: str
@@ -45,6 +46,11 @@ class Entry:
     crc: int | None = None
     body: bytes | None = field(default=None, compare=False, repr=False)
     ours: bool | None = field(default=False, compare=False)
+    racy: bool = field(default=False, compare=False)
+
+    def lasting_tag(self) -> Tag:
+        """What a later tag may be compared with: of a racy file one that is like none."""
+        return (*self.tag[:-1], "racy") if self.racy else self.tag
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,15 +193,16 @@ class State:
         row = self._db.execute("SELECT reason FROM unsyncable WHERE path=?", (raw,)).fetchone()
         if row == (reason,):
             return False
-        self._db.execute("INSERT OR REPLACE INTO unsyncable VALUES (?,?)", (raw, reason))
+        self._change("INSERT OR REPLACE INTO unsyncable VALUES (?,?)", (raw, reason))
         return True
 
     def clear_unsyncable(self, path: str) -> None:
         raw = _spelled(path)
-        self._db.execute("DELETE FROM unsyncable WHERE path=?", (raw,))
+        self._change("DELETE FROM unsyncable WHERE path=?", (raw,))
 
     def close(self) -> None:
-        self._db.execute("DELETE FROM meta WHERE name='open'")
+        with contextlib.suppress(HostUnavailable):  # then the next start reads it once for damage
+            self._change("DELETE FROM meta WHERE name='open'", ())
         self._db.close()
         os.close(self._lock)
 
@@ -283,7 +284,11 @@ class Reader:
 
     def __init__(self, file: Path) -> None:
         uri = f"{file.absolute().as_uri()}?mode=ro"
-        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            self._db.execute("SELECT count(*) FROM meta").fetchone()  # it opens its files only now
+        except sqlite3.OperationalError as error:
+            raise HostUnavailable(f"cannot read the state {file}: {error}", code=_code(error)) from error
 
     def rows(self, under: str = "") -> Iterator[Base]:
         """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
