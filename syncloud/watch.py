@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
-import struct
-import termios
 import threading
 import time
 import traceback
@@ -27,7 +24,7 @@ from pathlib import Path
 from watchdog import events as wd
 from watchdog.observers.inotify import InotifyObserver
 
-from . import log, mounts
+from . import inotify, log, mounts
 from .model import Hint, Kind
 
 TICK = 0.25
@@ -85,7 +82,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._stop = threading.Event()
         self._monitor = threading.Thread(target=self._watch_over, name="watch-monitor", daemon=True)
         self._overflow = _OverflowHandler()
-        self._burst_limit = _limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
+        self._burst_limit = inotify.limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
         self._poll = poll
         self._events = 0
         self._last_event = 0.0
@@ -144,7 +141,7 @@ class WatchSource(wd.FileSystemEventHandler):
         return f"the watch monitor has not moved for {silent:.0f} s" if silent > LIMIT else None
 
     def _arm(self) -> None:
-        before, others = set(_inotify_descriptors()), set(threading.enumerate())
+        before, others = set(inotify.descriptors()), set(threading.enumerate())
         self._armed_on, self._armed_at = _identity(self._root), time.monotonic()
         observer = InotifyObserver()
         try:
@@ -155,7 +152,7 @@ class WatchSource(wd.FileSystemEventHandler):
             _close_forgotten(error)
             raise
         self._observer = observer
-        self._descriptors = [fd for fd in _inotify_descriptors() if fd not in before] or list(_inotify_descriptors())
+        self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(inotify.descriptors())
         new = set(threading.enumerate()) - others
         self._threads = [thread for thread in new if type(thread).__module__.startswith("watchdog.")]
         self._unread_since = None
@@ -214,7 +211,7 @@ class WatchSource(wd.FileSystemEventHandler):
                 self._look_everywhere()
 
     def _notice_burst(self, now: float) -> None:
-        full = sum(map(_unread, self._descriptors)) > self._burst_limit * _EVENT_SIZE
+        full = sum(map(inotify.unread, self._descriptors)) > self._burst_limit * _EVENT_SIZE
         if self._overflow.seen or full or self._events > self._burst_limit:
             self._overflow.seen, self._events = False, 0
             self._burst_since = self._burst_since or now
@@ -240,7 +237,7 @@ class WatchSource(wd.FileSystemEventHandler):
         for thread in self._threads:
             if not thread.is_alive():
                 return f"watchdog's thread {type(thread).__name__} has ended"
-        if self._observer is None or (self._descriptors and not any(map(_unread, self._descriptors))):
+        if self._observer is None or (self._descriptors and not any(map(inotify.unread, self._descriptors))):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
@@ -310,7 +307,7 @@ class WatchSource(wd.FileSystemEventHandler):
         return None
 
     def _watched(self) -> set[int]:
-        return {inode for fd in self._descriptors for inode in _watched_inodes(fd)}
+        return {inode for fd in self._descriptors for inode in inotify.watched_inodes(fd)}
 
     def _unwatched(self) -> list[str]:
         watched = self._watched()
@@ -363,39 +360,3 @@ def _close_forgotten(error: BaseException) -> None:
         if type(one).__name__ == "Inotify" and hasattr(one, "_kill_w"):
             for fd in (one._inotify_fd, one._kill_r, one._kill_w):
                 os.close(fd)
-
-
-def _limit(name: str, default: int) -> int:
-    try:
-        return int(Path("/proc/sys/fs/inotify", name).read_text())
-    except (OSError, ValueError):
-        return default
-
-
-def _inotify_descriptors() -> Iterator[int]:
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
-                yield int(name)
-        except OSError:
-            continue
-
-
-def _unread(fd: int) -> int:
-    """Bytes that the kernel has and watchdog has not read."""
-    try:
-        (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))
-    except OSError:
-        return 0
-    return int(count)
-
-
-def _watched_inodes(fd: int) -> Iterator[int]:
-    """The inodes that an inotify descriptor watches: proc_pid_fdinfo(5)."""
-    try:
-        with open(f"/proc/self/fdinfo/{fd}") as lines:
-            for line in lines:
-                if line.startswith("inotify "):
-                    yield int(line.partition("ino:")[2].split()[0], 16)
-    except OSError:
-        return
