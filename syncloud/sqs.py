@@ -93,7 +93,7 @@ class QueueSource:
         self.poisoned = 0
 
     def _steps(self) -> list[tuple[str, Callable[[], None]]]:
-        return [("queue-receive", self._receive), ("queue-delete", self._delete)]
+        return [("queue-receive", self._receive), ("queue-delete", self._delete), ("queue-extend", self._extend)]
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
         self._deliver = deliver
@@ -228,7 +228,6 @@ class QueueSource:
         finally:
             for message in failed:
                 self._done.put(message)
-        self._extend()
         if failed:
             raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be deleted")
 
@@ -265,6 +264,7 @@ class QueueSource:
 
     def _extend(self) -> None:
         """At half of the visibility timeout, as AWS advises; near 12 hours SQS refuses, and the message comes once more."""
+        self._stop.wait(min(1.0, self._visibility / 8))
         now = time.monotonic()
         with self._lock:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
