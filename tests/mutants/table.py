@@ -288,7 +288,7 @@ MUTANTS = (
         "            self.poisoned += 1\n", "            self.poisoned += 1\n            self._done.put(message)\n",
         "test_sqs.py::test_poison_stays_in_the_queue_and_the_rest_goes_on"),
     Mutant("queue", "the visibility of what is in work is not extended", "sqs",
-        "extended = self._extend()", "extended = False",
+        ', ("queue-extend", self._extend)]', "]",
         "test_sqs.py::test_what_is_in_work_stays_invisible"),
     Mutant("queue", "messages are received while nothing can be done", "sqs",
         "if self.hold() or len(self._held) >= HELD_MAX:", "if len(self._held) >= HELD_MAX:",
