@@ -212,7 +212,7 @@ def _is_expecting(asked: Asked) -> bool:
     return "if-match" in asked.headers
 
 
-# A HEAD's 404 has no body: who says it of an object that is there is no S3, and so it is not among these.
+# Not among these: 404 to a HEAD, which has no body, of an object that is there (no S3 says that), and 301, which ends a start.
 FAULTS = (
     Fault("hang up", hang_up, STORE | QUEUE),
     Fault("reset", reset, STORE | QUEUE),
@@ -232,7 +232,6 @@ FAULTS = (
     Fault("404", refuse(404, "NoSuchKey"), frozenset({"PutObject", "CompleteMultipartUpload"}), _is_expecting),
     Fault("404 of the upload", refuse(404, "NoSuchUpload"), frozenset({"UploadPart", "CompleteMultipartUpload"})),
     Fault("404 of the bucket", bucket_gone, STORE - {"HeadObject"}),
-    Fault("301", moved, STORE),
     Fault("expired", expired, STORE),
     Fault("skewed", skewed, STORE),
     Fault("empty listing", empty_listing, LISTS),
@@ -244,7 +243,7 @@ class Storm:
 
     What happens to a request follows from `seed`, its operation and key, and how often it came before; not from the order in
     which threads ask. `did` counts what happened, by the faults' names; "passed" is the rest. `store` says what kind of
-    store is behind it.
+    store is behind it: by default one that obeys conditions on COPY, because a 412 of the storm would make it seem so.
     """
 
     def __init__(
@@ -253,13 +252,13 @@ class Storm:
         *,
         probability: float = 0.2,
         faults: Iterable[Fault] = FAULTS,
-        store: Meddle = lambda asked, forward: forward(asked),
+        store: Meddle | None = None,
     ) -> None:
         self.seed = seed or secrets.token_hex(4)
         self.did: Counter[str] = Counter()
         self._probability = probability
         self._faults = tuple(faults)
-        self._store = store
+        self._store = store or copies_obey()
         self._seen: defaultdict[str, int] = defaultdict(int)
         self._raging = True
         self._lock = threading.Lock()

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from tests.support.meddler import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.meddler import Asked, Forward, Meddle
 
 LATE = (1, 3)
 """Seconds, from and to, that a late message needs."""
 
 
-def receiving(**changes: int) -> Meddle:
+def receiving(**changes: int) -> Callable[[Asked, Forward], Answer]:
     """Every ReceiveMessage with these parameters instead of its own, like `VisibilityTimeout=1`; everything else passes."""
 
-    def meddle(asked: Asked, forward: Forward) -> Answer | None:
+    def meddle(asked: Asked, forward: Forward) -> Answer:
         if asked.name == "ReceiveMessage":
             asked = replace(asked, body=json.dumps(json.loads(asked.body) | changes).encode())
         return forward(asked)
