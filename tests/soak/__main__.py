@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.soak.account import Account, Excuses
-from tests.soak.daemons import Daemon
+from tests.soak.daemons import Daemon, memory
 from tests.soak.disk import Disk
 from tests.soak.door import Door
 from tests.soak.schedule import PULLS, schedule
@@ -167,6 +167,7 @@ class Soak:
         account.say("  meddled with", ", ".join(f"{count:,} {name}" for name, count in sorted(self._door.did.items())))
         for daemon in self._daemons.values():
             account.of_daemon(daemon)
+        account.say("the store's memory", f"{memory(self._emulator.pid)[1] >> 20} MiB at most")
         account.blame(storm.died)
         if self._writer.failure is not None:
             raise self._writer.failure

@@ -106,9 +106,9 @@ class Daemon:
         if self._process is None:
             return
         with suppress(OSError, ValueError):
-            fields = dict(line.split(":", 1) for line in _lines(f"/proc/{self._process.pid}/status"))
-            self.peak = max(self.peak, _bytes(fields["VmHWM"]))
-            self._life.append((time.monotonic() - self._born, _bytes(fields["VmRSS"])))
+            now, peak = memory(self._process.pid)
+            self.peak = max(self.peak, peak)
+            self._life.append((time.monotonic() - self._born, now))
             ticks = _lines(f"/proc/{self._process.pid}/stat")[0].rpartition(")")[2].split()
             self._cpu = (int(ticks[11]) + int(ticks[12])) / _TICKS
         if not self.memory or (self._life[-1:] and self._life[-1][0] > self.memory[-1][0]):
@@ -146,6 +146,12 @@ class _Log:
                     self.seen.add(event["event"])
                     found.append(event)
         return found
+
+
+def memory(pid: int) -> tuple[int, int]:
+    """Bytes resident now, and at most so far."""
+    fields = dict(line.split(":", 1) for line in _lines(f"/proc/{pid}/status"))
+    return _bytes(fields["VmRSS"]), _bytes(fields["VmHWM"])
 
 
 def _lines(path: str) -> list[str]:

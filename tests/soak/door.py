@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.support.faults import FAULTS, Storm, before
+from tests.support.faults import Storm, before
 from tests.support.meddler import Meddler
 from tests.support.messages import disordered
 
 if TYPE_CHECKING:
     from tests.support.meddler import Answer, Asked, Forward, Meddle
-
-_MISTAKES = frozenset({"301"})
-"""What only a wrong configuration brings about: a daemon may end for it."""
-_PASSING = tuple(fault for fault in FAULTS if fault.name not in _MISTAKES)
 
 
 class Door:
@@ -51,7 +47,7 @@ class Door:
 
     def storm(self, seed: str) -> Storm:
         """Bad weather, until `clear`."""
-        self.weather = Storm(seed, faults=_PASSING)
+        self.weather = Storm(seed)
         return self.weather
 
     def clear(self, weather: Storm) -> None:
