@@ -7,8 +7,11 @@ program behind a FUSE mount does.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+INFO = "/proc/self/mountinfo"
 
 _NETWORK = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs"}
@@ -17,29 +20,41 @@ _NETWORK = frozenset(
 """Types whose files other hosts can change, FUSE apart."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo; `id` is the mount's, as fdinfo tells it."""
+
+    id: int
+    path: str
+    kind: str
+
+
+def mounted() -> list[Mount]:
+    """What is mounted; what covers another one comes after it. Raises OSError."""
+    return list(parsed(Path(INFO).read_bytes().splitlines()))
+
+
+def parsed(mountinfo: Iterable[bytes]) -> Iterator[Mount]:
+    """The lines of mountinfo. Spaces and the like are written as \\040 in a path."""
+    for line in mountinfo:
+        fields = line.split(b" ")
+        path = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
+        yield Mount(int(fields[0]), path, fields[fields.index(b"-", 6) + 1].decode("ascii", "replace"))
+
+
 def remote(root: str) -> list[tuple[str, str]]:
     """Path and type of every mount that `root` is on, or that is below it, where others can change files unheard."""
     try:
-        with open("/proc/self/mountinfo", "rb") as lines:
-            return remote_among(lines, os.path.realpath(root), _mount_id(root))
+        return remote_among(mounted(), os.path.realpath(root), _mount_id(root))
     except (OSError, ValueError):
         return []
 
 
-def remote_among(mountinfo: Iterable[bytes], root: str, mount_id: int) -> list[tuple[str, str]]:
-    """`remote()`, from the lines of mountinfo and the id of the mount that `root` is on."""
-    found = []
+def remote_among(mounts: Iterable[Mount], root: str, mount_id: int) -> list[tuple[str, str]]:
+    """`remote()`, from what is mounted and the id of the mount that `root` is on."""
     below = root.rstrip("/") + "/"
-    for line in mountinfo:
-        before, _, after = line.partition(b" - ")
-        fields, kind = before.split(b" "), after.partition(b" ")[0].decode("ascii", "replace")
-        # Spaces and the like are written as \040.
-        point = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
-        if _is_remote(kind) and int(fields[0]) == mount_id:
-            found.append((root, kind))
-        elif _is_remote(kind) and point.startswith(below):
-            found.append((point, kind))
-    return found
+    others = [one for one in mounts if _is_remote(one.kind) and (one.id == mount_id or one.path.startswith(below))]
+    return [(root if one.id == mount_id else one.path, one.kind) for one in others]
 
 
 def _is_remote(kind: str) -> bool:

@@ -17,14 +17,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from . import disk
+from . import disk, mounts
 from .model import Side, Unknown
 
 _PSEUDO = frozenset(
     {"binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fusectl", "mqueue", "nsfs"}
     | {"proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs"}
 )
-_MOUNTS = "/proc/self/mountinfo"
 
 
 class Places:
@@ -39,7 +38,7 @@ class Places:
         self._fd = fd
         self._known = known
         self._ignored = ignored
-        self._mounts = os.open(_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+        self._mounts = os.open(mounts.INFO, os.O_RDONLY | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._mounts, select.POLLPRI)
         self._expected: dict[str, tuple[int, int]] = {}
@@ -102,12 +101,12 @@ class Places:
         """The mount points below the root, relative to it; those of the kernel's own file systems apart, with the reason."""
         below = os.path.realpath(self._root).rstrip("/") + "/"
         points, closed = set(), {}
-        for point, kind in _mount_points():
-            place = point.removeprefix(below)
-            if place == point or kind == "autofs" or self._ignored(place):
+        for one in mounts.mounted():
+            place = one.path.removeprefix(below)
+            if place == one.path or one.kind == "autofs" or self._ignored(place):
                 continue
-            if kind in _PSEUDO:
-                closed[place] = f"a {kind} file system"
+            if one.kind in _PSEUDO:
+                closed[place] = f"a {one.kind} file system"
             else:
                 points.add(place)
         return points - closed.keys(), closed
@@ -165,12 +164,3 @@ def _directories(path: str) -> Iterator[str]:
     while at > 0:
         yield path[:at]
         at = path.find("/", at + 1)
-
-
-def _mount_points() -> Iterator[tuple[str, str]]:
-    """Path and type of each; what is mounted over another one comes after it."""
-    for line in Path(_MOUNTS).read_bytes().splitlines():
-        fields = line.split(b" ")
-        # Spaces and the like are written as \040.
-        point = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
-        yield point, fields[fields.index(b"-", 6) + 1].decode("ascii", "replace")

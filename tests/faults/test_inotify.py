@@ -284,7 +284,7 @@ MOUNTINFO = b"""\
     ],
 )
 def test_a_file_system_of_others_is_recognised(root: str, mount_id: int, found: list[tuple[str, str]]) -> None:
-    assert mounts.remote_among(MOUNTINFO.splitlines(keepends=True), root, mount_id) == found
+    assert mounts.remote_among(mounts.parsed(MOUNTINFO.splitlines()), root, mount_id) == found
 
 
 @limited
