@@ -124,13 +124,12 @@ class Deletions:
 
     # What becomes of it
 
-    def ended(self, work: Work) -> None:
-        """A deletion that was let go came to an end; where it failed, it waits for its turn once more."""
-        minute = self._under_way.pop(work.path, None)
+    def ended(self, path: str) -> None:
+        """Whatever was under way there has come to an end; a deletion that was let go and not made does not count."""
+        minute = self._under_way.pop(path, None)
         if minute is not None:
             self._made[minute] = max(0, self._made[minute] - 1)
             self._note()
-        work.deleting = False
 
     def settled(self, work: Work, outcome: Outcome) -> None:
         """To be told before it is recorded. The half of a rename that comes makes up for the one that goes; a path that was

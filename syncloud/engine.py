@@ -261,8 +261,7 @@ class Engine:
 
     def _finished(self, work: Work) -> None:
         self._tasks.pop(work.path, None)
-        if work.deleting:
-            self._deletions.ended(work)
+        self._deletions.ended(work.path)
         self._nudge()
 
     async def _drain(self, grace: float = GRACE) -> None:

@@ -184,6 +184,7 @@ class Coalescer:
         """`work` could not be settled: look again after `delay` seconds, or when the next event says so."""
         now = self._clock()
         self._working.pop(work.path, None)
+        work.deleting = False  # it waits for its turn once more
         newer = self._pending.get(work.path)
         if newer is None:
             work.due = now + delay
