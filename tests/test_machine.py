@@ -42,8 +42,8 @@ CLASH = "d"
 """A file where others have a directory."""
 COMMON = (b"", b"same")
 """Contents that several writers write."""
-IDLE = 600.0
-"""Virtual seconds in which nothing happens, and nothing may be asked."""
+IDLE = 330.0
+"""Virtual seconds in which nothing happens, and nothing may be asked: more than the longest backoff."""
 PRICE = 12
 """Requests at most, on average, for a path that somebody hinted at or that a listing may have nominated."""
 PATIENCE = 3_000.0
@@ -616,9 +616,6 @@ class Machine(RuleBasedStateMachine):
             node.queue.clear()
         assert before == [node.tree.writes for node in self.nodes.values()], "calm, and yet something was written"
         assert kept == [node.kept for node in self.nodes.values()], "calm, and yet something was set aside"
-        idle = [node.requests for node in self.nodes.values()]
-        await asyncio.sleep(IDLE)
-        assert idle == [node.requests for node in self.nodes.values()], "idle, and yet something was asked"
 
     def _disputed(self, node: Node) -> set[str]:
         """Paths on which the sides may disagree for good: excluded and blocked ones, a drift, a skipped conflict."""
@@ -653,6 +650,9 @@ class Machine(RuleBasedStateMachine):
             return
         try:
             self.calm()
+            asked = [node.requests for node in self.nodes.values()]
+            self.wait(IDLE)
+            assert asked == [node.requests for node in self.nodes.values()], "idle, and yet something was asked"
         finally:
             for node in self.nodes.values():
                 if node.engine is not None:
