@@ -121,7 +121,7 @@ async def _complete(
 
 
 async def abandon(store: Store, uploads: Mapping[str, str]) -> None:
-    """Abort what an earlier run has left: paths, by the uploads' ids. Where the store does not answer, another start does it."""
+    """Abort what an earlier run has left: paths, by the uploads' ids. Where the store does not answer, the next start does."""
     for upload_id, path in uploads.items():
         if not await _abort(store, path, upload_id):
             return
