@@ -94,13 +94,13 @@ class Forks:
 
 def _serve() -> None:
     _warm_up()
-    orders = open(0, "rb", buffering=0, closefd=False)  # nothing may be read ahead: a run reads here, too
-    while order := orders.readline():
-        pid = os.fork()
-        if pid == 0:
-            _run(**json.loads(order))
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    with open(0, "rb", buffering=0, closefd=False) as orders:  # nothing may be read ahead: a run reads here, too
+        while order := orders.readline():
+            pid = os.fork()
+            if pid == 0:
+                _run(**json.loads(order))
+            print(pid, flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 def _warm_up() -> None:
