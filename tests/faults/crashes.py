@@ -128,10 +128,8 @@ class Stage:
 
     def messages(self) -> int:
         """How many the queue has, those that somebody is at work on included."""
-        sqs, names = (
-            self.rig.bucket.server.client("sqs"),
-            ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
-        )
+        sqs = self.rig.bucket.server.client("sqs")
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         told = sqs.get_queue_attributes(QueueUrl=self.rig.bucket.queue_url, AttributeNames=names)["Attributes"]
         return sum(int(told[name]) for name in names)
 

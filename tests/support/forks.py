@@ -42,14 +42,18 @@ class Fork:
         """The exit code, negative for a signal."""
         assert self._server.stdout is not None
         if self.code is None:
-            readable, _, _ = select.select([self._server.stdout], [], [], timeout)
-            assert readable, f"still runs after {timeout} s:\n{self.log.read_text()[-3000:]}"
+            assert self._is_told(timeout), f"still runs after {timeout} s:\n{self.log.read_text()[-3000:]}"
             self.code = int(self._server.stdout.readline())
         return self.code
 
     @property
     def ended(self) -> bool:
-        return self.code is not None or bool(select.select([self._server.stdout], [], [], 0)[0])
+        return self.code is not None or self._is_told(0)
+
+    def _is_told(self, timeout: float) -> bool:
+        """Whether the server has told the exit code."""
+        assert self._server.stdout is not None
+        return bool(select.select([self._server.stdout], [], [], timeout)[0])
 
     def told(self, event: str) -> bool:
         """Whether it has logged such an event (`--log-format json`)."""
@@ -90,12 +94,13 @@ class Forks:
 
 def _serve() -> None:
     _warm_up()
-    while order := sys.stdin.buffer.raw.readline():  # type: ignore[attr-defined]
-        pid = os.fork()
-        if pid == 0:
-            _run(**json.loads(order))
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    with open(0, "rb", buffering=0, closefd=False) as orders:  # nothing may be read ahead: a run reads here, too
+        while order := orders.readline():
+            pid = os.fork()
+            if pid == 0:
+                _run(**json.loads(order))
+            print(pid, flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 def _warm_up() -> None:
@@ -107,7 +112,7 @@ def _warm_up() -> None:
 
     whole = JSONFileLoader.load_file
     kept = functools.cache(lambda path: whole(JSONFileLoader(), path))
-    JSONFileLoader.load_file = lambda _, path: kept(path)
+    setattr(JSONFileLoader, "load_file", lambda _, path: kept(path))  # noqa: B010 - mypy forbids the plain assignment
     for service in ("s3", "sqs"):
         boto3.Session().client(service).close()
     gc.freeze()
@@ -126,7 +131,7 @@ def _run(argv: list[str], env: dict[str, str], log: str) -> None:
     code = 1
     try:
         code = cli.main(argv)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, it must be seen, and this process must not go on as the server
         traceback.print_exc()
     finally:
         os._exit(code)
