@@ -8,6 +8,7 @@ so that a log written for hours is published too (DESIGN.md section 3).
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -123,8 +124,9 @@ class Coalescer:
         return opened + max(self.deadline, 10 * took)
 
     def since(self, path: str) -> float:
-        """When the first hint came of a path that is in work."""
-        return self._working[path].since
+        """When the first hint came of a path that is in work; infinity for one that has just been settled."""
+        work = self._working.get(path)
+        return math.inf if work is None else work.since
 
     def take(self, limit: int) -> list[Work]:
         """At most `limit` paths that are due and not in work, the longest due first."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,6 +234,15 @@ def test_the_longest_due_goes_first_and_the_limit_holds(coalescer: Coalescer, cl
         clock.now += 0.1
     assert taken(coalescer, 2) == ["c", "a"]
     assert taken(coalescer, 2) == ["b"]
+
+
+def test_what_has_just_been_settled_keeps_nobody_waiting(coalescer: Coalescer, clock: Clock) -> None:
+    """Its task may live for one turn of the loop more. Found by the soak, seed c."""
+    coalescer.add(closed("a"))
+    work = take_one(coalescer)
+    assert coalescer.since("a") == clock.now
+    coalescer.finish(work)
+    assert coalescer.since("a") == math.inf
 
 
 # Subtrees

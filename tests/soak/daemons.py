@@ -125,7 +125,7 @@ class Daemon:
 
 _AWAKE = 10.0
 """Seconds after a freeze in which a daemon may still find that it had been frozen."""
-_ALARMING = frozenset({"internal.error", "watchdog.withheld", "conflict.kept", "path.given_up"})
+_ALARMING = frozenset({"internal.error", "library.asyncio", "watchdog.withheld", "conflict.kept", "path.given_up"})
 
 
 class _Log:
