@@ -257,10 +257,11 @@ class Engine:
     def _start(self, work: Work) -> None:
         task = self._loop.create_task(self._settle(work))
         self._tasks[work.path] = task
-        task.add_done_callback(lambda _: self._finished(work))
+        task.add_done_callback(lambda done: self._finished(work, done))
 
-    def _finished(self, work: Work) -> None:
-        self._tasks.pop(work.path, None)
+    def _finished(self, work: Work, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(work.path) is task:  # else the path is in work again
+            del self._tasks[work.path]
         self._deletions.ended(work.path)
         self._nudge()
 
