@@ -67,6 +67,7 @@ class Engine:
             renamed_from=state.find_source,
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
+            left_out_above=lambda path: self.left_out.above(path),
             excluded=excluded,
             rivals=self.rivals,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 from . import log
 from .errors import HostUnavailable
@@ -28,6 +29,11 @@ class LeftOut:
             news = self._state.note_unsyncable(unknown.path, unknown.reason)
         if news:
             log.warning("path.skipped", "%s is left out: %s", unknown.path or ".", unknown.reason, path=unknown.path)
+
+    def above(self, path: str) -> list[str]:
+        """Those of them whose names are directories on the way to `path`."""
+        parts = path.split("/")
+        return [above for above in map("/".join, itertools.accumulate([part] for part in parts[:-1])) if above in self.reasons]
 
     def clear(self, path: str) -> None:
         """It takes part after all."""

@@ -59,7 +59,7 @@ class Outcome:
 
 class Settler:
     """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
-    another path that was changed on the way."""
+    another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Settler:
         base_of: Callable[[str], Base | None],
         renamed_from: Callable[[Tag], list[Base]],
         look_again: Callable[[str], None],
+        left_out_above: Callable[[str], list[str]] = lambda _: [],
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
         rivals: Rivals | None = None,
@@ -81,6 +82,7 @@ class Settler:
         self._base_of = base_of
         self._renamed_from = renamed_from
         self._look_again = look_again
+        self._left_out_above = left_out_above
         self._under_way = under_way
         self.excluded = excluded
         self._in_doubt: dict[str, Entry] = {}
@@ -268,6 +270,8 @@ class Settler:
             return Outcome(deferred=True)
         await self._target.delete(action.expected)
         log.info(f"{self._target.role}.deleted", "deleted %s", work.path, path=work.path)
+        for above in self._left_out_above(work.path):
+            self._look_again(above)  # the directory that it gave way to may be gone
         return Outcome(drops=(work.path,), transferred=True)
 
     def _say(self, verb: str, path: str, text: str, *, event: str = "") -> None:
