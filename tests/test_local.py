@@ -690,6 +690,8 @@ def test_without_descriptors_the_host_is_to_blame(tree: LocalTree, root: Path) -
             loop.run_until_complete(tree.observe("f", None, None))
         with pytest.raises(HostUnavailable):
             loop.run_until_complete(tree.write(new("g"), None, None))
+        with pytest.raises(HostUnavailable):
+            list(tree.scan())  # to be repeated, not a tree that is left out
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         os.close(taken[0])
