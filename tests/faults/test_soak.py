@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 SECONDS = 45
-SEED = "smoke"
+SEED = "d"
 
 
 @pytest.mark.slow

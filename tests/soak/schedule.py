@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 DAEMONS = ("push", "pull-a", "pull-b")
 PULLS = DAEMONS[1:]
-LULL = 55.0
+LULL = 65.0
 """Seconds between two storms: only in calm weather it can be said what must have been published."""
 SPARED = 3
 """Each daemon is spared its death for one of so many parts of the soak, so that its memory can be watched."""
@@ -39,7 +39,7 @@ _KINDS = {
     "burst": (DAEMONS[:1], 5.0, 9.0),
 }
 """Whom it may hit, and how long it lasts: what is killed is started again after that time."""
-_OFTEN = ("kill", "kill", "kill", "freeze", "freeze", "bad weather", "bad post")
+_OFTEN = ("kill", "kill", "kill", "kill", "freeze", "freeze", "bad weather", "bad post")
 
 
 def schedule(seed: str, seconds: float) -> list[Blow]:
@@ -51,7 +51,7 @@ def schedule(seed: str, seconds: float) -> list[Blow]:
     at = min(6.0, seconds * 0.1)
     while at < seconds - lull:
         lasting = min(chance.uniform(25.0, 45.0), seconds - lull - at)
-        for _ in range(max(1, round(lasting * chance.uniform(0.14, 0.28)))):
+        for _ in range(max(1, round(lasting * chance.uniform(0.2, 0.35)))):
             if not bag:
                 bag = [*_KINDS, *_OFTEN]
                 chance.shuffle(bag)
