@@ -33,8 +33,9 @@ prove: $(VENV)/.test ## the proofs of docs/SEMANTICS.md at full length (half an 
 test-faults: $(VENV)/.test ## every fault of docs/RELIABILITY.md, injected (PART=4 SEED=x for one in four of them)
 	@$(VENV)/bin/$(PYTEST) tests/faults
 
-test-system: $(VENV)/.test deb ## the package on a booted Debian 13 (root; mmdebstrap, systemd-container)
-	@$(VENV)/bin/python -m pytest --numprocesses 4 --maxschedchunk 1 tests/system
+test-system: $(VENV)/.test ## the package on a booted Debian 13 (root; mmdebstrap, systemd-container)
+	@PACKAGE=$$(packaging/build --twice --lintian) && export PACKAGE && \
+		$(VENV)/bin/python -m pytest --numprocesses 4 --maxschedchunk 1 tests/system
 
 mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test must fail each time (WORDS="watch s3" for some)
 	@$(VENV)/bin/python -m tests.mutants $(WORDS)
