@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import random
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from .compose import Sync
 from .errors import HostUnavailable, SyncloudError
 from .notify import Notifier
 from .orders import Orders
-from .sqs import QueueSource
+from .sqs import WAIT, QueueSource
 from .watch import WatchSource
 
 BACKLOG = 5_000
@@ -99,7 +100,7 @@ class Daemon:
     async def _serve(self, work: asyncio.Task[None]) -> None:
         """Once a second: readiness, status, notes, periodic listings."""
         started = time.monotonic()
-        next_listing = self._next_listing()
+        next_listing = self._first_listing()
         while not self._orders.ended:
             if work.done():
                 await work
@@ -123,6 +124,11 @@ class Daemon:
 
     def _look_everywhere(self) -> None:
         self._engine.deliver(self._sync.first_look())
+
+    def _first_listing(self) -> float:
+        """A poll of the daemon before may outlive it, and then takes messages that nobody gets for the visibility timeout."""
+        soon = isinstance(self._hints, QueueSource) and 0 <= time.time() - self._before.at < WAIT + SNAPSHOT_MAX
+        return min(self._next_listing(), time.monotonic() + WAIT + 1.0 if soon else math.inf)
 
     def _next_listing(self) -> float:
         return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER, 1 + JITTER)

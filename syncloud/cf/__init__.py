@@ -73,8 +73,10 @@ _ADVICE = """\
 #     User=NAME
 """
 _ADVICE_ESCAPED = """\
-# The name has a backslash, for which systemd 254 to 260 need (github.com/systemd/systemd/issues/41853):
+# The name has a backslash. EnvironmentFile= takes it for one of a pattern, and StateDirectory=, on systemd 254 to 260, for one
+# of an escape (github.com/systemd/systemd/issues/41853):
 #     [Service]
+#     EnvironmentFile=-/etc/syncloud/{pattern}.env
 #     StateDirectory=
 #     StateDirectory=syncloud/{escaped}
 """
@@ -84,8 +86,9 @@ def advice(instance: str) -> str:
     """What the operator of the unit `instance` may still need, as comments for its file: drop-ins for `systemctl edit`."""
     told = _ADVICE.format(instance=instance)
     if "\\" in instance:
-        # One level is for the file, one for what these versions do once too often.
-        told += _ADVICE_ESCAPED.format(escaped=instance.replace("\\", "\\" * 4))
+        # In StateDirectory= one level is for the file, one for what these versions do once too often.
+        levels = {name: instance.replace("\\", "\\" * count) for name, count in (("pattern", 2), ("escaped", 4))}
+        told += _ADVICE_ESCAPED.format(**levels)
     return told
 
 

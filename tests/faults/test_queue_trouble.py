@@ -42,6 +42,26 @@ def until_quiet(rig: Rig) -> None:
     wait_until(lambda: left(rig.bucket) == (0, 0), timeout=60)
 
 
+# Polled by the dead
+
+
+def test_what_the_poll_of_a_dead_daemon_takes_is_found_soon_after_a_restart(rig: Rig, systemd: Systemd) -> None:
+    """The server answers a poll whose client has gone: those messages are nobody's for the visibility timeout (two minutes)."""
+    pull = listening(rig, systemd)
+    rig.bucket.put("before", b"1")
+    rig.until_pulled({"before": b"1"})
+    until_quiet(rig)
+    time.sleep(1)  # the next long poll is under way
+    pull.kill()
+    listening(rig, systemd)
+    wanted = {"before": b"1"}
+    for number in range(5):
+        wanted[f"{number}"] = b"2"
+        rig.bucket.put(f"{number}", b"2")
+        time.sleep(0.3)
+    rig.until_pulled(wanted, timeout=70)
+
+
 # Deleted
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.workers import PATIENCE
 from tests.support.meddler import Meddler
 from tests.system.journal import Journal
 
@@ -81,26 +80,25 @@ def test_a_frozen_daemon_is_killed_and_started_again(push: Instance, bucket: Buc
 
 @pytest.mark.slow
 def test_a_frozen_disk_ends_in_a_restart(container: Container, instance: Start, bucket: Bucket) -> None:
-    """Nothing but the threads of the disk hangs: the loop turns, and the daemon itself finds out that they do not."""
+    """A thread that a disk never answers keeps the ping back; when the disk answers again, what was missed is found."""
     push = instance("push", directory="/srv/frozen")
     container.run("mknod", "/dev/fuse", "c", "10", "229")
     container.run("install", "-d", "-o", "_syncloud", "/var/behind")
     container.run("bindfs", "/var/behind", "/srv/frozen")
-    push.drop_in("[Service]\nWatchdogSec=10s\n")
+    push.drop_in("[Service]\nWatchdogSec=10s\nTimeoutAbortSec=5s\n")
     push.start()
-    (push.files / "before").write_bytes(b"1")
+    container.path("/var/behind/before").write_bytes(b"1")
+    push.signal("HUP")  # look at everything
     push.until(lambda: bucket.keys() == ["before"])
-    journal, pid = Journal(container, push.unit), push.pid
+    pid = push.pid
     container.run("pkill", "--signal=STOP", "bindfs")
     try:
         container.path("/var/behind/meanwhile").write_bytes(b"2")
-        push.signal("HUP")  # look at everything
-        withheld = journal.wait_event("watchdog.withheld", timeout=PATIENCE + 60)
-        assert "the disk does not answer" in withheld["reason"]
-        push.until(lambda: push.restarts >= 1, timeout=60)
+        push.until(lambda: push.restarts >= 1, timeout=120)
     finally:
         container.run("pkill", "--signal=CONT", "bindfs")
-    push.until(lambda: bucket.keys() == ["before", "meanwhile"], timeout=120)
+    assert "Watchdog timeout" in push.journal.tail()
+    push.until(lambda: bucket.keys() == ["before", "meanwhile"], timeout=150)
     assert push.pid not in (0, pid)
     push.stop()
     container.run("umount", "/srv/frozen")

@@ -56,7 +56,9 @@ def test_an_escaped_name_is_the_same_word_everywhere(machine: Machine, instance:
     assert name == r"my\x20pictures"
     push = instance("push", name)
     offered = [line.removeprefix("#").strip() for line in cf.advice(name).splitlines()]
-    push.drop_in("\n".join(["[Service]", *(line for line in offered if line.startswith("StateDirectory="))]) + "\n")
+    push.drop_in(
+        "\n".join(["[Service]", *(line for line in offered if line.startswith(("StateDirectory=", "EnvironmentFile=")))]) + "\n"
+    )
     push.start()
     assert machine.path(push.state_dir).is_dir()
     (push.files / "file").write_bytes(b"1")
