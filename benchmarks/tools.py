@@ -1,0 +1,123 @@
+"""syncloud and its peers as command lines: up is a directory to a prefix, down is a prefix to a directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from benchmarks.servers import BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BIN = Path(sys.executable).parent
+_KEY = "benchmark-key-0123456789"
+"""mc wants eight characters at least; the store asks nobody for a signature."""
+
+
+def environment(endpoint: str, home: Path) -> dict[str, str]:
+    """Nothing of the user's own; each tool finds the store in its own way."""
+    url = urlsplit(endpoint)
+    return {
+        "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "LC_ALL": "C.UTF-8",
+        "AWS_ACCESS_KEY_ID": _KEY,
+        "AWS_SECRET_ACCESS_KEY": _KEY,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "S3_ENDPOINT_URL": endpoint,
+        "RCLONE_CONFIG": "/dev/null",
+        "RCLONE_CONFIG_X_TYPE": "s3",
+        "RCLONE_CONFIG_X_PROVIDER": "Other",
+        "RCLONE_CONFIG_X_ENDPOINT": endpoint,
+        "RCLONE_CONFIG_X_ACCESS_KEY_ID": _KEY,
+        "RCLONE_CONFIG_X_SECRET_ACCESS_KEY": _KEY,
+        "MC_HOST_x": f"{url.scheme}://{_KEY}:{_KEY}@{url.netloc}",
+        "MC_CONFIG_DIR": str(home / "mc"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """`up(directory, prefix)` and `down(prefix, directory)` give a command line; `prefix` ends in a slash."""
+
+    name: str
+    up: Callable[[Path, str], list[str]]
+    down: Callable[[str, Path], list[str]]
+    again: Callable[[Path, str], list[str]] = field(default=lambda directory, prefix: [])
+    """As `up`, where nothing is to be done."""
+    watch: Callable[[Path, str], list[str]] | None = None
+
+
+def _state(directory: Path) -> str:
+    """Beside the directory, and known by its name: the memory of a pair."""
+    return str(directory.parent / f"{directory.name}.state")
+
+
+def _push(directory: Path, prefix: str) -> list[str]:
+    pair = ["--directory", str(directory), "--bucket", BUCKET, "--prefix", prefix, "--state-dir", _state(directory)]
+    return [str(_BIN / "syncloud"), "push", *pair, "--log-format", "json", "--log-level", "warning"]
+
+
+def _pull(prefix: str, directory: Path) -> list[str]:
+    pair = ["--directory", str(directory), "--bucket", BUCKET, "--prefix", prefix, "--state-dir", _state(directory)]
+    return [str(_BIN / "syncloud"), "pull", *pair, "--log-format", "json", "--log-level", "warning"]
+
+
+SYNCLOUD = Tool(
+    "syncloud",
+    lambda directory, prefix: [*_push(directory, prefix), "--once"],
+    lambda prefix, directory: [*_pull(prefix, directory), "--once"],
+    lambda directory, prefix: [*_push(directory, prefix), "--once"],
+    lambda directory, prefix: [*_push(directory, prefix), "--log-level", "info"],
+)
+S5CMD = Tool(
+    "s5cmd",
+    lambda directory, prefix: ["s5cmd", "--log", "error", "cp", f"{directory}/", f"s3://{BUCKET}/{prefix}"],
+    lambda prefix, directory: ["s5cmd", "--log", "error", "cp", f"s3://{BUCKET}/{prefix}*", f"{directory}/"],
+    lambda directory, prefix: ["s5cmd", "--log", "error", "sync", f"{directory}/", f"s3://{BUCKET}/{prefix}"],
+)
+_RCLONE = ["rclone", "--quiet", "--transfers", "64", "--checkers", "64"]
+RCLONE = Tool(
+    "rclone",
+    lambda directory, prefix: [*_RCLONE, "copy", str(directory), f"x:{BUCKET}/{prefix}"],
+    lambda prefix, directory: [*_RCLONE, "copy", f"x:{BUCKET}/{prefix}", str(directory)],
+    lambda directory, prefix: [*_RCLONE, "copy", str(directory), f"x:{BUCKET}/{prefix}"],
+)
+_AWS = ["aws", "s3", "sync", "--only-show-errors"]
+AWS = Tool(
+    "aws s3 sync",
+    lambda directory, prefix: [*_AWS, str(directory), f"s3://{BUCKET}/{prefix}"],
+    lambda prefix, directory: [*_AWS, f"s3://{BUCKET}/{prefix}", str(directory)],
+    lambda directory, prefix: [*_AWS, str(directory), f"s3://{BUCKET}/{prefix}"],
+)
+
+
+def _mirror(directory: Path, prefix: str) -> list[str]:
+    return [_mc() or "mc", "--quiet", "mirror", str(directory), f"x/{BUCKET}/{prefix}"]
+
+
+MC = Tool(
+    "mc mirror",
+    _mirror,
+    lambda prefix, directory: [_mc() or "mc", "--quiet", "mirror", f"x/{BUCKET}/{prefix}", str(directory)],
+    _mirror,
+    lambda directory, prefix: [*_mirror(directory, prefix), "--watch"],
+)
+
+
+def _mc() -> str | None:
+    """MinIO's client under any of its names (mc may be Midnight Commander), or where MC says that it is."""
+    return os.environ.get("MC") or shutil.which("mcli") or shutil.which("minio-client")
+
+
+def available(*wanted: Tool) -> list[Tool]:
+    """Those that are installed here; syncloud always is."""
+    return [tool for tool in wanted if tool is not MC or _mc()]
