@@ -4,8 +4,7 @@ Owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_
 `HTTPS_PROXY`, addressing style) holds for both stacks:
 
 - Where awscrt sends is what botocore would send to, asked by preparing a request and looking at its URL.
-- What awscrt signs with is what botocore's credentials hold. Its event loop must never wait for the metadata service
-  or a credential process, so a thread of ours does, and awscrt takes what is at hand.
+- What awscrt signs with is what botocore's credentials hold (credentials.py).
 - Both read `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms) themselves. awscrt before 0.27.5
   does not know `NO_PROXY`; where that makes a difference it is refused, because the alternative is to talk to a proxy
   that the user has excluded. Without a CA bundle each stack keeps its own store (awscrt: the system's).
@@ -19,7 +18,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +28,6 @@ import awscrt.s3
 import boto3
 import botocore.config
 import botocore.session
-from awscrt.auth import AwsCredentials, AwsCredentialsProvider
 from awscrt.exceptions import AwsCrtError
 from awscrt.io import ClientBootstrap, ClientTlsContext, DefaultHostResolver, EventLoopGroup, TlsContextOptions
 from awscrt.s3 import S3Client, S3RequestTlsMode, create_default_s3_signing_config
@@ -39,6 +37,7 @@ from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
 
 from syncloud import __version__
+from syncloud.credentials import Credentials
 from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
 
 AWS_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, AwsCrtError)
@@ -64,79 +63,6 @@ class Address:
         return f"{self.scheme}://{self.host}{self.prefix}"
 
 
-class Credentials:
-    """What requests are signed with. One thread asks the slow sources, so that nobody else ever waits for them."""
-
-    LOOK = 20.0
-    """Seconds between two looks. botocore renews 15 minutes before the end, so most looks only read the clock."""
-    RETRY = (1.0, 60.0)
-    """Seconds after the first failure, doubling up to the second."""
-
-    def __init__(self, find: Callable[[], Any]) -> None:
-        self._find = find
-        self._source: Any = None
-        self._held: AwsCredentials | None = None
-        self._problem = "not looked for yet"
-        self._failures = 0
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Look once, which can take seconds on an unreachable metadata service, and keep looking in a thread. Once."""
-        if self._thread is None:
-            pause = self.refresh()
-            self._thread = threading.Thread(target=self._keep, args=(pause,), name="credentials", daemon=True)
-            self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-
-    def check(self) -> None:
-        """Raise CredentialsError if there is nothing that can sign a request now."""
-        if self._problem:
-            raise CredentialsError(self._problem)
-
-    def provider(self) -> AwsCredentialsProvider:
-        """For awscrt. It is handed expired credentials too: `check` says so before, the server after."""
-        return AwsCredentialsProvider.new_delegate(self._hand_out)
-
-    def _hand_out(self) -> AwsCredentials:
-        if self._held is None:
-            raise CredentialsError(self._problem)
-        return self._held
-
-    def _keep(self, pause: float) -> None:
-        while not self._stop.wait(pause):
-            pause = self.refresh()
-
-    def refresh(self) -> float:
-        """One look. Returns the seconds until the next."""
-        problem = self._look()
-        self._failures = self._failures + 1 if problem else 0
-        self._problem = problem if self._held is None or self._expired() else ""
-        first, most = self.RETRY
-        return min(most, first * 2.0 ** min(self._failures - 1, 10)) if problem else self.LOOK
-
-    def _look(self) -> str:
-        try:
-            self._source = self._source or self._find()
-            if self._source is None:
-                return "no AWS credentials were found"
-            frozen = self._source.get_frozen_credentials()
-        except Exception as error:  # noqa: BLE001 - a credential process, the metadata service: anything can come
-            return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {error}"
-        # No expiration: awscrt would refuse to sign after it, and whether it is over is for `check` and the server to say.
-        self._held = AwsCredentials(frozen.access_key, frozen.secret_key, frozen.token)
-        return "the AWS credentials have expired" if self._expired() else ""
-
-    def _expired(self) -> bool:
-        """Of a source that knows an end (botocore's RefreshableCredentials); static ones do not."""
-        ends = getattr(self._source, "refresh_needed", None)
-        return bool(ends is not None and ends(refresh_in=0))
-
-
 class Aws:
     """One account, region and endpoint. Raises ConfigurationError where the settings make no sense.
 
@@ -155,7 +81,9 @@ class Aws:
             self._core.get_scoped_config()
             self._session = boto3.Session(botocore_session=self._core)
         self.region = region or self._core.get_config_variable("region") or self._region_of_endpoint()
-        self.credentials = Credentials(self._find_credentials)
+        self.credentials = Credentials(
+            self._find_credentials, afresh=lambda: botocore.session.Session(profile=profile or None).get_credentials()
+        )
 
     def client(self, service: str) -> Any:
         """boto3's client, the same for every caller; clients may be shared by threads, sessions may not.
@@ -336,7 +264,10 @@ def _judge(what: str, status: int, code: str, message: str, region: str) -> tupl
     if code in _CLOCK or "Signature expired" in message or "Signature not yet current" in message:
         return CredentialsError, _CLOCK_HINT
     if code in _EXPIRED:
-        return CredentialsError, "the session token has expired and does not renew itself: renew it, and restart"
+        return (
+            CredentialsError,
+            "the session token has expired: renew it; a credentials file is read again by itself, variables need a restart",
+        )
     if code in _UNKNOWN_SIGNER:
         return CredentialsError, ""
     if code in _MISSING:

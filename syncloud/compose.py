@@ -6,6 +6,7 @@ pull  source S3Tree     target LocalTree  hints QueueSource
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import tempfile
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import commit, log, names, state
+from . import commit, log, multipart, names, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -118,9 +119,12 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
             prefix=settings.prefix,
             nonce=_nonce(memory),
             with_checksum=settings.checksum != "none",
+            uploads=memory,
         )
         if role == "push" and say is None:
             remote.conditions = await _conditions(crt, aws, settings, memory)
+            sweep = asyncio.create_task(multipart.abort_leftovers(remote))  # no start waits for that
+            stack.callback(sweep.cancel)
         source: Tree = local if role == "push" else remote
         target: Tree = remote if role == "push" else local
         engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .errors import SyncloudError
+from .hints import Work
 from .settle import Outcome
+
+UNTOLD_MAX = 1_000
+"""Paths; beyond, it does not matter how many more."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """`bytes` counts what was transferred; times are seconds since the epoch, 0 for what never came."""
+    """`bytes` counts what was transferred; times are seconds since the epoch, 0 for what never came.
+
+    `untold` has the paths whose change a listing has found and no event has told, so far.
+    """
 
     transferred: int = 0
     bytes: int = 0
@@ -21,9 +28,14 @@ class Counters:
     last_verify: float = 0.0
     last_error: SyncloudError | None = None
     last_error_at: float = 0.0
+    untold: set[str] = field(default_factory=set)
 
-    def tally(self, outcome: Outcome) -> None:
+    def tally(self, work: Work, outcome: Outcome) -> None:
         """A path is settled."""
+        if work.receipts:
+            self.untold.discard(work.path)
+        elif outcome.news and len(self.untold) < UNTOLD_MAX:
+            self.untold.add(work.path)
         if outcome.transferred:
             self.transferred += 1
             self.bytes += outcome.put.size if outcome.put is not None else 0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from . import log, status
 from .compose import Sync
-from .errors import HostUnavailable
+from .errors import HostUnavailable, SyncloudError
 from .notify import Notifier
 from .orders import Orders
 from .sqs import QueueSource
@@ -29,6 +29,7 @@ TURN = 10.0
 """Seconds within which the engine's loop must turn; it does so every second."""
 SNAPSHOT_FIRST, SNAPSHOT_MAX = 5.0, 30.0
 """Seconds between two snapshots for `syncloud status`: while something changes, and while nothing does."""
+_MISSED = "each host that pulls needs a queue of its own, with every event of the prefix in it: is it shared, or half wired?"
 
 
 class Daemon:
@@ -46,6 +47,7 @@ class Daemon:
         self._ready = False
         self._kept: status.Snapshot | None = None
         self._before = status.kept(sync.state)
+        self._gaps = -1
 
     def _source(self) -> WatchSource | QueueSource:
         sync, engine = self._sync, self._sync.engine
@@ -106,8 +108,10 @@ class Daemon:
             self._report()
             self._take_notes()
             self._sync.note_verified()
+            self._catch_up()
             if time.monotonic() >= next_listing:
                 next_listing = self._next_listing()
+                self._judge_queue()
                 self._look_everywhere()
             await self._orders.wait(1.0)
             if self._orders.take_reload():
@@ -133,6 +137,24 @@ class Daemon:
 
     def _synced(self) -> bool:
         return bool(self._engine.counters.last_reconcile) and not self._engine.pending and not self._engine.scanning
+
+    def _catch_up(self) -> None:
+        """What the start, or a gap in the queue, left to the listing is found: from now on the queue must tell everything."""
+        if isinstance(self._hints, QueueSource) and self._gaps != self._hints.gaps and self._synced():
+            self._gaps = self._hints.gaps
+            self._engine.counters.untold.clear()
+
+    def _judge_queue(self) -> None:
+        """Whether events were late is known when it is time for the next listing: those that have not come are lost."""
+        counters = self._engine.counters
+        if not isinstance(self._hints, QueueSource) or self._gaps != self._hints.gaps or not counters.untold:
+            return
+        count = len(counters.untold)
+        counters.untold.clear()
+        what = f"{count} changes were" if count > 1 else "a change was"
+        lost = SyncloudError(f"{what} found by listing alone: no event came", hint=_MISSED)
+        counters.fail(lost)
+        log.warning("queue.missed", "%s", lost, error=lost, queue=self._sync.settings.queue_url or "", count=count)
 
     def _take_notes(self) -> None:
         note = self._sync.state.take_note("resume")

@@ -74,8 +74,7 @@ class Engine:
         self._coalescer = coalescer
         self._transfers = transfers
         self._clock = clock
-        self.outage = Outage(clock)
-        self.listing = Outage(clock)
+        self.outage, self.listing = Outage.pair(clock)
         self.counters = Counters()
         self.left_out = LeftOut(state)
         self.failed: dict[str, SyncloudError] = {}
@@ -130,7 +129,7 @@ class Engine:
 
     @property
     def scanning(self) -> bool:
-        return bool(self._scans)
+        return bool(self._scans or self._coalescer.listings)
 
     # The loop
 
@@ -188,7 +187,7 @@ class Engine:
         if self._over.done():
             return
         self._take_in()
-        for work in self._coalescer.take_subtrees():
+        for work in self._coalescer.take_subtrees() if not self._scans else ():  # what comes meanwhile shares the next one
             self._list(work)
         if (self._stopping and self._flushed()) or (self._once and self._nothing_left()):
             self._over.set_result(None)
@@ -213,7 +212,7 @@ class Engine:
         if self._ledger.error is None and self.outage.error is not None:
             at = at if self._tasks else min(at, self.outage.next_try)
         elif self._ledger.error is None and len(self._tasks) < self._transfers:
-            at = min(at, self._coalescer.next_due() or at)
+            at = min(at, self._coalescer.next_due(listings=not self._scans) or at)
         if self._alarm is not None:
             if now < self._alarm_at <= at:
                 return
@@ -306,7 +305,7 @@ class Engine:
         else:
             self.left_out.clear(work.path)
         self._ledger.record(outcome.put, outcome.drops, work.receipts)
-        self.counters.tally(outcome)
+        self.counters.tally(work, outcome)
         self._coalescer.finish(work, transferred=outcome.transferred)
 
     # Deletions go last

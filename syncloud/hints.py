@@ -198,11 +198,11 @@ class Coalescer:
         for work in self._pending.values():
             heapq.heappush(self._heap, (work.due, work.path))
 
-    def next_due(self) -> float | None:
-        """When `take()` or `take_subtrees()` will next have something, as far as is known."""
+    def next_due(self, *, listings: bool = True) -> float | None:
+        """When `take()` or, with `listings`, `take_subtrees()` will next have something, as far as is known."""
         while self._heap and self._stale(*self._heap[0]):
             heapq.heappop(self._heap)
-        times = [work.due for work in self._subtrees.values()]
+        times = [work.due for work in self._subtrees.values()] if listings else []
         if self._heap:
             times.append(self._heap[0][0])
         return min(times, default=None)

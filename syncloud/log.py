@@ -197,7 +197,8 @@ class Repeats:
     """Holds back warnings that say the same again: same event, level and error, within `window` seconds.
 
     The first is told at once. The others are counted, and the last of them is told with `count` when the window is over,
-    when `drain()` is called, or when more than `limit` different ones are being counted. None is lost.
+    when `drain()` is called, or when more than `limit` different ones are being counted. None is lost, and none comes more
+    than once in a window.
     """
 
     def __init__(self, *, window: float = 60.0, limit: int = 1000, clock: Callable[[], float] = time.monotonic) -> None:
@@ -239,6 +240,8 @@ class Repeats:
         count, record = self._held.pop(what, (0, None))
         if record is None:
             return []
+        if self._clock() - since >= self._window:
+            self._since[what] = self._clock()  # the count is a line too: the next one comes a window later
         summary = copy.copy(record)
         summary.msg = "%s (the last of %d more in %.0f s)"
         summary.args = (record.getMessage(), count, self._clock() - since)

@@ -7,10 +7,11 @@ Sources: "Amazon S3 multipart upload limits" (5 MiB to 5 GiB a part, 10,000 part
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Protocol
 
 from . import checksum, log
-from .errors import Corrupt, SyncloudError
+from .errors import Changed, Corrupt, HostUnavailable, SyncloudError
 from .model import SMALL, Entry
 from .tree import Content
 
@@ -19,10 +20,21 @@ IN_FLIGHT = 64 * 1024 * 1024
 """Bytes of parts in memory at a time, for one object."""
 
 
+class Uploads(Protocol):
+    """Remembers which uploads are open, over a crash as well: by id, the path of each. Raises HostUnavailable."""
+
+    def open_uploads(self) -> dict[str, str]: ...
+
+    def note_upload(self, upload_id: str, path: str) -> None: ...
+
+    def forget_upload(self, upload_id: str) -> None: ...
+
+
 class Store(Protocol):
     """What an upload needs of S3Tree."""
 
     with_checksum: bool
+    uploads: Uploads | None
 
     async def call(self, operation: str, path: str, **arguments: Any) -> dict[str, Any]: ...
 
@@ -50,17 +62,27 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
     created = await store.call("create_multipart_upload", entry.path, Metadata=store.metadata(entry), **extra)
     upload_id = str(created["UploadId"])
     try:
+        if store.uploads is not None:
+            store.uploads.note_upload(upload_id, entry.path)
         parts, crc = await _send_parts(store, entry, content, upload_id)
         await content.verify(crc)
         if entry.crc is not None and entry.crc != crc:
             raise Corrupt(entry.path, f"{entry.path}: read differently the second time")
-        return await _complete(store, entry, upload_id, parts, crc, condition)
+        written = await _complete(store, entry, upload_id, parts, crc, condition)
     except BaseExceptionGroup as group:
         await _abort(store, entry.path, upload_id)
         raise group.exceptions[0] from group  # the first failure has cancelled the rest
     except BaseException:
         await _abort(store, entry.path, upload_id)
         raise
+    _forget(store, upload_id)
+    return written
+
+
+async def abort_leftovers(store: Store) -> None:
+    """What a crash has left open is aborted: its parts are paid for, and seen by nobody."""
+    for upload_id, path in (store.uploads.open_uploads() if store.uploads is not None else {}).items():
+        await _abort(store, path, upload_id)
 
 
 async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[dict[str, Any]], int]:
@@ -114,5 +136,15 @@ async def _complete(
 async def _abort(store: Store, path: str, upload_id: str) -> None:
     try:
         await store.call("abort_multipart_upload", path, UploadId=upload_id)
+    except Changed:
+        pass  # it is gone already
     except SyncloudError as error:
         log.info("upload.abandoned", "upload %s of %s could not be aborted: %s", upload_id, path, error, path=path)
+        return
+    _forget(store, upload_id)
+
+
+def _forget(store: Store, upload_id: str) -> None:
+    if store.uploads is not None:
+        with contextlib.suppress(HostUnavailable):  # aborting it once more does no harm
+            store.uploads.forget_upload(upload_id)

@@ -228,8 +228,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("stack-name", _WHERE, ("setup",), "the CloudFormation stack", "S", _STACK, unset="syncloud-BUCKET",
            example="syncloud-example-status", details="In the default, what a stack's name cannot hold becomes a hyphen."),
     Option("write-config", _WHERE, ("setup",), "write the outputs as configuration into a new file", "FILE", _path,
-           example="/etc/syncloud/jef.conf", details="The file's mode is 0640. Comments in it offer drop-ins that a unit may need. "
-                   "An existing file is never overwritten."),
+           example="/etc/syncloud/jef.conf", details="The file's mode is 0640. Comments in it offer drop-ins that a unit may "
+                   "need. An existing file is never overwritten."),
     Option("instance", _WHICH, NAMED, "read syncloud.conf and NAME.conf in /etc/syncloud", "NAME", instance_name,
            unset="for push and pull a name made from role, directory, bucket and prefix", scope=Scope.LOCATOR,
            details="Either file may be missing. NAME is also the instance in the log, and the name of its state directory."),

@@ -14,16 +14,28 @@ TELL_EVERY = 60.0
 
 
 class Outage:
-    """`error` is what goes on, None while all is well; `path` is the one that probes whether it is over."""
+    """`error` is what goes on, None while all is well; `path` is the one that probes whether it is over.
+
+    `beside` is another one that the same cause may well have: what that one tells is not told twice.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.beside: Outage | None = None
         self.error: SyncloudError | None = None
         self.path = ""
         self.next_try = 0.0
         self._since = 0.0
         self._told = 0.0
         self._delay = 0.0
+        self._silent = False
+
+    @classmethod
+    def pair(cls, clock: Callable[[], float]) -> tuple[Outage, Outage]:
+        """Two that stand beside each other."""
+        one, other = cls(clock), cls(clock)
+        one.beside, other.beside = other, one
+        return one, other
 
     def suffer(self, error: SyncloudError, path: str) -> None:
         """Something failed that is not this path's own fault."""
@@ -31,24 +43,31 @@ class Outage:
         if self.error is None:
             self._since, self._told, self._delay = now, now, DELAY_FIRST
             self.path = path
+            self._silent = self._is_told_beside(error)
             self._tell("outage.started", error)
         elif path == self.path:
             self._delay = min(DELAY_MAX, self._delay * 2)
             if now - self._told >= TELL_EVERY:
                 self._told = now
+                self._silent = self._is_told_beside(error)
                 self._tell("outage.continues", error)
         self.error = error
         self.next_try = max(self.next_try, now + self._delay * random.uniform(0.5, 1.0))
 
+    def _is_told_beside(self, error: SyncloudError) -> bool:
+        beside = self.beside
+        return beside is not None and type(beside.error) is type(error) and not beside._silent
+
     def _tell(self, event: str, error: SyncloudError) -> None:
-        log.warning(event, "degraded: %s", error, error=error)
+        if not self._silent:
+            log.warning(event, "degraded: %s", error, error=error)
 
     def due(self) -> bool:
         return self._clock() >= self.next_try
 
     def end(self) -> None:
         """The path that probed got through."""
-        if self.error is not None:
+        if self.error is not None and not self._silent:
             took = self._clock() - self._since
             log.warning("outage.ended", "recovered after %.0f s", took, duration_ms=round(took * 1000))
         self.error = None

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from . import log, names
 from .crt import Crt, Response
+from .errors import SyncloudError, Unavailable
 from .objects import Conditions
 
 _ABSENT, _WRONG = ("if-none-match", "*"), ("if-match", '"00000000000000000000000000000000"')
@@ -33,7 +34,7 @@ async def probe(crt: Crt, bucket: str, prefix: str) -> Conditions:
 
 async def _try(crt: Crt, bucket: str, key: str) -> Conditions:
     created = await crt.send("PUT", key, operation="PutObject", headers=(_ABSENT,), body=b"")
-    if not created.ok:
+    if not created.ok and created.status != 412:  # 412: awscrt has met its own first try, whose answer was lost
         _require_unknown(created, key)
         return Conditions(put=False, copy=False, delete=False)
     try:
@@ -58,4 +59,6 @@ async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: tu
 
 def _require_unknown(response: Response, key: str) -> None:
     if response.status not in _NOT_KNOWN:
-        raise response.refusal(f"try conditional requests on {key}")
+        error = response.refusal(f"try conditional requests on {key}")
+        # What fits none of these requests (a race, 409) is no reason to end: another time tells.
+        raise Unavailable(str(error), code=error.code, hint=error.hint) if type(error) is SyncloudError else error

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from . import aws, checksum, multipart, names, objects
+from . import aws, checksum, log, multipart, names, objects
 from .errors import Archived, Changed, Corrupt, PathError, SyncloudError
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 
@@ -28,6 +28,7 @@ _CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuch
 COPY_LIMIT = 5 * 1024**3
 """Bytes: CopyObject's limit."""
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+_UNVERSIONED = "bucket %s keeps no versions: what is replaced or deleted there is gone for good; enable versioning on it"
 _RESTORED = 'ongoing-request="false"'
 
 
@@ -47,6 +48,7 @@ class S3Tree:
         nonce: str,
         conditions: objects.Conditions = objects.OBEYED,
         with_checksum: bool = True,
+        uploads: multipart.Uploads | None = None,
     ) -> None:
         self._crt = crt
         self._s3 = s3
@@ -55,6 +57,8 @@ class S3Tree:
         self._nonce = nonce
         self.conditions = conditions
         self.with_checksum = with_checksum
+        self.uploads = uploads
+        self._unversioned = False
         self._proof = asyncio.Lock()
         self._proven_at = 0.0
 
@@ -107,7 +111,7 @@ class S3Tree:
     async def _sighted(
         self, path: str, response: Response, base: Base | None, known: Tag | None, *, head: bool = False
     ) -> Side:
-        if response.status == 404:
+        if response.status == 404 and response.code != "NoSuchBucket":
             await self._prove()
             return Absent(path)
         if response.status == 403 and response.code == "InvalidObjectState":
@@ -210,7 +214,11 @@ class S3Tree:
         return self.written(entry, response.headers["etag"], response.headers.get("x-amz-version-id", ""))
 
     def written(self, entry: Entry, etag: str, version: str) -> Entry:
-        return Entry(entry.path, objects.tag_of(etag, version), entry.size, entry.mtime_ns, entry.mode, entry.crc)
+        tag = objects.tag_of(etag, version)
+        if not tag[1] and not self._unversioned:
+            self._unversioned = True
+            log.warning("bucket.unversioned", _UNVERSIONED, self.bucket, bucket=self.bucket)
+        return Entry(entry.path, tag, entry.size, entry.mtime_ns, entry.mode, entry.crc)
 
     async def _look_first(self, path: str, expected: Entry | None) -> None:
         """Where the store ignores conditions a look just before is the best there is; SEMANTICS.md says what is weaker."""

@@ -33,6 +33,7 @@ from .model import (
     Side,
     Tag,
     Unknown,
+    same,
 )
 from .plan import decide
 from .tree import Tree
@@ -43,11 +44,13 @@ ROUNDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the engine is to record. `transferred`: something was changed on the target. `deferred`: a deletion that waits."""
+    """What the engine is to record. `transferred`: something was changed on the target; `news`: because the source was another
+    than the base knew. `deferred`: a deletion that waits."""
 
     put: Base | None = None
     drops: tuple[str, ...] = ()
     transferred: bool = False
+    news: bool = False
     deferred: bool = False
     unknown: Unknown | None = None
     conflict: bool = False
@@ -93,7 +96,8 @@ class Settler:
                 if isinstance(action, Compare):
                     source, target = await self._compare(action, source, target)
                 else:
-                    return await self._execute(action, source, target, base, work)
+                    outcome = await self._execute(action, source, target, base, work)
+                    return replace(outcome, news=outcome.transferred and _is_news(source, base))
             except Changed as changed:
                 log.debug("plan.again", "%s", changed, path=path)
                 source = await self._look_at_source(path, base, replace(work, nominated=None))
@@ -243,6 +247,12 @@ class Settler:
         took = round((time.monotonic() - started) * 1000, 1)
         verb = event.partition(".")[2]
         log.info(event, "%s %s", verb, entry.path, path=entry.path, size=entry.size, duration_ms=took, etag=_etag(written))
+
+
+def _is_news(source: Side, base: Base | None) -> bool:
+    if base is None or base.absent or not isinstance(source, Entry):
+        return True
+    return not same(source.tag, base.source)
 
 
 def _etag(entry: Entry) -> str:

@@ -24,6 +24,8 @@ HELD_MAX = 2_000
 """Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
 REMEMBER = 3600.0
 """Seconds that a handled sequencer is remembered."""
+GAP = 3600.0
+"""Seconds without a poll, the host's sleep included, after which the queue may have forgotten messages."""
 MEND_FIRST, MEND_MAX = 1.0, 30.0
 
 
@@ -63,6 +65,7 @@ class QueueSource:
         prefix: str,
         visibility: int = 120,
         hold: Callable[[], bool] = lambda: False,
+        gap: float = GAP,
     ) -> None:
         self._sqs = sqs
         self._url = queue_url
@@ -78,14 +81,19 @@ class QueueSource:
         self._done: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._troubles: dict[str, str] = {}
         self._gap = False
+        self._gap_after = gap
+        self._polled = _awake_or_not()
         self.answered = threading.Event()
         self._threads = [
             threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()
         ]
+        self.gaps = 0
+        """How often a listing was asked for, because the queue may have lost something."""
         self.ignored = 0
         self.poisoned = 0
 
-    def _steps(self) -> list[tuple[str, Callable[[], None]]]:
+    def _steps(self) -> list[tuple[str, Callable[[], bool]]]:
+        """The threads' names and what each does again and again; True where the queue was asked, and answered."""
         return [("queue-receive", self._receive), ("queue-delete", self._delete)]
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
@@ -106,13 +114,13 @@ class QueueSource:
         dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
         return f"the thread {dead[0]} has ended" if dead and not self._stop.is_set() else None
 
-    def _serve(self, step: Callable[[], None]) -> None:
+    def _serve(self, step: Callable[[], bool]) -> None:
         name, delay = threading.current_thread().name, MEND_FIRST
         while not self._stop.is_set():
             try:
-                step()
-                self._mended(name)
-                delay = MEND_FIRST
+                if step():
+                    self._mended(name)
+                    delay = MEND_FIRST
             except Exception as error:  # noqa: BLE001 - whatever it is, the queue is polled again
                 self._suffer(name, error)
                 self._stop.wait(delay)
@@ -129,16 +137,16 @@ class QueueSource:
         self._troubles[name] = str(told) or repr(told)
 
     def _mended(self, name: str) -> None:
-        """Each thread knows only of its own trouble: that nothing is to be deleted does not say that the queue answers."""
+        """Each thread knows only of its own trouble: that a message came does not say that messages can be deleted."""
         if self._troubles.pop(name, None) is not None:
             log.warning("queue.reachable", "the queue answers again", queue=self._url)
 
     # Receive
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
         if self.hold() or len(self._held) >= HELD_MAX:
             self._stop.wait(0.2)
-            return
+            return False
         asked = time.monotonic()
         # The first poll is a short one, to know soon whether the queue is there.
         wait = WAIT if self.answered.is_set() and not self._gap else 0
@@ -153,13 +161,17 @@ class QueueSource:
             self.answered.set()
         if self._stop.is_set():
             self._give_back(answer.get("Messages", ()))
-            return
-        if self._gap:
+            return False
+        now = _awake_or_not()
+        if self._gap or now - self._polled > self._gap_after:
             # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
             self._gap = False
+            self.gaps += 1
             self._deliver(Hint("", subtree=True))
+        self._polled = now
         for raw in answer.get("Messages", ()):
             self._take(raw, asked)
+        return True
 
     def _give_back(self, messages: Sequence[dict[str, Any]]) -> None:
         """This poll has outlived its daemon: the next one is not to wait for the visibility timeout."""
@@ -194,6 +206,7 @@ class QueueSource:
         if isinstance(event, events.NewMajor):
             text = "notifications have version %s, which this syncloud does not know: everything is listed"
             log.error("queue.version", text, event.version, queue=self._url)
+            self.gaps += 1
             return Hint("", subtree=True, receipt=message)
         if isinstance(event, events.TestEvent):
             return None
@@ -215,7 +228,7 @@ class QueueSource:
         """Everything this message said is durable."""
         self._done.put(message)
 
-    def _delete(self) -> None:
+    def _delete(self) -> bool:
         batch = self._gather()
         failed = batch
         try:
@@ -223,9 +236,10 @@ class QueueSource:
         finally:
             for message in failed:
                 self._done.put(message)
-        self._extend()
+        extended = self._extend()
         if failed:
             raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be deleted")
+        return bool(batch) or extended
 
     def _gather(self) -> list[Message]:
         batch: list[Message] = []
@@ -241,11 +255,11 @@ class QueueSource:
         """Those that must be tried again. What SQS calls our fault is a handle that is over: the message comes once more."""
         entries = [{"Id": str(index), "ReceiptHandle": message.handle} for index, message in enumerate(batch)]
         answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
-        again = {entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}
-        for index, message in enumerate(batch):
-            if str(index) not in again:
+        failed = _failed(answer, batch)
+        for message in batch:
+            if message not in failed:
                 self._forget(message)
-        return [message for index, message in enumerate(batch) if str(index) in again]
+        return failed
 
     def _forget(self, message: Message) -> None:
         now = time.monotonic()
@@ -258,23 +272,42 @@ class QueueSource:
         if len(self._handled) > 20_000:
             self._handled = {key: seen for key, seen in self._handled.items() if seen[1] > now - REMEMBER}
 
-    def _extend(self) -> None:
-        """At half of the visibility timeout, as AWS advises; near 12 hours SQS refuses, and the message comes once more."""
+    def _extend(self) -> bool:
+        """At half of the visibility timeout, as AWS advises; near 12 hours SQS refuses, and the message comes once more.
+
+        Whether there was anything to extend.
+        """
         now = time.monotonic()
         with self._lock:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
         for start in range(0, len(late), BATCH):
             batch = late[start : start + BATCH]
-            self._show_after(self._visibility, [message.handle for message in batch])
+            failed = _failed(self._show_after(self._visibility, [message.handle for message in batch]), batch)
             for message in batch:
-                message.visible_at = now + self._visibility
+                if message not in failed:
+                    message.visible_at = now + self._visibility
+            if failed:
+                raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be kept invisible")
+        return bool(late)
 
-    def _show_after(self, seconds: int, handles: Sequence[str]) -> None:
-        """Hide these messages for so long from now on; at most `BATCH` of them."""
+    def _show_after(self, seconds: int, handles: Sequence[str]) -> dict[str, Any]:
+        """Hide these messages for so long from now on; at most `BATCH` of them. SQS's answer."""
         entries = [
             {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, handle in enumerate(handles)
         ]
-        self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        answer: dict[str, Any] = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        return answer
+
+
+def _awake_or_not() -> float:
+    """Seconds that go on while the host is suspended, other than the monotonic clock's."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _failed(answer: dict[str, Any], batch: list[Message]) -> list[Message]:
+    """Those of a batch, whose ids are their places, that the server could not do; what is our fault is not tried again."""
+    again = {entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}
+    return [message for index, message in enumerate(batch) if str(index) in again]
 
 
 def _nominated(path: str, event: events.ObjectEvent) -> Side | None:

@@ -21,6 +21,7 @@ from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
 from .model import Base, Tag
 
 SCHEMA = 1
+_UPLOAD = "upload "
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -155,6 +156,17 @@ class State:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
         except sqlite3.OperationalError as error:
             raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
+
+    def open_uploads(self) -> dict[str, str]:
+        """Multipart uploads that were begun and not known to have ended: by id, the path of each."""
+        rows = self._db.execute("SELECT name, value FROM meta WHERE name GLOB 'upload *'")
+        return {name.removeprefix(_UPLOAD): path for name, path in rows}
+
+    def note_upload(self, upload_id: str, path: str) -> None:
+        self.set_meta(_UPLOAD + upload_id, path)
+
+    def forget_upload(self, upload_id: str) -> None:
+        self.take_note(_UPLOAD + upload_id)
 
     def unsyncable(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT path, reason FROM unsyncable"))

@@ -237,6 +237,26 @@ def test_a_renewal_that_fails_before_the_end_changes_nothing(make: Make, monkeyp
 
 
 @pytest.mark.usefixtures("nobody")
+def test_a_credentials_file_that_is_written_anew_is_read_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    file.write_text("[p]\naws_access_key_id = OLD\naws_secret_access_key = S\n")
+    aws = make(profile="p")
+    held = aws.client("s3")._request_signer._credentials
+    aws.credentials.refresh()
+    assert held.access_key == "OLD"
+    file.write_text("")  # whoever writes it anew may have begun only
+    aws.credentials.refresh()
+    aws.credentials.check()
+    assert held.access_key == "OLD"
+    file.write_text("[p]\naws_access_key_id = NEW\naws_secret_access_key = S\naws_session_token = T\n")
+    aws.credentials.refresh()
+    assert (held.access_key, held.token) == ("NEW", "T")
+
+
+@pytest.mark.usefixtures("nobody")
 def test_a_credential_process_is_asked(make: Make, profiles: Callable[[str], None], tmp_path: Path) -> None:
     answer = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "SessionToken": "T", "Expiration": _ends_in(3600)}
     (tmp_path / "answer.py").write_text(f"print({json.dumps(answer)!r})")

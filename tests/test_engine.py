@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from syncloud.model import Entry
+    from syncloud.model import Entry, Side
     from syncloud.tree import Content
 
 ALL = Hint("", subtree=True, both=True)
@@ -55,6 +56,29 @@ class FlakyTree(MemoryTree):
         return await super().write(entry, content, expected)
 
 
+class LargeTree(MemoryTree):
+    """A tree whose listing takes until `listed` is set."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self.listed = threading.Event()
+        self.listings = 0
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        self.listings += 1
+        assert self.listed.wait(30)
+        yield from super().scan(under)
+
+
+class Receipt:
+    """Remembers whether it was given back."""
+
+    given = False
+
+    def acknowledge(self) -> None:
+        self.given = True
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
     made = State(tmp_path / "state", Pair("push", "d", "b", ""))
@@ -76,6 +100,11 @@ async def settled(engine: Engine) -> None:
     async with asyncio.timeout(20):
         while engine.pending or engine.scanning:
             await asyncio.sleep(0.02)
+
+
+async def settled_soon(engine: Engine) -> None:
+    await asyncio.sleep(0.3)
+    await settled(engine)
 
 
 def kind_of_trouble(engine: Engine) -> type[Exception] | None:
@@ -118,6 +147,49 @@ def test_while_everybody_suffers_one_path_probes_and_nothing_spins(state: State)
             await settled(engine)
             assert kind_of_trouble(engine) is None
             assert len(target.files) == 50
+
+    asyncio.run(scenario())
+
+
+def test_listings_asked_for_during_a_listing_are_one_and_nothing_spins_until_then(state: State) -> None:
+    async def scenario() -> int:
+        clock = CountingClock()
+        source, target = LargeTree("pull"), MemoryTree("push")
+        async with running(source, target, state, clock) as engine:
+            for _ in range(10):
+                engine.deliver(ALL)
+                await asyncio.sleep(0.05)
+            source.put("late", b"1")
+            engine.deliver(ALL)
+            before = clock.asked
+            await asyncio.sleep(2.0)
+            assert clock.asked - before < 30
+            source.listed.set()
+            await asyncio.sleep(0.2)
+            await settled(engine)
+            assert target.files["late"].body == b"1"
+            return source.listings
+
+    assert asyncio.run(scenario()) == 2
+
+
+def test_a_change_that_a_listing_found_is_untold_until_its_event_comes(state: State) -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        async with running(source, target, state, CountingClock()) as engine:
+            for path in ("early", "late", "lost"):
+                source.put(path, b"1")
+            engine.deliver(Hint("early", receipt=Receipt()))
+            await settled_soon(engine)
+            engine.deliver(ALL)
+            await settled_soon(engine)
+            assert engine.counters.untold == {"late", "lost"}
+            target.remove("early")
+            engine.deliver(Hint("late", receipt=Receipt()))
+            engine.deliver(ALL)
+            await settled_soon(engine)
+            assert "early" in target.files  # healed, which is no news
+            assert engine.counters.untold == {"lost"}
 
     asyncio.run(scenario())
 
@@ -185,12 +257,6 @@ def test_what_cannot_be_recorded_is_not_acknowledged(state: State) -> None:
             if self.full:
                 raise HostUnavailable("no space left")
             state.record(*rows)  # type: ignore[arg-type]
-
-    class Receipt:
-        given = False
-
-        def acknowledge(self) -> None:
-            self.given = True
 
     async def scenario() -> None:
         source, target, full, receipt = MemoryTree("pull"), MemoryTree("push"), Full(), Receipt()

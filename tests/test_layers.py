@@ -32,7 +32,7 @@ ROWS: tuple[frozenset[str], ...] = (
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "outage", "rehearsal", "counters"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "steady", "commit", "multipart", "workers"}
-        | {"aws", "crt", "log"}
+        | {"aws", "credentials", "crt", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
     frozenset({"engine", "local", "s3", "memory", "probe", "watch", "sqs", "state"}),
@@ -65,7 +65,7 @@ class Owned(NamedTuple):
 
 
 OWNERS: dict[str, Owned] = {
-    "awscrt": Owned("awscrt", frozenset({"aws", "crt", "checksum"})),
+    "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "crt", "checksum"})),
     "boto3": Owned("boto3", frozenset({"aws"})),
     "botocore": Owned("boto3", frozenset({"aws", "cf"})),
     "configargparse": Owned("configargparse", frozenset({"config"})),

@@ -249,6 +249,13 @@ def test_repeats_are_told_once_and_then_counted() -> None:
     assert summary.__dict__["path"] == "p6"
     assert summary.getMessage() == "cannot send p6 (the last of 7 more in 60 s)"
     assert repeats.due() == []
+    # The count was a line too: while it lasts there is one in a window.
+    assert not repeats.admit(record(path="p7"))
+    clock.now = 120.0
+    (summary,) = repeats.due()
+    assert summary.getMessage() == "cannot send p7 (the last of 1 more in 60 s)"
+    clock.now = 180.0
+    assert repeats.due() == []
     assert repeats.admit(record())
 
 

@@ -294,6 +294,15 @@ async def test_404_of_a_bucket_that_is_gone_proves_nothing(bucket: Bucket) -> No
             s3.create_bucket(Bucket=bucket.name)
 
 
+@awaited
+async def test_no_such_bucket_is_never_absence_whatever_a_listing_says(bucket: Bucket) -> None:
+    answer = bucket.put("p/a", b"x")
+    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(404, "NoSuchBucket"), "GetObject")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            with pytest.raises(Unavailable):
+                await tree.observe("a", None, None, nominated=promised("a", answer, b"x"))
+
+
 @pytest.mark.parametrize("refused", ["HeadObject", "ListObjectsV2"])
 @awaited
 async def test_a_refusal_is_never_absence(bucket: Bucket, refused: str) -> None:

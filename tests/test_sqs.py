@@ -7,20 +7,32 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
 
 import pytest
 
 from syncloud import names
 from syncloud.aws import Aws
 from syncloud.model import Absent, Entry, Hint
-from syncloud.sqs import QueueSource
-from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, once
+from syncloud.sqs import BATCH, HELD_MAX, QueueSource
+from tests.support.meddler import Meddler, always, drop, once
+from tests.support.messages import receiving, short_polls, unsuccessful
+from tests.support.notifications import (
+    bridged,
+    destination,
+    lambda_of_sns,
+    lambda_of_sqs,
+    left,
+    native,
+    record,
+    send,
+    sns,
+)
 
 if TYPE_CHECKING:
     from tests.support.emulator import Bucket
+    from tests.support.meddler import Answer, Asked, Forward, Meddle
     from tests.support.recorder import Recorder
 
 PREFIX = "p/"
@@ -84,56 +96,6 @@ def listening(bucket: Bucket, endpoint: str = "", **options: Any) -> Iterator[Li
     finally:
         source.stop()
         aws.close()
-
-
-def send(bucket: Bucket, body: object) -> None:
-    text = body if isinstance(body, str) else json.dumps(body)
-    bucket.server.client("sqs").send_message(QueueUrl=bucket.queue_url, MessageBody=text)
-
-
-def left(bucket: Bucket) -> tuple[int, int]:
-    """Messages in the queue that are visible, and those that somebody holds."""
-    wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    told = bucket.server.client("sqs").get_queue_attributes(QueueUrl=bucket.queue_url, AttributeNames=wanted)["Attributes"]
-    return int(told[wanted[0]]), int(told[wanted[1]])
-
-
-def record(
-    bucket: Bucket, key: str, *, event: str = "ObjectCreated:Put", version: str = "2.1", **thing: object
-) -> dict[str, Any]:
-    """S3's own."""
-    return {
-        "eventVersion": version,
-        "eventSource": "aws:s3",
-        "eventName": event,
-        "s3": {"bucket": {"name": bucket.name}, "object": {"key": quote_plus(key, safe="/"), **thing}},
-    }
-
-
-def native(bucket: Bucket, *keys: str, **options: Any) -> dict[str, Any]:
-    return {"Records": [record(bucket, key, **options) for key in keys]}
-
-
-def sns(inner: object) -> dict[str, Any]:
-    return {"Type": "Notification", "MessageId": "m", "TopicArn": "t", "Subject": "Amazon S3", "Message": json.dumps(inner)}
-
-
-def bridged(bucket: Bucket, key: str, kind: str = "Object Created") -> dict[str, Any]:
-    thing = {"key": key, "size": 3, "etag": "e1", "version-id": "v1", "sequencer": "00AA"}
-    detail = {"version": "0", "bucket": {"name": bucket.name}, "object": thing}
-    return {"version": "0", "id": "i", "detail-type": kind, "source": "aws.s3", "detail": detail}
-
-
-def lambda_of_sqs(inner: object) -> dict[str, Any]:
-    return {"Records": [{"messageId": "m", "eventSource": "aws:sqs", "body": json.dumps(inner)}]}
-
-
-def lambda_of_sns(inner: object) -> dict[str, Any]:
-    return {"Records": [{"EventSource": "aws:sns", "Sns": {"Type": "Notification", "Message": json.dumps(inner)}}]}
-
-
-def destination(inner: object) -> dict[str, Any]:
-    return {"version": "1.0", "requestContext": {"condition": "Success"}, "requestPayload": inner, "responsePayload": None}
 
 
 # Envelopes
@@ -262,6 +224,61 @@ def test_what_is_in_work_stays_invisible(bucket: Bucket, recorder: Recorder) -> 
         assert recorder.counts()["sqs", "ChangeMessageVisibilityBatch"] == 0
 
 
+def test_a_message_that_sqs_hides_no_longer_comes_again_without_a_second_look(bucket: Bucket) -> None:
+    """Twelve hours after its receipt SQS refuses; whoever works on it goes on, and the newest handle deletes it."""
+    send(bucket, native(bucket, "p/slow"))
+    refusing = always(unsuccessful("InvalidParameterValue", sender=True), "ChangeMessageVisibilityBatch")
+    counted = Counted(refusing)
+    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=2) as there:
+        (hint,) = there.hints.wait(1)
+        until(lambda: counted.received >= 3)
+        assert len(there.hints.all()) == 1
+        assert there.source.trouble() is None
+        assert meddler.names().count("ChangeMessageVisibilityBatch") <= 2 * counted.received
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+
+
+def test_an_extension_that_failed_is_made_in_time(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/slow"))
+    counted = Counted(once(unsuccessful(), "ChangeMessageVisibilityBatch"))
+    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=8) as there:
+        (hint,) = there.hints.wait(1)
+        until(lambda: meddler.names().count("ChangeMessageVisibilityBatch") >= 3, timeout=30)
+        assert counted.received == 1
+        assert there.source.trouble() is None
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+
+
+class Counted:
+    """A meddle, and how many messages came through it."""
+
+    def __init__(self, meddle: Meddle) -> None:
+        self.received = 0
+        self._meddle = meddle
+
+    def __call__(self, asked: Asked, forward: Forward) -> Answer | None:
+        answer = self._meddle(asked, forward)
+        if asked.name == "ReceiveMessage" and answer is not None:
+            self.received += len(json.loads(answer.body).get("Messages", ()))
+        return answer
+
+
+def test_what_is_held_is_bounded_and_told_by_no_error(bucket: Bucket) -> None:
+    """SQS says nothing at its limit of 120,000: a long poll just brings no message. So many are never held."""
+    send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX + 100)))
+    with listening(bucket) as there:
+        until(lambda: len(there.hints.all()) >= HELD_MAX, timeout=60)
+        time.sleep(1)
+        held = len(there.hints.all())
+        assert HELD_MAX <= held < HELD_MAX + BATCH
+        assert left(bucket) == (HELD_MAX + 100 - held, held)
+        acknowledge(there.hints.all())
+        acknowledge(there.hints.wait(HELD_MAX + 100)[held:])
+        until(lambda: left(bucket) == (0, 0), timeout=60)
+
+
 def test_what_was_not_settled_comes_back(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/a"))
     with listening(bucket, visibility=2) as there:
@@ -294,12 +311,8 @@ def test_a_second_delivery_of_a_held_message_is_no_second_hint(bucket: Bucket) -
     """SQS may deliver twice, whatever the visibility says: the newest handle is the one that deletes."""
     send(bucket, native(bucket, "p/a"))
 
-    def visible(asked: Asked, forward: Forward) -> Answer:
-        request = json.loads(asked.body) | {"VisibilityTimeout": 1}
-        return forward(replace(asked, body=json.dumps(request).encode()))
-
     with (
-        Meddler(bucket.server.endpoint, always(visible, "ReceiveMessage")) as meddler,
+        Meddler(bucket.server.endpoint, receiving(VisibilityTimeout=1)) as meddler,
         listening(bucket, meddler.endpoint) as there,
     ):
         (hint,) = there.hints.wait(1)
@@ -329,19 +342,11 @@ def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> N
         assert there.source.ignored == 1
 
 
-def failing(asked: Asked, forward: Forward) -> Answer:
-    """A batch of which nothing was deleted, with a server's fault: HTTP says 200."""
-    entries = json.loads(asked.body)["Entries"]
-    failed = [{"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": "later"} for entry in entries]
-    body = json.dumps({"Successful": [], "Failed": failed}).encode()
-    return Answer(200, {"content-type": "application/x-amz-json-1.0"}, body)
-
-
 def test_what_a_batch_failed_to_delete_is_deleted_again(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/a"))
     send(bucket, native(bucket, "p/b"))
     with (
-        Meddler(bucket.server.endpoint, once(failing, "DeleteMessageBatch")) as meddler,
+        Meddler(bucket.server.endpoint, once(unsuccessful(), "DeleteMessageBatch")) as meddler,
         listening(bucket, meddler.endpoint) as there,
     ):
         acknowledge(there.hints.wait(2))
@@ -352,7 +357,7 @@ def test_what_a_batch_failed_to_delete_is_deleted_again(bucket: Bucket) -> None:
 def test_a_batch_that_keeps_failing_is_no_busy_loop(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/a"))
     with (
-        Meddler(bucket.server.endpoint, always(failing, "DeleteMessageBatch")) as meddler,
+        Meddler(bucket.server.endpoint, always(unsuccessful(), "DeleteMessageBatch")) as meddler,
         listening(bucket, meddler.endpoint) as there,
     ):
         acknowledge(there.hints.wait(1))
@@ -365,10 +370,7 @@ def test_a_batch_that_keeps_failing_is_no_busy_loop(bucket: Bucket) -> None:
 def test_a_handle_that_is_over_is_not_tried_again(bucket: Bucket) -> None:
     """SQS calls it our fault; the message comes once more, with a new handle, and costs no second look if nothing changed."""
 
-    def expired(asked: Asked, forward: Forward) -> Answer:
-        answer = failing(asked, forward)
-        return replace(answer, body=answer.body.replace(b"false", b"true"))
-
+    expired = unsuccessful("ReceiptHandleIsInvalid", sender=True)
     send(bucket, native(bucket, "p/a"))
     with (
         Meddler(bucket.server.endpoint, once(expired, "DeleteMessageBatch")) as meddler,
@@ -464,11 +466,23 @@ def test_a_queue_that_is_deleted_during_a_poll_is_noticed(bucket: Bucket) -> Non
         until(lambda: any(hint.subtree for hint in there.hints.all()))
 
 
-def short_polls(asked: Asked, forward: Forward) -> Answer | None:
-    if asked.name == "ReceiveMessage":
-        request = json.loads(asked.body) | {"WaitTimeSeconds": 1}
-        asked = replace(asked, body=json.dumps(request).encode())
-    return forward(asked)
+def test_after_a_long_time_without_a_poll_everything_is_listed(bucket: Bucket) -> None:
+    """Held back, stopped or suspended for longer than the queue keeps a message."""
+    holding = threading.Event()
+    with (
+        Meddler(bucket.server.endpoint, short_polls) as meddler,
+        listening(bucket, meddler.endpoint, gap=4.0, hold=holding.is_set) as there,
+    ):
+        until(lambda: meddler.names().count("ReceiveMessage") >= 3)
+        assert there.hints.all() == []
+        holding.set()
+        time.sleep(5.5)
+        assert there.hints.all() == []
+        holding.clear()
+        (hint,) = there.hints.wait(1)
+        assert (hint.path, hint.subtree) == ("", True)
+        time.sleep(1.5)
+        assert len(there.hints.all()) == 1
 
 
 def test_an_unreachable_endpoint_is_told(bucket: Bucket) -> None:
@@ -487,6 +501,15 @@ def test_nothing_is_received_while_held(bucket: Bucket, recorder: Recorder) -> N
         assert left(bucket) == (1, 0)  # no receive was counted against it
         holding.clear()
         there.hints.wait(1)
+
+
+def test_a_queue_that_is_not_asked_does_not_answer_again(bucket: Bucket) -> None:
+    holding = threading.Event()
+    with listening(bucket, "http://127.0.0.1:9", hold=holding.is_set) as there:
+        until(there.source.trouble)
+        holding.set()
+        time.sleep(3)  # the pause after a failure is over by then
+        assert there.source.trouble()
 
 
 def test_an_idle_queue_costs_long_polls_only(bucket: Bucket, recorder: Recorder) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ class Answer:
 
 Forward: TypeAlias = Callable[[Asked], Answer]
 Meddle: TypeAlias = Callable[[Asked, Forward], Answer | None]
-"""None hangs up without an answer."""
+"""None hangs up without an answer; a ConnectionResetError that it raises resets the connection."""
 
 
 def error(status: int, code: str) -> Answer:
@@ -106,10 +107,17 @@ class Meddler:
                 meddler._open.add(self.connection)
                 try:
                     super().handle()
+                except ConnectionResetError:
+                    self.reset()
                 except OSError:
                     pass  # the client has gone
                 finally:
                     meddler._open.discard(self.connection)
+
+            def reset(self) -> None:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                for held in (self.rfile, self.wfile, self.connection):
+                    held.close()
 
             def serve(self) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}

@@ -1,4 +1,4 @@
-"""A day in the life of an instance: its journal is the one that docs/OPERATING.md prints, and the questions there are answered."""
+"""A day in the life of an instance: its journal is the one in docs/OPERATING.md, and the questions there are answered."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _until(push: Instance, *events: str, timeout: float = 30) -> None:
 
 def _story(lines: list[str]) -> list[str]:
     """The events in their order; one that repeats at once is one."""
-    return [name for name, _ in itertools.groupby(event[1] for line in lines if (event := EVENT.search(line)))]
+    return [name for name, _ in itertools.groupby(EVENT.findall("\n".join(lines)))]
 
 
 def test_the_journal_of_a_day_is_the_documents_and_its_questions_are_answered(machine: Machine, day: Instance) -> None:
@@ -75,7 +75,7 @@ def test_the_journal_of_a_day_is_the_documents_and_its_questions_are_answered(ma
     print("\n".join(lines))
     text = DOCUMENT.read_text()
     printed = re.search(r"\n```json\n(.*?)\n```\n", text, re.DOTALL)
-    assert printed
+    assert printed, f"{DOCUMENT.name} has no journal"
     assert _story(lines) == _story(printed[1].splitlines())
     for line in printed[1].splitlines():
         assert json.loads(line)["instance"] == "jef"
