@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +19,18 @@ if TYPE_CHECKING:
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
+# A process starts with the peak of the one that it was forked from: that must be a small one, not this harness.
+_LAUNCH = """
+import json, os, sys, time
+started = time.monotonic()
+child = os.fork()
+if not child:
+    os.execvp(sys.argv[2], sys.argv[2:])
+_, status, used = os.wait4(child, 0)
+said = [os.waitstatus_to_exitcode(status), time.monotonic() - started, used.ru_utime + used.ru_stime, used.ru_maxrss]
+os.write(int(sys.argv[1]), json.dumps(said).encode())
+"""
+
 
 class Wrong(Exception):
     """The job did not do what it should have."""
@@ -23,7 +38,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`wall` and `cpu` in seconds, `peak` in bytes (the largest process; at least what this harness itself has)."""
+    """`wall` and `cpu` in seconds, `peak` in bytes (the largest process; at least the 10 MB of a bare Python)."""
 
     wall: float
     cpu: float = 0.0
@@ -32,16 +47,26 @@ class Run:
 
 def run(argv: Sequence[str], env: Mapping[str, str], *, timeout: float = 3600) -> Run:
     """Runs a command to its end. Raises Wrong, with the end of what it said, where it fails."""
-    with tempfile.TemporaryFile() as said:
-        started = time.monotonic()
-        process = subprocess.Popen(list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.monotonic() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode or wall > timeout:
+    told, tell = os.pipe()
+    with tempfile.TemporaryFile() as said, open(told, "rb") as answer:
+        launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(tell), *argv]
+        process = subprocess.Popen(
+            launch, env=dict(env), stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[tell], start_new_session=True
+        )
+        os.close(tell)
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Wrong(f"{argv[0]}: still runs after {timeout:.0f} s") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        code, wall, cpu, peak = json.loads(answer.read() or b"[127, 0, 0, 0]")
+        if code:
             said.seek(0)
-            raise Wrong(f"{argv[0]}: exit code {process.returncode} after {wall:.0f} s: {said.read()[-2000:].decode()}")
-    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+            raise Wrong(f"{Path(argv[0]).name}: exit code {code} after {wall:.0f} s: {said.read()[-2000:].decode()}")
+    return Run(wall, cpu, peak * 1024)
 
 
 def cpu_of(pid: int) -> float:
@@ -50,14 +75,16 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def peak_of(pid: int) -> int:
-    """The most memory that a running process has had, in bytes: VmHWM of proc_pid_status(5)."""
+def memory_of(pid: int, what: str = "VmHWM") -> int:
+    """The most memory that a running process has had, in bytes, or has now (VmRSS): proc_pid_status(5)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
 
 
-def median(runs: Sequence[Run], what: str) -> float:
-    return statistics.median(getattr(run, what) for run in runs)
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value below which so many per cent of the others are."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +103,8 @@ class Ratio:
 
     def __str__(self) -> str:
         return f"{self.middle:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median, and from least to most."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

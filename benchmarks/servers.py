@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 BUCKET = "bench"
+CHECKOUT = Path(__file__).parent.parent
 _SPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -40,7 +41,8 @@ class Store:
         argv = [program, "-logtostderr=false", "server", *fixed, f"-dir={self._directory}", *named]
         self.port = ports["s3"]
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self._process = Process(argv, directory=directory / "weed.log", env={"PATH": os.environ["PATH"], "HOME": str(directory)})
+        env = {"PATH": os.environ["PATH"], "HOME": str(directory)}
+        self._process = Process(argv, directory=directory / "weed.log", env=env)
         self._process.wait_for(self._is_up, timeout=90)
 
     def __enter__(self) -> Store:
@@ -87,8 +89,7 @@ class Slow:
         port = _free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
         argv = [sys.executable, "-m", "benchmarks.delay", str(port), str(store.port), str(milliseconds)]
-        checkout = Path(__file__).parent.parent
-        self._process = Process(argv, directory=directory / "delay.log", env=os.environ | {"PYTHONPATH": str(checkout)})
+        self._process = Process(argv, directory=directory / "delay.log", env=os.environ | {"PYTHONPATH": str(CHECKOUT)})
         time.sleep(1)
 
     def __enter__(self) -> Slow:

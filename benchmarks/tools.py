@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from benchmarks.results import OURS
 from benchmarks.servers import BUCKET
 
 if TYPE_CHECKING:
@@ -53,26 +54,27 @@ class Tool:
     down: Callable[[str, Path], list[str]]
     again: Callable[[Path, str], list[str]] = field(default=lambda directory, prefix: [])
     """As `up`, where nothing is to be done."""
-    watch: Callable[[Path, str], list[str]] | None = None
+    watch: Callable[[Path, str], list[str]] = field(default=lambda directory, prefix: [])
+    """As a daemon, from its start on."""
 
 
-def _state(directory: Path) -> str:
+def state_of(directory: Path) -> Path:
     """Beside the directory, and known by its name: the memory of a pair."""
-    return str(directory.parent / f"{directory.name}.state")
+    return directory.parent / f"{directory.name}.state"
 
 
 def _push(directory: Path, prefix: str) -> list[str]:
-    pair = ["--directory", str(directory), "--bucket", BUCKET, "--prefix", prefix, "--state-dir", _state(directory)]
+    pair = ["--directory", str(directory), "--bucket", BUCKET, "--prefix", prefix, "--state-dir", str(state_of(directory))]
     return [str(_BIN / "syncloud"), "push", *pair, "--log-format", "json", "--log-level", "warning"]
 
 
 def _pull(prefix: str, directory: Path) -> list[str]:
-    pair = ["--directory", str(directory), "--bucket", BUCKET, "--prefix", prefix, "--state-dir", _state(directory)]
+    pair = ["--directory", str(directory), "--bucket", BUCKET, "--prefix", prefix, "--state-dir", str(state_of(directory))]
     return [str(_BIN / "syncloud"), "pull", *pair, "--log-format", "json", "--log-level", "warning"]
 
 
 SYNCLOUD = Tool(
-    "syncloud",
+    OURS,
     lambda directory, prefix: [*_push(directory, prefix), "--once"],
     lambda prefix, directory: [*_pull(prefix, directory), "--once"],
     lambda directory, prefix: [*_push(directory, prefix), "--once"],
@@ -100,6 +102,16 @@ AWS = Tool(
 )
 
 
+_FIELDS = r"%P %i %s %T@ %C@ %m\n"
+"""What syncloud compares of each file."""
+FIND = Tool(
+    "find -printf",
+    lambda directory, prefix: [],
+    lambda prefix, directory: [],
+    lambda directory, prefix: ["sh", "-c", f"exec find \"$0\" -type f -printf '{_FIELDS}' >/dev/null", str(directory)],
+)
+
+
 def _mirror(directory: Path, prefix: str) -> list[str]:
     return [_mc() or "mc", "--quiet", "mirror", str(directory), f"x/{BUCKET}/{prefix}"]
 
@@ -113,9 +125,20 @@ MC = Tool(
 )
 
 
+def following(prefix: str, directory: Path, queue_url: str) -> list[str]:
+    """syncloud that pulls as a daemon, and says what it does."""
+    return [*_pull(prefix, directory), "--queue-url", queue_url, "--log-level", "info"]
+
+
+def here(argv: list[str], bucket: str) -> list[str]:
+    """The same command for another bucket."""
+    return [*argv, "--bucket", bucket]
+
+
 def _mc() -> str | None:
     """MinIO's client under any of its names (mc may be Midnight Commander), or where MC says that it is."""
-    return os.environ.get("MC") or shutil.which("mcli") or shutil.which("minio-client")
+    named = (shutil.which(name, path=f"{_BIN}{os.pathsep}{os.environ['PATH']}") for name in ("mcli", "minio-client"))
+    return os.environ.get("MC") or next(filter(None, named), None)
 
 
 def available(*wanted: Tool) -> list[Tool]:
