@@ -27,6 +27,9 @@ def by_each(bench: Bench, job: Job, tools: Sequence[Tool]) -> dict[str, str]:
         place = bench.fresh(f"asked {tool.name}")
         with Recorder(bench.store.endpoint) as recorder:
             try:
+                if job.repeated:
+                    job.once(tool, place, recorder.endpoint)
+                    recorder.reset()
                 job.once(tool, place, recorder.endpoint)
             except Wrong as wrong:
                 told[tool.name] = f"failed: {str(wrong).splitlines()[0]}"

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 
 class Job(Protocol):
-    """What each tool does once, measured and its result verified."""
+    """What each tool does once, measured and its result verified. `repeated`: it is about the second time."""
+
+    repeated: bool
 
     def once(self, tool: Tool, place: Path, endpoint: str) -> Run: ...
 
 
 class Upload:
     """A directory into an empty prefix."""
+
+    repeated = False
 
     def __init__(self, bench: Bench, files: int, size: int) -> None:
         self._store = bench.store
@@ -42,6 +46,8 @@ class Upload:
 
 class Download:
     """A prefix into an empty directory."""
+
+    repeated = False
 
     def __init__(self, bench: Bench, files: int, size: int) -> None:
         place = bench.fresh("source")
@@ -59,6 +65,8 @@ class Download:
 
 class Nothing:
     """The command for an upload once more, when everything has been carried."""
+
+    repeated = True
 
     def __init__(self, bench: Bench, files: int, size: int) -> None:
         self._home = bench.fresh("source")

