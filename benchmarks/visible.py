@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def _under_watch(bench: Bench, tool: Tool, place: Path, changes: int) -> list[fl
 
 def awake(daemon: Daemon, looker: Looker, tree: Path, prefix: str) -> None:
     """Until what is written is carried: mc does not say from when on it watches."""
-    tries = iter(range(60))
+    tries = itertools.count()
 
     def carried() -> bool:
         name = f"awake-{next(tries)}"
