@@ -49,6 +49,8 @@ class Store:
         fixed = [
             "-s3",
             f"-s3.config={identities}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             "-volume.max=2000",
