@@ -75,6 +75,12 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def exact_cpu_of(pid: int) -> float:
+    """The same of its living threads, to the nanosecond instead of the clock's tick: /proc/PID/task/TID/schedstat."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+
 def memory_of(pid: int, what: str = "VmHWM") -> int:
     """The most memory that a running process has had, in bytes, or has now (VmRSS): proc_pid_status(5)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -37,7 +37,6 @@ def million(bench: Bench) -> Iterator[Result]:
         {SYNCLOUD.name: [run(SYNCLOUD.up(tree, prefix), env)]},
     )
     trees.require_up(bench.store, prefix, tree, contents=False)
-    first.memory(f"upload of {files:,} files", first.peaks(), 150)
     yield first
     yield _nothing(bench, tree, prefix, env, files)
     yield _start(bench, tree, prefix, env, files)

@@ -10,7 +10,7 @@ from benchmarks import trees
 from benchmarks.asked import shown
 from benchmarks.bench import say
 from benchmarks.daemons import Daemon, Looker, moment
-from benchmarks.measure import Run, Wrong, cpu_of, memory_of, run, spread
+from benchmarks.measure import Run, Wrong, cpu_of, exact_cpu_of, memory_of, run, spread
 from benchmarks.results import Bar, Result
 from benchmarks.tools import MC, SYNCLOUD, Tool, available, environment
 from benchmarks.visible import awake
@@ -135,9 +135,9 @@ def idle(bench: Bench) -> Iterator[Result]:
         daemon.wait("reconcile.finished", timeout=600)
         time.sleep(10)
         recorder.reset()
-        before = cpu_of(daemon.pid)
+        before = exact_cpu_of(daemon.pid)
         time.sleep(seconds)
-        share = (cpu_of(daemon.pid) - before) / seconds * 100
+        share = (exact_cpu_of(daemon.pid) - before) / seconds * 100
         now, peak, counts = memory_of(daemon.pid, "VmRSS") / 1e6, memory_of(daemon.pid) / 1e6, recorder.counts()
     what = f"idle, {files:,} files watched"
     result.bars = [

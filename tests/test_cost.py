@@ -21,15 +21,15 @@ FILES = 40
 ITEMS = 400
 
 MOST = {
-    "planner": 20_000,
-    "reconcile": 20_000,
-    "coalescer": 80_000,
-    "state_write": 120_000,
+    "planner": 40_000,
+    "reconcile": 50_000,
+    "coalescer": 60_000,
+    "state_write": 60_000,
     "state_read": 60_000,
-    "scan": 120_000,
-    "decode": 120_000,
+    "scan": 75_000,
+    "decode": 200_000,
 }
-"""Instructions for each item. Twice what it was when this was written, with the newest Python supported and the oldest one."""
+"""Instructions for each item: twice what they were with Python 3.11 when this was written."""
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ def test_a_single_pull_gets_each_object_once(
 
 @pytest.mark.skipif(not instructions.counter(), reason="neither perf nor valgrind can count instructions here")
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("loop", list(ALL))
 def test_an_inner_loop_executes_no_more_instructions_than_it_did(loop: str) -> None:
     assert micro.per_item(loop, ITEMS) <= MOST[loop]
