@@ -2,8 +2,11 @@
 PYTHON ?= python3
 WORKERS ?= auto
 TESTS ?= tests
+SOAK_MINUTES ?= 10
+SOAK_SEED ?=
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
+WORDS ?=
 
 VENV := .venv
 OLDEST := .venv-oldest
@@ -14,7 +17,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-system prove test-oldest bench bench-quick bench-micro bench-curves check deb format clean
+.PHONY: help demo test test-faults test-system prove mutants soak test-oldest bench bench-quick bench-micro bench-curves check deb format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -33,6 +36,12 @@ test-faults: $(VENV)/.test ## every fault of docs/RELIABILITY.md, injected (FAUL
 
 test-system: $(VENV)/.test deb ## the package on a booted Debian 13 (root; mmdebstrap and systemd-container)
 	@$(VENV)/bin/python -m pytest --numprocesses 4 --maxschedchunk 1 tests/system
+
+mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test must fail each time (WORDS="watch s3" for some)
+	@$(VENV)/bin/python -m tests.mutants $(WORDS)
+
+soak: $(VENV)/.test ## every fault at once for ten minutes, then an account of every write (SOAK_MINUTES=60 SOAK_SEED=word)
+	@$(VENV)/bin/python -m tests.soak --minutes $(SOAK_MINUTES) --seed "$(SOAK_SEED)"
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)

@@ -103,6 +103,17 @@ def marked(fd: int, path: str, crc: int, nonce: str) -> bool:
         return False
 
 
+def claimed(root: int, path: str, nonce: str) -> bool | None:
+    """False where the file does not say that it is ours; None where it does: its bytes have to prove it."""
+    with contextlib.suppress(OSError):
+        fd = disk.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return None if os.getxattr(fd, _MARK).startswith(bytes.fromhex(names.mark(nonce, path))) else False
+        finally:
+            os.close(fd)
+    return False
+
+
 def _marking(path: str, crc: int, nonce: str) -> bytes:
     return bytes.fromhex(names.mark(nonce, path)) + crc.to_bytes(8, "big")
 

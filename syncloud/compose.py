@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import json
 import tempfile
 import time
@@ -20,7 +22,7 @@ from .aws import Aws
 from .config import Settings
 from .crt import Crt
 from .engine import Engine
-from .errors import HostUnavailable
+from .errors import ConfigurationError, HostUnavailable
 from .filters import Filter
 from .hints import Coalescer
 from .local import LocalTree
@@ -31,6 +33,8 @@ from .rehearsal import Rehearsal
 from .s3 import S3Tree
 from .tree import Tree
 
+PATIENCE = 5.0
+"""Seconds that an end waits for the aborting of old uploads."""
 _SAMPLE = 100
 """Base paths that are looked for where the root is another directory than it was."""
 
@@ -49,6 +53,7 @@ class Sync:
     remote: S3Tree
     engine: Engine
     _verified: float = 0.0
+    _mounts: str = ""
 
     def first_look(self) -> Hint:
         """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
@@ -66,6 +71,22 @@ class Sync:
             with contextlib.suppress(HostUnavailable):
                 self.state.set_meta("verified", str(last))
                 self._verified = last
+
+    def take_notes(self) -> str | None:
+        """Follow what `syncloud resume` has left, and return it."""
+        note = self.state.take_note("resume")
+        if note is not None:
+            log.warning("service.resumed", "resumed by hand (%s)", note)
+            self.engine.resume(allow_deletes=note == "allow-deletes")
+        return note
+
+    def note_mounts(self) -> None:
+        """Remember over restarts what is mounted below the directory; where the disk refuses, the next call does."""
+        kept = self.local.places.kept()
+        if kept != self._mounts:
+            with contextlib.suppress(HostUnavailable):
+                self.state.set_meta("mounts", kept)
+                self._mounts = kept
 
     def recover(self) -> None:
         """Clean up what a crash has left in a pulled directory: ours goes, anything else is kept under a conflict name.
@@ -105,9 +126,15 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
             log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)
         chosen = Filter(settings.patterns)
         _require_directory(role, directory, memory, make=say is None)
-        local = LocalTree(directory, nonce=_nonce(memory), ignored=chosen.prunes, prefix=settings.prefix)
+        _require_state_outside(directory, settings.state_dir, chosen)
+        known = functools.partial(_known, memory)
+        local = LocalTree(directory, nonce=_nonce(memory), ignored=chosen.prunes, prefix=settings.prefix, known=known)
         stack.callback(local.close)
         _require_same_root(local, memory)
+        local.places.recall(memory.get_meta("mounts") or "{}")
+        local.places.look()
+        local.places.take_news()
+        memory.set_meta("mounts", local.places.kept())
         aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
         stack.callback(aws.close)
         crt = Crt(aws, settings.bucket, transfers=settings.transfers)
@@ -124,11 +151,16 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
         if role == "push" and say is None:
             remote.conditions = await _conditions(crt, aws, settings, memory)
             sweep = asyncio.create_task(multipart.abort_leftovers(remote))  # no start waits for that
-            stack.callback(sweep.cancel)
+            stack.push_async_callback(_let_end, sweep)
         source: Tree = local if role == "push" else remote
         target: Tree = remote if role == "push" else local
         engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen)
         yield Sync(role, settings, pair, directory, aws, memory, local, remote, engine)
+
+
+async def _let_end(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task], timeout=PATIENCE)
+    task.cancel()
 
 
 def _engine(source: Tree, target: Tree, memory: state.State, settings: Settings, chosen: Filter) -> Engine:
@@ -156,17 +188,33 @@ def _require_directory(role: str, directory: Path, memory: state.State, *, make:
     raise HostUnavailable(f"{directory} is not there", hint="make it, or mount what it is on; it is waited for")
 
 
+def _require_state_outside(directory: Path, state_dir: Path, chosen: Filter) -> None:
+    """A state that is synced itself would change with every file that is, without end."""
+    try:
+        inside = state_dir.resolve().relative_to(directory.resolve())
+    except ValueError:
+        return
+    if not chosen.excludes(str(inside / "state.sqlite")):
+        raise ConfigurationError(
+            f"the state directory {state_dir} is inside of {directory}, which is to be synced",
+            hint="choose another one with --state-dir, or exclude it",
+        )
+
+
+def _known(memory: state.State, under: str) -> list[str]:
+    """Some paths below the folder `under` (or everything) that should be there."""
+    with contextlib.closing(memory.reader()) as reader:
+        return [row.path for row in itertools.islice(reader.rows(under), _SAMPLE) if not row.absent]
+
+
 def _require_same_root(local: LocalTree, memory: state.State) -> None:
     """Another directory under the old name, with none of the files in it, is a disk that is not mounted."""
     known, now = memory.get_meta("root"), local.identity()
-    if known not in (None, now) and memory.count():
-        with contextlib.closing(memory.reader()) as reader:
-            sample = [row.path for row, _ in zip(reader.rows(), range(_SAMPLE), strict=False) if not row.absent]
-        if not any((local.root / path).exists() for path in sample):
-            raise HostUnavailable(
-                f"{local.root} is not the directory it was, and holds none of its files",
-                hint="mount the disk; if it is meant to start anew, move the state directory away",
-            )
+    if known not in (None, now) and memory.count() and not any((local.root / path).exists() for path in _known(memory, "")):
+        raise HostUnavailable(
+            f"{local.root} is not the directory it was, and holds none of its files",
+            hint="mount the disk; if it is meant to start anew, move the state directory away",
+        )
     memory.set_meta("root", now)
 
 
@@ -175,6 +223,7 @@ def _nonce(memory: state.State) -> str:
     if nonce is None:
         nonce = names.new_nonce()
         memory.set_meta("nonce", nonce)
+        memory.sync()  # what is marked with it must be known as ours after a power cut, too
     return nonce
 
 

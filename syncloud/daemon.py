@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from . import log, status
 from .compose import Sync
@@ -60,7 +62,7 @@ class Daemon:
             bucket=sync.settings.bucket,
             prefix=sync.settings.prefix,
             visibility=int(sync.settings.visibility_timeout),
-            hold=lambda: bool(self._orders.ended) or engine.outage.error is not None or engine.pending > BACKLOG,
+            hold=lambda: bool(self._orders.ended) or engine.paused or engine.pending > BACKLOG,
         )
 
     async def run(self) -> None:
@@ -106,7 +108,7 @@ class Daemon:
                 raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
             self._tell_ready(time.monotonic() - started)
             self._report()
-            self._take_notes()
+            await self._look_at_mounts(accept=self._sync.take_notes() == "allow-deletes")
             self._sync.note_verified()
             self._catch_up()
             if time.monotonic() >= next_listing:
@@ -156,11 +158,15 @@ class Daemon:
         counters.fail(lost)
         log.warning("queue.missed", "%s", lost, error=lost, queue=self._sync.settings.queue_url or "", count=count)
 
-    def _take_notes(self) -> None:
-        note = self._sync.state.take_note("resume")
-        if note is not None:
-            log.warning("service.resumed", "resumed by hand (%s)", note)
-            self._engine.resume(allow_deletes=note == "allow-deletes")
+    async def _look_at_mounts(self, *, accept: bool = False) -> None:
+        """What was mounted or unmounted below the directory changes what can be seen of it, and no event tells."""
+        places = self._sync.local.places
+        await asyncio.to_thread(functools.partial(places.look, accept=True) if accept else places.refresh)
+        if places.take_news():
+            if isinstance(self._hints, WatchSource):
+                self._hints.remounted()
+            self._look_everywhere()
+        self._sync.note_mounts()
 
     # What is told
 
@@ -180,8 +186,9 @@ class Daemon:
             self._keep(now)
 
     def _snapshot(self, *, running: bool) -> status.Snapshot:
-        trouble = self.frozen() or self._hints.trouble()
-        return status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
+        trouble = self.frozen() or self._hints.trouble() or self._sync.local.places.trouble()
+        now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
+        return replace(now, weaker=self._sync.remote.conditions.weaker)
 
     def _keep(self, now: status.Snapshot) -> None:
         self._kept = now

@@ -1,77 +1,211 @@
-"""The deletions that wait: they go last, after every copy, and only as many within an hour as `--max-delete` allows."""
+"""The deletions that wait: they go last, after every copy, and only as many within an hour as `--max-delete` allows.
+
+What was deleted within the hour, and that deletions are held back, is kept in the state: no restart begins a new hour, and none
+lets go what waits for somebody to look. A held deletion is no work that waits: its row is enough to find it again.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 
 from . import log
 from .errors import SyncloudError
 from .hints import Work
-from .model import Policy
+from .ledger import Ledger
+from .model import Base, Policy
 from .plan import deletions_allowed
+from .settle import Outcome
 
 HOUR = 3600.0
+MINUTE = 60.0
+"""Seconds; deletions are counted by the minute."""
 PATIENCE = 60.0
-"""Seconds after which deletions no longer wait for a tree that never gets quiet."""
+"""Seconds after which deletions no longer wait for a tree that never gets quiet, but for what is older than they."""
+AT_ONCE = 500
+"""Deletions that one turn of the loop judges."""
+MEMO = "deletions"
+"""The name under which all of this is kept."""
 
 
 class Deletions:
-    """`error` is set while deletions are held back, until `resume()`."""
+    """`error` is set while deletions are held back: until `resume()`, or until none is wanted any more."""
 
-    def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, policy: Policy, clock: Callable[[], float], ledger: Ledger, memo: str, *, wall: Callable[[], float] = time.time
+    ) -> None:
         self._policy = policy
         self._clock = clock
-        self._waiting: dict[str, Work] = {}
-        self._since = 0.0
-        self._made: deque[float] = deque()
-        self._free = False
-        self.error: SyncloudError | None = None
+        self._wall = wall
+        self._ledger = ledger
+        self._waiting: dict[str, tuple[float, Work]] = {}
+        self._under_way: dict[str, int] = {}
+        self._held: dict[str, None] = {}
+        self._moves = _Moves(clock)
+        self._free = self._told = False
+        self._made: Counter[int] = Counter()
+        kept = json.loads(memo or "{}")
+        self._latched = bool(kept.get("held")) and policy.delete and policy.max_delete < 100
+        now = int(clock() // MINUTE)
+        for at, count in kept.get("made", ()):
+            self._made[min(now, int((at - wall() + clock()) // MINUTE))] += count
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
-    def overdue(self) -> bool:
-        return bool(self._waiting) and self._clock() - self._since > PATIENCE
+    def error(self) -> SyncloudError | None:
+        if not self._latched:
+            return None
+        count = len(self._held) + len(self._waiting)
+        one = f", {next(iter(self._held))!r} among them" if self._held else ""
+        text = f"{count or 'some'} deletions are held back{one}: more than --max-delete allows within an hour"
+        return SyncloudError(text, hint="look whether they are meant; then syncloud resume INSTANCE --allow-deletes")
+
+    # What waits
 
     def add(self, work: Work) -> None:
-        if not self._waiting:
-            self._since = self._clock()
-        self._waiting[work.path] = work
+        self._waiting[work.path] = (self._clock(), work)
 
-    def take(self, limit: int, base_rows: int) -> Iterator[Work]:
-        """At most `limit` whose turn has come; it stops where the guard says no, see `held()`."""
-        now = self._clock()
-        while self._made and self._made[0] < now - HOUR:
-            self._made.popleft()
-        for path in list(self._waiting)[:limit]:
-            if not self._free and not deletions_allowed(len(self._made), base_rows + len(self._made), self._policy):
-                return
-            work = self._waiting.pop(path)
-            work.deleting = True
-            self._made.append(now)
-            yield work
-        if not self._waiting:
+    def take(self, limit: int, oldest: float) -> tuple[list[Work], list[Work]]:
+        """At most `limit` whose turn has come, and those that are held back now: no work any more, but remembered.
+
+        `oldest` is since when the oldest copy waits or is under way: none (infinity), and all may go.
+        """
+        quiet = oldest == float("inf")
+        before = oldest if quiet else min(oldest, self._clock() - PATIENCE)
+        going: list[Work] = []
+        held: list[Work] = []
+        for since, work in self._waiting.values():
+            if since >= before or len(going) >= limit or len(held) >= AT_ONCE:
+                break
+            (going if self._may_go(work) else held).append(work)
+        for work in (*going, *held):
+            del self._waiting[work.path]
+        self._hold([work.path for work in held])
+        if quiet and not self._waiting:
             self._free = False
+        if going:
+            self._note()
+        return going, held
 
-    def held(self, base_rows: int) -> list[Work]:
-        """What the guard holds back now, handed over for a later look; told once."""
-        if not self._waiting or self._free:
-            return []
-        if deletions_allowed(len(self._made), base_rows + len(self._made), self._policy):
-            return []
-        held, self._waiting = list(self._waiting.values()), {}
-        if self.error is None:
-            text = f"{len(held)} deletions are held back: more than --max-delete allows within an hour"
-            hint = "look whether they are meant; then syncloud resume INSTANCE --allow-deletes"
-            self.error = SyncloudError(text, hint=hint)
-            log.error("guard.held", "%s", text, count=len(held), error=self.error)
-        return held
+    def _may_go(self, work: Work) -> bool:
+        moved = self._moves.claim(work.path, self._ledger.base_of(work.path))
+        if not moved and not self._allowed():
+            return False
+        work.deleting = True
+        if not moved and not self._free:
+            # Counted before it is made: whatever ends the process, the next one knows.
+            minute = self._under_way[work.path] = int(self._clock() // MINUTE)
+            self._made[minute] += 1
+        return True
 
-    def resume(self, *, allow: bool) -> None:
-        """Somebody has looked: what waits now may go, or is only judged again."""
-        self.error = None
-        self._free = allow
+    def _allowed(self) -> bool:
+        if self._free or self._policy.max_delete >= 100:
+            return True
+        for minute in [minute for minute in self._made if minute < (self._clock() - HOUR) // MINUTE]:
+            del self._made[minute]
+        made = self._made.total()
+        known = self._ledger.files + made - len(self._under_way)
+        return not self._latched and deletions_allowed(made, known, self._policy)
+
+    def _hold(self, paths: list[str]) -> None:
+        if not paths:
+            return
+        self._held.update(dict.fromkeys(paths))
+        if not self._latched:
+            self._latched = True
+            self._note()
+        if not self._told and (error := self.error) is not None:
+            self._told = True
+            log.error("guard.held", "%s", error, count=len(self._held) + len(self._waiting), error=error)
+
+    # What becomes of it
+
+    def ended(self, path: str) -> None:
+        """Whatever was under way there has come to an end; a deletion that was let go and not made does not count."""
+        minute = self._under_way.pop(path, None)
+        if minute is not None:
+            self._made[minute] = max(0, self._made[minute] - 1)
+            self._note()
+
+    def settled(self, work: Work, outcome: Outcome) -> None:
+        """To be told before it is recorded. The half of a rename that comes makes up for the one that goes; a path that was
+        held back and needs no deletion any more was perhaps the last one."""
+        if outcome.drops and outcome.transferred:
+            self._under_way.pop(work.path, None)
+        elif outcome.put is not None and self._policy.delete and self._ledger.base_of(work.path) is None:
+            self._moves.add(outcome.put, self._ledger.kin(outcome.put))
+        if work.path in self._held:
+            del self._held[work.path]
+            self._perhaps_over()
+
+    def listed(self, gone: int) -> Iterable[str]:
+        """The whole source was listed and lacks `gone` of the known paths: those to be asked about, as they are there again."""
+        if gone:
+            return ()
+        self._perhaps_over()
+        return tuple(self._held)
+
+    def _perhaps_over(self) -> None:
+        if self._latched and not self._held and not self._waiting:
+            self._latched = self._told = False
+            self._note()
+            log.warning("guard.released", "no deletion is held back any more: what was to be deleted is there again")
+
+    def resume(self, *, allow: bool) -> Iterable[str]:
+        """Somebody has looked: what waits now may go, or is only judged again. The paths that are to be looked at."""
+        held, self._held = self._held, {}
+        self._latched, self._told, self._free = False, False, allow
         if allow:
             self._made.clear()
+            self._made.update(self._under_way.values())
+        self._note()
+        return held
+
+    def _note(self) -> None:
+        """Written with the next transaction."""
+        began = self._wall() - self._clock()
+        made = [(round(began + minute * MINUTE), count) for minute, count in self._made.items() if count]
+        self._ledger.note(MEMO, json.dumps({"held": self._latched, "made": made}))
+
+
+class _Moves:
+    """Names that came within the hour with a content that an old name had: each makes up for one old name that goes."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._came: deque[tuple[float, tuple[int, int], str]] = deque()
+        self._new: dict[tuple[int, int], dict[str, None]] = {}
+
+    def add(self, put: Base, kin: Iterable[Base]) -> None:
+        """`put` had no row until now; `kin` are rows that may have the same content. The checksum proves it."""
+        content = _content(put)
+        if content is not None and any(row.path != put.path and _content(row) == content for row in kin):
+            self._came.append((self._clock(), content, put.path))
+            self._new.setdefault(content, {})[put.path] = None
+
+    def claim(self, path: str, base: Base | None) -> bool:
+        """Whether a new name has the content of `path`, which is about to go; it then has made up for one."""
+        while self._came and self._came[0][0] < self._clock() - HOUR:
+            _, old, name = self._came.popleft()
+            self._take(old, name)
+        content = _content(base) if base is not None else None
+        if content is None or content not in self._new or self._take(content, path):
+            return False  # what has itself just come makes up for nothing any more
+        return self._take(content, next(iter(self._new[content])))
+
+    def _take(self, content: tuple[int, int], path: str) -> bool:
+        names = self._new.get(content, {})
+        if path not in names:
+            return False
+        del names[path]
+        if not names:
+            del self._new[content]
+        return True
+
+
+def _content(row: Base) -> tuple[int, int] | None:
+    return None if row.crc is None or row.absent else (row.size, row.crc)

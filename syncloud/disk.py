@@ -136,6 +136,14 @@ def _rename(at: int, old: str, new: str, flag: int) -> bool:
     raise OSError(error, os.strerror(error), new)
 
 
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    """All of it: a disk that fills up takes a part, and says so only at the next call."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def held_by_writer(fd: int) -> bool | None:
     """Whether anybody has the file behind `fd` (opened read-only) open or mapped for writing; None: the kernel does not say.
 

@@ -9,30 +9,26 @@ credentials, a full disk) holds the work back as a whole, and one path at a time
 from __future__ import annotations
 
 import asyncio
-import itertools
+import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from . import log
 from .counters import Counters
-from .deletions import Deletions
+from .deletions import MEMO, Deletions
 from .errors import PathError, SyncloudError, Unsteady, Unsyncable
-from .hints import Coalescer, Work
+from .hints import TOO_MANY, Coalescer, Work
 from .ledger import Ledger
 from .leftout import LeftOut
+from .listing import Lister
 from .model import Hint, Policy, Unknown
 from .outage import Outage
-from .reconcile import Census, nominate
+from .rivals import REASON, Rivals
 from .settle import Outcome, Settler
 from .tree import State, Tree
 
-CHUNK = 500
-BACKLOG = 5_000
-"""Hints that a reconcile may have waiting before it pauses: memory does not grow with the tree."""
-HELD = 600.0
-"""Seconds after which a held deletion asks again."""
 RETRY_FIRST, RETRY_MAX = 1.0, 300.0
 LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
@@ -61,6 +57,8 @@ class Engine:
         self._state = state
         self._ledger = Ledger(state)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.left_out = LeftOut(state)
+        self.rivals = Rivals(clock, [path for path, reason in self.left_out.reasons.items() if reason == REASON])
         self._settler = Settler(
             source,
             target,
@@ -69,14 +67,15 @@ class Engine:
             renamed_from=state.find_source,
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
+            left_out_above=lambda path: self.left_out.above(path),
             excluded=excluded,
+            rivals=self.rivals,
         )
         self._coalescer = coalescer
         self._transfers = transfers
         self._clock = clock
         self.outage, self.listing = Outage.pair(clock)
         self.counters = Counters()
-        self.left_out = LeftOut(state)
         self.failed: dict[str, SyncloudError] = {}
         self.turned_at = clock()
         self._inbox: deque[Hint] = deque()
@@ -88,8 +87,20 @@ class Engine:
         self._told = self._stopping = self._once = False
         self._flush_from = self._flush_until = 0.0
         self._scans: set[asyncio.Task[None]] = set()
-        self._scan_gate = asyncio.Lock()
-        self._deletions = Deletions(policy, clock)
+        self._deletions = Deletions(policy, clock, self._ledger, state.get_meta(MEMO) or "")
+        self._lister = Lister(
+            source,
+            target,
+            state,
+            ledger=self._ledger,
+            left_out=self.left_out,
+            counters=self.counters,
+            deletions=self._deletions,
+            excluded=excluded,
+            deliver=self.deliver,
+            pending=lambda: 0 if self._over.done() else self.pending - min(len(self._deletions), TOO_MANY),
+            clock=clock,
+        )
 
     # Hints
 
@@ -125,7 +136,16 @@ class Engine:
     @property
     def trouble(self) -> SyncloudError | None:
         """What holds the work back as a whole, or None."""
-        return self._ledger.error or self.outage.error or self.listing.error or self._deletions.error
+        return self._stuck or self._deletions.error
+
+    @property
+    def _stuck(self) -> SyncloudError | None:
+        return self._ledger.error or self.outage.error or self.listing.error
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing can be settled now: what is not taken in yet should wait where it is."""
+        return self._ledger.error is not None or self.outage.error is not None
 
     @property
     def scanning(self) -> bool:
@@ -144,6 +164,7 @@ class Engine:
         Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
         """
         self._once = True
+        self._coalescer.deadline = self._coalescer.quiet
         await self._turns()
         await self._drain()
         if self.trouble is not None:
@@ -171,7 +192,7 @@ class Engine:
     def _flushed(self) -> bool:
         """Whether there is nothing that waiting could settle."""
         now = self._clock()
-        if self.trouble is not None or now >= self._flush_until:
+        if self._stuck is not None or now >= self._flush_until:
             return True
         return now >= self._flush_from and not len(self._deletions) and self._copies_are_done()
 
@@ -201,7 +222,7 @@ class Engine:
         self._set_alarm()
 
     def _nothing_left(self) -> bool:
-        if self.trouble is not None:
+        if self._stuck is not None:
             return True
         return not (self.pending or self._tasks or self._scans or self._coalescer.listings)
 
@@ -237,10 +258,12 @@ class Engine:
     def _start(self, work: Work) -> None:
         task = self._loop.create_task(self._settle(work))
         self._tasks[work.path] = task
-        task.add_done_callback(lambda _: self._finished(work))
+        task.add_done_callback(lambda done: self._finished(work, done))
 
-    def _finished(self, work: Work) -> None:
-        self._tasks.pop(work.path, None)
+    def _finished(self, work: Work, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(work.path) is task:  # else the path is in work again
+            del self._tasks[work.path]
+        self._deletions.ended(work.path)
         self._nudge()
 
     async def _drain(self, grace: float = GRACE) -> None:
@@ -263,7 +286,8 @@ class Engine:
             outcome = await self._settler.settle(work)
         except Unsteady as error:
             log.debug("read.unsteady", "%s", error, path=work.path)
-            self._coalescer.put_back(work, self._coalescer.quiet)
+            self.outage.passed(work.path)
+            self._coalescer.wait(work)
             self._once_failed(work, error)
         except Unsyncable as error:
             self._done(work, Outcome(unknown=Unknown(work.path, str(error))))
@@ -280,6 +304,7 @@ class Engine:
             self._done(work, outcome)
 
     def _retry(self, work: Work, error: PathError) -> None:
+        self.outage.passed(work.path)
         work.attempt += 1
         self.counters.fail(error)
         delay = min(RETRY_MAX, RETRY_FIRST * 2 ** min(work.attempt, 16)) * random.uniform(0.5, 1.0)
@@ -295,11 +320,11 @@ class Engine:
                 self._coalescer.finish(dropped)
 
     def _done(self, work: Work, outcome: Outcome) -> None:
-        if self.outage.error is not None and self.outage.path == work.path:
-            self.outage.end()
+        self.outage.passed(work.path)
         if outcome.deferred:
             self._deletions.add(work)
             return
+        self._deletions.settled(work, outcome)
         if outcome.unknown is not None:
             self.left_out.note(outcome.unknown)
         else:
@@ -311,14 +336,26 @@ class Engine:
     # Deletions go last
 
     def _start_deletions(self) -> None:
-        """When no copy waits or is under way: what was moved is uploaded before its old name goes."""
-        if not len(self._deletions) or not (self._copies_are_done() or self._deletions.overdue):
+        """When no copy waits or is under way, and all are recorded: what was moved is uploaded before its old name goes."""
+        oldest = math.inf if self._copies_are_done() else self._oldest_copy() if len(self._deletions) else 0.0
+        if len(self._deletions) and not self._ledger.copies_written():
             return
-        rows = self._state.count()
-        for work in self._deletions.take(self._transfers - len(self._tasks), rows):
+        going, held = self._deletions.take(self._transfers - len(self._tasks), oldest)
+        if going:
+            self._ledger.flush()
+        for work in going:
             self._start(work)
-        for work in self._deletions.held(rows):
-            self._coalescer.put_back(work, HELD)
+        for work in held:
+            self._ledger.record(None, (), work.receipts)
+            self._coalescer.finish(work)
+        if held:
+            self._nudge()
+
+    def _oldest_copy(self) -> float:
+        """Since when the oldest one waits or is under way, or is still looked for."""
+        times = [self._coalescer.since(path) for path in self._tasks]
+        due = self._coalescer.next_due()
+        return min(times + ([due] if due is not None else []) + [self._lister.since, self._clock()])
 
     def _copies_are_done(self) -> bool:
         if self._tasks or self._inbox or self._scans:
@@ -328,15 +365,15 @@ class Engine:
 
     def resume(self, *, allow_deletes: bool) -> None:
         """Somebody has looked: what was held back for deletion may go, or gets another look."""
-        self._deletions.resume(allow=allow_deletes)
+        for path in (*self._deletions.resume(allow=allow_deletes), *self.rivals.resume()):
+            self.deliver(Hint(path))
         self._coalescer.hasten()
         self._nudge()
 
     # Listings
 
     def _list(self, work: Work) -> None:
-        """List the source below `work.path` (and the target too, with `both`) and nominate every difference."""
-        task = self._loop.create_task(self._reconcile(work))
+        task = self._loop.create_task(self._lister.reconcile(work))
         self._scans.add(task)
         task.add_done_callback(lambda done: self._listed(work, done))
 
@@ -358,42 +395,3 @@ class Engine:
             wait = max(1.0, self.listing.next_try - self._clock())
             for again in work.as_hints():
                 self._loop.call_later(wait, self.deliver, again)
-
-    async def _reconcile(self, work: Work) -> None:
-        async with self._scan_gate:
-            started = self._clock()
-            self._ledger.flush()
-            census = Census(recorded=frozenset(self.left_out.reasons))
-            reader = self._state.reader()
-            under, both = work.path, work.both
-            try:
-                target = self._target.scan(under) if both else None
-                hints = nominate(self._source.scan(under), target, reader.rows(under), census, self._settler.excluded)
-                count = 0
-                while chunk := await asyncio.to_thread(_take, hints, CHUNK):
-                    count += len(chunk)
-                    for hint in chunk:
-                        self.deliver(hint)
-                    await self._backlog_has_room()
-            finally:
-                await asyncio.to_thread(reader.close)
-        self._count(work, census, count, self._clock() - started)
-        self._ledger.record(None, (), work.receipts)
-
-    async def _backlog_has_room(self) -> None:
-        while self.pending > BACKLOG and not self._over.done():
-            await asyncio.sleep(0.05)
-
-    def _count(self, work: Work, census: Census, count: int, took: float) -> None:
-        for unknown in census.unknown:
-            self.left_out.note(unknown)
-        tell, event = (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
-        if not work.path:
-            self.left_out.recount(census)
-            self.counters.reconciled(both=work.both)
-        text, files = "looked at %d files, %d to settle", census.files
-        tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
-
-
-def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
-    return list(itertools.islice(hints, count))

@@ -8,6 +8,7 @@ so that a log written for hours is published too (DESIGN.md section 3).
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,14 +25,14 @@ TOO_MANY = 50_000
 
 @dataclass(slots=True)
 class Work:
-    """One look to be taken. `patient`: it has waited for quiet or its deadline; a writer may still hold the
-    file. `deleting`: deletions have their turn."""
+    """One look to be taken. `opened`: since when a writer may be at work, None: the last one has closed. `patient`: it has
+    waited for its deadline; a writer may be at work now. `deleting`: deletions have their turn."""
 
     path: str
     since: float
     due: float
-    touched: float
-    open: bool = False
+    opened: float | None = None
+    closed: bool = False
     nominated: Side | None = None
     both: bool = False
     receipts: list[Receipt] = field(default_factory=list)
@@ -81,7 +82,7 @@ class Coalescer:
             self._add_subtree(Hint("", hint.kind, subtree=True), now)
             return
         if work is None:
-            work = self._pending[hint.path] = Work(hint.path, now, now, now - self.quiet)
+            work = self._pending[hint.path] = Work(hint.path, now, now)
             if hint.kind is Kind.LOOK:
                 work.due = self._earliest(hint.path, now)
         if hint.receipt is not None:
@@ -89,14 +90,16 @@ class Coalescer:
         # The newest nomination replaces an older one; a hint without any makes the look an unprejudiced one.
         work.nominated = hint.nominated
         work.both = work.both or hint.both
+        if hint.kind is Kind.CLOSED:
+            work.opened, work.closed = None, True
+        elif hint.kind is Kind.OPEN and work.opened is None:
+            work.opened = now
         if hint.kind is not Kind.LOOK:
-            work.open = hint.kind is Kind.OPEN
-            work.touched = now
             work.due = self._due(work, now)
         heapq.heappush(self._heap, (work.due, work.path))
 
     def _add_subtree(self, hint: Hint, now: float) -> None:
-        work = self._subtrees.setdefault(hint.path, Work(hint.path, now, now, now))
+        work = self._subtrees.setdefault(hint.path, Work(hint.path, now, now))
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
         work.both = work.both or hint.both
@@ -112,13 +115,18 @@ class Coalescer:
         return max(now, finished + self.min_interval)
 
     def _due(self, work: Work, now: float) -> float:
-        if not work.open:
+        if work.opened is None:
             return self._earliest(work.path, now)
-        return max(self._earliest(work.path, now), min(now + self.quiet, self._deadline(work)))
+        return max(self._earliest(work.path, now), min(now + self.quiet, self._deadline(work.path, work.opened)))
 
-    def _deadline(self, work: Work) -> float:
-        _, took = self._last.get(work.path, (0.0, 0.0))
-        return work.since + max(self.deadline, 10 * took)
+    def _deadline(self, path: str, opened: float) -> float:
+        _, took = self._last.get(path, (0.0, 0.0))
+        return opened + max(self.deadline, 10 * took)
+
+    def since(self, path: str) -> float:
+        """When the first hint came of a path that is in work; infinity for one that has just been settled."""
+        work = self._working.get(path)
+        return math.inf if work is None else work.since
 
     def take(self, limit: int) -> list[Work]:
         """At most `limit` paths that are due and not in work, the longest due first."""
@@ -130,7 +138,8 @@ class Coalescer:
             if work is None or work.due > due or path in self._working:
                 continue
             del self._pending[path]
-            work.patient = now - work.touched >= self.quiet or now >= self._deadline(work)
+            # What waited for quiet is not believed for that: a writer may have begun a moment ago. The file's stamps tell.
+            work.patient = work.opened is not None and now >= self._deadline(path, work.opened)
             self._working[path] = work
             ready.append(work)
         return ready
@@ -168,10 +177,16 @@ class Coalescer:
         if len(self._last) > 10_000:
             self._last = {path: last for path, last in self._last.items() if last[0] > now - self.deadline}
 
+    def wait(self, work: Work) -> None:
+        """A writer is at work there: look again when it has been quiet, or when the next event says so."""
+        work.opened = self._clock() if work.opened is None else work.opened
+        self.put_back(work, self.quiet)
+
     def put_back(self, work: Work, delay: float) -> None:
         """`work` could not be settled: look again after `delay` seconds, or when the next event says so."""
         now = self._clock()
         self._working.pop(work.path, None)
+        work.deleting = False  # it waits for its turn once more
         newer = self._pending.get(work.path)
         if newer is None:
             work.due = now + delay
@@ -180,6 +195,7 @@ class Coalescer:
             newer.receipts.extend(work.receipts)
             newer.both = newer.both or work.both
             newer.since = work.since
+            newer.opened = newer.opened if newer.closed else work.opened or newer.opened
             newer.attempt = work.attempt
             newer.due = max(newer.due, now)
         self._rearm(work.path, now)

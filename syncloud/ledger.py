@@ -27,6 +27,7 @@ class Ledger:
         self._state = state
         self._puts: dict[str, Base] = {}
         self._drops: set[str] = set()
+        self._notes: dict[str, str] = {}
         self._receipts: list[Receipt] = []
         self._timer: asyncio.TimerHandle | None = None
         self.error: HostUnavailable | None = None
@@ -49,6 +50,18 @@ class Ledger:
             self._puts.pop(path, None)
             self._drops.add(path)
         self._receipts.extend(receipts)
+        self._soon()
+
+    def note(self, name: str, text: str) -> None:
+        """Keep `text` under `name`, in the same transaction."""
+        self._notes[name] = text
+        self._soon()
+
+    def kin(self, put: Base) -> list[Base]:
+        """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
+        return self._state.find_source(put.source[:1])
+
+    def _soon(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WAIT, self.flush)
 
@@ -56,14 +69,20 @@ class Ledger:
         before = self.base_of(path)
         return int(now) - int(before is not None and not before.absent)
 
+    def copies_written(self) -> bool:
+        """Whether every copy that was made is recorded; those that are not yet are written now."""
+        if self._puts:
+            self.flush()
+        return not self._puts
+
     def flush(self) -> None:
         """Write and acknowledge all of it now; where the disk refuses, keep it and try again soon."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         try:
-            if self._puts or self._drops:
-                self._state.record(self._puts.values(), self._drops)
+            if self._puts or self._drops or self._notes:
+                self._state.record(self._puts.values(), self._drops, self._notes)
         except HostUnavailable as error:
             if self.error is None:
                 log.error("state.unwritable", "%s; nothing is acknowledged until it can be written", error, error=error)
@@ -75,6 +94,7 @@ class Ledger:
             log.warning("state.writable", "the state can be written again")
         self._puts.clear()
         self._drops.clear()
+        self._notes.clear()
         receipts, self._receipts = self._receipts, []
         for receipt in receipts:
             receipt.acknowledge()

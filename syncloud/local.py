@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import commit, disk, log, names, steady
-from .errors import BusyError, Changed, ConfigurationError, Corrupt, HostUnavailable, PathError, Unsteady, Unsyncable
+from . import blame, commit, disk, log, names, places, steady
+from .errors import BusyError, Changed, ConfigurationError, Corrupt, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 from .steady import LocalContent
 from .tree import Content
@@ -27,11 +27,10 @@ from .workers import Workers
 
 T = TypeVar("T")
 
-_HOST_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM})
-
 
 class LocalTree:
-    """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files.
+    """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files; `known(directory)` names
+    some paths of the base below it, by which a file system that is mounted again is recognised.
 
     Raises ConfigurationError where the root is no directory, BusyError where another syncloud has it.
     """
@@ -40,7 +39,14 @@ class LocalTree:
     written_event = "pull.written"
 
     def __init__(
-        self, root: Path, *, nonce: str, ignored: Callable[[str], bool] = lambda _: False, prefix: str = "", threads: int = 4
+        self,
+        root: Path,
+        *,
+        nonce: str,
+        ignored: Callable[[str], bool] = lambda _: False,
+        prefix: str = "",
+        threads: int = 4,
+        known: Callable[[str], list[str]] = lambda _: [],
     ) -> None:
         self.root = root
         self.nonce = nonce
@@ -55,18 +61,21 @@ class LocalTree:
         except BlockingIOError as error:
             os.close(self._fd)
             raise BusyError(f"another syncloud has the directory {root}") from error
+        self.places = places.Places(root, self._fd, known=known, ignored=ignored)
         self._workers = Workers(threads)
 
     async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
         try:
             return await self._workers.run(function, *arguments, size=size)
         except OSError as error:
-            raise _translate(error, path) from error
+            raise blame.translate(error, path, self._fd, self.nonce) from error
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
         """The last line: whatever asks for it, a path that is refused is not written."""
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
+        if reason := self.places.doubt(path):
+            raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
         return await self._run(function, *arguments, path=path)
 
     # As both
@@ -95,15 +104,22 @@ class LocalTree:
 
         Blocking: for a thread. Only nominates.
         """
-        reason = self.missing()
+        reason = self.missing() or self.places.doubt(f"{under}/")
         if reason is not None:
             yield Unknown(under, reason, subtree=True)
             return
+        closed = self.places.left_out(under)
+        walk = self._walk(under, frozenset(side.path for side in closed))
+        yield from places.merged(closed, walk) if closed else walk
+
+    def _walk(self, under: str, closed: frozenset[str]) -> Iterator[Side]:
         stack = [iter(self._list(under))]
         while stack:
             item = next(stack[-1], None)
             if item is None:
                 stack.pop()
+            elif isinstance(item, str) and item in closed:
+                continue
             elif isinstance(item, str):
                 stack.append(iter(self._list(item)))
             else:
@@ -117,7 +133,7 @@ class LocalTree:
         found: list[tuple[str, Side | str]] = []
         below = f"{directory}/" if directory else ""
         try:
-            with os.scandir(self.root / directory) as listing:
+            with disk.directory(self._fd, directory) as at, os.scandir(at) as listing:
                 for item in listing:
                     path = below + item.name
                     found.append(self._item(item, path))
@@ -126,6 +142,8 @@ class LocalTree:
         except NotADirectoryError:
             return []
         except OSError as error:
+            if blame.is_everybodys(error):
+                raise blame.translate(error, directory, self._fd, self.nonce) from error
             return [Unknown(directory, f"cannot be listed: {error.strerror}", subtree=True)]
         found.sort(key=lambda pair: pair[0])
         return [item for key, item in found if key]
@@ -164,8 +182,10 @@ class LocalTree:
         return await self._run(self._look, path, base, known, patient, path=path)
 
     def _look(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side:
-        if reason := names.refusal(path):
+        if reason := names.refusal(path) or self.places.doubt(path):
             return Unknown(path, reason)
+        if names.is_hidden(path):
+            return Unknown(path, "excluded")
         try:
             fd = disk.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
         except OSError as error:
@@ -184,7 +204,7 @@ class LocalTree:
         if base is not None and side.tag == known:
             return Entry(path, side.tag, side.size, side.mtime_ns, side.mode, base.crc)
         if side.size > SMALL:
-            return side
+            return replace(side, ours=commit.claimed(self._fd, path, self.nonce))
         return self._read_small(side, base, patient)
 
     def _unseen(self, path: str, error: OSError) -> Side:
@@ -194,12 +214,12 @@ class LocalTree:
             return Unknown(path, "a symbolic link is in the way")
         if error.errno == errno.EAGAIN:
             raise Unsteady(path, f"{path}: another program has a lease on it") from error
-        if error.errno in _HOST_ERRORS:
+        if error.errno in blame.SERIOUS:
             raise error
         return Unknown(path, error.strerror or str(error))
 
     def _absent(self, path: str) -> Side:
-        reason = self.missing()
+        reason = self.missing() or self.places.doubt_absence(path)
         return Absent(path) if reason is None else Unknown(path, reason)
 
     # As the source
@@ -227,10 +247,11 @@ class LocalTree:
             raise Unsteady(entry.path, f"{entry.path}: another program has a lease on it") from error
         except OSError as error:
             raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
-        if steady.tag_of(os.fstat(fd)) != entry.tag:
+        status = steady.settled(fd)
+        if steady.tag_of(status) != entry.tag:
             os.close(fd)
             raise Changed(entry.path, f"{entry.path}: changed before it was read")
-        if not patient and disk.held_by_writer(fd):
+        if not (patient or steady.is_quiet(status)) and disk.held_by_writer(fd):
             os.close(fd)
             raise Unsteady(entry.path, f"{entry.path}: open for writing")
         return fd
@@ -268,6 +289,7 @@ class LocalTree:
         assert content is not None
         fd, temporary = await self._alter(commit.create, self._fd, entry.path, self.nonce, path=entry.path)
         try:
+            await self._run(blame.require_room, fd, entry.size, path=entry.path)
             await self._fill(fd, entry, content)
             return await self._run(self._finish, fd, temporary, entry, expected, path=entry.path, size=entry.size)
         except BaseException:
@@ -282,7 +304,7 @@ class LocalTree:
         async def part(offset: int) -> None:
             async with gate:
                 data = await content.part(offset, min(SMALL, entry.size - offset))
-                await self._run(_write_at, fd, data, offset, path=entry.path)
+                await self._run(disk.write_at, fd, data, offset, path=entry.path)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -296,7 +318,7 @@ class LocalTree:
         assert entry.body is not None
         fd, temporary = commit.create(self._fd, entry.path, self.nonce)
         try:
-            _write_at(fd, entry.body, 0)
+            disk.write_at(fd, entry.body, 0)
             return self._finish(fd, temporary, entry, expected)
         except BaseException:
             commit.discard(self._fd, entry.path, temporary, fd)
@@ -368,28 +390,10 @@ class LocalTree:
 
     def close(self) -> None:
         self._workers.close()
+        self.places.close()
         os.close(self._fd)
 
 
 def _marker(path: str) -> Entry:
     """An empty directory: it is there, or it is not; its times are nobody's concern."""
     return Entry(path, ("directory", "", "", ""), 0, 0, 0, 0)
-
-
-def _write_at(fd: int, data: bytes, offset: int) -> None:
-    """All of it: a disk that fills up takes a part, and says so only at the next call."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _translate(error: OSError, path: str) -> Exception:
-    name = errno.errorcode.get(error.errno or 0, "")
-    if error.errno in _HOST_ERRORS:
-        return HostUnavailable(f"{path}: {error.strerror}", code=name)
-    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.EILSEQ, errno.EINVAL):
-        return Unsyncable(path, f"{path}: {error.strerror}", code=name)
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-        return Changed(path, f"{path}: {error.strerror}", code=name)
-    return PathError(path, f"{path}: {error.strerror}", code=name, hint="check the permissions of the file and its directory")

@@ -33,7 +33,9 @@ class Entry:
 
     `size` in bytes, `mtime_ns` in nanoseconds since the epoch, `mode` the permission bits (0o777), `crc` the CRC64NVME of
     the bytes where it is known, `body` the bytes themselves where the look has already brought them (never above `SMALL`).
-    `ours`: proven that these very bytes were put here by this state, even where no base row says so (a crash, a lost answer).
+    `ours`: proven that these very bytes were put here by this state, even where no base row says so (a crash, a lost answer);
+    None: it is marked so, which only its bytes can prove.
+    `racy`: they may have changed since, and the tag would not show it.
     """
 
     path: str
@@ -43,7 +45,12 @@ class Entry:
     mode: int
     crc: int | None = None
     body: bytes | None = field(default=None, compare=False, repr=False)
-    ours: bool = field(default=False, compare=False)
+    ours: bool | None = field(default=False, compare=False)
+    racy: bool = field(default=False, compare=False)
+
+    def lasting_tag(self) -> Tag:
+        """What a later tag may be compared with: of a racy file one that is like none."""
+        return (*self.tag[:-1], "racy") if self.racy else self.tag
 
 
 @dataclass(frozen=True, slots=True)

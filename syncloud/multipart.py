@@ -56,7 +56,8 @@ def part_size(size: int) -> int:
 async def upload(store: Store, entry: Entry, content: Content, condition: dict[str, str]) -> Entry:
     """Upload the `entry.size` bytes of `content`, commit them only as one proven state. Raises Changed, Unsteady, Unavailable.
 
-    On any failure the upload is aborted, as far as the store can still be reached (the bucket's lifecycle does the rest).
+    On any failure the upload is aborted, as far as the store can still be reached; what a crash or an outage has left is
+    aborted by the next start (`abort_leftovers`), and what even that does not know by the bucket's lifecycle.
     """
     extra = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if store.with_checksum else {}
     created = await store.call("create_multipart_upload", entry.path, Metadata=store.metadata(entry), **extra)

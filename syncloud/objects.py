@@ -8,7 +8,9 @@ from __future__ import annotations
 import calendar
 import email.utils
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 from xml.etree import ElementTree
 
 from . import checksum, names
@@ -27,8 +29,24 @@ class Conditions:
     """Which conditional requests the store really obeys, by operation. AWS obeys all of them."""
 
     put: bool = True
+    complete: bool = True
     copy: bool = True
     delete: bool = True
+
+    @property
+    def weaker(self) -> str:
+        """What is not as it is with all of them, for people; empty where nothing is."""
+        told = [f"{name} ({what})" for name, obeyed, what in self._consequences() if not obeyed]
+        return f"this store ignores conditions on {'; '.join(told)}" if told else ""
+
+    def _consequences(self) -> tuple[tuple[str, bool, str], ...]:
+        lost = "what somebody else writes between our look and our write is overwritten"
+        return (
+            ("PUT", self.put, lost),
+            ("CompleteMultipartUpload", self.complete, "the same, for as long as a large file is uploaded"),
+            ("COPY", self.copy, "renamed files and touched large ones are uploaded again"),
+            ("DELETE", self.delete, "objects are deleted only where the bucket keeps versions, and only after a look"),
+        )
 
 
 OBEYED = Conditions()
@@ -94,7 +112,31 @@ def with_crc(entry: Entry, crc: int | None) -> Entry:
 
 def etag_of(body: bytes) -> str:
     """The ETag in a CopyObjectResult."""
+    return text_of(body, "ETag")
+
+
+def text_of(body: bytes, name: str) -> str:
+    """What the first element of this name holds, in an answer that is XML."""
     for element in ElementTree.fromstring(body).iter():
-        if element.tag.rpartition("}")[2] == "ETag":
+        if element.tag.rpartition("}")[2] == name:
             return element.text or ""
     return ""
+
+
+def condition(expected: Entry | None) -> dict[str, str]:
+    """The header under which a write succeeds only where the object still is `expected` (None: where there is none)."""
+    return {"if-none-match": "*"} if expected is None else {"if-match": f'"{expected.tag[0]}"'}
+
+
+def ordered(pages: Any) -> Iterator[dict[str, Any]]:
+    """Items by key. S3 lists them so; a store that walks folders instead is sorted here, at the price of memory."""
+    last = ""
+    pages = iter(pages)
+    for page in pages:
+        items = sorted(page.get("Contents", ()), key=lambda item: str(item["Key"]))
+        if items and items[0]["Key"] < last:
+            rest = [item for later in pages for item in later.get("Contents", ())]
+            yield from sorted(items + rest, key=lambda item: str(item["Key"]))
+            return
+        yield from items
+        last = items[-1]["Key"] if items else last

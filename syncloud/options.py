@@ -290,7 +290,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("dry-run", _ACTS, AWS, "say what would be done, change nothing", scope=Scope.ACT),
     Option("destroy", _ACTS, ("setup",), "take the stack down; refused while the bucket holds anything", scope=Scope.ACT),
     Option("print-template", _ACTS, ("setup",), "print the CloudFormation template", scope=Scope.ACT),
-    Option("allow-deletes", _ACTS, ("resume",), "allow the deletions that were stopped", scope=Scope.ACT),
+    Option("allow-deletes", _ACTS, ("resume",), "allow what was stopped: deletions, a mount that has gone", scope=Scope.ACT),
     Option("json", _ACTS, ("status",), "print one JSON object", scope=Scope.ACT),
 )
 # fmt: on

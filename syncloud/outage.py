@@ -65,6 +65,11 @@ class Outage:
     def due(self) -> bool:
         return self._clock() >= self.next_try
 
+    def passed(self, path: str) -> None:
+        """Whatever `path` has met, it was not what concerns everybody: where it is the one that probed, that is over."""
+        if self.error is not None and path == self.path:
+            self.end()
+
     def end(self) -> None:
         """The path that probed got through."""
         if self.error is not None and not self._silent:

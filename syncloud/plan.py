@@ -57,7 +57,7 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
     if base.absent:
         return None
     untouched = _as_base(target, base.target, base)
-    if untouched is None:
+    if untouched is None or (not untouched and target.ours is None):
         return Compare(None, target)
     if not (untouched or target.ours):
         return Forget(base)
@@ -109,6 +109,8 @@ def _first_meeting(source: Entry, target: Entry) -> Action:
 
 def _differing(source: Entry, target: Entry) -> Action:
     # Our own earlier bytes, which a crash or a lost answer kept out of the base, are nobody else's.
+    if target.ours is None:
+        return Compare(None, target)
     return Copy(source, target) if target.ours else Conflict(source, target)
 
 

@@ -7,8 +7,9 @@ AWS obeys all of them and is never probed. Others may accept a condition and ign
 from __future__ import annotations
 
 from urllib.parse import quote
+from xml.sax.saxutils import escape
 
-from . import log, names
+from . import log, names, objects
 from .crt import Crt, Response
 from .errors import SyncloudError, Unavailable
 from .objects import Conditions
@@ -21,14 +22,11 @@ _NOT_KNOWN = (400, 501)
 
 
 async def probe(crt: Crt, bucket: str, prefix: str) -> Conditions:
-    """Four small requests and their clean-up. Raises Unavailable and its kind: what could not be tried is not remembered."""
+    """A few small requests and their clean-up. Raises Unavailable and its kind: what could not be tried is not remembered."""
     key = names.key_of(prefix, names.hidden("probe", names.new_nonce()))
     conditions = await _try(crt, bucket, key)
-    obeyed = (("PUT", conditions.put), ("COPY", conditions.copy), ("DELETE", conditions.delete))
-    ignored = [name for name, obeys in obeyed if not obeys]
-    if ignored:
-        text = 'this store ignores conditions on %s: see SEMANTICS.md, "Stores without conditions", for what that weakens'
-        log.warning("store.conditions", text, " and ".join(ignored), bucket=bucket)
+    if conditions.weaker:
+        log.warning("store.conditions", '%s: see SEMANTICS.md, "Stores without conditions"', conditions.weaker, bucket=bucket)
     return conditions
 
 
@@ -36,14 +34,21 @@ async def _try(crt: Crt, bucket: str, key: str) -> Conditions:
     created = await crt.send("PUT", key, operation="PutObject", headers=(_ABSENT,), body=b"")
     if not created.ok and created.status != 412:  # 412: awscrt has met its own first try, whose answer was lost
         _require_unknown(created, key)
-        return Conditions(put=False, copy=False, delete=False)
+        return Conditions(put=False, complete=False, copy=False, delete=False)
     try:
-        put = await _refuses(crt, "PUT", key, "PutObject", _ABSENT)
+        put = await _refuses_both(crt, key, "PutObject")
         source = ("x-amz-copy-source", quote(f"{bucket}/{key}", safe="/-_.~"))
-        copy = put and await _refuses(crt, "PUT", key, "CopyObject", _ABSENT, source, ("x-amz-metadata-directive", "REPLACE"))
-        return Conditions(put=put, copy=copy, delete=put and await _refuses(crt, "DELETE", key, "DeleteObject", _WRONG))
+        copy = put and await _refuses_both(crt, key, "CopyObject", source, ("x-amz-metadata-directive", "REPLACE"))
+        complete = put and await _refuses_completion(crt, key, _ABSENT) and await _refuses_completion(crt, key, _WRONG)
+        delete = put and await _refuses(crt, "DELETE", key, "DeleteObject", _WRONG)
+        return Conditions(put=put, complete=complete, copy=copy, delete=delete)
     finally:
         await crt.send("DELETE", key, operation="DeleteObject")
+
+
+async def _refuses_both(crt: Crt, key: str, operation: str, *headers: tuple[str, str]) -> bool:
+    """That nothing is there, and that something else is: some stores obey only the first."""
+    return all([await _refuses(crt, "PUT", key, operation, condition, *headers) for condition in (_ABSENT, _WRONG)])
 
 
 async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: tuple[str, str]) -> bool:
@@ -55,6 +60,26 @@ async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: tu
     if not response.ok and not (operation == "DeleteObject" and response.status == 403):
         _require_unknown(response, key)
     return False
+
+
+async def _refuses_completion(crt: Crt, key: str, condition: tuple[str, str]) -> bool:
+    created = await crt.send("POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b"")
+    if not created.ok:
+        _require_unknown(created, key)
+        return False
+    upload = ("uploadId", objects.text_of(created.body, "UploadId"))
+    try:
+        part = await crt.send("PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1")
+        named = f"<Part><PartNumber>1</PartNumber><ETag>{escape(part.headers.get('etag', ''))}</ETag></Part>"
+        body = f"<CompleteMultipartUpload>{named}</CompleteMultipartUpload>".encode()
+        done = await crt.send(
+            "POST", key, operation="CompleteMultipartUpload", query=(upload,), headers=(condition,), body=body
+        )
+    finally:
+        await crt.send("DELETE", key, operation="AbortMultipartUpload", query=(upload,))
+    if not done.ok and done.status != 412:
+        _require_unknown(done, key)
+    return done.status == 412
 
 
 def _require_unknown(response: Response, key: str) -> None:

@@ -72,6 +72,8 @@ def _judge(
     doubted = with_target and _target_moved(there, seen, base)
     if doubted or _source_moved(seen, base):
         return Hint(path, nominated=seen or Absent(path), both=doubted)
+    if isinstance(seen, Entry) and base is not None:
+        census.met.discard(path)  # as agreed: whatever kept it out is over
     return None
 
 

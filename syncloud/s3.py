@@ -72,7 +72,7 @@ class S3Tree:
         beginning = names.key_of(self.prefix, f"{under}/" if under else "")
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=beginning)
         with aws.translated(f"list s3://{self.bucket}/{beginning}"):
-            for item in _ordered(pages):
+            for item in objects.ordered(pages):
                 path = names.path_of(self.prefix, item["Key"])
                 if path and not names.is_hidden(path):
                     yield self._nominate(path, item)
@@ -117,7 +117,9 @@ class S3Tree:
         if response.status == 403 and response.code == "InvalidObjectState":
             return Unknown(path, "archived: restore the object first")
         if response.status == 403 and not await asyncio.to_thread(self._is_listed, path):
-            return Absent(path)
+            if await asyncio.to_thread(self._lists_something):
+                return Absent(path)
+            return Unknown(path, "refused, while nothing at all is listed: that does not prove that it is gone")
         self._require(response, path, "read")
         headers = response.headers
         if headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", ""):
@@ -138,6 +140,11 @@ class S3Tree:
         with aws.translated(f"list s3://{self.bucket}/{key}"):
             answer = self._s3.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1)
         return any(item["Key"] == key for item in answer.get("Contents", ()))
+
+    def _lists_something(self) -> bool:
+        """Whether LIST shows any key: one that shows none, to a role that is refused objects, may be lying. Blocking."""
+        with aws.translated(f"list s3://{self.bucket}/{self.prefix}"):
+            return bool(self._s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1).get("Contents"))
 
     async def _prove(self) -> None:
         """A 404 is believed only if the bucket answers a LIST that began after it. One proof serves all that wait for it."""
@@ -202,11 +209,12 @@ class S3Tree:
 
         Raises Changed where the condition fails (also where our own lost success makes it fail: observe, compare).
         """
-        await self._look_first(entry.path, expected)
+        obeyed = self.conditions.complete if entry.body is None else self.conditions.put
+        condition = objects.condition(expected) if obeyed else await self._look_first(entry.path, expected)
         if entry.body is None:
             assert content is not None
-            return await multipart.upload(self, entry, content, self._condition(expected))
-        headers = objects.metadata(entry, self._nonce) | self._condition(expected)
+            return await multipart.upload(self, entry, content, condition)
+        headers = objects.metadata(entry, self._nonce) | condition
         if self.with_checksum and entry.crc is not None:
             headers[checksum.HEADER] = checksum.encode(entry.crc)
         response = await self._send("PUT", entry.path, "PutObject", headers, body=entry.body)
@@ -220,19 +228,13 @@ class S3Tree:
             log.warning("bucket.unversioned", _UNVERSIONED, self.bucket, bucket=self.bucket)
         return Entry(entry.path, tag, entry.size, entry.mtime_ns, entry.mode, entry.crc)
 
-    async def _look_first(self, path: str, expected: Entry | None) -> None:
-        """Where the store ignores conditions a look just before is the best there is; SEMANTICS.md says what is weaker."""
-        if self.conditions.put:
-            return
+    async def _look_first(self, path: str, expected: Entry | None) -> dict[str, str]:
+        """Instead of a condition that the store ignores: the best there is. SEMANTICS.md says what is weaker."""
         now = await self.observe(path, None, None)
         etag = now.tag[0] if isinstance(now, Entry) else None
         if etag != (expected.tag[0] if expected is not None else None):
             raise Changed(path, f"{path}: the object changed meanwhile")
-
-    def _condition(self, expected: Entry | None) -> dict[str, str]:
-        if not self.conditions.put:
-            return {}
-        return {"if-none-match": "*"} if expected is None else {"if-match": f'"{expected.tag[0]}"'}
+        return {}
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         """Give the object the source's mtime and mode: with the body at hand a PUT, else a conditional copy onto itself.
@@ -381,17 +383,3 @@ class S3Content:
 
     def close(self) -> None:
         pass
-
-
-def _ordered(pages: Any) -> Iterator[dict[str, Any]]:
-    """Items by key. S3 lists them so; a store that walks folders instead is sorted here, at the price of memory."""
-    last = ""
-    pages = iter(pages)
-    for page in pages:
-        items = sorted(page.get("Contents", ()), key=lambda item: str(item["Key"]))
-        if items and items[0]["Key"] < last:
-            rest = [item for later in pages for item in later.get("Contents", ())]
-            yield from sorted(items + rest, key=lambda item: str(item["Key"]))
-            return
-        yield from items
-        last = items[-1]["Key"] if items else last

@@ -38,6 +38,7 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
             await asyncio.to_thread(sync.recover)
         engine = sync.engine
         stopped = _on_signals(engine.stop)
+        sync.take_notes()
         engine.deliver(sync.first_look())
         with log.progress(role, total=None, unit="file") as advance:
             work = asyncio.create_task(engine.once())

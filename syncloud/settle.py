@@ -36,6 +36,7 @@ from .model import (
     same,
 )
 from .plan import decide
+from .rivals import REASON, Rivals
 from .tree import Tree
 
 ROUNDS = 8
@@ -58,7 +59,7 @@ class Outcome:
 
 class Settler:
     """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
-    another path that was changed on the way."""
+    another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion."""
 
     def __init__(
         self,
@@ -69,27 +70,37 @@ class Settler:
         base_of: Callable[[str], Base | None],
         renamed_from: Callable[[Tag], list[Base]],
         look_again: Callable[[str], None],
+        left_out_above: Callable[[str], list[str]] = lambda _: [],
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
+        rivals: Rivals | None = None,
     ) -> None:
+        self.rivals = rivals or Rivals(time.monotonic)
         self.policy = policy
         self._source = source
         self._target = target
         self._base_of = base_of
         self._renamed_from = renamed_from
         self._look_again = look_again
+        self._left_out_above = left_out_above
         self._under_way = under_way
         self.excluded = excluded
+        self._in_doubt: dict[str, Entry] = {}
+        """First writes whose outcome nobody has told: no row says that they may have left something."""
 
     async def settle(self, work: Work) -> Outcome:
         """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
         path = work.path
         if self.excluded(path):
             return Outcome(unknown=Unknown(path, "excluded"))
+        if self.rivals.skips(path):
+            return Outcome(unknown=Unknown(path, REASON))
         base = self._base_of(path)
         source = await self._look_at_source(path, base, work)
         target = await self._assume_target(path, base, work)
         for _ in range(ROUNDS):
+            if base is None and isinstance(source, Absent) and path in self._in_doubt:
+                target, base = await self._make_sure(path)
             action = decide(source, target, base, self.policy)
             log.debug("plan.decided", "%s: %s", path, type(action).__name__, path=path)
             try:
@@ -97,6 +108,8 @@ class Settler:
                     source, target = await self._compare(action, source, target)
                 else:
                     outcome = await self._execute(action, source, target, base, work)
+                    if not outcome.deferred:
+                        self._in_doubt.pop(path, None)
                     return replace(outcome, news=outcome.transferred and _is_news(source, base))
             except Changed as changed:
                 log.debug("plan.again", "%s", changed, path=path)
@@ -117,6 +130,16 @@ class Settler:
     async def _look_at_target(self, path: str, base: Base | None) -> Side:
         return await self._target.observe(path, base, base.target if base is not None else None, patient=True)
 
+    async def _make_sure(self, path: str) -> tuple[Side, Base | None]:
+        """The target, and the row that a lost answer has kept from us where it still is what we have put there."""
+        there = await self._look_at_target(path, None)
+        if isinstance(there, Entry) and there.crc is None:
+            there = await self._target.digest(there)
+        if not (isinstance(there, Entry) and there.ours):
+            return there, None
+        tag = self._in_doubt[path].tag
+        return there, Base(path, tag, there.tag, there.size, there.mtime_ns, there.mode, there.crc)
+
     async def _compare(self, action: Compare, source: Side, target: Side) -> tuple[Side, Side]:
         if action.source is not None:
             source = await self._source.digest(action.source)
@@ -131,6 +154,8 @@ class Settler:
             case Adopt():
                 return await self._adopt(action, work)
             case Conflict():
+                if base is not None:
+                    self.rivals.wrote(work.path)
                 return await self._conflict(action, work)
             case Delete():
                 return await self._delete(action, work)
@@ -148,6 +173,8 @@ class Settler:
         entry = action.source
         if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
             entry = await self._with_body(entry, work)
+        if action.expected is None:
+            self._in_doubt[work.path] = replace(entry, body=None)
         if action.expected is None and (copied := await self._duplicate(entry)) is not None:
             self._log_transfer(f"{self._target.role}.renamed", entry, copied, started)
             return Outcome(put=_agreed(entry, copied), transferred=True)
@@ -194,6 +221,8 @@ class Settler:
         path = blocked.blocker
         if path == blocked.path:
             return Outcome(unknown=Unknown(path, "a directory has this name on the other side"))
+        if self.excluded(path):
+            return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way, and excluded"))
         if (task := self._under_way(path)) is not None:
             await asyncio.wait([task])  # what it has just written, and not yet told, would look like somebody else's
         base = self._base_of(path)
@@ -228,8 +257,11 @@ class Settler:
         if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(expected):
             text = "differs on both sides; the other bytes stay as a version"
             self._say("overwritten", path, text, event="conflict.overwritten")
+        elif self.rivals.skips(path):
+            return Outcome(unknown=Unknown(path, REASON))
         else:
             aside, expected = await self._target.set_aside(expected)
+            self.rivals.copied(path)
             self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
         return await self._copy(Copy(action.source, expected), work, conflict=True)
 
@@ -238,6 +270,8 @@ class Settler:
             return Outcome(deferred=True)
         await self._target.delete(action.expected)
         log.info(f"{self._target.role}.deleted", "deleted %s", work.path, path=work.path)
+        for above in self._left_out_above(work.path):
+            self._look_again(above)  # the directory that it gave way to may be gone
         return Outcome(drops=(work.path,), transferred=True)
 
     def _say(self, verb: str, path: str, text: str, *, event: str = "") -> None:
@@ -261,4 +295,4 @@ def _etag(entry: Entry) -> str:
 
 def _agreed(source: Entry, target: Entry) -> Base:
     crc = target.crc if target.crc is not None else source.crc
-    return Base(source.path, source.tag, target.tag, source.size, source.mtime_ns, source.mode, crc)
+    return Base(source.path, source.lasting_tag(), target.tag, source.size, source.mtime_ns, source.mode, crc)

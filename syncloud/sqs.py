@@ -94,7 +94,7 @@ class QueueSource:
 
     def _steps(self) -> list[tuple[str, Callable[[], bool]]]:
         """The threads' names and what each does again and again; True where the queue was asked, and answered."""
-        return [("queue-receive", self._receive), ("queue-delete", self._delete)]
+        return [("queue-receive", self._receive), ("queue-delete", self._delete), ("queue-extend", self._extend)]
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
         self._deliver = deliver
@@ -236,10 +236,9 @@ class QueueSource:
         finally:
             for message in failed:
                 self._done.put(message)
-        extended = self._extend()
         if failed:
             raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be deleted")
-        return bool(batch) or extended
+        return bool(batch)
 
     def _gather(self) -> list[Message]:
         batch: list[Message] = []
@@ -277,6 +276,7 @@ class QueueSource:
 
         Whether there was anything to extend.
         """
+        self._stop.wait(min(1.0, self._visibility / 8))
         now = time.monotonic()
         with self._lock:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]

@@ -13,9 +13,11 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
 from .model import Base, Tag
@@ -44,7 +46,12 @@ class Pair:
     prefix: str
 
     def __str__(self) -> str:
-        return f"{self.role} {self.directory} s3://{self.bucket}/{self.prefix}"
+        return f"{self.role} {_spelled(self.directory)} s3://{self.bucket}/{self.prefix}"
+
+
+def _spelled(path: str) -> str:
+    """As the database can hold it: bytes that are no UTF-8 as `\\xNN`."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 class State:
@@ -109,12 +116,13 @@ class State:
         row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
         return None if row is None else _base(row)
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str]) -> None:
-        """One transaction: these rows are now so, those are gone. Raises HostUnavailable."""
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = MappingProxyType({})) -> None:
+        """One transaction: these rows are now so, those are gone, and `notes` are in the meta table. Raises HostUnavailable."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(_row, puts))
             self._db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", notes.items())
             self._db.execute("COMMIT")
         except BaseException as error:
             if self._db.in_transaction:
@@ -152,8 +160,16 @@ class State:
         return value
 
     def set_meta(self, name: str, value: str) -> None:
+        """Raises HostUnavailable."""
+        self._change("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+
+    def sync(self) -> None:
+        """Make durable what was written so far, also against a power cut."""
+        self._change("PRAGMA wal_checkpoint(FULL)", ())
+
+    def _change(self, statement: str, values: tuple[str, ...]) -> None:
         try:
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+            self._db.execute(statement, values)
         except sqlite3.OperationalError as error:
             raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
 
@@ -173,19 +189,20 @@ class State:
 
     def note_unsyncable(self, path: str, reason: str) -> bool:
         """Remember why `path` is left out; True the first time this reason is given."""
-        raw = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raw = _spelled(path)
         row = self._db.execute("SELECT reason FROM unsyncable WHERE path=?", (raw,)).fetchone()
         if row == (reason,):
             return False
-        self._db.execute("INSERT OR REPLACE INTO unsyncable VALUES (?,?)", (raw, reason))
+        self._change("INSERT OR REPLACE INTO unsyncable VALUES (?,?)", (raw, reason))
         return True
 
     def clear_unsyncable(self, path: str) -> None:
-        raw = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        self._db.execute("DELETE FROM unsyncable WHERE path=?", (raw,))
+        raw = _spelled(path)
+        self._change("DELETE FROM unsyncable WHERE path=?", (raw,))
 
     def close(self) -> None:
-        self._db.execute("DELETE FROM meta WHERE name='open'")
+        with contextlib.suppress(HostUnavailable):  # then the next start reads it once for damage
+            self._change("DELETE FROM meta WHERE name='open'", ())
         self._db.close()
         os.close(self._lock)
 
@@ -267,7 +284,11 @@ class Reader:
 
     def __init__(self, file: Path) -> None:
         uri = f"{file.absolute().as_uri()}?mode=ro"
-        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            self._db.execute("SELECT count(*) FROM meta").fetchone()  # it opens its files only now
+        except sqlite3.OperationalError as error:
+            raise HostUnavailable(f"cannot read the state {file}: {error}", code=_code(error)) from error
 
     def rows(self, under: str = "") -> Iterator[Base]:
         """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
@@ -293,9 +314,16 @@ def _check(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("quick_check found damage")
 
 
+def _make(directory: Path) -> None:
+    """For the owner alone; what is missing above it may be read by others, never written, whatever the umask."""
+    for parent in reversed([parent for parent in directory.parents if not parent.exists()]):
+        parent.mkdir(exist_ok=True, mode=0o755)
+    directory.mkdir(exist_ok=True, mode=0o700)
+
+
 def _lock(directory: Path) -> int:
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(directory)
         fd = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise ConfigurationError(
@@ -305,6 +333,9 @@ def _lock(directory: Path) -> int:
         ) from error
     except OSError as error:
         raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
+    if os.stat(directory).st_mode & stat.S_IWOTH:
+        os.close(fd)
+        raise ConfigurationError(f"anybody may write the state directory {directory}", hint=f"chmod o-w {directory}")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -48,6 +48,8 @@ class Snapshot:
     last_error: str = ""
     last_error_hint: str = ""
     last_error_at: float = 0.0
+    weaker: str = ""
+    rival: str = ""
     left_out_count: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,6 +81,7 @@ def snapshot(engine: Engine, pair: state.Pair, trouble: str | None, *, before: S
         trouble=str(error) if error is not None else trouble or "",
         hint=error.hint if error is not None else "",
         retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
+        rival=engine.rivals.path,
         left_out_count=len(engine.left_out.reasons),
     )
     if counters.last_error is not None:
@@ -100,6 +103,8 @@ def sentence(now: Snapshot) -> str:
         parts.append(f"last {transfer} {_ago(now.at - now.last_transfer)} ago")
     if now.conflicts:
         parts.append(f"{_count(now.conflicts, 'conflict')} kept")
+    if now.rival:
+        parts.append(f"{now.rival!r} is written by somebody else, too")
     if now.left_out_count:
         parts.append(f"{now.left_out_count:,} left out")
     text = ", ".join(parts)
@@ -174,6 +179,11 @@ def page(name: str, now: Snapshot) -> str:
     ]
     if now.last_error and now.last_error != now.trouble:
         rows += _explained("last error", f"{_when(now.last_error_at)}: {now.last_error}", now.last_error_hint)
+    if now.rival:
+        hint = "one prefix has one push, and a pulled directory no other writer"
+        rows += _explained("another writer", f"of {now.rival!r}, within the last hour", hint)
+    if now.weaker:
+        rows += _explained("weaker", now.weaker, 'see SEMANTICS.md, "Stores without conditions"')
     rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:20]]
     if len(now.left_out) > 20:
         rows.append(("", f"and {len(now.left_out) - 20:,} more (--json has all)"))

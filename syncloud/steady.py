@@ -2,7 +2,8 @@
 
 Equal stats before and after a read are necessary, not enough: a writer that holds the file open may be between two writes,
 and a clock of 10 ms may show nothing of a change. So the kernel is asked for a writer; where it does not say, the bytes are
-read twice.
+read twice. A file that is read within the tick of its last change may change once more and keep its stamps (git calls it racy):
+it says so, and the base remembers a tag that no file has, so that the next look reads it again.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import os
 import stat
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from . import checksum, disk
 from .errors import Unsteady
+from .hints import QUIET
 from .model import Base, Entry, Tag
 
 _RACY_NS = 20_000_000
-"""A change within one tick of the kernel's coarse clock (up to 10 ms) can leave the stamps as they were: read twice."""
+"""Two changes within one tick of the kernel's coarse clock (up to 10 ms; multigrain stamps came with Linux 6.13, for some
+file systems) leave the same stamps."""
 _DOUBT = 0.02
 """Seconds between two looks where the kernel does not say whether a writer holds the file."""
 
@@ -42,16 +46,17 @@ def special(mode: int) -> str | None:
 
 
 def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry:
-    """The small file behind `fd` with its bytes. `patient`: it has waited for quiet, a writer may hold it open.
+    """The small file behind `fd` with its bytes. `patient`: it has waited for its deadline, a writer may be at work.
 
     Raises Unsteady.
     """
     before = os.fstat(fd)
+    racy = _is_racy(before)
     if not stat.S_ISREG(before.st_mode):
         raise Unsteady(path, f"{path}: replaced while it was looked at")
     body = _read(fd, before.st_size)
-    if not patient:
-        _require_no_writer(fd, path, before, body)
+    if not (patient or is_quiet(before)):
+        _require_no_writer(fd, path, before, body, racy=racy)
         if not body and base is not None and base.size:
             # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
             raise Unsteady(path, f"{path}: empty now, it was not before")
@@ -61,18 +66,34 @@ def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry
         body, grown = body[: before.st_size], after.st_size > before.st_size
         if not (patient and grown and os.pread(fd, before.st_size, 0) == body):
             raise Unsteady(path, f"{path}: written to while it was read")
-    return entry_of(path, before, checksum.update(body), body)
+    return replace(entry_of(path, before, checksum.update(body), body), racy=racy)
 
 
-def _require_no_writer(fd: int, path: str, before: os.stat_result, body: bytes) -> None:
+def is_quiet(status: os.stat_result) -> bool:
+    """Whether nothing has happened to the file for the quiet time: then who holds it open is not writing."""
+    return time.time_ns() - status.st_ctime_ns >= QUIET * 1e9
+
+
+def _is_racy(status: os.stat_result) -> bool:
+    """Whether the file may change now without another stamp. A change moves the ctime, whatever mtime it is given."""
+    return abs(time.time_ns() - status.st_ctime_ns) < _RACY_NS
+
+
+def settled(fd: int) -> os.stat_result:
+    """The stamps of a big file, once the tick of its last change is over."""
+    if _is_racy(os.fstat(fd)):
+        time.sleep(_RACY_NS / 1e9)
+    return os.fstat(fd)
+
+
+def _require_no_writer(fd: int, path: str, before: os.stat_result, body: bytes, *, racy: bool) -> None:
     held = disk.held_by_writer(fd)
     if held:
         raise Unsteady(path, f"{path}: open for writing")
     if held is None:
         # Not our file: the kernel does not tell, so the same bytes must be there a moment later.
         time.sleep(_DOUBT)
-    doubtful = held is None or abs(time.time_ns() - before.st_mtime_ns) < _RACY_NS
-    if doubtful and _read(fd, before.st_size) != body:
+    if (racy or held is None) and _read(fd, before.st_size) != body:
         raise Unsteady(path, f"{path}: written to while it was read")
 
 

@@ -6,7 +6,7 @@ between the two is said here, by a method, and never by an `if` in the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from .model import Base, Entry, Hint, Side, Tag
@@ -110,7 +110,9 @@ class State(Protocol):
 
     def get(self, path: str) -> Base | None: ...
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str]) -> None: ...
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str]) -> None: ...
+
+    def get_meta(self, name: str) -> str | None: ...
 
     def count(self) -> int: ...
 

@@ -3,27 +3,28 @@
 watchdog loses events silently in several ways (an overflowing queue, a reader thread that dies, directories it never came to
 watch; see gorakhargosh/watchdog#654 and FACTS on versions 6 and 7). So a monitor beside it looks at what the kernel itself says
 (/proc/self/fdinfo lists every inotify watch by inode, FIONREAD the unread bytes): a burst ends in a look at everything, what is
-not watched is watched again, and what cannot be watched is polled and said. A directory that was moved out of the tree keeps
-its watch, and its old path with watchdog 6 even after it came back under another name: then all is watched anew. Nothing is
-written into the user's tree.
+not watched is watched again, and what cannot be watched is polled and said; so is the whole tree, where the kernel refuses any
+watch. What other hosts change on a network file system no kernel tells: that is said once. A directory that was moved out of
+the tree keeps its watch, and its old path with watchdog 6 even after it came back under another name: then all is watched
+anew. Nothing is written into the user's tree.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import errno
 import logging
 import os
-import struct
-import termios
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from watchdog import events as wd
 from watchdog.observers.inotify import InotifyObserver
 
-from . import log
+from . import inotify, log, mounts
 from .model import Hint, Kind
 
 TICK = 0.25
@@ -38,10 +39,14 @@ STUCK = 10.0
 """Seconds that the kernel's queue may have unread bytes before the reader counts as dead."""
 POLL = 60.0
 """Seconds between two scans while a part of the tree cannot be watched."""
+PAUSE = 2.0
+"""Seconds between two attempts to watch anew, lest an error that comes back at once keeps the disk busy."""
 LIMIT = 600.0
 """Seconds without progress after which the monitor itself counts as frozen: it mends the rest, nobody mends it. (Arming a
 million directories takes minutes.)"""
 
+_LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
+"""How the kernel refuses a watch, and which setting below fs.inotify is too low: inotify_add_watch(2), inotify_init(2)."""
 _EVENT_SIZE = 32
 """Bytes of an event with a name of up to 16 bytes: inotify(7)."""
 
@@ -77,7 +82,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._stop = threading.Event()
         self._monitor = threading.Thread(target=self._watch_over, name="watch-monitor", daemon=True)
         self._overflow = _OverflowHandler()
-        self._burst_limit = _limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
+        self._burst_limit = inotify.limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
         self._poll = poll
         self._events = 0
         self._last_event = 0.0
@@ -88,14 +93,26 @@ class WatchSource(wd.FileSystemEventHandler):
         self._moved_since: float | None = None
         self._removed = False
         self._armed_on: tuple[int, int] | None = None
+        self._armed_at = 0.0
         self._places: dict[int, str] = {}
         self._progress_at = time.monotonic()
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
-        """Arm the watch; when this returns, every later change is heard. Raises OSError where the root cannot be watched."""
+        """Arm the watch; when this returns, every later change is heard, or `trouble()` says that it is polled.
+
+        Raises OSError where the root cannot be watched for another reason than the kernel's limits.
+        """
         self._deliver = deliver
         logging.getLogger("watchdog").addHandler(self._overflow)
-        self._arm()
+        try:
+            self._arm()
+        except OSError as error:
+            if error.errno not in _LIMITS:
+                raise
+            self._refused(error)
+        for path, kind in mounts.remote(self._root):
+            text = "%s is on %s: what other hosts change there is found by the periodic look only"
+            log.warning("watch.remote", text, path, kind, path=path)
         # watchdog 7 says nothing where it could not watch a directory: the first look at the watches follows at once.
         self._moved_since = time.monotonic()
         self._monitor.start()
@@ -110,6 +127,10 @@ class WatchSource(wd.FileSystemEventHandler):
     def trouble(self) -> str | None:
         return self._trouble
 
+    def remounted(self) -> None:
+        """Something was mounted or unmounted below the root: soon look which directories are watched."""
+        self._moved_since = self._moved_since or time.monotonic()
+
     def frozen(self) -> str | None:
         """watchdog's threads and the kernel's queue are the monitor's care: it watches anew, or says what is polled."""
         if self._monitor.ident is None or self._stop.is_set():
@@ -120,21 +141,29 @@ class WatchSource(wd.FileSystemEventHandler):
         return f"the watch monitor has not moved for {silent:.0f} s" if silent > LIMIT else None
 
     def _arm(self) -> None:
-        before = set(_inotify_descriptors())
-        self._armed_on = _identity(self._root)
+        before, others = set(inotify.descriptors()), set(threading.enumerate())
+        self._armed_on, self._armed_at = _identity(self._root), time.monotonic()
         observer = InotifyObserver()
-        observer.schedule(self, self._root, recursive=True, event_filter=_WANTED)
-        observer.start()
+        try:
+            observer.schedule(self, self._root, recursive=True, event_filter=_WANTED)
+            observer.start()
+        except BaseException as error:
+            observer.stop()
+            _close_forgotten(error)
+            raise
         self._observer = observer
-        self._descriptors = [fd for fd in _inotify_descriptors() if fd not in before] or list(_inotify_descriptors())
-        self._threads = [thread for thread in threading.enumerate() if type(thread).__module__.startswith("watchdog.")]
+        self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(inotify.descriptors())
+        new = set(threading.enumerate()) - others
+        self._threads = [thread for thread in new if type(thread).__module__.startswith("watchdog.")]
         self._unread_since = None
 
     def _disarm(self) -> None:
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join(timeout=5)
-            self._observer = None
+        observer, self._observer, self._threads, self._descriptors = self._observer, None, [], []
+        if observer is not None:
+            # A thread of watchdog that died with a lock in its hands would keep us here for ever: it is left to itself then.
+            end = threading.Thread(target=_end, args=(observer,), name="watch-end", daemon=True)
+            end.start()
+            end.join(timeout=5)
 
     # Events, on watchdog's thread: only enqueue
 
@@ -170,7 +199,9 @@ class WatchSource(wd.FileSystemEventHandler):
             now = self._progress_at = time.monotonic()
             self._notice_burst(now)
             if reason := self._dead(now):
-                self._rearm(reason)
+                if now - self._armed_at > PAUSE:
+                    self._rearm(reason)
+                    self._moved_since = now
             elif self._is_over(self._moved_since, now) or now - covered_at > 3600:
                 self._moved_since, covered_at = None, now
                 self._cover()
@@ -180,7 +211,7 @@ class WatchSource(wd.FileSystemEventHandler):
                 self._look_everywhere()
 
     def _notice_burst(self, now: float) -> None:
-        full = sum(map(_unread, self._descriptors)) > self._burst_limit * _EVENT_SIZE
+        full = sum(map(inotify.unread, self._descriptors)) > self._burst_limit * _EVENT_SIZE
         if self._overflow.seen or full or self._events > self._burst_limit:
             self._overflow.seen, self._events = False, 0
             self._burst_since = self._burst_since or now
@@ -206,7 +237,7 @@ class WatchSource(wd.FileSystemEventHandler):
         for thread in self._threads:
             if not thread.is_alive():
                 return f"watchdog's thread {type(thread).__name__} has ended"
-        if self._descriptors and not any(map(_unread, self._descriptors)):
+        if self._observer is None or (self._descriptors and not any(map(inotify.unread, self._descriptors))):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
@@ -221,11 +252,22 @@ class WatchSource(wd.FileSystemEventHandler):
         log.warning("watch.rearmed", "%s: watching anew", reason, reason=reason)
         try:
             self._disarm()
-            self._arm()
-            self._tell(self._dead(time.monotonic()))
+            self._arm()  # whether all of it is watched, `_cover` finds out
         except (OSError, RuntimeError) as error:
-            self._tell(f"{self._root} cannot be watched: {error}")
+            self._refused(error)
         self._look_everywhere()
+
+    def _refused(self, error: OSError | RuntimeError) -> None:
+        """Nothing is watched: all of it is polled, and each time it is tried again."""
+        limit = _LIMITS.get(error.errno or 0) if isinstance(error, OSError) else None
+        if limit is None:
+            self._tell(f"{self._root} cannot be watched: {error}")
+        else:
+            self._tell_unwatched(self._unwatched(), limit)
+
+    def _tell_unwatched(self, paths: list[str], limit: str = "max_user_watches") -> None:
+        example = paths[0] if paths else self._root
+        self._tell(f"{len(paths)} directories cannot be watched, {example} is one; raise fs.inotify.{limit}")
 
     def _tell(self, trouble: str | None) -> None:
         """Once, when it begins, changes or ends."""
@@ -248,9 +290,10 @@ class WatchSource(wd.FileSystemEventHandler):
         if missing:
             self._rearm(f"{len(missing)} directories are not watched, {missing[0]} is one")
             missing = self._unwatched()
+        if self._observer is None:
+            return  # it has been told why
         if missing:
-            count, example = len(missing), missing[0]
-            self._tell(f"{count} directories cannot be watched, {example} is one; raise fs.inotify.max_user_watches")
+            self._tell_unwatched(missing)
         elif self._trouble is not None and self._dead(time.monotonic()) is None:
             self._tell(None)
 
@@ -264,7 +307,7 @@ class WatchSource(wd.FileSystemEventHandler):
         return None
 
     def _watched(self) -> set[int]:
-        return {inode for fd in self._descriptors for inode in _watched_inodes(fd)}
+        return {inode for fd in self._descriptors for inode in inotify.watched_inodes(fd)}
 
     def _unwatched(self) -> list[str]:
         watched = self._watched()
@@ -304,37 +347,16 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _limit(name: str, default: int) -> int:
-    try:
-        return int(Path("/proc/sys/fs/inotify", name).read_text())
-    except (OSError, ValueError):
-        return default
+def _end(observer: InotifyObserver) -> None:
+    with contextlib.suppress(OSError, RuntimeError):
+        observer.stop()
+        observer.join(timeout=5)
 
 
-def _inotify_descriptors() -> Iterator[int]:
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
-                yield int(name)
-        except OSError:
-            continue
-
-
-def _unread(fd: int) -> int:
-    """Bytes that the kernel has and watchdog has not read."""
-    try:
-        (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))
-    except OSError:
-        return 0
-    return int(count)
-
-
-def _watched_inodes(fd: int) -> Iterator[int]:
-    """The inodes that an inotify descriptor watches: proc_pid_fdinfo(5)."""
-    try:
-        with open(f"/proc/self/fdinfo/{fd}") as lines:
-            for line in lines:
-                if line.startswith("inotify "):
-                    yield int(line.partition("ino:")[2].split()[0], 16)
-    except OSError:
-        return
+def _close_forgotten(error: BaseException) -> None:
+    """watchdog 6 leaves the descriptors of an Inotify open that it could not make, and with them the watches it was granted."""
+    made = {id(held): held for frame, _ in traceback.walk_tb(error.__traceback__) if (held := frame.f_locals.get("self"))}
+    for one in made.values():
+        if type(one).__name__ == "Inotify" and hasattr(one, "_kill_w"):
+            for fd in (one._inotify_fd, one._kill_r, one._kill_w):
+                os.close(fd)

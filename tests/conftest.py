@@ -87,11 +87,13 @@ def recorder(aws_server: Emulator) -> Iterator[Recorder]:
 
 @pytest.fixture
 def syncloud(aws_server: Emulator, tmp_path: Path) -> Iterator[Start]:
-    """Starts `syncloud ARGUMENTS...` as a process; `endpoint` (default: the emulator) and `env` (additions) may be given."""
+    """Starts `syncloud ARGUMENTS...` as a process; `endpoint` (default: the emulator), `env` (additions), and `inside` (the
+    beginning of a command that runs the rest of it) may be given.
+    """
     started: list[Process] = []
 
-    def start(*arguments: str, endpoint: str = "", env: dict[str, str] | None = None) -> Process:
-        argv: Sequence[str] = [sys.executable, "-m", "syncloud", *arguments]
+    def start(*arguments: str, endpoint: str = "", env: dict[str, str] | None = None, inside: Sequence[str] = ()) -> Process:
+        argv: Sequence[str] = [*inside, sys.executable, "-m", "syncloud", *arguments]
         home = {"HOME": str(tmp_path / "home")}
         process = Process(
             argv,

@@ -449,12 +449,12 @@ def test_the_longest_prefix() -> None:
     assert len(options.folder("x" * 899)) == 900
 
 
-@pytest.mark.parametrize("name", ["jef", "team-a.jef", "a@b:c_d", "a\\x2db", "9", "x" * 200, "...", "Syncloud"])
+@pytest.mark.parametrize("name", ["jef", "team-a.jef", "a@b_c.d", "a\\x2db", "9", "x" * 200, "...", "Syncloud"])
 def test_instance_names(name: str, read: Read) -> None:
     assert read("status", name).settings.instance == name
 
 
-@pytest.mark.parametrize("name", ["syncloud", "", ".", "..", "a/b", "a b", "-a", "\xe9", "x" * 201, "a\n"])
+@pytest.mark.parametrize("name", ["syncloud", "", ".", "..", "a/b", "a b", "a:b", "-a", "\xe9", "x" * 201, "a\n"])
 def test_no_instance_names(name: str, read: Read) -> None:
     (problem,) = problems(read, "status", f"--instance={name}")
     assert problem.startswith("instance: ")

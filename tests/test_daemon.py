@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import signal
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncloud.config import parse
+from syncloud.orders import Orders
+from syncloud.service import _Service
 from tests.support.meddler import Meddler
 from tests.support.processes import Process
 from tests.support.systemd import Systemd
@@ -212,6 +216,33 @@ def _unless_frozen(gate: threading.Event) -> Callable[[Asked, Forward], Answer |
         return forward(asked)
 
     return meddle
+
+
+def test_without_evidence_there_is_no_ping(systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Daemon:
+        said: str | None = None
+
+        def frozen(self) -> str | None:
+            return self.said
+
+    async def scenario() -> None:
+        service = _Service("push", settings, lambda: settings, Orders())
+        service._daemon = daemon = Daemon()  # type: ignore[assignment]
+        beat = asyncio.create_task(service.beat())
+        await asyncio.sleep(0.5)
+        assert await asyncio.to_thread(systemd.count, "WATCHDOG=1") == 1
+        daemon.said = "the disk does not answer"
+        await asyncio.sleep(2.5)
+        assert await asyncio.to_thread(systemd.count, "WATCHDOG=1") == 1
+        daemon.said = None
+        await asyncio.sleep(1.5)
+        assert await asyncio.to_thread(systemd.count, "WATCHDOG=1") > 1
+        beat.cancel()
+        service.notifier.close()
+
+    settings = parse(["push", "--directory", str(tmp_path), "--bucket", "bucket"], {}, etc=tmp_path).settings
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.environment["NOTIFY_SOCKET"])
+    asyncio.run(scenario())
 
 
 def test_a_frozen_server_does_not_stop_the_ping(instance: Instance, aws_server: Emulator, systemd: Systemd, out: Path) -> None:

@@ -19,10 +19,21 @@ def _tests() -> set[str]:
     }
 
 
-def test_every_test_that_the_semantics_name_exists() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (CHECKOUT / "docs/SEMANTICS.md").read_text()))
-    assert len(named) > 40
+@pytest.mark.parametrize(("document", "least"), [("SEMANTICS", 40), ("SECURITY", 20)])
+def test_every_test_that_a_promise_names_exists(document: str, least: int) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (CHECKOUT / "docs" / f"{document}.md").read_text()))
+    assert len(named) > least
     assert named <= _tests(), sorted(named - _tests())
+
+
+def test_every_threat_has_a_defence_and_a_test() -> None:
+    rows = re.findall(r"^\| (?!threat|---)(.+) \|$", (CHECKOUT / "docs/SECURITY.md").read_text(), re.MULTILINE)
+    assert len(rows) > 15
+    for row in rows:
+        threat, defence, tests = row.split(" | ")
+        assert threat
+        assert defence
+        assert "`test_" in tests, threat
 
 
 def test_every_module_has_its_place_in_the_architecture() -> None:

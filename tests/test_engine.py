@@ -6,22 +6,24 @@ import asyncio
 import contextlib
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from syncloud.engine import Engine
-from syncloud.errors import HostUnavailable, Unavailable
-from syncloud.hints import Coalescer
+from syncloud.errors import HostUnavailable, PathError, Unavailable
+from syncloud.hints import Coalescer, Work
 from syncloud.memory import MemoryTree
-from syncloud.model import Hint, Policy
+from syncloud.model import ConflictPolicy, Hint, Policy
+from syncloud.settle import Settler
 from syncloud.state import Pair, State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from syncloud.model import Entry, Side
+    from syncloud.model import Base, Entry, Side, Tag
     from syncloud.tree import Content
 
 ALL = Hint("", subtree=True, both=True)
@@ -273,6 +275,98 @@ def test_what_cannot_be_recorded_is_not_acknowledged(state: State) -> None:
             assert kind_of_trouble(engine) is None
 
     asyncio.run(scenario())
+
+
+class BrokenOnce(MemoryTree):
+    """The first write and the first listing fail, with `error`."""
+
+    def __init__(self, role: str, error: Exception) -> None:
+        super().__init__(role)
+        self.errors = {"write": error, "scan": error}
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        if error := self.errors.pop("write", None):
+            raise error
+        return await super().write(entry, content, expected)
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        if error := self.errors.pop("scan", None):
+            raise error
+        return super().scan(under)
+
+
+@pytest.mark.parametrize("error", [PathError("a", "refused"), ValueError("a bug")], ids=["refused", "a bug"])
+def test_a_path_that_failed_is_tried_again(state: State, error: Exception) -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), BrokenOnce("push", error)
+        source.put("a", b"1")
+        async with running(source, target, state, CountingClock()) as engine:
+            engine.deliver(Hint("a"))
+            await asyncio.sleep(0.1)
+            await settled(engine)
+            assert set(target.files) == {"a"}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [Unavailable("nobody answers"), ValueError("a bug")], ids=["unavailable", "a bug"])
+def test_a_listing_that_failed_is_taken_again(state: State, error: Exception) -> None:
+    async def scenario() -> None:
+        source, target = BrokenOnce("pull", error), MemoryTree("push")
+        source.put("a", b"1")
+        async with running(source, target, state, CountingClock()) as engine:
+            engine.deliver(Hint("", subtree=True))
+            async with asyncio.timeout(20):
+                while "a" not in target.files or engine.trouble is not None:
+                    await asyncio.sleep(0.02)
+
+    asyncio.run(scenario())
+
+
+def settler(source: MemoryTree, target: MemoryTree, policy: Policy, *origins: Base) -> Settler:
+    """With a base that is empty but for `origins`, which every file may have been renamed from."""
+    rows = {base.path: base for base in origins}
+    return Settler(
+        source, target, policy=policy, base_of=rows.get, renamed_from=lambda _: list(origins), look_again=lambda _: None
+    )
+
+
+def test_the_source_wins_only_where_a_version_keeps_the_other_bytes(state: State) -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        source.put("a", b"ours")
+        target.put("a", b"theirs")
+        work = settler(source, target, Policy(conflict=ConflictPolicy.SOURCE_WINS))
+        assert (await work.settle(Work("a", 0, 0, 0, both=True))).conflict
+        assert {file.body for file in target.files.values()} == {b"ours", b"theirs"}
+
+    asyncio.run(scenario())
+
+
+def test_a_rename_is_proven_by_content() -> None:
+    """The inode of a file that was deleted may be that of the next one, of the same size and mtime."""
+
+    class Disk(MemoryTree):
+        def rename_key(self, entry: Entry) -> Tag | None:
+            return ("inode",)
+
+    class Bucket(MemoryTree):
+        async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+            return await self.write(replace(entry, body=self.files[origin.path].body), None, None)
+
+    async def scenario(new: bytes) -> None:
+        source, target = Disk("pull"), Bucket("push")
+        source.put("old", b"one")
+        first = (await settler(source, target, Policy()).settle(Work("old", 0, 0, 0))).put
+        assert first is not None
+        source.remove("old")
+        source.put("new", new)
+        outcome = await settler(source, target, Policy(), first).settle(Work("new", 0, 0, 0))
+        assert outcome.transferred
+        assert target.files["new"].body == new
+
+    asyncio.run(scenario(b"one"))
+    asyncio.run(scenario(b"two"))
 
 
 class ReticentTree(MemoryTree):

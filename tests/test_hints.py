@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +102,38 @@ def test_open_waits_for_quiet(coalescer: Coalescer, clock: Clock) -> None:
     clock.now += 1.9
     assert taken(coalescer) == []
     clock.now += 0.2
+    assert not take_one(coalescer).patient, "a writer may have begun a moment ago: the file's own stamps tell"
+
+
+def test_what_had_to_wait_is_not_believed_for_that(coalescer: Coalescer, clock: Clock) -> None:
+    """As in an outage: a writer may begin at the very moment of the look."""
+    for hint in (Hint("a"), closed("b")):
+        coalescer.add(hint)
+        clock.now += 0.1
+        coalescer.put_back(take_one(coalescer), 300.0)
+    clock.now += 300.0
+    assert not any(work.patient for work in coalescer.take(10))
+
+
+def test_the_deadline_begins_anew_with_each_close(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(opened("a"))
+    clock.now += 40.0
+    coalescer.put_back(take_one(coalescer), 10.0)
+    coalescer.add(closed("a"))
+    coalescer.add(opened("a"))
+    clock.now += 50.0
+    assert not take_one(coalescer).patient
+
+
+def test_the_deadline_of_a_file_that_is_never_quiet_outlasts_its_looks(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(Hint("log"))
+    start = clock.now
+    while clock.now < start + 60.0:
+        work = take_one(coalescer)
+        assert not work.patient
+        coalescer.add(opened("log"))
+        coalescer.wait(work)
+        clock.now += 3.0
     assert take_one(coalescer).patient
 
 
@@ -200,6 +234,15 @@ def test_the_longest_due_goes_first_and_the_limit_holds(coalescer: Coalescer, cl
         clock.now += 0.1
     assert taken(coalescer, 2) == ["c", "a"]
     assert taken(coalescer, 2) == ["b"]
+
+
+def test_what_has_just_been_settled_keeps_nobody_waiting(coalescer: Coalescer, clock: Clock) -> None:
+    """Its task may live for one turn of the loop more. Found by the soak, seed c."""
+    coalescer.add(closed("a"))
+    work = take_one(coalescer)
+    assert coalescer.since("a") == clock.now
+    coalescer.finish(work)
+    assert coalescer.since("a") == math.inf
 
 
 # Subtrees

@@ -29,9 +29,10 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors"}),
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
-        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "outage", "rehearsal", "counters"}
+        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
+        | {"counters", "rivals"}
         | {"names", "filters", "checksum", "objects", "events"}
-        | {"disk", "steady", "commit", "multipart", "workers"}
+        | {"disk", "inotify", "mounts", "places", "blame", "steady", "commit", "multipart", "workers"}
         | {"aws", "credentials", "crt", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import random
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from syncloud import checksum, disk, names, steady
+from syncloud import checksum, disk, hints, names, steady
 from syncloud.errors import (
     Blocked,
     BusyError,
@@ -392,6 +394,16 @@ def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root
     assert entry(tree, "f").body == b"", "a file that nobody knows may be empty"
 
 
+def test_who_holds_a_file_open_and_is_quiet_is_no_writer(tree: LocalTree, root: Path) -> None:
+    with open(root / "f", "wb") as writer:
+        writer.write(b"all of it")
+        writer.flush()
+        with pytest.raises(Unsteady):
+            look(tree, "f")
+        time.sleep(hints.QUIET)
+        assert entry(tree, "f").body == b"all of it"
+
+
 def test_a_rewrite_of_equal_size_with_its_mtime_put_back_is_found(tree: LocalTree, root: Path) -> None:
     (root / "f").write_bytes(b"one")
     age(root / "f")
@@ -464,6 +476,60 @@ def test_of_what_is_not_ours_the_same_bytes_must_be_there_twice(root: Path) -> N
     ran = subprocess.run(argv, capture_output=True, text=True, check=False)
     stop.set()
     thread.join()
+    assert "Unsteady" in ran.stderr
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not there")
+def test_what_was_rewritten_and_closed_after_it_was_read_is_not_believed(root: Path) -> None:
+    """strace holds the read back until another writer has come and gone: no lease tells of that."""
+    code = """
+import os, sys
+from syncloud import steady
+from syncloud.errors import Unsteady
+fd = os.open(sys.argv[1], os.O_RDONLY)
+print("opened", flush=True)
+try:
+    print(steady.read_whole(fd, "f", None, patient=False).body)
+except Unsteady:
+    print("Unsteady")
+"""
+    (root / "f").write_bytes(b"old")
+    age(root / "f")
+    held = ("-P", str(root / "f"), "-e", "trace=pread64", "-e", "inject=pread64:delay_exit=600ms:when=1")
+    argv = ["strace", "-o", "/dev/null", *held, sys.executable, "-c", code, str(root / "f")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "opened\n"
+        time.sleep(0.2)
+        (root / "f").write_bytes(b"new")
+        assert process.stdout.read() == "Unsteady\n"
+
+
+def test_a_writer_by_mapping_of_what_is_not_ours_is_seen_by_the_bytes(root: Path) -> None:
+    """The kernel does not tell of it, and it moves no stamp: a page that is dirty already only takes the bytes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file of another owner")
+    file, stop = root / "f", threading.Event()
+    file.write_bytes(bytes(mmap.PAGESIZE))
+    with open(file, "r+b") as writer:
+        mapping = mmap.mmap(writer.fileno(), mmap.PAGESIZE)
+
+    def rewrite() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            mapping[0] = number % 256
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=rewrite)
+    thread.start()
+    try:
+        let_through(root)
+        ran = subprocess.run([sys.executable, "-c", UNREADABLE, str(root), "f"], capture_output=True, text=True, check=False)
+    finally:
+        stop.set()
+        thread.join()
+        mapping.close()
     assert "Unsteady" in ran.stderr
 
 
@@ -624,6 +690,8 @@ def test_without_descriptors_the_host_is_to_blame(tree: LocalTree, root: Path) -
             loop.run_until_complete(tree.observe("f", None, None))
         with pytest.raises(HostUnavailable):
             loop.run_until_complete(tree.write(new("g"), None, None))
+        with pytest.raises(HostUnavailable):
+            list(tree.scan())  # to be repeated, not a tree that is left out
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         os.close(taken[0])

@@ -1,5 +1,9 @@
 """A state machine over the real engine: a push and two pulls on one bucket in memory, with everything that can go wrong.
 
+A writer, foreign writers, editors of the mirrors; hints lost, doubled, late; failures, offline periods, kills, old states,
+changed patterns. After a calm reconcile: mirrors are equal, nothing closed is lost, nobody made a needless conflict copy, what
+is excluded was not touched, and the requests were few: none while idle, none for what agrees, a bounded number for each hint.
+
 Time is virtual and nothing runs in a thread, so a run depends on hypothesis' choices alone and can be repeated.
 MACHINE_EXAMPLES=N makes it run longer.
 """
@@ -14,7 +18,7 @@ import random
 import selectors
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +31,8 @@ from syncloud.engine import Engine
 from syncloud.errors import Unavailable
 from syncloud.hints import Coalescer, Work
 from syncloud.memory import MemoryContent, MemoryTree
-from syncloud.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag
-from syncloud.settle import Settler
+from syncloud.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag, Unknown
+from syncloud.settle import Outcome, Settler
 from syncloud.state import Pair, State
 from syncloud.tree import Content
 
@@ -38,6 +42,10 @@ CLASH = "d"
 """A file where others have a directory."""
 COMMON = (b"", b"same")
 """Contents that several writers write."""
+IDLE = 330.0
+"""Virtual seconds in which nothing happens, and nothing may be asked: more than the longest backoff."""
+PRICE = 12
+"""Requests at most, on average, for a path that somebody hinted at or that a listing may have nominated."""
 PATIENCE = 3_000.0
 """Virtual seconds within which everything must be quiet; a path's longest backoff is a tenth of it."""
 
@@ -81,8 +89,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class WatchedTree(MemoryTree):
     """Tells of every change, as inotify and a bucket's notifications do, echoes of our own writes included."""
 
-    def __init__(self, role: str, *, flat: bool) -> None:
+    def __init__(self, role: str, *, flat: bool, versioned: bool = False) -> None:
         super().__init__(role, flat=flat)
+        self.versioned = versioned
         self.tell: list[Callable[[str], None]] = []
         self.disturbed: set[str] = set()
 
@@ -94,6 +103,13 @@ class WatchedTree(MemoryTree):
     def remove(self, path: str) -> None:
         super().remove(path)
         self._told(path)
+
+    def keeps_versions(self, entry: Entry) -> bool:
+        return self.versioned
+
+    def holds(self, body: bytes) -> bool:
+        """As a file, an object, a conflict copy, or a version."""
+        return any(file.body == body for file in self.files.values()) or (self.versioned and body in self.history)
 
     def _told(self, path: str) -> None:
         for tell in self.tell:
@@ -119,11 +135,16 @@ class Rough:
 
     async def _step(self, effect: Callable[[], Awaitable[T]]) -> T:
         await self._pause()
-        self._node.maybe_fail(lost_answer=False)
+        self._node.requests += 1
+        self._node.maybe_fail(self.tree, lost_answer=False)
         result = await effect()
         await self._pause()
-        self._node.maybe_fail(lost_answer=True)
+        self._node.maybe_fail(self.tree, lost_answer=True)
         return result
+
+    async def _change(self, path: str, effect: Callable[[], Awaitable[T]]) -> T:
+        assert path not in self._node.excluded, f"{path} is excluded, and yet it is changed"
+        return await self._step(effect)
 
     async def _pause(self) -> None:
         for _ in range(self._node.random.randrange(3)):
@@ -136,7 +157,8 @@ class Rough:
 
     def scan(self, under: str = "") -> Iterator[Side]:
         self._live()
-        self._node.maybe_fail(lost_answer=False)
+        self._node.maybe_fail(self.tree, lost_answer=False)
+        self._node.looks += self._node.known_paths()
         return self.tree.scan(under)
 
     async def observe(
@@ -156,20 +178,20 @@ class Rough:
         return self.tree.rename_key(entry)
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
-        return await self._step(lambda: self.tree.write(entry, content, expected))
+        return await self._change(entry.path, lambda: self.tree.write(entry, content, expected))
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
-        return await self._step(lambda: self.tree.touch(expected, source))
+        return await self._change(source.path, lambda: self.tree.touch(expected, source))
 
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
-        return await self._step(lambda: self.tree.duplicate(origin, entry))
+        return await self._change(entry.path, lambda: self.tree.duplicate(origin, entry))
 
     async def delete(self, expected: Entry) -> None:
-        await self._step(lambda: self.tree.delete(expected))
+        await self._change(expected.path, lambda: self.tree.delete(expected))
 
     async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
         self._node.kept += 1
-        return await self._step(lambda: self.tree.set_aside(entry))
+        return await self._change(entry.path, lambda: self.tree.set_aside(entry))
 
     def keeps_versions(self, entry: Entry) -> bool:
         return self.tree.keeps_versions(entry)
@@ -183,9 +205,9 @@ class Mortal:
         self._node = node
         self._life = node.life
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str]) -> None:
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str]) -> None:
         if self._life == self._node.life:
-            self._state.record(puts, drops)
+            self._state.record(puts, drops, notes)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
@@ -205,6 +227,8 @@ class Ticket:
         if self._life != self._node.life:
             return
         self.acknowledged += 1
+        if self._path in self._node.excluded:
+            return  # there is nothing to look at
         began = self._node.observed.get((self._node.source.role, self._path), -1)
         assert began > self._delivered, f"{self._path}: acknowledged by a look that began before the hint came"
 
@@ -221,8 +245,16 @@ class Node:
         self.observed: dict[tuple[str, str], int] = {}
         self.source, self.tree, self.policy = source, target, policy
         self.engine: Engine | None = None
+        self.bucket = world.bucket
+        self.excluded: frozenset[str] = frozenset()
+        self.wants_excluded: frozenset[str] = frozenset()
+        """After the next start: patterns change by one."""
         self.kept = 0
         self.troubles = 0
+        self.offline = False
+        self.requests = 0
+        self.looks = 0
+        """Hints and nominations that may have cost requests."""
         self.loose = False
         """Whether something happened that may leave a write of ours unrecorded, or a record forgotten."""
         self.tickets: list[Ticket] = []
@@ -234,13 +266,21 @@ class Node:
         self._count += 1
         return self._count
 
-    def maybe_fail(self, *, lost_answer: bool) -> None:
+    def known_paths(self) -> int:
+        return len(self.source.files.keys() | self.tree.files.keys()) + self.state.count()
+
+    def maybe_fail(self, tree: WatchedTree, *, lost_answer: bool) -> None:
+        if self.offline and tree is self.bucket:
+            self.looks += 1
+            raise Unavailable("offline")
         if self.troubles and self.random.random() < 0.3:
             self.troubles -= 1
+            self.looks += 1
             raise Unavailable(f"lost answer: {lost_answer}")
 
     async def start(self) -> None:
         assert self.engine is None
+        self.excluded = excluded = self.wants_excluded
         self.state = State(self.directory, Pair(self.name, "/d", "bucket", ""))
         self.coalescer = Coalescer(self.loop.time)
         self.engine = Engine(
@@ -250,6 +290,7 @@ class Node:
             self.coalescer,
             policy=self.policy,
             transfers=3,
+            excluded=excluded.__contains__,
             clock=self.loop.time,
         )
         self.task = self.loop.create_task(self.engine.run())
@@ -291,6 +332,7 @@ class Node:
 
     def _deliver(self, path: str) -> None:
         assert self.engine is not None
+        self.looks += 1
         ticket = Ticket(self, path)
         self.tickets.append(ticket)
         kind = self.random.choice((Kind.CLOSED, Kind.OPEN, Kind.LOOK))
@@ -337,8 +379,8 @@ PULL = st.sampled_from(("one", "two"))
 
 
 class Machine(RuleBasedStateMachine):
-    @initialize(seed=st.integers(0, 2**32), push=POLICIES, one=POLICIES, two=POLICIES)
-    def build(self, seed: int, push: Policy, one: Policy, two: Policy) -> None:
+    @initialize(seed=st.integers(0, 2**32), push=POLICIES, one=POLICIES, two=POLICIES, versioned=st.booleans())
+    def build(self, seed: int, push: Policy, one: Policy, two: Policy, versioned: bool) -> None:
         self.random = random.Random(seed)
         self.loop = VirtualLoop()
         shared_memory = Path("/dev/shm")
@@ -346,7 +388,7 @@ class Machine(RuleBasedStateMachine):
         self.bugs = _Bugs()
         logging.getLogger("syncloud").addHandler(self.bugs)
         self.disk = WatchedTree("pull", flat=False)
-        self.bucket = WatchedTree("push", flat=True)
+        self.bucket = WatchedTree("push", flat=True, versioned=versioned)
         targets = [WatchedTree("pull", flat=False) for _ in range(2)]
         self.nodes = {"push": Node("push", self.disk, self.bucket, push, self)}
         self.nodes["one"] = Node("one", self.bucket, targets[0], one, self)
@@ -383,6 +425,12 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def write_a_file_where_a_directory_was(self) -> None:
         self._write(CLASH)
+
+    @rule(pauses=st.integers(0, 3))
+    def swap_a_file_and_a_directory(self, pauses: int) -> None:
+        for path in ("d/x", CLASH, "d/y"):
+            self._write(path)
+            self.steps(pauses)
 
     def _write(self, path: str) -> None:
         for other in self.disk.clashes(path):
@@ -475,6 +523,23 @@ class Machine(RuleBasedStateMachine):
         self.nodes[name].troubles = count
         self.nodes[name].loose = True
 
+    @rule(name=NODE)
+    def go_offline(self, name: str) -> None:
+        self.nodes[name].offline = True
+
+    @rule(name=NODE)
+    def come_back(self, name: str) -> None:
+        self.nodes[name].offline = False
+
+    @rule(name=NODE, paths=st.frozensets(st.sampled_from((*PATHS, CLASH)), max_size=3))
+    def change_the_patterns(self, name: str, paths: frozenset[str]) -> None:
+        """As a reload does it: another engine on the same state."""
+        node = self.nodes[name]
+        node.wants_excluded = paths
+        if node.engine is not None:
+            self.run(node.stop())
+            self.run(node.start())
+
     @rule(name=NODE, count=st.integers(0, 25))
     def kill(self, name: str, count: int) -> None:
         if self.nodes[name].engine is not None:
@@ -518,7 +583,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def calm(self) -> None:
         for node in self.nodes.values():
-            node.troubles = 0
+            node.troubles, node.offline = 0, False
             if node.engine is None:
                 self.run(node.start())
         for node in self.nodes.values():
@@ -538,15 +603,24 @@ class Machine(RuleBasedStateMachine):
             for node in self.nodes.values():
                 await node.reconcile()
                 node.queue.clear()
+        for node in self.nodes.values():
+            assert node.requests <= PRICE * node.looks, f"{node.name}: {node.requests} requests for {node.looks} looks"
         before = [node.tree.writes for node in self.nodes.values()]
         kept = [node.kept for node in self.nodes.values()]
         for node in self.nodes.values():
+            asked = node.requests
             await node.reconcile()
+            assert node.requests - asked <= PRICE * len(self._disputed(node)), f"{node.name}: agreed, and yet asked about"
             assert all(ticket.acknowledged == 1 for ticket in node.tickets), f"{node.name}: a receipt was lost"
             node.tickets.clear()
             node.queue.clear()
         assert before == [node.tree.writes for node in self.nodes.values()], "calm, and yet something was written"
         assert kept == [node.kept for node in self.nodes.values()], "calm, and yet something was set aside"
+
+    def _disputed(self, node: Node) -> set[str]:
+        """Paths on which the sides may disagree for good: excluded and blocked ones, a drift, a skipped conflict."""
+        paths = node.source.files.keys() | node.tree.files.keys()
+        return {path for path in paths if node.source.content(path) != node.tree.content(path)} | node.tree.disturbed
 
     def _check_mirror(self, node: Node) -> None:
         source, target = node.source, node.tree
@@ -554,11 +628,13 @@ class Machine(RuleBasedStateMachine):
         skips = node.policy.conflict is ConflictPolicy.SKIP
         for path in source.files:
             blocked = node.name != "push" and any(other.startswith(path + "/") for other in (*source.files, *target.files))
+            blocked |= any(path.startswith(other + "/") for other in node.excluded & target.files.keys())
             untouchable = not wins and path in target.disturbed
-            if not blocked and not untouchable and not (skips and node.loose):
+            if not blocked and not untouchable and path not in node.excluded and not (skips and node.loose):
                 assert target.content(path) == source.content(path), f"{node.name}: {path} differs"
         for path in target.files.keys() - source.files.keys():
-            excused = path in target.disturbed or ".conflict-" in path or node.loose or self.clashed or not node.policy.delete
+            excused = path in target.disturbed | node.excluded or ".conflict-" in path or not node.policy.delete
+            excused = excused or node.loose or self.clashed
             assert excused, f"{node.name}: {path} should be gone"
 
     def _check_conflicts(self, node: Node) -> None:
@@ -567,13 +643,16 @@ class Machine(RuleBasedStateMachine):
 
     def _check_nothing_lost(self) -> None:
         for tree, body in [*self.ledger.values(), *self.lost_and_found]:
-            assert any(file.body == body for file in tree.files.values()), f"{body!r} is nowhere"
+            assert tree.holds(body), f"{body!r} is nowhere"
 
     def teardown(self) -> None:
         if not hasattr(self, "nodes"):
             return
         try:
             self.calm()
+            asked = [node.requests for node in self.nodes.values()]
+            self.wait(IDLE)
+            assert asked == [node.requests for node in self.nodes.values()], "idle, and yet something was asked"
         finally:
             for node in self.nodes.values():
                 if node.engine is not None:
@@ -630,3 +709,35 @@ def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although
 
     asyncio.run(scenario())
     assert {path: file.body for path, file in target.files.items()} == {"a": b"third"}
+
+
+def test_an_excluded_file_in_the_way_of_a_directory_stays() -> None:
+    """It was ours once: patterns have changed since, and a changed pattern never deletes."""
+    source, target = MemoryTree("push"), MemoryTree("pull", flat=False)
+    rows: dict[str, Base] = {}
+    excluded: set[str] = set()
+
+    async def settle(path: str) -> Outcome:
+        settler = Settler(
+            source,
+            target,
+            policy=Policy(delete=True),
+            base_of=rows.get,
+            renamed_from=lambda _: [],
+            look_again=lambda _: None,
+            excluded=excluded.__contains__,
+        )
+        return await settler.settle(Work(path, 0.0, 0.0, 0.0))
+
+    async def scenario() -> None:
+        source.put("a", b"a file")
+        outcome = await settle("a")
+        assert outcome.put is not None
+        rows["a"] = outcome.put
+        excluded.add("a")
+        source.put("a/b", b"below it")
+        outcome = await settle("a/b")
+        assert outcome.unknown == Unknown("a/b", "a is in the way, and excluded")
+
+    asyncio.run(scenario())
+    assert {path: file.body for path, file in target.files.items()} == {"a": b"a file"}

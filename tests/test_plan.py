@@ -221,6 +221,14 @@ def test_our_own_bytes_that_no_row_knows_are_no_conflict(base: Base | None) -> N
     assert decide(NEW_SOURCE, shorter, base, KEEP) == Copy(NEW_SOURCE, shorter)
 
 
+def test_what_is_marked_as_ours_is_hashed_before_it_counts_as_somebody_elses() -> None:
+    """A large file, whose look does not read it."""
+    marked = replace(NEW_TARGET, size=1, crc=None, ours=None)
+    assert decide(NEW_SOURCE, marked, BASE, KEEP) == Compare(None, marked)
+    assert decide(GONE, marked, BASE, DELETES) == Compare(None, marked)
+    assert decide(NEW_SOURCE, replace(marked, ours=False), BASE, KEEP) == Conflict(NEW_SOURCE, marked)
+
+
 def test_our_own_bytes_that_no_row_knows_are_deleted_with_their_source() -> None:
     assert decide(GONE, replace(NEW_TARGET, ours=True), BASE, DELETES) == Delete(NEW_TARGET)
     assert decide(GONE, replace(NEW_TARGET, ours=True), None, DELETES) is None

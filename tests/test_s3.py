@@ -169,6 +169,20 @@ async def test_an_object_is_deleted_only_as_it_was_expected(bucket: Bucket) -> N
     assert bucket.keys() == []
 
 
+@awaited
+async def test_bytes_that_change_on_their_way_are_refused_by_the_store(bucket: Bucket) -> None:
+    def damaged(asked: Asked, forward: Forward) -> Answer:
+        # The emulator compares only what it is asked to compare; S3 does so with every checksum that comes.
+        headers = asked.headers | {"x-amz-sdk-checksum-algorithm": "CRC64NVME"}
+        return forward(replace(asked, headers=headers, body=asked.body[:-1] + bytes([asked.body[-1] ^ 1])))
+
+    with Meddler(bucket.server.endpoint, always(damaged, "PutObject")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            with pytest.raises(PathError):
+                await tree.write(small("a", b"0123456789"), None, None)
+    assert bucket.keys() == []
+
+
 # A success whose answer is lost
 
 
@@ -320,6 +334,15 @@ async def test_a_missing_key_is_told_by_list_where_head_is_refused(bucket: Bucke
     with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), "HeadObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             assert await tree.observe("missing", None, None) == Absent("missing")
+
+
+@awaited
+async def test_an_absence_that_an_event_promises_is_looked_at(bucket: Bucket) -> None:
+    bucket.put("p/a", b"there again")
+    async with opened(bucket) as tree:
+        side = await tree.observe("a", None, None, nominated=Absent("a"))
+        assert isinstance(side, Entry)
+        assert side.size == len(b"there again")
 
 
 @awaited
@@ -681,11 +704,12 @@ async def test_a_copy_above_5_gib_is_not_tried(bucket: Bucket, recorder: Recorde
 
 
 def obeys_copy(asked: Asked, forward: Forward) -> Answer | None:
-    """A store that obeys `If-None-Match: *` on CopyObject, which the emulator does not."""
-    if asked.headers.get("if-none-match") == "*":
-        plain = {name: value for name, value in asked.headers.items() if name in ("host", "authorization", "x-amz-date")}
-        if forward(replace(asked, method="HEAD", headers=plain)).status == 200:
-            return error(412, "PreconditionFailed")
+    """A store that obeys conditions on CopyObject, which the emulator does not."""
+    plain = {name: value for name, value in asked.headers.items() if name in ("host", "authorization", "x-amz-date")}
+    there = forward(replace(asked, method="HEAD", headers=plain))
+    wanted = asked.headers.get("if-match", there.headers.get("etag"))
+    if (asked.headers.get("if-none-match") == "*" and there.status == 200) or wanted != there.headers.get("etag"):
+        return error(412, "PreconditionFailed")
     return forward(asked)
 
 
@@ -800,15 +824,22 @@ def unimplemented(asked: Asked, forward: Forward) -> Answer | None:
     return forward(asked)
 
 
+def creates_only(asked: Asked, forward: Forward) -> Answer | None:
+    """A store that obeys If-None-Match and ignores If-Match."""
+    return unconditional(asked, forward) if "if-match" in asked.headers else forward(asked)
+
+
 @awaited
 async def test_the_probe_finds_out_what_is_obeyed(bucket: Bucket) -> None:
     assert await probed(bucket, bucket.server.endpoint) == Conditions(put=True, copy=False, delete=True)
-    nothing = Conditions(put=False, copy=False, delete=False)
+    nothing = Conditions(put=False, complete=False, copy=False, delete=False)
     for meddle, expected in (
         (unconditional, nothing),
         (unimplemented, nothing),
         (always(obeys_copy, "CopyObject"), Conditions()),
         (always(unconditional, "DeleteObject", "CopyObject"), Conditions(copy=False, delete=False)),
+        (always(unconditional, "CompleteMultipartUpload"), Conditions(complete=False, copy=False)),
+        (always(creates_only, "PutObject"), nothing),
     ):
         with Meddler(bucket.server.endpoint, meddle) as meddler:
             assert await probed(bucket, meddler.endpoint) == expected

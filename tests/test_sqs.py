@@ -251,6 +251,17 @@ def test_an_extension_that_failed_is_made_in_time(bucket: Bucket) -> None:
         until(lambda: left(bucket) == (0, 0))
 
 
+def test_what_is_in_work_stays_invisible_although_nothing_can_be_deleted(bucket: Bucket) -> None:
+    send(bucket, native(bucket, "p/slow"), native(bucket, "p/done"))
+    counted = Counted(always(lambda asked, forward: None, "DeleteMessageBatch"))
+    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=4) as there:
+        acknowledge(there.hints.wait(2)[1:])
+        until(there.source.trouble, timeout=30)
+        time.sleep(6)
+        assert counted.received == 2
+        assert left(bucket) == (0, 2)
+
+
 class Counted:
     """A meddle, and how many messages came through it."""
 

@@ -185,10 +185,18 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
             memory.record([row("a")], [])
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in memory.directory.iterdir()}
             assert stat.S_IMODE(memory.directory.stat().st_mode) == 0o700
+            assert not stat.S_IMODE(memory.directory.parent.stat().st_mode) & 0o022
     finally:
         os.umask(before)
-    assert modes
+    assert modes.keys() >= {"lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm"}
     assert set(modes.values()) == {0o600}, modes
+
+
+def test_a_directory_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o1777)
+    with pytest.raises(ConfigurationError, match="anybody may write"):
+        State(tmp_path / "state", PAIR)
 
 
 def test_a_second_daemon_is_refused(memory: State) -> None:

@@ -20,7 +20,6 @@ PULL = {
     "sqs:ReceiveMessage",
     "sqs:DeleteMessage",
     "sqs:ChangeMessageVisibility",
-    "sqs:GetQueueAttributes",
 }
 OBJECTS = {"Fn::Sub": "arn:${AWS::Partition}:s3:::${BucketName}/${Prefix}*"}
 BUCKET = {"Fn::Sub": "arn:${AWS::Partition}:s3:::${BucketName}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from syncloud.model import Hint, Kind
 from syncloud.watch import CALM, TICK, WatchSource
+from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -216,11 +218,12 @@ WATCHER = """
 import os, sys, threading, time
 from pathlib import Path
 from syncloud.watch import WatchSource
-if sys.argv[2] != "-":
-    Path("/proc/sys/user/max_inotify_watches").write_text(sys.argv[2])
+setting = Path("/proc/sys/user", sys.argv[2])
+if sys.argv[3] != "-":
+    setting.write_text(sys.argv[3])
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-source = WatchSource(Path(sys.argv[1]), poll=1.0)
+source = WatchSource(Path(sys.argv[1]), poll=float(sys.argv[4]))
 try:
     source.start(lambda hint: say("hint", repr(hint.path), hint.subtree))
 except OSError as error:
@@ -234,17 +237,22 @@ def tell():
 threading.Thread(target=tell, daemon=True).start()
 say("armed")
 for line in sys.stdin:
-    Path("/proc/sys/user/max_inotify_watches").write_text(line)
+    if line == "descriptors\\n":
+        say("descriptors", len(os.listdir("/proc/self/fd")))
+    else:
+        setting.write_text(line)
 source.stop()
 """
 
 
 class Watcher:
-    """A process that watches `root`, with at most `watches` inotify watches where given."""
+    """A process that watches `root`; where given, with at most `limit` of what `setting` limits."""
 
-    def __init__(self, root: Path, *, watches: int | None = None) -> None:
-        argv = [sys.executable, "-c", WATCHER, str(root), str(watches or "-")]
-        self.argv = argv if watches is None else ["unshare", "-Ur", *argv]
+    def __init__(
+        self, root: Path, *, limit: int | None = None, setting: str = "max_inotify_watches", poll: float = 1.0
+    ) -> None:
+        argv = [sys.executable, "-c", WATCHER, str(root), setting, "-" if limit is None else str(limit), str(poll)]
+        self.argv = argv if limit is None else ["unshare", "-Ur", *argv]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(self.argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
         self.lines: list[str] = []
@@ -321,7 +329,7 @@ limited = pytest.mark.skipif(not may_limit_watches(), reason="user namespaces ar
 @limited
 def test_directories_beyond_the_limit_are_told_and_polled(root: Path) -> None:
     """watchdog 6 loses its reader to a KeyError here, 7 leaves them out without a word."""
-    with Watcher(root, watches=5) as watcher:
+    with Watcher(root, limit=5) as watcher:
         after = watcher.until("armed")
         for number in range(6):
             (root / f"d{number}/deep/er").mkdir(parents=True)
@@ -343,17 +351,55 @@ def test_directories_beyond_the_limit_at_the_start_are_never_fine(root: Path) ->
     """watchdog 6 refuses to start, 7 starts with a part."""
     for number in range(10):
         (root / f"d{number}").mkdir()
-    with Watcher(root, watches=5) as watcher:
+    with Watcher(root, limit=5) as watcher:
         end = time.monotonic() + 15
         while not any("cannot be watched" in line or line.startswith("start: ") for line in watcher.lines):
             assert time.monotonic() < end, watcher.lines
             time.sleep(0.05)
 
 
+@limited
+@pytest.mark.parametrize("setting", ["max_inotify_watches", "max_inotify_instances"])
+def test_a_tree_of_which_nothing_can_be_watched_is_polled_until_it_can(root: Path, setting: str) -> None:
+    (root / "d").mkdir()
+    with Watcher(root, limit=0, setting=setting) as watcher:
+        after = watcher.until("armed")
+        told = watcher.lines[watcher.until("trouble 2 directories cannot be watched") - 1]
+        assert told.endswith(f"raise fs.inotify.{setting.replace('inotify', 'user')}")
+        descriptors = []
+        for _ in range(3):
+            for _ in range(2):
+                after = watcher.until("hint '' True", after=after)
+            watcher.say("descriptors")
+            after = watcher.until("descriptors", after=after)
+            descriptors.append(watcher.lines[after - 1])
+        assert len(set(descriptors)) == 1, f"what was refused is left open: {descriptors}"
+        watcher.say("1000")
+        after = watcher.until("trouble None", after=after)
+        (root / "d/f").write_text("heard")
+        watcher.until("hint 'd/f' False", after=after)
+        assert watcher.close() == 0
+
+
+@limited
+def test_a_watch_that_is_refused_anew_is_not_tried_again_at_once(root: Path) -> None:
+    """Each try is followed by a look at everything: it would keep the disk busy."""
+    with Watcher(root, limit=1000, poll=60.0) as watcher:
+        after = max(watcher.until("trouble None"), watcher.until("armed"))
+        watcher.say("0")
+        root.rename(root.parent / "away")
+        after = watcher.until(f"trouble {root} is not there", after=after)
+        root.mkdir()
+        watcher.until("trouble 1 directories cannot be watched", after=after)
+        time.sleep(20 * TICK)
+        assert len([line for line in watcher.lines[after:] if line == "hint '' True"]) < 5
+
+
 def test_an_ended_thread_of_watchdog_is_noticed(root: Path) -> None:
     """As after any error inside it: what is heard again is looked at first."""
     watched = Watched(root)
     try:
+        watched.settle()  # the first look at the watches, which would notice it too, is over
         observer = watched.source._observer
         assert observer is not None
         for emitter in list(observer.emitters):
@@ -363,6 +409,48 @@ def test_an_ended_thread_of_watchdog_is_noticed(root: Path) -> None:
         assert watched.source.trouble() is None
     finally:
         watched.source.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("kinds", [("InotifyFD", "InotifyBuffer"), ("InotifyEmitter",), ("InotifyObserver",)])
+def test_a_thread_of_watchdog_that_dies_is_replaced(root: Path, kinds: tuple[str, ...]) -> None:
+    """By an exception where it stands, whichever of the three it is."""
+    watched = Watched(root)
+    try:
+        (thread,) = [thread for thread in watched.source._threads if type(thread).__name__ in kinds]
+        raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+        assert raised == 1
+        (root / "wakes it").write_text("x")
+        watched.until(lambda: not thread.is_alive())
+        (root / "unheard").write_text("x")
+        watched.until(lambda: EVERYTHING in watched.hints)
+        watched.hear_edits("f")
+        assert watched.source.trouble() is None
+        assert watched.source.frozen() is None
+    finally:
+        watched.source.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_in_who_is_told_ends_in_a_look_at_everything(root: Path) -> None:
+    """It ends the thread that told: watchdog catches nothing."""
+    hints: list[Hint] = []
+
+    def deliver(hint: Hint) -> None:
+        if hint.path == "bad":
+            raise ValueError("of a bug")
+        hints.append(hint)
+
+    source = WatchSource(root)
+    source.start(deliver)
+    try:
+        (root / "bad").write_text("x")
+        wait_until(lambda: EVERYTHING in hints, timeout=30)
+        (root / "good").write_text("x")
+        wait_until(lambda: Hint("good", Kind.CLOSED) in hints, timeout=30)
+        assert source.frozen() is None
+    finally:
+        source.stop()
 
 
 def test_another_root_under_the_name_is_watched(root: Path) -> None:

@@ -91,6 +91,9 @@ def test_what_is_in_work_when_its_queue_is_deleted_is_finished_and_its_old_recei
     rig.until_pulled({"a": b"1", "b": b"2"})
     until_quiet(rig)
     assert len(pull.events("pull.written")) == 2
+    asked = rig.meddler.names().count("DeleteMessageBatch")
+    time.sleep(3)
+    assert rig.meddler.names().count("DeleteMessageBatch") == asked
 
 
 # A clock that is a day off

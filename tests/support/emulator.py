@@ -60,6 +60,10 @@ class Emulator:
         """For a child process that is to talk to this emulator, or to what stands before it at `endpoint`."""
         return isolated(os.environ, endpoint=endpoint or self.endpoint)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def pause(self) -> None:
         """As a server that hangs: connections stay open and nothing is answered."""
         self._process.signal(signal.SIGSTOP)

@@ -60,11 +60,12 @@ def error(status: int, code: str) -> Answer:
 class Meddler:
     """`meddle` may be exchanged at any time; it is called from several threads. `asked` is what came so far."""
 
-    def __init__(self, upstream: str, meddle: Meddle) -> None:
+    def __init__(self, upstream: str, meddle: Meddle, *, port: int = 0) -> None:
         self.meddle = meddle
         self.asked: list[Asked] = []
         self._open: set[socket.socket] = set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(upstream))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler(upstream))
+        self._server.socket.listen(128)  # with five waiting, as is the default, the next one is kept waiting for a second
         self._server.daemon_threads = True  # one may be in a long poll: it is left to itself
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="meddler")

@@ -1,0 +1,48 @@
+"""What the kernel itself says of inotify: its limits, our descriptors, what they watch, and what is unread in them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def limit(name: str, default: int) -> int:
+    """A setting below fs.inotify: inotify(7); `default` where it cannot be read."""
+    try:
+        return int(Path("/proc/sys/fs/inotify", name).read_text())
+    except (OSError, ValueError):
+        return default
+
+
+def descriptors() -> Iterator[int]:
+    """Every inotify descriptor of this process."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
+                yield int(name)
+        except OSError:
+            continue
+
+
+def unread(fd: int) -> int:
+    """Bytes that the kernel has and nobody has read: ioctl_list(2), FIONREAD."""
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))
+    except OSError:
+        return 0
+    return int(count)
+
+
+def watched_inodes(fd: int) -> Iterator[int]:
+    """The inodes that an inotify descriptor watches: proc_pid_fdinfo(5)."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as lines:
+            for line in lines:
+                if line.startswith("inotify "):
+                    yield int(line.partition("ino:")[2].split()[0], 16)
+    except OSError:
+        return

@@ -1,0 +1,51 @@
+"""Others who write what is ours to write: a path that goes on being in conflict is let alone, and they are named."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+HOUR = 3600.0
+STORM = 10
+"""Conflict copies of one path within an hour."""
+REASON = f"{STORM} conflict copies within an hour: somebody else goes on writing it; skipped until syncloud resume"
+
+
+class Rivals:
+    """`skipped` are the paths that an earlier daemon has let alone."""
+
+    def __init__(self, clock: Callable[[], float], skipped: Iterable[str] = ()) -> None:
+        self._clock = clock
+        self._skipped = set(skipped)
+        self._copies: dict[str, deque[float]] = {}
+        self._last = ("", 0.0)
+
+    def skips(self, path: str) -> bool:
+        return path in self._skipped
+
+    @property
+    def path(self) -> str:
+        """What somebody else has last written of that which is ours, within the hour; empty where nobody has."""
+        path, at = self._last
+        return path if path and self._clock() - at < HOUR else ""
+
+    def wrote(self, path: str) -> None:
+        """Somebody else did."""
+        self._last = (path, self._clock())
+
+    def copied(self, path: str) -> None:
+        """A conflict copy was made."""
+        now = self._clock()
+        copies = self._copies.setdefault(path, deque(maxlen=STORM))
+        copies.append(now)
+        if len(copies) == STORM and copies[0] > now - HOUR:
+            self._skipped.add(path)
+        if len(self._copies) > 1_000:
+            self._copies = {path: copies for path, copies in self._copies.items() if copies[-1] > now - HOUR}
+
+    def resume(self) -> Iterable[str]:
+        """Somebody has looked: the paths that take part again."""
+        skipped, self._skipped = self._skipped, set()
+        self._copies.clear()
+        self._last = ("", 0.0)
+        return skipped

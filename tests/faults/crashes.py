@@ -1,0 +1,307 @@
+"""A sync that is killed at every system call that changes anything, and at every request: the stage for test_crashes.py.
+
+The kernel's side is strace's: SIGKILL at the entry of the n-th call of a thread. Requests are cut in front of the store: before
+it has seen one, and after it has obeyed and before the answer is there. A run without a kill tells which points there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tests.support import strace
+from tests.support.trees import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.faults.rig import Rig
+    from tests.support.forks import Fork, Forks
+    from tests.support.meddler import Answer, Asked, Forward, Meddle
+    from tests.support.strace import Call
+
+    Files = dict[str, bytes]
+
+_NAME = re.compile(r"(?<=/)n\d{3}$")
+"""The folder of a file on its way, in the path of a directory."""
+LOOKS = frozenset({"GetObject", "HeadObject"})
+READS = LOOKS | {"ListObjectsV2", "ReceiveMessage", "GetQueueAttributes", "GetQueueUrl"}
+_RANDOM = re.compile(r"(?<=\.syncloud-)(old|tmp)-[0-9a-f]{16}-[0-9a-f]{16}|\d{8}T\d{6}Z|n\d{3}")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a run ends: at the `nth` `call` of a thread (about `paths`, if given), or at the `nth` request
+    of this name.
+
+    `late`: the calls are counted from the first look at an object on, when the threads that will change the tree have done
+    nothing yet. `answered`: after the store has obeyed.
+    """
+
+    call: str
+    nth: int
+    about: str = ""
+    paths: tuple[str, ...] = ()
+    late: bool = False
+    request: bool = False
+    answered: bool = False
+
+    def of(self, name: str) -> Point:
+        """The same point on the way of the file NAME/..., which is not the one of the trace."""
+        return replace(self, paths=tuple(_NAME.sub(name, path) for path in self.paths))
+
+    def __str__(self) -> str:
+        if self.request:
+            return f"{'after' if self.answered else 'before'} {self.call} {self.nth}"
+        return f"{self.call} {self.nth} about {self.about}"
+
+
+@dataclass(slots=True)
+class Run:
+    """What became of one run: its exit code, what it asked, and its trace, if there is one; `thread` is the control thread."""
+
+    code: int
+    asked: list[str]
+    calls: list[Call] = field(default_factory=list)
+    thread: int = 0
+
+    @property
+    def killed(self) -> bool:
+        return self.code == -signal.SIGKILL
+
+    def ended_at(self, point: Point) -> bool:
+        if not self.killed or point.request:
+            return self.killed
+        return any(call.result == "?" and call.name == point.call and about(call) == point.about for call in self.calls)
+
+
+class Stage:
+    """Single passes of `role` between the two sides of `rig`."""
+
+    def __init__(self, rig: Rig, forks: Forks, role: str) -> None:
+        self.rig = rig
+        self.role = role
+        self._forks = forks
+        self._tracer: subprocess.Popen[str] | None = None
+        self._runs = 0
+        self.through: Meddle = _pass
+        (rig.place / "in").mkdir(exist_ok=True)
+
+    @property
+    def folder(self) -> Path:
+        """The directory of this role."""
+        return self.rig.out if self.role == "push" else self.rig.into
+
+    @property
+    def state(self) -> Path:
+        return self.rig.push_state if self.role == "push" else self.rig.pull_state
+
+    # The two sides
+
+    def on_disk(self, name: str = "") -> Files:
+        """What is in the directory below `name`, hidden files included."""
+        return {os.path.join(name, path): file[0] for path, file in snapshot(self.folder / name).items()}
+
+    def in_bucket(self, name: str = "") -> Files:
+        bucket = self.rig.bucket
+        return {key: bucket.get(key) for key in bucket.keys(f"{name}/" if name else "")}
+
+    def target(self, name: str = "") -> Files:
+        return self.in_bucket(name) if self.role == "push" else self.on_disk(name)
+
+    def source(self, name: str = "") -> Files:
+        return self.on_disk(name) if self.role == "push" else self.in_bucket(name)
+
+    def uploads(self) -> list[str]:
+        """The keys of the multipart uploads that nobody has ended."""
+        s3 = self.rig.bucket.server.client("s3")
+        return [upload["Key"] for upload in s3.list_multipart_uploads(Bucket=self.rig.bucket.name).get("Uploads", ())]
+
+    def messages(self) -> int:
+        """How many the queue has, those that somebody is at work on included."""
+        sqs = self.rig.bucket.server.client("sqs")
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        told = sqs.get_queue_attributes(QueueUrl=self.rig.bucket.queue_url, AttributeNames=names)["Attributes"]
+        return sum(int(told[name]) for name in names)
+
+    def rows(self) -> dict[str, int]:
+        """The sizes of the files on which both sides agree, as a start would read them from the state now."""
+        with tempfile.TemporaryDirectory() as place:
+            for file in self.state.glob("state.sqlite*"):
+                shutil.copy(file, place)
+            with contextlib.closing(sqlite3.connect(f"{place}/state.sqlite")) as db:
+                return dict(db.execute("SELECT path, size FROM base"))
+
+    # Runs
+
+    def start(self, *more: str) -> Fork:
+        """A run that waits for `go`."""
+        self._runs += 1
+        rig = self.rig
+        argv = [self.role, "--directory", str(self.folder), "--bucket", rig.bucket.name, "--state-dir", str(self.state)]
+        if self.role == "pull":
+            argv += ["--queue-url", rig.bucket.queue_url.replace(rig.bucket.server.endpoint, rig.meddler.endpoint)]
+        env = rig.bucket.server.environment(endpoint=rig.meddler.endpoint) | {"HOME": str(rig.place)}
+        log = rig.place / "logs" / str(self._runs)
+        log.parent.mkdir(exist_ok=True)
+        return self._forks.start([*argv, "--delete", "--log-format", "json", *more], env=env, log=log)
+
+    def once(self, point: Point | None = None, *, traced: bool = False) -> Run:
+        """One pass; killed at `point`."""
+        fork, before = self.start("--once"), len(self.rig.meddler.asked)
+        self.arm(fork, point, traced=traced)
+        fork.go()
+        return self.ended(fork, before)
+
+    def arm(self, fork: Fork, point: Point | None, *, traced: bool = False) -> None:
+        """From now on what `fork` does leads to `point`, or is traced."""
+        (self.rig.place / "trace").unlink(missing_ok=True)
+        self.rig.meddler.meddle = self.through
+        if point is None:
+            if traced:
+                self._attach(fork)
+        elif point.request:
+            self.rig.meddler.meddle = self._kill_at_request(fork, point)
+        elif point.late:
+            self.rig.meddler.meddle = self._attach_at_look(fork, point)
+        else:
+            self._attach(fork, *strace.killing(point.call, point.nth, point.paths))
+
+    def ended(self, fork: Fork, asked_before: int) -> Run:
+        """`fork` has ended, or does so soon."""
+        code = fork.wait()
+        asked, calls = self.rig.meddler.names()[asked_before:], []
+        self.rig.meddler.meddle = self.through
+        if self._tracer is not None:
+            self._tracer.communicate(timeout=30)
+            self._tracer = None
+            calls = strace.read(self.rig.place / "trace")
+        return Run(code, asked, calls, fork.pid)
+
+    def _attach(self, fork: Fork, *more: str) -> None:
+        self._tracer = strace.attach(fork.pid, self.rig.place / "trace", *more)
+
+    def _attach_at_look(self, fork: Fork, point: Point) -> Meddle:
+        def meddle(asked: Asked, forward: Forward) -> Answer | None:
+            if asked.name in LOOKS and self._tracer is None:
+                self._attach(fork, *strace.killing(point.call, point.nth, point.paths))
+            return self.through(asked, forward)
+
+        return meddle
+
+    def _kill_at_request(self, fork: Fork, point: Point) -> Meddle:
+        count = 0
+
+        def meddle(asked: Asked, forward: Forward) -> Answer | None:
+            nonlocal count
+            count += asked.name == point.call
+            if (asked.name, count) != (point.call, point.nth):
+                return self.through(asked, forward)
+            if point.answered:
+                self.through(asked, forward)
+            fork.kill()
+            return None
+
+        return meddle
+
+    # Points
+
+    def points(self, run: Run, *, whole: bool = True) -> list[Point]:
+        """Every place where `run`, which was traced, can be broken off.
+
+        What the state does when it is opened and closed is the same in every run: only with `whole`. Of other threads than
+        the control thread it is only read.
+        """
+        sends = [call for call in run.calls if call.name in strace.SENDS and " HTTP/1." in call.arguments]
+        looks = [call for call in sends if re.match(r'\d+<[^>]*>, "(GET|HEAD) /[^/? ]+/[^? ]', call.arguments)]
+        first = sends[0].began if sends else 0
+        look = looks[0].began if looks else len(run.calls) ** 2
+        found = []
+        for call in run.calls:
+            if not call.changes:
+                continue
+            if self._is_below(call, self.state):
+                recording = call.began > first and call.name == "pwrite64" and about(call) == "state.sqlite-wal"
+                if call.thread == run.thread and (whole or recording):
+                    found.append(_point(run, call, self._state_paths(run)))
+            elif self._is_below(call, self.folder):
+                found.append(_point(run, call, _directories(call), since=look if call.began > look else -1))
+        return found + _requests(run)
+
+    def _is_below(self, call: Call, place: Path) -> bool:
+        return any(path == str(place) or path.startswith(f"{place}/") for path in call.paths)
+
+    def _state_paths(self, run: Run) -> tuple[str, ...]:
+        return tuple(sorted({path for call in run.calls for path in call.paths if path.startswith(str(self.state))}))
+
+
+def about(call: Call) -> str:
+    """The file's name, without what differs from run to run."""
+    return _RANDOM.sub("*", os.path.basename(call.paths[-1])) if call.paths else ""
+
+
+def _directories(call: Call) -> tuple[str, ...]:
+    """What tells this call from the same one elsewhere, where -P can: by the directory that an `at` call is given."""
+    if call.name not in strace.NAMES:
+        return ()
+    return (call.paths[-1] if call.name == "mkdir" else os.path.dirname(call.paths[-1]),)
+
+
+def _point(run: Run, call: Call, paths: tuple[str, ...], since: int = -1) -> Point:
+    alike = [
+        other
+        for other in run.calls
+        if other.name == call.name and other.thread == call.thread and since < other.began <= call.began
+    ]
+    nth = sum(not paths or other.concerns(paths) for other in alike)
+    return Point(call.name, nth, about(call), paths, late=since >= 0)
+
+
+def _requests(run: Run) -> list[Point]:
+    found = []
+    for number, name in enumerate(run.asked, 1):
+        nth = run.asked[:number].count(name)
+        found.append(Point(name, nth, request=True))
+        if name not in READS:
+            found.append(Point(name, nth, request=True, answered=True))
+    return found
+
+
+def _pass(asked: Asked, forward: Forward) -> Answer | None:
+    return forward(asked)
+
+
+def undurable(calls: Sequence[Call], place: Path, state: Path) -> list[str]:
+    """What a power cut could take although somebody relies on it: complaints about the order of the calls below `place`.
+
+    A file gets a name that can be seen only when its bytes, mode, mtime and mark are synced; and when the state says so, or a
+    message is deleted because of it, the directory is synced, too.
+    """
+    told: list[str] = []
+    dirty: set[str] = set()
+    recorded = True
+    for call in calls:
+        path = call.paths[-1] if call.paths else ""
+        if path.startswith(str(state)) and path.endswith("-wal") and call.name in strace.DATA:
+            told += [f"recorded before the sync of {file}" for file in sorted(dirty)]
+            recorded = True
+        elif call.name in strace.SENDS and "DeleteMessage" in call.arguments:
+            told += [f"acknowledged before the sync of {file}" for file in sorted(dirty)]
+            told += [] if recorded else ["acknowledged before it is recorded"]
+        elif path.startswith(str(place)) and call.done and call.name in strace.SYNCS:
+            dirty.discard(path)
+        elif path.startswith(str(place)) and call.done and call.changes:
+            if len(call.paths) > 1 and call.paths[0] in dirty and not os.path.basename(path).startswith(".syncloud-"):
+                told.append(f"{path} is visible before its bytes are synced")
+            recorded = False
+            dirty.add(path if call.name in strace.DATA else os.path.dirname(path))
+    return told

@@ -1,0 +1,335 @@
+"""Names that no side can hold, names that are our own, and a store whose every key aims outside of the directory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sqlite3
+import stat
+import time
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers.inotify import InotifyObserver
+
+from syncloud import checksum, names
+from syncloud.errors import PathError
+from syncloud.local import LocalTree
+from syncloud.model import Absent, Entry, Unknown
+from tests.support.meddler import Answer
+from tests.support.trees import snapshot, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from watchdog.events import FileSystemEvent
+
+    from tests.faults.rig import Rig
+    from tests.support.meddler import Asked, Forward
+
+# From outside: all that is not the directory itself
+
+PIECES = ["..", ".", "", "a", "b", "link", "file-link", "deep", "x", "etc", "\0", "\n", "\x1b[31m", "\u00e9", "%2e%2e", "..%2f"]
+"""What keys are made of."""
+LEADING = ("link", "file-link", "deep/link", "deep/file-link")
+"""Links that are planted below the root, and lead outside."""
+
+
+class Elsewhere(FileSystemEventHandler):
+    """Every change in the directories that it hears of, but for the one at `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self.heard: list[FileSystemEvent] = []
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        if event.event_type in ("created", "deleted", "modified", "moved") and event.src_path != self._root:
+            self.heard.append(event)
+
+
+@pytest.fixture
+def world(rig: Rig) -> Path:
+    """What lies around the pulled directory, which is in its middle; canaries are wherever a key may aim at."""
+    world = rig.place / "world"
+    for name in ("x", "a", "etc/x", "middle/x", "middle/a", "middle/etc/x", "middle/b/x"):
+        (world / name).parent.mkdir(parents=True, exist_ok=True)
+        (world / name).write_text("not yours")
+    root = world / "middle" / "root"
+    (root / "deep").mkdir(parents=True)
+    for link in LEADING:
+        (root / link).symlink_to(world / "x" if link.endswith("file-link") else world)
+    return world
+
+
+@pytest.fixture
+def elsewhere(world: Path) -> Iterator[Elsewhere]:
+    heard = Elsewhere(world / "middle" / "root")
+    observer = InotifyObserver()
+    for folder in (world, world / "etc", world / "middle", world / "middle" / "etc", world / "middle" / "b"):
+        observer.schedule(heard, str(folder))
+    observer.start()
+    yield heard
+    observer.stop()
+    observer.join()
+
+
+def keys() -> list[str]:
+    """Some hundred, the same in each run, beside those that everybody tries."""
+    chance = random.Random(53)
+    made = {"/".join(chance.choices(PIECES, k=chance.randint(1, 6))) for _ in range(400)}
+    known = {
+        "../../etc/cron.d/x",
+        "/etc/x",
+        "a/../../x",
+        ".",
+        "..",
+        "link/x",
+        "deep/link/new",
+        "file-link",
+        "file-link/",
+        "link/",
+    }
+    return sorted((made | known) - {""})
+
+
+class HostileStore:
+    """Lists and tells of every key, and has an object for each."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._bucket = rig.bucket.name
+        self._told = False
+
+    def __call__(self, asked: Asked, forward: Forward) -> Answer | None:
+        headers = {"etag": '"e"', "last-modified": "Tue, 02 Jan 2024 03:04:05 GMT", "content-type": "binary/octet-stream"}
+        if asked.name == "ListObjectsV2":
+            rows = "".join(
+                f"<Contents><Key>{quote(key)}</Key><LastModified>2024-01-02T03:04:05.000Z</LastModified>"
+                f"<ETag>&quot;e&quot;</ETag><Size>{0 if key.endswith('/') else 4}</Size></Contents>"
+                for key in sorted(keys(), key=str.encode)
+            )
+            text = (
+                f"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
+            )
+            return Answer(200, {"content-type": "application/xml"}, text.encode())
+        if asked.name in ("GetObject", "HeadObject"):
+            body = b"" if asked.target.partition("?")[0].endswith("/") else b"evil"
+            return Answer(200, headers, b"" if asked.name == "HeadObject" else body, len(body))
+        if asked.name == "ReceiveMessage" and not self._told:
+            self._told = True
+            return self._messages()
+        return forward(asked)
+
+    def _messages(self) -> Answer:
+        records = [
+            {
+                "eventVersion": "2.1",
+                "eventName": name,
+                "s3": {
+                    "bucket": {"name": self._bucket},
+                    "object": {"key": quote(key), "size": 4, "eTag": "f", "sequencer": "1"},
+                },
+            }
+            for key in keys()
+            for name in ("ObjectCreated:Put", "ObjectRemoved:Delete")
+        ]
+        body = json.dumps({"Records": records})
+        message = {"MessageId": "1", "ReceiptHandle": "1", "Body": body}
+        return Answer(200, {"content-type": "application/x-amz-json-1.0"}, json.dumps({"Messages": [message]}).encode())
+
+
+def test_a_store_of_hostile_keys_touches_nothing_outside(rig: Rig, world: Path, elsewhere: Elsewhere) -> None:
+    root = world / "middle" / "root"
+    before = {path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")}
+    rig.meddler.meddle = HostileStore(rig)
+    there = ["--directory", str(root), "--state-dir", str(rig.pull_state), "--bucket", rig.bucket.name, "--log-format", "json"]
+    queue = rig.bucket.queue_url.replace(rig.bucket.server.endpoint, rig.meddler.endpoint)
+    pull = rig.start("pull", *there, "--delete", "--queue-url", queue, endpoint=rig.meddler.endpoint)
+    pull.wait_event("reconcile.finished", timeout=60)
+    good = [key for key in keys() if names.refusal(key) is None and not key.startswith(LEADING)]
+    files = [key for key in good if not key.endswith("/") and not any(other.startswith(f"{key}/") for other in good)]
+    wait_until(lambda: all((root / key).is_file() for key in files), timeout=60)
+    wait_until(lambda: _pending(rig) == 0, timeout=60, every=1)
+    assert pull.stop() == 143
+    assert len(files) > 10
+    assert {path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")} == before
+    assert elsewhere.heard == []
+    assert stat.S_ISLNK((root / "link").lstat().st_mode)
+    assert stat.S_ISLNK((root / "deep" / "file-link").lstat().st_mode)
+    assert not pull.events("internal.error")
+    for line in pull.stderr.splitlines():
+        assert isinstance(json.loads(line[line.index("{") :]), dict)
+
+
+def _pending(rig: Rig) -> int:
+    asked = rig.start("status", "--json", "--state-dir", str(rig.pull_state))
+    asked.wait()
+    return int(json.loads(asked.stdout)["pending"])
+
+
+ANY = st.text(st.characters(codec=None), max_size=20)
+KEYS = ANY | st.lists(st.sampled_from([*PIECES, "n" * 255, "n" * 256, "\udcff"]) | ANY, max_size=6).map("/".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=KEYS)
+def test_whatever_a_key_is_it_is_itself_or_refused(world: Path, key: str) -> None:
+    """Every method of the tree, on a real disk: what is written is seen under this very name, and nothing is anywhere else."""
+    root = world / "middle" / "root"
+    canaries = {path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")}
+    tree = LocalTree(root, nonce="0123456789abcdef")
+    try:
+        asyncio.run(_attempt(tree, key))
+    finally:
+        tree.close()
+    assert {path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")} == canaries
+    assert (root / "link").is_symlink()
+
+
+async def _attempt(tree: LocalTree, key: str) -> None:
+    body = b"" if key.endswith("/") else b"evil"
+    entry = Entry(key, ("remote",), len(body), 10**18, 0o644, checksum.update(body), body)
+    seen = await tree.observe(key, None, None)
+    for refused in (tree.set_aside, tree.delete) if isinstance(seen, Unknown) else ():
+        with pytest.raises(PathError):
+            await refused(entry)
+    try:
+        written = await tree.write(entry, None, None)
+    except PathError:
+        return
+    assert isinstance(seen, Absent)
+    assert names.refusal(key) is None
+    assert await tree.observe(key, None, None) == written
+    assert [side.path for side in tree.scan() if isinstance(side, Entry)] == ([] if key.endswith("/") else [key])
+    await tree.delete(written)
+
+
+# What a user has
+
+
+def test_names_that_no_key_can_be_hold_nobody_up(rig: Rig) -> None:
+    out = os.fsencode(rig.out)
+    os.makedirs(out + b"/dir-\xff")
+    for name in (b"bad-\xff", b"dir-\xff/x", b"line\nfeed", b"\x1b[2J", b"good", b"a.conflict-20240101T000000Z-host.txt"):
+        Path(os.fsdecode(out + b"/" + name)).write_bytes(b"1")
+    deep = Path(*["d" * 250] * 4)
+    (rig.out / deep).mkdir(parents=True)
+    (rig.out / deep / ("f" * 50)).write_bytes(b"1")  # a path of 1,054 bytes
+    push = rig.push()
+    wanted = dict.fromkeys(["good", "line\nfeed", "\x1b[2J", "a.conflict-20240101T000000Z-host.txt"], b"1")
+    try:
+        rig.until_pushed(wanted)
+        left = {"bad-\\xff", "dir-\\xff", str(deep / ("f" * 50))}
+        with closing(sqlite3.connect(rig.push_state / "state.sqlite")) as db:
+            wait_until(lambda: {path for (path,) in db.execute("SELECT path FROM unsyncable")} == left, timeout=30)
+        Path(os.fsdecode(out + b"/bad-\xff")).write_bytes(b"again")
+        rig.write("later", b"2")
+        rig.until_pushed({"later": b"2", **wanted})
+        assert len(push.events("path.skipped")) == 3
+        assert all(
+            line.isascii() and isinstance(json.loads(line[line.index("{") :]), dict) for line in push.stderr.splitlines()
+        )
+        asked = rig.start("status", "--state-dir", str(rig.push_state))
+        assert asked.wait() in (0, 1)
+        assert len(asked.stdout.splitlines()) < 30
+    finally:
+        _remove_with_control_characters(rig)
+
+
+def _remove_with_control_characters(rig: Rig) -> None:
+    """The emulator's list of versions cannot name them."""
+    for key in rig.bucket.keys():  # noqa: SIM118 - a method
+        if any(ord(char) < 32 for char in key):
+            rig.bucket.server.client("s3").delete_object(
+                Bucket=rig.bucket.name, Key=key, VersionId=rig.bucket.head(key)["VersionId"]
+            )
+
+
+def test_a_long_root_holds_a_long_key(rig: Rig) -> None:
+    """Together they are longer than any path that open(2) takes."""
+    root = rig.place / Path(*["r" * 250] * 14)
+    here = os.getcwd()
+    os.chdir(rig.place)
+    for part in root.relative_to(rig.place).parts:
+        os.mkdir(part)
+        os.chdir(part)
+    os.chdir(here)
+    key = "/".join(["k" * 250] * 4)
+    assert len(f"{root}/{key}") > 4096
+    rig.bucket.put(key, b"1")
+    rig.bucket.put("short", b"2")
+    there = ["--directory", str(root), "--state-dir", str(rig.pull_state), "--bucket", rig.bucket.name, "--log-format", "json"]
+    for _ in range(2):
+        pull = rig.start("pull", *there, "--once", "--delete", endpoint=rig.meddler.endpoint)
+        assert pull.wait(timeout=60) == 0, pull.stderr
+        assert (root / "short").read_bytes() == b"2"
+        with closing_fd(os.open(root, os.O_RDONLY)) as at:
+            assert os.stat(key, dir_fd=at).st_size == 1
+    assert not pull.events("pull.written"), "the second look finds it as it is"
+    assert not pull.events("path.skipped")
+
+
+class closing_fd:  # noqa: N801 - as contextlib's
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __enter__(self) -> int:
+        return self.fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def test_a_marker_makes_a_directory_and_takes_it_away_only_if_it_is_empty(rig: Rig) -> None:
+    for key in ("kept/", "empty/"):
+        rig.bucket.put(key)
+    pull = rig.pull("--delete")
+    wait_until(lambda: (rig.into / "kept").is_dir() and (rig.into / "empty").is_dir(), timeout=30)
+    (rig.into / "kept" / "mine").write_bytes(b"1")
+    for key in ("kept/", "empty/"):
+        rig.bucket.delete(key)
+    wait_until(lambda: not (rig.into / "empty").exists(), timeout=30)
+    wait_until(lambda: _pending(rig) == 0, timeout=30, every=1)
+    assert (rig.into / "kept" / "mine").read_bytes() == b"1"
+    assert pull.stop() == 143
+
+
+# What is our own
+
+
+def test_what_a_crash_has_left_is_never_published(rig: Rig) -> None:
+    ours = [names.hidden(kind, "0123456789abcdef") for kind in ("tmp", "old", "probe")]
+    for name in ours:
+        rig.write(name, b"ours")
+        rig.write(f"deep/{name}", b"ours")
+    rig.write(".syncloud-tmp-mine", b"1")
+    push = rig.push("--delete")
+    rig.until_pushed({".syncloud-tmp-mine": b"1"})
+    rig.write(names.hidden("tmp", "0123456789abcdef"), b"a pull at work")
+    rig.write("last", b"2")
+    rig.until_pushed({".syncloud-tmp-mine": b"1", "last": b"2"})
+    time.sleep(2.5)  # longer than anything waits for quiet
+    assert sorted(rig.objects()) == [".syncloud-tmp-mine", "last"]
+    assert push.running
+
+
+@pytest.mark.parametrize("role", ["push", "pull"])
+def test_a_state_inside_of_the_directory_is_refused_unless_it_is_excluded(rig: Rig, role: str) -> None:
+    (rig.into).mkdir()
+    root = rig.out if role == "push" else rig.into
+    there = ["--directory", str(root), "--state-dir", str(root / ".state"), "--bucket", rig.bucket.name, "--once"]
+    start = partial(rig.start, role, *there, endpoint=rig.meddler.endpoint)
+    refused = start()
+    assert refused.wait() == 78
+    assert "is inside of" in refused.stderr
+    rig.write("file", b"1")
+    assert start("--exclude", "/.state/").wait() == 0
+    assert rig.objects() == ({"file": b"1"} if role == "push" else {})

@@ -1,0 +1,39 @@
+"""When push had everything that it needs: only of such times it can be said what must have been published."""
+
+from __future__ import annotations
+
+
+class Calm:
+    """Is told again and again whether push is free to work, and answers when it was."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[float, float]] = []
+        self._since: float | None = None
+        self._recovery = 0.0
+
+    def note(self, now: float, hindrance: float | None) -> None:
+        """`hindrance`: None while nothing hinders push, else the seconds that it may need when that has ended."""
+        if hindrance is not None:
+            self._since = now if self._since is None else self._since
+            self._recovery = max(self._recovery, hindrance)
+        elif self._since is not None:
+            self._spans.append((self._since, now + self._recovery))
+            self._since, self._recovery = None, 0.0
+
+    def longest(self, since: float, until: float) -> float:
+        """The longest stretch between the two, in seconds, in which nothing hindered."""
+        spans = [*self._spans, *([(self._since, until)] if self._since is not None else [])]
+        at, stretch = since, 0.0
+        for begin, end in sorted(spans):
+            if end > since and begin < until:
+                stretch = max(stretch, begin - at)
+                at = max(at, end)
+        return max(stretch, until - at)
+
+    def total(self, since: float, until: float) -> float:
+        """Seconds between the two in which nothing hindered."""
+        at, calm = since, 0.0
+        for begin, end in sorted([*self._spans, (until, until)]):
+            calm += max(0.0, min(begin, until) - at)
+            at = max(at, end)
+        return calm
