@@ -37,9 +37,11 @@ class Bench:
         made.mkdir()
         return made
 
-    def in_turn(self, result: Result, tools: Sequence[Tool], once: Callable[[Tool, Path], Run | None]) -> None:
+    def in_turn(
+        self, result: Result, tools: Sequence[Tool], once: Callable[[Tool, Path], Run | None], *, rounds: int = 0
+    ) -> None:
         """A B A B; who fails once is out, and said. A run that has its figures elsewhere gives None."""
-        for _ in range(self.rounds):
+        for _ in range(rounds or self.rounds):
             for tool in tools:
                 if tool.name in result.failed:
                     continue

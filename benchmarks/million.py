@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from benchmarks.bench import Bench
 
 FILES = 1_000_000
+ROUNDS = 2
+"""s5cmd alone needs minutes for each."""
 _SETTLE = 3.0
 """Seconds after the first listing: the watch is looked over meanwhile, which takes memory too."""
 
@@ -45,7 +47,9 @@ def million(bench: Bench) -> Iterator[Result]:
 def _nothing(bench: Bench, tree: Path, prefix: str, env: dict[str, str], files: int) -> Result:
     what = f"nothing to do, {files:,} files"
     result = Result(f"{what} in {files // 100:,} directories")
-    bench.in_turn(result, available(FIND, SYNCLOUD, S5CMD), lambda tool, place: run(tool.again(tree, prefix), env))
+    bench.in_turn(
+        result, available(FIND, SYNCLOUD, S5CMD), lambda tool, place: run(tool.again(tree, prefix), env), rounds=ROUNDS
+    )
     result.bar(what, FIND.name, 6.0)
     result.bar(what, S5CMD.name, 0.2)
     result.memory(what, result.peaks(), 150)
@@ -76,7 +80,7 @@ def _start(bench: Bench, tree: Path, prefix: str, env: dict[str, str], files: in
             cpu.append(cpu_of(daemon.pid))
             return Run(moment(listed) - daemon.started_at, used, memory_of(daemon.pid))
 
-    bench.in_turn(result, [FIND, SYNCLOUD], once)
+    bench.in_turn(result, [FIND, SYNCLOUD], once, rounds=ROUNDS)
     if result.failed:
         return result
     find = [one.wall for one in result.runs[FIND.name]]
