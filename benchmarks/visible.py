@@ -60,7 +60,8 @@ def _under_watch(bench: Bench, tool: Tool, place: Path, changes: int) -> list[fl
             name = f"{number:05}"
             with open(tree / name, "wb") as file:
                 file.write(number.to_bytes(4, "big") * (SIZE // 4))
-            closed = time.monotonic()
+                file.flush()
+                closed = time.monotonic()  # before it: afterwards the daemon may have a start on us
             seen = looker.seen(prefix + name, timeout=PATIENCE)
             if seen is None:
                 raise Wrong(f"{name} was lost")
