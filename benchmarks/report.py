@@ -74,11 +74,11 @@ def _shown(bar: Bar) -> str:
 
 
 def _section(result: Result) -> Iterator[str]:
-    yield from ("", f"### {result.job}", "")
+    yield from ("", f"### {result.job}")
     rows = [_row(name, runs, result.requests.get(name, "")) for name, runs in result.runs.items()]
     rows += [(name, f"failed: {_first_line(why)}", "", "", "") for name, why in result.failed.items()]
     if rows:
-        yield from table([("", "wall s", "CPU s", "peak MB", "requests"), *rows])
+        yield from ("", *table([("", "wall s", "CPU s", "peak MB", "requests"), *rows]))
     if result.table:
         yield from ("", *table(result.table))
     if result.notes:
