@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -47,6 +49,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.write and (given.scale != 1 or given.jobs != list(BARS)):
         parser.error("only a whole run is written down")
+    # Stores and directories are cleared away, however it ends.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
     results = run(SUITES[given.suite] or [BARS[name] for name in given.jobs], given.work, given.rounds, given.scale)
     if given.write:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -56,12 +55,12 @@ def run(argv: Sequence[str], env: Mapping[str, str], *, timeout: float = 3600) -
         os.close(tell)
         try:
             process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise Wrong(f"{argv[0]}: still runs after {timeout:.0f} s") from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # not yet waited for: the number is still its own
             process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise Wrong(f"{argv[0]}: still runs after {timeout:.0f} s") from None
         code, wall, cpu, peak = json.loads(answer.read() or b"[127, 0, 0, 0]")
         if code:
             said.seek(0)
