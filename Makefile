@@ -31,11 +31,12 @@ test: $(VENV)/.test ## every test that needs no root (TESTS=tests/test_x.py for 
 prove: $(VENV)/.test ## the proofs of docs/SEMANTICS.md at full length (half an hour)
 	@PROOFS=full $(VENV)/bin/python -m pytest -v tests/test_proofs.py
 
-test-faults: $(VENV)/.test ## every fault of docs/RELIABILITY.md, injected (FAULTS_PART=4 FAULTS_SEED=x for one in four of them)
+test-faults: $(VENV)/.test ## every fault of docs/RELIABILITY.md, injected (PART=4 SEED=x for one in four of them)
 	@$(VENV)/bin/$(PYTEST) tests/faults
 
-test-system: $(VENV)/.test deb ## the package on a booted Debian 13 (root; mmdebstrap and systemd-container)
-	@$(VENV)/bin/python -m pytest --numprocesses 4 --maxschedchunk 1 tests/system
+test-system: $(VENV)/.test ## the package on a booted Debian 13 (root; mmdebstrap, systemd-container)
+	@PACKAGE=$$(packaging/build --twice --lintian) && export PACKAGE && \
+		$(VENV)/bin/python -m pytest --numprocesses 4 --maxschedchunk 1 tests/system
 
 mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test must fail each time (WORDS="watch s3" for some)
 	@$(VENV)/bin/python -m tests.mutants $(WORDS)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PACKAGING = Path(__file__).parents[2] / "packaging"
 SELF = os.environ.get("TEST_MACHINE") == "self"
 TIMEOUT = 300
-"""Seconds for a test and the making of its machine; the first time that of a root, too."""
+"""Seconds for a test, without the making of its machine: the first time that takes the making of roots, too."""
 NEWER = "99.0-1"
 _ENVIRON = dict(os.environ)  # as it was given: tests/conftest.py strips it
 
@@ -38,7 +38,7 @@ _numbers = itertools.count(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.timeout(TIMEOUT))
+            item.add_marker(pytest.mark.timeout(TIMEOUT, func_only=True))
 
 
 def packaged(*argv: str) -> Path:
@@ -49,8 +49,9 @@ def packaged(*argv: str) -> Path:
 
 @pytest.fixture(scope="session")
 def package() -> Path:
-    """The package of what is in the checkout now."""
-    return packaged("build")
+    """The package of what is in the checkout now: that of `make deb`, which PACKAGE names, or one made here."""
+    given = _ENVIRON.get("PACKAGE")
+    return Path(given) if given else packaged("build")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tests.system.conftest import PACKAGING, SELF
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1200, func_only=True)
 @pytest.mark.skipif(SELF, reason="it makes a root of its own")
 def test_the_suite_passes_with_debians_libraries() -> None:
     """Where one fails, its output is that of this test."""
