@@ -5,6 +5,7 @@ TESTS ?= tests
 SOAK_MINUTES ?= 10
 SOAK_SEED ?=
 DEMO_FLAGS ?=
+BENCH_FLAGS ?=
 WORDS ?=
 
 VENV := .venv
@@ -16,7 +17,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-system prove mutants soak test-oldest check deb format clean
+.PHONY: help demo test test-faults test-system prove mutants soak test-oldest bench bench-quick bench-micro bench-curves check deb format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -46,6 +47,20 @@ soak: $(VENV)/.test ## every fault at once for ten minutes, then an account of e
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)
 
+bench: $(VENV)/.bench ## syncloud beside its peers: every bar, into docs/BENCHMARKS.md (an hour; BENCH_FLAGS='--work DIR' for another disk)
+	@$(VENV)/bin/python -m benchmarks.peers
+	@$(VENV)/bin/python -m benchmarks bars --write $(BENCH_FLAGS)
+
+bench-quick: $(VENV)/.bench ## what three minutes can tell of it
+	@$(VENV)/bin/python -m benchmarks.peers
+	@$(VENV)/bin/python -m benchmarks quick $(BENCH_FLAGS)
+
+bench-micro: $(VENV)/.bench ## instructions of the inner loops (perf, or valgrind)
+	@$(VENV)/bin/python -m benchmarks micro $(BENCH_FLAGS)
+
+bench-curves: $(VENV)/.bench ## how time and memory grow, drawn into docs/benchmarks/ (hours; 60 GB of disk for the largest file)
+	@$(VENV)/bin/python -m benchmarks curves $(BENCH_FLAGS)
+
 deb: ## build dist/syncloud_VERSION_all.deb, twice, byte for byte the same, and let lintian read it
 	@packaging/build --twice --lintian
 
@@ -72,7 +87,7 @@ define environment
 	@echo "Installing into $(1) ($(2)); the first time takes a minute." >&2
 	@if ! { [ -e $(1)/.whole ] && $(1)/bin/python -m pip --version; } >/dev/null 2>&1; then \
 		rm -rf $(1) && $(PYTHON) -m venv $(1); fi
-	@rm -f $(addprefix $(1)/,.whole .demo .test .dev)
+	@rm -f $(addprefix $(1)/,.whole .demo .test .bench .dev)
 	@$(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check $(4) --editable '.[$(2)]'
 	@touch $(1)/.whole $(addprefix $(1)/,$(3))
 endef
@@ -84,6 +99,9 @@ $(VENV)/.demo: $(SOURCES)
 
 $(VENV)/.test: $(SOURCES)
 	$(call environment,$(VENV),test,.demo .test)
+
+$(VENV)/.bench: $(SOURCES)
+	$(call environment,$(VENV),bench,.demo .test .bench)
 
 $(VENV)/.dev: $(SOURCES)
 	$(call environment,$(VENV),dev,.demo .test .dev)

@@ -1,0 +1,64 @@
+"""Where the jobs take place, and how they take turns."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measure import Run, Wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.results import Result
+    from benchmarks.servers import Store
+    from benchmarks.tools import Tool
+
+
+@dataclass(slots=True)
+class Bench:
+    """`rounds` times each tool; `work` is on the disk that is to be measured; `scale` makes every job smaller, to try it."""
+
+    store: Store
+    work: Path
+    rounds: int
+    scale: float = 1.0
+    _count: int = 0
+
+    def files(self, count: int) -> int:
+        return max(10, int(count * self.scale))
+
+    def fresh(self, name: str) -> Path:
+        """A new place for a directory and what belongs to it."""
+        self._count += 1
+        made = self.work / f"{self._count:03}-{name.replace(' ', '-')}"
+        made.mkdir()
+        return made
+
+    def in_turn(
+        self, result: Result, tools: Sequence[Tool], once: Callable[[Tool, Path], Run | None], *, rounds: int = 0
+    ) -> None:
+        """A B A B; who fails once is out, and said. A run that has its figures elsewhere gives None."""
+        for _ in range(rounds or self.rounds):
+            for tool in tools:
+                if tool.name in result.failed:
+                    continue
+                place = self.fresh(tool.name)
+                try:
+                    done = once(tool, place)
+                except (Wrong, AssertionError) as wrong:
+                    result.failed[tool.name] = str(wrong) or repr(wrong)
+                    result.runs.pop(tool.name, None)
+                    say(f"{tool.name:12} FAILED {wrong}")
+                else:
+                    if done is not None:
+                        result.runs.setdefault(tool.name, []).append(done)
+                        say(f"{tool.name:12} {done.wall:7.2f} s wall {done.cpu:7.2f} s cpu {done.peak / 1e6:5.0f} MB")
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def say(text: str) -> None:
+    """For people who wait."""
+    print(f"    {text}", flush=True)

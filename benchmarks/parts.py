@@ -1,0 +1,53 @@
+"""The parts of a start, each by itself in a process of its own: `python -m benchmarks.parts DIRECTORY STATE`. One JSON object.
+
+`import` of what a push needs; `arm` the watch; `scan` the directory; `compare` the scan with the state (beyond the scan);
+seconds each, and `peak` in bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main() -> None:
+    directory, memory = map(Path, sys.argv[1:3])
+    told = {"import": _timed(_import)}
+    from benchmarks.measure import memory_of
+    from syncloud.local import LocalTree
+    from syncloud.reconcile import Census, nominate
+    from syncloud.state import Reader
+    from syncloud.watch import WatchSource
+
+    watch = WatchSource(directory)
+    told["arm"] = _timed(lambda: watch._arm())
+    watch._disarm()
+    tree = LocalTree(directory, nonce="0")
+    told["scan"] = _timed(lambda: deque(tree.scan(), 0))
+    reader, census = Reader(memory / "state.sqlite"), Census()
+    both = _timed(lambda: deque(nominate(tree.scan(), None, reader.rows(), census), 0))
+    told["compare"] = both - told["scan"]
+    print(json.dumps(told | {"files": census.files, "peak": memory_of(os.getpid())}))
+
+
+def _import() -> None:
+    import syncloud.cli
+    import syncloud.service  # noqa: F401
+
+
+def _timed(function: Callable[[], object]) -> float:
+    started = time.monotonic()
+    function()
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Inner loops of the product, one at a time: `python -m benchmarks.workloads NAME ITEMS TIMES`.
+
+What is prepared costs the same however often the loop is run, so the difference of two runs is the loop alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from syncloud.model import Base, Side
+
+    Loop = Callable[[], object]
+
+
+def _rows(items: int) -> list[Base]:
+    from syncloud.model import Base
+
+    return [
+        Base(f"{number // 100:05}/{number:07}", (str(number), "16", "1", "2"), (f"{number:032x}", "", ""), 16, 1, 0o644, number)
+        for number in range(items)
+    ]
+
+
+def planner(items: int, place: Path) -> Loop:
+    """`decide` for what is unchanged, new, changed on one side, gone."""
+    from syncloud.model import Absent, Entry, Policy
+    from syncloud.plan import decide
+
+    cases: list[tuple[Side, Side, Base | None]] = []
+    for base in _rows(items // 4):
+        source, target = Entry(base.path, base.source, 16, 1, 0o644, base.crc), base.as_target()
+        changed = Entry(base.path, ("9", "17", "3", "4"), 17, 3, 0o644, 7)
+        cases += [
+            (source, target, base),
+            (source, Absent(base.path), None),
+            (changed, target, base),
+            (Absent(base.path), target, base),
+        ]
+    policy = Policy(delete=True)
+    return lambda: deque((decide(source, target, base, policy) for source, target, base in cases), 0)
+
+
+def reconcile(items: int, place: Path) -> Loop:
+    """The merge of a listing with the rows where nothing has changed."""
+    from syncloud.model import Entry
+    from syncloud.reconcile import Census, nominate
+
+    rows = _rows(items)
+    seen = [Entry(row.path, row.source, 16, 1, 0o644) for row in rows]
+    return lambda: deque(nominate(iter(seen), None, iter(rows), Census()), 0)
+
+
+def coalescer(items: int, place: Path) -> Loop:
+    """A hint from its arrival to the end of its work."""
+    from syncloud.hints import Coalescer
+    from syncloud.model import Hint, Kind
+
+    hints = [Hint(row.path, Kind.CLOSED) for row in _rows(items)]
+
+    def loop() -> None:
+        coalescer = Coalescer(lambda: 1000.0)
+        for hint in hints:
+            coalescer.add(hint)
+        while works := coalescer.take(64):
+            for work in works:
+                coalescer.finish(work, transferred=True)
+
+    return loop
+
+
+def state_write(items: int, place: Path) -> Loop:
+    """Rows, five hundred in a transaction."""
+    from syncloud.state import Pair, State
+
+    state, rows = State(place / "state", Pair("push", "/d", "b", "p/")), _rows(items)
+
+    def loop() -> None:
+        for start in range(0, items, 500):
+            state.record(rows[start : start + 500], ())
+
+    return loop
+
+
+def state_read(items: int, place: Path) -> Loop:
+    """All rows, in order."""
+    from syncloud.state import Pair, State
+
+    state = State(place / "state", Pair("push", "/d", "b", "p/"))
+    state.record(_rows(items), ())
+    return lambda: deque(state.reader().rows(), 0)
+
+
+def scan(items: int, place: Path) -> Loop:
+    """A directory's files, a hundred in each of its directories."""
+    from syncloud.local import LocalTree
+
+    for number in range(items):
+        path = place / "tree" / f"{number // 100:05}" / f"{number:07}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    tree = LocalTree(place / "tree", nonce="0")
+    return lambda: deque(tree.scan(), 0)
+
+
+def decode(items: int, place: Path) -> Loop:
+    """S3's own notifications, one record each."""
+    from syncloud.events import decode as decoded
+
+    thing = {"key": "00001/a+file%2C.txt", "size": 16, "eTag": "0" * 32, "versionId": "v" * 32, "sequencer": "0" * 16}
+    s3 = {"s3SchemaVersion": "1.0", "configurationId": "c", "bucket": {"name": "b", "arn": "arn:aws:s3:::b"}, "object": thing}
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": "us-east-1",
+        "eventName": "ObjectCreated:Put",
+        "s3": s3,
+    }
+    body = json.dumps({"Records": [record]})
+    return lambda: deque((decoded(body) for _ in range(items)), 0)
+
+
+ALL: dict[str, Callable[[int, Path], Loop]] = {
+    each.__name__: each for each in (planner, reconcile, coalescer, state_write, state_read, scan, decode)
+}
+
+
+def main() -> None:
+    name, items, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    with tempfile.TemporaryDirectory() as place:
+        loop = ALL[name](items, Path(place))
+        for _ in range(times):
+            loop()
+        sys.stdout.flush()
+    os._exit(0)  # how Python ends is not the loop's affair
+
+
+if __name__ == "__main__":
+    main()

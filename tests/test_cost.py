@@ -1,0 +1,83 @@
+"""What the work costs, in requests and instructions, neither of which depends on the machine: a guard against regressions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import instructions, micro
+from benchmarks.workloads import ALL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Start
+    from tests.support.emulator import Bucket
+    from tests.support.recorder import Recorder
+
+FILES = 40
+ITEMS = 400
+
+MOST = {
+    "planner": 40_000,
+    "reconcile": 50_000,
+    "coalescer": 60_000,
+    "state_write": 60_000,
+    "state_read": 60_000,
+    "scan": 75_000,
+    "decode": 200_000,
+}
+"""Instructions for each item: twice what they were with Python 3.11 when this was written."""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A directory with `FILES` files in it."""
+    made = tmp_path / "files"
+    for number in range(FILES):
+        path = made / f"{number // 10}" / f"{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % number)
+    return made
+
+
+def test_a_single_pass_makes_one_request_for_each_file_and_none_without_a_change(
+    syncloud: Start, bucket: Bucket, recorder: Recorder, files: Path
+) -> None:
+    """The first pass also finds out what the store obeys, and lists once; the second one asks whether the bucket is there."""
+    push = ["push", "--directory", str(files), "--bucket", bucket.name, "--once"]
+    assert syncloud(*push, endpoint=recorder.endpoint).wait(timeout=60) == 0
+    assert recorder.counts()["s3", "PutObject"] <= FILES + 5
+    assert recorder.counts()["s3", "ListObjectsV2"] <= 2
+    assert recorder.counts().total() <= FILES + 20
+    recorder.reset()
+    assert syncloud(*push, endpoint=recorder.endpoint).wait(timeout=60) == 0
+    assert recorder.counts() == Counter({("s3", "ListObjectsV2"): 1})
+
+
+def test_a_single_pull_gets_each_object_once(
+    syncloud: Start, bucket: Bucket, recorder: Recorder, files: Path, tmp_path: Path
+) -> None:
+    for path in files.rglob("*"):
+        if path.is_file():
+            bucket.put(str(path.relative_to(files)), path.read_bytes())
+    target = tmp_path / "target"
+    pull = ["pull", "--directory", str(target), "--bucket", bucket.name, "--once"]
+    assert syncloud(*pull, endpoint=recorder.endpoint).wait(timeout=60) == 0
+    assert recorder.counts()["s3", "GetObject"] == FILES
+    assert recorder.counts()["s3", "ListObjectsV2"] <= 2
+    assert recorder.counts().total() <= FILES + 2
+    recorder.reset()
+    assert syncloud(*pull, endpoint=recorder.endpoint).wait(timeout=60) == 0
+    assert recorder.counts().keys() == {("s3", "ListObjectsV2")}
+    assert recorder.counts().total() <= 2
+
+
+@pytest.mark.skipif(not instructions.counter(), reason="neither perf nor valgrind can count instructions here")
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("loop", list(ALL))
+def test_an_inner_loop_executes_no_more_instructions_than_it_did(loop: str) -> None:
+    assert micro.per_item(loop, ITEMS) <= MOST[loop]
