@@ -52,6 +52,7 @@ class Point:
     about: str = ""
     paths: tuple[str, ...] = ()
     late: bool = False
+    state: bool = False
     request: bool = False
     answered: bool = False
 
@@ -78,10 +79,23 @@ class Run:
     def killed(self) -> bool:
         return self.code == -signal.SIGKILL
 
-    def ended_at(self, point: Point) -> bool:
-        if not self.killed or point.request:
-            return self.killed
-        return any(call.result == "?" and call.name == point.call and about(call) == point.about for call in self.calls)
+    def end(self, point: Point) -> str:
+        """At what the kill that was meant for `point` has come; empty where it has not.
+
+        How many rows share a transaction is a matter of moments: the `nth` write of the state may be another one than it was.
+        """
+        if not self.killed:
+            return ""
+        if point.request:
+            return point.call
+        cut = [call for call in self.calls if call.result == "?" and call.name == point.call]
+        met = [call for call in cut if (call.concerns(point.paths) if point.state else about(call) == point.about)]
+        return f"{met[0].name} {about(met[0])}" if point.state and met else point.call if met else ""
+
+    def lacks(self, point: Point) -> bool:
+        """Whether this run, which ended by itself, provably made fewer such calls: only of the state's is that no fault."""
+        alike = [call for call in self.calls if call.name == point.call and call.concerns(point.paths)]
+        return point.state and not self.killed and len(alike) < point.nth
 
 
 class Stage:
@@ -232,7 +246,7 @@ class Stage:
             if self._is_below(call, self.state):
                 recording = call.began > first and call.name == "pwrite64" and about(call) == "state.sqlite-wal"
                 if call.thread == run.thread and (whole or recording):
-                    found.append(_point(run, call, self._state_paths(run)))
+                    found.append(replace(_point(run, call, self._state_paths(run)), state=True))
             elif self._is_below(call, self.folder):
                 found.append(_point(run, call, _directories(call), since=look if call.began > look else -1))
         return found + _requests(run)

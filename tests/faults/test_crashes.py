@@ -9,6 +9,7 @@ import signal
 import time
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -235,20 +236,27 @@ def may_leave_an_upload(point: Point) -> bool:
     return "CreateMultipartUpload" in point.call if point.answered else point.about == "state.sqlite-wal"
 
 
-def hit(stage: Stage, scenario: Scenario, names: Names, point: Point) -> list[str]:
-    """One file after the other, until a run has ended at `point`: complaints about what came of it."""
-    told: list[str] = []
+def hit(point: Point, attempt: Callable[[Point], tuple[Run, list[str]]], met: set[str]) -> list[str]:
+    """Attempts with one file after the other, until a run has ended at `point`, which `met` then knows: complaints about it."""
+    lacking = True
     for _ in range(TRIES):
-        name = names.take()
-        run = stage.once(point.of(name))
-        told += torn(stage, scenario, name) if run.killed else []
-        told += unsettled(stage, scenario, name, stage.once())
-        if not may_leave_an_upload(point):
-            told += [f"an upload of {key} is left over" for key in stage.uploads() if key.startswith(f"{name}/")]
-        if told or run.ended_at(point):
-            return told
-        print(f"{point}: ended with {run.code} at", *(call for call in run.calls if call.result == "?"), name)
-    return ["no run has ended there"]
+        run, told = attempt(point)
+        if told or run.end(point):
+            met.add(run.end(point))
+            return [f"{point}: {complaint}" for complaint in told]
+        lacking = lacking and run.lacks(point)
+    return [] if lacking else [f"{point}: no run has ended there"]
+
+
+def crashed(stage: Stage, scenario: Scenario, names: Names, point: Point) -> tuple[Run, list[str]]:
+    """A run that is killed at `point`, and a next start: complaints about what either of them has left."""
+    name = names.take()
+    run = stage.once(point.of(name))
+    told = torn(stage, scenario, name) if run.killed else []
+    told += unsettled(stage, scenario, name, stage.once())
+    if not may_leave_an_upload(point):
+        told += [f"an upload of {key} is left over" for key in stage.uploads() if key.startswith(f"{name}/")]
+    return run, told
 
 
 @pytest.mark.parametrize("what", SCENARIOS)
@@ -262,10 +270,10 @@ def test_a_crash_at_any_call_or_request_loses_nothing_and_the_next_start_converg
     assert run.code == 0
     points = stage.points(run, whole=scenario.whole)
     names.prepare(len(points) + SPARE)
-    print(*map(str, points), sep="\n")
-    told = [f"{point}: {complaint}" for point in points for complaint in hit(stage, scenario, names, point)]
+    met: set[str] = set()
+    told = [line for point in points for line in hit(point, partial(crashed, stage, scenario, names), met)]
     assert not told, "\n".join(told)
-    assert {*scenario.steps, "pwrite64"} <= {point.call for point in points}, "every step of the protocol is among them"
+    assert {*scenario.steps, "pwrite64 state.sqlite-wal"} <= met, "every step of the protocol is among them"
     assert set(stage.once().asked) <= READS - {"GetObject", "HeadObject"}, "there is nothing left to do"
 
 
@@ -384,20 +392,16 @@ def test_a_message_is_deleted_only_when_what_it_said_survives_a_crash(rig: Rig, 
     rig.bucket.receive_all()
     run = message_handled(stage, names.pop(), None)
     assert undurable(run.calls, stage.folder, stage.state) == []
-    points, told = until_deleted(stage, run), []
-    for point in points:
-        for _ in range(TRIES):
-            run = message_handled(stage, name := names.pop(), point)
-            if run.killed:
-                told += [f"{point}: {complaint}" for complaint in torn(stage, scenario, name) + forgotten(stage, name)]
-            restarted = serving(stage)
-            restarted.kill()
-            restarted.wait()
-            told += [f"{point}: {complaint}" for complaint in unsettled(stage, scenario, name, Run(0, []))]
-            if run.ended_at(point):
-                break
-            print(f"{point}: ended with {run.code} at", *(call for call in run.calls if call.result == "?"), name)
-        else:
-            told.append(f"{point}: no run has ended there")
+    points, met = until_deleted(stage, run), set[str]()
+
+    def attempt(point: Point) -> tuple[Run, list[str]]:
+        run = message_handled(stage, name := names.pop(), point)
+        told = torn(stage, scenario, name) + forgotten(stage, name) if run.killed else []
+        restarted = serving(stage)
+        restarted.kill()
+        restarted.wait()
+        return run, told + unsettled(stage, scenario, name, Run(0, []))
+
+    told = [line for point in points for line in hit(point, attempt, met)]
     assert not told, "\n".join(told)
-    assert {*REPLACING, "DeleteMessageBatch"} <= {point.call for point in points}
+    assert {*REPLACING, "DeleteMessageBatch", "pwrite64 state.sqlite-wal"} <= met
