@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import statistics
+import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tests.soak.content import blemish, may_be_empty
 from tests.support.trees import differences
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 STAND = 15.0
 """Seconds of calm in which what is closed must be published: --min-interval and the quiet time, 3 s, and what two busy
 processors take for the queue before it."""
+TOLERANCE = 5.0
+"""Seconds that a version may be later than that: its time is told in whole seconds."""
 OLD_ENOUGH = 240.0
 """Seconds that a daemon must have lived before its memory says anything."""
 _BEFORE, _AFTER = 15.0, 30.0
@@ -35,6 +38,9 @@ _PLACES = (
     "LOST",
 )
 EMPTY = hashlib.md5(b"", usedforsecurity=False).hexdigest()
+
+Versions: TypeAlias = dict[tuple[str, str], float]
+"""When a content was first published, by key and digest; monotonic seconds."""
 
 
 @dataclass(slots=True)
@@ -59,10 +65,8 @@ class Account:
 
     # Its parts
 
-    def of_writes(
-        self, holdings: list[Holding], versions: set[tuple[str, str]], source: Snapshot, calm: Calm, end: float
-    ) -> None:
-        """Every content by its digest, each of which is of one write alone; `versions` are pairs of key and digest."""
+    def of_writes(self, holdings: list[Holding], versions: Versions, source: Snapshot, calm: Calm, end: float) -> None:
+        """Every content by its digest, each of which is of one write alone."""
         held: dict[str, list[Holding]] = {}
         for holding in holdings:
             if holding.digest != EMPTY:
@@ -70,24 +74,32 @@ class Account:
         now = {_digest(body) for body, _, _ in source.values()}
         published = {digest for _, digest in versions}
         where: Counter[str] = Counter()
-        promised, broken = 0, []
+        promised, broken, late = 0, [], []
         for digest, places in held.items():
-            due = [place for place in places if _calm(place, calm, end) >= STAND]
-            missed = [place for place in due if (place.path, digest) not in versions]
+            ripe = [(place, calm.ripe(place.since, place.until or end, STAND)) for place in places]
+            due = [(place, at) for place, at in ripe if at is not None]
+            missed = [place for place, _ in due if (place.path, digest) not in versions]
             promised += len(due)
-            broken += [_told(place, calm, end) for place in missed]
+            broken += [f"LOST: {_told(place, end)}" for place in missed]
+            for place, at in due:
+                after = versions.get((place.path, digest), 0.0) - at
+                late += [f"LATE by {after:.0f} s: {_told(place, end)}"] if after > TOLERANCE else []
             where[_where(digest, places, now, published, end, lost=bool(missed))] += 1
         self.say("contents closed", len(held))
         for name in _PLACES:
             self.say(f"  {name}", where[name])
         self.say(f"stood for {STAND:.0f} s of calm, so must be a version", promised)
         self.say("  of these not found", len(broken))
+        self.say("  of these published too late", len(late))
         self.blame(broken)
+        self.blame(late)
 
-    def of_versions(self, bucket: Bucket, holdings: list[Holding]) -> set[tuple[str, str]]:
-        """Every version that the bucket has must be what somebody has closed; its key and digest."""
+    def of_versions(self, bucket: Bucket, holdings: list[Holding]) -> Versions:
+        """Every version that the bucket has must be what somebody has closed."""
         known = {holding.digest for holding in holdings}
-        found, unknown, conflicts = set(), [], []
+        found: Versions = {}
+        unknown, conflicts = [], []
+        boot = time.time() - time.monotonic()
         count = 0
         for row in _versions(bucket):
             count += 1
@@ -101,7 +113,8 @@ class Account:
                     unknown.append(f"published, and partial: {key} {row['VersionId']}: {reason}")
             if digest == EMPTY and not may_be_empty(key):
                 unknown.append(f"published, and empty: {key} {row['VersionId']}")
-            found.add((key, digest))
+            at = row["LastModified"].timestamp() - boot
+            found[key, digest] = min(at, found.get((key, digest), at))
         self.say("object versions", count)
         self.say("  partial", len(unknown))
         self.blame(unknown)
@@ -166,14 +179,8 @@ def _where(digest: str, places: list[Holding], now: set[str], published: set[str
     return "superseded within the interval" if stood < STAND else "superseded in a disturbance"
 
 
-def _calm(place: Holding, calm: Calm, end: float) -> float:
-    until = place.until or end
-    return calm.longest(place.since, until) if until - place.since >= STAND else 0.0
-
-
-def _told(place: Holding, calm: Calm, end: float) -> str:
-    stood, quiet = (place.until or end) - place.since, _calm(place, calm, end)
-    return f"LOST: {place.path} {place.digest}, {place.size:,} bytes: it stood for {stood:.0f} s, {quiet:.0f} of them calm"
+def _told(place: Holding, end: float) -> str:
+    return f"{place.path} {place.digest}, {place.size:,} bytes, which stood for {(place.until or end) - place.since:.0f} s"
 
 
 def _digest(data: bytes) -> str:

@@ -20,15 +20,15 @@ class Calm:
             self._spans.append((self._since, now + self._recovery))
             self._since, self._recovery = None, 0.0
 
-    def longest(self, since: float, until: float) -> float:
-        """The longest stretch between the two, in seconds, in which nothing hindered."""
-        spans = [*self._spans, *([(self._since, until)] if self._since is not None else [])]
-        at, stretch = since, 0.0
+    def ripe(self, since: float, until: float, seconds: float) -> float | None:
+        """When between the two nothing had hindered for so many `seconds` without a break, for the first time; None: never."""
+        spans = [*self._spans, (until if self._since is None else self._since, until)]
+        at = since
         for begin, end in sorted(spans):
-            if end > since and begin < until:
-                stretch = max(stretch, begin - at)
-                at = max(at, end)
-        return max(stretch, until - at)
+            if min(begin, until) - at >= seconds:
+                return at + seconds
+            at = max(at, end)
+        return None
 
     def total(self, since: float, until: float) -> float:
         """Seconds between the two in which nothing hindered."""

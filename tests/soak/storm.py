@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TICK = 0.05
 OUTAGE_OVER = 40.0
 """Seconds after an outage in which push may still wait for its next try (outage.DELAY_MAX), and work off what waited."""
-STARTED = 10.0
+STARTED = 6.0
 """Seconds after a start or a freeze for the look at everything."""
 
 

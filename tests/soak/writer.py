@@ -29,6 +29,8 @@ LOG_FULL = 128 * 1024
 BIG_EVERY = 30.0
 """Seconds between two files that go in parts, at least: the store keeps all their versions in memory."""
 HOT_EVERY = 0.35
+BURSTING = 7
+"""Directories for bursts: they are there from the start, because a new one is looked at anyway."""
 NOISE = 2
 """Twice as many events as the kernel's queue holds go before what a burst writes."""
 
@@ -79,6 +81,8 @@ class Writer:
             self.failure = failure
 
     def _work(self) -> None:
+        for number in range(BURSTING):
+            (self._root / f"burst/{number}").mkdir(parents=True)
         started, planned, hot = time.monotonic(), 0.0, 0.0
         while planned < self._seconds:
             ahead = started + planned - time.monotonic()
@@ -211,7 +215,7 @@ class Writer:
         step = max(1, len(body) // self._chance.randint(1, 6))
         for at in range(0, len(body), step):
             write(body[at : at + step])
-            time.sleep(self._chance.choice((0.0, 0.001, 0.004)))
+            time.sleep(self._chance.choice((0.0, 0.001, 0.01, 0.04)))
 
     def _replace(self, path: str = "") -> None:
         """As editors do it: a file beside it, renamed over it."""
@@ -331,10 +335,10 @@ class Writer:
             self._rewrite(self._any() or "")
 
     def _burst(self) -> None:
-        """More events than the kernel's queue holds, and then files of which no event tells any more."""
+        """More events than the kernel's queue holds, and then files of which no event tells any more, nor a directory's."""
         for path in self._below("burst"):
             self._gone(path)
-        shutil.rmtree(self._root / "burst", ignore_errors=True)
+            (self._root / path).unlink()
         noisy = [self._place(f"burst/noise{number}") for number in range(2)]
         for file in noisy:
             self._write(str(file.relative_to(self._root)))
@@ -342,7 +346,7 @@ class Writer:
             for file in noisy:
                 os.utime(file)
         for number in range(self._chance.randrange(100, 250)):
-            self._write(f"burst/{number % 7}/f{number:03}")
+            self._write(f"burst/{number % BURSTING}/f{number:03}")
 
 
 # Weights; HOT_EVERY and BIG_EVERY are the others' pace.
@@ -358,10 +362,10 @@ _STEPS = {
     "_chmod": 4,
     "_rename": 8,
     "_remove": 8,
-    "_remove_folder": 0.7,
-    "_rename_folder": 1,
-    "_move_away": 1,
-    "_move_back": 1.5,
+    "_remove_folder": 0.4,
+    "_rename_folder": 0.4,
+    "_move_away": 0.15,
+    "_move_back": 0.25,
 }
 
 
