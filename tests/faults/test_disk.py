@@ -36,7 +36,7 @@ def inside(rig: Rig, *commands: str) -> Rig:
 
 
 def small(place: Path, size: str) -> str:
-    return f"mkdir -p '{place}' && mount -t tmpfs -o size={size} tmpfs '{place}'"
+    return f"mkdir -p '{place}' && mount -t tmpfs -o size={size},mode=0755 tmpfs '{place}'"
 
 
 def fill(place: Path) -> str:
