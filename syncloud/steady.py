@@ -55,11 +55,15 @@ def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry
     if not stat.S_ISREG(before.st_mode):
         raise Unsteady(path, f"{path}: replaced while it was looked at")
     body = _read(fd, before.st_size)
+    emptied = not body and base is not None and base.size > 0
     if not (patient or is_quiet(before)):
         _require_no_writer(fd, path, before, body, racy=racy)
-        if not body and base is not None and base.size:
+        if emptied:
             # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
             raise Unsteady(path, f"{path}: empty now, it was not before")
+    elif emptied and not patient and disk.held_by_writer(fd):
+        # Who emptied it has not closed it: a host under load may keep a writer waiting for longer than the quiet time.
+        raise Unsteady(path, f"{path}: emptied, and open for writing")
     after = os.fstat(fd)
     if tag_of(after) != tag_of(before) or len(body) != before.st_size:
         # A log that is appended to all the time has waited long enough: what it held at first is still there, so it counts.

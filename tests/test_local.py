@@ -394,6 +394,20 @@ def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root
     assert entry(tree, "f").body == b"", "a file that nobody knows may be empty"
 
 
+def test_who_has_emptied_a_file_and_holds_it_open_is_waited_for_until_the_deadline(tree: LocalTree, root: Path) -> None:
+    """Found by an hour's soak (seed "hour"): a writer that a busy host held up for longer than the quiet time."""
+    (root / "f").write_bytes(b"text")
+    base = base_of(entry(tree, "f"))
+    with open(root / "f", "wb"):
+        time.sleep(hints.QUIET)
+        with pytest.raises(Unsteady):
+            look(tree, "f", base)
+        side = look(tree, "f", base, patient=True)
+        assert isinstance(side, Entry)
+        assert side.body == b""
+    assert isinstance(look(tree, "f", base), Entry), "closed, and quiet since"
+
+
 def test_who_holds_a_file_open_and_is_quiet_is_no_writer(tree: LocalTree, root: Path) -> None:
     with open(root / "f", "wb") as writer:
         writer.write(b"all of it")
