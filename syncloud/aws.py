@@ -195,11 +195,18 @@ class Aws:
         variable = f"{address.scheme}_proxy"
         named = os.environ.get(variable) or os.environ.get(variable.upper())
         bypassed = named and address.scheme not in get_environ_proxies(address.url)
-        if bypassed and [int(part) for part in re.findall(r"\d+", awscrt.__version__)[:3]] < [0, 27, 5]:
+        if bypassed and not _knows_no_proxy():
             raise ConfigurationError(
                 f"NO_PROXY excludes {address.host}, but the installed awscrt {awscrt.__version__} does not know NO_PROXY",
                 hint=f"unset {variable.upper()} for this service, or install awscrt 0.27.5 or newer",
             )
+
+
+def _knows_no_proxy() -> bool:
+    """Whether awscrt is 0.27.5 or newer. Debian's calls itself 1.0.0.dev0, whatever it is: then what it has tells."""
+    if "dev" in awscrt.__version__:
+        return bool(_few_retries())
+    return [int(part) for part in re.findall(r"\d+", awscrt.__version__)[:3]] >= [0, 27, 5]
 
 
 def _few_retries() -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Deletions:
         if not moved and not self._free:
             # Counted before it is made: whatever ends the process, the next one knows.
             minute = self._under_way[work.path] = int(self._clock() // MINUTE)
-            self._made[minute] += 1
+            self._made[minute] += 1 + self._moves.owed(work.path)
         return True
 
     def _allowed(self) -> bool:
@@ -179,6 +179,7 @@ class _Moves:
         self._clock = clock
         self._came: deque[tuple[float, tuple[int, int], str]] = deque()
         self._new: dict[tuple[int, int], dict[str, None]] = {}
+        self._spent: set[str] = set()
 
     def add(self, put: Base, kin: Iterable[Base]) -> None:
         """`put` had no row until now; `kin` are rows that may have the same content. The checksum proves it."""
@@ -192,10 +193,19 @@ class _Moves:
         while self._came and self._came[0][0] < self._clock() - HOUR:
             _, old, name = self._came.popleft()
             self._take(old, name)
+            self._spent.discard(name)
         content = _content(base) if base is not None else None
         if content is None or content not in self._new or self._take(content, path):
             return False  # what has itself just come makes up for nothing any more
-        return self._take(content, next(iter(self._new[content])))
+        name = next(iter(self._new[content]))
+        self._spent.add(name)
+        return self._take(content, name)
+
+    def owed(self, path: str) -> int:
+        """1 where `path`, which is about to go, has made up for an old name: that was no rename then, but a deletion, too."""
+        owes = path in self._spent
+        self._spent.discard(path)
+        return int(owes)
 
     def _take(self, content: tuple[int, int], path: str) -> bool:
         names = self._new.get(content, {})

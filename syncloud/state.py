@@ -66,12 +66,12 @@ class State:
         self.rebuilt = ""
         self._lock = _lock(directory)
         self._file = directory / "state.sqlite"
-        try:
+        with contextlib.ExitStack() as undone:
+            undone.callback(os.close, self._lock)
             self._db = self._open()
+            undone.callback(self._db.close)
             self._check_pair(pair)
-        except BaseException:
-            os.close(self._lock)
-            raise
+            undone.pop_all()
 
     def _open(self) -> sqlite3.Connection:
         try:

@@ -285,7 +285,7 @@ def test_a_ca_bundle_that_cannot_be_read_is_a_configuration_error(make: Make, mo
 
 
 def test_no_proxy_is_refused_where_awscrt_does_not_know_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    knows = tuple(map(int, awscrt.__version__.split(".")[:3])) >= (0, 27, 5)
+    knows = hasattr(awscrt.s3, "S3RetryConfig")  # of those that are tested, the one that knows it
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "10.0.0.1")
     aws = make()

@@ -269,6 +269,17 @@ async def test_one_new_name_makes_up_for_one_old_name(world: World) -> None:
 
 
 @awaited
+async def test_a_new_name_that_goes_too_was_no_rename_and_counts_twice(world: World) -> None:
+    world.state.record((_row(f"old/{number:03}", number + 5_000) for number in range(200)), ())
+    world.start()
+    for number in range(200):
+        world.settle(_work(f"new/{number:03}"), Outcome(put=_row(f"new/{number:03}", number + 5_000), transferred=True))
+    assert world.delete(*[f"old/{number:03}" for number in range(200)]) == 200
+    assert world.delete(*[f"new/{number:03}" for number in range(200)]) < 200
+    assert world.trouble()
+
+
+@awaited
 async def test_what_came_and_goes_again_makes_up_for_nothing(world: World) -> None:
     twins = [f"twin/{number:03}" for number in range(400)]
     for path in twins:

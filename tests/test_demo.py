@@ -102,7 +102,7 @@ def test_without_the_emulator_it_says_what_to_install(start: Start, tmp_path: Pa
     package = tmp_path / "only"
     package.mkdir()
     for place in map(Path, sys.path):
-        for entry in place.iterdir() if place.name == "site-packages" else ():
+        for entry in place.iterdir() if place.name in ("site-packages", "dist-packages") else ():
             if not entry.name.startswith("ministack") and not (package / entry.name).exists():
                 (package / entry.name).symlink_to(entry)
     checkout = str(Path(demo.__file__).parents[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -241,7 +242,7 @@ def test_an_end_by_signal_leaves_nothing_half_done(bucket: Bucket, syncloud: Sta
     once = syncloud(*_push(tmp_path, bucket, "--once"))
     once.wait_event("push.uploaded")
     assert once.stop() == 143
-    with sqlite3.connect(tmp_path / "push" / "state.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "push" / "state.sqlite")) as db:
         (rows,) = db.execute("SELECT count(*) FROM base").fetchone()
     db.close()
     assert rows == len(bucket.keys())

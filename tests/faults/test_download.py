@@ -183,7 +183,7 @@ def test_an_empty_listing_deletes_nothing(rig: Rig) -> None:
 
 def test_a_bucket_that_suddenly_seems_empty_meets_the_brake(rig: Rig) -> None:
     """Whatever is asked, nothing is there, and no error says so."""
-    content = {f"{number:03}": b"x" for number in range(130)}
+    content = {f"{number:03}": b"%d" % number for number in range(130)}
     for key, body in content.items():
         rig.bucket.put(key, body)
     pull = rig.pull("--delete")

@@ -131,7 +131,7 @@ MUTANTS = (
         "    if (racy or held is None) and _read(fd, before.st_size) != body:", "    if False:",
         "test_local.py::test_a_writer_by_mapping_of_what_is_not_ours_is_seen_by_the_bytes"),
     Mutant("steady reads", "an empty file is believed at once", "steady",
-        "if not body and base is not None and base.size:", "if False:",
+        "emptied = not body and base is not None and base.size > 0", "emptied = False",
         "test_local.py::test_a_truncated_file_is_believed_after_the_quiet_time"),
     Mutant("steady reads", "a large file that was rewritten while it was sent is believed", "steady",
         "        if again != crc:", "        if False:",
