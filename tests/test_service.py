@@ -244,7 +244,6 @@ def test_an_end_by_signal_leaves_nothing_half_done(bucket: Bucket, syncloud: Sta
     assert once.stop() == 143
     with contextlib.closing(sqlite3.connect(tmp_path / "push" / "state.sqlite")) as db:
         (rows,) = db.execute("SELECT count(*) FROM base").fetchone()
-    db.close()
     assert rows == len(bucket.keys())
     assert syncloud(*_push(tmp_path, bucket, "--once")).wait() == 0
     assert len(bucket.keys()) == 300
