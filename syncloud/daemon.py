@@ -27,7 +27,7 @@ FIRST_ANSWER = 30.0
 """Seconds that a queue has to answer before it counts as unreachable."""
 FLUSH = 10.0
 """Seconds that a stop may take to settle what waits: the host may be taken away after it. TimeoutStopSec= must cover it,
-engine.GRACE twice, the end of the hints' threads (5 s) and of the S3 client (10 s)."""
+engine.GRACE twice, the end of the hints' threads (5 s) and of the S3 client (10 s), and compose.PATIENCE."""
 TURN = 10.0
 """Seconds within which the engine's loop must turn; it does so every second."""
 SNAPSHOT_FIRST, SNAPSHOT_MAX = 5.0, 30.0
