@@ -3,6 +3,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 TESTS ?= tests
 SOAK_MINUTES ?= 10
+FUZZ_SECONDS ?= 60
 SOAK_SEED ?=
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
@@ -17,7 +18,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-system prove mutants soak test-oldest bench bench-quick bench-micro bench-curves check deb format clean
+.PHONY: help demo test test-faults test-system prove mutants soak fuzz test-oldest bench bench-quick bench-micro bench-curves check deb format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -43,6 +44,9 @@ mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test
 
 soak: $(VENV)/.test ## every fault at once for ten minutes, then an account of every write (SOAK_MINUTES=60 SOAK_SEED=word)
 	@$(VENV)/bin/python -m tests.soak --minutes $(SOAK_MINUTES) --seed "$(SOAK_SEED)"
+
+fuzz: $(VENV)/.fuzz ## what comes from outside, guided by coverage (FUZZ_SECONDS=600 for each of four targets)
+	@$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)
@@ -99,6 +103,9 @@ $(VENV)/.demo: $(SOURCES)
 
 $(VENV)/.test: $(SOURCES)
 	$(call environment,$(VENV),test,.demo .test)
+
+$(VENV)/.fuzz: $(SOURCES)
+	$(call environment,$(VENV),fuzz,.demo .test .fuzz)
 
 $(VENV)/.bench: $(SOURCES)
 	$(call environment,$(VENV),bench,.demo .test .bench)

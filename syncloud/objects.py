@@ -21,6 +21,7 @@ DEFAULT_MODE = 0o644
 """For objects that other tools wrote without a mode."""
 MARK = "x-amz-meta-syncloud"
 _MTIME = re.compile(r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _MODE = re.compile(r"[0-7]{3,7}\Z")
 
 
@@ -83,11 +84,12 @@ def parse_mtime(text: str) -> int | None:
 
 
 def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str) -> Entry:
-    """What an answer says of the object at `path`. Raises Corrupt where the body has not the checksum it came with."""
-    modified = email.utils.parsedate(headers.get("last-modified", ""))
-    seconds = calendar.timegm(modified) if modified else 0
-    tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), str(seconds) if modified else "")
-    size = len(body) if body is not None else int(headers.get("content-length", "0"))
+    """What an answer says of the object at `path`. Raises Corrupt where the body has not the checksum it came with, or
+    where there is no body and no length either.
+    """
+    seconds = _modified(headers.get("last-modified", ""))
+    tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), "" if seconds is None else str(seconds))
+    size = len(body) if body is not None else _length(path, headers.get("content-length", "0"))
     mtime_ns = parse_mtime(headers.get("x-amz-meta-mtime", ""))
     mode = headers.get("x-amz-meta-mode", "")
     told = checksum.decode(headers[checksum.HEADER]) if checksum.HEADER in headers else None
@@ -98,12 +100,28 @@ def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str)
         path,
         tag,
         size,
-        seconds * 10**9 if mtime_ns is None else mtime_ns,
+        (seconds or 0) * 10**9 if mtime_ns is None else mtime_ns,
         int(mode, 8) & 0o777 if _MODE.match(mode) else DEFAULT_MODE,
         crc,
         body,
         headers.get(MARK) == names.mark(nonce, path),
     )
+
+
+def _modified(text: str) -> int | None:
+    """Seconds since the epoch; None for what is no time between 1970 and 2262."""
+    parsed = email.utils.parsedate(text)
+    try:
+        seconds = calendar.timegm(parsed) if parsed else -1
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 0 <= seconds < 2**63 // 10**9 else None
+
+
+def _length(path: str, text: str) -> int:
+    if not _LENGTH.match(text):
+        raise Corrupt(path, f"{path}: the answer has the length {text!r}")
+    return int(text)
 
 
 def with_crc(entry: Entry, crc: int | None) -> Entry:

@@ -231,12 +231,18 @@ class Settler:
             return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way: {there.reason}"))
         if isinstance(there, Absent):
             raise Changed(blocked.path, f"{path} has gone meanwhile")
-        if base is None or there.tag != base.target:
+        if (base is None or there.tag != base.target) and not await self._is_ours(there):
             aside, there = await self._target.set_aside(there)
             self._say("kept", path, f"is a file in the way of {blocked.path}: kept as {aside}", event="conflict.kept")
         await self._target.delete(there)
         self._look_again(path)
         raise Changed(blocked.path, f"{path} made way")
+
+    async def _is_ours(self, there: Entry) -> bool:
+        """Whether we have put these bytes there, although no row says so: what was written last before a crash."""
+        if there.ours is None:
+            there = await self._target.digest(there)
+        return bool(there.ours)
 
     async def _adopt(self, action: Adopt, work: Work) -> Outcome:
         source, target = action.source, action.target

@@ -22,6 +22,8 @@ WAIT = 20
 BATCH = 10
 HELD_MAX = 2_000
 """Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
+STILL = 60.0
+"""Seconds without any message settled, while as many are held as may be, after which that is a trouble to be told."""
 REMEMBER = 3600.0
 """Seconds that a handled sequencer is remembered."""
 GAP = 3600.0
@@ -66,6 +68,7 @@ class QueueSource:
         visibility: int = 120,
         hold: Callable[[], bool] = lambda: False,
         gap: float = GAP,
+        still: float = STILL,
     ) -> None:
         self._sqs = sqs
         self._url = queue_url
@@ -82,6 +85,8 @@ class QueueSource:
         self._troubles: dict[str, str] = {}
         self._gap = False
         self._gap_after = gap
+        self._still = still
+        self._full_since: float | None = None
         self._polled = _awake_or_not()
         self.answered = threading.Event()
         self._threads = [
@@ -107,6 +112,10 @@ class QueueSource:
         self._threads[1].join(timeout=5)
 
     def trouble(self) -> str | None:
+        """What keeps messages from coming in or from going, or None."""
+        full_since = self._full_since
+        if full_since is not None and time.monotonic() - full_since > self._still:
+            return f"{HELD_MAX:,} messages wait for paths that cannot be settled; nothing more is received until some are"
         return next(iter(list(self._troubles.values())), None)
 
     def frozen(self) -> str | None:
@@ -144,7 +153,9 @@ class QueueSource:
     # Receive
 
     def _receive(self) -> bool:
-        if self.hold() or len(self._held) >= HELD_MAX:
+        full = len(self._held) >= HELD_MAX
+        self._full_since = (self._full_since or time.monotonic()) if full else None
+        if self.hold() or full:
             self._stop.wait(0.2)
             return False
         asked = time.monotonic()

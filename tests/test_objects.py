@@ -146,6 +146,21 @@ def test_any_headers_make_an_entry(headers: dict[str, str]) -> None:
     assert 0 <= entry.mode <= 0o777
 
 
+@pytest.mark.parametrize("length", ["", "-3", "\x1b3", "\u0663", "3 ", "9" * 19])
+def test_a_length_that_is_none_is_refused(length: str) -> None:
+    """Found by `make fuzz`."""
+    with pytest.raises(Corrupt):
+        objects.entry_of("a", HEADERS | {"content-length": length}, None, NONCE)
+
+
+@pytest.mark.parametrize(
+    "modified", ["Mon, 01 Jan 9999 00:00:00 GMT", "Mon, 01 Jan 99999999 00:00:00 GMT", "Wed, 31 Dec 1969 23:59:59 GMT"]
+)
+def test_a_time_that_no_object_can_have_is_none(modified: str) -> None:
+    entry = objects.entry_of("a", HEADERS | {"last-modified": modified}, None, NONCE)
+    assert entry.tag[2] == ""
+
+
 def test_the_version_null_is_none() -> None:
     assert objects.tag_of('"e"', "null") == ("e", "", "")
     assert objects.tag_of('"e"', "v1", "7") == ("e", "v1", "7")

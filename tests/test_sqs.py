@@ -276,17 +276,20 @@ class Counted:
         return answer
 
 
-def test_what_is_held_is_bounded_and_told_by_no_error(bucket: Bucket) -> None:
+def test_what_is_held_is_bounded_and_told_when_nothing_of_it_is_settled(bucket: Bucket) -> None:
     """SQS says nothing at its limit of 120,000: a long poll just brings no message. So many are never held."""
     send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX + 100)))
-    with listening(bucket) as there:
+    with listening(bucket, still=2.0) as there:
         until(lambda: len(there.hints.all()) >= HELD_MAX, timeout=60)
         time.sleep(1)
         held = len(there.hints.all())
         assert HELD_MAX <= held < HELD_MAX + BATCH
         assert left(bucket) == (HELD_MAX + 100 - held, held)
+        assert there.source.trouble() is None
+        until(lambda: "nothing more is received" in (there.source.trouble() or ""))
         acknowledge(there.hints.all())
         acknowledge(there.hints.wait(HELD_MAX + 100)[held:])
+        assert there.source.trouble() is None
         until(lambda: left(bucket) == (0, 0), timeout=60)
 
 

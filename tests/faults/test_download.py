@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import checksum
 from syncloud.model import SMALL
 from tests.support.faults import (
     STORE,
@@ -20,6 +19,7 @@ from tests.support.faults import (
     empty_listing,
     expired,
     in_turn,
+    knows_whole_objects,
     refuse,
     shortened,
     skewed,
@@ -57,10 +57,7 @@ def _failures(pull: Process) -> int:
 def test_a_body_that_is_not_the_objects_never_gets_its_name(rig: Rig, broken: Meddle, size: int) -> None:
     push, pull = _both(rig, b"first")
     content = os.urandom(size)
-    # S3 knows the checksum of a whole object that came in parts; the emulator does not.
-    told = checksum.encode(checksum.update(content))
-    known = always(lambda asked, forward: forward(asked).with_headers(x_amz_checksum_crc64nvme=told), "HeadObject")
-    rig.meddler.meddle = before(always(broken, "GetObject"), known)
+    rig.meddler.meddle = before(always(broken, "GetObject"), knows_whole_objects())
     rig.write("a", content)
     push.wait_event("push.uploaded", path="a", size=size)
     wait_until(lambda: _failures(pull), timeout=60)

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.door import Door
 from tests.support.faults import STORE, hang_up
 from tests.support.meddler import always
 from tests.support.processes import Process
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
-from tests.system.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

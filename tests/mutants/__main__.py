@@ -62,6 +62,9 @@ def fate(mutant: Mutant) -> tuple[bool, str]:
 
 def main(words: Sequence[str]) -> int:
     chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.described for word in words)]
+    if not chosen:  # without any test, pytest would run them all
+        print(f"no mutant is about {' or '.join(words)}; --list names them", file=sys.stderr)
+        return 2
     started, tests = time.monotonic(), sorted({mutant.test for mutant in chosen})
     with copied() as place:
         code, said = tested(place, tests, "-n", str(AT_A_TIME), "--maxschedchunk", "1")

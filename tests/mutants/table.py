@@ -291,7 +291,7 @@ MUTANTS = (
         ', ("queue-extend", self._extend)]', "]",
         "test_sqs.py::test_what_is_in_work_stays_invisible"),
     Mutant("queue", "messages are received while nothing can be done", "sqs",
-        "if self.hold() or len(self._held) >= HELD_MAX:", "if len(self._held) >= HELD_MAX:",
+        "if self.hold() or full:", "if full:",
         "test_sqs.py::test_nothing_is_received_while_held"),
     Mutant("queue", "no listing after the queue was gone", "sqs",
         '            self._deliver(Hint("", subtree=True))\n', "            pass\n",

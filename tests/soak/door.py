@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.support.faults import Storm, before
+from tests.support.faults import Storm, before, knows_whole_objects
 from tests.support.meddler import Meddler
 from tests.support.messages import disordered
 
@@ -19,6 +19,7 @@ class Door:
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self._shut = 0
+        self._store = knows_whole_objects()
         self._meddler: Meddler | None = Meddler(upstream, self._meddle)
         self.endpoint = self._meddler.endpoint
         self.weather: Storm | None = None
@@ -70,9 +71,8 @@ class Door:
         self.requests += 1
         if (meddler := self._meddler) is not None:
             meddler.asked.clear()  # it would be an hour of bodies
-        weather, post = self.weather, self.post
-        if weather is not None and post is not None:
-            return before(weather, post)(asked, forward)
-        if weather is not None:
-            return weather(asked, forward)
-        return post(asked, forward) if post is not None else forward(asked)
+        meddle = self._store
+        for trouble in (self.post, self.weather):
+            if trouble is not None:
+                meddle = before(trouble, meddle)
+        return meddle(asked, forward)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from syncloud import checksum
 from tests.support.meddler import Answer, Asked, Forward, drop, error
 
 if TYPE_CHECKING:
@@ -145,6 +146,29 @@ def copies_obey() -> Meddle:
     return obeyed
 
 
+def knows_whole_objects() -> Meddle:
+    """A store that has the checksum of a whole object which came in parts, as S3 does; the emulator has one of its parts'.
+
+    Without it nobody can tell that a part of such an object was corrupted on its way.
+    """
+    known: dict[tuple[str, str], str] = {}
+
+    def knowing(asked: Asked, forward: Forward) -> Answer | None:
+        answer = forward(asked)
+        if asked.name != "HeadObject" or "-" not in answer.headers.get(checksum.HEADER, ""):
+            return answer
+        version = (asked.target, answer.headers["etag"])
+        if version not in known:
+            kept = {name: value for name, value in asked.headers.items() if name != "range"}
+            there = forward(replace(asked, name="GetObject", method="GET", headers=kept))
+            if there.status != 200 or there.headers.get("etag") != version[1]:
+                return answer
+            known[version] = checksum.encode(checksum.update(there.body))
+        return answer.with_headers(x_amz_checksum_crc64nvme=known[version], x_amz_checksum_type="FULL_OBJECT")
+
+    return knowing
+
+
 def copies_ignore(asked: Asked, forward: Forward) -> Answer | None:
     """A store that accepts conditions on COPY and ignores them."""
     if asked.name != "CopyObject":
@@ -243,7 +267,8 @@ class Storm:
 
     What happens to a request follows from `seed`, its operation and key, and how often it came before; not from the order in
     which threads ask. `did` counts what happened, by the faults' names; "passed" is the rest. `store` says what kind of
-    store is behind it: by default one that obeys conditions on COPY, because a 412 of the storm would make it seem so.
+    store is behind it: by default one that obeys conditions on COPY, because a 412 of the storm would make it seem so, and
+    that has a checksum of every object, because the storm corrupts them.
     """
 
     def __init__(
@@ -258,7 +283,7 @@ class Storm:
         self.did: Counter[str] = Counter()
         self._probability = probability
         self._faults = tuple(faults)
-        self._store = store or copies_obey()
+        self._store = store or before(copies_obey(), knows_whole_objects())
         self._seen: defaultdict[str, int] = defaultdict(int)
         self._raging = True
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.door import Door
+from tests.support.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.door import Door
 from tests.system.conftest import PACKAGING
-from tests.system.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
