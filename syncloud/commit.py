@@ -1,13 +1,14 @@
 """How a file is put in place, removed, or set aside, so that no reader ever meets anything between and nothing is lost.
 
-    stage   hidden temporary in the same directory, bytes, mode, mtime, fsync
+    stage   hidden temporary in the same directory, bytes, mode, mtime, fsync (`batch`: many files together)
     commit  new: RENAME_NOREPLACE. Over an existing file: link the old one to a hidden name, rename over it, look at the link:
             what we expected is unlinked, anything else is the user's and gets a conflict name
     delete  rename to a hidden name, look, unlink or put back
     then    fsync of the directory
 
 NAME is never absent while it is replaced, and a watcher sees one MOVED_TO. Every function works below the open directory
-`root` and may be called from any thread. Sources: rename(2), fsync(2); FACTS: rename is atomic for readers.
+`root`, or in the open directory `at`, and may be called from any thread. Sources: rename(2), fsync(2); FACTS: rename is
+atomic for readers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -37,7 +37,7 @@ _MARK = "user.syncloud"
 
 @dataclass(slots=True)
 class Staged:
-    """A complete, synced temporary, not yet visible. `expected` is what it may replace (None: nothing)."""
+    """A temporary, not yet visible. `expected` is what it may replace (None: nothing)."""
 
     path: str
     fd: int
@@ -48,12 +48,31 @@ class Staged:
 
 def create(root: int, path: str, nonce: str) -> tuple[int, str]:
     """An empty hidden temporary beside `path` (directories made on the way): its descriptor and its name."""
-    parent, _ = split(path)
-    _make_parents(root, path, parent)
+    at = open_parent(root, path)
+    try:
+        return create_in(at, nonce)
+    finally:
+        os.close(at)
+
+
+def create_in(at: int, nonce: str) -> tuple[int, str]:
+    """The same in a directory that is open."""
     temporary = names.hidden("tmp", nonce)
-    with disk.directory(root, parent) as at:
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=at)
-    return fd, temporary
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(temporary, flags, 0o600, dir_fd=at), temporary
+
+
+def open_parent(root: int, path: str) -> int:
+    """A descriptor of the directory of `path`, which is made where it is missing. Raises Blocked."""
+    parent, _ = split(path)
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    try:
+        return disk.open_beneath(root, parent or ".", flags)
+    except FileNotFoundError:
+        _make_parents(root, path, parent)
+        return disk.open_beneath(root, parent, flags)
+    except NotADirectoryError as error:
+        raise _blocked(root, path, parent) from error
 
 
 def make_directory(root: int, marker: str) -> None:
@@ -66,7 +85,11 @@ def _make_parents(root: int, path: str, parent: str) -> None:
         if parent:
             disk.make_directories(root, parent)
     except NotADirectoryError as error:
-        raise Blocked(path, f"{path}: a parent is a file or a link here", blocker=_blocker(root, parent)) from error
+        raise _blocked(root, path, parent) from error
+
+
+def _blocked(root: int, path: str, parent: str) -> Blocked:
+    return Blocked(path, f"{path}: a parent is a file or a link here", blocker=_blocker(root, parent))
 
 
 def _blocker(root: int, parent: str) -> str:
@@ -82,11 +105,10 @@ def _blocker(root: int, parent: str) -> str:
     return parent
 
 
-def finish(fd: int, mtime_ns: int, mode: int) -> None:
-    """Mode and mtime last, then everything to the disk."""
+def dress(fd: int, mtime_ns: int, mode: int) -> None:
+    """Mode and mtime: last, then everything goes to the disk."""
     os.fchmod(fd, mode)
     os.utime(fd, ns=(mtime_ns, mtime_ns))
-    os.fsync(fd)
 
 
 def mark(fd: int, path: str, crc: int, nonce: str) -> None:
@@ -118,27 +140,30 @@ def _marking(path: str, crc: int, nonce: str) -> bytes:
     return bytes.fromhex(names.mark(nonce, path)) + crc.to_bytes(8, "big")
 
 
-def discard(root: int, path: str, temporary: str, fd: int) -> None:
-    """Remove the temporary, if its name still is the file behind `fd`: an exchange has put somebody's file there."""
-    with contextlib.suppress(OSError), disk.directory(root, split(path)[0]) as at:
-        if os.path.samestat(os.stat(temporary, dir_fd=at, follow_symlinks=False), os.fstat(fd)):
-            os.unlink(temporary, dir_fd=at)
+def discard(at: int, staged: Staged) -> None:
+    """Remove the temporary, if its name still is the file that we made: an exchange has put somebody's file there."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.stat(staged.temporary, dir_fd=at, follow_symlinks=False), os.fstat(staged.fd)):
+            os.unlink(staged.temporary, dir_fd=at)
 
 
-def commit(root: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]:
+def discard_below(root: int, staged: Staged) -> None:
+    with contextlib.suppress(OSError), disk.directory(root, split(staged.path)[0]) as at:
+        discard(at, staged)
+
+
+def commit(at: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]:
     """Make it visible: the entry as it is now, and the conflict path where somebody's bytes had to be set aside.
 
     Raises Changed where the target is not `expected`, Blocked where a directory has its name. The caller syncs the
-    directory (`sync_directories`), one for many.
+    directory `at`, one for many.
     """
-    parent, name = split(staged.path)
-    aside = None
-    with disk.directory(root, parent) as at:
-        before = os.fstat(staged.fd)
-        if staged.expected is None:
-            _appear(at, staged, name)
-        else:
-            aside = _replace(at, staged, name, staged.expected, nonce)
+    name, aside = split(staged.path)[1], None
+    before = os.fstat(staged.fd)
+    if staged.expected is None:
+        _appear(at, staged, name)
+    else:
+        aside = _replace(at, staged, name, staged.expected, nonce)
     after = os.fstat(staged.fd)
     # The rename itself moved the ctime; where more than that changed, somebody was quick, and the old tag will show it.
     unmoved = (after.st_size, after.st_mtime_ns, after.st_mode) == (before.st_size, before.st_mtime_ns, before.st_mode)
@@ -282,16 +307,11 @@ def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry:
     try:
         if tag_of(os.fstat(fd)) != expected.tag:
             raise Changed(expected.path, f"{expected.path}: changed meanwhile")
-        finish(fd, mtime_ns, mode)
+        dress(fd, mtime_ns, mode)
+        os.fsync(fd)
         return entry_of(expected.path, os.fstat(fd), expected.crc)
     finally:
         os.close(fd)
-
-
-def sync_directories(root: int, parents: Iterable[str]) -> None:
-    for parent in set(parents):
-        with disk.directory(root, parent) as at:
-            os.fsync(at)
 
 
 def recover(root: int, path: str, known: bool) -> str | None:

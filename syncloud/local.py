@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import blame, commit, disk, log, names, places, steady
+from . import batch, blame, commit, disk, log, names, places, steady
 from .errors import BusyError, Changed, ConfigurationError, Corrupt, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 from .steady import LocalContent
@@ -63,6 +63,7 @@ class LocalTree:
             raise BusyError(f"another syncloud has the directory {root}") from error
         self.places = places.Places(root, self._fd, known=known, ignored=ignored)
         self._workers = Workers(threads)
+        self._batches = batch.Batches(self._workers, self._fd, nonce)
 
     async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
         try:
@@ -71,12 +72,15 @@ class LocalTree:
             raise blame.translate(error, path, self._fd, self.nonce) from error
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
+        self._require_writable(path)
+        return await self._run(function, *arguments, path=path)
+
+    def _require_writable(self, path: str) -> None:
         """The last line: whatever asks for it, a path that is refused is not written."""
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
         if reason := self.places.doubt(path):
             raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
-        return await self._run(function, *arguments, path=path)
 
     # As both
 
@@ -285,15 +289,21 @@ class LocalTree:
             await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)
             return _marker(entry.path)
         if entry.body is not None:
-            return await self._alter(self._write_small, entry, expected, path=entry.path)
+            self._require_writable(entry.path)
+            file = batch.File(entry, expected)
+            await self._batches.write(file)
+            return self._told(file)
         assert content is not None
         fd, temporary = await self._alter(commit.create, self._fd, entry.path, self.nonce, path=entry.path)
+        staged = commit.Staged(entry.path, fd, temporary, expected, entry.crc)
         try:
             await self._run(blame.require_room, fd, entry.size, path=entry.path)
             await self._fill(fd, entry, content)
-            return await self._run(self._finish, fd, temporary, entry, expected, path=entry.path, size=entry.size)
+            file = batch.File(entry, expected, staged)
+            await self._run(self._finish, file, staged, path=entry.path, size=entry.size)
+            return self._told(file)
         except BaseException:
-            commit.discard(self._fd, entry.path, temporary, fd)
+            commit.discard_below(self._fd, staged)
             raise
         finally:
             os.close(fd)
@@ -314,33 +324,21 @@ class LocalTree:
             # The parts fail of one cause; the engine knows what to do with an error, not with a group of them.
             raise several.exceptions[0] from several
 
-    def _write_small(self, entry: Entry, expected: Entry | None) -> Entry:
-        assert entry.body is not None
-        fd, temporary = commit.create(self._fd, entry.path, self.nonce)
-        try:
-            disk.write_at(fd, entry.body, 0)
-            return self._finish(fd, temporary, entry, expected)
-        except BaseException:
-            commit.discard(self._fd, entry.path, temporary, fd)
-            raise
-        finally:
-            os.close(fd)
+    def _finish(self, file: batch.File, staged: commit.Staged) -> None:
+        entry = file.entry
+        staged.crc = steady.digest(staged.fd, entry.size)
+        if entry.crc is not None and staged.crc != entry.crc:
+            raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
+        batch.put_large(self._fd, file, self.nonce)
 
-    def _finish(self, fd: int, temporary: str, entry: Entry, expected: Entry | None) -> Entry:
-        crc = entry.crc
-        if entry.body is None:
-            crc = steady.digest(fd, entry.size)
-            if entry.crc is not None and crc != entry.crc:
-                raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
-        if crc is not None:
-            commit.mark(fd, entry.path, crc, self.nonce)
-        commit.finish(fd, entry.mtime_ns, entry.mode)
-        staged = commit.Staged(entry.path, fd, temporary, expected, crc)
-        written, aside = commit.commit(self._fd, staged, self.nonce)
-        commit.sync_directories(self._fd, [commit.split(entry.path)[0]])
-        if aside is not None:
+    def _told(self, file: batch.File) -> Entry:
+        try:
+            written = file.outcome()
+        except OSError as error:
+            raise blame.translate(error, file.entry.path, self._fd, self.nonce) from error
+        if file.aside is not None:
             text = "%s was edited here while it was replaced: the edit is kept as %s"
-            log.warning("conflict.kept", text, entry.path, aside, path=entry.path)
+            log.warning("conflict.kept", text, written.path, file.aside, path=written.path)
         return written
 
     async def touch(self, expected: Entry, source: Entry) -> Entry:

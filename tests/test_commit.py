@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import commit, disk, names, steady
+from syncloud import batch, commit, disk, names, steady
 from syncloud.errors import Blocked, Changed
 from syncloud.local import LocalTree
+from syncloud.model import Entry
 from tests.support.nobody import NOBODY, let_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from syncloud.model import Entry
 
 NONCE = "0123456789abcdef"
 MTIME = 1_700_000_000_123_456_789
@@ -36,8 +36,9 @@ NAME = "d/name.txt"
 
 CHILD = """
 import os, sys
-from syncloud import commit, steady
+from syncloud import batch, commit, steady
 from syncloud.errors import SyncloudError
+from syncloud.model import Entry
 NAME, NONCE, NEW, MTIME = "d/name.txt", "0123456789abcdef", b"new" * 1000, 1_700_000_000_123_456_789
 if len(sys.argv) > 3:
     os.setgid(65534)
@@ -52,15 +53,14 @@ try:
     elif sys.argv[2] == "set aside":
         print(commit.set_aside(root, seen, "")[0])
     else:
-        fd, temporary = commit.create(root, NAME, NONCE)
-        os.write(fd, NEW)
-        commit.finish(fd, MTIME, 0o640)
-        print(commit.commit(root, commit.Staged(NAME, fd, temporary, seen, None), NONCE)[1])
-        commit.sync_directories(root, ["d"])
+        file = batch.File(Entry(NAME, ("remote",), len(NEW), MTIME, 0o640, None, NEW), seen)
+        batch.put_small(root, [file], NONCE)
+        file.outcome()
+        print(file.aside)
 except SyncloudError as error:
     print(type(error).__name__)
 """
-MUTATING = "linkat,renameat,renameat2,unlinkat,fsync,fchmod,utimensat,mkdirat,write"
+MUTATING = "linkat,renameat,renameat2,unlinkat,fsync,fchmod,utimensat,mkdirat,pwrite64"
 
 
 def strace_works() -> bool:
@@ -107,16 +107,9 @@ def seen(root: int, path: str = NAME) -> Entry:
 
 
 def put(root: int, expected: Entry | None, body: bytes = NEW, path: str = NAME, mode: int = 0o640) -> tuple[Entry, str | None]:
-    fd, temporary = commit.create(root, path, NONCE)
-    try:
-        os.write(fd, body)
-        commit.finish(fd, MTIME, mode)
-        return commit.commit(root, commit.Staged(path, fd, temporary, expected, None), NONCE)
-    except BaseException:
-        commit.discard(root, path, temporary, fd)
-        raise
-    finally:
-        os.close(fd)
+    file = batch.File(Entry(path, ("remote",), len(body), MTIME, mode, None, body), expected)
+    batch.put_small(root, [file], NONCE)
+    return file.outcome(), file.aside
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -159,10 +152,9 @@ def test_a_new_file_gets_its_bytes_mode_and_mtime_whatever_the_umask(root: int, 
 
 @pytest.mark.parametrize("mtime", [0, 1, -1, -1_500_000_000, 999_999_999, MTIME, 4_102_444_800_000_000_001])
 def test_an_mtime_is_kept_to_the_nanosecond(root: int, folder: Path, mtime: int) -> None:
-    fd, temporary = commit.create(root, NAME, NONCE)
-    commit.finish(fd, mtime, 0o600)
-    entry, _ = commit.commit(root, commit.Staged(NAME, fd, temporary, None, None), NONCE)
-    os.close(fd)
+    file = batch.File(Entry(NAME, ("remote",), 3, mtime, 0o600, None, b"new"), None)
+    batch.put_small(root, [file], NONCE)
+    entry = file.outcome()
     assert (folder / "name.txt").stat().st_mtime_ns == entry.mtime_ns == mtime
 
 
@@ -466,7 +458,7 @@ def test_bytes_are_durable_before_their_name_and_the_name_after_it(tmp_path: Pat
     def first(pattern: str) -> int:
         return next(number for number, line in enumerate(lines) if re.match(pattern, line))
 
-    written, mode, mtime = first(r"write\("), first(r"fchmod\("), first(r"utimensat\(")
+    written, mode, mtime = first(r"pwrite64\("), first(r"fchmod\("), first(r"utimensat\(")
     durable, named, name_durable = first(r"fsync\(.*tmp-"), first(r"renameat2?\(.*name\.txt"), first(rf"fsync\(\d+<{folder}>")
     assert written < mode < durable
     assert written < mtime < durable < named < name_durable
@@ -564,7 +556,7 @@ def test_an_exclusive_name_is_not_needed_to_discard(root: int, folder: Path) -> 
     (folder / "name.txt").write_bytes(THEIRS)
     with disk.directory(root, "d") as at:
         assert disk.exchange(at, temporary, "name.txt")
-    commit.discard(root, NAME, temporary, fd)
+        commit.discard(at, commit.Staged(NAME, fd, temporary, None, None))
     assert (folder / temporary).read_bytes() == THEIRS
     os.close(fd)
 

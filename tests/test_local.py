@@ -781,7 +781,7 @@ def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, ro
         while number < 300 or (not done and time.monotonic() < deadline):
             number += 1
             try:
-                tree._write_small(new(f"d/{number}"), None)
+                write(tree, f"d/{number}")
                 done += 1
             except (OSError, PathError):
                 continue

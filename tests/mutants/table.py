@@ -43,11 +43,11 @@ def listed() -> str:
 
 # fmt: off
 MUTANTS = (
-    Mutant("durable", "a file's bytes are not synced before they get their name", "commit",
-        "    os.fsync(fd)\n", "",
+    Mutant("durable", "a file's bytes are not synced before they get their name", "batch",
+        "    os.fsync(file.staged.fd)\n", "",
         "test_commit.py::test_bytes_are_durable_before_their_name_and_the_name_after_it"),
-    Mutant("durable", "a directory is not synced after a name in it has changed", "commit",
-        "for parent in set(parents):", "for parent in ():",
+    Mutant("durable", "a directory is not synced after a name in it has changed", "batch",
+        "            os.fsync(folder.at)\n", "            pass\n",
         "test_commit.py::test_bytes_are_durable_before_their_name_and_the_name_after_it"),
     Mutant("durable", "a directory is not synced after a deletion", "commit",
         "        os.unlink(old, dir_fd=at)\n        os.fsync(at)\n    _remove_emptied",
@@ -70,7 +70,7 @@ MUTANTS = (
         "        if not _is(at, old, expected):", "        if False:",
         "test_commit.py::test_a_deletion_puts_an_edited_file_back"),
     Mutant("put in place", "a temporary is discarded by its name, whatever file that is now", "commit",
-        "if os.path.samestat(os.stat(temporary, dir_fd=at, follow_symlinks=False), os.fstat(fd)):", "if True:",
+        "if os.path.samestat(os.stat(staged.temporary, dir_fd=at, follow_symlinks=False), os.fstat(staged.fd)):", "if True:",
         "test_commit.py::test_an_exclusive_name_is_not_needed_to_discard"),
     Mutant("put in place", "every hidden file that a crash has left is removed as ours", "commit",
         "        if known:\n", "        if True:\n",
@@ -79,7 +79,7 @@ MUTANTS = (
         "return os.getxattr(fd, _MARK) == _marking(path, crc, nonce)", "return bool(os.getxattr(fd, _MARK))",
         "test_commit.py::test_a_mark_says_whose_bytes_are_at_this_path"),
     Mutant("put in place", "a large file is put in place without comparing its checksum", "local",
-        "            if entry.crc is not None and crc != entry.crc:", "            if False:",
+        "        if entry.crc is not None and staged.crc != entry.crc:", "        if False:",
         "test_local.py::test_what_goes_wrong_with_a_part_comes_out_as_it_is"),
     Mutant("containment", "symbolic links in a path are followed below the root", "disk",
         "_OpenHow(flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS)", "_OpenHow(flags, 0, _RESOLVE_BENEATH)",

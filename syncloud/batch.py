@@ -1,0 +1,218 @@
+"""Files that wait at the same time are put in place together.
+
+    stage   every file gets its temporary, bytes, mark, mode and mtime
+    sync    every file; the first fsync takes the journal along, those that follow find it written
+    name    every file gets its name, as `commit` does it
+    then    one fsync for each directory, opened and verified once for the batch; only now is anything told
+
+Nothing waits for company: a batch is what has piled up behind the one before. A file that fails does so alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from . import commit, disk
+from .model import SMALL, Entry
+from .workers import Workers
+
+MOST = 32
+"""Files in a batch: each needs a descriptor; and no more bytes than one file may have alone."""
+AT_A_TIME = 2
+"""Batches under way: one prepares its files while the other waits for the disk."""
+
+
+@dataclass(slots=True, eq=False)
+class File:
+    """`entry` on its way to its name, in place of `expected`: in the end it is `written`, or there is an `error`.
+
+    A small one brings its bytes in `entry`, a large one its filled temporary. `aside`: where somebody's bytes had to go.
+    """
+
+    entry: Entry
+    expected: Entry | None
+    staged: commit.Staged | None = None
+    written: Entry | None = None
+    aside: str | None = None
+    error: Exception | None = None
+
+    def outcome(self) -> Entry:
+        """The entry as it was written. Raises what went wrong."""
+        error, self.error = self.error, None  # its traceback holds this file: no cycle remains
+        if error is not None:
+            raise error
+        assert self.written is not None
+        return self.written
+
+
+@dataclass(slots=True)
+class _Folder:
+    at: int
+    files: list[File] = field(default_factory=list)
+
+
+def put_small(root: int, files: Sequence[File], nonce: str) -> None:
+    with _folders(root, files) as folders:
+        try:
+            _each(folders, functools.partial(_stage, nonce))
+            _put(folders, nonce)
+        finally:
+            for folder in folders:
+                for file in folder.files:
+                    _leave(folder.at, file)
+
+
+def put_large(root: int, file: File, nonce: str) -> None:
+    """The caller keeps the temporary, and discards it where there is an error."""
+    with _folders(root, [file]) as folders:
+        _put(folders, nonce)
+
+
+def _put(folders: Sequence[_Folder], nonce: str) -> None:
+    _each(folders, functools.partial(_dress, nonce))
+    _each(folders, _sync)
+    _each(folders, functools.partial(_name, nonce))
+    for folder in folders:
+        _sync_directory(folder)
+
+
+@contextlib.contextmanager
+def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
+    """The files by their directories, which are made where they are missing."""
+    opened: dict[str, _Folder] = {}
+    try:
+        for file in files:
+            parent, _ = commit.split(file.entry.path)
+            if parent not in opened:
+                try:
+                    opened[parent] = _Folder(commit.open_parent(root, file.entry.path))
+                except Exception as error:  # noqa: BLE001 - it is this file's, whatever it is
+                    file.error = error
+                    continue
+            opened[parent].files.append(file)
+        yield list(opened.values())
+    finally:
+        for folder in opened.values():
+            os.close(folder.at)
+
+
+def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None:
+    for folder in folders:
+        for file in folder.files:
+            if file.error is None:
+                try:
+                    step(folder.at, file)
+                except Exception as error:  # noqa: BLE001 - it is this file's, whatever it is
+                    file.error = error
+
+
+def _stage(nonce: str, at: int, file: File) -> None:
+    assert file.entry.body is not None
+    fd, temporary = commit.create_in(at, nonce)
+    file.staged = commit.Staged(file.entry.path, fd, temporary, file.expected, file.entry.crc)
+    disk.write_at(fd, file.entry.body, 0)
+
+
+def _dress(nonce: str, at: int, file: File) -> None:
+    assert file.staged is not None
+    if file.staged.crc is not None:
+        commit.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
+    commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
+
+
+def _sync(at: int, file: File) -> None:
+    assert file.staged is not None
+    os.fsync(file.staged.fd)
+
+
+def _name(nonce: str, at: int, file: File) -> None:
+    assert file.staged is not None
+    file.written, file.aside = commit.commit(at, file.staged, nonce)
+
+
+def _sync_directory(folder: _Folder) -> None:
+    named = [file for file in folder.files if file.error is None]
+    try:
+        if named:
+            os.fsync(folder.at)
+    except OSError as error:
+        for file in named:  # never asked again: a second fsync hides what the first one has lost
+            file.error = OSError(error.errno, error.strerror)
+
+
+def _leave(at: int, file: File) -> None:
+    if file.staged is None:
+        return
+    if file.written is None:
+        commit.discard(at, file.staged)
+    os.close(file.staged.fd)
+
+
+class Batches:
+    """Small files on their way below the open directory `root`. For one event loop at a time."""
+
+    def __init__(self, workers: Workers, root: int, nonce: str) -> None:
+        self._workers = workers
+        self._root = root
+        self._nonce = nonce
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begin_anew(None)
+
+    def _begin_anew(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
+        self._waiting: deque[tuple[File, asyncio.Future[None]]] = deque()
+        self._under_way = 0
+        self._nudged = False
+
+    async def write(self, file: File) -> None:
+        """Put `file` in place, or find its error. Durable when it returns."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._begin_anew(loop)
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((file, future))
+        if not self._nudged:
+            self._nudged = True
+            loop.call_soon(self._begin)  # once, for all that come in this turn
+        await future
+
+    def _begin(self) -> None:
+        self._nudged = False
+        while self._under_way < AT_A_TIME and (taken := self._take()):
+            files = [file for file, _ in taken]
+            size = sum(file.entry.size for file in files)
+            self._under_way += 1
+            put = self._workers.run(put_small, self._root, files, self._nonce, size=size)
+            put.add_done_callback(functools.partial(self._end, taken))
+
+    def _take(self) -> list[tuple[File, asyncio.Future[None]]]:
+        taken: list[tuple[File, asyncio.Future[None]]] = []
+        size = 0
+        while self._waiting and len(taken) < MOST:
+            file, future = self._waiting[0]
+            size += file.entry.size
+            if taken and size > SMALL:
+                break
+            self._waiting.popleft()
+            if not future.done():  # else cancelled
+                taken.append((file, future))
+        return taken
+
+    def _end(self, taken: list[tuple[File, asyncio.Future[None]]], put: asyncio.Future[None]) -> None:
+        self._under_way -= 1
+        if put.cancelled():  # the threads have ended: nothing that waits has its turn any more
+            taken += self._waiting
+            self._waiting.clear()
+        error = None if put.cancelled() else put.exception()
+        for _, future in taken:
+            if put.cancelled():
+                future.cancel()
+            elif not future.done():
+                future.set_exception(error) if error is not None else future.set_result(None)
+        self._begin()
