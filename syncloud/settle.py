@@ -88,6 +88,11 @@ class Settler:
         self._in_doubt: dict[str, Entry] = {}
         """First writes whose outcome nobody has told: no row says that they may have left something."""
 
+    def inodes(self, works: list[Work]) -> list[str]:
+        """By which a rename may be suspected, as far as a listing has seen them: what may be asked of all at once."""
+        seen = [work.nominated for work in works if isinstance(work.nominated, Entry)]
+        return [key[0] for entry in seen if (key := self._source.rename_key(entry)) is not None]
+
     async def settle(self, work: Work) -> Outcome:
         """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
         path = work.path
