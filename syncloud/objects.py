@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import calendar
 import email.utils
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -84,9 +85,8 @@ def parse_mtime(text: str) -> int | None:
 
 def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str) -> Entry:
     """What an answer says of the object at `path`. Raises Corrupt where the body has not the checksum it came with."""
-    modified = email.utils.parsedate(headers.get("last-modified", ""))
-    seconds = calendar.timegm(modified) if modified else 0
-    tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), str(seconds) if modified else "")
+    seconds = _seconds(headers.get("last-modified", ""))
+    tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), "" if seconds is None else str(seconds))
     size = len(body) if body is not None else int(headers.get("content-length", "0"))
     mtime_ns = parse_mtime(headers.get("x-amz-meta-mtime", ""))
     mode = headers.get("x-amz-meta-mode", "")
@@ -98,12 +98,19 @@ def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str)
         path,
         tag,
         size,
-        seconds * 10**9 if mtime_ns is None else mtime_ns,
+        (seconds or 0) * 10**9 if mtime_ns is None else mtime_ns,
         int(mode, 8) & 0o777 if _MODE.match(mode) else DEFAULT_MODE,
         crc,
         body,
         headers.get(MARK) == names.mark(nonce, path),
     )
+
+
+@functools.lru_cache(1024)
+def _seconds(modified: str) -> int | None:
+    """Seconds since the epoch; None for what is no date. What was uploaded in one second has one text for it."""
+    parsed = email.utils.parsedate(modified)
+    return calendar.timegm(parsed) if parsed else None
 
 
 def with_crc(entry: Entry, crc: int | None) -> Entry:
