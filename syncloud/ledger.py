@@ -40,7 +40,7 @@ class Ledger:
         self.files = state.count()
 
     def look_up(self, paths: Sequence[str], inodes: Sequence[str]) -> None:
-        """Read what will be asked of these paths and inodes at once: a query for each would be a sixth of a small file's cost.
+        """Read what will be asked of these paths and inodes at once: each query lets other threads have the interpreter.
 
         The rows of the paths are at hand until they are let go. Where the disk refuses, each path meets it by itself.
         """
