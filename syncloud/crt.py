@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import io
 from collections import deque
 from collections.abc import Iterable
@@ -138,6 +139,7 @@ class Crt:
         self._flights: set[_Flight] = set()
         self._landed: deque[_Flight] = deque()
         self._waking = False
+        self._at_home = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answered = False
@@ -240,6 +242,11 @@ class Crt:
 
     def _land(self, flight: _Flight) -> None:
         """On a thread of awscrt's. The flag is cleared before the queue is emptied, so that nothing stays behind."""
+        if not self._at_home:
+            self._at_home = True
+            # To Python a foreign thread is a new one with every call: six states a request, each with a stack to map and
+            # unmap. A state that is never given back is found again by the next call.
+            ctypes.pythonapi.PyGILState_Ensure()
         self._landed.append(flight)
         if not self._waking and self._loop is not None:
             self._waking = True

@@ -64,7 +64,7 @@ class Engine:
             target,
             policy=policy,
             base_of=self._ledger.base_of,
-            renamed_from=state.find_source,
+            renamed_from=self._ledger.renamed_from,
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
             left_out_above=lambda path: self.left_out.above(path),
@@ -216,7 +216,9 @@ class Engine:
         if self._ledger.error is None and self.outage.error is not None:
             self._probe()
         elif self._ledger.error is None:
-            for work in self._coalescer.take(self._transfers - len(self._tasks)):
+            taken = self._coalescer.take(self._transfers - len(self._tasks))
+            self._ledger.look_up([work.path for work in taken], self._settler.inodes(taken))
+            for work in taken:
                 self._start(work)
             self._start_deletions()
         self._set_alarm()
@@ -263,6 +265,7 @@ class Engine:
     def _finished(self, work: Work, task: asyncio.Task[None]) -> None:
         if self._tasks.get(work.path) is task:  # else the path is in work again
             del self._tasks[work.path]
+        self._ledger.let_go(work.path)
         self._deletions.ended(work.path)
         self._nudge()
 

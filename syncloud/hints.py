@@ -21,6 +21,8 @@ DEADLINE = 60.0
 
 TOO_MANY = 50_000
 """Paths that wait; beyond, a look at everything stands for the next ones, so that memory is bounded."""
+LAST = 10_000
+"""Paths whose last transfer is remembered, although it was before the deadline."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Coalescer:
         self._working: dict[str, Work] = {}
         self._heap: list[tuple[float, str]] = []
         self._last: dict[str, tuple[float, float]] = {}
+        self._last_most = LAST
         self._subtrees: dict[str, Work] = {}
 
     def __len__(self) -> int:
@@ -174,8 +177,9 @@ class Coalescer:
         if transferred:
             self._last[work.path] = (now, now - (work.due if work.due < now else now))
         self._rearm(work.path, now)
-        if len(self._last) > 10_000:
+        if len(self._last) > self._last_most:
             self._last = {path: last for path, last in self._last.items() if last[0] > now - self.deadline}
+            self._last_most = max(LAST, 2 * len(self._last))  # so that this costs each path the same, however many there are
 
     def wait(self, work: Work) -> None:
         """A writer is at work there: look again when it has been quiet, or when the next event says so."""

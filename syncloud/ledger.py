@@ -6,16 +6,20 @@ The order is the promise: the effect is durable, then the row is committed, then
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 
 from . import log
 from .errors import HostUnavailable
-from .model import Base, Receipt
+from .model import Base, Receipt, Tag
 from .tree import State
 
 WAIT = 0.05
 """Seconds that a row may wait for others to share its transaction."""
 AGAIN = 1.0
 """Seconds until a write that the disk refused is tried again."""
+STRANGERS_MAX = 10_000
+"""Inodes of which it is remembered that no row has them."""
 
 
 class Ledger:
@@ -29,15 +33,38 @@ class Ledger:
         self._drops: set[str] = set()
         self._notes: dict[str, str] = {}
         self._receipts: list[Receipt] = []
+        self._read: dict[str, Base | None] = {}
+        self._strangers: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.error: HostUnavailable | None = None
         self.files = state.count()
+
+    def look_up(self, paths: Sequence[str], inodes: Sequence[str]) -> None:
+        """Read what will be asked of these paths and inodes at once: each query lets other threads have the interpreter.
+
+        The rows of the paths are at hand until they are let go. Where the disk refuses, each path meets it by itself.
+        """
+        with contextlib.suppress(HostUnavailable):
+            if paths:
+                self._read |= dict.fromkeys(paths) | self._state.rows_of(paths)
+            if inodes:
+                self._strangers = self._strangers if len(self._strangers) < STRANGERS_MAX else set()
+                self._strangers |= self._state.strangers(inodes)
+
+    def let_go(self, path: str) -> None:
+        self._read.pop(path, None)
 
     def base_of(self, path: str) -> Base | None:
         """The base row as it will be."""
         if path in self._drops:
             return None
-        return self._puts.get(path) or self._state.get(path)
+        if (put := self._puts.get(path)) is not None:
+            return put
+        return self._read[path] if path in self._read else self._state.get(path)
+
+    def renamed_from(self, beginning: Tag) -> list[Base]:
+        """A few written rows whose source tag begins with these fields."""
+        return [] if beginning[0] in self._strangers else self._state.find_source(beginning)
 
     def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
         """Write these soon, then acknowledge."""
@@ -59,7 +86,7 @@ class Ledger:
 
     def kin(self, put: Base) -> list[Base]:
         """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
-        return self._state.find_source(put.source[:1])
+        return self.renamed_from(put.source[:1])
 
     def _soon(self) -> None:
         if self._timer is None:
@@ -92,6 +119,9 @@ class Ledger:
         if self.error is not None:
             self.error = None
             log.warning("state.writable", "the state can be written again")
+        for path in (*self._puts, *self._drops):
+            self.let_go(path)
+        self._strangers.difference_update(put.source[0] for put in self._puts.values())
         self._puts.clear()
         self._drops.clear()
         self._notes.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import calendar
 import email.utils
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -108,8 +109,9 @@ def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str)
     )
 
 
+@functools.lru_cache(1024)
 def _modified(text: str) -> int | None:
-    """Seconds since the epoch; None for what is no time between 1970 and 2262."""
+    """Seconds since the epoch; None for what is no time between 1970 and 2262. A second's uploads share one text for it."""
     parsed = email.utils.parsedate(text)
     try:
         seconds = calendar.timegm(parsed) if parsed else -1

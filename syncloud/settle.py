@@ -43,7 +43,7 @@ ROUNDS = 8
 """Decisions for one path before it has to wait: enough for two comparisons and a few lost races."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What the engine is to record. `transferred`: something was changed on the target; `news`: because the source was another
     than the base knew. `deferred`: a deletion that waits."""
@@ -85,8 +85,13 @@ class Settler:
         self._left_out_above = left_out_above
         self._under_way = under_way
         self.excluded = excluded
-        self._in_doubt: dict[str, Entry] = {}
-        """First writes whose outcome nobody has told: no row says that they may have left something."""
+        self._in_doubt: dict[str, Tag] = {}
+        """What the source was at first writes whose outcome nobody has told: no row says that they may have left something."""
+
+    def inodes(self, works: list[Work]) -> list[str]:
+        """By which a rename may be suspected, as far as a listing has seen them: what may be asked of all at once."""
+        seen = [work.nominated for work in works if isinstance(work.nominated, Entry)]
+        return [key[0] for entry in seen if (key := self._source.rename_key(entry)) is not None]
 
     async def settle(self, work: Work) -> Outcome:
         """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
@@ -110,7 +115,8 @@ class Settler:
                     outcome = await self._execute(action, source, target, base, work)
                     if not outcome.deferred:
                         self._in_doubt.pop(path, None)
-                    return replace(outcome, news=outcome.transferred and _is_news(source, base))
+                    outcome.news = outcome.transferred and _is_news(source, base)
+                    return outcome
             except Changed as changed:
                 log.debug("plan.again", "%s", changed, path=path)
                 source = await self._look_at_source(path, base, replace(work, nominated=None))
@@ -137,8 +143,7 @@ class Settler:
             there = await self._target.digest(there)
         if not (isinstance(there, Entry) and there.ours):
             return there, None
-        tag = self._in_doubt[path].tag
-        return there, Base(path, tag, there.tag, there.size, there.mtime_ns, there.mode, there.crc)
+        return there, Base(path, self._in_doubt[path], there.tag, there.size, there.mtime_ns, there.mode, there.crc)
 
     async def _compare(self, action: Compare, source: Side, target: Side) -> tuple[Side, Side]:
         if action.source is not None:
@@ -174,7 +179,7 @@ class Settler:
         if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
             entry = await self._with_body(entry, work)
         if action.expected is None:
-            self._in_doubt[work.path] = replace(entry, body=None)
+            self._in_doubt[work.path] = entry.tag
         if action.expected is None and (copied := await self._duplicate(entry)) is not None:
             self._log_transfer(f"{self._target.role}.renamed", entry, copied, started)
             return Outcome(put=_agreed(entry, copied), transferred=True)

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
 from .model import Base, Tag
@@ -33,6 +35,10 @@ CREATE TABLE base (
 ) WITHOUT ROWID;
 CREATE INDEX base_source ON base (source);
 CREATE TABLE unsyncable (path TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
+"""
+_ROWS = "SELECT base.* FROM json_each(?) AS wanted CROSS JOIN base ON base.path = wanted.value"
+_STRANGERS = """
+SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM base WHERE source >= value || ' ' AND source < value || '!')
 """
 
 
@@ -115,6 +121,20 @@ class State:
     def get(self, path: str) -> Base | None:
         row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
         return None if row is None else _base(row)
+
+    def rows_of(self, paths: Sequence[str]) -> dict[str, Base]:
+        """The rows of many paths, by path, at the price of one. Raises HostUnavailable."""
+        return {row[0]: _base(row) for row in self._ask(_ROWS, paths)}
+
+    def strangers(self, beginnings: Sequence[str]) -> set[str]:
+        """Those of them with which no row's source begins, as its first field. Raises HostUnavailable."""
+        return {beginning for (beginning,) in self._ask(_STRANGERS, beginnings)}
+
+    def _ask(self, query: str, values: Sequence[str]) -> list[Any]:
+        try:
+            return self._db.execute(query, (json.dumps(values),)).fetchall()
+        except sqlite3.Error as error:
+            raise HostUnavailable(f"cannot read the state {self._file}: {error}", code=_code(error)) from error
 
     def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = MappingProxyType({})) -> None:
         """One transaction: these rows are now so, those are gone, and `notes` are in the meta table. Raises HostUnavailable."""

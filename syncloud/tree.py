@@ -6,7 +6,7 @@ between the two is said here, by a method, and never by an `if` in the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from .model import Base, Entry, Hint, Side, Tag
@@ -116,7 +116,11 @@ class State(Protocol):
 
     def count(self) -> int: ...
 
+    def rows_of(self, paths: Sequence[str]) -> dict[str, Base]: ...
+
     def find_source(self, beginning: Tag) -> list[Base]: ...
+
+    def strangers(self, beginnings: Sequence[str]) -> set[str]: ...
 
     def reader(self) -> Rows: ...
 

@@ -511,6 +511,28 @@ def test_as_many_requests_are_on_the_wire_as_wanted() -> None:
         assert (peak, server.connections) == (24, 24)
 
 
+def test_python_knows_the_thread_of_awscrt_again(bucket: Bucket) -> None:
+    """What a thread keeps for itself is gone when Python has made it a new state: a costly thing to do for each answer."""
+    seen: list[int] = []
+    kept = threading.local()
+
+    class Watched(Crt):
+        def _land(self, flight: Any) -> None:
+            kept.answers = getattr(kept, "answers", 0) + 1
+            seen.append(kept.answers)
+            super()._land(flight)
+
+    async def go() -> None:
+        with contextlib.closing(Aws(endpoint_url=bucket.server.endpoint)) as aws:
+            client = Watched(aws, bucket.name, transfers=4)
+            for _ in range(3):
+                await client.send("GET", "none", operation="GetObject")
+            await client.close()
+
+    asyncio.run(go())
+    assert seen == [1, 2, 3]
+
+
 def test_closing_ends_what_is_under_way() -> None:
     async def go(server: Server) -> None:
         async with crt(server.endpoint) as client:

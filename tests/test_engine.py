@@ -14,8 +14,9 @@ import pytest
 from syncloud.engine import Engine
 from syncloud.errors import HostUnavailable, PathError, Unavailable
 from syncloud.hints import Coalescer, Work
+from syncloud.ledger import Ledger
 from syncloud.memory import MemoryTree
-from syncloud.model import ConflictPolicy, Hint, Policy
+from syncloud.model import Base, ConflictPolicy, Hint, Policy
 from syncloud.settle import Settler
 from syncloud.state import Pair, State
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from syncloud.model import Base, Entry, Side, Tag
+    from syncloud.model import Entry, Side, Tag
     from syncloud.tree import Content
 
 ALL = Hint("", subtree=True, both=True)
@@ -382,6 +383,25 @@ def test_what_was_written_before_a_crash_makes_way_without_a_conflict_copy() -> 
 
     assert asyncio.run(scenario(writer="this state")) == ["both/b"]
     assert asyncio.run(scenario(writer="")) == ["both.conflict-0", "both/b"]
+
+
+def test_what_was_read_ahead_is_never_older_than_what_was_recorded(state: State) -> None:
+    async def scenario() -> None:
+        ledger = Ledger(state)
+        one = Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
+        ledger.look_up(["a"], ["11"])
+        assert (ledger.base_of("a"), ledger.renamed_from(("11", "3"))) == (None, [])
+        ledger.record(one, (), [])
+        assert ledger.base_of("a") == one
+        ledger.flush()
+        assert (ledger.base_of("a"), ledger.renamed_from(("11", "3")), ledger.files) == (one, [one], 1)
+        ledger.look_up(["a"], ["11"])
+        ledger.record(None, ("a",), [])
+        assert ledger.base_of("a") is None
+        ledger.flush()
+        assert (ledger.base_of("a"), ledger.renamed_from(("11", "3")), ledger.files) == (None, [], 0)
+
+    asyncio.run(scenario())
 
 
 class ReticentTree(MemoryTree):

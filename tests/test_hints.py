@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -161,6 +162,24 @@ def test_a_file_that_is_never_quiet_goes_at_its_deadline(coalescer: Coalescer, c
     clock.now = start + 60.0
     coalescer.add(opened("log"))
     assert take_one(coalescer).patient
+
+
+def test_what_was_transferred_last_costs_each_path_the_same(coalescer: Coalescer, clock: Clock) -> None:
+    """Of 30,000 within the deadline the last ten thousand take no longer than the first, but for the machine's moods."""
+
+    def settle(beginning: int) -> float:
+        started = time.process_time()
+        for number in range(beginning, beginning + 10_000):
+            coalescer.add(closed(f"{number}"))
+            coalescer.finish(take_one(coalescer), transferred=True)
+        return time.process_time() - started
+
+    first, _, last = (settle(beginning) for beginning in (0, 10_000, 20_000))
+    assert last < 10 * first
+    clock.now += 61
+    settle(30_000)
+    settle(40_000)
+    assert len(coalescer._last) <= 2 * hints.LAST + 1
 
 
 def test_the_deadline_is_ten_times_the_last_transfer(coalescer: Coalescer, clock: Clock) -> None:

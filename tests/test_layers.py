@@ -75,7 +75,7 @@ OWNERS: dict[str, Owned] = {
     "sdnotify": Owned("sdnotify", frozenset({"notify"})),
     "tqdm": Owned("tqdm", frozenset({"log"})),
     "watchdog": Owned("watchdog", frozenset({"watch"})),
-    "ctypes": Owned("", frozenset({"disk", "local"})),
+    "ctypes": Owned("", frozenset({"crt", "disk", "local"})),
     "sqlite3": Owned("", frozenset({"state"})),
 }
 

@@ -154,6 +154,27 @@ def test_a_renamed_file_is_found_by_the_beginning_of_its_tag(memory: State) -> N
     assert memory.find_source(("1", "3", "9")) == []
 
 
+def test_many_rows_are_read_at_once(memory: State) -> None:
+    names = ["a", "sub/b", 'quo"te', "\u00fc\U0001f600", "line\nbreak"]
+    rows = [row(name, (str(number), "3", "9")) for number, name in enumerate(names)]
+    memory.record(rows, ())
+    assert memory.rows_of([*names, "none"]) == {base.path: base for base in rows}
+    assert memory.rows_of([]) == {}
+
+
+def test_an_inode_is_a_stranger_unless_some_source_begins_with_it(memory: State) -> None:
+    memory.record([row("a", ("11", "3", "99")), row("b", ("112", "3"))], ())
+    assert memory.strangers(["1", "11", "112", "3", "1123"]) == {"1", "3", "1123"}
+
+
+def test_many_questions_to_a_disk_that_refuses_are_the_hosts_trouble(memory: State) -> None:
+    with contextlib.closing(sqlite3.connect(memory.directory / "state.sqlite")) as other:
+        other.execute("DROP TABLE base")
+    for ask in (memory.rows_of, memory.strangers):
+        with pytest.raises(HostUnavailable):
+            ask(["a"])
+
+
 # Notes
 
 
