@@ -102,7 +102,7 @@ MUTANTS = (
     Mutant("absence", "what is behind a symbolic link is called absent", "local",
         'return Unknown(path, "a symbolic link is in the way")', "return self._absent(path)",
         "test_local.py::test_absence_is_proven_below_the_root_only"),
-    Mutant("absence", "a directory that cannot be listed is an empty one", "local",
+    Mutant("absence", "a directory that cannot be listed is an empty one", "scan",
         'return [Unknown(directory, f"cannot be listed: {error.strerror}", subtree=True)]', "return []",
         "test_local.py::test_what_cannot_be_read_is_unknown_with_all_that_is_below"),
     Mutant("absence", "rows below a folder that cannot be seen are called gone", "reconcile",
