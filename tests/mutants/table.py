@@ -144,7 +144,7 @@ MUTANTS = (
         "            if not thread.is_alive():", "            if False:",
         "test_watch.py::test_an_ended_thread_of_watchdog_is_noticed"),
     Mutant("watch", "directories that are not watched are not noticed", "watch",
-        "return [path for inode, path in self._directories() if inode not in watched]", "return []",
+        "return [path for inode, path in places.items() if inode not in watched]", "return []",
         "test_watch.py::test_directories_beyond_the_limit_are_told_and_polled"),
     Mutant("watch", "what cannot be watched is not polled", "watch",
         "if self._trouble is not None and now - polled_at > self._poll:", "if False:",
