@@ -23,7 +23,7 @@ def main() -> None:
     told = {"import": _timed(_import)}
     from benchmarks.measure import memory_of
     from syncloud.local import LocalTree
-    from syncloud.reconcile import Census, nominate
+    from syncloud.reconcile import Census, Unlike, nominate
     from syncloud.state import Reader
     from syncloud.watch import WatchSource
 
@@ -33,7 +33,8 @@ def main() -> None:
     tree = LocalTree(directory, nonce="0")
     told["scan"] = _timed(lambda: deque(tree.scan(), 0))
     reader, census = Reader(memory / "state.sqlite"), Census()
-    both = _timed(lambda: deque(nominate(tree.scan(), None, reader.rows(), census), 0))
+    unlike = Unlike(tree.scan(), reader.sightings(), reader.get, census)
+    both = _timed(lambda: deque(nominate(unlike.sides(), None, unlike.rows(), census), 0))
     told["compare"] = both - told["scan"]
     print(json.dumps(told | {"files": census.files, "peak": memory_of(os.getpid())}))
 

@@ -51,12 +51,19 @@ def planner(items: int, place: Path) -> Loop:
 
 def reconcile(items: int, place: Path) -> Loop:
     """The merge of a listing with the rows where nothing has changed."""
-    from syncloud.model import Entry
-    from syncloud.reconcile import Census, nominate
+    from syncloud.model import Run
+    from syncloud.reconcile import Census, Unlike, nominate
+    from syncloud.steady import entry_of_sighting
 
-    rows = _rows(items)
-    seen = [Entry(row.path, row.source, 16, 1, 0o644) for row in rows]
-    return lambda: deque(nominate(iter(seen), None, iter(rows), Census()), 0)
+    known = [(row.path, " ".join(row.source), row.mode) for row in _rows(items)]
+    runs = [Run(known[at : at + 100], entry_of_sighting) for at in range(0, items, 100)]
+
+    def loop() -> None:
+        census = Census()
+        unlike = Unlike(runs, iter(known), lambda _: None, census)
+        deque(nominate(unlike.sides(), None, unlike.rows(), census), 0)
+
+    return loop
 
 
 def coalescer(items: int, place: Path) -> Loop:
@@ -91,12 +98,12 @@ def state_write(items: int, place: Path) -> Loop:
 
 
 def state_read(items: int, place: Path) -> Loop:
-    """All rows, in order."""
+    """All rows, in order, as they are compared with a listing."""
     from syncloud.state import Pair, State
 
     state = State(place / "state", Pair("push", "/d", "b", "p/"))
     state.record(_rows(items), ())
-    return lambda: deque(state.reader().rows(), 0)
+    return lambda: deque(state.reader().sightings(), 0)
 
 
 def scan(items: int, place: Path) -> Loop:

@@ -76,6 +76,7 @@ class Aws:
         self._lock = threading.RLock()
         self._endpoint_url = endpoint_url or None
         self._clients: dict[str, Any] = {}
+        self._addresses: dict[str, Address] = {}
         with translated("reading the AWS configuration"):
             self._core = botocore.session.Session(profile=profile or None)
             self._core.get_scoped_config()
@@ -98,14 +99,20 @@ class Aws:
             return self._clients[service]
 
     def s3_address(self, bucket: str) -> Address:
-        """Where botocore would send a request about this bucket, with every setting that it knows."""
+        """Where botocore would send a request about this bucket, with every setting that it knows. Found out once."""
+        with self._lock:
+            if bucket not in self._addresses:
+                self._addresses[bucket] = self._find_address(bucket)
+            return self._addresses[bucket]
+
+    def _find_address(self, bucket: str) -> Address:
         seen: list[str] = []
 
         def look(params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
             seen.append(params["url"])
             return SimpleNamespace(status_code=200), {}  # taken for the answer: nothing is signed or sent
 
-        with self._lock, translated(f"finding the address of bucket {bucket}"):
+        with translated(f"finding the address of bucket {bucket}"):
             client = self._make("s3", self.region)
             client.meta.events.register("before-call.s3.HeadObject", look)
             client.head_object(Bucket=bucket, Key="probe")

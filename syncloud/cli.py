@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import cf, config, demo, log, service, state, status
-from .aws import Aws
-from .cf.stack import Stack
+from . import config, log, service, state, status
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
@@ -73,6 +71,10 @@ def _sync(invocation: Invocation) -> int:
 
 def _setup(invocation: Invocation) -> int:
     """Bucket, queue and their wiring: through a change set, with a line for each resource."""
+    from . import cf  # here, as no other command needs what it needs
+    from .aws import Aws
+    from .cf.stack import Stack
+
     if invocation.print_template:
         _say(cf.template_text().rstrip())
         return 0
@@ -144,11 +146,17 @@ def _resume(invocation: Invocation) -> int:
     return 0
 
 
+def _demo(invocation: Invocation) -> int:
+    from . import demo  # here, as no other command needs it
+
+    return demo.run(once=invocation.once)
+
+
 _COMMANDS: Mapping[str, Callable[[Invocation], int]] = {
     "push": _sync,
     "pull": _sync,
     "setup": _setup,
     "status": _status,
     "resume": _resume,
-    "demo": lambda invocation: demo.run(once=invocation.once),
+    "demo": _demo,
 }

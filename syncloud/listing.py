@@ -14,8 +14,8 @@ from .hints import Work
 from .ledger import Ledger
 from .leftout import LeftOut
 from .model import Absent, Hint
-from .reconcile import Census, nominate
-from .tree import State, Tree
+from .reconcile import Census, Unlike, flat, nominate
+from .tree import Rows, State, Tree
 
 CHUNK = 500
 BACKLOG = 5_000
@@ -74,8 +74,7 @@ class Lister:
         reader = self._state.reader()
         count = gone = 0
         try:
-            target = self._target.scan(work.path) if work.both else None
-            hints = nominate(self._source.scan(work.path), target, reader.rows(work.path), census, self._excluded)
+            hints = self._differences(work, reader, census)
             while chunk := await asyncio.to_thread(_take, hints, CHUNK):
                 count += len(chunk)
                 gone += sum(isinstance(hint.nominated, Absent) for hint in chunk)
@@ -85,6 +84,14 @@ class Lister:
         finally:
             await asyncio.to_thread(reader.close)
         return count, gone
+
+    def _differences(self, work: Work, reader: Rows, census: Census) -> Iterator[Hint]:
+        seen = self._source.scan(work.path)
+        if work.both:
+            there = flat(self._target.scan(work.path))
+            return nominate(flat(seen), there, reader.rows(work.path), census, self._excluded)
+        unlike = Unlike(seen, reader.sightings(work.path), reader.get, census)
+        return nominate(unlike.sides(), None, unlike.rows(), census, self._excluded)
 
     async def _room(self) -> None:
         while self._pending() > BACKLOG:

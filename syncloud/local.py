@@ -20,7 +20,9 @@ from typing import TypeVar
 
 from . import batch, blame, commit, disk, log, names, places, steady
 from .errors import BusyError, Changed, ConfigurationError, Corrupt, Unsteady, Unsyncable
-from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
+from .reconcile import flat
+from .scan import Scan
 from .steady import LocalContent
 from .tree import Content
 from .workers import Workers
@@ -50,7 +52,6 @@ class LocalTree:
     ) -> None:
         self.root = root
         self.nonce = nonce
-        self._ignored = ignored
         self._prefix = prefix
         try:
             self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -64,6 +65,7 @@ class LocalTree:
         self.places = places.Places(root, self._fd, known=known, ignored=ignored)
         self._workers = Workers(threads)
         self._batches = batch.Batches(self._workers, self._fd, nonce)
+        self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce)
 
     async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
         try:
@@ -103,7 +105,7 @@ class LocalTree:
         """Why the disk counts as frozen, or None."""
         return self._workers.frozen()
 
-    def scan(self, under: str = "") -> Iterator[Side]:
+    def scan(self, under: str = "") -> Iterator[Side | Run]:
         """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
 
         Blocking: for a thread. Only nominates.
@@ -113,68 +115,12 @@ class LocalTree:
             yield Unknown(under, reason, subtree=True)
             return
         closed = self.places.left_out(under)
-        walk = self._walk(under, frozenset(side.path for side in closed))
-        yield from places.merged(closed, walk) if closed else walk
-
-    def _walk(self, under: str, closed: frozenset[str]) -> Iterator[Side]:
-        stack = [iter(self._list(under))]
-        while stack:
-            item = next(stack[-1], None)
-            if item is None:
-                stack.pop()
-            elif isinstance(item, str) and item in closed:
-                continue
-            elif isinstance(item, str):
-                stack.append(iter(self._list(item)))
-            else:
-                yield item
-
-    def _list(self, directory: str) -> list[Side | str]:
-        return self._workers.call(self._list_directory, directory)
-
-    def _list_directory(self, directory: str) -> list[Side | str]:
-        """One directory's files as entries, its directories as names, sorted as their paths will be."""
-        found: list[tuple[str, Side | str]] = []
-        below = f"{directory}/" if directory else ""
-        try:
-            with disk.directory(self._fd, directory) as at, os.scandir(at) as listing:
-                for item in listing:
-                    path = below + item.name
-                    found.append(self._item(item, path))
-        except FileNotFoundError:
-            return []
-        except NotADirectoryError:
-            return []
-        except OSError as error:
-            if blame.is_everybodys(error):
-                raise blame.translate(error, directory, self._fd, self.nonce) from error
-            return [Unknown(directory, f"cannot be listed: {error.strerror}", subtree=True)]
-        found.sort(key=lambda pair: pair[0])
-        return [item for key, item in found if key]
-
-    def _item(self, item: os.DirEntry[str], path: str) -> tuple[str, Side | str]:
-        try:
-            if item.is_dir(follow_symlinks=False):
-                if self._ignored(path):
-                    return "", ""
-                if not path.isascii() and (reason := names.refusal(path)):
-                    return path.encode(errors="replace").decode() + "/", Unknown(path, reason, subtree=True)
-                return path + "/", path
-            status = item.stat(follow_symlinks=False)
-        except OSError as error:
-            return path, Unknown(path, error.strerror or str(error))
-        if names.is_hidden(item.name):
-            return "", ""
-        return path, self._nominate(path, status)
+        walk = self._scan.walk(under, frozenset(side.path for side in closed))
+        yield from places.merged(closed, flat(walk)) if closed else walk
 
     def _nominate(self, path: str, status: os.stat_result) -> Side:
-        if reason := steady.special(status.st_mode):
-            return Unknown(path, reason)
-        if not path.isascii() and (reason := names.refusal(path)):
-            return Unknown(path, reason)
-        if names.too_long_for_a_key(self._prefix, path):
-            return Unknown(path, f"the key would be longer than {names.KEY_MAX} bytes")
-        return steady.entry_of(path, status)
+        reason = self._scan.refusal(path, status)
+        return steady.entry_of(path, status) if reason is None else Unknown(path, reason)
 
     async def observe(
         self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False

@@ -8,6 +8,7 @@ a slash is an empty directory (S3's `dir/` marker).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeAlias
@@ -73,6 +74,18 @@ class Unknown:
 
 
 Side: TypeAlias = Entry | Absent | Unknown
+
+Sighting: TypeAlias = tuple[str, str, int]
+"""What a listing of very many files says of one, and what the base has to say to it: path, tag (one text, its fields joined by
+blanks), mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Files that follow each other in a listing. An Entry is only made of those that are not as in the base."""
+
+    sightings: list[Sighting]
+    entry_of: Callable[[Sighting], Entry]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,19 @@
 """The merge of listings: which paths of two trees and the base deserve a look. Pure, streaming, one pass.
 
+Where only the source is listed, what is equal there and in the base is taken out first, a run at a time (`Unlike`).
+
 All three streams come in the order of the paths' UTF-8 bytes (which is the order of Python's strings), so nothing is kept
 but the heads. What comes out is only nominated; a store that lists in another order costs looks, never a wrong decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
-from .model import Absent, Base, Entry, Hint, Side, Unknown, same
+from .model import Absent, Base, Entry, Hint, Run, Side, Sighting, Unknown, same
 
 
 @dataclass(slots=True)
@@ -22,6 +26,64 @@ class Census:
     recorded: frozenset[str] = frozenset()
     met: set[str] = field(default_factory=set)
     unknown: list[Unknown] = field(default_factory=list)
+
+
+def flat(listing: Iterable[Side | Run]) -> Iterator[Side]:
+    """A listing with every file as an Entry."""
+    for item in listing:
+        if isinstance(item, Run):
+            yield from map(item.entry_of, item.sightings)
+        else:
+            yield item
+
+
+class Unlike:
+    """A listing of the source and the base rows for it, without the files that are in both and equal: they are counted in
+    `census`, and nothing else is made of them. Of a million files hardly any has changed, so that is done a run at a time.
+
+    Two iterators, `sides()` and `rows()`, for a merge that takes as much of either as it likes. `base_of` reads a whole row.
+    """
+
+    def __init__(
+        self,
+        listing: Iterable[Side | Run],
+        known: Iterator[Sighting],
+        base_of: Callable[[str], Base | None],
+        census: Census,
+    ) -> None:
+        self._listing = listing
+        self._known = known
+        self._base_of = base_of
+        self._census = census
+        self._ahead: deque[Sighting] = deque()
+        """What was read of `known`, and is not in the listing as it is."""
+
+    def sides(self) -> Iterator[Side]:
+        for item in self._listing:
+            if isinstance(item, Run):
+                yield from map(item.entry_of, self._changed(item.sightings))
+            else:
+                yield item
+
+    def rows(self) -> Iterator[Base]:
+        while (row := self._ahead.popleft() if self._ahead else next(self._known, None)) is not None:
+            base = self._base_of(row[0])
+            if base is not None:
+                yield base
+
+    def _changed(self, run: list[Sighting]) -> list[Sighting]:
+        """Those that are not among the rows where they should be. What is not found there for another reason (others have come
+        or gone before it) is found by the merge.
+        """
+        near = [self._ahead.popleft() for _ in range(min(len(run), len(self._ahead)))]
+        near += islice(self._known, len(run) - len(near))
+        if near == run:
+            self._census.files += len(run)
+            return []
+        agreed = set(run).intersection(near)
+        self._census.files += len(agreed)
+        self._ahead.extendleft(row for row in reversed(near) if row not in agreed)
+        return [one for one in run if one not in agreed]
 
 
 def nominate(

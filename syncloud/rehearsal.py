@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .model import Base, Entry, Side, Tag
+from .model import Base, Entry, Run, Side, Tag
 from .tree import Content, Tree
 
 
@@ -17,7 +17,7 @@ class Rehearsal:
         self._tree = tree
         self._say = say
 
-    def scan(self, under: str = "") -> Iterator[Side]:
+    def scan(self, under: str = "") -> Iterator[Side | Run]:
         return self._tree.scan(under)
 
     async def observe(

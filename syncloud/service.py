@@ -8,15 +8,18 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from . import log, status
 from .compose import composed
 from .config import Settings
-from .daemon import Daemon
 from .errors import ConfigurationError, HostUnavailable, SyncloudError, Unavailable
 from .notify import Notifier
 from .orders import Orders
 from .workers import Callers
+
+if TYPE_CHECKING:
+    from .daemon import Daemon
 
 RETRY_FIRST, RETRY_MAX = 1.0, 60.0
 """Seconds between two starts while something is missing."""
@@ -119,6 +122,8 @@ class _Service:
         self._delay = RETRY_FIRST
 
     async def run(self) -> None:
+        from .daemon import Daemon  # here, as a single pass needs no watch and no queue
+
         while not self._orders.ended:
             try:
                 async with composed(self._role, self._settings) as sync:

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
-from .model import Base, Tag
+from .model import Base, Sighting, Tag
 
 SCHEMA = 1
 _UPLOAD = "upload "
@@ -312,12 +312,21 @@ class Reader:
 
     def rows(self, under: str = "") -> Iterator[Base]:
         """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
-        if under:
-            bounds = (f"{under}/", f"{under}0")
-            query = self._db.execute("SELECT * FROM base WHERE path >= ? AND path < ? ORDER BY path", bounds)
-        else:
-            query = self._db.execute("SELECT * FROM base ORDER BY path")
-        return map(_base, query)
+        return map(_base, self._select("*", under))
+
+    def sightings(self, under: str = "") -> Iterator[Sighting]:
+        """The same rows, as a listing of the source shows its files; the tag of one that is `absent` is empty."""
+        return self._select("path, CASE WHEN absent THEN '' ELSE source END, mode", under)
+
+    def get(self, path: str) -> Base | None:
+        row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
+        return None if row is None else _base(row)
+
+    def _select(self, columns: str, under: str) -> Iterator[Any]:
+        if not under:
+            return self._db.execute(f"SELECT {columns} FROM base ORDER BY path")
+        query = f"SELECT {columns} FROM base WHERE path >= ? AND path < ? ORDER BY path"
+        return self._db.execute(query, (f"{under}/", f"{under}0"))
 
     def close(self) -> None:
         self._db.close()

@@ -17,7 +17,7 @@ from dataclasses import replace
 from . import checksum, disk
 from .errors import Unsteady
 from .hints import QUIET
-from .model import Base, Entry, Tag
+from .model import Base, Entry, Sighting, Tag
 
 _RACY_NS = 20_000_000
 """Two changes within one tick of the kernel's coarse clock (up to 10 ms; multigrain stamps came with Linux 6.13, for some
@@ -34,6 +34,17 @@ def tag_of(status: os.stat_result) -> Tag:
 def entry_of(path: str, status: os.stat_result, crc: int | None = None, body: bytes | None = None) -> Entry:
     mode = stat.S_IMODE(status.st_mode) & 0o777
     return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, mode, crc, body)
+
+
+def sighting_of(path: str, status: os.stat_result) -> Sighting:
+    tag = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    return path, tag, status.st_mode & 0o777
+
+
+def entry_of_sighting(seen: Sighting) -> Entry:
+    path, text, mode = seen
+    tag = tuple(text.split(" "))
+    return Entry(path, tag, int(tag[1]), int(tag[2]), mode)
 
 
 def special(mode: int) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from .model import Base, Entry, Hint, Side, Tag
+from .model import Base, Entry, Hint, Run, Side, Sighting, Tag
 
 
 class Content(Protocol):
@@ -38,7 +38,7 @@ class Tree(Protocol):
     written_event: str
     """The log's name for a file that arrived here."""
 
-    def scan(self, under: str = "") -> Iterator[Side]:
+    def scan(self, under: str = "") -> Iterator[Side | Run]:
         """Nominate everything below the folder `under`, in the order of the paths' UTF-8 bytes. Blocking.
 
         What cannot be seen comes as Unknown at its place; nothing below an Unknown with `subtree` may be called absent.
@@ -101,6 +101,12 @@ class Rows(Protocol):
     """A look at the base rows from another thread."""
 
     def rows(self, under: str = "") -> Iterator[Base]: ...
+
+    def sightings(self, under: str = "") -> Iterator[Sighting]:
+        """The same rows, as a Run has the files' source; the tag of one that is `absent` is empty."""
+
+    def get(self, path: str) -> Base | None:
+        """One row, of the same moment as what comes of `sightings`."""
 
     def close(self) -> None: ...
 

@@ -282,9 +282,10 @@ class WatchSource(wd.FileSystemEventHandler):
         removed, self._removed = self._removed, False
         watched = self._watched()
         before, self._places = self._places, dict(self._directories())
+        missing = self._missing(self._places)
         if removed and (reason := self._misplaced(watched, before)):
             self._rearm(reason)
-        missing = self._unwatched()
+            missing = self._unwatched()
         if missing and not self._stop.wait(2 * TICK):
             missing = self._unwatched()
         if missing:
@@ -310,8 +311,12 @@ class WatchSource(wd.FileSystemEventHandler):
         return {inode for fd in self._descriptors for inode in inotify.watched_inodes(fd)}
 
     def _unwatched(self) -> list[str]:
+        return self._missing(dict(self._directories()))
+
+    def _missing(self, places: dict[int, str]) -> list[str]:
+        """Those of these directories that the kernel does not watch. It is asked after they were seen: watchdog comes later."""
         watched = self._watched()
-        return [path for inode, path in self._directories() if inode not in watched]
+        return [path for inode, path in places.items() if inode not in watched]
 
     def _directories(self) -> Iterator[tuple[int, str]]:
         """Inode and path of every directory that can be read, without following links."""

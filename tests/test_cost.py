@@ -22,11 +22,11 @@ ITEMS = 400
 
 MOST = {
     "planner": 40_000,
-    "reconcile": 50_000,
+    "reconcile": 1_000,
     "coalescer": 60_000,
     "state_write": 60_000,
-    "state_read": 60_000,
-    "scan": 75_000,
+    "state_read": 12_000,
+    "scan": 40_000,
     "decode": 200_000,
 }
 """Instructions for each item: twice what they were with Python 3.11 when this was written."""

@@ -32,7 +32,7 @@ ROWS: tuple[frozenset[str], ...] = (
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
         | {"counters", "rivals"}
         | {"names", "filters", "checksum", "objects", "events"}
-        | {"disk", "inotify", "mounts", "places", "blame", "steady", "commit", "batch", "multipart", "workers"}
+        | {"disk", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart", "workers"}
         | {"aws", "credentials", "crt", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -37,7 +38,8 @@ from syncloud.errors import (
     Unsyncable,
 )
 from syncloud.local import LocalTree
-from syncloud.model import SMALL, Absent, Base, Entry, Side, Unknown
+from syncloud.model import SMALL, Absent, Base, Entry, Run, Side, Unknown
+from syncloud.reconcile import flat
 from tests.support.nobody import NOBODY, let_through
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def write(tree: LocalTree, path: str, body: bytes = b"new", expected: Entry | No
 
 
 def paths(tree: LocalTree, under: str = "") -> list[str]:
-    return [side.path for side in tree.scan(under)]
+    return [side.path for side in flat(tree.scan(under))]
 
 
 def age(file: Path) -> None:
@@ -138,6 +140,29 @@ def test_a_file_and_a_folder_that_share_a_beginning_are_in_order(tree: LocalTree
     assert paths(tree) == ["a!", "a/b", "a0"]
 
 
+def test_a_directory_of_many_is_in_order_with_what_is_between(tree: LocalTree, root: Path) -> None:
+    for name in [*(f"{number:04}" for number in range(1_200)), "0300-d/x", "0700.d/y", "zz/a"]:
+        file = root / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    (root / "0500-link").symlink_to("0500")
+    found = paths(tree)
+    assert found == sorted(found)
+    assert len(found) == 1_204
+
+
+def test_a_scan_says_of_a_file_what_a_look_says_and_the_base_keeps(tree: LocalTree, root: Path) -> None:
+    (root / "f").write_text("content")
+    (root / "f").chmod(0o640)
+    (run,) = tree.scan()
+    assert isinstance(run, Run)
+    (seen,) = run.sightings
+    entry = look(tree, "f")
+    assert isinstance(entry, Entry)
+    assert run.entry_of(seen) == replace(entry, crc=None)
+    assert seen == ("f", " ".join(entry.tag), entry.mode)
+
+
 def test_a_part_is_scanned_alone(tree: LocalTree, root: Path) -> None:
     (root / "a" / "b").mkdir(parents=True)
     for name in ("a/x", "a/b/y", "z"):
@@ -172,7 +197,7 @@ def test_special_files_are_told_and_block_nobody(tree: LocalTree, root: Path) ->
     if os.geteuid() == 0:
         os.mknod(root / "device", 0o600 | 0o020000, os.makedev(1, 3))
     began = time.monotonic()
-    by_scan = {side.path: side for side in tree.scan()}
+    by_scan = {side.path: side for side in flat(tree.scan())}
     for path in os.listdir(root):
         if path != "file":
             assert isinstance(by_scan[path], Unknown), path
@@ -190,7 +215,7 @@ def test_names_that_no_key_can_be_are_told(tmp_path: Path) -> None:
         pass
     (root / "good").touch()
     with opened(root) as tree:
-        sides = {side.path: side for side in tree.scan()}
+        sides = {side.path: side for side in flat(tree.scan())}
         assert isinstance(sides.pop("good"), Entry)
         assert sorted(sides) == ["bad-\udcff", "dir-\udcff"]
         for path, side in sides.items():
@@ -204,7 +229,7 @@ def test_a_key_that_would_be_too_long_is_told(root: Path) -> None:
     (root / deep).mkdir(parents=True)
     (root / deep / "f").touch()
     with opened(root, prefix="p" * 300 + "/") as tree:
-        (side,) = tree.scan()
+        (side,) = flat(tree.scan())
         assert isinstance(side, Unknown)
         assert "1024" in side.reason
         assert isinstance(look(tree, f"{deep}/f"), Unknown)
@@ -225,11 +250,12 @@ UNREADABLE = """
 import asyncio, os, sys
 from pathlib import Path
 from syncloud.local import LocalTree
+from syncloud.reconcile import flat
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 tree = LocalTree(Path(sys.argv[1]), nonce="0123456789abcdef")
-for side in tree.scan():
+for side in flat(tree.scan()):
     print(type(side).__name__, side.path, getattr(side, "subtree", ""))
 for path in sys.argv[2:]:
     print(type(asyncio.run(tree.observe(path, None, None))).__name__, path)
@@ -305,7 +331,7 @@ def test_another_root_is_no_root(tree: LocalTree, root: Path, how: str) -> None:
     assert tree.missing() is not None
     for path in ("no", "f"):
         assert not isinstance(look(tree, path), Absent), path
-    (side,) = tree.scan()
+    (side,) = flat(tree.scan())
     assert isinstance(side, Unknown)
     assert (side.path, side.subtree) == ("", True)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud.model import Absent, Base, Entry, Hint, Side, Unknown
-from syncloud.reconcile import Census, nominate
+from syncloud.model import Absent, Base, Entry, Hint, Run, Side, Sighting, Unknown
+from syncloud.reconcile import Census, Unlike, flat, nominate
 
 PATHS = st.sampled_from(["a", "a-b", "a/", "a/b", "a/b/c", "a0", "b", "d/x", "d/y", "é", "\uffff", "\U0001f600"])
 
@@ -169,3 +169,99 @@ def test_the_merge_is_what_a_naive_comparison_finds_and_in_order(
     hints = merged(source, target, rows.values())
     assert hints == naive(source, target, rows)
     assert [hint.path.encode() for hint in hints] == sorted(hint.path.encode() for hint in hints)
+
+
+# Runs
+
+
+def entry_of(seen: Sighting) -> Entry:
+    tag = tuple(seen[1].split(" "))
+    return Entry(seen[0], tag, int(tag[1]), 0, seen[2])
+
+
+def in_runs(files: dict[str, tuple[str, int]], unknowns: dict[str, bool], lengths: list[int]) -> list[Side | Run]:
+    """As a directory tree lists: its files in runs of these lengths, one after the other and again."""
+    found: list[Side | Run] = []
+    room = 0
+    for side in listed(files, unknowns):
+        if not isinstance(side, Entry):
+            found.append(side)
+            room = 0
+            continue
+        if not room:
+            lengths = [*lengths[1:], lengths[0]]
+            found.append(Run([], entry_of))
+            room = lengths[0]
+        run = found[-1]
+        assert isinstance(run, Run)
+        run.sightings.append((side.path, f"{side.tag[0]} {side.size}", side.mode))
+        room -= 1
+    return found
+
+
+def without_the_equal(listing: list[Side | Run], rows: dict[str, Base], census: Census) -> list[Hint]:
+    known = [(row.path, "" if row.absent else " ".join(row.source), row.mode) for row in rows.values()]
+    unlike = Unlike(listing, iter(known), rows.get, census)
+    return list(nominate(unlike.sides(), None, unlike.rows(), census))
+
+
+@given(ENTRIES, UNKNOWNS, ROWS, st.lists(st.integers(1, 5), min_size=1, max_size=3))
+def test_nothing_is_lost_with_what_is_equal(
+    files: dict[str, tuple[str, int]],
+    blind: dict[str, bool],
+    agreed: dict[str, tuple[str, str, int, bool]],
+    lengths: list[int],
+) -> None:
+    listing = in_runs(files, blind, lengths)
+    rows = {
+        path: Base(path, (source, str(size)), ("1", ""), size, 0, 0o644, None, absent)
+        for path, (source, _, size, absent) in sorted(agreed.items())
+    }
+    recorded = frozenset(("a", "b", "d/x"))
+    one, other = Census(recorded=recorded), Census(recorded=recorded)
+    hints = list(nominate(flat(listing), None, iter(rows.values()), one))
+    assert without_the_equal(listing, rows, other) == hints
+    assert (other.files, other.unknown, other.met) == (one.files, one.unknown, one.met)
+
+
+def test_of_what_is_equal_no_entry_is_made_and_no_row_is_read() -> None:
+    """Some have changed, come and gone in one run; a step later all is equal again."""
+    known: list[Sighting] = [(f"{number:03}", f"{number} 3", 0o644) for number in range(400) if number not in (120, 121)]
+    listing = [one for one in known if one[0] not in ("250", "390")]
+    listing[5] = ("005", "9 3", 0o644)
+    listing[120:120] = [("120", "7 3", 0o644), ("121", "7 3", 0o644)]
+    made: list[str] = []
+    read: list[str] = []
+
+    def make(seen: Sighting) -> Entry:
+        made.append(seen[0])
+        return entry_of(seen)
+
+    def base_of(path: str) -> Base:
+        read.append(path)
+        return Base(path, (str(int(path)), "3"), ("1", ""), 3, 0, 0o644, None)
+
+    runs = [Run(listing[at : at + 50], make) for at in range(0, len(listing), 50)]
+    census = Census()
+    unlike = Unlike(runs, iter(known), base_of, census)
+    hints = list(nominate(unlike.sides(), None, unlike.rows(), census))
+    assert [hint.path for hint in hints] == ["005", "120", "121", "250", "390"]
+    assert census.files == len(listing)
+    assert len(made) < 20
+    assert len(read) < 20
+
+
+def test_a_tree_that_has_gone_is_not_kept_in_memory() -> None:
+    """Many rows without a file: they pass one by one."""
+    pulled = 0
+
+    def rows() -> Iterator[Sighting]:
+        nonlocal pulled
+        for number in range(10_000):
+            pulled += 1
+            yield f"a/{number:05}", "1 3", 0o644
+
+    unlike = Unlike([Run([("b", "1 3", 0o644)], entry_of)], rows(), lambda path: base(path), Census())
+    hints = nominate(unlike.sides(), None, unlike.rows(), Census())
+    assert next(hints).path == "a/00000"
+    assert pulled <= 3

@@ -74,6 +74,15 @@ def test_a_row_comes_back_as_it_was_also_after_a_restart(tmp_path: Path, base: B
             assert list(reader.rows()) == [base]
 
 
+def test_rows_can_be_read_as_a_listing_shows_files(memory: State) -> None:
+    memory.record([row("a", ("1", "2", "3", "4")), row("b", absent=True), row("b/c"), row("b0")], [])
+    with contextlib.closing(memory.reader()) as reader:
+        mode = row("a").mode
+        assert list(reader.sightings())[:2] == [("a", "1 2 3 4", mode), ("b", "", mode)]
+        assert [path for path, _, _ in reader.sightings("b")] == ["b/c"]
+        assert (reader.get("b/c"), reader.get("c")) == (row("b/c"), None)
+
+
 def test_a_time_beyond_2262_is_no_obstacle(memory: State) -> None:
     """ext4 holds times until 2446, a column 64 bits of nanoseconds."""
     memory.record([row("a", mtime_ns=15_032_385_535 * 10**9)], [])

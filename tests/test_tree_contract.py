@@ -19,6 +19,7 @@ from syncloud.local import LocalTree
 from syncloud.memory import MemoryTree
 from syncloud.model import SMALL, Absent, Base, Entry, Side
 from syncloud.probe import probe
+from syncloud.reconcile import flat
 from syncloud.s3 import S3Tree
 from syncloud.tree import Content, Tree
 from tests.support.emulator import Bucket
@@ -109,7 +110,7 @@ class Bench:
         return self.run(self.tree.write(entry, None, expected))
 
     def listed(self, under: str = "") -> list[Entry]:
-        sides = list(self.tree.scan(under))
+        sides = list(flat(self.tree.scan(under)))
         return [side for side in sides if isinstance(side, Entry)]
 
     def paths(self, under: str = "") -> list[str]:

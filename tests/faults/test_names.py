@@ -25,6 +25,7 @@ from syncloud import checksum, names
 from syncloud.errors import PathError
 from syncloud.local import LocalTree
 from syncloud.model import Absent, Entry, Unknown
+from syncloud.reconcile import flat
 from tests.support.meddler import Answer
 from tests.support.trees import snapshot, wait_until
 
@@ -208,7 +209,7 @@ async def _attempt(tree: LocalTree, key: str) -> None:
     assert isinstance(seen, Absent)
     assert names.refusal(key) is None
     assert await tree.observe(key, None, None) == written
-    assert [side.path for side in tree.scan() if isinstance(side, Entry)] == ([] if key.endswith("/") else [key])
+    assert [side.path for side in flat(tree.scan()) if isinstance(side, Entry)] == ([] if key.endswith("/") else [key])
     await tree.delete(written)
 
 

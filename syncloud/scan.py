@@ -1,0 +1,117 @@
+"""The walk over a directory tree: every file in the order of its path, as cheap as can be, for there may be millions.
+
+What is not wanted is left out here, what cannot be taken part in is said; nothing is believed: `observe` looks again.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from . import blame, disk, names, steady
+from .model import Run, Sighting, Unknown
+from .workers import Workers
+
+LENGTH = 500
+"""Files of one directory that are compared with the base at once."""
+
+
+class Scan:
+    """Of the tree below the directory that is open as `fd`. `ignored(directory)` prunes it, `prefix` is that of the keys."""
+
+    def __init__(self, fd: int, workers: Workers, *, ignored: Callable[[str], bool], prefix: str, nonce: str) -> None:
+        self._fd = fd
+        self._workers = workers
+        self._ignored = ignored
+        self._prefix = prefix
+        self._nonce = nonce
+
+    def walk(self, under: str, closed: frozenset[str]) -> Iterator[Unknown | Run]:
+        """Everything below `under` but what is below the directories in `closed`."""
+        stack = [iter(self._list(under))]
+        while stack:
+            for item in stack[-1]:
+                if not isinstance(item, str):
+                    yield item
+                elif item not in closed:
+                    stack.append(iter(self._list(item)))
+                    break
+            else:
+                stack.pop()
+
+    def _list(self, directory: str) -> list[Unknown | Run | str]:
+        return self._workers.call(self._list_directory, directory)
+
+    def _list_directory(self, directory: str) -> list[Unknown | Run | str]:
+        """One directory's files in runs, its directories as names, in the order of the paths."""
+        files: list[Sighting] = []
+        others: list[tuple[str, Unknown | str]] = []
+        try:
+            with disk.directory(self._fd, directory) as at, os.scandir(at) as listing:
+                self._look(listing, f"{directory}/" if directory else "", files, others)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            if blame.is_everybodys(error):
+                raise blame.translate(error, directory, self._fd, self._nonce) from error
+            return [Unknown(directory, f"cannot be listed: {error.strerror}", subtree=True)]
+        return _in_order(files, others)
+
+    def _look(
+        self, listing: Iterator[os.DirEntry[str]], below: str, files: list[Sighting], others: list[tuple[str, Unknown | str]]
+    ) -> None:
+        """This loop is what a start with nothing to do consists of."""
+        for item in listing:
+            path = below + item.name
+            try:
+                if item.is_dir(follow_symlinks=False):
+                    others += self._directory(path)
+                    continue
+                status = item.stat(follow_symlinks=False)
+            except OSError as error:
+                others.append((path, Unknown(path, error.strerror or str(error))))
+                continue
+            if names.is_hidden(item.name):
+                continue
+            if (reason := self.refusal(path, status)) is not None:
+                others.append((path, Unknown(path, reason)))
+            else:
+                files.append(steady.sighting_of(path, status))
+
+    def _directory(self, path: str) -> list[tuple[str, Unknown | str]]:
+        if self._ignored(path):
+            return []
+        if not path.isascii() and (reason := names.refusal(path)):
+            return [(path.encode(errors="replace").decode() + "/", Unknown(path, reason, subtree=True))]
+        return [(path + "/", path)]
+
+    def refusal(self, path: str, status: os.stat_result) -> str | None:
+        """Why what is at `path` takes no part, or None."""
+        if not stat.S_ISREG(status.st_mode):
+            return steady.special(status.st_mode)
+        if not path.isascii() and (reason := names.refusal(path)):
+            return reason
+        if names.too_long_for_a_key(self._prefix, path):
+            return f"the key would be longer than {names.KEY_MAX} bytes"
+        return None
+
+
+def _in_order(files: list[Sighting], others: list[tuple[str, Unknown | str]]) -> list[Unknown | Run | str]:
+    """The files in runs, between what else there is."""
+    files.sort()
+    found: list[Unknown | Run | str] = []
+    begin = 0
+    for key, other in sorted(others, key=lambda pair: pair[0]):
+        end = bisect.bisect_left(files, (key,), begin)
+        found += _runs(files, begin, end)
+        found.append(other)
+        begin = end
+    found += _runs(files, begin, len(files))
+    return found
+
+
+def _runs(files: list[Sighting], begin: int, end: int) -> Iterator[Run]:
+    for at in range(begin, end, LENGTH):
+        yield Run(files[at : min(at + LENGTH, end)], steady.entry_of_sighting)
