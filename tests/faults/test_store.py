@@ -245,8 +245,8 @@ def test_what_kill_9_leaves_of_an_upload_is_aborted_at_the_next_start(rig: Rig) 
         never.wait(300)
         return None
 
-    rig.meddler.meddle = always(hung, "UploadPart")
     push, content = rig.push(), _content(SMALL + 5)
+    rig.meddler.meddle = always(hung, "UploadPart")  # now, for the start's own probe uploads a part, too
     rig.write("a", content)
     assert reached.wait(60)
     push.kill()
