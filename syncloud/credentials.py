@@ -73,7 +73,9 @@ class Credentials:
         self._failures = self._failures + 1 if problem else 0
         self._problem = problem if self._held is None or self._expired() else ""
         first, most = self.RETRY
-        return min(most, first * 2.0 ** min(self._failures - 1, 10)) if problem else self.LOOK
+        if problem:
+            return min(most, first * 2.0 ** min(self._failures - 1, 10))
+        return first if self._expired(within=self.LOOK) else self.LOOK  # their end is not to be found out by a refusal
 
     def _look(self) -> str:
         try:
@@ -96,7 +98,7 @@ class Credentials:
             new = found.get_frozen_credentials()
             self._source.access_key, self._source.secret_key, self._source.token = new.access_key, new.secret_key, new.token
 
-    def _expired(self) -> bool:
-        """Of a source that knows an end (botocore's RefreshableCredentials); static ones do not."""
+    def _expired(self, within: float = 0.0) -> bool:
+        """Of a source that knows an end (botocore's RefreshableCredentials); static ones do not. `within` is in seconds."""
         ends = getattr(self._source, "refresh_needed", None)
-        return bool(ends is not None and ends(refresh_in=0))
+        return bool(ends is not None and ends(refresh_in=within))

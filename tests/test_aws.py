@@ -220,6 +220,14 @@ def test_expired_credentials_are_named_and_renewed_ones_are_used(make: Make, mon
     aws.credentials.check()
 
 
+def test_credentials_about_to_end_are_looked_at_each_second(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever lives for less than the time between two looks would otherwise be found out by the store's refusal."""
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(10))
+    aws = make()
+    assert aws.credentials.refresh() == 1
+    aws.credentials.check()
+
+
 def _end_now(aws: Aws) -> None:
     """botocore reads the end when it renews: let what it holds be over."""
     source: Any = aws.credentials._source
