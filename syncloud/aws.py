@@ -93,10 +93,14 @@ class Aws:
         """
         with self._lock:
             if service not in self._clients:
-                if self._find_credentials() is None:
-                    raise CredentialsError("no AWS credentials were found")
+                self.require_credentials()
                 self._clients[service] = self._make(service, self.region)
             return self._clients[service]
+
+    def require_credentials(self) -> None:
+        """Raise CredentialsError when there are none, without asking whether they are still good."""
+        if self._find_credentials() is None:
+            raise CredentialsError("no AWS credentials were found")
 
     def s3_address(self, bucket: str) -> Address:
         """Where botocore would send a request about this bucket, with every setting that it knows. Found out once."""

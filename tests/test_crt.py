@@ -280,10 +280,11 @@ def test_the_signature_of_every_key_is_the_one_of_botocore() -> None:
             for key in KEYS:
                 await client.send("DELETE", key, operation="DeleteObject", query=[("versionId", "a+b/c=d ~")])
             await client.send("POST", "k", operation="CreateMultipartUpload", query=[("uploads", "")])
+            client.ask("ListObjectsV2", "list", [("list-type", "2"), ("prefix", "a+b/c=d \xe4~*'"), ("encoding-type", "url")])
 
     with Server(handle) as server:
         asyncio.run(go(server.endpoint))
-    assert len(requests) == len(KEYS) + 1
+    assert len(requests) == len(KEYS) + 2
     for request in requests:
         assert signature_by_botocore(request) in request.decode(), request
 
@@ -396,6 +397,46 @@ def test_a_server_that_stalls_costs_no_more_than_the_deadline() -> None:
             get(server.endpoint, deadline=0.5)
         assert 0.4 < time.monotonic() - start < 5
         assert server.closed.wait(5), "the request is cancelled on the wire too"
+
+
+def test_a_thread_asks_without_the_loop(bucket: Bucket) -> None:
+    bucket.put("p/a b+c", b"x")
+
+    async def go() -> None:
+        async with crt(bucket.server.endpoint, bucket.name) as client:
+            query = [("list-type", "2"), ("prefix", "p/a b+c")]
+            # The loop is busy with waiting here, and cannot help.
+            assert b"<Key>p/a b+c</Key>" in client.ask("ListObjectsV2", "list", query).body
+            refused = await asyncio.to_thread(client.ask, "ListObjectsV2", "list", [*query, ("continuation-token", "none")])
+            assert refused.ok or refused.code
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("handle", [silent, endless])
+def test_a_thread_waits_until_the_deadline(handle: Handle) -> None:
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint) as client:
+            with pytest.raises(Unavailable, match="list: no answer by the deadline"):
+                client.ask("ListObjectsV2", "list", [], deadline=1)
+
+    with Server(handle) as server:
+        started = time.monotonic()
+        asyncio.run(go(server.endpoint))
+    assert time.monotonic() - started < 5
+
+
+def test_closing_tells_the_thread_that_asks() -> None:
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint) as client:
+            asked = asyncio.create_task(asyncio.to_thread(client.ask, "ListObjectsV2", "list", []))
+            await asyncio.sleep(0.5)
+            await client.close()
+            with pytest.raises(Unavailable):
+                await asyncio.wait_for(asked, 5)
+
+    with Server(silent) as server:
+        asyncio.run(go(server.endpoint))
 
 
 def test_each_request_has_its_own_deadline() -> None:
