@@ -67,7 +67,6 @@ class Owned(NamedTuple):
 
 OWNERS: dict[str, Owned] = {
     "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "crt", "checksum"})),
-    "boto3": Owned("boto3", frozenset({"aws"})),
     "botocore": Owned("boto3", frozenset({"aws", "cf"})),
     "configargparse": Owned("configargparse", frozenset({"config"})),
     "pathspec": Owned("pathspec", frozenset({"filters"})),
