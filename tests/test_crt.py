@@ -27,6 +27,7 @@ from syncloud import checksum
 from syncloud.aws import Aws, translated
 from syncloud.crt import Crt, Response
 from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, Unavailable
+from syncloud.s3 import S3Tree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -686,6 +687,44 @@ def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(secure: Server, b
     with pytest.raises(Unavailable) as caught:
         get(secure.endpoint, bucket.name, deadline=3)
     assert "AWS_CA_BUNDLE" in caught.value.hint
+
+
+def test_a_listing_tells_at_once_that_a_certificate_is_not_trusted(secure: Server, bucket: Bucket) -> None:
+    async def go() -> None:
+        with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
+            client = Crt(aws, bucket.name, transfers=1)
+            tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
+            try:
+                for question in (tree.check, lambda: list(tree.scan())):
+                    with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED") as caught:
+                        question()
+                    assert "AWS_CA_BUNDLE" in caught.value.hint
+            finally:
+                await client.close()
+
+    started = time.monotonic()
+    asyncio.run(go())
+    assert time.monotonic() - started < 20
+
+
+def test_a_listing_over_tls_goes_by_both_stacks(
+    secure: Server, bucket: Bucket, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    bucket.put("a", b"x")
+
+    async def go() -> None:
+        with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
+            client = Crt(aws, bucket.name, transfers=1)
+            tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
+            try:
+                assert client.unproven
+                assert [side.path for side in tree.scan()] == ["a"]
+                assert not client.unproven
+            finally:
+                await client.close()
+
+    asyncio.run(go())
 
 
 @pytest.fixture
