@@ -1,9 +1,10 @@
 """Sessions, credentials, endpoint, TLS and proxy: one setting for boto3 and awscrt. Makes their clients.
 
-Owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_ENDPOINT_URL_S3`, `AWS_CA_BUNDLE`,
-`HTTPS_PROXY`, addressing style) holds for both stacks:
+Owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_ENDPOINT_URL_S3`,
+`AWS_CA_BUNDLE`, `HTTPS_PROXY`, addressing style) holds for both stacks:
 
-- Where awscrt sends is what botocore would send to, asked by preparing a request and looking at its URL.
+- Where awscrt sends is what botocore would send to, asked by preparing a request and looking at its URL; where a URL
+  alone says it, that URL is read.
 - What awscrt signs with is what botocore's credentials hold (credentials.py).
 - Both read `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms) themselves. awscrt before 0.27.5
   does not know `NO_PROXY`; where that makes a difference it is refused, because the alternative is to talk to a proxy
@@ -15,6 +16,7 @@ Other modules need no botocore to handle its errors: `translated()` turns all of
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import threading
@@ -25,13 +27,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import awscrt.s3
-import boto3
 import botocore.config
 import botocore.session
 from awscrt.exceptions import AwsCrtError
 from awscrt.io import ClientBootstrap, ClientTlsContext, DefaultHostResolver, EventLoopGroup, TlsContextOptions
 from awscrt.s3 import S3Client, S3RequestTlsMode, create_default_s3_signing_config
-from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
@@ -40,7 +40,7 @@ from syncloud import __version__
 from syncloud.credentials import Credentials
 from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
 
-AWS_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, AwsCrtError)
+AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError, AwsCrtError)
 """Everything the two stacks raise of themselves; `translate` maps each."""
 
 GBPS_PER_CONNECTION = 0.4
@@ -75,16 +75,14 @@ class Aws:
             raise ConfigurationError(f"endpoint-url {endpoint_url!r} is not a URL", hint="as in https://s3.example.org:9000")
         self._lock = threading.RLock()
         self._endpoint_url = endpoint_url or None
+        self._session: Any = None
         self._clients: dict[str, Any] = {}
         self._addresses: dict[str, Address] = {}
         with translated("reading the AWS configuration"):
             self._core = botocore.session.Session(profile=profile or None)
             self._core.get_scoped_config()
-            self._session = boto3.Session(botocore_session=self._core)
         self.region = region or self._core.get_config_variable("region") or self._region_of_endpoint()
-        self.credentials = Credentials(
-            self._find_credentials, afresh=lambda: botocore.session.Session(profile=profile or None).get_credentials()
-        )
+        self.credentials = Credentials(self._find_credentials, afresh=functools.partial(_credentials_afresh, profile))
 
     def client(self, service: str) -> Any:
         """boto3's client, the same for every caller; clients may be shared by threads, sessions may not.
@@ -93,17 +91,38 @@ class Aws:
         """
         with self._lock:
             if service not in self._clients:
-                if self._find_credentials() is None:
-                    raise CredentialsError("no AWS credentials were found")
+                self.require_credentials()
                 self._clients[service] = self._make(service, self.region)
             return self._clients[service]
+
+    def require_credentials(self) -> None:
+        """Raise CredentialsError when there are none, without asking whether they are still good."""
+        if self._find_credentials() is None:
+            raise CredentialsError("no AWS credentials were found")
 
     def s3_address(self, bucket: str) -> Address:
         """Where botocore would send a request about this bucket, with every setting that it knows. Found out once."""
         with self._lock:
             if bucket not in self._addresses:
-                self._addresses[bucket] = self._find_address(bucket)
+                self._addresses[bucket] = self._plain_address(bucket) or self._find_address(bucket)
             return self._addresses[bucket]
+
+    def _plain_address(self, bucket: str) -> Address | None:
+        """The address where nothing but a URL has a say in it, in botocore's words "path style". None: botocore must be asked,
+        which reads 2.5 MB of JSON to make a client.
+        """
+        url = self._plain_url()
+        if url is None or not _PLAIN_BUCKET.fullmatch(bucket) or not _PLAIN_REGION.fullmatch(self.region):
+            return None
+        return _address(f"{url.removesuffix('/')}/{bucket}")
+
+    def _plain_url(self) -> str | None:
+        """The endpoint's URL, given or from the environment, where no other setting concerns the endpoint."""
+        url = self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        if not _PLAIN_URL.fullmatch(url) or "amazonaws" in url or "AWS_DATA_PATH" in os.environ:
+            return None
+        with translated("reading the AWS configuration"):
+            return None if any(map(self._core.get_config_variable, _CONCERN_THE_ENDPOINT)) else url
 
     def _find_address(self, bucket: str) -> Address:
         seen: list[str] = []
@@ -117,10 +136,7 @@ class Aws:
             client.meta.events.register("before-call.s3.HeadObject", look)
             client.head_object(Bucket=bucket, Key="probe")
             client.close()
-        url = urlsplit(seen[0])
-        default = {"http": 80, "https": 443}[url.scheme]
-        host = (url.hostname or "") if url.port in (None, default) else f"{url.hostname}:{url.port}"
-        return Address(url.scheme, host, url.path.removesuffix("/probe"))
+        return _address(seen[0].removesuffix("/probe"))
 
     def crt_s3_client(self, address: Address, *, transfers: int) -> S3Client:
         """awscrt's client for one address, able to have `transfers` requests on the wire at once.
@@ -154,7 +170,7 @@ class Aws:
 
     def _find_credentials(self) -> Any:
         with self._lock:
-            return self._session.get_credentials()
+            return self._core.get_credentials()
 
     def _make(self, service: str, region: str) -> Any:
         config = botocore.config.Config(
@@ -168,13 +184,18 @@ class Aws:
             response_checksum_validation="when_required",
             user_agent_extra=f"syncloud/{__version__}",
         )
+        import boto3  # here: a single pass over small files needs no client
+
         with self._lock, translated(f"making the {service} client"):
+            self._session = self._session or boto3.Session(botocore_session=self._core)
             try:
                 return self._session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
             except ValueError as error:  # botocore's word for an endpoint that is no URL
                 raise ConfigurationError(str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile") from error
 
     def _region_of_endpoint(self) -> str:
+        if self._plain_url():
+            return "us-east-1"
         probe = self._make("s3", "us-east-1")
         host = urlsplit(probe.meta.endpoint_url).hostname or ""
         probe.close()
@@ -207,6 +228,24 @@ class Aws:
                 f"NO_PROXY excludes {address.host}, but the installed awscrt {awscrt.__version__} does not know NO_PROXY",
                 hint=f"unset {variable.upper()} for this service, or install awscrt 0.27.5 or newer",
             )
+
+
+def _credentials_afresh(profile: str | None) -> Any:
+    """As a new process would find them. Handlers are for clients; without them a session is made in half the time."""
+    return botocore.session.Session(profile=profile or None, include_builtin_handlers=False).get_credentials()
+
+
+_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?")
+_PLAIN_BUCKET = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_PLAIN_REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_CONCERN_THE_ENDPOINT = ("s3", "use_fips_endpoint", "use_dualstack_endpoint", "ignore_configured_endpoint_urls")
+
+
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}[parts.scheme]
+    host = (parts.hostname or "") if parts.port in (None, default) else f"{parts.hostname}:{parts.port}"
+    return Address(parts.scheme, host, parts.path)
 
 
 def _knows_no_proxy() -> bool:
@@ -314,7 +353,7 @@ _CLOCK_HINT = "AWS refuses a clock that is more than 15 minutes off: check this 
 _CREDENTIALS = _words("""NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError
     NoAuthTokenError RefreshWithMFAUnsupportedError TokenRetrievalError SSOError LoginError""")
 _PASSING = _words("""HTTPClientError ConnectionError ChecksumError FlexibleChecksumError IncompleteReadError WaiterError
-    CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError UnseekableStreamError Boto3Error""")
+    CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError UnseekableStreamError""")
 
 # Codes of S3, SQS, STS, SNS and CloudFormation.
 _CLOCK = _words("RequestTimeTooSkewed RequestExpired RequestInTheFuture")

@@ -137,11 +137,12 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
         memory.set_meta("mounts", local.places.kept())
         aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
         stack.callback(aws.close)
+        aws.require_credentials()
         crt = Crt(aws, settings.bucket, transfers=settings.transfers)
         stack.push_async_callback(crt.close)
         remote = S3Tree(
             crt,
-            aws.client("s3"),
+            functools.partial(aws.client, "s3"),
             bucket=settings.bucket,
             prefix=settings.prefix,
             nonce=_nonce(memory),

@@ -13,6 +13,7 @@ for as many as there are by then; one timer serves the deadlines of all requests
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import ctypes
 import io
@@ -90,7 +91,9 @@ class _Flight:
 
     __slots__ = ("body", "crt", "deadline", "error", "future", "headers", "landed", "request", "status", "what")
 
-    def __init__(self, crt: Crt, what: str, future: asyncio.Future[Response], deadline: float) -> None:
+    def __init__(
+        self, crt: Crt, what: str, future: asyncio.Future[Response] | concurrent.futures.Future[Response], deadline: float
+    ) -> None:
         self.crt = crt
         self.what = what
         self.future = future
@@ -125,6 +128,17 @@ class _Flight:
         return Response(status, {name.lower(): value for name, value in headers}, body)
 
 
+class _Call(_Flight):
+    """A request that a thread waits for: its answer does not go by the loop."""
+
+    __slots__ = ()
+
+    def on_done(self, error: Any, **_: Any) -> None:
+        self.error = error
+        self.landed = True
+        self.crt._settle(self)
+
+
 class Crt:
     """Requests to one bucket, from one event loop. `transfers` is how many may be on the wire at once.
 
@@ -137,13 +151,19 @@ class Crt:
         self._address = aws.s3_address(bucket)
         self._client: Any = aws.crt_s3_client(self._address, transfers=transfers)
         self._flights: set[_Flight] = set()
+        self._calls: set[_Call] = set()
         self._landed: deque[_Flight] = deque()
         self._waking = False
         self._at_home = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answered = False
-        self._first_hint = TLS_HINT if self._address.scheme == "https" else ""
+        self._by_tls = self._address.scheme == "https"
+
+    @property
+    def unproven(self) -> bool:
+        """Whether nothing was answered yet over TLS, of whose failures awscrt tells late, and in few words."""
+        return self._by_tls and not self._answered
 
     async def send(
         self,
@@ -200,15 +220,52 @@ class Crt:
         body: bytes | None,
         deadline: float,
     ) -> Response:
-        if self._client is None:
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        answer: asyncio.Future[Response] = loop.create_future()
+        flight = _Flight(self, f"{operation} {self._bucket}/{key}", answer, loop.time() + deadline)
+        self._take_off(flight, method, key, operation, query, headers, body)
+        self._watch(flight)
+        try:
+            return await answer
+        finally:
+            self._release(flight)
+
+    def ask(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
+        """One GET about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
+
+        Raises CredentialsError, or Unavailable where there is no answer, as `send` does.
+        """
+        # Not by the loop: who asks may be in its way.
+        answer: concurrent.futures.Future[Response] = concurrent.futures.Future()
+        call = _Call(self, what, answer, deadline)
+        self._calls.add(call)
+        try:
+            self._take_off(call, "GET", "", operation, query, [], None)
+            return answer.result(timeout=deadline)
+        except TimeoutError:
+            raise self._overdue(call) from None
+        finally:
+            self._calls.discard(call)
+            self._release(call)
+
+    def _take_off(
+        self,
+        flight: _Flight,
+        method: str,
+        key: str,
+        operation: str,
+        query: Pairs,
+        headers: list[tuple[str, str]],
+        body: bytes | None,
+    ) -> None:
+        client = self._client  # another thread may close it meanwhile
+        if client is None:
             raise Unavailable("the S3 client is closed")
         self._credentials.check()
-        loop = self._loop = self._loop or asyncio.get_running_loop()
-        flight = _Flight(self, f"{operation} {self._bucket}/{key}", loop.create_future(), loop.time() + deadline)
         fields = [("host", self._address.host), *headers]
         if body is not None or method in ("PUT", "POST"):
             fields.append(("content-length", str(len(body or b""))))
-        flight.request = self._client.make_request(
+        flight.request = client.make_request(
             type=S3RequestType.DEFAULT,
             operation_name=operation,
             request=HttpRequest(method, self._target(key, query), HttpHeaders(fields), io.BytesIO(body) if body else None),
@@ -216,11 +273,6 @@ class Crt:
             on_body=flight.on_body,
             on_done=flight.on_done,
         )
-        self._watch(flight)
-        try:
-            return await flight.future
-        finally:
-            self._release(flight)
 
     async def close(self) -> None:
         """Give up what is under way (it ends as Unavailable) and wait, at most 10 s, until awscrt has let go."""
@@ -230,7 +282,9 @@ class Crt:
         if self._timer is not None:
             self._timer.cancel()
         for flight in list(self._flights):
-            self._give_up(flight, "the S3 client is closed")
+            self._give_up(flight, Unavailable(f"{flight.what}: the S3 client is closed"))
+        for call in list(self._calls):
+            self._release(call)  # its thread is told so by awscrt
         ended = client.shutdown_event
         del client  # the last reference: this is what starts the shutdown
         await asyncio.to_thread(ended.wait, 10)
@@ -257,13 +311,15 @@ class Crt:
         self._waking = False
         while self._landed:
             flight = self._landed.popleft()
-            if flight.future.done():
-                continue
-            try:
-                flight.future.set_result(flight.response())
-                self._answered = True
-            except AwsCrtError as error:
-                flight.future.set_exception(translate(error, flight.what))
+            if not flight.future.done():
+                self._settle(flight)
+
+    def _settle(self, flight: _Flight) -> None:
+        try:
+            flight.future.set_result(flight.response())
+            self._answered = True
+        except AwsCrtError as error:
+            flight.future.set_exception(translate(error, flight.what))
 
     def _watch(self, flight: _Flight) -> None:
         """One timer for the earliest deadline of all: it costs nothing while answers come."""
@@ -279,14 +335,17 @@ class Crt:
             return
         now = self._loop.time()
         for flight in [flight for flight in self._flights if flight.deadline <= now]:
-            # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
-            self._give_up(flight, "no answer by the deadline", hint="" if self._answered else self._first_hint)
+            self._give_up(flight, self._overdue(flight))
         if self._flights:
             self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
 
-    def _give_up(self, flight: _Flight, why: str, *, hint: str = "") -> None:
+    def _overdue(self, flight: _Flight) -> Unavailable:
+        # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
+        return Unavailable(f"{flight.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
+
+    def _give_up(self, flight: _Flight, error: Unavailable) -> None:
         if not flight.future.done():
-            flight.future.set_exception(Unavailable(f"{flight.what}: {why}", hint=hint))
+            flight.future.set_exception(error)
         self._release(flight)
 
     def _release(self, flight: _Flight) -> None:

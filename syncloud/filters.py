@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-
-import pathspec
+from typing import Any
 
 from .errors import ConfigurationError
 
@@ -28,26 +27,32 @@ class Filter:
         # With only includes the patterns say what takes part, wherever it is; else what does not.
         self._chooses = bool(patterns) and all(include for include, _ in patterns)
         lines = [f"!{pattern}" if include and not self._chooses else pattern for include, pattern in patterns]
-        self._empty = not lines
-        try:
-            self._spec = pathspec.GitIgnoreSpec.from_lines(lines)
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(
-                f"pattern not understood: {error}", hint="patterns are those of gitignore(5); quote them from the shell"
-            ) from error
+        self._spec = _understood(lines) if lines else None
         self._pruned = functools.lru_cache(_CACHED)(self._prunes)
 
     def excludes(self, path: str) -> bool:
         """Whether `path` (relative, POSIX) takes no part."""
-        if self._empty:
+        if self._spec is None:
             return False
         if self._chooses:
             return not self._spec.match_file(path)
-        return self._spec.match_file(path) or self.prunes(path.removesuffix("/").rpartition("/")[0])
+        return bool(self._spec.match_file(path)) or self.prunes(path.removesuffix("/").rpartition("/")[0])
 
     def prunes(self, directory: str) -> bool:
         """Whether nothing below `directory` can take part, as gitignore has it: what a parent excludes stays excluded."""
-        return bool(directory) and not self._empty and not self._chooses and self._pruned(directory)
+        return bool(directory) and self._spec is not None and not self._chooses and self._pruned(directory)
 
     def _prunes(self, directory: str) -> bool:
-        return self._spec.match_file(directory + "/") or self.prunes(directory.rpartition("/")[0])
+        assert self._spec is not None
+        return bool(self._spec.match_file(directory + "/")) or self.prunes(directory.rpartition("/")[0])
+
+
+def _understood(lines: Sequence[str]) -> Any:
+    import pathspec  # here, since most starts have no pattern, and it takes 20 ms
+
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(lines)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"pattern not understood: {error}", hint="patterns are those of gitignore(5); quote them from the shell"
+        ) from error

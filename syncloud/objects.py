@@ -9,9 +9,7 @@ import calendar
 import email.utils
 import functools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 from xml.etree import ElementTree
 
 from . import checksum, names
@@ -146,17 +144,3 @@ def text_of(body: bytes, name: str) -> str:
 def condition(expected: Entry | None) -> dict[str, str]:
     """The header under which a write succeeds only where the object still is `expected` (None: where there is none)."""
     return {"if-none-match": "*"} if expected is None else {"if-match": f'"{expected.tag[0]}"'}
-
-
-def ordered(pages: Any) -> Iterator[dict[str, Any]]:
-    """Items by key. S3 lists them so; a store that walks folders instead is sorted here, at the price of memory."""
-    last = ""
-    pages = iter(pages)
-    for page in pages:
-        items = sorted(page.get("Contents", ()), key=lambda item: str(item["Key"]))
-        if items and items[0]["Key"] < last:
-            rest = [item for later in pages for item in later.get("Contents", ())]
-            yield from sorted(items + rest, key=lambda item: str(item["Key"]))
-            return
-        yield from items
-        last = items[-1]["Key"] if items else last

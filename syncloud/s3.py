@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from . import aws, checksum, log, multipart, names, objects
+from . import aws, checksum, keys, log, multipart, names, objects
 from .errors import Archived, Changed, Corrupt, PathError, SyncloudError
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 
@@ -33,7 +33,7 @@ _RESTORED = 'ongoing-request="false"'
 
 
 class S3Tree:
-    """`s3`: boto3's client, for LIST and the two ends of multipart uploads; `crt`: everything that carries objects."""
+    """`crt`: every request but the two ends of multipart uploads, which are for boto3's client; `s3` makes that."""
 
     role = "push"
     written_event = "push.uploaded"
@@ -41,7 +41,7 @@ class S3Tree:
     def __init__(
         self,
         crt: Crt,
-        s3: Any,
+        s3: Callable[[], Any],
         *,
         bucket: str,
         prefix: str,
@@ -59,6 +59,7 @@ class S3Tree:
         self.with_checksum = with_checksum
         self.uploads = uploads
         self._unversioned = False
+        self._checked = False
         self._proof = asyncio.Lock()
         self._proven_at = 0.0
 
@@ -69,22 +70,21 @@ class S3Tree:
 
         Raises Unavailable and its kind.
         """
+        if self._crt.unproven and not self._checked:
+            self.check()
         beginning = names.key_of(self.prefix, f"{under}/" if under else "")
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=beginning)
-        with aws.translated(f"list s3://{self.bucket}/{beginning}"):
-            for item in objects.ordered(pages):
-                path = names.path_of(self.prefix, item["Key"])
-                if path and not names.is_hidden(path):
-                    yield self._nominate(path, item)
+        for item in keys.listed(self._crt, f"s3://{self.bucket}/{beginning}", beginning):
+            path = names.path_of(self.prefix, item.key)
+            if path and not names.is_hidden(path):
+                yield self._nominate(path, item)
 
-    def _nominate(self, path: str, item: dict[str, Any]) -> Side:
+    def _nominate(self, path: str, item: keys.Listed) -> Side:
         if reason := names.refusal(path):
             return Unknown(path, reason)
-        if path.endswith("/") and item["Size"]:
+        if path.endswith("/") and item.size:
             return Unknown(path, "the key ends in a slash and has content")
-        seconds = int(item["LastModified"].timestamp())
-        tag = objects.tag_of(item["ETag"], "", str(seconds))
-        return Entry(path, tag, item["Size"], seconds * 10**9, objects.DEFAULT_MODE)
+        tag = objects.tag_of(item.etag, "", str(item.modified))
+        return Entry(path, tag, item.size, item.modified * 10**9, objects.DEFAULT_MODE)
 
     async def observe(
         self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
@@ -137,14 +137,12 @@ class S3Tree:
         (GetObject, "Permissions"); LIST, which it may, tells the truth. Blocking. Raises PermissionRefused and its kind.
         """
         key = names.key_of(self.prefix, path)
-        with aws.translated(f"list s3://{self.bucket}/{key}"):
-            answer = self._s3.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1)
-        return any(item["Key"] == key for item in answer.get("Contents", ()))
+        found = keys.first(self._crt, f"s3://{self.bucket}/{key}", key)
+        return found is not None and found.key == key
 
     def _lists_something(self) -> bool:
         """Whether LIST shows any key: one that shows none, to a role that is refused objects, may be lying. Blocking."""
-        with aws.translated(f"list s3://{self.bucket}/{self.prefix}"):
-            return bool(self._s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1).get("Contents"))
+        return keys.first(self._crt, f"s3://{self.bucket}/{self.prefix}", self.prefix) is not None
 
     async def _prove(self) -> None:
         """A 404 is believed only if the bucket answers a LIST that began after it. One proof serves all that wait for it."""
@@ -162,8 +160,13 @@ class S3Tree:
 
         Raises Unavailable and its kind, ConfigurationError.
         """
-        with aws.translated(f"list s3://{self.bucket}/{self.prefix}"):
-            self._s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+        where = f"s3://{self.bucket}/{self.prefix}"
+        if self._crt.unproven:  # boto3 says at once what is wrong with a certificate
+            with aws.translated(f"list {where}"):
+                self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+        else:
+            keys.first(self._crt, where, self.prefix)
+        self._checked = True
 
     # As the source
 
@@ -341,9 +344,12 @@ class S3Tree:
     async def call(self, operation: str, path: str, **arguments: Any) -> dict[str, Any]:
         """One request of boto3's client about `path`, in a thread. Raises Changed for a failed condition, Unavailable."""
         key = names.key_of(self.prefix, path)
-        function = getattr(self._s3, operation)
+
+        def ask() -> dict[str, Any]:
+            return dict(getattr(self._s3(), operation)(Bucket=self.bucket, Key=key, **arguments))
+
         try:
-            return dict(await asyncio.to_thread(function, Bucket=self.bucket, Key=key, **arguments))
+            return await asyncio.to_thread(ask)
         except aws.AWS_ERRORS as error:
             told = aws.translate(error, f"{operation} s3://{self.bucket}/{key}")
             if told.code in _CONDITION_FAILED:

@@ -27,6 +27,7 @@ from syncloud import checksum
 from syncloud.aws import Aws, translated
 from syncloud.crt import Crt, Response
 from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, Unavailable
+from syncloud.s3 import S3Tree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -280,10 +281,11 @@ def test_the_signature_of_every_key_is_the_one_of_botocore() -> None:
             for key in KEYS:
                 await client.send("DELETE", key, operation="DeleteObject", query=[("versionId", "a+b/c=d ~")])
             await client.send("POST", "k", operation="CreateMultipartUpload", query=[("uploads", "")])
+            client.ask("ListObjectsV2", "list", [("list-type", "2"), ("prefix", "a+b/c=d \xe4~*'"), ("encoding-type", "url")])
 
     with Server(handle) as server:
         asyncio.run(go(server.endpoint))
-    assert len(requests) == len(KEYS) + 1
+    assert len(requests) == len(KEYS) + 2
     for request in requests:
         assert signature_by_botocore(request) in request.decode(), request
 
@@ -396,6 +398,46 @@ def test_a_server_that_stalls_costs_no_more_than_the_deadline() -> None:
             get(server.endpoint, deadline=0.5)
         assert 0.4 < time.monotonic() - start < 5
         assert server.closed.wait(5), "the request is cancelled on the wire too"
+
+
+def test_a_thread_asks_without_the_loop(bucket: Bucket) -> None:
+    bucket.put("p/a b+c", b"x")
+
+    async def go() -> None:
+        async with crt(bucket.server.endpoint, bucket.name) as client:
+            query = [("list-type", "2"), ("prefix", "p/a b+c")]
+            # The loop is busy with waiting here, and cannot help.
+            assert b"<Key>p/a b+c</Key>" in client.ask("ListObjectsV2", "list", query).body
+            refused = await asyncio.to_thread(client.ask, "ListObjectsV2", "list", [*query, ("continuation-token", "none")])
+            assert refused.ok or refused.code
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("handle", [silent, endless])
+def test_a_thread_waits_until_the_deadline(handle: Handle) -> None:
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint) as client:
+            with pytest.raises(Unavailable, match="list: no answer by the deadline"):
+                client.ask("ListObjectsV2", "list", [], deadline=1)
+
+    with Server(handle) as server:
+        started = time.monotonic()
+        asyncio.run(go(server.endpoint))
+    assert time.monotonic() - started < 5
+
+
+def test_closing_tells_the_thread_that_asks() -> None:
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint) as client:
+            asked = asyncio.create_task(asyncio.to_thread(client.ask, "ListObjectsV2", "list", []))
+            await asyncio.sleep(0.5)
+            await client.close()
+            with pytest.raises(Unavailable):
+                await asyncio.wait_for(asked, 5)
+
+    with Server(silent) as server:
+        asyncio.run(go(server.endpoint))
 
 
 def test_each_request_has_its_own_deadline() -> None:
@@ -645,6 +687,44 @@ def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(secure: Server, b
     with pytest.raises(Unavailable) as caught:
         get(secure.endpoint, bucket.name, deadline=3)
     assert "AWS_CA_BUNDLE" in caught.value.hint
+
+
+def test_a_listing_tells_at_once_that_a_certificate_is_not_trusted(secure: Server, bucket: Bucket) -> None:
+    async def go() -> None:
+        with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
+            client = Crt(aws, bucket.name, transfers=1)
+            tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
+            try:
+                for question in (tree.check, lambda: list(tree.scan())):
+                    with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED") as caught:
+                        question()
+                    assert "AWS_CA_BUNDLE" in caught.value.hint
+            finally:
+                await client.close()
+
+    started = time.monotonic()
+    asyncio.run(go())
+    assert time.monotonic() - started < 20
+
+
+def test_a_listing_over_tls_goes_by_both_stacks(
+    secure: Server, bucket: Bucket, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    bucket.put("a", b"x")
+
+    async def go() -> None:
+        with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
+            client = Crt(aws, bucket.name, transfers=1)
+            tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
+            try:
+                assert client.unproven
+                assert [side.path for side in tree.scan()] == ["a"]
+                assert not client.unproven
+            finally:
+                await client.close()
+
+    asyncio.run(go())
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ ROWS: tuple[frozenset[str], ...] = (
         | {"counters", "rivals"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart", "workers"}
-        | {"aws", "credentials", "crt", "log"}
+        | {"aws", "credentials", "crt", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
     frozenset({"engine", "local", "s3", "memory", "probe", "watch", "sqs", "state"}),

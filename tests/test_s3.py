@@ -56,7 +56,7 @@ async def opened(bucket: Bucket, endpoint: str = "", **options: Any) -> AsyncIte
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
     crt = Crt(aws, bucket.name, transfers=4)
     try:
-        yield S3Tree(crt, aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options)
+        yield S3Tree(crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options)
     finally:
         await crt.close()
         aws.close()

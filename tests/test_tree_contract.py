@@ -140,7 +140,9 @@ def _on_s3(runner: asyncio.Runner, bucket: Bucket) -> Iterator[Bench]:
     async def make() -> tuple[Crt, S3Tree]:
         crt = Crt(aws, bucket.name, transfers=4)
         conditions = await probe(crt, bucket.name, PREFIX)
-        return crt, S3Tree(crt, aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce="0" * 16, conditions=conditions)
+        return crt, S3Tree(
+            crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce="0" * 16, conditions=conditions
+        )
 
     crt, tree = runner.run(make())
     yield Bench(runner, tree, BucketUser(bucket))

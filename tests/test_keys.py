@@ -1,0 +1,65 @@
+"""LIST as it comes: what is no listing is an outage, never an empty bucket; every name arrives as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncloud import keys
+from syncloud.crt import Response
+from syncloud.errors import Unavailable
+from syncloud.keys import Listed, Page
+
+SPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+
+
+def listing(inside: str, space: str = SPACE) -> Response:
+    return Response(200, {}, f"<ListBucketResult {space}>{inside}</ListBucketResult>".encode())
+
+
+def row(key: str, modified: str = "2024-01-01T00:00:00.000Z") -> str:
+    parts = f"<Key>{key}</Key><LastModified>{modified}</LastModified><ETag>&quot;e&quot;</ETag><Size>7</Size>"
+    return f"<Contents>{parts}<Owner><ID>x</ID></Owner></Contents>"
+
+
+@pytest.mark.parametrize("space", [SPACE, ""])
+def test_a_page(space: str) -> None:
+    assert keys.parse(listing(row("a+%25") + row("b"), space), "list") == Page(
+        [Listed("a+%25", '"e"', 7, 1_704_067_200), Listed("b", '"e"', 7, 1_704_067_200)], ""
+    )
+
+
+def test_names_come_in_the_form_of_a_url_where_the_store_says_so() -> None:
+    page = keys.parse(listing("<EncodingType>url</EncodingType>" + row("a+b%2Bc%01%C3%A4/d")), "list")
+    assert [item.key for item in page.items] == ["a b+c\x01\xe4/d"]
+
+
+@pytest.mark.parametrize("modified", ["2024-01-01T00:00:00.000Z", "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_times(monkeypatch: pytest.MonkeyPatch, modified: str, zone: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    (item,) = keys.parse(listing(row("a", modified)), "list").items
+    assert item.modified == 1_704_067_200
+
+
+def test_where_it_goes_on() -> None:
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    assert keys.parse(listing(more), "list").next == "t"
+    last = "<IsTruncated>false</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    assert keys.parse(listing(last), "list").next == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html><body>log in first</body></html>",
+        b"<ListBucketResult><Contents>",
+        b"<Error><Code>SlowDown</Code></Error>",
+        listing("<IsTruncated>true</IsTruncated>").body,
+        listing("<Contents><Key>a</Key></Contents>").body,
+        listing(row("a", "yesterday")).body,
+    ],
+)
+def test_what_is_no_listing_is_an_outage(body: bytes) -> None:
+    with pytest.raises(Unavailable, match="list s3://b/: the answer is no listing"):
+        keys.parse(Response(200, {}, body), "list s3://b/")
