@@ -27,8 +27,8 @@ from watchdog.observers.inotify import InotifyObserver
 from . import inotify, log, mounts
 from .model import Hint, Kind
 
-TICK = 0.25
-"""Seconds between two looks of the monitor."""
+TICK, REST = 0.25, 1.0
+"""Seconds between two looks of the monitor: while events come, and while none do."""
 CALM = 0.5
 """Seconds without an event after which a burst is over."""
 PATIENCE = 30.0
@@ -195,10 +195,11 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _watch_over(self) -> None:
         covered_at, polled_at = time.monotonic(), time.monotonic()
-        while not self._stop.wait(TICK):
+        while not self._stop.wait(TICK if self._events or self._burst_since or self._moved_since else REST):
             now = self._progress_at = time.monotonic()
-            self._notice_burst(now)
-            if reason := self._dead(now):
+            unread = self._unread()
+            self._notice_burst(now, unread)
+            if reason := self._dead(now, unread):
                 if now - self._armed_at > PAUSE:
                     self._rearm(reason)
                     self._moved_since = now
@@ -210,8 +211,11 @@ class WatchSource(wd.FileSystemEventHandler):
                 self._cover()
                 self._look_everywhere()
 
-    def _notice_burst(self, now: float) -> None:
-        full = sum(map(inotify.unread, self._descriptors)) > self._burst_limit * _EVENT_SIZE
+    def _unread(self) -> int:
+        return sum(map(inotify.unread, self._descriptors))
+
+    def _notice_burst(self, now: float, unread: int) -> None:
+        full = unread > self._burst_limit * _EVENT_SIZE
         if self._overflow.seen or full or self._events > self._burst_limit:
             self._overflow.seen, self._events = False, 0
             self._burst_since = self._burst_since or now
@@ -230,14 +234,14 @@ class WatchSource(wd.FileSystemEventHandler):
     def _look_everywhere(self) -> None:
         self._deliver(Hint("", subtree=True))
 
-    def _dead(self, now: float) -> str | None:
+    def _dead(self, now: float, unread: int) -> str | None:
         """Why watchdog does not hear any more, or None."""
         if _identity(self._root) != self._armed_on:
             return f"{self._root} is not the directory it was"
         for thread in self._threads:
             if not thread.is_alive():
                 return f"watchdog's thread {type(thread).__name__} has ended"
-        if self._observer is None or (self._descriptors and not any(map(inotify.unread, self._descriptors))):
+        if self._observer is None or (self._descriptors and not unread):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
@@ -295,7 +299,7 @@ class WatchSource(wd.FileSystemEventHandler):
             return  # it has been told why
         if missing:
             self._tell_unwatched(missing)
-        elif self._trouble is not None and self._dead(time.monotonic()) is None:
+        elif self._trouble is not None and self._dead(time.monotonic(), self._unread()) is None:
             self._tell(None)
 
     def _misplaced(self, watched: set[int], before: dict[int, str]) -> str | None:
