@@ -116,7 +116,7 @@ class Engine:
 
     def _receive(self) -> None:
         self._take_in()
-        self._nudge()
+        (self._nudge if self._nudged or self._tasks else self._turn)()  # at rest, no time is lost
 
     def _take_in(self) -> None:
         self._told = False

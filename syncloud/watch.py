@@ -20,9 +20,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from watchdog import events as wd
+from watchdog.observers.api import EventDispatcher, EventQueue
 from watchdog.observers.inotify import InotifyObserver
+from watchdog.utils import BaseThread
 
 from . import inotify, log, mounts
 from .model import Hint, Kind
@@ -143,7 +146,7 @@ class WatchSource(wd.FileSystemEventHandler):
     def _arm(self) -> None:
         before, others = set(inotify.descriptors()), set(threading.enumerate())
         self._armed_on, self._armed_at = _identity(self._root), time.monotonic()
-        observer = InotifyObserver()
+        observer = _Observer(self)
         try:
             observer.schedule(self, self._root, recursive=True, event_filter=_WANTED)
             observer.start()
@@ -154,7 +157,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._observer = observer
         self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(inotify.descriptors())
         new = set(threading.enumerate()) - others
-        self._threads = [thread for thread in new if type(thread).__module__.startswith("watchdog.")]
+        self._threads = [thread for thread in new if isinstance(thread, BaseThread)]
         self._unread_since = None
 
     def _disarm(self) -> None:
@@ -165,7 +168,7 @@ class WatchSource(wd.FileSystemEventHandler):
             end.start()
             end.join(timeout=5)
 
-    # Events, on watchdog's thread: only enqueue
+    # Events, on the thread of watchdog's that made them: only enqueue
 
     def dispatch(self, event: wd.FileSystemEvent) -> None:
         """Called by watchdog for every event."""
@@ -334,6 +337,32 @@ class WatchSource(wd.FileSystemEventHandler):
                     stack.extend(item.path for item in listing if item.is_dir(follow_symlinks=False))
             except OSError:
                 continue
+
+
+class _Observer(InotifyObserver):
+    """Its own thread has no part in events: to hand each over to it is as dear as the rest of watchdog's work, and as slow."""
+
+    def __init__(self, handler: wd.FileSystemEventHandler) -> None:
+        self._straight = _Straight(handler)
+        super().__init__()
+
+    @property
+    def event_queue(self) -> EventQueue:
+        return self._straight
+
+
+class _Straight(EventQueue):
+    """What is put here has been handled; only the order to end waits for the observer's thread."""
+
+    def __init__(self, handler: wd.FileSystemEventHandler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if item is EventDispatcher.stop_event:
+            super().put(item, block, timeout)
+        else:
+            self._handler.dispatch(item[0])
 
 
 class _OverflowHandler(logging.Handler):
