@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import math
 import random
 import time
@@ -29,7 +30,11 @@ FLUSH = 10.0
 """Seconds that a stop may take to settle what waits: the host may be taken away after it. TimeoutStopSec= must cover it,
 engine.GRACE twice, the end of the hints' threads (5 s) and of the S3 client (10 s), and compose.PATIENCE."""
 TURN = 10.0
-"""Seconds within which the engine's loop must turn; it does so every second."""
+"""Seconds within which the engine's loop must turn; at rest it does so every `engine.REST`."""
+STALE = 3.0
+"""Seconds after which STATUS= is made anew although nothing seems to have happened."""
+NOTES = 2
+"""Every so many seconds the state is asked for a note of `syncloud resume`."""
 SNAPSHOT_FIRST, SNAPSHOT_MAX = 5.0, 30.0
 """Seconds between two snapshots for `syncloud status`: while something changes, and while nothing does."""
 _MISSED = "each host that pulls needs a queue of its own, with every event of the prefix in it: is it shared, or half wired?"
@@ -49,6 +54,8 @@ class Daemon:
         self._hints = self._source()
         self._ready = False
         self._kept: status.Snapshot | None = None
+        self._seen: tuple[float, str | None, str | None] | None = None
+        self._reported_at = 0.0
         self._before = status.kept(sync.state)
         self._gaps = -1
 
@@ -101,7 +108,9 @@ class Daemon:
         """Once a second: readiness, status, notes, periodic listings."""
         started = time.monotonic()
         next_listing = self._first_listing()
-        while not self._orders.ended:
+        for second in itertools.count():
+            if self._orders.ended:
+                return
             if work.done():
                 await work
                 return
@@ -109,7 +118,7 @@ class Daemon:
                 raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
             self._tell_ready(time.monotonic() - started)
             self._report()
-            await self._look_at_mounts(accept=self._sync.take_notes() == "allow-deletes")
+            await self._look_at_mounts(accept=second % NOTES == 0 and self._sync.take_notes() == "allow-deletes")
             self._sync.note_verified()
             self._catch_up()
             if time.monotonic() >= next_listing:
@@ -167,7 +176,8 @@ class Daemon:
     async def _look_at_mounts(self, *, accept: bool = False) -> None:
         """What was mounted or unmounted below the directory changes what can be seen of it, and no event tells."""
         places = self._sync.local.places
-        await asyncio.to_thread(functools.partial(places.look, accept=True) if accept else places.refresh)
+        if places.stirred() or accept:
+            await asyncio.to_thread(functools.partial(places.look, accept=True) if accept else places.refresh)
         if places.take_news():
             if isinstance(self._hints, WatchSource):
                 self._hints.remounted()
@@ -184,7 +194,12 @@ class Daemon:
         return turning or self._hints.frozen() or self._sync.local.frozen()
 
     def _report(self) -> None:
-        """STATUS= once a second; a snapshot for `syncloud status` now and then."""
+        """STATUS= when something has happened (then the engine turns), and now and then, as does a snapshot."""
+        at, before = time.monotonic(), self._seen
+        self._seen = self._engine.turned_at, self._hints.trouble(), self._sync.local.places.trouble()
+        if self._seen == before and at - self._reported_at < STALE:
+            return
+        self._reported_at = at
         now = self._snapshot(running=True)
         self._notifier.status(status.sentence(now))
         age = now.at - self._kept.at if self._kept is not None else SNAPSHOT_MAX

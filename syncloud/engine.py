@@ -34,6 +34,8 @@ LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
 GRACE = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
+REST = 3.0
+"""Seconds between two turns while nothing is to be done: the watchdog sees the loop turn."""
 _ONCE_ATTEMPTS = 3
 
 
@@ -81,11 +83,9 @@ class Engine:
         self._inbox: deque[Hint] = deque()
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self._nudged = False
         self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = 0.0
-        self._told = self._stopping = self._once = False
-        self._flush_from = self._flush_until = 0.0
+        self._told = self._nudged = self._stopping = self._once = False
+        self._alarm_at = self._flush_from = self._flush_until = 0.0
         self._scans: set[asyncio.Task[None]] = set()
         self._deletions = Deletions(policy, clock, self._ledger, state.get_meta(MEMO) or "")
         self._lister = Lister(
@@ -116,7 +116,7 @@ class Engine:
 
     def _receive(self) -> None:
         self._take_in()
-        self._nudge()
+        (self._nudge if self._nudged or self._tasks else self._turn)()  # at rest, no time is lost
 
     def _take_in(self) -> None:
         self._told = False
@@ -224,14 +224,16 @@ class Engine:
         self._set_alarm()
 
     def _nothing_left(self) -> bool:
-        if self._stuck is not None:
-            return True
-        return not (self.pending or self._tasks or self._scans or self._coalescer.listings)
+        return self._stuck is not None or not self._busy
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self.pending or self._tasks or self.scanning)
 
     def _set_alarm(self) -> None:
-        """The next turn at the latest when something is due; within a second, so that the watchdog sees the loop turn."""
+        """The next turn at the latest when something is due, and within a second while anything is to be done."""
         now = self._clock()
-        at = now + 1.0
+        at = now + (1.0 if self._busy or self._stuck is not None else REST)
         if self._ledger.error is None and self.outage.error is not None:
             at = at if self._tasks else min(at, self.outage.next_try)
         elif self._ledger.error is None and len(self._tasks) < self._transfers:
@@ -247,10 +249,7 @@ class Engine:
         """While everybody suffers, the path that met the trouble tries alone."""
         if self._tasks or not self.outage.due():
             return
-        work = self._coalescer.take_only(self.outage.path)
-        if work is None:
-            taken = self._coalescer.take(1)
-            work = taken[0] if taken else None
+        work = self._coalescer.take_only(self.outage.path) or next(iter(self._coalescer.take(1)), None)
         if work is None:
             self.outage.end()
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 
 
@@ -42,5 +41,10 @@ class Orders:
 
     async def wait(self, seconds: float) -> None:
         """Until there is an order, or `seconds` are over."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._given.wait(), seconds)
+        timer = asyncio.get_running_loop().call_later(seconds, self._given.set)  # without a task each time, as wait_for has
+        try:
+            await self._given.wait()
+        finally:
+            timer.cancel()
+            if not (self.ended or self._reload):
+                self._given.clear()

@@ -38,12 +38,11 @@ class Places:
         self._fd = fd
         self._known = known
         self._ignored = ignored
-        self._mounts = os.open(mounts.INFO, os.O_RDONLY | os.O_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._mounts, select.POLLPRI)
+        self._poll, self._stirred = _Changes(), _Changes()
         self._expected: dict[str, tuple[int, int]] = {}
         self._closed: dict[str, str] = {}
         self._lost: dict[str, str] = {}
+        self._kept = "{}"
         self._lock = threading.Lock()
         self._news = False
 
@@ -52,14 +51,20 @@ class Places:
     def recall(self, kept: str) -> None:
         """What `kept()` gave in an earlier life."""
         self._expected = {path: (device, inode) for path, (device, inode) in json.loads(kept).items()}
+        self._kept = kept
 
     def kept(self) -> str:
-        return json.dumps(self._expected, sort_keys=True)
+        return self._kept
+
+    def stirred(self) -> bool:
+        """Whether anything has been mounted or unmounted on this host since the last time: then a look is due. It waits for
+        no disk and no look of another thread's."""
+        return self._stirred.any()
 
     def refresh(self) -> None:
-        """Look, if anything has been mounted or unmounted on this host since the last time: proc_pid_mounts(5)."""
+        """Look, if anything has been mounted or unmounted on this host since the last time. Blocking."""
         with self._lock:
-            if self._poll.poll(0):
+            if self._poll.any():
                 self._look(accept=False)
 
     def look(self, *, accept: bool = False) -> None:
@@ -88,6 +93,7 @@ class Places:
                 lost[place] = "another file system is mounted here, and it holds none of the files"
         self._news = self._news or (expected, closed, lost) != (self._expected, self._closed, self._lost)
         self._expected, self._closed, self._lost = expected, closed, lost
+        self._kept = json.dumps(expected, sort_keys=True)
 
     def trouble(self) -> str | None:
         """The part of the tree that is lost for now, or None."""
@@ -95,7 +101,8 @@ class Places:
         return None if place is None else f"{self._root / place}: {self._lost[place]}"
 
     def close(self) -> None:
-        os.close(self._mounts)
+        self._poll.close()
+        self._stirred.close()
 
     def _mounted(self) -> tuple[set[str], dict[str, str]]:
         """The mount points below the root, relative to it; those of the kernel's own file systems apart, with the reason."""
@@ -151,6 +158,21 @@ class Places:
         reasons = self._closed | self._lost
         below = f"{under}/" if under else ""
         return [Unknown(place, reasons[place], subtree=True) for place in sorted(reasons) if place.startswith(below)]
+
+
+class _Changes:
+    """Of the host's mounts, told once to each asker: proc_pid_mounts(5)."""
+
+    def __init__(self) -> None:
+        self._fd = os.open(mounts.INFO, os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLPRI)
+
+    def any(self) -> bool:
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
 def merged(left_out: Iterable[Side], walk: Iterable[Side]) -> Iterator[Side]:

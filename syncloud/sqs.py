@@ -20,6 +20,8 @@ from .model import Absent, Entry, Hint, Side
 WAIT = 20
 """Seconds of a long poll, the most that SQS allows."""
 BATCH = 10
+TOGETHER = 0.1
+"""Seconds that a message which is settled may wait for others that are deleted in the same request."""
 HELD_MAX = 2_000
 """Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
 STILL = 60.0
@@ -81,7 +83,7 @@ class QueueSource:
         self._held: dict[str, Message] = {}
         self._handled: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
-        self._done: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._troubles: dict[str, str] = {}
         self._gap = False
         self._gap_after = gap
@@ -109,6 +111,7 @@ class QueueSource:
     def stop(self) -> None:
         """End within a second, but for a long poll that is under way: it is left to itself."""
         self._stop.set()
+        self._done.put(None)  # wakes the thread that deletes
         self._threads[1].join(timeout=5)
 
     def trouble(self) -> str | None:
@@ -252,13 +255,20 @@ class QueueSource:
         return bool(batch)
 
     def _gather(self) -> list[Message]:
+        """What is settled, as soon as there is anything, with what follows soon."""
         batch: list[Message] = []
-        deadline = time.monotonic() + 0.1
+        wait: float | None = None
+        deadline = 0.0
         while len(batch) < BATCH:
             try:
-                batch.append(self._done.get(timeout=max(0.001, deadline - time.monotonic())))
+                message = self._done.get(timeout=wait)
             except queue.Empty:
                 break
+            if message is None:
+                break
+            batch.append(message)
+            deadline = deadline or time.monotonic() + TOGETHER
+            wait = max(0.001, deadline - time.monotonic())
         return batch
 
     def _delete_batch(self, batch: list[Message]) -> list[Message]:
@@ -287,7 +297,7 @@ class QueueSource:
 
         Whether there was anything to extend.
         """
-        self._stop.wait(min(1.0, self._visibility / 8))
+        self._stop.wait(min(5.0, self._visibility / 8))
         now = time.monotonic()
         with self._lock:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]

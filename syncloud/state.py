@@ -285,7 +285,7 @@ def in_use(directory: Path) -> bool:
 
 
 def leave_note(directory: Path, name: str, value: str) -> None:
-    """Tell the daemon of this state something; it looks once a second. Raises ConfigurationError where there is no state."""
+    """Tell the daemon of this state something; it looks every 2 s. Raises ConfigurationError where there is no state."""
     file = directory / "state.sqlite"
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))

@@ -20,15 +20,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from watchdog import events as wd
+from watchdog.observers.api import EventDispatcher, EventQueue
 from watchdog.observers.inotify import InotifyObserver
+from watchdog.utils import BaseThread
 
 from . import inotify, log, mounts
 from .model import Hint, Kind
 
-TICK = 0.25
-"""Seconds between two looks of the monitor."""
+TICK, REST = 0.25, 1.0
+"""Seconds between two looks of the monitor: while events come, and while none do."""
 CALM = 0.5
 """Seconds without an event after which a burst is over."""
 PATIENCE = 30.0
@@ -143,7 +146,7 @@ class WatchSource(wd.FileSystemEventHandler):
     def _arm(self) -> None:
         before, others = set(inotify.descriptors()), set(threading.enumerate())
         self._armed_on, self._armed_at = _identity(self._root), time.monotonic()
-        observer = InotifyObserver()
+        observer = _Observer(self)
         try:
             observer.schedule(self, self._root, recursive=True, event_filter=_WANTED)
             observer.start()
@@ -154,7 +157,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._observer = observer
         self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(inotify.descriptors())
         new = set(threading.enumerate()) - others
-        self._threads = [thread for thread in new if type(thread).__module__.startswith("watchdog.")]
+        self._threads = [thread for thread in new if isinstance(thread, BaseThread)]
         self._unread_since = None
 
     def _disarm(self) -> None:
@@ -165,7 +168,7 @@ class WatchSource(wd.FileSystemEventHandler):
             end.start()
             end.join(timeout=5)
 
-    # Events, on watchdog's thread: only enqueue
+    # Events, on the thread of watchdog's that made them: only enqueue
 
     def dispatch(self, event: wd.FileSystemEvent) -> None:
         """Called by watchdog for every event."""
@@ -195,10 +198,11 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _watch_over(self) -> None:
         covered_at, polled_at = time.monotonic(), time.monotonic()
-        while not self._stop.wait(TICK):
+        while not self._stop.wait(TICK if self._events or self._burst_since or self._moved_since else REST):
             now = self._progress_at = time.monotonic()
-            self._notice_burst(now)
-            if reason := self._dead(now):
+            unread = self._unread()
+            self._notice_burst(now, unread)
+            if reason := self._dead(now, unread):
                 if now - self._armed_at > PAUSE:
                     self._rearm(reason)
                     self._moved_since = now
@@ -210,8 +214,11 @@ class WatchSource(wd.FileSystemEventHandler):
                 self._cover()
                 self._look_everywhere()
 
-    def _notice_burst(self, now: float) -> None:
-        full = sum(map(inotify.unread, self._descriptors)) > self._burst_limit * _EVENT_SIZE
+    def _unread(self) -> int:
+        return sum(map(inotify.unread, self._descriptors))
+
+    def _notice_burst(self, now: float, unread: int) -> None:
+        full = unread > self._burst_limit * _EVENT_SIZE
         if self._overflow.seen or full or self._events > self._burst_limit:
             self._overflow.seen, self._events = False, 0
             self._burst_since = self._burst_since or now
@@ -230,14 +237,14 @@ class WatchSource(wd.FileSystemEventHandler):
     def _look_everywhere(self) -> None:
         self._deliver(Hint("", subtree=True))
 
-    def _dead(self, now: float) -> str | None:
+    def _dead(self, now: float, unread: int) -> str | None:
         """Why watchdog does not hear any more, or None."""
         if _identity(self._root) != self._armed_on:
             return f"{self._root} is not the directory it was"
         for thread in self._threads:
             if not thread.is_alive():
                 return f"watchdog's thread {type(thread).__name__} has ended"
-        if self._observer is None or (self._descriptors and not any(map(inotify.unread, self._descriptors))):
+        if self._observer is None or (self._descriptors and not unread):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
@@ -295,7 +302,7 @@ class WatchSource(wd.FileSystemEventHandler):
             return  # it has been told why
         if missing:
             self._tell_unwatched(missing)
-        elif self._trouble is not None and self._dead(time.monotonic()) is None:
+        elif self._trouble is not None and self._dead(time.monotonic(), self._unread()) is None:
             self._tell(None)
 
     def _misplaced(self, watched: set[int], before: dict[int, str]) -> str | None:
@@ -330,6 +337,32 @@ class WatchSource(wd.FileSystemEventHandler):
                     stack.extend(item.path for item in listing if item.is_dir(follow_symlinks=False))
             except OSError:
                 continue
+
+
+class _Observer(InotifyObserver):
+    """Its own thread has no part in events: to hand each over to it is as dear as the rest of watchdog's work, and as slow."""
+
+    def __init__(self, handler: wd.FileSystemEventHandler) -> None:
+        self._straight = _Straight(handler)
+        super().__init__()
+
+    @property
+    def event_queue(self) -> EventQueue:
+        return self._straight
+
+
+class _Straight(EventQueue):
+    """What is put here has been handled; only the order to end waits for the observer's thread."""
+
+    def __init__(self, handler: wd.FileSystemEventHandler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if item is EventDispatcher.stop_event:
+            super().put(item, block, timeout)
+        else:
+            self._handler.dispatch(item[0])
 
 
 class _OverflowHandler(logging.Handler):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,13 +13,12 @@ from benchmarks import instructions, micro
 from benchmarks.workloads import ALL
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Start
     from tests.support.emulator import Bucket
     from tests.support.recorder import Recorder
 
 FILES = 40
+SECONDS = 6
 ITEMS = 400
 
 MOST = {
@@ -73,6 +74,28 @@ def test_a_single_pull_gets_each_object_once(
     assert syncloud(*pull, endpoint=recorder.endpoint).wait(timeout=60) == 0
     assert recorder.counts().keys() == {("s3", "ListObjectsV2")}
     assert recorder.counts().total() <= 2
+
+
+def test_a_push_at_rest_seldom_wakes_and_asks_the_store_nothing(
+    syncloud: Start, bucket: Bucket, recorder: Recorder, files: Path, tmp_path: Path
+) -> None:
+    """Four times a second: its own two each second, those of awscrt, and little else."""
+    place = ["--directory", str(files), "--bucket", bucket.name, "--state-dir", str(tmp_path / "state")]
+    push = syncloud("push", *place, "--log-format", "json", endpoint=recorder.endpoint)
+    push.wait_event("reconcile.finished")
+    push.wait_for(lambda: len(bucket.keys()) == FILES)
+    time.sleep(5)
+    recorder.reset()
+    before = _sleeps(push.pid)
+    time.sleep(SECONDS)
+    assert _sleeps(push.pid) - before <= 8 * SECONDS
+    assert not recorder.counts()
+
+
+def _sleeps(pid: int) -> int:
+    """How often the threads of a process have gone to sleep by themselves."""
+    said = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/status")]
+    return sum(int(line.split()[1]) for text in said for line in text.splitlines() if line.startswith("voluntary_ctxt"))
 
 
 @pytest.mark.skipif(not instructions.counter(), reason="neither perf nor valgrind can count instructions here")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,6 +208,35 @@ def test_many_messages_share_their_requests(bucket: Bucket, recorder: Recorder) 
         until(lambda: left(bucket) == (0, 0))
     assert recorder.counts()["sqs", "ReceiveMessage"] <= 6
     assert recorder.counts()["sqs", "DeleteMessageBatch"] <= 8
+
+
+def test_who_has_nothing_to_delete_sleeps_until_there_is_something_and_ends_at_once(bucket: Bucket) -> None:
+    with listening(bucket) as there:
+        there.source.answered.wait(15)
+        (thread,) = [thread for thread in there.source._threads if thread.name == "queue-delete"]
+        before = switches(thread)
+        time.sleep(1)
+        assert switches(thread) - before <= 2
+        send(bucket, native(bucket, "p/one"))
+        acknowledge(there.hints.wait(1))
+        until(lambda: left(bucket) == (0, 0))
+        started = time.monotonic()
+    assert time.monotonic() - started < 3
+    assert not thread.is_alive()
+
+
+def test_what_was_settled_before_the_end_is_deleted_in_it(bucket: Bucket) -> None:
+    send(bucket, *(native(bucket, f"p/{number}") for number in range(5)))
+    with listening(bucket) as there:
+        hints = there.hints.wait(5)
+        acknowledge(hints)
+    assert left(bucket) == (0, 0)
+
+
+def switches(thread: threading.Thread) -> int:
+    """How often a thread of this process has gone to sleep."""
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
 
 
 def test_what_is_in_work_stays_invisible(bucket: Bucket, recorder: Recorder) -> None:
