@@ -45,25 +45,29 @@ class _Call:
 
 
 class _Returns:
-    """The way back of finished calls to their `loop`: it is woken once for all that are done by the time it turns."""
+    """The way back of finished calls to their `loop`: it is woken once for all that are done by then."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._done: deque[_Call] = deque()
         self._told = False
+        self.told_at = 0.0
         self.timed = False  # whether the loop will look after the calls that wait
 
     def give(self, call: _Call) -> None:
-        """From any thread."""
+        """From any thread, as `tell`, which has to follow."""
         self._done.append(call)
+
+    def tell(self, now: float) -> None:
+        self.told_at = now
         if not self._told:
             self._told = True
             try:
-                self.loop.call_soon_threadsafe(self._deliver)
+                self.loop.call_soon_threadsafe(self.deliver)
             except RuntimeError:
                 return  # the loop has ended: nobody waits any more
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
         self._told = False  # first: what is given from now on tells again
         while self._done:
             call = self._done.popleft()
@@ -114,9 +118,11 @@ class Workers:
         returns.loop.call_later(MOMENT, self._hasten, returns)
 
     def _hasten(self, returns: _Returns) -> None:
-        """While calls wait: one more thread, if those at work are held up."""
+        """While calls wait: what is done, and one more thread, if those at work are held up."""
         returns.timed = False
-        if not self._asked or self._closed:
+        waiting = bool(self._asked)  # first: of what is done from now on the loop is told, or there is something that waits
+        returns.deliver()
+        if not waiting or self._closed:
             return
         if not self._at_work() or self._clock() - self._taken_at >= MOMENT:
             self._wake()
@@ -148,8 +154,11 @@ class Workers:
         self._taken_at = begun = self._clock()
         if not call.future.cancelled():
             self._answer(call)
+        now = self._clock()
+        if not self._asked or now - call.returns.told_at >= MOMENT / 2:
+            call.returns.tell(now)  # else `_hasten` comes before long
         # It was done at once, and so is what another thread has taken up meanwhile: that one does the rest.
-        return self._at_work() == 1 or self._taken_at == begun or self._clock() - begun >= MOMENT
+        return self._at_work() == 1 or self._taken_at == begun or now - begun >= MOMENT
 
     def _sleep(self, bell: threading.Lock) -> None:
         self._asleep.append(bell)

@@ -130,6 +130,23 @@ def test_calls_that_are_held_up_hold_up_nobody_while_threads_are_left() -> None:
         workers.close()
 
 
+def test_what_is_done_is_told_while_the_next_call_is_held_up(workers: Workers) -> None:
+    """With one thread, and a clock that stands still: the thread itself would tell of both together."""
+    asked, answered = threading.Event(), threading.Event()
+
+    async def scenario() -> None:
+        _, quick, slow = workers.run(asked.wait), workers.run(int, 3), workers.run(answered.wait)
+        asked.set()
+        try:
+            assert await asyncio.wait_for(quick, 10) == 3
+            assert not slow.done()
+        finally:
+            answered.set()
+        assert await slow
+
+    asyncio.run(scenario())
+
+
 class Together:
     """How many of its calls are under way at a time, at most, and on which threads."""
 
