@@ -196,8 +196,9 @@ class Workers:
             if now > deadline:
                 name = getattr(function, "__name__", repr(function)).lstrip("_")
                 return f"the disk does not answer: {name} is {now - deadline:.0f} s beyond its deadline"
-        waiting = list(self._asked)
-        oldest = waiting[0].asked_at if waiting else now
+        oldest = now
+        with contextlib.suppress(IndexError):  # nothing waits
+            oldest = self._asked[0].asked_at
         if not calls and now - max(oldest, self._moved_at) > PATIENCE:
             return f"the threads for the disk have taken up nothing for {now - self._moved_at:.0f} s"
         return None
