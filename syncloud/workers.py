@@ -4,15 +4,16 @@ A disk can freeze (a network file system whose server is gone, a dying device), 
 interrupted nor be seen from the control loop, which turns on. So every call has a deadline, and the watchdog's ping needs
 all of them kept: `Workers.frozen()`.
 
-A thread takes up one call at a time, so that a slow one holds nobody back; what is done goes back to the loop together with
-whatever else is done by then. (An executor of asyncio's wakes the loop for each call: that costs more than a look at a file.)
+A thread takes up one call at a time, and one thread does all while the disk answers at once: two that take turns at Python's
+lock cost more than what they do. Another one joins in when a call has waited for a moment while nothing was taken up, so that
+a slow one holds nobody back. What is done goes back to the loop together with whatever else is done by then. (An executor of
+asyncio's wakes the loop for each call: that costs more than a look at a file.)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 import time
 from collections import deque
@@ -27,6 +28,8 @@ PATIENCE = 120.0
 """Seconds that any call may take, beside the time for its bytes: a disk under load answers late, a frozen one never."""
 SLOWEST = 1_000_000
 """Bytes per second that a disk must reach to be waited for."""
+MOMENT = 0.002
+"""Seconds without a call being taken up, while one waits, after which another thread joins in."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +37,7 @@ class _Call:
     function: Callable[..., object]
     arguments: tuple[object, ...]
     size: int
+    asked_at: float
     future: asyncio.Future[Any]
     returns: _Returns
     result: object = None
@@ -41,24 +45,29 @@ class _Call:
 
 
 class _Returns:
-    """The way back of finished calls to their `loop`: it is woken once for all that are done by the time it turns."""
+    """The way back of finished calls to their `loop`: it is woken once for all that are done by then."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._done: deque[_Call] = deque()
         self._told = False
+        self.told_at = 0.0
+        self.timed = False  # whether the loop will look after the calls that wait
 
     def give(self, call: _Call) -> None:
-        """From any thread."""
+        """From any thread, as `tell`, which has to follow."""
         self._done.append(call)
+
+    def tell(self, now: float) -> None:
+        self.told_at = now
         if not self._told:
             self._told = True
             try:
-                self.loop.call_soon_threadsafe(self._deliver)
+                self.loop.call_soon_threadsafe(self.deliver)
             except RuntimeError:
                 return  # the loop has ended: nobody waits any more
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
         self._told = False  # first: what is given from now on tells again
         while self._done:
             call = self._done.popleft()
@@ -72,18 +81,18 @@ class _Returns:
 
 
 class Workers:
-    """`threads` of them. `clock` is in seconds, monotonic."""
+    """At most `threads` of them. `clock` is in seconds, monotonic."""
 
     def __init__(self, threads: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = threads
         self._threads: list[threading.Thread] = []
-        self._asked: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._asleep: list[threading.Lock] = []  # a thread sleeps at its own lock; who releases it has taken it off this list
+        self._asked: deque[_Call] = deque()
         self._returns: _Returns | None = None
         self._closed = False
         self._clock = clock
-        self._waiting: dict[_Call, float] = {}
-        self._calls: dict[object, tuple[float, str]] = {}
-        self._moved_at = clock()
+        self._calls: dict[object, tuple[float, Callable[..., object]]] = {}
+        self._moved_at = self._taken_at = clock()
 
     def run(self, function: Callable[..., T], *arguments: object, size: int = 0) -> asyncio.Future[T]:
         """Call `function` on one of the threads; `size` is how many bytes it is about."""
@@ -94,25 +103,79 @@ class Workers:
         if returns is None or returns.loop is not loop:
             returns = self._returns = _Returns(loop)
         future: asyncio.Future[T] = loop.create_future()
-        call = _Call(function, arguments, size, future, returns)
-        self._waiting[call] = self._clock()
-        self._asked.put(call)
-        if len(self._threads) < self._limit:
-            self._start()
+        now = self._clock()
+        self._asked.append(_Call(function, arguments, size, now, future, returns))
+        at_work = self._at_work()
+        if not at_work or now - self._taken_at >= MOMENT:
+            self._wake(now)
+        if at_work and not returns.timed:
+            self._wait(returns)
         return future
 
-    def _start(self) -> None:
-        # Daemons, so that a process whose disk is frozen can end; who ends in order waits for them in `close`.
-        thread = threading.Thread(target=self._serve, name=f"disk_{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def _at_work(self) -> int:
+        return len(self._threads) - len(self._asleep)
+
+    def _wait(self, returns: _Returns) -> None:
+        returns.timed = True
+        returns.loop.call_later(MOMENT, self._hasten, returns)
+
+    def _hasten(self, returns: _Returns) -> None:
+        """While calls wait: what is done, and one more thread, if those at work are held up."""
+        returns.timed = False
+        waiting = bool(self._asked)  # first: of what is done from now on the loop is told, or there is something that waits
+        returns.deliver()
+        if not waiting or self._closed:
+            return
+        now = self._clock()
+        if not self._at_work() or now - self._taken_at >= MOMENT:
+            self._wake(now)
+        self._wait(returns)
+
+    def _wake(self, now: float) -> None:
+        with contextlib.suppress(IndexError):
+            bell = self._asleep.pop()
+            self._taken_at = now  # as good as: the next one joins in a moment later
+            bell.release()
+            return
+        if len(self._threads) < self._limit:
+            self._taken_at = now
+            # Daemons, so that a process whose disk is frozen can end; who ends in order waits for them in `close`.
+            thread = threading.Thread(target=self._serve, name=f"disk_{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _serve(self) -> None:
-        while (call := self._asked.get()) is not None:
-            self._waiting.pop(call, None)
-            if not call.future.cancelled():
-                self._answer(call)
-            del call  # an idle thread keeps no bytes
+        bell = threading.Lock()
+        bell.acquire()
+        while not self._closed:
+            if not self._take_up():
+                self._sleep(bell)
+
+    def _take_up(self) -> bool:
+        """Answer the next call: whether there may be more to do for this thread."""
+        try:
+            call = self._asked.popleft()
+        except IndexError:
+            return False
+        self._taken_at = begun = self._clock()
+        if not call.future.cancelled():
+            self._answer(call)
+        now = self._clock()
+        if not self._asked or now - call.returns.told_at >= MOMENT / 2:
+            call.returns.tell(now)  # else `_hasten` comes before long
+        # It was done at once, and so is what another thread has taken up meanwhile: that one does the rest.
+        return self._at_work() == 1 or self._taken_at == begun or now - begun >= MOMENT
+
+    def _sleep(self, bell: threading.Lock) -> None:
+        self._asleep.append(bell)
+        if self._closed or (not self._at_work() and self._asked):  # by somebody who has seen this thread awake
+            try:
+                self._asleep.remove(bell)
+            except ValueError:
+                pass  # woken already
+            else:
+                return
+        bell.acquire()
 
     def _answer(self, call: _Call) -> None:
         try:
@@ -123,9 +186,9 @@ class Workers:
 
     def call(self, function: Callable[..., T], *arguments: object, size: int = 0) -> T:
         """Call `function` on this very thread, under the same watch."""
-        token, name = object(), getattr(function, "__name__", repr(function))
+        token = object()
         self._moved_at = self._clock()
-        self._calls[token] = (self._moved_at + PATIENCE + size / SLOWEST, name.lstrip("_"))
+        self._calls[token] = (self._moved_at + PATIENCE + size / SLOWEST, function)
         try:
             return function(*arguments)
         finally:
@@ -135,10 +198,13 @@ class Workers:
         """What is beyond its deadline, or None: a call; or, with no call to wait for, the taking up of the next one."""
         now = self._clock()
         calls = list(self._calls.values())
-        for deadline, name in calls:
+        for deadline, function in calls:
             if now > deadline:
+                name = getattr(function, "__name__", repr(function)).lstrip("_")
                 return f"the disk does not answer: {name} is {now - deadline:.0f} s beyond its deadline"
-        oldest = min(list(self._waiting.values()), default=now)
+        oldest = now
+        with contextlib.suppress(IndexError):  # nothing waits
+            oldest = self._asked[0].asked_at
         if not calls and now - max(oldest, self._moved_at) > PATIENCE:
             return f"the threads for the disk have taken up nothing for {now - self._moved_at:.0f} s"
         return None
@@ -146,24 +212,16 @@ class Workers:
     def close(self) -> None:
         """Wait for what runs, drop what waits."""
         self._closed = True
-        for call in self._dropped():
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                call.returns.loop.call_soon_threadsafe(call.future.cancel)
-        for _ in self._threads:
-            self._asked.put(None)
+        while self._asked:
+            with contextlib.suppress(IndexError):  # a thread has just taken it
+                call = self._asked.popleft()
+                with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                    call.returns.loop.call_soon_threadsafe(call.future.cancel)
+        while self._asleep:
+            with contextlib.suppress(IndexError):
+                self._asleep.pop().release()
         for thread in self._threads:
             thread.join()
-
-    def _dropped(self) -> list[_Call]:
-        dropped: list[_Call] = []
-        while True:
-            try:
-                call = self._asked.get_nowait()
-            except queue.Empty:
-                return dropped
-            if call is not None:
-                self._waiting.pop(call, None)
-                dropped.append(call)
 
 
 class Callers(ThreadPoolExecutor):

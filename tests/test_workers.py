@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.workers import PATIENCE, SLOWEST, Workers
+from syncloud.workers import MOMENT, PATIENCE, SLOWEST, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,8 +90,8 @@ def test_answers_and_errors_come_to_whoever_asked(workers: Workers) -> None:
         assert isinstance(wrong, ValueError)
 
 
-def test_a_slow_call_holds_nobody_back(clock: Clock) -> None:
-    workers, answered = Workers(2, clock=clock), threading.Event()
+def test_a_slow_call_holds_nobody_back() -> None:
+    workers, answered = Workers(2), threading.Event()
 
     async def scenario() -> None:
         slow = workers.run(answered.wait)
@@ -103,6 +106,127 @@ def test_a_slow_call_holds_nobody_back(clock: Clock) -> None:
         asyncio.run(scenario())
     finally:
         workers.close()
+
+
+def test_calls_that_are_held_up_hold_up_nobody_while_threads_are_left() -> None:
+    workers, answered = Workers(4), threading.Event()
+
+    async def scenario() -> None:
+        slow = [workers.run(answered.wait) for _ in range(3)]
+        try:
+            begun = time.monotonic()
+            numbers = await asyncio.wait_for(asyncio.gather(*(workers.run(int, number) for number in range(100))), 10)
+            assert numbers == list(range(100))
+            assert time.monotonic() - begun < 1, "some milliseconds, and a host under load"
+            assert await asyncio.wait_for(workers.run(int, 5), 10) == 5
+            assert not any(one.done() for one in slow)
+        finally:
+            answered.set()
+        assert all(await asyncio.gather(*slow))
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        workers.close()
+
+
+def test_what_is_done_is_told_while_the_next_call_is_held_up(workers: Workers) -> None:
+    """With one thread, and a clock that stands still: the thread itself would tell of both together."""
+    asked, answered = threading.Event(), threading.Event()
+
+    async def scenario() -> None:
+        _, quick, slow = workers.run(asked.wait), workers.run(int, 3), workers.run(answered.wait)
+        asked.set()
+        try:
+            assert await asyncio.wait_for(quick, 10) == 3
+            assert not slow.done()
+        finally:
+            answered.set()
+        assert await slow
+
+    asyncio.run(scenario())
+
+
+class Together:
+    """How many of its calls are under way at a time, at most, and on which threads."""
+
+    def __init__(self) -> None:
+        self._now = self.most = 0
+        self.threads: set[int] = set()
+        self._lock = threading.Lock()
+
+    def call(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            self.threads.add(threading.get_ident())
+        time.sleep(0.001)
+        with self._lock:
+            self._now -= 1
+
+
+def test_one_thread_does_all_while_nothing_is_held_up(clock: Clock) -> None:
+    """The clock stands still: every call is done at once."""
+    workers, seen = Workers(4, clock=clock), Together()
+
+    async def scenario() -> None:
+        await asyncio.gather(*(workers.run(seen.call) for _ in range(50)))
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        workers.close()
+    assert len(seen.threads) == 1
+
+
+class Ticking(Clock):
+    def __call__(self) -> float:
+        self.now += 1e-9
+        return self.now
+
+
+def test_who_joined_in_leaves_while_there_is_more_to_do() -> None:
+    clock, answered, seen = Ticking(), threading.Event(), Together()
+    workers = Workers(2, clock=clock)
+    begun: list[int] = []
+
+    def slow() -> None:
+        begun.append(1)
+        answered.wait()
+
+    async def scenario() -> None:
+        held_up = [workers.run(slow) for _ in range(2)]
+        while len(begun) < 2:
+            clock.now += MOMENT
+            await asyncio.sleep(0.001)
+        first = [workers.run(time.sleep, 0.001) for _ in range(200)]
+        then = [workers.run(seen.call) for _ in range(50)]
+        answered.set()
+        await asyncio.gather(*held_up, *first, *then)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        answered.set()
+        workers.close()
+    assert seen.most == 1
+
+
+def wakes() -> int:
+    """How often the threads of this process have been woken, all together."""
+    statuses = [(task / "status").read_text() for task in Path("/proc/self/task").iterdir()]
+    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[0]) for status in statuses)
+
+
+def test_idle_threads_cost_no_wakes(workers: Workers) -> None:
+    async def scenario() -> int:
+        await asyncio.gather(*(workers.run(os.stat, "/") for _ in range(100)))
+        await asyncio.sleep(0.05)
+        before = wakes()
+        await asyncio.sleep(0.5)
+        return wakes() - before
+
+    assert asyncio.run(scenario()) < 10
 
 
 def test_what_is_cancelled_while_it_waits_is_never_called(workers: Workers) -> None:
