@@ -103,12 +103,10 @@ class Workers:
         if returns is None or returns.loop is not loop:
             returns = self._returns = _Returns(loop)
         future: asyncio.Future[T] = loop.create_future()
-        now = self._clock()
-        self._asked.append(_Call(function, arguments, size, now, future, returns))
-        at_work = self._at_work()
-        if not at_work or now - self._taken_at >= MOMENT:
-            self._wake(now)
-        if at_work and not returns.timed:
+        self._asked.append(_Call(function, arguments, size, self._clock(), future, returns))
+        if not self._at_work():
+            self._wake()
+        elif not returns.timed:
             self._wait(returns)
         return future
 
@@ -126,19 +124,15 @@ class Workers:
         returns.deliver()
         if not waiting or self._closed:
             return
-        now = self._clock()
-        if not self._at_work() or now - self._taken_at >= MOMENT:
-            self._wake(now)
+        if not self._at_work() or self._clock() - self._taken_at >= MOMENT:
+            self._wake()
         self._wait(returns)
 
-    def _wake(self, now: float) -> None:
+    def _wake(self) -> None:
         with contextlib.suppress(IndexError):
-            bell = self._asleep.pop()
-            self._taken_at = now  # as good as: the next one joins in a moment later
-            bell.release()
+            self._asleep.pop().release()
             return
         if len(self._threads) < self._limit:
-            self._taken_at = now
             # Daemons, so that a process whose disk is frozen can end; who ends in order waits for them in `close`.
             thread = threading.Thread(target=self._serve, name=f"disk_{len(self._threads)}", daemon=True)
             self._threads.append(thread)
