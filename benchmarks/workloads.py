@@ -135,8 +135,20 @@ def decode(items: int, place: Path) -> Loop:
     return lambda: deque((decoded(body) for _ in range(items)), 0)
 
 
+def listing(items: int, place: Path) -> Loop:
+    """One page of ListObjectsV2."""
+    from syncloud.crt import Response
+    from syncloud.keys import parse
+
+    told = "<LastModified>2026-11-25T01:00:00.000Z</LastModified><ETag>&quot;{0:032x}&quot;</ETag><Size>16</Size>"
+    rows = [f"<Contents><Key>00001/{{0:07}}</Key>{told}</Contents>".format(number) for number in range(items)]
+    space = "http://s3.amazonaws.com/doc/2006-03-01/"
+    page = f'<ListBucketResult xmlns="{space}"><EncodingType>url</EncodingType>{"".join(rows)}</ListBucketResult>'.encode()
+    return lambda: parse(Response(200, {}, page), "list")
+
+
 ALL: dict[str, Callable[[int, Path], Loop]] = {
-    each.__name__: each for each in (planner, reconcile, coalescer, state_write, state_read, scan, decode)
+    each.__name__: each for each in (planner, reconcile, coalescer, state_write, state_read, scan, decode, listing)
 }
 
 
