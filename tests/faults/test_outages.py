@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.faults.rig import Rig
+    from tests.support.meddler import Answer, Asked, Forward
 
 WATCHED = 8.0
 """Seconds of the outage that are looked at."""
@@ -157,35 +159,62 @@ def _mounts() -> list[str]:
     return [str(word) for word in asked] if works else []
 
 
-@pytest.mark.skipif(not _mounts(), reason="needs mounts of its own (unshare -m)")
-@pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_name_that_cannot_be_resolved_is_an_outage_like_any_other(rig: Rig, role: str, tmp_path: Path) -> None:
-    """The process sees another /etc/hosts, from which the name is taken, and no name server."""
-    hosts, nobody = tmp_path / "hosts", tmp_path / "resolv.conf"
-    known = "127.0.0.1 localhost store.invalid\n"
-    hosts.write_text(known)
+def _each_on_its_own(asked: Asked, forward: Forward) -> Answer:
+    """The connection ends with the answer."""
+    answer = forward(asked)
+    return answer if asked.method == "HEAD" else replace(answer, length=len(answer.body))
+
+
+needs_mounts = pytest.mark.skipif(not _mounts(), reason="needs mounts of its own (unshare -m)")
+NOBODY, KNOWN = "127.0.0.1 localhost\n", "127.0.0.1 localhost store.invalid\n"
+
+
+def _by_name(rig: Rig, role: str, place: Path, hosts: Path) -> Process:
+    """A daemon that knows the store by a name, and sees `hosts` instead of /etc/hosts, and no name server."""
+    nobody = place / "resolv.conf"
     nobody.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
-    (tmp_path / "config").write_text("[default]\ns3 =\n  addressing_style = path\n")
+    (place / "config").write_text("[default]\ns3 =\n  addressing_style = path\n")
     endpoint = f"http://store.invalid:{urlsplit(rig.meddler.endpoint).port}"
     settings = ["--directory", str(rig.out if role == "push" else rig.into), "--bucket", rig.bucket.name]
-    settings += ["--state-dir", str(tmp_path / "state"), "--log-format", "json"]
+    settings += ["--state-dir", str(place / "state"), "--log-format", "json"]
     if role == "pull":
         settings += ["--queue-url", rig.bucket.queue_url.replace(rig.bucket.server.endpoint, endpoint)]
     mount = f'mount --bind {hosts} /etc/hosts && mount --bind {nobody} /etc/resolv.conf && exec "$@"'
     command = [*_mounts(), "sh", "-c", mount, "sh", sys.executable, "-m", "syncloud", role, *settings]
-    environment = rig.bucket.server.environment(endpoint=endpoint) | {"AWS_CONFIG_FILE": str(tmp_path / "config")}
-    with Process(command, directory=tmp_path / "process", env=environment) as process:
-        process.wait_event("service.ready", timeout=60)
-        hosts.write_text("127.0.0.1 localhost\n")
+    environment = rig.bucket.server.environment(endpoint=endpoint) | {"AWS_CONFIG_FILE": str(place / "config")}
+    return Process(command, directory=place / "process", env=environment)
+
+
+@needs_mounts
+@pytest.mark.parametrize("role", ["push", "pull"])
+def test_a_start_that_cannot_resolve_the_name_waits_for_it(rig: Rig, role: str, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(NOBODY)
+    rig.out.mkdir(exist_ok=True)
+    (rig.write if role == "push" else rig.bucket.put)("a", b"1")
+    with _by_name(rig, role, tmp_path, hosts) as process:
+        process.wait_for(lambda: process.events("start.waiting") or process.events("outage.started"), timeout=90)
+        _rests(process)
+        hosts.write_text(KNOWN)
+        (rig.until_pushed if role == "push" else rig.until_pulled)({"a": b"1"}, timeout=120)
+        assert _told(process)["service.started"] == 1
+
+
+@needs_mounts
+def test_a_queue_whose_name_is_lost_is_an_outage_like_any_other(rig: Rig, tmp_path: Path) -> None:
+    """awscrt goes on with an address that it has once learnt; boto3 asks each time that it connects."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text(KNOWN)
+    with _by_name(rig, "pull", tmp_path, hosts) as pull:
+        pull.wait_event("service.ready", timeout=60)
+        rig.meddler.meddle = _each_on_its_own  # a kept connection needs no name
+        hosts.write_text(NOBODY)
         content = {f"{number}": b"1" for number in range(20)}
         for path, body in content.items():
-            rig.write(path, body)
-            if role == "pull":
-                rig.bucket.put(path, body)
-        process.wait_for(lambda: process.events("outage.started") or process.events("queue.unreachable"), timeout=90)
-        _rests(process)
-        hosts.write_text(known)
-        (rig.until_pushed if role == "push" else rig.until_pulled)(content, timeout=120)
-        told = _told(process)
-        assert told.pop("service.started") == 1
-        assert set(told.values()) <= {1}
+            rig.bucket.put(path, body)
+        pull.wait_event("queue.unreachable", timeout=90)
+        _rests(pull)
+        hosts.write_text(KNOWN)
+        rig.until_pulled(content, timeout=120)
+        pull.wait_event("queue.reachable", timeout=60)
+        assert set(_told(pull).values()) == {1}
