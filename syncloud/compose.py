@@ -127,28 +127,16 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
         chosen = Filter(settings.patterns)
         _require_directory(role, directory, memory, make=say is None)
         _require_state_outside(directory, settings.state_dir, chosen)
-        known = functools.partial(_known, memory)
-        local = LocalTree(directory, nonce=_nonce(memory), ignored=chosen.prunes, prefix=settings.prefix, known=known)
+        local = _directory(directory, settings, memory, chosen)
         stack.callback(local.close)
         _require_same_root(local, memory)
-        local.places.recall(memory.get_meta("mounts") or "{}")
-        local.places.look()
-        local.places.take_news()
-        memory.set_meta("mounts", local.places.kept())
+        _recall_mounts(local, memory)
         aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
         stack.callback(aws.close)
         aws.require_credentials()
         crt = Crt(aws, settings.bucket, transfers=settings.transfers)
         stack.push_async_callback(crt.close)
-        remote = S3Tree(
-            crt,
-            functools.partial(aws.client, "s3"),
-            bucket=settings.bucket,
-            prefix=settings.prefix,
-            nonce=_nonce(memory),
-            with_checksum=settings.checksum != "none",
-            uploads=memory,
-        )
+        remote = _bucket(crt, aws, settings, memory)
         if role == "push" and say is None:
             remote.conditions = await _conditions(crt, aws, settings, memory)
             sweep = asyncio.create_task(multipart.abort_leftovers(remote))  # no start waits for that
@@ -157,6 +145,30 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
         target: Tree = remote if role == "push" else local
         engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen)
         yield Sync(role, settings, pair, directory, aws, memory, local, remote, engine)
+
+
+def _directory(directory: Path, settings: Settings, memory: state.State, chosen: Filter) -> LocalTree:
+    known = functools.partial(_known, memory)
+    return LocalTree(directory, nonce=_nonce(memory), ignored=chosen.prunes, prefix=settings.prefix, known=known)
+
+
+def _recall_mounts(local: LocalTree, memory: state.State) -> None:
+    local.places.recall(memory.get_meta("mounts") or "{}")
+    local.places.look()
+    local.places.take_news()
+    memory.set_meta("mounts", local.places.kept())
+
+
+def _bucket(crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
+    return S3Tree(
+        crt,
+        functools.partial(aws.client, "s3"),
+        bucket=settings.bucket,
+        prefix=settings.prefix,
+        nonce=_nonce(memory),
+        with_checksum=settings.checksum != "none",
+        uploads=memory,
+    )
 
 
 async def _let_end(task: asyncio.Task[None]) -> None:
