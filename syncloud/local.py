@@ -129,13 +129,21 @@ class LocalTree:
 
         Raises Unsteady while a writer is at work and `patient` is False, HostUnavailable.
         """
-        return await self._run(self._look, path, base, known, patient, path=path)
+        return await self._run(self._look, path, base, known, nominated, patient, path=path)
 
-    def _look(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side:
+    def _look(self, path: str, base: Base | None, known: Tag | None, nominated: Side | None, patient: bool) -> Side:
         if reason := names.refusal(path) or self.places.doubt(path):
             return Unknown(path, reason)
         if names.is_hidden(path):
             return Unknown(path, "excluded")
+        if isinstance(nominated, Entry) and nominated.size <= SMALL and not path.endswith("/"):
+            side = self._read_as_nominated(path, base, known, patient)
+            if side is not None:
+                return side
+        return self._look_closely(path, base, known, patient)
+
+    def _look_closely(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side:
+        """Opened for reading is only what is known to be a regular file: with other things, that alone does something."""
         try:
             fd = disk.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
         except OSError as error:
@@ -152,10 +160,17 @@ class LocalTree:
         if path.endswith("/"):
             return self._absent(path)  # a file stands where the marker's directory would be
         if base is not None and side.tag == known:
-            return Entry(path, side.tag, side.size, side.mtime_ns, side.mode, base.crc)
+            return replace(side, crc=base.crc)
         if side.size > SMALL:
             return replace(side, ours=commit.claimed(self._fd, path, self.nonce))
-        return self._read_small(side, base, patient)
+        try:
+            fd = self._open_small(path)
+        except OSError as error:
+            return self._unseen(path, error)
+        again = self._read_small(fd, path, base, None, patient)
+        if again is None:
+            raise Unsteady(path, f"{path}: replaced while it was looked at")
+        return again
 
     def _unseen(self, path: str, error: OSError) -> Side:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -174,14 +189,27 @@ class LocalTree:
 
     # As the source
 
-    def _read_small(self, seen: Entry, base: Base | None, patient: bool) -> Side:
+    def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side | None:
+        """What a listing has seen as a small file; None where it is anything else now, for a close look."""
         try:
-            fd = disk.open_beneath(self._fd, seen.path, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError as error:
-            return self._unseen(seen.path, error)
+            fd = self._open_small(path)
+        except OSError:
+            return None
+        return self._read_small(fd, path, base, known, patient)
+
+    def _open_small(self, path: str) -> int:
+        return disk.open_beneath(self._fd, path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def _read_small(self, fd: int, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side | None:
+        """The small file behind `fd`, which is closed, with its bytes; None where it is something else."""
         try:
-            entry = steady.read_whole(fd, seen.path, base, patient=patient)
-            return replace(entry, ours=self._marked(fd, entry))
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL or self._scan.refusal(path, status):
+                return None
+            if base is not None and steady.tag_of(status) == known:
+                return steady.entry_of(path, status, base.crc)
+            entry = steady.read_whole(fd, status, path, base, patient=patient)
+            return replace(entry, ours=True) if self._marked(fd, entry) else entry
         finally:
             os.close(fd)
 

@@ -31,9 +31,13 @@ def tag_of(status: os.stat_result) -> Tag:
     return (str(status.st_ino), str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns))
 
 
+def _stamps(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What a tag is made of."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def entry_of(path: str, status: os.stat_result, crc: int | None = None, body: bytes | None = None) -> Entry:
-    mode = stat.S_IMODE(status.st_mode) & 0o777
-    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, mode, crc, body)
+    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, status.st_mode & 0o777, crc, body)
 
 
 def sighting_of(path: str, status: os.stat_result) -> Sighting:
@@ -56,15 +60,13 @@ def special(mode: int) -> str | None:
     return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
 
 
-def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry:
-    """The small file behind `fd` with its bytes. `patient`: it has waited for its deadline, a writer may be at work.
+def read_whole(fd: int, before: os.stat_result, path: str, base: Base | None, *, patient: bool) -> Entry:
+    """The small file behind `fd`, which was `before`, with its bytes. `patient`: it has waited for its deadline, a writer may
+    be at work.
 
     Raises Unsteady.
     """
-    before = os.fstat(fd)
     racy = _is_racy(before)
-    if not stat.S_ISREG(before.st_mode):
-        raise Unsteady(path, f"{path}: replaced while it was looked at")
     body = _read(fd, before.st_size)
     emptied = not body and base is not None and base.size > 0
     if not (patient or is_quiet(before)):
@@ -76,12 +78,13 @@ def read_whole(fd: int, path: str, base: Base | None, *, patient: bool) -> Entry
         # Who emptied it has not closed it: a host under load may keep a writer waiting for longer than the quiet time.
         raise Unsteady(path, f"{path}: emptied, and open for writing")
     after = os.fstat(fd)
-    if tag_of(after) != tag_of(before) or len(body) != before.st_size:
+    if _stamps(after) != _stamps(before) or len(body) != before.st_size:
         # A log that is appended to all the time has waited long enough: what it held at first is still there, so it counts.
         body, grown = body[: before.st_size], after.st_size > before.st_size
         if not (patient and grown and os.pread(fd, before.st_size, 0) == body):
             raise Unsteady(path, f"{path}: written to while it was read")
-    return replace(entry_of(path, before, checksum.update(body), body), racy=racy)
+    entry = entry_of(path, before, checksum.update(body), body)
+    return replace(entry, racy=True) if racy else entry
 
 
 def is_quiet(status: os.stat_result) -> bool:

@@ -387,6 +387,38 @@ def test_a_look_brings_the_bytes_and_asks_nothing_twice(tree: LocalTree, root: P
     assert again.body is None, "as the base has it: not read"
 
 
+def nominated(tree: LocalTree, path: str, base: Base | None = None) -> Side:
+    """A look at what a listing has seen as a small file."""
+    seen = Entry(path, ("1", "1", "1", "1"), 1, 1, 0o644)
+    return do(tree.observe(path, base, base.source if base else None, nominated=seen))
+
+
+def test_what_a_listing_has_seen_is_believed_no_sooner(tree: LocalTree, root: Path) -> None:
+    (root / "f").write_bytes(b"bytes")
+    (root / "folder").mkdir()
+    os.mkfifo(root / "pipe")
+    (root / "link").symlink_to("f")
+    big(root)
+    age(root / "f")
+    for path in ("f", "folder", "pipe", "link", "big", "gone"):
+        assert nominated(tree, path) == look(tree, path)
+    side = nominated(tree, "f")
+    assert isinstance(side, Entry)
+    assert side.body == b"bytes"
+    same = nominated(tree, "f", base_of(side))
+    assert isinstance(same, Entry)
+    assert (same, same.body) == (side, None)
+
+
+def test_a_writer_of_what_a_listing_has_seen_is_waited_for(tree: LocalTree, root: Path) -> None:
+    with open(root / "f", "wb") as writer:
+        writer.write(b"half")
+        writer.flush()
+        with pytest.raises(Unsteady):
+            nominated(tree, "f")
+    assert isinstance(nominated(tree, "f"), Entry)
+
+
 def test_an_open_writer_is_waited_for(tree: LocalTree, root: Path) -> None:
     with open(root / "f", "wb") as writer:
         writer.write(b"half")
@@ -479,7 +511,7 @@ def test_every_state_that_is_believed_was_meant(tree: LocalTree, root: Path) -> 
     try:
         for _ in range(2_000):
             try:
-                side = tree._look("f", base, None, False)
+                side = tree._look("f", base, None, None, False)
             except Unsteady:
                 continue
             assert isinstance(side, Entry)
@@ -529,7 +561,7 @@ from syncloud.errors import Unsteady
 fd = os.open(sys.argv[1], os.O_RDONLY)
 print("opened", flush=True)
 try:
-    print(steady.read_whole(fd, "f", None, patient=False).body)
+    print(steady.read_whole(fd, os.fstat(fd), "f", None, patient=False).body)
 except Unsteady:
     print("Unsteady")
 """

@@ -125,7 +125,7 @@ MUTANTS = (
         "        if isinstance(nominated, Absent):\n            return nominated\n        if isinstance(nominated, Entry):\n",
         "test_s3.py::test_an_absence_that_an_event_promises_is_looked_at"),
     Mutant("steady reads", "a file is not looked at again after it was read", "steady",
-        "if tag_of(after) != tag_of(before) or len(body) != before.st_size:", "if False:",
+        "if _stamps(after) != _stamps(before) or len(body) != before.st_size:", "if False:",
         "test_local.py::test_what_was_rewritten_and_closed_after_it_was_read_is_not_believed"),
     Mutant("steady reads", "a writer that holds the file open is not waited for", "steady",
         "    if held:\n", "    if False:\n",
