@@ -34,6 +34,8 @@ LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
 GRACE = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
+BREATH = 0.005
+"""Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
 REST = 3.0
 """Seconds between two turns while nothing is to be done: the watchdog sees the loop turn."""
 _ONCE_ATTEMPTS = 3
@@ -192,9 +194,8 @@ class Engine:
     def _flushed(self) -> bool:
         """Whether there is nothing that waiting could settle."""
         now = self._clock()
-        if self._stuck is not None or now >= self._flush_until:
-            return True
-        return now >= self._flush_from and not len(self._deletions) and self._copies_are_done()
+        settled = now >= self._flush_from and not len(self._deletions) and self._copies_are_done()
+        return settled or self._stuck is not None or now >= self._flush_until
 
     def _nudge(self) -> None:
         """A turn soon: one, however many ask for it."""
@@ -210,7 +211,7 @@ class Engine:
         self._take_in()
         for work in self._coalescer.take_subtrees() if not self._scans else ():  # what comes meanwhile shares the next one
             self._list(work)
-        if (self._stopping and self._flushed()) or (self._once and self._nothing_left()):
+        if (self._stopping and self._flushed()) or (self._once and (self._stuck is not None or not self._busy)):
             self._over.set_result(None)
             return
         if self._ledger.error is None and self.outage.error is not None:
@@ -222,9 +223,6 @@ class Engine:
                 self._start(work)
             self._start_deletions()
         self._set_alarm()
-
-    def _nothing_left(self) -> bool:
-        return self._stuck is not None or not self._busy
 
     @property
     def _busy(self) -> bool:
@@ -238,6 +236,10 @@ class Engine:
             at = at if self._tasks else min(at, self.outage.next_try)
         elif self._ledger.error is None and len(self._tasks) < self._transfers:
             at = min(at, self._coalescer.next_due(listings=not self._scans) or at)
+        self._turn_by(at)
+
+    def _turn_by(self, at: float) -> None:
+        now = self._clock()
         if self._alarm is not None:
             if now < self._alarm_at <= at:
                 return
@@ -257,8 +259,7 @@ class Engine:
             self._start(work)
 
     def _start(self, work: Work) -> None:
-        task = self._loop.create_task(self._settle(work))
-        self._tasks[work.path] = task
+        task = self._tasks[work.path] = self._loop.create_task(self._settle(work))
         task.add_done_callback(lambda done: self._finished(work, done))
 
     def _finished(self, work: Work, task: asyncio.Task[None]) -> None:
@@ -266,7 +267,8 @@ class Engine:
             del self._tasks[work.path]
         self._ledger.let_go(work.path)
         self._deletions.ended(work.path)
-        self._nudge()
+        most_are_taken = 4 * len(self._tasks) > 3 * self._transfers
+        self._turn_by(self._clock() + BREATH) if most_are_taken else self._nudge()
 
     async def _drain(self, grace: float = GRACE) -> None:
         """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
@@ -317,8 +319,7 @@ class Engine:
     def _once_failed(self, work: Work, error: SyncloudError) -> None:
         if self._once and (work.attempt >= _ONCE_ATTEMPTS or (isinstance(error, Unsteady) and work.patient)):
             self.failed[work.path] = error
-            dropped = self._coalescer.take_only(work.path)
-            if dropped is not None:
+            if (dropped := self._coalescer.take_only(work.path)) is not None:
                 self._coalescer.finish(dropped)
 
     def _done(self, work: Work, outcome: Outcome) -> None:
