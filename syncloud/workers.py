@@ -103,8 +103,10 @@ class Workers:
         if returns is None or returns.loop is not loop:
             returns = self._returns = _Returns(loop)
         future: asyncio.Future[T] = loop.create_future()
-        self._asked.append(_Call(function, arguments, size, self._clock(), future, returns))
+        now = self._clock()
+        self._asked.append(_Call(function, arguments, size, now, future, returns))
         if not self._at_work():
+            returns.told_at = now  # what is asked for together comes back together
             self._wake()
         elif not returns.timed:
             self._wait(returns)

@@ -8,14 +8,17 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import pytest
 
 from syncloud.workers import MOMENT, PATIENCE, SLOWEST, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextvars import Context
+
+Ts = TypeVarTuple("Ts")
 
 
 class Clock:
@@ -145,6 +148,31 @@ def test_what_is_done_is_told_while_the_next_call_is_held_up(workers: Workers) -
         assert await slow
 
     asyncio.run(scenario())
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Counts how often other threads wake it."""
+
+    woken = 0
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        self.woken += 1
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+
+def test_what_is_asked_for_together_wakes_the_loop_once(workers: Workers, clock: Clock) -> None:
+    clock.now = 100.0
+
+    async def scenario() -> None:
+        await asyncio.gather(*(workers.run(time.sleep, 0.001) for _ in range(10)))
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        runner.run(scenario())
+        loop = runner.get_loop()
+        assert isinstance(loop, CountingLoop)
+        assert loop.woken == 1
 
 
 class Together:
