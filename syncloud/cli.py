@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,9 @@ from . import config, log, service, state, status
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
+
+_YOUNG = 10_000
+"""Objects. What is under way makes thousands at a time, which go by themselves: Python would look through all after 700."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +66,7 @@ def _sync(invocation: Invocation) -> int:
     """push and pull: in service until a signal, or one pass."""
     settings = invocation.settings
     log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=invocation.command)
+    gc.set_threshold(_YOUNG)
     if not (invocation.once or invocation.dry_run):
         asyncio.run(service.serve(invocation.command, settings, reread=_reread(invocation)))
         return 0
