@@ -259,12 +259,10 @@ class Engine:
             self._start(work)
 
     def _start(self, work: Work) -> None:
-        task = self._tasks[work.path] = self._loop.create_task(self._settle(work))
-        task.add_done_callback(lambda done: self._finished(work, done))
+        self._tasks[work.path] = self._loop.create_task(self._settle(work))
 
-    def _finished(self, work: Work, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(work.path) is task:  # else the path is in work again
-            del self._tasks[work.path]
+    def _finished(self, work: Work) -> None:
+        del self._tasks[work.path]
         self._ledger.let_go(work.path)
         self._deletions.ended(work.path)
         most_are_taken = 4 * len(self._tasks) > 3 * self._transfers
@@ -306,6 +304,8 @@ class Engine:
             self._retry(work, PathError(work.path, f"{work.path}: unexpected: {error!r}", hint="please report this"))
         else:
             self._done(work, outcome)
+        finally:
+            self._finished(work)
 
     def _retry(self, work: Work, error: PathError) -> None:
         self.outage.passed(work.path)
