@@ -167,10 +167,13 @@ class LocalTree:
             fd = self._open_small(path)
         except OSError as error:
             return self._unseen(path, error)
-        again = self._read_small(fd, path, base, None, patient)
-        if again is None:
-            raise Unsteady(path, f"{path}: replaced while it was looked at")
-        return again
+        try:
+            again = self._read_small(fd, path, base, None, patient)
+            if again is None:
+                raise Unsteady(path, f"{path}: replaced while it was looked at")
+            return replace(again, ours=self._marked(fd, again))
+        finally:
+            os.close(fd)
 
     def _unseen(self, path: str, error: OSError) -> Side:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -190,28 +193,29 @@ class LocalTree:
     # As the source
 
     def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side | None:
-        """What a listing has seen as a small file; None where it is anything else now, for a close look."""
+        """What a listing has seen as a small file; None where it is anything else now, for a close look. Of a source nobody
+        asks whose it is.
+        """
         try:
             fd = self._open_small(path)
         except OSError:
             return None
-        return self._read_small(fd, path, base, known, patient)
+        try:
+            return self._read_small(fd, path, base, known, patient)
+        finally:
+            os.close(fd)
 
     def _open_small(self, path: str) -> int:
         return disk.open_beneath(self._fd, path, os.O_RDONLY | os.O_NONBLOCK)
 
-    def _read_small(self, fd: int, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side | None:
-        """The small file behind `fd`, which is closed, with its bytes; None where it is something else."""
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL or self._scan.refusal(path, status):
-                return None
-            if base is not None and steady.tag_of(status) == known:
-                return steady.entry_of(path, status, base.crc)
-            entry = steady.read_whole(fd, status, path, base, patient=patient)
-            return replace(entry, ours=True) if self._marked(fd, entry) else entry
-        finally:
-            os.close(fd)
+    def _read_small(self, fd: int, path: str, base: Base | None, known: Tag | None, patient: bool) -> Entry | None:
+        """The small file behind `fd` with its bytes; None where it is something else."""
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL or self._scan.refusal(path, status):
+            return None
+        if base is not None and steady.tag_of(status) == known:
+            return steady.entry_of(path, status, base.crc)
+        return steady.read_whole(fd, status, path, base, patient=patient)
 
     async def open(self, entry: Entry, *, patient: bool = False) -> LocalContent:
         """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""
