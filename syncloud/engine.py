@@ -30,12 +30,12 @@ from .settle import Outcome, Settler
 from .tree import State, Tree
 
 RETRY_FIRST, RETRY_MAX = 1.0, 300.0
+BREATH = 0.005
+"""Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
 LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
 GRACE = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
-BREATH = 0.005
-"""Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
 REST = 3.0
 """Seconds between two turns while nothing is to be done: the watchdog sees the loop turn."""
 _ONCE_ATTEMPTS = 3
@@ -265,8 +265,7 @@ class Engine:
         del self._tasks[work.path]
         self._ledger.let_go(work.path)
         self._deletions.ended(work.path)
-        most_are_taken = 4 * len(self._tasks) > 3 * self._transfers
-        self._turn_by(self._clock() + BREATH) if most_are_taken else self._nudge()
+        self._turn_by(self._clock() + BREATH) if 4 * len(self._tasks) > 3 * self._transfers else self._nudge()
 
     async def _drain(self, grace: float = GRACE) -> None:
         """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""

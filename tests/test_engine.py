@@ -153,6 +153,29 @@ def test_an_idle_engine_rests(state: State) -> None:
     assert asyncio.run(scenario()) < 20
 
 
+def test_while_everybody_suffers_one_path_probes_and_nothing_spins(state: State) -> None:
+    async def scenario() -> None:
+        clock = CountingClock()
+        source, target = MemoryTree("pull"), FlakyTree("push")
+        for number in range(50):
+            source.put(f"f{number}", b"1")
+        target.away = True
+        async with running(source, target, state, clock) as engine:
+            engine.deliver(ALL)
+            await asyncio.sleep(0.5)
+            assert kind_of_trouble(engine) is Unavailable
+            tries, asked = target.tries, clock.asked
+            await asyncio.sleep(2.0)
+            assert target.tries - tries <= 3
+            assert clock.asked - asked < 100
+            target.away = False
+            await settled(engine)
+            assert kind_of_trouble(engine) is None
+            assert len(target.files) == 50
+
+    asyncio.run(scenario())
+
+
 def test_places_that_come_free_one_by_one_are_filled_together(tmp_path: Path) -> None:
     async def scenario(state: AskedState) -> int:
         source, target = MemoryTree("pull"), SlowTree("push")
@@ -188,29 +211,6 @@ def test_a_place_that_is_free_does_not_wait_for_those_that_are_not(state: State)
                 while not target.files.keys() >= {f"free{number}" for number in range(4)}:
                     await asyncio.sleep(0.01)
             gate.set()
-
-    asyncio.run(scenario())
-
-
-def test_while_everybody_suffers_one_path_probes_and_nothing_spins(state: State) -> None:
-    async def scenario() -> None:
-        clock = CountingClock()
-        source, target = MemoryTree("pull"), FlakyTree("push")
-        for number in range(50):
-            source.put(f"f{number}", b"1")
-        target.away = True
-        async with running(source, target, state, clock) as engine:
-            engine.deliver(ALL)
-            await asyncio.sleep(0.5)
-            assert kind_of_trouble(engine) is Unavailable
-            tries, asked = target.tries, clock.asked
-            await asyncio.sleep(2.0)
-            assert target.tries - tries <= 3
-            assert clock.asked - asked < 100
-            target.away = False
-            await settled(engine)
-            assert kind_of_trouble(engine) is None
-            assert len(target.files) == 50
 
     asyncio.run(scenario())
 
