@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import arrival, curves, jobs, micro, million, price, report, visible, watched
+from benchmarks import arrival, curves, jobs, limit, micro, million, price, report, visible, watched
 from benchmarks.bench import Bench, say
 from benchmarks.results import Result
 from benchmarks.servers import CHECKOUT, Store
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DOCUMENT = CHECKOUT / "docs" / "BENCHMARKS.md"
 BARS: dict[str, Job] = {
     "small": jobs.small_files,
+    "limit": limit.limit,
     "slow": jobs.slow_store,
     "large": jobs.large_file,
     "visible": visible.one_change,

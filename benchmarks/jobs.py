@@ -6,7 +6,7 @@ import contextlib
 import statistics
 from typing import TYPE_CHECKING, Protocol
 
-from benchmarks import asked, trees
+from benchmarks import asked, limit, trees
 from benchmarks.measure import Run, run
 from benchmarks.results import OURS, Result
 from benchmarks.servers import Slow
@@ -159,3 +159,4 @@ def large_file(bench: Bench) -> Iterator[Result]:
         result.bar(title, S5CMD.name, 0.5, of="cpu")
         result.memory(title, result.peaks(), 256)
         yield result
+    yield limit.large(bench, size)

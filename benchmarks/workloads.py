@@ -137,8 +137,8 @@ def decode(items: int, place: Path) -> Loop:
 
 def listing(items: int, place: Path) -> Loop:
     """One page of ListObjectsV2."""
-    from syncloud.crt import Response
     from syncloud.keys import parse
+    from syncloud.response import Response
 
     told = "<LastModified>2026-11-25T01:00:00.000Z</LastModified><ETag>&quot;{0:032x}&quot;</ETag><Size>16</Size>"
     rows = [f"<Contents><Key>00001/{{0:07}}</Key>{told}</Contents>".format(number) for number in range(items)]

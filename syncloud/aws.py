@@ -6,9 +6,8 @@ Owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_
 - Where awscrt sends is what botocore would send to, asked by preparing a request and looking at its URL; where a URL
   alone says it, that URL is read.
 - What awscrt signs with is what botocore's credentials hold (credentials.py).
-- Both read `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms) themselves. awscrt before 0.27.5
-  does not know `NO_PROXY`; where that makes a difference it is refused, because the alternative is to talk to a proxy
-  that the user has excluded. Without a CA bundle each stack keeps its own store (awscrt: the system's).
+- `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms) are read by botocore, for both. Without a CA
+  bundle each stack keeps its own store (awscrt: the system's).
 
 Other modules need no botocore to handle its errors: `translated()` turns all of them into those of `errors.py`.
 """
@@ -26,12 +25,12 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-import awscrt.s3
 import botocore.config
 import botocore.session
+from awscrt.auth import AwsSignedBodyHeaderType, AwsSigningConfig, aws_sign_request
 from awscrt.exceptions import AwsCrtError
-from awscrt.io import ClientBootstrap, ClientTlsContext, DefaultHostResolver, EventLoopGroup, TlsContextOptions
-from awscrt.s3 import S3Client, S3RequestTlsMode, create_default_s3_signing_config
+from awscrt.http import HttpRequest
+from awscrt.io import ClientTlsContext, TlsContextOptions
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
@@ -42,12 +41,6 @@ from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefu
 
 AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError, AwsCrtError)
 """Everything the two stacks raise of themselves; `translate` maps each."""
-
-GBPS_PER_CONNECTION = 0.4
-"""awscrt opens `max(10, ceil(throughput_target_gbps / 0.4))` connections (aws-c-s3; counted at a server with 0.24 and 0.38)."""
-
-MEMORY_LIMIT = 1 << 30
-"""Bytes. The least that awscrt accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +131,43 @@ class Aws:
             client.close()
         return _address(seen[0].removesuffix("/probe"))
 
-    def crt_s3_client(self, address: Address, *, transfers: int) -> S3Client:
-        """awscrt's client for one address, able to have `transfers` requests on the wire at once.
+    def sign(self, request: HttpRequest) -> HttpRequest:
+        """The request with AWS's signature of this moment; its bytes stay unsigned. Raises AwsCrtError, CredentialsError.
 
-        It is made with threads of its own and gives up a connection that is silent for 30 s; a deadline per request is
-        the caller's (crt.py). The caller drops it and waits for its `shutdown_event`.
+        Source: "Authenticating Requests (AWS Signature Version 4)" of the Amazon S3 API reference.
         """
-        self._check_proxy(address)
-        self.credentials.start()
-        group = EventLoopGroup(1)
-        tls = self._tls() if address.scheme == "https" else None
-        return S3Client(
-            bootstrap=ClientBootstrap(group, DefaultHostResolver(group)),
+        config = AwsSigningConfig(
+            credentials_provider=self.credentials.provider(),
             region=self.region,
-            tls_mode=S3RequestTlsMode.ENABLED if tls else S3RequestTlsMode.DISABLED,
-            tls_connection_options=tls.new_connection_options() if tls else None,
-            signing_config=create_default_s3_signing_config(
-                region=self.region, credential_provider=self.credentials.provider()
-            ),
-            throughput_target_gbps=max(transfers, 1) * GBPS_PER_CONNECTION - 0.01,
-            memory_limit=MEMORY_LIMIT,
-            **_few_retries(),
+            service="s3",
+            use_double_uri_encode=False,
+            should_normalize_uri_path=False,
+            signed_body_value="UNSIGNED-PAYLOAD",
+            signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
         )
+        signed: HttpRequest = aws_sign_request(request, config).result()  # at once: what it signs with is at hand
+        return signed
+
+    def proxy(self, address: Address) -> str:
+        """The URL of the proxy for `address`, in botocore's view of the environment; empty where there is none."""
+        url = get_environ_proxies(address.url).get(address.scheme, "")
+        url = url if not url or "//" in url else f"http://{url}"
+        if url and not _PROXY.fullmatch(url):
+            raise ConfigurationError(f"{address.scheme.upper()}_PROXY {url!r} is not a URL", hint="as in http://10.0.0.1:3128")
+        return url
+
+    def tls(self) -> ClientTlsContext:
+        """What awscrt trusts, by the order of botocore: AWS_CA_BUNDLE, ca_bundle of the profile, REQUESTS_CA_BUNDLE."""
+        options = TlsContextOptions()
+        bundle = self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+        try:
+            if bundle:
+                options.override_default_trust_store_from_path(ca_filepath=bundle)
+            return ClientTlsContext(options)
+        except (OSError, AwsCrtError) as error:
+            raise ConfigurationError(
+                f"the CA bundle {bundle} cannot be used: {error}", hint="AWS_CA_BUNDLE names a PEM file"
+            ) from error
 
     def close(self) -> None:
         """End the thread and the connections."""
@@ -206,35 +214,13 @@ class Aws:
             )
         return "us-east-1"
 
-    def _tls(self) -> ClientTlsContext:
-        options = TlsContextOptions()
-        # The same order as botocore's: AWS_CA_BUNDLE, ca_bundle of the profile, REQUESTS_CA_BUNDLE.
-        bundle = self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-        try:
-            if bundle:
-                options.override_default_trust_store_from_path(ca_filepath=bundle)
-            return ClientTlsContext(options)
-        except (OSError, AwsCrtError) as error:
-            raise ConfigurationError(
-                f"the CA bundle {bundle} cannot be used: {error}", hint="AWS_CA_BUNDLE names a PEM file"
-            ) from error
-
-    def _check_proxy(self, address: Address) -> None:
-        variable = f"{address.scheme}_proxy"
-        named = os.environ.get(variable) or os.environ.get(variable.upper())
-        bypassed = named and address.scheme not in get_environ_proxies(address.url)
-        if bypassed and not _knows_no_proxy():
-            raise ConfigurationError(
-                f"NO_PROXY excludes {address.host}, but the installed awscrt {awscrt.__version__} does not know NO_PROXY",
-                hint=f"unset {variable.upper()} for this service, or install awscrt 0.27.5 or newer",
-            )
-
 
 def _credentials_afresh(profile: str | None) -> Any:
     """As a new process would find them. Handlers are for clients; without them a session is made in half the time."""
     return botocore.session.Session(profile=profile or None, include_builtin_handlers=False).get_credentials()
 
 
+_PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]{1,5})?/?", re.I)
 _PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?")
 _PLAIN_BUCKET = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _PLAIN_REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -248,19 +234,6 @@ def _address(url: str) -> Address:
     return Address(parts.scheme, host, parts.path)
 
 
-def _knows_no_proxy() -> bool:
-    """Whether awscrt is 0.27.5 or newer. Debian's calls itself 1.0.0.dev0, whatever it is: then what it has tells."""
-    if "dev" in awscrt.__version__:
-        return bool(_few_retries())
-    return [int(part) for part in re.findall(r"\d+", awscrt.__version__)[:3]] >= [0, 27, 5]
-
-
-def _few_retries() -> dict[str, Any]:
-    """Two retries where awscrt lets one say so (0.38 does); it makes five otherwise (0.24)."""
-    kind = getattr(awscrt.s3, "S3RetryConfig", None)
-    return {"retry_config": kind(max_retries=2)} if kind else {}
-
-
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
     """Within it, whatever boto3 and awscrt raise comes out as a SyncloudError about `what`."""
@@ -271,7 +244,14 @@ def translated(what: str) -> Iterator[None]:
 
 
 def translate(error: Exception, what: str) -> SyncloudError:
-    """The SyncloudError for one of `AWS_ERRORS`: what was done, and the other side's words."""
+    """The SyncloudError for one of `AWS_ERRORS`: what was done, and the other side's words.
+
+    Also for what awscrt's C code refuses at once, a RuntimeError, and for an error that is one of ours already.
+    """
+    if isinstance(error, SyncloudError):
+        return error
+    if isinstance(error, RuntimeError):
+        return _crt_error(_named(error), what)
     if isinstance(error, ClientError):
         said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
         headers = meta.get("HTTPHeaders", {})
@@ -297,11 +277,15 @@ def translate(error: Exception, what: str) -> SyncloudError:
 
 
 def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
-    if error.name in _CRT_CODES:
-        return refused(what, status=503, code=_CRT_CODES[error.name])
     kind = CredentialsError if error.name.startswith("AWS_AUTH_") else Unavailable
     hint = TLS_HINT if "_TLS_" in error.name else ""
     return kind(f"{what}: {error.name}: {error.message}", code=error.name, hint=hint)
+
+
+def _named(error: RuntimeError) -> AwsCrtError:
+    """Its text is "2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection ..."."""
+    found = re.fullmatch(r"(\d+) \((\w+)\): (.*)", str(error), re.S)
+    return AwsCrtError(int(found[1]), found[2], found[3]) if found else AwsCrtError(0, "AWS_ERROR_UNKNOWN", str(error))
 
 
 def refused(
@@ -370,11 +354,3 @@ _THROTTLED = _words("""SlowDown Throttling ThrottlingException ThrottledExceptio
     KMS.ThrottlingException KmsThrottled RequestTimeout RequestTimeoutException ServiceUnavailable InternalError""")
 _DENIED = _words("""AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException UnauthorizedOperation
     AllAccessDisabled AccountProblem NotSignedUp InvalidPayer InvalidSecurity OptInRequired""")
-
-# An answer that awscrt has retried to the end is hidden behind a name of its own.
-_CRT_CODES = {
-    "AWS_ERROR_S3_SLOW_DOWN": "SlowDown",
-    "AWS_ERROR_S3_INTERNAL_ERROR": "InternalError",
-    "AWS_ERROR_S3_REQUEST_TIMEOUT": "RequestTimeout",
-    "AWS_ERROR_S3_REQUEST_TIME_TOO_SKEWED": "RequestTimeTooSkewed",
-}

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from awscrt.auth import AwsCredentials, AwsCredentialsProvider
+from awscrt.auth import AwsCredentialsProvider
 
 from .errors import CredentialsError
 
@@ -31,7 +31,7 @@ class Credentials:
         self._find = find
         self._afresh = afresh
         self._source: Any = None
-        self._held: AwsCredentials | None = None
+        self._held: AwsCredentialsProvider | None = None
         self._problem = "not looked for yet"
         self._failures = 0
         self._stop = threading.Event()
@@ -55,10 +55,7 @@ class Credentials:
             raise CredentialsError(self._problem)
 
     def provider(self) -> AwsCredentialsProvider:
-        """For awscrt. It is handed expired credentials too: `check` says so before, the server after."""
-        return AwsCredentialsProvider.new_delegate(self._hand_out)
-
-    def _hand_out(self) -> AwsCredentials:
+        """For awscrt. It signs with expired credentials too: `check` says so before, the server after."""
         if self._held is None:
             raise CredentialsError(self._problem)
         return self._held
@@ -88,7 +85,7 @@ class Credentials:
         except Exception as error:  # noqa: BLE001 - a credential process, the metadata service: anything can come
             return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {error}"
         # No expiration: awscrt would refuse to sign after it, and whether it is over is for `check` and the server to say.
-        self._held = AwsCredentials(frozen.access_key, frozen.secret_key, frozen.token)
+        self._held = AwsCredentialsProvider.new_static(frozen.access_key, frozen.secret_key, frozen.token)
         return "the AWS credentials have expired" if self._expired() else ""
 
     def _read_again(self) -> None:

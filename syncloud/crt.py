@@ -1,12 +1,11 @@
-"""One S3 request through awscrt, awaited from asyncio. With aws.py the owner of awscrt.
+"""One S3 request through awscrt's HTTP client, awaited from asyncio. With aws.py and connections.py the owner of awscrt.
 
 A request is a `send` and its answer a `Response`, whatever its status: what 404 or 412 mean is for s3.py. Only where
-there is no answer (network, TLS, timeouts, no credentials) is an error raised. What awscrt does by itself, seen with
-0.24 and 0.38: it signs without normalising the path, keeps connections, repeats 5xx, throttling and network failures
-(and says of those only that it gave up), gives up a connection that is silent for 30 s, and collects the whole answer
-before it tells of any of it.
+there is no answer (network, TLS, timeouts, no credentials), or again and again one that says "later" (throttling, a
+server's own trouble), is an error raised. awscrt's client for S3 does the same and more, at twice the cost of a small
+request, with retries and deadlines that are its own (ARCHITECTURE.md).
 
-Ten thousand small requests must cost little: completions arrive on awscrt's threads, queue up, and wake the loop once
+Ten thousand small requests must cost little: completions arrive on awscrt's thread, queue up, and wake the loop once
 for as many as there are by then; one timer serves the deadlines of all requests.
 """
 
@@ -15,21 +14,24 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import ctypes
 import io
+import random
+import threading
+import time
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from urllib.parse import quote
-from xml.etree import ElementTree
 
 from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpHeaders, HttpRequest
-from awscrt.s3 import S3RequestType, S3ResponseError
 
-from syncloud.aws import TLS_HINT, Aws, refused, translate
-from syncloud.errors import SyncloudError, Unavailable
+from . import __version__
+from .aws import TLS_HINT, Aws, translate
+from .connections import Connections
+from .errors import SyncloudError, Unavailable
+from .response import EARLY, Response, outcome
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -37,106 +39,76 @@ PATIENCE = 30.0
 """Seconds that any answer may take, beside the time for its bytes."""
 SLOWEST = 1_000_000
 """Bytes per second that a connection must reach to be waited for."""
+TRIES = 3
+"""How often a request is made before its failure is told: the engine tries a path again, more slowly."""
+PAUSE = 0.4
+"""Seconds, at most, before the second try; twice that before the third. A random part of it, so that a fleet spreads."""
 
-# S3 answers a copy or the completion of an upload with 200 before it knows the outcome; an error comes in the body.
-_LATE = {
-    "PreconditionFailed": 412,
-    "ConditionalRequestConflict": 409,
-    "NoSuchUpload": 404,
-    "NoSuchKey": 404,
-    "AccessDenied": 403,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer. Names of headers are lower case; the body of an error status is S3's XML, if it sent one.
-
-    `truncated`: the object is larger than the `limit` of the request; the headers are its own, the body is empty.
-    """
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    truncated: bool = False
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-    @property
-    def code(self) -> str:
-        """S3's word for what went wrong; empty where there is none (every HEAD)."""
-        return self._said("Code")
-
-    def refusal(self, what: str) -> SyncloudError:
-        """The SyncloudError for this answer, for whoever did not expect it."""
-        region = self._said("Region") or self.headers.get("x-amz-bucket-region", "")
-        request_id = self.headers.get("x-amz-request-id", "")
-        return refused(
-            what, status=self.status, code=self.code, message=self._said("Message"), request_id=request_id, region=region
-        )
-
-    def _said(self, name: str) -> str:
-        if self.ok or not self.body:
-            return ""
-        try:
-            return ElementTree.fromstring(self.body).findtext(name, "")
-        except ElementTree.ParseError:  # a proxy's page
-            return ""
+AT_ONCE = (AwsCrtError, RuntimeError)
+"""What awscrt raises; the second is what its C code refuses at once, such as a connection that has closed meanwhile."""
+_LATER = frozenset({408, 429, 500, 502, 503, 504})
 
 
+class _Request(NamedTuple):
+    """What is asked, and in words. It is signed anew for every try."""
+
+    what: str
+    operation: str
+    method: str
+    target: str
+    fields: list[tuple[str, str]]
+    body: bytes | None
+
+
+@dataclass(slots=True, eq=False)
 class _Flight:
-    """A request on its way. awscrt's threads call the `on_` methods; the rest belongs to the loop."""
+    """A request on its way. awscrt's thread calls the `on_` methods, and `land` last; the rest belongs to who asks."""
 
-    __slots__ = ("body", "crt", "deadline", "error", "future", "headers", "landed", "request", "status", "what")
+    request: _Request
+    future: Any
+    deadline: float
+    land: Callable[[_Flight], None]
+    connection: Any = None
+    reused: bool = False
+    landed: bool = False
+    tries: int = 0
+    status: int = 0
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list)
+    error: Any = None
 
-    def __init__(
-        self, crt: Crt, what: str, future: asyncio.Future[Response] | concurrent.futures.Future[Response], deadline: float
-    ) -> None:
-        self.crt = crt
-        self.what = what
-        self.future = future
-        self.deadline = deadline
-        self.landed = False
-        self.request: Any = None
-        self.status = 0
-        self.headers: list[tuple[str, str]] = []
-        self.body = b""
-        self.error: Any = None
+    def board(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
+        """Raises what awscrt raises; then nothing is called back."""
+        self.connection, self.reused, self.landed = connection, reused, False
+        self.status, self.headers, self.chunks = 0, [], []
+        stream = connection.request(signed, self.on_response, self.on_body)
+        stream.completion_future.add_done_callback(self.on_done)
+        stream.activate()
 
-    def on_headers(self, status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
+    def on_response(self, status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
         self.status, self.headers = status_code, headers
 
     def on_body(self, chunk: bytes, **_: Any) -> None:
-        self.body = self.body + chunk if self.body else chunk
+        self.chunks.append(chunk)
 
-    def on_done(self, error: Any, **_: Any) -> None:
-        self.error = error
+    def on_done(self, completion: concurrent.futures.Future[int]) -> None:
+        self.error = completion.exception()
         self.landed = True
-        self.crt._land(self)
+        self.land(self)
+
+    def leave(self) -> Any:
+        """The connection that it was on, if any."""
+        connection, self.connection = self.connection, None
+        return connection
 
     def response(self) -> Response:
-        """Raises the AwsCrtError of a request without an answer."""
-        status, headers, body = self.status, self.headers, self.body
+        """Raises Unavailable where there is no answer, or one that says that another try may do better."""
         if self.error is not None:
-            if not isinstance(self.error, S3ResponseError):
-                raise self.error
-            status, headers, body = int(self.error.status_code), self.error.headers, self.error.body or b""
-            if status == 200:
-                status = _LATE.get(Response(500, {}, body).code, 500)
-        return Response(status, {name.lower(): value for name, value in headers}, body)
-
-
-class _Call(_Flight):
-    """A request that a thread waits for: its answer does not go by the loop."""
-
-    __slots__ = ()
-
-    def on_done(self, error: Any, **_: Any) -> None:
-        self.error = error
-        self.landed = True
-        self.crt._settle(self)
+            raise translate(self.error, self.request.what)
+        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, b"".join(self.chunks))
+        if self.status in _LATER or (self.status == 400 and answer.code == "RequestTimeout"):
+            raise answer.refusal(self.request.what)
+        return outcome(answer) if self.request.operation in EARLY else answer
 
 
 class Crt:
@@ -147,14 +119,18 @@ class Crt:
 
     def __init__(self, aws: Aws, bucket: str, *, transfers: int) -> None:
         self._bucket = f"s3://{bucket}"
-        self._credentials = aws.credentials
+        self._aws = aws
         self._address = aws.s3_address(bucket)
-        self._client: Any = aws.crt_s3_client(self._address, transfers=transfers)
+        self._limit = max(transfers, 1)
+        self._connections = Connections(self._address, aws.proxy(self._address), aws.tls)
+        aws.credentials.start()
         self._flights: set[_Flight] = set()
-        self._calls: set[_Call] = set()
+        self._calls: set[_Flight] = set()
+        self._waiting: deque[_Flight] = deque()
+        self._opening: dict[concurrent.futures.Future[Any], float] = {}  # since when
         self._landed: deque[_Flight] = deque()
         self._waking = False
-        self._at_home = False
+        self._closed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answered = False
@@ -174,133 +150,171 @@ class Crt:
         query: Pairs = (),
         headers: Pairs = (),
         body: bytes | None = None,
-        limit: int | None = None,
         deadline: float | None = None,
     ) -> Response:
         """Send one request about `key` (empty: about the bucket) and return the answer, whatever its status.
 
-        `operation` is S3's name for it ("PutObject"), on which awscrt's handling depends. `deadline` in seconds, by
-        default `PATIENCE` and the time for the bytes to send, or `limit`, at `SLOWEST`: give one for a large download.
-
-        `limit` in bytes is for a GET of something that may be unexpectedly huge. awscrt shows nothing of an answer
-        before it is complete, so it travels as a Range: a larger object comes back `truncated` and costs `limit` bytes;
-        an empty one costs a second request; stores may leave out the checksum of a range. A GET that knows its object
-        (If-Match) does without.
+        `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `PATIENCE` and the time for the
+        bytes to send at `SLOWEST`: give one for a large download.
 
         Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all.
         """
-        headers = list(headers)
         if deadline is None:
-            deadline = PATIENCE + (len(body or b"") + (limit or 0)) / SLOWEST
-        if limit is None:
-            return await self._send(method, key, operation, query, headers, body, deadline)
-        return await self._capped(method, key, operation, query, headers, limit, deadline)
-
-    async def _capped(
-        self, method: str, key: str, operation: str, query: Pairs, headers: list[tuple[str, str]], limit: int, deadline: float
-    ) -> Response:
-        ranged = [*headers, ("range", f"bytes=0-{max(limit, 1) - 1}")]
-        for _ in range(3):
-            answer = await self._send(method, key, operation, query, ranged, None, deadline)
-            if answer.status != 416 or not answer.headers.get("content-range", "").endswith("/0"):
-                return _limited(answer, limit)
-            # An empty object has no range: its headers are all there is, unless it has grown meanwhile.
-            answer = await self._send("HEAD", key, "HeadObject", query, headers, None, deadline)
-            if not answer.ok or answer.headers.get("content-length") == "0":
-                return answer
-        raise Unavailable(f"{operation} {self._bucket}/{key}: the object changes faster than it can be read")
-
-    async def _send(
-        self,
-        method: str,
-        key: str,
-        operation: str,
-        query: Pairs,
-        headers: list[tuple[str, str]],
-        body: bytes | None,
-        deadline: float,
-    ) -> Response:
+            deadline = PATIENCE + len(body or b"") / SLOWEST
         loop = self._loop = self._loop or asyncio.get_running_loop()
-        answer: asyncio.Future[Response] = loop.create_future()
-        flight = _Flight(self, f"{operation} {self._bucket}/{key}", answer, loop.time() + deadline)
-        self._take_off(flight, method, key, operation, query, headers, body)
+        what = f"{operation} {self._bucket}/{key}"
+        request = self._request(what, operation, method, key, query, headers, body)
+        flight = _Flight(request, loop.create_future(), loop.time() + deadline, self._land)
         self._watch(flight)
         try:
-            return await answer
+            self._queue(flight)
+            answer: Response = await flight.future
+            return answer
         finally:
             self._release(flight)
 
-    def ask(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
-        """One GET about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
+    def ask(self, operation: str, what: str, query: Pairs, *, method: str = "GET", deadline: float = PATIENCE) -> Response:
+        """One request about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
 
         Raises CredentialsError, or Unavailable where there is no answer, as `send` does.
         """
         # Not by the loop: who asks may be in its way.
-        answer: concurrent.futures.Future[Response] = concurrent.futures.Future()
-        call = _Call(self, what, answer, deadline)
+        request, until = self._request(what, operation, method, "", query, (), None), time.monotonic() + deadline
+        tries = 1
+        while True:
+            try:
+                return self._call(request, until)
+            except Unavailable as error:
+                if type(error) is not Unavailable or tries == TRIES or time.monotonic() >= until:
+                    raise
+            self._closed.wait(_pause(tries))
+            tries += 1
+
+    def _call(self, request: _Request, until: float) -> Response:
+        call = _Flight(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
         self._calls.add(call)
         try:
-            self._take_off(call, "GET", "", operation, query, [], None)
-            return answer.result(timeout=deadline)
+            signed = self._signed(request)
+            rested = self._connections.take()
+            call.board(rested or self._connect(until), signed, reused=rested is not None)
+            call.future.result(until - time.monotonic())
+            answer = call.response()
+            self._connections.give(call.leave())
+        except AT_ONCE as error:
+            self._require_open(request.what)
+            raise translate(error, request.what) from error
         except TimeoutError:
             raise self._overdue(call) from None
         finally:
             self._calls.discard(call)
-            self._release(call)
+            if (left := call.leave()) is not None:
+                self._connections.drop(left)
+        self._answered = True
+        return answer
 
-    def _take_off(
-        self,
-        flight: _Flight,
-        method: str,
-        key: str,
-        operation: str,
-        query: Pairs,
-        headers: list[tuple[str, str]],
-        body: bytes | None,
-    ) -> None:
-        client = self._client  # another thread may close it meanwhile
-        if client is None:
-            raise Unavailable("the S3 client is closed")
-        self._credentials.check()
-        fields = [("host", self._address.host), *headers]
+    def _connect(self, until: float) -> Any:
+        opened = self._connections.open()
+        try:
+            return opened.result(until - time.monotonic())
+        except TimeoutError:
+            opened.add_done_callback(self._unwanted)
+            raise
+
+    def _unwanted(self, opened: concurrent.futures.Future[Any]) -> None:
+        if opened.exception() is None:
+            self._connections.give(opened.result())
+
+    def _request(
+        self, what: str, operation: str, method: str, key: str, query: Pairs, headers: Pairs, body: bytes | None
+    ) -> _Request:
+        self._require_open(what)
+        self._aws.credentials.check()
+        fields = [("host", self._address.host), ("user-agent", f"syncloud/{__version__}"), *headers]
         if body is not None or method in ("PUT", "POST"):
             fields.append(("content-length", str(len(body or b""))))
-        flight.request = client.make_request(
-            type=S3RequestType.DEFAULT,
-            operation_name=operation,
-            request=HttpRequest(method, self._target(key, query), HttpHeaders(fields), io.BytesIO(body) if body else None),
-            on_headers=flight.on_headers,
-            on_body=flight.on_body,
-            on_done=flight.on_done,
-        )
+        return _Request(what, operation, method, self._target(key, query), fields, body)
 
-    async def close(self) -> None:
-        """Give up what is under way (it ends as Unavailable) and wait, at most 10 s, until awscrt has let go."""
-        client, self._client = self._client, None
-        if client is None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        for flight in list(self._flights):
-            self._give_up(flight, Unavailable(f"{flight.what}: the S3 client is closed"))
-        for call in list(self._calls):
-            self._release(call)  # its thread is told so by awscrt
-        ended = client.shutdown_event
-        del client  # the last reference: this is what starts the shutdown
-        await asyncio.to_thread(ended.wait, 10)
+    def _require_open(self, what: str) -> None:
+        if self._closed.is_set():
+            raise Unavailable(f"{what}: the S3 client is closed")
 
     def _target(self, key: str, query: Pairs) -> str:
         path = f"{self._address.prefix}/{quote(key, safe='/-_.~')}"
         pairs = [f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in query]
         return f"{path}?{'&'.join(pairs)}" if pairs else path
 
+    def _signed(self, request: _Request) -> HttpRequest:
+        body = io.BytesIO(request.body) if request.body else None
+        return self._aws.sign(HttpRequest(request.method, request.target, HttpHeaders(request.fields), body))
+
+    async def close(self) -> None:
+        """Give up what is under way (it ends as Unavailable) and wait, at most 10 s, until awscrt has let go."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        for flight in list(self._flights):
+            self._give_up(flight, Unavailable(f"{flight.request.what}: the S3 client is closed"))
+        await asyncio.to_thread(self._connections.close, 10)
+
+    # Departures: who waits longest gets the next connection
+
+    def _queue(self, flight: _Flight) -> None:
+        self._waiting.append(flight)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting:
+            if not self._waiting[0].future.done():
+                connection = self._connections.take()
+                if connection is None:
+                    break
+                self._board(self._waiting.popleft(), connection, reused=True)
+            else:
+                self._waiting.popleft()
+        # One that neither comes nor fails (a proxy that says nothing) must not be waited for for ever.
+        opening = sum(time.monotonic() - since < PATIENCE for since in self._opening.values())
+        at_hand = len(self._connections) - len(self._calls) + opening
+        for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
+            opened = self._connections.open()
+            self._opening[opened] = time.monotonic()
+            opened.add_done_callback(self._opened)
+
+    def _opened(self, opened: concurrent.futures.Future[Any]) -> None:
+        """On awscrt's thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._arrive, opened)
+
+    def _arrive(self, opened: concurrent.futures.Future[Any]) -> None:
+        """A connection that was opened for who waits longest: it is theirs, and so is its failure."""
+        self._opening.pop(opened, None)
+        error = opened.exception()
+        while self._waiting and self._waiting[0].future.done():
+            self._waiting.popleft()
+        if not self._waiting:
+            if error is None:
+                self._connections.give(opened.result())
+        elif error is None:
+            self._board(self._waiting.popleft(), opened.result(), reused=False)
+        else:
+            flight = self._waiting.popleft()
+            flight.error = error
+            self._settle(flight)
+
+    def _board(self, flight: _Flight, connection: Any, *, reused: bool) -> None:
+        try:
+            flight.board(connection, self._signed(flight.request), reused=reused)
+        except (*AT_ONCE, SyncloudError) as error:
+            self._connections.drop(connection)
+            flight.connection, flight.error = None, error
+            self._settle(flight)
+
+    # Arrivals
+
     def _land(self, flight: _Flight) -> None:
-        """On a thread of awscrt's. The flag is cleared before the queue is emptied, so that nothing stays behind."""
-        if not self._at_home:
-            self._at_home = True
-            # To Python a foreign thread is a new one with every call: six states a request, each with a stack to map and
-            # unmap. A state that is never given back is found again by the next call.
-            ctypes.pythonapi.PyGILState_Ensure()
+        """On awscrt's thread. The flag is cleared before the queue is emptied, so that nothing stays behind."""
         self._landed.append(flight)
         if not self._waking and self._loop is not None:
             self._waking = True
@@ -311,15 +325,33 @@ class Crt:
         self._waking = False
         while self._landed:
             flight = self._landed.popleft()
+            if (connection := flight.leave()) is not None:
+                (self._connections.drop if flight.error else self._connections.give)(connection)
             if not flight.future.done():
                 self._settle(flight)
+        self._serve()
 
     def _settle(self, flight: _Flight) -> None:
         try:
-            flight.future.set_result(flight.response())
+            answer = flight.response()
+        except SyncloudError as error:
+            if type(error) is not Unavailable or not self._retry(flight):
+                flight.future.set_exception(error)
+        else:
             self._answered = True
-        except AwsCrtError as error:
-            flight.future.set_exception(translate(error, flight.what))
+            flight.future.set_result(answer)
+
+    def _retry(self, flight: _Flight) -> bool:
+        if flight.error is not None and flight.reused:
+            self._connections.distrust()
+        flight.tries += 1
+        if flight.tries >= TRIES or self._loop is None or self._closed.is_set():
+            return False
+        # The server may close a connection that rests in the very moment in which it is used again: that says nothing.
+        pause = 0.0 if flight.reused and not flight.status and flight.tries == 1 else _pause(flight.tries)
+        flight.error = None
+        self._loop.call_later(pause, self._queue, flight)
+        return True
 
     def _watch(self, flight: _Flight) -> None:
         """One timer for the earliest deadline of all: it costs nothing while answers come."""
@@ -340,8 +372,9 @@ class Crt:
             self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
 
     def _overdue(self, flight: _Flight) -> Unavailable:
+        self._connections.distrust()
         # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
-        return Unavailable(f"{flight.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
+        return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
 
     def _give_up(self, flight: _Flight, error: Unavailable) -> None:
         if not flight.future.done():
@@ -349,21 +382,12 @@ class Crt:
         self._release(flight)
 
     def _release(self, flight: _Flight) -> None:
-        """Also cuts the cycle through awscrt that would keep the request for ever."""
+        """Also gives up what is still on the wire: its connection goes with it."""
         self._flights.discard(flight)
-        request, flight.request = flight.request, None
-        if request is not None and not flight.landed:
-            request.cancel()
+        if not flight.landed and (connection := flight.leave()) is not None:
+            self._connections.drop(connection)
+            self._serve()
 
 
-def _limited(answer: Response, limit: int) -> Response:
-    """The answer to a ranged GET as if the whole object had been asked for."""
-    if not answer.ok:
-        return answer
-    total = answer.headers.get("content-range", "").rpartition("/")[2]
-    size = int(total) if total.isdigit() else int(answer.headers.get("content-length") or len(answer.body))
-    headers = {name: value for name, value in answer.headers.items() if name != "content-range"}
-    headers["content-length"] = str(size)
-    if size > limit:
-        return Response(200, headers, b"", truncated=True)
-    return Response(200, headers, answer.body)
+def _pause(tries: int) -> float:
+    return random.uniform(0, PAUSE * 2 ** (tries - 1))

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
-from .crt import Crt, Response
+from .crt import Crt
 from .errors import Unavailable
+from .response import Response
 
 PATIENCE = 60.0
 """Seconds for a page. S3 walks over all that is deleted, too."""

@@ -10,9 +10,10 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from . import log, names, objects
-from .crt import Crt, Response
+from .crt import Crt
 from .errors import SyncloudError, Unavailable
 from .objects import Conditions
+from .response import Response
 
 _ABSENT, _WRONG = ("if-none-match", "*"), ("if-match", '"00000000000000000000000000000000"')
 

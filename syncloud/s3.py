@@ -21,7 +21,8 @@ from .errors import Archived, Changed, Corrupt, PathError, SyncloudError
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 
 if TYPE_CHECKING:
-    from .crt import Crt, Response
+    from .crt import Crt
+    from .response import Response
     from .tree import Content
 
 _CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchUpload")

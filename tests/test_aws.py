@@ -10,7 +10,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-import awscrt
 import botocore.exceptions
 import pytest
 from awscrt.exceptions import from_code
@@ -347,22 +346,29 @@ def test_the_thread_ends_with_close(make: Make) -> None:
 def test_a_ca_bundle_that_cannot_be_read_is_a_configuration_error(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
     with pytest.raises(ConfigurationError, match=r"/nowhere/ca\.pem"):
-        make().crt_s3_client(Address("https", "127.0.0.1:9", "/b"), transfers=1)
+        make().tls()
 
 
-def test_no_proxy_is_refused_where_awscrt_does_not_know_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    knows = hasattr(awscrt.s3, "S3RetryConfig")  # of those that are tested, the one that knows it
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+def test_the_proxy_is_the_one_for_the_scheme_and_not_for_what_is_excluded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "10.0.0.1")
     aws = make()
-    aws.crt_s3_client(Address("http", "10.0.0.2", "/b"), transfers=1)
-    aws.crt_s3_client(Address("https", "10.0.0.1", "/b"), transfers=1)  # HTTP_PROXY is not for https
-    if knows:
-        aws.crt_s3_client(Address("http", "10.0.0.1", "/b"), transfers=1)
-        return
-    with pytest.raises(ConfigurationError, match="does not know NO_PROXY") as caught:
-        aws.crt_s3_client(Address("http", "10.0.0.1", "/b"), transfers=1)
-    assert "unset HTTP_PROXY" in caught.value.hint
+    assert aws.proxy(Address("http", "10.0.0.2", "/b")) == "http://127.0.0.1:9"
+    assert aws.proxy(Address("https", "10.0.0.2", "/b")) == "", "HTTP_PROXY is not for https"
+    assert aws.proxy(Address("http", "10.0.0.1", "/b")) == ""
+
+
+@pytest.mark.parametrize("url", ["http://:9", "socks5://127.0.0.1:1080", "http://host:port"])
+def test_a_proxy_that_is_no_url_is_a_configuration_error(url: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", url)
+    with pytest.raises(ConfigurationError, match=r"HTTP_PROXY .* is not a URL"):
+        make().proxy(Address("http", "10.0.0.2", "/b"))
+
+
+@pytest.mark.parametrize("url", ["http://user:p%40ss@p.example:3128", "https://p.example/", "http://[::1]:3128", "10.0.0.9"])
+def test_a_proxy_may_be_named_in_each_of_these_ways(url: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", url)
+    assert make().proxy(Address("http", "10.0.0.2", "/b")).endswith(url)
 
 
 # --- errors

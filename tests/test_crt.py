@@ -17,7 +17,6 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import awscrt
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -25,8 +24,10 @@ from botocore.credentials import Credentials
 
 from syncloud import checksum
 from syncloud.aws import Aws, translated
-from syncloud.crt import Crt, Response
+from syncloud.connections import REST, Connections
+from syncloud.crt import Crt
 from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, Unavailable
+from syncloud.response import Response
 from syncloud.s3 import S3Tree
 
 if TYPE_CHECKING:
@@ -312,36 +313,6 @@ def test_a_body_of_8_mib_travels_both_ways(bucket: Bucket) -> None:
     assert asyncio.run(go()) == body
 
 
-def test_limit(bucket: Bucket) -> None:
-    bucket.put("empty", b"", mtime="1")
-    bucket.put("five", b"12345", mtime="2")
-
-    async def go() -> None:
-        async with crt(bucket.server.endpoint, bucket.name) as client:
-
-            async def limited(key: str, limit: int) -> tuple[int, bytes, bool, str]:
-                got = await client.send("GET", key, operation="GetObject", limit=limit)
-                assert "content-range" not in got.headers
-                return got.status, got.body, got.truncated, got.headers.get("x-amz-meta-mtime", "")
-
-            assert await limited("five", 6) == (200, b"12345", False, "2")
-            assert await limited("five", 5) == (200, b"12345", False, "2")
-            assert await limited("five", 4) == (200, b"", True, "2")
-            assert await limited("five", 0) == (200, b"", True, "2")
-            assert await limited("empty", 4) == (200, b"", False, "1")
-            assert (await limited("nothing", 4))[0] == 404
-            cut = await client.send("GET", "five", operation="GetObject", limit=2)
-            assert cut.headers["content-length"] == "5"
-
-    asyncio.run(go())
-
-
-def test_a_store_that_ignores_ranges_is_still_limited() -> None:
-    with Server(answering(http("200 OK", b"12345"))) as server:
-        assert get(server.endpoint, limit=4).truncated
-        assert get(server.endpoint, limit=5).body == b"12345"
-
-
 def test_a_missing_bucket_is_refused_by_name(aws_server: Emulator) -> None:
     answer = get(aws_server.endpoint, "no-such-bucket")
     error = answer.refusal("get s3://no-such-bucket/key")
@@ -380,6 +351,12 @@ def test_a_page_that_is_no_xml_is_judged_by_its_status() -> None:
         error = get(server.endpoint).refusal("get s3://bucket/key")
     assert isinstance(error, PermissionRefused)
     assert str(error) == "get s3://bucket/key: HTTP status 403"
+
+
+def test_a_page_in_no_known_encoding_is_judged_by_its_status() -> None:
+    page = http("503 Slow Down", b'<?xml version="1.0" encoding="klingon"?><Error/>')
+    with Server(answering(page)) as server, pytest.raises(Unavailable, match="HTTP status 503"):
+        get(server.endpoint)
 
 
 def test_throttling_is_waited_out() -> None:
@@ -770,17 +747,13 @@ def test_https_proxy_holds_for_both_stacks(
     assert [line.split(" ")[:2] for line in lines] == [["CONNECT", f"127.0.0.1:{secure.port}"]] * 2
 
 
-def test_no_proxy_holds_for_both_stacks_or_is_refused(
+def test_no_proxy_holds_for_both_stacks(
     proxy: tuple[Server, list[str]], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, lines = proxy
     monkeypatch.setenv("HTTP_PROXY", server.endpoint)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    if hasattr(awscrt.s3, "S3RetryConfig"):  # of those that are tested, the one that knows it
-        both_stacks(bucket.server.endpoint, bucket)
-    else:
-        with pytest.raises(ConfigurationError, match="does not know NO_PROXY"):
-            both_stacks(bucket.server.endpoint, bucket)
+    both_stacks(bucket.server.endpoint, bucket)
     assert lines == []
 
 
@@ -788,3 +761,191 @@ def test_a_proxy_that_is_down_is_unavailable(bucket: Bucket, monkeypatch: pytest
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with pytest.raises(Unavailable):
         get(bucket.server.endpoint, bucket.name, deadline=2)
+
+
+# --- one connection after the other
+
+
+def once_each(sock: socket.socket) -> None:
+    """One answer for each connection, which then closes without having said so."""
+    if head(sock):
+        sock.sendall(http("200 OK", b"fine"))
+
+
+def parting(sock: socket.socket) -> None:
+    """The same, and it says so."""
+    if head(sock):
+        sock.sendall(http("200 OK", b"fine", Connection="close"))
+
+
+@pytest.mark.parametrize("handle", [once_each, parting])
+def test_a_connection_that_its_server_has_closed_costs_nothing(handle: Handle) -> None:
+    async def go(endpoint: str) -> float:
+        async with crt(endpoint, transfers=1) as client:
+            started = time.monotonic()
+            for number in range(20):
+                assert (await client.send("GET", str(number), operation="GetObject")).body == b"fine"
+                assert client.ask("ListObjectsV2", "list", []).body == b"fine"
+            return time.monotonic() - started
+
+    with Server(handle) as server:
+        assert asyncio.run(go(server.endpoint)) < 5, "no pause before such a try"
+        assert server.connections >= 40
+
+
+def test_a_request_is_tried_three_times_whole_and_signed_each_time() -> None:
+    seen: list[tuple[bytes, bytes]] = []
+
+    def handle(sock: socket.socket) -> None:
+        while request := head(sock):
+            start, _, body = request.partition(b"\r\n\r\n")
+            while len(body) < 100_000:
+                body += sock.recv(65536)
+            seen.append((start, body))
+            sock.sendall(http("503 Slow Down", error_xml("SlowDown")))
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint) as client:
+            with pytest.raises(Unavailable) as caught:
+                await client.send("PUT", "key", operation="PutObject", body=b"x" * 100_000)
+            assert caught.value.code == "SlowDown"
+
+    with Server(handle) as server:
+        asyncio.run(go(server.endpoint))
+    assert [body for _, body in seen] == [b"x" * 100_000] * 3
+    assert all(b"\r\nAuthorization: AWS4-HMAC-SHA256 " in start for start, _ in seen)
+
+
+def test_a_thread_tries_again_too() -> None:
+    slow, fine = http("503 Slow Down", error_xml("SlowDown")), http("200 OK", b"fine")
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint) as client:
+            assert client.ask("ListObjectsV2", "list", []).body == b"fine"
+
+    with Server(answering(slow, slow, fine)) as server:
+        asyncio.run(go(server.endpoint))
+
+
+def test_what_rested_beside_a_dead_connection_is_not_used_again() -> None:
+    """A network that was cut says nothing on connections that rest: each would cost a deadline."""
+    cut = threading.Event()
+
+    def handle(sock: socket.socket) -> None:
+        old = not cut.is_set()
+        while head(sock):
+            if old and cut.is_set():
+                silent(sock)
+            else:
+                time.sleep(0.1)
+                sock.sendall(http("204 No Content"))
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, transfers=8) as client:
+            await asyncio.gather(*(client.send("DELETE", str(n), operation="DeleteObject") for n in range(8)))
+            cut.set()
+            with pytest.raises(Unavailable):
+                await client.send("DELETE", "key", operation="DeleteObject", deadline=0.5)
+            for _ in range(8):
+                assert (await client.send("DELETE", "key", operation="DeleteObject", deadline=2)).ok
+
+    with Server(handle) as server:
+        asyncio.run(go(server.endpoint))
+
+
+def test_a_connection_that_has_rested_for_long_is_not_used_again() -> None:
+    """A NAT gateway forgets it after 350 s, a server sooner."""
+
+    async def go(endpoint: str) -> None:
+        now = 0.0
+        with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
+            connections = Connections(aws.s3_address("bucket"), "", aws.tls, clock=lambda: now)
+            first = await asyncio.wrap_future(connections.open())
+            connections.give(first)
+            now = REST - 1
+            assert connections.take() is first
+            connections.give(first)
+            now += REST + 1
+            assert (connections.take(), len(connections)) == (None, 0)
+            await asyncio.to_thread(connections.close, 5)
+
+    with Server(silent) as server:
+        asyncio.run(go(server.endpoint))
+        assert server.closed.wait(5)
+
+
+def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
+    asked: list[bytes] = []
+    release = threading.Event()
+
+    def handle(sock: socket.socket) -> None:
+        while request := head(sock):
+            asked.append(request.split(b" ")[1])
+            release.wait(10)
+            sock.sendall(http("204 No Content"))
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, transfers=1) as client:
+            tasks = [asyncio.create_task(client.send("DELETE", str(n), operation="DeleteObject")) for n in range(3)]
+            while not asked:
+                await asyncio.sleep(0.01)
+            tasks[1].cancel()
+            release.set()
+            await tasks[0]
+            await tasks[2]
+
+    with Server(handle) as server:
+        asyncio.run(go(server.endpoint))
+    assert asked == [b"/bucket/0", b"/bucket/2"]
+
+
+def test_a_proxy_is_told_who_asks(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[bytes] = []
+
+    def handle(sock: socket.socket) -> None:
+        requests.append(head(sock))
+        sock.sendall(http("204 No Content"))
+
+    with Server(handle) as watching:
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:p%40ss@127.0.0.1:{watching.port}")
+        assert get(bucket.server.endpoint, bucket.name).status == 204
+    assert b"Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in requests[0]
+
+
+def test_a_proxy_may_itself_speak_tls(private_ca: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(private_ca / "server.pem", private_ca / "server.key")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    with Server(answering(http("200 OK", b"by the proxy")), context=context) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.endpoint)
+        assert get(bucket.server.endpoint, bucket.name).body == b"by the proxy"
+
+
+def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(
+    secure: Server, bucket: Bucket, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither does the connection come nor does it fail: awscrt waits as long as the proxy."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    monkeypatch.setattr("syncloud.crt.PATIENCE", 1.0)
+    mute = threading.Event()
+    mute.set()
+
+    def handle(sock: socket.socket) -> None:
+        if head(sock) and mute.is_set():
+            silent(sock)
+            return
+        with socket.create_connection(("127.0.0.1", secure.port)) as behind:
+            sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            splice(sock, behind)
+
+    async def go() -> None:
+        async with crt(secure.endpoint, bucket.name, transfers=2) as client:
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await asyncio.gather(*(client.send("HEAD", "key", operation="HeadObject") for _ in range(4)))
+            mute.clear()
+            assert (await client.send("HEAD", "key", operation="HeadObject", deadline=10)).status == 404
+
+    with Server(handle) as server:
+        monkeypatch.setenv("HTTPS_PROXY", server.endpoint)
+        asyncio.run(go())

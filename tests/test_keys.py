@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from syncloud import keys
-from syncloud.crt import Response
 from syncloud.errors import Unavailable
 from syncloud.keys import Listed, Page
+from syncloud.response import Response
 
 SPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 

@@ -33,7 +33,7 @@ ROWS: tuple[frozenset[str], ...] = (
         | {"counters", "rivals"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart", "workers"}
-        | {"aws", "credentials", "crt", "keys", "log"}
+        | {"aws", "credentials", "connections", "crt", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
     frozenset({"engine", "local", "s3", "memory", "probe", "watch", "sqs", "state"}),
@@ -66,7 +66,7 @@ class Owned(NamedTuple):
 
 
 OWNERS: dict[str, Owned] = {
-    "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "crt", "checksum"})),
+    "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "connections", "crt", "checksum"})),
     "boto3": Owned("boto3", frozenset({"aws"})),
     "botocore": Owned("boto3", frozenset({"aws", "cf"})),
     "configargparse": Owned("configargparse", frozenset({"config"})),
@@ -75,7 +75,7 @@ OWNERS: dict[str, Owned] = {
     "sdnotify": Owned("sdnotify", frozenset({"notify"})),
     "tqdm": Owned("tqdm", frozenset({"log"})),
     "watchdog": Owned("watchdog", frozenset({"watch"})),
-    "ctypes": Owned("", frozenset({"crt", "disk", "local"})),
+    "ctypes": Owned("", frozenset({"connections", "disk", "local"})),
     "sqlite3": Owned("", frozenset({"state"})),
 }
 

@@ -263,7 +263,9 @@ def test_idle_threads_cost_no_wakes(workers: Workers) -> None:
         await asyncio.sleep(0.5)
         return wakes(ours) - before
 
-    assert asyncio.run(scenario()) < 10
+    # Who looked after idle threads every MOMENT would be woken 250 times; what else runs in this process may cost a few waits
+    # for Python's lock.
+    assert asyncio.run(scenario()) < 50
 
 
 def test_what_is_cancelled_while_it_waits_is_never_called(workers: Workers) -> None:

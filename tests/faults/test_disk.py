@@ -165,8 +165,9 @@ def test_nothing_is_acknowledged_while_the_state_cannot_be_written(rig: Rig, rol
         rig.bucket.put("no//path", b"recorded as left out, which is a write too")
     process.wait_event("state.unwritable", timeout=60)
     if role == "pull":
-        time.sleep(1)  # a poll that was under way may still bring something
-        rig.bucket.put("later", b"later")
+        rig.bucket.put("later", b"later")  # a poll of 20 s that was under way may still bring this
+        time.sleep(1)
+        rig.bucket.put("last", b"last")
         time.sleep(2)
         assert untouched(rig), "nothing is received that cannot be recorded"
         assert waiting(rig) > 1, "nor is what was received acknowledged"
@@ -175,7 +176,7 @@ def test_nothing_is_acknowledged_while_the_state_cannot_be_written(rig: Rig, rol
     if role == "push":
         rig.until_pushed({path: path.encode() for path in paths})
     else:
-        rig.until_pulled({path: path.encode() for path in [*paths, "later"]})
+        rig.until_pulled({path: path.encode() for path in [*paths, "later", "last"]})
         wait_until(lambda: waiting(rig) == 0, timeout=60)
     assert process.stop() == 143
     assert not process.events("internal.error")

@@ -1,0 +1,224 @@
+"""The least that carrying files costs in this Python with these libraries: `python -m benchmarks.bare HOW FILES WHERE`.
+
+Requests without a file, files without a request; nothing is decided, recorded, guarded or told. It prints the CPU seconds of
+the job alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import resource
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from awscrt.auth import AwsCredentialsProvider, AwsSignedBodyHeaderType, AwsSigningConfig, aws_sign_request
+from awscrt.checksums import crc64nvme
+from awscrt.http import HttpClientConnection, HttpHeaders, HttpRequest
+from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup
+from awscrt.s3 import S3Client, S3RequestTlsMode, S3RequestType, create_default_s3_signing_config
+
+from benchmarks.servers import BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Land = Callable[[int, object], None]
+
+AT_ONCE = 64
+"""Requests on the wire: syncloud's own default."""
+PART, PARTS_AT_ONCE = 8 << 20, 8
+"""Bytes of a large object that are asked for at a time, and how many of them: syncloud's own."""
+_REGION = "us-east-1"
+_BODY = os.urandom(4096)
+_ENDPOINT = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "http://127.0.0.1"))
+
+
+class Http:
+    """By awscrt's HTTP client, as crt.py does it. `part` in bytes: of one large object instead of many small ones."""
+
+    def __init__(self, method: str, where: str, part: int = 0) -> None:
+        self._method, self._where, self._part = method, where, part
+        self.lanes = PARTS_AT_ONCE if part else AT_ONCE
+        self._provider = _provider()
+        bootstrap = _bootstrap()
+        opened = [
+            HttpClientConnection.new(host_name=_ENDPOINT.hostname or "", port=_ENDPOINT.port or 80, bootstrap=bootstrap)
+            for _ in range(self.lanes)
+        ]
+        self._connections = [one.result() for one in opened]
+
+    def start(self, number: int, lane: int, land: Land) -> None:
+        if self._part:
+            request = _request("GET", self._where)
+            request.headers.add("range", f"bytes={number * self._part}-{(number + 1) * self._part - 1}")
+        else:
+            request = _request(self._method, _key(self._where, number))
+        config = AwsSigningConfig(
+            credentials_provider=self._provider,
+            region=_REGION,
+            service="s3",
+            use_double_uri_encode=False,
+            should_normalize_uri_path=False,
+            signed_body_value="UNSIGNED-PAYLOAD",
+            signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+        )
+        chunks: list[bytes] = []
+        statuses: list[int] = []
+        stream = self._connections[lane].request(
+            aws_sign_request(request, config).result(),
+            lambda status_code, **_: statuses.append(status_code),
+            lambda chunk, **_: chunks.append(chunk),
+        )
+        stream.completion_future.add_done_callback(
+            lambda done: land(lane, done.exception() or statuses not in ([200], [206]) or None)
+        )
+        stream.activate()
+
+
+class S3:
+    """By awscrt's client for S3."""
+
+    lanes = AT_ONCE
+
+    def __init__(self, method: str, prefix: str) -> None:
+        self._method, self._prefix = method, prefix
+        self._client: Any = S3Client(
+            bootstrap=_bootstrap(),
+            region=_REGION,
+            tls_mode=S3RequestTlsMode.DISABLED,
+            signing_config=create_default_s3_signing_config(region=_REGION, credential_provider=_provider()),
+            throughput_target_gbps=AT_ONCE * 0.4,
+        )
+        self._under_way: dict[int, Any] = {}
+
+    def start(self, number: int, lane: int, land: Land) -> None:
+        chunks: list[bytes] = []
+
+        def done(error: object, **_: Any) -> None:
+            self._under_way.pop(lane, None)
+            land(lane, error)
+
+        self._under_way[lane] = self._client.make_request(
+            type=S3RequestType.DEFAULT,
+            operation_name="PutObject" if self._method == "PUT" else "GetObject",
+            request=_request(self._method, _key(self._prefix, number)),
+            on_body=lambda chunk, **_: chunks.append(chunk),
+            on_done=done,
+        )
+
+
+def _bootstrap() -> ClientBootstrap:
+    group = EventLoopGroup(1)
+    return ClientBootstrap(group, DefaultHostResolver(group))
+
+
+def _provider() -> AwsCredentialsProvider:
+    return AwsCredentialsProvider.new_static(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+
+
+def _key(prefix: str, number: int) -> str:
+    """As trees.fill names its files."""
+    return f"{prefix}{number // 100:05}/{number:07}"
+
+
+def _request(method: str, key: str) -> HttpRequest:
+    fields = [("host", _ENDPOINT.netloc)]
+    if method == "GET":
+        return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders(fields))
+    return HttpRequest(
+        method, f"/{BUCKET}/{key}", HttpHeaders([*fields, ("content-length", str(len(_BODY)))]), io.BytesIO(_BODY)
+    )
+
+
+async def requests(client: Http | S3, files: int) -> None:
+    """`files` requests, as many at once as there are lanes; what lands goes on in asyncio's loop, as it must."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    begun, done, waking = min(client.lanes, files), 0, False
+    landed: deque[int] = deque()
+    problems: list[object] = []
+
+    def go_on() -> None:
+        nonlocal begun, done, waking
+        waking = False
+        while landed:
+            lane, done = landed.popleft(), done + 1
+            if begun < files:
+                begun += 1
+                client.start(begun - 1, lane, land)
+        if done == files:
+            ended.set()
+
+    def land(lane: int, error: object) -> None:
+        nonlocal waking
+        if error:
+            problems.append(error)
+        landed.append(lane)
+        if not waking:
+            waking = True
+            loop.call_soon_threadsafe(go_on)
+
+    for lane in range(begun):
+        client.start(lane, lane, land)
+    await ended.wait()
+    if problems:
+        raise SystemExit(f"{len(problems)} requests failed: {problems[0]!r}")
+
+
+def read(tree: Path) -> None:
+    """Every file's bytes and checksum."""
+    for parent, _, names in os.walk(tree):
+        for name in names:
+            with open(os.path.join(parent, name), "rb", buffering=0) as file:
+                os.fstat(file.fileno())
+                crc = 0
+                while data := file.read(PART):
+                    crc = crc64nvme(data, crc)
+
+
+def write(files: int, at: str) -> None:
+    """Every file durably under its name: written beside, synced, renamed; its directory synced once in a hundred."""
+    with tempfile.TemporaryDirectory(dir=at) as place:
+        for first in range(0, files, 100):
+            folder = f"{place}/{first}"
+            os.mkdir(folder)
+            for number in range(first, min(first + 100, files)):
+                with open(f"{folder}/.{number}", "wb", buffering=0) as file:
+                    file.write(_BODY)
+                    os.fsync(file.fileno())
+                os.rename(f"{folder}/.{number}", f"{folder}/{number}")
+            descriptor = os.open(folder, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    """HOW is http-put, http-get, s3-put, s3-get (WHERE: a prefix), parts (a key), read (a tree) or write (a directory)."""
+    how, files, where = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    kind, _, method = how.partition("-")
+    client: Http | S3 | None = (Http if kind == "http" else S3)(method.upper(), where) if method else None
+    if how == "parts":
+        client = Http("GET", where, PART)
+    before = _cpu()
+    if client is not None:
+        asyncio.run(requests(client, files))
+    elif how == "read":
+        read(Path(where))
+    else:
+        write(files, where)
+    print(_cpu() - before, flush=True)
+    os._exit(0)  # connections that still rest are nobody's affair
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The answer to an S3 request: what it says, and the error that it is for whoever did not expect it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from xml.etree import ElementTree
+
+from .aws import refused
+from .errors import SyncloudError
+
+EARLY = frozenset({"CopyObject", "CompleteMultipartUpload"})
+"""Operations that S3 answers with 200 before it knows the outcome; an error comes in the body (their API reference)."""
+_LATE = {
+    "PreconditionFailed": 412,
+    "ConditionalRequestConflict": 409,
+    "NoSuchUpload": 404,
+    "NoSuchKey": 404,
+    "AccessDenied": 403,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer. Names of headers are lower case; the body of an error status is S3's XML, if it sent one."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def code(self) -> str:
+        """S3's word for what went wrong; empty where there is none (every HEAD)."""
+        return self._said("Code")
+
+    def refusal(self, what: str) -> SyncloudError:
+        """The SyncloudError for this answer, for whoever did not expect it."""
+        region = self._said("Region") or self.headers.get("x-amz-bucket-region", "")
+        request_id = self.headers.get("x-amz-request-id", "")
+        return refused(
+            what, status=self.status, code=self.code, message=self._said("Message"), request_id=request_id, region=region
+        )
+
+    def _said(self, name: str) -> str:
+        if self.ok or not self.body:
+            return ""
+        try:
+            return ElementTree.fromstring(self.body).findtext(name, "")
+        except (ElementTree.ParseError, LookupError, ValueError):  # a proxy's page, in whatever encoding
+            return ""
+
+
+def outcome(answer: Response) -> Response:
+    """What the answer to one of `EARLY` comes to: with the status that its error would have had at once."""
+    body = answer.body.strip()  # S3 sends spaces while it works
+    code = Response(500, {}, body).code if answer.ok else ""
+    return replace(answer, status=_LATE.get(code, 500), body=body) if code else answer
