@@ -23,7 +23,7 @@ from .hints import TOO_MANY, Coalescer, Work
 from .ledger import Ledger
 from .leftout import LeftOut
 from .listing import Lister
-from .model import Hint, Policy, Unknown
+from .model import Hint, Kind, Policy, Unknown
 from .outage import Outage
 from .rivals import REASON, Rivals
 from .settle import Outcome, Settler
@@ -36,8 +36,8 @@ LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
 GRACE = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
-REST = 3.0
-"""Seconds between two turns while nothing is to be done: the watchdog sees the loop turn."""
+REST = 1.5
+"""Seconds between two turns at rest: the watchdog sees them, and open files are seen within their quiet time."""
 _ONCE_ATTEMPTS = 3
 
 
@@ -82,7 +82,7 @@ class Engine:
         self.counters = Counters()
         self.failed: dict[str, SyncloudError] = {}
         self.turned_at = clock()
-        self._inbox: deque[Hint] = deque()
+        self._inbox: deque[tuple[Hint, float]] = deque()
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._alarm: asyncio.TimerHandle | None = None
@@ -107,9 +107,9 @@ class Engine:
     # Hints
 
     def deliver(self, hint: Hint) -> None:
-        """Take a hint, from any thread, and return at once."""
-        self._inbox.append(hint)
-        if not self._told:
+        """Take a hint, from any thread, and return at once. An open file's wakes nobody: it has time."""
+        self._inbox.append((hint, self._clock()))
+        if not self._told and (hint.kind is not Kind.OPEN or hint.subtree):
             self._told = True
             try:
                 self._loop.call_soon_threadsafe(self._receive)
@@ -123,7 +123,7 @@ class Engine:
     def _take_in(self) -> None:
         self._told = False
         while self._inbox:
-            self._coalescer.add(self._inbox.popleft())
+            self._coalescer.add(*self._inbox.popleft())
 
     @property
     def pending(self) -> int:
@@ -186,6 +186,7 @@ class Engine:
         self._flush_from = self._clock() + min(flush, LINGER)
         self._flush_until = self._clock() + flush
         self._coalescer.min_interval = 0.0
+        self._take_in()
         self._coalescer.hasten()
         for end in {self._flush_from, self._flush_until}:
             self._loop.call_later(end - self._clock(), self._nudge)

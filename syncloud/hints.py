@@ -74,9 +74,9 @@ class Coalescer:
         """Subtrees that wait."""
         return len(self._subtrees)
 
-    def add(self, hint: Hint) -> None:
-        """Take a hint in. A path in work becomes dirty again."""
-        now = self._clock()
+    def add(self, hint: Hint, at: float | None = None) -> None:
+        """Take a hint in that came now, or `at` a time before. A path in work becomes dirty again."""
+        now = self._clock() if at is None else at
         if hint.subtree:
             self._add_subtree(hint, now)
             return

@@ -16,7 +16,7 @@ from syncloud.errors import HostUnavailable, PathError, Unavailable
 from syncloud.hints import Coalescer, Work
 from syncloud.ledger import Ledger
 from syncloud.memory import MemoryTree
-from syncloud.model import Base, ConflictPolicy, Hint, Policy
+from syncloud.model import Base, ConflictPolicy, Hint, Kind, Policy
 from syncloud.settle import Settler
 from syncloud.state import Pair, State
 
@@ -151,6 +151,44 @@ def test_an_idle_engine_rests(state: State) -> None:
             return clock.asked - before
 
     assert asyncio.run(scenario()) < 20
+
+
+def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(state: State) -> None:
+    async def scenario() -> float:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        coalescer = Coalescer(time.monotonic, quiet=2.0)
+        engine = Engine(source, target, state, coalescer, policy=Policy(), transfers=8)
+        work = asyncio.create_task(engine.run())
+        await asyncio.sleep(0.1)
+        turned_at, told_at = engine.turned_at, time.monotonic()
+        source.put("open", b"1")
+        engine.deliver(Hint("open", Kind.OPEN))
+        await asyncio.sleep(0.1)
+        assert engine.turned_at == turned_at
+        async with asyncio.timeout(10):
+            while "open" not in target.files:
+                await asyncio.sleep(0.02)
+        took = time.monotonic() - told_at
+        engine.stop()
+        await work
+        return took
+
+    assert 2.0 <= asyncio.run(scenario()) < 3.0
+
+
+def test_a_flush_settles_an_open_file_that_nobody_was_woken_for(state: State) -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        work = asyncio.create_task(engine.run())
+        await asyncio.sleep(0.1)
+        source.put("open", b"1")
+        engine.deliver(Hint("open", Kind.OPEN))
+        engine.stop(flush=10.0)
+        await work
+        assert target.files["open"].body == b"1"
+
+    asyncio.run(scenario())
 
 
 def test_while_everybody_suffers_one_path_probes_and_nothing_spins(state: State) -> None:
