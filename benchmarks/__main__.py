@@ -64,18 +64,21 @@ def main() -> int:
 def run(chosen: list[Job], work: Path, rounds: int, scale: float) -> list[Result]:
     """Each job with a store of its own: what one has left there must not slow the next one down."""
     results = []
-    for job in chosen:
-        place = Path(tempfile.mkdtemp(prefix="syncloud-bench.", dir=work))
-        try:
-            with Store(place) as store:
-                for result in job(Bench(store, place, rounds, scale)):
-                    print(report.text(result), flush=True)
-                    results.append(result)
-        except Exception as error:  # noqa: BLE001 - the others go on; it is in the report
-            say(f"FAILED: {error!r}")
-            results.append(Result(job.__name__, failed={"syncloud": repr(error)}))
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix="syncloud-bench.", dir=work))
+    try:
+        for job in chosen:
+            home = place / job.__name__
+            home.mkdir()
+            try:
+                with Store(home) as store:
+                    for result in job(Bench(store, home, rounds, scale)):
+                        print(report.text(result), flush=True)
+                        results.append(result)
+            except Exception as error:  # noqa: BLE001 - the others go on; it is in the report
+                say(f"FAILED: {error!r}")
+                results.append(Result(job.__name__, failed={"syncloud": repr(error)}))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     return results
 
 

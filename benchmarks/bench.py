@@ -46,10 +46,9 @@ class Bench:
     ) -> None:
         """A B A B; who fails once is out, and said. A run that has its figures elsewhere gives None.
 
-        Small trees stay until the last run is over: for minutes ext4 looks past every inode that was just deleted
+        Small trees stay until all jobs are over: for minutes ext4 looks past every inode that was just deleted
         (`recently_deleted` in the kernel's fs/ext4/ialloc.c), and whoever makes files next would pay for that.
         """
-        left: list[Path] = []
         for _ in range(rounds or self.rounds):
             for tool in tools:
                 if tool.name in result.failed:
@@ -65,11 +64,8 @@ class Bench:
                     if done is not None:
                         result.runs.setdefault(tool.name, []).append(done)
                         say(f"{tool.name:12} {done.wall:7.2f} s wall {done.cpu:7.2f} s cpu {done.peak / 1e6:5.0f} MB")
-                left.append(place)
                 if _size(place) > SMALL:
-                    shutil.rmtree(left.pop(), ignore_errors=True)
-        for place in left:
-            shutil.rmtree(place, ignore_errors=True)
+                    shutil.rmtree(place, ignore_errors=True)
 
 
 def _size(place: Path) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.bench import Bench
+    from benchmarks.servers import Store
 
 _MAIN = "hints, decisions, records, signatures (the main thread)"
 _WIRE = "requests (awscrt's thread)"
@@ -36,7 +37,7 @@ def limit(bench: Bench) -> Iterator[Result]:
     tree, prefix, env = source / "tree", f"{source.name}/", environment(bench.store.endpoint, source)
     trees.fill(tree, files, 4096)
     run(S5CMD.up(tree, prefix), env)
-    up, down = _Costs("upload", files, env), _Costs("download", files, env)
+    up, down = (_Costs(name, files, env, bench.store) for name in ("upload", "download"))
     for _ in range(bench.rounds):
         place = bench.fresh("limit")
         empty, back = place / "empty", place / "back"
@@ -90,21 +91,28 @@ def _bare(arguments: Sequence[str], env: Mapping[str, str]) -> float:
 class _Costs:
     """Microseconds of CPU for each file, by what they go for."""
 
-    def __init__(self, name: str, files: int, env: Mapping[str, str]) -> None:
-        self._name, self._files, self._env = name, files, env
+    def __init__(self, name: str, files: int, env: Mapping[str, str], store: Store) -> None:
+        self._name, self._files, self._env, self._store = name, files, env, store
         self._of: dict[str, list[float]] = {}
 
     def add(self, ours: Sequence[str], theirs: Sequence[str], start: float) -> None:
+        before = self._store.cpu
         spent = _by_thread(ours, self._env)
+        between = self._store.cpu
         self._note("syncloud, all of it", sum(spent.values()))
         self._note("of that: start and end, shared by all files", start)
         spent[_MAIN] -= start
         for what, seconds in spent.items():
             self._note(f"of that: {what}", seconds)
         self._note("s5cmd, all of it", run(theirs, self._env).cpu)
+        self._note("the store, asked by syncloud", between - before)
+        self._note("the store, asked by s5cmd", self._store.cpu - between)
 
     def bare(self, what: str, how: str, where: str) -> None:
+        before = self._store.cpu
         self._note(f"bare: {what}", _bare([how, str(self._files), where], self._env))
+        if how.startswith("http"):
+            self._note("the store, asked by those", self._store.cpu - before)
 
     def _note(self, what: str, seconds: float) -> None:
         self._of.setdefault(what, []).append(seconds / self._files * 1e6)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+from benchmarks.measure import cpu_of
 from tests.support.emulator import _free_port
 from tests.support.processes import Process
 
@@ -69,6 +70,11 @@ class Store:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._process.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds that it has used."""
+        return cpu_of(self._process.pid)
 
     def _is_up(self) -> bool:
         with contextlib.suppress(OSError, http.client.HTTPException):
