@@ -19,9 +19,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote
 
 from awscrt.exceptions import AwsCrtError
@@ -31,7 +30,8 @@ from . import __version__
 from .aws import TLS_HINT, Aws, translate
 from .connections import Connections
 from .errors import SyncloudError, Unavailable
-from .response import EARLY, Response, outcome
+from .flight import Flight, Request
+from .response import Response
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -44,71 +44,10 @@ TRIES = 3
 PAUSE = 0.4
 """Seconds, at most, before the second try; twice that before the third. A random part of it, so that a fleet spreads."""
 
+CROWD, TICK = 32, 0.002
+"""While so many requests are under way, the loop looks every so many seconds for what has come instead of being woken."""
 AT_ONCE = (AwsCrtError, RuntimeError)
 """What awscrt raises; the second is what its C code refuses at once, such as a connection that has closed meanwhile."""
-_LATER = frozenset({408, 429, 500, 502, 503, 504})
-
-
-class _Request(NamedTuple):
-    """What is asked, and in words. It is signed anew for every try."""
-
-    what: str
-    operation: str
-    method: str
-    target: str
-    fields: list[tuple[str, str]]
-    body: bytes | None
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """A request on its way. awscrt's thread calls the `on_` methods, and `land` last; the rest belongs to who asks."""
-
-    request: _Request
-    future: Any
-    deadline: float
-    land: Callable[[_Flight], None]
-    connection: Any = None
-    reused: bool = False
-    landed: bool = False
-    tries: int = 0
-    status: int = 0
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    chunks: list[bytes] = field(default_factory=list)
-    error: Any = None
-
-    def board(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
-        """Raises what awscrt raises; then nothing is called back."""
-        self.connection, self.reused, self.landed = connection, reused, False
-        self.status, self.headers, self.chunks = 0, [], []
-        stream = connection.request(signed, self.on_response, self.on_body)
-        stream.completion_future.add_done_callback(self.on_done)
-        stream.activate()
-
-    def on_response(self, status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
-        self.status, self.headers = status_code, headers
-
-    def on_body(self, chunk: bytes, **_: Any) -> None:
-        self.chunks.append(chunk)
-
-    def on_done(self, completion: concurrent.futures.Future[int]) -> None:
-        self.error = completion.exception()
-        self.landed = True
-        self.land(self)
-
-    def leave(self) -> Any:
-        """The connection that it was on, if any."""
-        connection, self.connection = self.connection, None
-        return connection
-
-    def response(self) -> Response:
-        """Raises Unavailable where there is no answer, or one that says that another try may do better."""
-        if self.error is not None:
-            raise translate(self.error, self.request.what)
-        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, b"".join(self.chunks))
-        if self.status in _LATER or (self.status == 400 and answer.code == "RequestTimeout"):
-            raise answer.refusal(self.request.what)
-        return outcome(answer) if self.request.operation in EARLY else answer
 
 
 class Crt:
@@ -124,12 +63,12 @@ class Crt:
         self._limit = max(transfers, 1)
         self._connections = Connections(self._address, aws.proxy(self._address), aws.tls)
         aws.credentials.start()
-        self._flights: set[_Flight] = set()
-        self._calls: set[_Flight] = set()
-        self._waiting: deque[_Flight] = deque()
+        self._flights: set[Flight] = set()
+        self._calls: set[Flight] = set()
+        self._waiting: deque[Flight] = deque()
         self._opening: dict[concurrent.futures.Future[Any], float] = {}  # since when
-        self._landed: deque[_Flight] = deque()
-        self._waking = False
+        self._landed: deque[Flight] = deque()
+        self._waking = self._ticking = False
         self._closed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -164,7 +103,7 @@ class Crt:
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
         request = self._request(what, operation, method, key, query, headers, body)
-        flight = _Flight(request, loop.create_future(), loop.time() + deadline, self._land)
+        flight = Flight(request, loop.create_future(), loop.time() + deadline, self._land)
         self._watch(flight)
         try:
             self._queue(flight)
@@ -190,8 +129,8 @@ class Crt:
             self._closed.wait(_pause(tries))
             tries += 1
 
-    def _call(self, request: _Request, until: float) -> Response:
-        call = _Flight(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
+    def _call(self, request: Request, until: float) -> Response:
+        call = Flight(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
         self._calls.add(call)
         try:
             signed = self._signed(request)
@@ -226,13 +165,13 @@ class Crt:
 
     def _request(
         self, what: str, operation: str, method: str, key: str, query: Pairs, headers: Pairs, body: bytes | None
-    ) -> _Request:
+    ) -> Request:
         self._require_open(what)
         self._aws.credentials.check()
         fields = [("host", self._address.host), ("user-agent", f"syncloud/{__version__}"), *headers]
         if body is not None or method in ("PUT", "POST"):
             fields.append(("content-length", str(len(body or b""))))
-        return _Request(what, operation, method, self._target(key, query), fields, body)
+        return Request(what, operation, method, self._target(key, query), fields, body)
 
     def _require_open(self, what: str) -> None:
         if self._closed.is_set():
@@ -243,7 +182,7 @@ class Crt:
         pairs = [f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in query]
         return f"{path}?{'&'.join(pairs)}" if pairs else path
 
-    def _signed(self, request: _Request) -> HttpRequest:
+    def _signed(self, request: Request) -> HttpRequest:
         body = io.BytesIO(request.body) if request.body else None
         return self._aws.sign(HttpRequest(request.method, request.target, HttpHeaders(request.fields), body))
 
@@ -260,7 +199,9 @@ class Crt:
 
     # Departures: who waits longest gets the next connection
 
-    def _queue(self, flight: _Flight) -> None:
+    def _queue(self, flight: Flight) -> None:
+        if not self._ticking and len(self._flights) >= CROWD:
+            self._tick()
         self._waiting.append(flight)
         self._serve()
 
@@ -303,7 +244,7 @@ class Crt:
             flight.error = error
             self._settle(flight)
 
-    def _board(self, flight: _Flight, connection: Any, *, reused: bool) -> None:
+    def _board(self, flight: Flight, connection: Any, *, reused: bool) -> None:
         try:
             flight.board(connection, self._signed(flight.request), reused=reused)
         except (*AT_ONCE, SyncloudError) as error:
@@ -313,10 +254,12 @@ class Crt:
 
     # Arrivals
 
-    def _land(self, flight: _Flight) -> None:
-        """On awscrt's thread. The flag is cleared before the queue is emptied, so that nothing stays behind."""
+    def _land(self, flight: Flight) -> None:
+        """On awscrt's thread. The flag is cleared before the queue is emptied, so that nothing stays behind; nor does it where
+        this sees a crowd: the last tick comes when there is none any more, hence later.
+        """
         self._landed.append(flight)
-        if not self._waking and self._loop is not None:
+        if not self._waking and self._loop is not None and len(self._flights) < CROWD:
             self._waking = True
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
                 self._loop.call_soon_threadsafe(self._deliver)
@@ -331,7 +274,13 @@ class Crt:
                 self._settle(flight)
         self._serve()
 
-    def _settle(self, flight: _Flight) -> None:
+    def _tick(self) -> None:
+        self._ticking = len(self._flights) >= CROWD
+        if self._ticking and self._loop is not None:
+            self._loop.call_later(TICK, self._tick)
+        self._deliver()
+
+    def _settle(self, flight: Flight) -> None:
         try:
             answer = flight.response()
         except SyncloudError as error:
@@ -341,7 +290,7 @@ class Crt:
             self._answered = True
             flight.future.set_result(answer)
 
-    def _retry(self, flight: _Flight) -> bool:
+    def _retry(self, flight: Flight) -> bool:
         if flight.error is not None and flight.reused:
             self._connections.distrust()
         flight.tries += 1
@@ -353,7 +302,7 @@ class Crt:
         self._loop.call_later(pause, self._queue, flight)
         return True
 
-    def _watch(self, flight: _Flight) -> None:
+    def _watch(self, flight: Flight) -> None:
         """One timer for the earliest deadline of all: it costs nothing while answers come."""
         self._flights.add(flight)
         if self._loop is not None and (self._timer is None or flight.deadline < self._timer.when()):
@@ -371,17 +320,17 @@ class Crt:
         if self._flights:
             self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
 
-    def _overdue(self, flight: _Flight) -> Unavailable:
+    def _overdue(self, flight: Flight) -> Unavailable:
         self._connections.distrust()
         # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
         return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
 
-    def _give_up(self, flight: _Flight, error: Unavailable) -> None:
+    def _give_up(self, flight: Flight, error: Unavailable) -> None:
         if not flight.future.done():
             flight.future.set_exception(error)
         self._release(flight)
 
-    def _release(self, flight: _Flight) -> None:
+    def _release(self, flight: Flight) -> None:
         """Also gives up what is still on the wire: its connection goes with it."""
         self._flights.discard(flight)
         if not flight.landed and (connection := flight.leave()) is not None:

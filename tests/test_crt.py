@@ -25,7 +25,7 @@ from botocore.credentials import Credentials
 from syncloud import checksum
 from syncloud.aws import Aws, translated
 from syncloud.connections import REST, Connections
-from syncloud.crt import Crt
+from syncloud.crt import CROWD, Crt
 from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, Unavailable
 from syncloud.response import Response
 from syncloud.s3 import S3Tree
@@ -825,6 +825,40 @@ def test_a_thread_tries_again_too() -> None:
 
     with Server(answering(slow, slow, fine)) as server:
         asyncio.run(go(server.endpoint))
+
+
+def test_nothing_stays_behind_where_a_crowd_begins_or_ends() -> None:
+    """While many are under way the loop looks for answers by itself; a lost one would wait for its deadline."""
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, transfers=2 * CROWD) as client:
+            for count in [*range(CROWD - 3, CROWD + 4), 2 * CROWD, 4 * CROWD] * 8:
+                asked = (client.send("DELETE", str(n), operation="DeleteObject", deadline=60) for n in range(count))
+                async with asyncio.timeout(10):
+                    await asyncio.gather(*asked)
+
+    with Server(answering(http("204 No Content"))) as server:
+        asyncio.run(go(server.endpoint))
+
+
+def test_a_crowd_wakes_the_loop_now_and_then_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go(endpoint: str) -> int:
+        loop, wakes = asyncio.get_running_loop(), 0
+        waking = loop.call_soon_threadsafe
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            nonlocal wakes
+            wakes += 1
+            return waking(*arguments, **named)
+
+        async with crt(endpoint, transfers=2 * CROWD) as client:
+            await asyncio.gather(*(client.send("DELETE", "first", operation="DeleteObject") for _ in range(2 * CROWD)))
+            monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+            await asyncio.gather(*(client.send("DELETE", "key", operation="DeleteObject") for _ in range(10 * CROWD)))
+        return wakes
+
+    with Server(answering(http("204 No Content"))) as server:
+        assert asyncio.run(go(server.endpoint)) <= CROWD + 1, "for the last ones, which are no crowd"
 
 
 def test_what_rested_beside_a_dead_connection_is_not_used_again() -> None:

@@ -1,0 +1,77 @@
+"""One try after the other of one request: what awscrt tells of it, and what that comes to."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from awscrt.http import HttpRequest
+
+from .aws import translate
+from .response import EARLY, Response, outcome
+
+_LATER = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class Request(NamedTuple):
+    """What is asked, and in words. It is signed anew for every try."""
+
+    what: str
+    operation: str
+    method: str
+    target: str
+    fields: list[tuple[str, str]]
+    body: bytes | None
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A request on its way. awscrt's thread calls the `on_` methods, and `land` last; the rest belongs to who asks."""
+
+    request: Request
+    future: Any
+    deadline: float
+    land: Callable[[Flight], None]
+    connection: Any = None
+    reused: bool = False
+    landed: bool = False
+    tries: int = 0
+    status: int = 0
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list)
+    error: Any = None
+
+    def board(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
+        """Raises what awscrt raises; then nothing is called back."""
+        self.connection, self.reused, self.landed = connection, reused, False
+        self.status, self.headers, self.chunks = 0, [], []
+        stream = connection.request(signed, self.on_response, self.on_body)
+        stream.completion_future.add_done_callback(self.on_done)
+        stream.activate()
+
+    def on_response(self, status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
+        self.status, self.headers = status_code, headers
+
+    def on_body(self, chunk: bytes, **_: Any) -> None:
+        self.chunks.append(chunk)
+
+    def on_done(self, completion: concurrent.futures.Future[int]) -> None:
+        self.error = completion.exception()
+        self.landed = True
+        self.land(self)
+
+    def leave(self) -> Any:
+        """The connection that it was on, if any."""
+        connection, self.connection = self.connection, None
+        return connection
+
+    def response(self) -> Response:
+        """Raises Unavailable where there is no answer, or one that says that another try may do better."""
+        if self.error is not None:
+            raise translate(self.error, self.request.what)
+        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, b"".join(self.chunks))
+        if self.status in _LATER or (self.status == 400 and answer.code == "RequestTimeout"):
+            raise answer.refusal(self.request.what)
+        return outcome(answer) if self.request.operation in EARLY else answer
