@@ -26,12 +26,11 @@ from .listing import Lister
 from .model import Hint, Kind, Policy, Unknown
 from .outage import Outage
 from .rivals import REASON, Rivals
+from .room import BREATH, Room
 from .settle import Outcome, Settler
 from .tree import State, Tree
 
 RETRY_FIRST, RETRY_MAX = 1.0, 300.0
-BREATH = 0.005
-"""Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
 LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
 GRACE = 5.0
@@ -56,9 +55,7 @@ class Engine:
         excluded: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source = source
-        self._target = target
-        self._state = state
+        self._source, self._target, self._state = source, target, state
         self._ledger = Ledger(state)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.left_out = LeftOut(state)
@@ -76,7 +73,7 @@ class Engine:
             rivals=self.rivals,
         )
         self._coalescer = coalescer
-        self._transfers = transfers
+        self._room = Room(transfers)
         self._clock = clock
         self.outage, self.listing = Outage.pair(clock)
         self.counters = Counters()
@@ -218,7 +215,7 @@ class Engine:
         if self._ledger.error is None and self.outage.error is not None:
             self._probe()
         elif self._ledger.error is None:
-            taken = self._coalescer.take(self._transfers - len(self._tasks))
+            taken = self._coalescer.take(self._room.free)
             self._ledger.look_up([work.path for work in taken], self._settler.inodes(taken))
             for work in taken:
                 self._start(work)
@@ -235,7 +232,7 @@ class Engine:
         at = now + (1.0 if self._busy or self._stuck is not None else REST)
         if self._ledger.error is None and self.outage.error is not None:
             at = at if self._tasks else min(at, self.outage.next_try)
-        elif self._ledger.error is None and len(self._tasks) < self._transfers:
+        elif self._ledger.error is None and self._room.free:
             at = min(at, self._coalescer.next_due(listings=not self._scans) or at)
         self._turn_by(at)
 
@@ -260,13 +257,15 @@ class Engine:
             self._start(work)
 
     def _start(self, work: Work) -> None:
+        self._room.enter(work)
         self._tasks[work.path] = self._loop.create_task(self._settle(work))
 
     def _finished(self, work: Work) -> None:
         del self._tasks[work.path]
+        self._room.leave(work)
         self._ledger.let_go(work.path)
         self._deletions.ended(work.path)
-        self._turn_by(self._clock() + BREATH) if 4 * len(self._tasks) > 3 * self._transfers else self._nudge()
+        self._turn_by(self._clock() + BREATH) if self._room.scarce else self._nudge()
 
     async def _drain(self, grace: float = GRACE) -> None:
         """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
@@ -343,7 +342,7 @@ class Engine:
         oldest = math.inf if self._copies_are_done() else self._oldest_copy() if len(self._deletions) else 0.0
         if len(self._deletions) and not self._ledger.copies_written():
             return
-        going, held = self._deletions.take(self._transfers - len(self._tasks), oldest)
+        going, held = self._deletions.take(self._room.places, oldest)
         if going:
             self._ledger.flush()
         for work in going:

@@ -99,7 +99,7 @@ def test_defaults(read: Read) -> None:
         25,
         (),
     )
-    assert (settings.transfers, settings.checksum, settings.ready) == (64, "auto", "started")
+    assert (settings.transfers, settings.checksum, settings.ready) == (256, "auto", "started")
     assert (settings.min_interval, settings.reconcile_interval, settings.verify_interval) == (1.0, 3600.0, 86400.0)
     assert (settings.visibility_timeout, settings.log_format, settings.log_level) == (120.0, "auto", "info")
     assert (settings.region, settings.profile, settings.endpoint_url, settings.queue_url) == (None, None, None, None)
@@ -377,7 +377,7 @@ def test_version(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_processs_environment_is_not_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNCLOUD_TRANSFERS", "9")
-    assert read(*PUSH).settings.transfers == 64
+    assert read(*PUSH).settings.transfers == 256
 
 
 def test_acts(read: Read) -> None:

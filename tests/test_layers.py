@@ -30,10 +30,10 @@ ROWS: tuple[frozenset[str], ...] = (
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
-        | {"counters", "rivals"}
+        | {"counters", "rivals", "room"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart", "workers"}
-        | {"aws", "credentials", "connections", "crt", "response", "keys", "log"}
+        | {"aws", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
     frozenset({"engine", "local", "s3", "memory", "probe", "watch", "sqs", "state"}),
@@ -66,7 +66,7 @@ class Owned(NamedTuple):
 
 
 OWNERS: dict[str, Owned] = {
-    "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "connections", "crt", "checksum"})),
+    "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "connections", "crt", "flight", "checksum"})),
     "boto3": Owned("boto3", frozenset({"aws"})),
     "botocore": Owned("boto3", frozenset({"aws", "cf"})),
     "configargparse": Owned("configargparse", frozenset({"config"})),

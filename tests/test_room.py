@@ -1,0 +1,92 @@
+"""What is under way is bounded in bytes, too: small files are many at a time, large ones few."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncloud.engine import Engine
+from syncloud.hints import Coalescer, Work
+from syncloud.memory import MemoryTree
+from syncloud.model import SMALL, Entry, Hint, Policy
+from syncloud.room import BODIES, Room
+from syncloud.settle import LARGE
+from syncloud.state import Pair, State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from syncloud.tree import Content
+
+
+def work(path: str, size: int | None = None) -> Work:
+    nominated = None if size is None else Entry(path, ("1", "", ""), size, 1, 0o644)
+    return Work(path, 0.0, 0.0, nominated=nominated)
+
+
+def taken(room: Room, size: int | None) -> int:
+    """How many of that size go in, one after the other."""
+    count = 0
+    while room.free:
+        room.enter(work(str(count), size))
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [(4096, 256), (1 << 20, 256), (SMALL, BODIES // SMALL), (100 * SMALL, BODIES // SMALL), (None, BODIES // SMALL)],
+)
+def test_as_many_go_in_as_their_bytes_allow(size: int | None, count: int) -> None:
+    assert taken(Room(256), size) == count
+    assert taken(Room(3), size) == 3
+
+
+def test_there_is_room_again_for_what_has_left() -> None:
+    room = Room(256)
+    assert taken(room, None) == 64
+    room.leave(work("7"))
+    assert room.free == 1
+    for number in (*range(7), *range(8, 64)):
+        room.leave(work(str(number)))
+    assert (room.free, room.places) == (64, 256)
+
+
+def test_a_deletion_holds_no_bytes() -> None:
+    room = Room(256)
+    for number in range(200):
+        room.enter(Work(str(number), 0.0, 0.0, deleting=True))
+    assert (room.free, room.places) == (56, 56)
+
+
+class Slow(MemoryTree):
+    """Takes its time for each write, and counts how many it has at once."""
+
+    now = most = 0
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.05)
+        self.now -= 1
+        return await super().write(entry, content, expected)
+
+
+@pytest.mark.parametrize(("size", "most"), [(SMALL + 1, LARGE), (100, 8)])
+def test_of_large_files_few_travel_at_a_time(size: int, most: int, tmp_path: Path) -> None:
+    async def go() -> int:
+        source, target = MemoryTree("push"), Slow("push")
+        for number in range(8):
+            source.put(str(number), bytes(size))
+        state = State(tmp_path / "state", Pair("push", "d", "b", ""))
+        loop = asyncio.get_running_loop()
+        engine = Engine(source, target, state, Coalescer(loop.time), policy=Policy(), transfers=256)
+        engine.deliver(Hint("", subtree=True))
+        await engine.once()
+        state.close()
+        assert len(list(target.scan())) == 8
+        return target.most
+
+    assert asyncio.run(go()) == most
