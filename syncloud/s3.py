@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from . import aws, checksum, keys, log, multipart, names, objects
-from .errors import Archived, Changed, Corrupt, PathError, SyncloudError, Unavailable
+from .errors import Archived, Changed, Corrupt, PathError, SyncloudError
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 
 if TYPE_CHECKING:
@@ -155,16 +155,6 @@ class S3Tree:
             started = loop.time()
             await loop.run_in_executor(None, self.check)
             self._proven_at = started
-
-    async def reach(self, known: str | None) -> None:
-        """`check()`, where `known` is an object by its HEAD, at a tenth of LIST's price; LIST says what is wrong."""
-        try:
-            if known is not None and (await self._send("HEAD", known, "HeadObject", {})).ok:
-                return
-        except Unavailable:
-            if not self._crt.unproven:
-                raise
-        await asyncio.to_thread(self.check)
 
     def check(self) -> None:
         """Prove that the bucket is there and may be listed: one ListObjectsV2 with MaxKeys=1. Blocking.
@@ -331,7 +321,13 @@ class S3Tree:
         return bool(entry.tag[1])
 
     async def _send(
-        self, method: str, path: str, operation: str, headers: dict[str, str], *, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        headers: dict[str, str],
+        *,
+        body: bytes | None = None,
     ) -> Response:
         key = names.key_of(self.prefix, path)
         return await self._crt.send(method, key, operation=operation, headers=tuple(headers.items()), body=body)

@@ -36,15 +36,13 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
     """Reconcile and end; the number of paths that could not be settled. Raises SyncloudError; a signal ends it early."""
     asyncio.get_running_loop().set_default_executor(Callers())
     async with composed(role, settings, say=say) as sync:
-        look = sync.first_look()
-        if not look.both:
-            await sync.reach()  # else the listing proves it
+        await asyncio.to_thread(sync.remote.check)
         if role == "pull" and say is None:
             await asyncio.to_thread(sync.recover)
         engine = sync.engine
         stopped = _on_signals(engine.stop)
         sync.take_notes()
-        engine.deliver(look)
+        engine.deliver(sync.first_look())
         with log.progress(role, total=None, unit="file") as advance:
             work = asyncio.create_task(engine.once())
             shown = 0
