@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -233,7 +234,9 @@ def _hold_a_message(bucket: Bucket, recorder: Recorder) -> None:
     sqs: Any = client("sqs", recorder.endpoint)
     source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix="p/", visibility=2)
     source.start(lambda hint: None)
-    bucket.put("p/late", b"3")
+    bucket.put("p/late", b"3")  # the poll that the stopped daemon has left at the queue may take this
+    time.sleep(1)
+    bucket.put("p/later", b"4")
     wait_until(lambda: "ChangeMessageVisibilityBatch" in {row.operation for row in recorder.requests()}, timeout=60)
     source.stop()
     sqs.close()
