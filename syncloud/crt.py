@@ -2,8 +2,8 @@
 
 A request is a `send` and its answer a `Response`, whatever its status: what 404 or 412 mean is for s3.py. Only where
 there is no answer (network, TLS, timeouts, no credentials), or again and again one that says "later" (throttling, a
-server's own trouble), is an error raised. awscrt's client for S3 does the same and more, at twice the cost of a small
-request, with retries and deadlines that are its own (ARCHITECTURE.md).
+server's own trouble), is an error raised. awscrt's client for S3 does the same and more, at a higher cost, with retries
+and deadlines that are its own (ARCHITECTURE.md).
 
 Ten thousand small requests must cost little: completions arrive on awscrt's thread, queue up, and wake the loop once
 for as many as there are by then; one timer serves the deadlines of all requests.
@@ -46,7 +46,7 @@ PAUSE = 0.4
 
 CROWD, TICK = 32, 0.002
 """While so many requests are under way, the loop looks every so many seconds for what has come instead of being woken."""
-AT_ONCE = (AwsCrtError, RuntimeError)
+CRT_ERRORS = (AwsCrtError, RuntimeError)
 """What awscrt raises; the second is what its C code refuses at once, such as a connection that has closed meanwhile."""
 
 
@@ -112,13 +112,13 @@ class Crt:
         finally:
             self._release(flight)
 
-    def ask(self, operation: str, what: str, query: Pairs, *, method: str = "GET", deadline: float = PATIENCE) -> Response:
-        """One request about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
+    def ask(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
+        """One GET about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
 
         Raises CredentialsError, or Unavailable where there is no answer, as `send` does.
         """
         # Not by the loop: who asks may be in its way.
-        request, until = self._request(what, operation, method, "", query, (), None), time.monotonic() + deadline
+        request, until = self._request(what, operation, "GET", "", query, (), None), time.monotonic() + deadline
         tries = 1
         while True:
             try:
@@ -139,7 +139,7 @@ class Crt:
             call.future.result(until - time.monotonic())
             answer = call.response()
             self._connections.give(call.leave())
-        except AT_ONCE as error:
+        except CRT_ERRORS as error:
             self._require_open(request.what)
             raise translate(error, request.what) from error
         except TimeoutError:
@@ -247,7 +247,7 @@ class Crt:
     def _board(self, flight: Flight, connection: Any, *, reused: bool) -> None:
         try:
             flight.board(connection, self._signed(flight.request), reused=reused)
-        except (*AT_ONCE, SyncloudError) as error:
+        except (*CRT_ERRORS, SyncloudError) as error:
             self._connections.drop(connection)
             flight.connection, flight.error = None, error
             self._settle(flight)

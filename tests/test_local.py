@@ -410,23 +410,17 @@ def test_what_a_listing_has_seen_is_believed_no_sooner(tree: LocalTree, root: Pa
     assert (same, same.body) == (side, None)
 
 
-def test_a_writer_of_what_a_listing_has_seen_is_waited_for(tree: LocalTree, root: Path) -> None:
+@pytest.mark.parametrize("way", [look, nominated])
+def test_an_open_writer_is_waited_for(way: Callable[[LocalTree, str], Side], tree: LocalTree, root: Path) -> None:
     with open(root / "f", "wb") as writer:
         writer.write(b"half")
         writer.flush()
         with pytest.raises(Unsteady):
-            nominated(tree, "f")
-    assert isinstance(nominated(tree, "f"), Entry)
-
-
-def test_an_open_writer_is_waited_for(tree: LocalTree, root: Path) -> None:
-    with open(root / "f", "wb") as writer:
-        writer.write(b"half")
-        writer.flush()
-        with pytest.raises(Unsteady):
-            look(tree, "f")
+            way(tree, "f")
         assert entry(tree, "f", patient=True).body == b"half"
-    assert entry(tree, "f").body == b"half"
+    seen = way(tree, "f")
+    assert isinstance(seen, Entry)
+    assert seen.body == b"half"
 
 
 def test_a_writer_by_mapping_is_waited_for(tree: LocalTree, root: Path) -> None:
