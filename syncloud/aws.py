@@ -152,8 +152,11 @@ class Aws:
         """The URL of the proxy for `address`, in botocore's view of the environment; empty where there is none."""
         url = get_environ_proxies(address.url).get(address.scheme, "")
         url = url if not url or "//" in url else f"http://{url}"
-        if url and not _PROXY.fullmatch(url):
-            raise ConfigurationError(f"{address.scheme.upper()}_PROXY {url!r} is not a URL", hint="as in http://10.0.0.1:3128")
+        if url and not _is_proxy(url):
+            name = f"{address.scheme}_proxy"  # its value may hold a password
+            raise ConfigurationError(
+                f"{name} (or {name.upper()}) is not the URL of an HTTP proxy", hint="as in http://10.0.0.1:3128"
+            )
         return url
 
     def tls(self) -> ClientTlsContext:
@@ -220,11 +223,17 @@ def _credentials_afresh(profile: str | None) -> Any:
     return botocore.session.Session(profile=profile or None, include_builtin_handlers=False).get_credentials()
 
 
-_PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]{1,5})?/?", re.I)
+_PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)?/?", re.I)
 _PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?")
 _PLAIN_BUCKET = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _PLAIN_REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _CONCERN_THE_ENDPOINT = ("s3", "use_fips_endpoint", "use_dualstack_endpoint", "ignore_configured_endpoint_urls")
+
+
+def _is_proxy(url: str) -> bool:
+    with contextlib.suppress(ValueError):  # a port that is none
+        return _PROXY.fullmatch(url) is not None and urlsplit(url).port != 0
+    return False
 
 
 def _address(url: str) -> Address:

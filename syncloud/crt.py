@@ -193,8 +193,7 @@ class Crt:
         self._closed.set()
         if self._timer is not None:
             self._timer.cancel()
-        for flight in list(self._flights):
-            self._give_up(flight, Unavailable(f"{flight.request.what}: the S3 client is closed"))
+        self._give_up({flight: Unavailable(f"{flight.request.what}: the S3 client is closed") for flight in self._flights})
         await asyncio.to_thread(self._connections.close, 10)
 
     # Departures: who waits longest gets the next connection
@@ -315,8 +314,7 @@ class Crt:
         if self._loop is None:
             return
         now = self._loop.time()
-        for flight in [flight for flight in self._flights if flight.deadline <= now]:
-            self._give_up(flight, self._overdue(flight))
+        self._give_up({flight: self._overdue(flight) for flight in self._flights if flight.deadline <= now})
         if self._flights:
             self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
 
@@ -325,10 +323,13 @@ class Crt:
         # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
         return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
 
-    def _give_up(self, flight: Flight, error: Unavailable) -> None:
-        if not flight.future.done():
-            flight.future.set_exception(error)
-        self._release(flight)
+    def _give_up(self, ended: dict[Flight, Unavailable]) -> None:
+        """All of them first: the place of one is not for the next, whose end has come as well."""
+        for flight, error in ended.items():
+            if not flight.future.done():
+                flight.future.set_exception(error)
+        for flight in ended:
+            self._release(flight)
 
     def _release(self, flight: Flight) -> None:
         """Also gives up what is still on the wire: its connection goes with it."""

@@ -358,11 +358,18 @@ def test_the_proxy_is_the_one_for_the_scheme_and_not_for_what_is_excluded(make: 
     assert aws.proxy(Address("http", "10.0.0.1", "/b")) == ""
 
 
-@pytest.mark.parametrize("url", ["http://:9", "socks5://127.0.0.1:1080", "http://host:port"])
+@pytest.mark.parametrize("url", ["http://:9", "socks5://127.0.0.1:1080", "http://host:port", "http://h:65536"])
 def test_a_proxy_that_is_no_url_is_a_configuration_error(url: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", url)
-    with pytest.raises(ConfigurationError, match=r"HTTP_PROXY .* is not a URL"):
+    with pytest.raises(ConfigurationError, match=r"HTTP_PROXY\) is not the URL of an HTTP proxy"):
         make().proxy(Address("http", "10.0.0.2", "/b"))
+
+
+def test_the_password_of_a_proxy_is_told_to_nobody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:sec/ret@10.0.0.9:3128")
+    with pytest.raises(ConfigurationError) as caught:
+        make().proxy(Address("http", "10.0.0.2", "/b"))
+    assert "sec" not in f"{caught.value} {caught.value.hint}"
 
 
 @pytest.mark.parametrize("url", ["http://user:p%40ss@p.example:3128", "https://p.example/", "http://[::1]:3128", "10.0.0.9"])

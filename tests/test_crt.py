@@ -933,6 +933,33 @@ def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
     assert asked == [b"/bucket/0", b"/bucket/2"]
 
 
+@pytest.mark.parametrize("ending", ["close", "deadline"])
+def test_what_still_waits_at_its_end_is_never_sent(ending: str) -> None:
+    """The place of one that is given up is not for the next, whose end has come as well."""
+    asked: list[bytes] = []
+
+    def handle(sock: socket.socket) -> None:
+        while request := head(sock):
+            asked.append(request.split(b" ")[1])
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, transfers=1) as client:
+            sent = (client.send("PUT", str(n), operation="PutObject", body=b"", deadline=1) for n in range(20))
+            tasks = [asyncio.create_task(one) for one in sent]
+            while not asked:
+                await asyncio.sleep(0.01)
+            if ending == "close":
+                await client.close()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(end, Unavailable) for end in ends)
+            await asyncio.sleep(0.2)
+
+    with Server(handle) as server:
+        asyncio.run(go(server.endpoint))
+        assert server.connections == 1
+    assert asked == [b"/bucket/0"]
+
+
 def test_a_proxy_is_told_who_asks(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[bytes] = []
 
