@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 FILES = 40
 SECONDS = 6
 ITEMS = 400
+OF_LITTLE = {"reconcile": 20_000}
+"""Items of a loop that does so little for each that the start of Python, which differs by a million, would hide it."""
 
 MOST = {
     "planner": 40_000,
-    "reconcile": 1_000,
+    "reconcile": 400,
     "coalescer": 60_000,
     "state_write": 60_000,
     "state_read": 12_000,
@@ -104,4 +106,4 @@ def _sleeps(pid: int) -> int:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("loop", list(ALL))
 def test_an_inner_loop_executes_no_more_instructions_than_it_did(loop: str) -> None:
-    assert micro.per_item(loop, ITEMS) <= MOST[loop]
+    assert micro.per_item(loop, OF_LITTLE.get(loop, ITEMS)) <= MOST[loop]
