@@ -262,20 +262,20 @@ def delete(root: int, expected: Entry, nonce: str) -> None:
             raise Changed(expected.path, f"{expected.path}: changed while it was deleted")
         os.unlink(old, dir_fd=at)
         os.fsync(at)
-    _remove_emptied(root, parent)
+    remove_emptied(root, parent)
 
 
-def _remove_emptied(root: int, parent: str) -> None:
-    """Directories that our deletion emptied go too, never the root."""
-    while parent:
-        above, name = split(parent)
+def remove_emptied(root: int, directory: str) -> None:
+    """The directory, if it is empty, and those above that have become so; never the root."""
+    while directory:
+        above, name = split(directory)
         try:
             with disk.directory(root, above) as at:
                 os.rmdir(name, dir_fd=at)
                 os.fsync(at)
         except OSError:
             return
-        parent = above
+        directory = above
 
 
 def set_aside(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:

@@ -7,7 +7,6 @@ only a steady read counts: equal stats before and after, and no writer in betwee
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import functools
@@ -330,12 +329,10 @@ class LocalTree:
         await self._alter(self._delete, expected, path=expected.path)
 
     def _delete(self, expected: Entry) -> None:
-        if not expected.path.endswith("/"):
+        if expected.path.endswith("/"):
+            commit.remove_emptied(self._fd, expected.path.rstrip("/"))
+        else:
             commit.delete(self._fd, expected, self.nonce)
-            return
-        parent, name = commit.split(expected.path.rstrip("/"))
-        with contextlib.suppress(OSError), disk.directory(self._fd, parent) as at:
-            os.rmdir(name, dir_fd=at)
 
     async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the file under a conflict name too: that path, and the file as it is now. Raises Changed."""
