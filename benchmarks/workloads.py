@@ -144,7 +144,7 @@ def listing(items: int, place: Path) -> Loop:
     rows = [f"<Contents><Key>00001/{{0:07}}</Key>{told}</Contents>".format(number) for number in range(items)]
     space = "http://s3.amazonaws.com/doc/2006-03-01/"
     page = f'<ListBucketResult xmlns="{space}"><EncodingType>url</EncodingType>{"".join(rows)}</ListBucketResult>'.encode()
-    return lambda: parse(Response(200, {}, page), "list")
+    return lambda: parse(Response(200, {}, [page]), "list")
 
 
 ALL: dict[str, Callable[[int, Path], Loop]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 
 from awscrt.checksums import crc64nvme
 
@@ -16,6 +17,13 @@ HEADER = "x-amz-checksum-crc64nvme"
 def update(data: bytes, crc: int = 0) -> int:
     """The checksum of what `crc` covered, followed by `data`."""
     return int(crc64nvme(data, crc))
+
+
+def of(pieces: Iterable[bytes], crc: int = 0) -> int:
+    """The same of bytes that came in pieces."""
+    for piece in pieces:
+        crc = update(piece, crc)
+    return crc
 
 
 def encode(crc: int) -> str:

@@ -71,7 +71,7 @@ class Flight:
         """Raises Unavailable where there is no answer, or one that says that another try may do better."""
         if self.error is not None:
             raise translate(self.error, self.request.what)
-        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, b"".join(self.chunks))
+        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks)
         if self.status in _LATER or (self.status == 400 and answer.code == "RequestTimeout"):
             raise answer.refusal(self.request.what)
         return outcome(answer) if self.request.operation in EARLY else answer

@@ -12,12 +12,13 @@ import fcntl
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import batch, blame, commit, disk, log, names, places, steady
+from . import batch, blame, checksum, commit, disk, log, names, places, steady
 from .errors import BusyError, Changed, ConfigurationError, Corrupt, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
 from .reconcile import flat
@@ -27,6 +28,9 @@ from .tree import Content
 from .workers import Workers
 
 T = TypeVar("T")
+
+PARTS = 8
+"""Parts of a large file that are under way, each with its bytes in memory."""
 
 
 class LocalTree:
@@ -275,9 +279,11 @@ class LocalTree:
         staged = commit.Staged(entry.path, fd, temporary, expected, entry.crc)
         try:
             await self._run(blame.require_room, fd, entry.size, path=entry.path)
-            await self._fill(fd, entry, content)
+            staged.crc = await self._fill(fd, entry, content)
+            if entry.crc is not None and staged.crc != entry.crc:
+                raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
             file = batch.File(entry, expected, staged)
-            await self._run(self._finish, file, staged, path=entry.path, size=entry.size)
+            await self._run(batch.put_large, self._fd, file, self.nonce, path=entry.path, size=entry.size)
             return self._told(file)
         except BaseException:
             commit.discard_below(self._fd, staged)
@@ -285,28 +291,28 @@ class LocalTree:
         finally:
             os.close(fd)
 
-    async def _fill(self, fd: int, entry: Entry, content: Content) -> None:
-        gate = asyncio.Semaphore(8)
+    async def _fill(self, fd: int, entry: Entry, content: Content) -> int:
+        """The file's bytes, some parts at a time, and their checksum, for which the parts are taken in their order."""
+        under_way: deque[asyncio.Task[Sequence[bytes]]] = deque()
+        crc = 0
 
-        async def part(offset: int) -> None:
-            async with gate:
-                data = await content.part(offset, min(SMALL, entry.size - offset))
-                await self._run(disk.write_at, fd, data, offset, path=entry.path)
+        async def part(offset: int) -> Sequence[bytes]:
+            pieces = await content.part(offset, min(SMALL, entry.size - offset))
+            await self._run(disk.write_back, fd, pieces, offset, path=entry.path)
+            return pieces
 
         try:
             async with asyncio.TaskGroup() as group:
                 for offset in range(0, entry.size, SMALL):
-                    group.create_task(part(offset))
+                    if len(under_way) == PARTS:
+                        crc = await self._run(checksum.of, await under_way.popleft(), crc, path=entry.path)
+                    under_way.append(group.create_task(part(offset)))
+                while under_way:
+                    crc = await self._run(checksum.of, await under_way.popleft(), crc, path=entry.path)
         except BaseExceptionGroup as several:
             # The parts fail of one cause; the engine knows what to do with an error, not with a group of them.
             raise several.exceptions[0] from several
-
-    def _finish(self, file: batch.File, staged: commit.Staged) -> None:
-        entry = file.entry
-        staged.crc = steady.digest(staged.fd, entry.size)
-        if entry.crc is not None and staged.crc != entry.crc:
-            raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
-        batch.put_large(self._fd, file, self.nonce)
+        return crc
 
     def _told(self, file: batch.File) -> Entry:
         try:

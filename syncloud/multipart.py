@@ -101,7 +101,7 @@ async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: s
     async with asyncio.TaskGroup() as group:
         for number, offset in enumerate(range(0, entry.size, size), 1):
             await gate.acquire()
-            data = await content.part(offset, min(size, entry.size - offset))
+            data = b"".join(await content.part(offset, min(size, entry.size - offset)))
             crc = await asyncio.to_thread(checksum.update, data, crc)
             tasks.append(group.create_task(send(number, data)))
     return [task.result() for task in tasks], crc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
@@ -25,7 +26,12 @@ class Response:
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    pieces: Sequence[bytes]
+    """The body as it came: joining megabytes costs as much as receiving them."""
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
     @property
     def ok(self) -> bool:
@@ -56,5 +62,5 @@ class Response:
 def outcome(answer: Response) -> Response:
     """What the answer to one of `EARLY` comes to: with the status that its error would have had at once."""
     body = answer.body.strip()  # S3 sends spaces while it works
-    code = Response(500, {}, body).code if answer.ok else ""
-    return replace(answer, status=_LATE.get(code, 500), body=body) if code else answer
+    code = Response(500, {}, [body]).code if answer.ok else ""
+    return replace(answer, status=_LATE.get(code, 500), pieces=[body]) if code else answer

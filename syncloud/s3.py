@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -175,7 +175,7 @@ class S3Tree:
         """The bytes of an object in parts, all of the version that was seen."""
         return S3Content(self, entry)
 
-    async def part(self, entry: Entry, offset: int, length: int) -> bytes:
+    async def part(self, entry: Entry, offset: int, length: int) -> Sequence[bytes]:
         """Raises Changed where the object is another one now, Archived."""
         headers = {"if-match": f'"{entry.tag[0]}"'}
         if entry.size:
@@ -186,9 +186,10 @@ class S3Tree:
         if response.status == 403 and response.code == "InvalidObjectState":
             raise Archived(entry.path, f"{entry.path}: archived")
         self._require(response, entry.path, "read")
-        if len(response.body) != length:
-            raise Corrupt(entry.path, f"{entry.path}: {len(response.body)} bytes came instead of {length}")
-        return response.body
+        came = sum(map(len, response.pieces))
+        if came != length:
+            raise Corrupt(entry.path, f"{entry.path}: {came} bytes came instead of {length}")
+        return response.pieces
 
     async def digest(self, entry: Entry) -> Entry:
         """`entry` with its checksum: from HEAD, else by reading it all. Raises Changed."""
@@ -199,7 +200,7 @@ class S3Tree:
             return seen
         crc = 0
         for offset in range(0, entry.size, SMALL):
-            crc = checksum.update(await self.part(entry, offset, min(SMALL, entry.size - offset)), crc)
+            crc = checksum.of(await self.part(entry, offset, min(SMALL, entry.size - offset)), crc)
         return objects.with_crc(seen, crc)
 
     def rename_key(self, entry: Entry) -> Tag | None:
@@ -306,7 +307,7 @@ class S3Tree:
             headers = self._origin(entry) | ({"if-none-match": "*"} if self.conditions.copy else {})
             response = await self._send("PUT", aside, "CopyObject", headers)
         else:
-            body = await self.part(entry, 0, entry.size)
+            body = b"".join(await self.part(entry, 0, entry.size))
             copy = Entry(aside, entry.tag, entry.size, entry.mtime_ns, entry.mode, checksum.update(body), body)
             headers = objects.metadata(copy, self._nonce) | {"if-none-match": "*"}
             response = await self._send("PUT", aside, "PutObject", headers, body=body)
@@ -380,7 +381,7 @@ class S3Content:
         self.entry = entry
         self._tree = tree
 
-    async def part(self, offset: int, length: int) -> bytes:
+    async def part(self, offset: int, length: int) -> Sequence[bytes]:
         return await self._tree.part(self.entry, offset, length)
 
     async def verify(self, crc: int | None) -> None:

@@ -196,7 +196,7 @@ class Settler:
     async def _with_body(self, entry: Entry, work: Work) -> Entry:
         content = await self._source.open(entry, patient=work.patient)
         try:
-            body = await content.part(0, entry.size)
+            body = b"".join(await content.part(0, entry.size))
             crc = checksum.update(body)
             await content.verify(crc)
         finally:

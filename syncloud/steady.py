@@ -140,13 +140,13 @@ class LocalContent:
         self.fd = fd
         self._in_thread = in_thread
 
-    async def part(self, offset: int, length: int) -> bytes:
+    async def part(self, offset: int, length: int) -> list[bytes]:
         """Exactly `length` bytes. Raises Unsteady where the file has become shorter."""
         data = await self._in_thread(lambda: os.pread(self.fd, length, offset))
         assert isinstance(data, bytes)
         if len(data) != length:
             raise Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
-        return data
+        return [data]
 
     async def verify(self, crc: int | None) -> None:
         """Prove that all parts belong to one state. A file that only grew still has what was sent: hash it again."""

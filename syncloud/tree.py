@@ -17,8 +17,8 @@ class Content(Protocol):
 
     entry: Entry
 
-    async def part(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes. Raises Changed, Unsteady, Corrupt, Unavailable."""
+    async def part(self, offset: int, length: int) -> Sequence[bytes]:
+        """Exactly `length` bytes, in the pieces in which they come. Raises Changed, Unsteady, Corrupt, Unavailable."""
 
     async def verify(self, crc: int | None) -> None:
         """Prove that all parts were of one state, whose checksum is `crc` where known. Raises Unsteady, Corrupt."""

@@ -297,3 +297,13 @@ def test_a_foreign_lease_is_told_and_not_waited_for(tmp_path: Path, walked: bool
     finally:
         os.close(holder)
         os.close(root)
+
+
+def test_pieces_are_written_one_after_the_other(tmp_path: Path) -> None:
+    pieces = [os.urandom(size) for size in (16_384, 0, 1, 70_000, *[100] * 60)]
+    fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
+    try:
+        disk.write_back(fd, pieces, 5)
+    finally:
+        os.close(fd)
+    assert (tmp_path / "f").read_bytes() == bytes(5) + b"".join(pieces)

@@ -13,7 +13,7 @@ SPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 
 def listing(inside: str, space: str = SPACE) -> Response:
-    return Response(200, {}, f"<ListBucketResult {space}>{inside}</ListBucketResult>".encode())
+    return Response(200, {}, [f"<ListBucketResult {space}>{inside}</ListBucketResult>".encode()])
 
 
 def row(key: str, modified: str = "2024-01-01T00:00:00.000Z") -> str:
@@ -62,4 +62,4 @@ def test_where_it_goes_on() -> None:
 )
 def test_what_is_no_listing_is_an_outage(body: bytes) -> None:
     with pytest.raises(Unavailable, match="list s3://b/: the answer is no listing"):
-        keys.parse(Response(200, {}, body), "list s3://b/")
+        keys.parse(Response(200, {}, [body]), "list s3://b/")

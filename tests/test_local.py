@@ -629,10 +629,10 @@ async def send(tree: LocalTree, side: Entry, between: Callable[[], object] = lam
     """All parts of a big file; `between` happens after the first."""
     content = await tree.open(side)
     try:
-        data = await content.part(0, 4096)
+        data = b"".join(await content.part(0, 4096))
         between()
         for offset in range(4096, side.size, SMALL):
-            data += await content.part(offset, min(SMALL, side.size - offset))
+            data += b"".join(await content.part(offset, min(SMALL, side.size - offset)))
         await content.verify(checksum.update(data))
         return data
     finally:
@@ -697,10 +697,10 @@ class Bytes:
         self.data, self.broken = data, broken
         self.entry = Entry(path, ("remote",), len(data), MTIME, 0o640, checksum.update(data) if crc is None else crc)
 
-    async def part(self, offset: int, length: int) -> bytes:
+    async def part(self, offset: int, length: int) -> list[bytes]:
         if self.broken is not None and offset:
             raise self.broken
-        return self.data[offset : offset + length]
+        return [self.data[offset : offset + length]]
 
     async def verify(self, crc: int | None) -> None: ...
 
