@@ -59,6 +59,11 @@ class Sync:
         """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
         return Hint("", subtree=True, both=self.role == "pull" or self.verify_due())
 
+    async def reach(self) -> None:
+        """Prove that the bucket is there and answers us. A pass that lists nothing of it asks for what it must have."""
+        known = [] if self.first_look().both else _known(self.state, "", most=1)
+        await self.remote.reach(*known)
+
     def verify_due(self) -> bool:
         """Whether both sides have to be listed: the state is new, or the verify-interval is over."""
         verified = float(self.state.get_meta("verified") or 0)
@@ -214,10 +219,10 @@ def _require_state_outside(directory: Path, state_dir: Path, chosen: Filter) -> 
         )
 
 
-def _known(memory: state.State, under: str) -> list[str]:
+def _known(memory: state.State, under: str, *, most: int = _SAMPLE) -> list[str]:
     """Some paths below the folder `under` (or everything) that should be there."""
     with contextlib.closing(memory.reader()) as reader:
-        return [row.path for row in itertools.islice(reader.rows(under), _SAMPLE) if not row.absent]
+        return [row.path for row in itertools.islice(reader.rows(under), most) if not row.absent]
 
 
 def _require_same_root(local: LocalTree, memory: state.State) -> None:

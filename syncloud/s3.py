@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from . import aws, checksum, keys, log, multipart, names, objects
-from .errors import Archived, Changed, Corrupt, PathError, SyncloudError
+from .errors import Archived, Changed, Corrupt, PathError, SyncloudError, Unavailable
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 
 if TYPE_CHECKING:
@@ -155,6 +155,16 @@ class S3Tree:
             started = loop.time()
             await loop.run_in_executor(None, self.check)
             self._proven_at = started
+
+    async def reach(self, *known: str) -> None:
+        """As `check`; with `known` objects by the HEAD of one, at a twelfth of LIST's price. LIST then says what is wrong."""
+        try:
+            if known and (await self._send("HEAD", known[0], "HeadObject", {})).ok:
+                return
+        except Unavailable:
+            if not self._crt.unproven:
+                raise
+        await asyncio.to_thread(self.check)
 
     def check(self) -> None:
         """Prove that the bucket is there and may be listed: one ListObjectsV2 with MaxKeys=1. Blocking.
@@ -322,13 +332,7 @@ class S3Tree:
         return bool(entry.tag[1])
 
     async def _send(
-        self,
-        method: str,
-        path: str,
-        operation: str,
-        headers: dict[str, str],
-        *,
-        body: bytes | None = None,
+        self, method: str, path: str, operation: str, headers: dict[str, str], *, body: bytes | None = None
     ) -> Response:
         key = names.key_of(self.prefix, path)
         return await self._crt.send(method, key, operation=operation, headers=tuple(headers.items()), body=body)

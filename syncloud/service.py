@@ -36,7 +36,7 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
     """Reconcile and end; the number of paths that could not be settled. Raises SyncloudError; a signal ends it early."""
     asyncio.get_running_loop().set_default_executor(Callers())
     async with composed(role, settings, say=say) as sync:
-        await asyncio.to_thread(sync.remote.check)
+        await sync.reach()
         if role == "pull" and say is None:
             await asyncio.to_thread(sync.recover)
         engine = sync.engine

@@ -360,3 +360,26 @@ def test_a_wrong_region_ends_a_start_with_the_exit_code_that_systemd_does_not_tr
     assert push.wait(timeout=60) == 78
     assert "eu-west-1" in push.stderr
     assert not set(rig.meddler.names()) - UPLOADS
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "ends", "told"),
+    [(404, "NoSuchBucket", 69, "NoSuchBucket"), (403, "AccessDenied", 77, "AccessDenied"), (503, "SlowDown", 69, "status 503")],
+)
+def test_a_pass_that_finds_no_change_tells_all_the_same_of_a_bucket_that_does_not_answer(
+    rig: Rig, status: int, code: str, ends: int, told: str
+) -> None:
+    rig.write("a", b"x")
+    assert rig.push("--once").wait(timeout=60) == 0
+    rig.meddler.meddle = always(refuse(status, code), "HeadObject", "ListObjectsV2")
+    again = rig.push("--once")
+    assert again.wait(timeout=120) == ends
+    assert told in again.stderr
+
+
+def test_a_pass_that_finds_no_change_does_not_mind_that_an_object_has_gone(rig: Rig) -> None:
+    rig.write("a", b"x")
+    assert rig.push("--once").wait(timeout=60) == 0
+    rig.bucket.delete("a")
+    assert rig.push("--once").wait(timeout=60) == 0
+    assert rig.bucket.keys() == []
