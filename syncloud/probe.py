@@ -6,6 +6,8 @@ AWS obeys all of them and is never probed. Others may accept a condition and ign
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
@@ -15,8 +17,8 @@ from .errors import SyncloudError, Unavailable
 from .objects import Conditions
 from .response import Response
 
+Header = tuple[str, str]
 _ABSENT, _WRONG = ("if-none-match", "*"), ("if-match", '"00000000000000000000000000000000"')
-
 
 _NOT_KNOWN = (400, 501)
 """What a store says that does not know the condition at all."""
@@ -37,22 +39,35 @@ async def _try(crt: Crt, bucket: str, key: str) -> Conditions:
         _require_unknown(created, key)
         return Conditions(put=False, complete=False, copy=False, delete=False)
     try:
-        put = await _refuses_both(crt, key, "PutObject")
         source = ("x-amz-copy-source", quote(f"{bucket}/{key}", safe="/-_.~"))
-        copy = put and await _refuses_both(crt, key, "CopyObject", source, ("x-amz-metadata-directive", "REPLACE"))
-        complete = put and await _refuses_completion(crt, key, _ABSENT) and await _refuses_completion(crt, key, _WRONG)
+        replacing = ("x-amz-metadata-directive", "REPLACE")
+        put, copy, complete = await _refuse_both(
+            lambda condition: _refuses(crt, "PUT", key, "PutObject", condition),
+            lambda condition: _refuses(crt, "PUT", key, "CopyObject", condition, source, replacing),
+            lambda condition: _refuses_completion(crt, key, condition),
+        )
         delete = put and await _refuses(crt, "DELETE", key, "DeleteObject", _WRONG)
-        return Conditions(put=put, complete=complete, copy=copy, delete=delete)
+        return Conditions(put=put, complete=put and complete, copy=put and copy, delete=delete)
     finally:
         await crt.send("DELETE", key, operation="DeleteObject")
 
 
-async def _refuses_both(crt: Crt, key: str, operation: str, *headers: tuple[str, str]) -> bool:
-    """That nothing is there, and that something else is: some stores obey only the first."""
-    return all([await _refuses(crt, "PUT", key, operation, condition, *headers) for condition in (_ABSENT, _WRONG)])
+async def _refuse_both(*ways: Callable[[Header], Awaitable[bool]]) -> list[bool]:
+    """Of each way whether it refuses both: that nothing is there, and that something else is; some stores obey only the first.
+
+    Side by side, since a push waits for it: whatever the store does to the object, it is there afterwards. Nothing is under
+    way any more when this returns or raises.
+    """
+    tries = [way(condition) for way in ways for condition in (_ABSENT, _WRONG)]
+    refused: list[bool] = []
+    for outcome in await asyncio.gather(*tries, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        refused.append(outcome)
+    return [absent and wrong for absent, wrong in zip(refused[::2], refused[1::2], strict=True)]
 
 
-async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: tuple[str, str]) -> bool:
+async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: Header) -> bool:
     body = b"" if operation == "PutObject" else None
     response = await crt.send(method, key, operation=operation, headers=headers, body=body)
     if response.status == 412:
@@ -63,7 +78,7 @@ async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: tu
     return False
 
 
-async def _refuses_completion(crt: Crt, key: str, condition: tuple[str, str]) -> bool:
+async def _refuses_completion(crt: Crt, key: str, condition: Header) -> bool:
     created = await crt.send("POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b"")
     if not created.ok:
         _require_unknown(created, key)
