@@ -7,6 +7,7 @@ the job alone.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import io
 import os
 import resource
@@ -51,6 +52,8 @@ class Http:
             HttpClientConnection.new(host_name=_ENDPOINT.hostname or "", port=_ENDPOINT.port or 80, bootstrap=bootstrap)
             for _ in range(self.lanes)
         ]
+        # As connections.py does it: else each call from awscrt's thread makes a thread's state anew.
+        opened[0].add_done_callback(lambda _: ctypes.pythonapi.PyGILState_Ensure())
         self._connections = [one.result() for one in opened]
 
     def start(self, number: int, lane: int, land: Land) -> None:
@@ -88,13 +91,7 @@ class S3:
 
     def __init__(self, method: str, prefix: str) -> None:
         self._method, self._prefix = method, prefix
-        self._client: Any = S3Client(
-            bootstrap=_bootstrap(),
-            region=_REGION,
-            tls_mode=S3RequestTlsMode.DISABLED,
-            signing_config=create_default_s3_signing_config(region=_REGION, credential_provider=_provider()),
-            throughput_target_gbps=AT_ONCE * 0.4,
-        )
+        self._client = _s3_client()
         self._under_way: dict[int, Any] = {}
 
     def start(self, number: int, lane: int, land: Land) -> None:
@@ -111,6 +108,24 @@ class S3:
             on_body=lambda chunk, **_: chunks.append(chunk),
             on_done=done,
         )
+
+
+def into_file(key: str) -> None:
+    """One large object into a file, by awscrt's client for S3, without any Python on the way."""
+    with tempfile.NamedTemporaryFile(dir=os.environ["HOME"]) as file:
+        kind, request = S3RequestType.GET_OBJECT, _request("GET", key)
+        _s3_client().make_request(type=kind, request=request, recv_filepath=file.name).finished_future.result()
+
+
+def _s3_client() -> Any:
+    return S3Client(
+        bootstrap=_bootstrap(),
+        region=_REGION,
+        tls_mode=S3RequestTlsMode.DISABLED,
+        signing_config=create_default_s3_signing_config(region=_REGION, credential_provider=_provider()),
+        part_size=PART,
+        throughput_target_gbps=AT_ONCE * 0.4,
+    )
 
 
 def _bootstrap() -> ClientBootstrap:
@@ -203,7 +218,7 @@ def _cpu() -> float:
 
 
 def main() -> None:
-    """HOW is http-put, http-get, s3-put, s3-get (WHERE: a prefix), parts (a key), read (a tree) or write (a directory)."""
+    """HOW is http-put, http-get, s3-put, s3-get (WHERE: a prefix), parts, file (a key), read (a tree), write (a directory)."""
     how, files, where = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     kind, _, method = how.partition("-")
     client: Http | S3 | None = (Http if kind == "http" else S3)(method.upper(), where) if method else None
@@ -212,6 +227,8 @@ def main() -> None:
     before = _cpu()
     if client is not None:
         asyncio.run(requests(client, files))
+    elif how == "file":
+        into_file(where)
     elif how == "read":
         read(Path(where))
     else:

@@ -88,7 +88,7 @@ def measured(
     timed, present = job(bench, files, size), available(*tools)
     bench.in_turn(result, present, lambda tool, place: timed.once(tool, place, bench.store.endpoint))
     counted = job(bench, min(files, asked.FILES), size)
-    result.requests = asked.by_each(bench, counted, [tool for tool in present if tool.name not in result.failed])
+    asked.by_each(bench, result, counted, [tool for tool in present if tool.name not in result.failed])
     return result
 
 
@@ -129,6 +129,7 @@ def _small(bench: Bench, files: int, tools: Sequence[Tool]) -> Iterator[Result]:
     yield down
     still = measured(bench, Nothing, f"nothing to do, {files:,} files", files, 4096, tools)
     still.bar(f"nothing to do, {files:,} files", MC.name, 1.0)
+    still.never("nothing to do, LIST requests", "List")
     yield still
 
 

@@ -66,6 +66,7 @@ def large(bench: Bench, size: int) -> Result:
     result = Result(f"what a large file costs: {size >> 20:,} MiB", table=[("CPU seconds", "")])
     for what, argv in (
         ("bare: download in parts of 8 MiB by awscrt's HTTP client, kept nowhere", ["parts", str(size // PART), _first(place)]),
+        ("bare: download by awscrt's S3 client, all of it in C, written, not synced", ["file", "1", _first(place)]),
         ("bare: read it, checksum it", ["read", "1", str(tree)]),
     ):
         result.table.append((what, spread([_bare(argv, env) for _ in range(bench.rounds)])))
@@ -125,7 +126,15 @@ class _Costs:
         for what, each in self._of.items():
             middle = statistics.median(each)
             result.table.append((what, f"{middle:.0f} ({min(each):.0f} to {max(each):.0f})", f"{middle / theirs:.2f}"))
+        result.notes.append(self._floor("syncloud"))
+        result.notes.append(self._floor("s5cmd"))
         return result
+
+    def _floor(self, name: str) -> str:
+        """Tool and store share the cores: sooner than that nobody is ready."""
+        spent = sum(statistics.median(self._of[what]) for what in (f"{name}, all of it", f"the store, asked by {name}"))
+        cores = os.cpu_count() or 1
+        return f"{cores} cores that do nothing else are busy for {spent / cores:.0f} µs a file with {name} and the store."
 
 
 def _by_thread(argv: Sequence[str], env: Mapping[str, str]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.asked import shown
 from benchmarks.measure import spread
 from benchmarks.servers import CHECKOUT
 
@@ -75,18 +76,20 @@ def _shown(bar: Bar) -> str:
 
 def _section(result: Result) -> Iterator[str]:
     yield from ("", f"### {result.job}")
-    rows = [_row(name, runs, result.requests.get(name, "")) for name, runs in result.runs.items()]
+    rows = [_row(result, name) for name in result.runs]
     rows += [(name, f"failed: {_first_line(why)}", "", "", "") for name, why in result.failed.items()]
     if rows:
         yield from ("", *table([("", "wall s", "CPU s", "peak MB", "requests"), *rows]))
     if result.table:
         yield from ("", *table(result.table))
     if result.notes:
-        yield from ("", *result.notes)
+        yield from ("", *(f"- {note}" for note in result.notes))
 
 
-def _row(name: str, runs: Sequence[Run], requests: str) -> tuple[str, ...]:
+def _row(result: Result, name: str) -> tuple[str, ...]:
+    runs = result.runs[name]
     peak = f"{max(run.peak for run in runs) / 1e6:.0f}"
+    requests = shown(result.requests[name]) if name in result.requests else ""
     return name, spread([run.wall for run in runs]), spread([run.cpu for run in runs]), peak, requests
 
 

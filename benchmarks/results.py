@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class Result:
 
     job: str
     runs: dict[str, list[Run]] = field(default_factory=dict)
-    requests: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     bars: list[Bar] = field(default_factory=list)
     table: list[tuple[str, ...]] = field(default_factory=list)
@@ -55,6 +56,14 @@ class Result:
             return
         ratio = Ratio.of(ours, theirs)
         self.bars.append(Bar(what, ratio.middle, bound, str(ratio)))
+
+    def never(self, what: str, operations: str) -> None:
+        """That syncloud asked for no operation whose name begins so."""
+        if OURS not in self.requests:
+            self.notes.append(f"Not measured: {what}.")
+            return
+        count = sum(count for (_, name), count in self.requests[OURS].items() if name.startswith(operations))
+        self.bars.append(Bar(what, count, 0))
 
     def memory(self, what: str, peaks: Sequence[int], bound: int) -> None:
         """That no run had more than `bound` megabytes."""
