@@ -62,7 +62,7 @@ class Sync:
     async def reach(self) -> None:
         """Prove that the bucket is there and answers us. A pass that lists nothing of it asks for what it must have."""
         known = [] if self.first_look().both else _known(self.state, "", most=1)
-        await self.remote.reach(*known)
+        await self.remote.reach(next(iter(known), None))
 
     def verify_due(self) -> bool:
         """Whether both sides have to be listed: the state is new, or the verify-interval is over."""

@@ -156,10 +156,10 @@ class S3Tree:
             await loop.run_in_executor(None, self.check)
             self._proven_at = started
 
-    async def reach(self, *known: str) -> None:
-        """As `check`; with `known` objects by the HEAD of one, at a twelfth of LIST's price. LIST then says what is wrong."""
+    async def reach(self, known: str | None) -> None:
+        """As `check`; where `known` should be an object by its HEAD, at a twelfth of LIST's price. LIST says what is wrong."""
         try:
-            if known and (await self._send("HEAD", known[0], "HeadObject", {})).ok:
+            if known is not None and (await self._send("HEAD", known, "HeadObject", {})).ok:
                 return
         except Unavailable:
             if not self._crt.unproven:
