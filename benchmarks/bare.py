@@ -1,7 +1,7 @@
 """The least that carrying files costs in this Python with these libraries: `python -m benchmarks.bare HOW FILES WHERE`.
 
-Requests without a file, files without a request; nothing is decided, recorded, guarded or told. It prints the CPU seconds of
-the job alone.
+Requests without a file, files without a request; nothing is decided, recorded, guarded or told. It prints the CPU seconds and
+the wall seconds of the job alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import tempfile
+import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,19 +198,21 @@ def read(tree: Path) -> None:
 
 
 def write(files: int, at: str) -> None:
-    """Every file durably under its name: written beside, synced, renamed; its directory synced once in a hundred."""
-    with tempfile.TemporaryDirectory(dir=at) as place:
-        for first in range(0, files, 100):
-            folder = f"{place}/{first}"
-            os.mkdir(folder)
-            for number in range(first, min(first + 100, files)):
-                with open(f"{folder}/.{number}", "wb", buffering=0) as file:
-                    file.write(_BODY)
-                    os.fsync(file.fileno())
-                os.rename(f"{folder}/.{number}", f"{folder}/{number}")
-            descriptor = os.open(folder, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+    """Every file durably under its name: written beside, synced, renamed; its directory synced once in a hundred. They stay:
+    who makes files next would pay for their deletion (bench.Bench.in_turn).
+    """
+    place = tempfile.mkdtemp(dir=at)
+    for first in range(0, files, 100):
+        folder = f"{place}/{first}"
+        os.mkdir(folder)
+        for number in range(first, min(first + 100, files)):
+            with open(f"{folder}/.{number}", "wb", buffering=0) as file:
+                file.write(_BODY)
+                os.fsync(file.fileno())
+            os.rename(f"{folder}/.{number}", f"{folder}/{number}")
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
 
 
 def _cpu() -> float:
@@ -224,7 +227,7 @@ def main() -> None:
     client: Http | S3 | None = (Http if kind == "http" else S3)(method.upper(), where) if method else None
     if how == "parts":
         client = Http("GET", where, PART)
-    before = _cpu()
+    before, began = _cpu(), time.monotonic()
     if client is not None:
         asyncio.run(requests(client, files))
     elif how == "file":
@@ -233,7 +236,7 @@ def main() -> None:
         read(Path(where))
     else:
         write(files, where)
-    print(_cpu() - before, flush=True)
+    print(_cpu() - before, time.monotonic() - began, flush=True)
     os._exit(0)  # connections that still rest are nobody's affair
 
 

@@ -69,7 +69,7 @@ def large(bench: Bench, size: int) -> Result:
         ("bare: download by awscrt's S3 client, all of it in C, written, not synced", ["file", "1", _first(place)]),
         ("bare: read it, checksum it", ["read", "1", str(tree)]),
     ):
-        result.table.append((what, spread([_bare(argv, env) for _ in range(bench.rounds)])))
+        result.table.append((what, spread([_bare(argv, env)[0] for _ in range(bench.rounds)])))
     theirs = [run(S5CMD.down(f"{place.name}/", place / f"back{number}"), env).cpu for number in range(bench.rounds)]
     result.table.append(("s5cmd: download, written, not synced", spread(theirs)))
     shutil.rmtree(place)
@@ -80,13 +80,14 @@ def _first(place: Path) -> str:
     return f"{place.name}/00000/0000000"
 
 
-def _bare(arguments: Sequence[str], env: Mapping[str, str]) -> float:
-    """CPU seconds. Raises Wrong."""
+def _bare(arguments: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
+    """CPU seconds, wall seconds. Raises Wrong."""
     argv = [sys.executable, "-m", "benchmarks.bare", *arguments]
     done = subprocess.run(argv, env={**env, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Wrong(f"{' '.join(argv)}: {done.stderr}")
-    return float(done.stdout)
+    cpu, wall = map(float, done.stdout.split())
+    return cpu, wall
 
 
 class _Costs:
@@ -111,9 +112,11 @@ class _Costs:
 
     def bare(self, what: str, how: str, where: str) -> None:
         before = self._store.cpu
-        self._note(f"bare: {what}", _bare([how, str(self._files), where], self._env))
+        cpu, wall = _bare([how, str(self._files), where], self._env)
+        self._note(f"bare: {what}", cpu)
         if how.startswith("http"):
             self._note("the store, asked by those", self._store.cpu - before)
+            self._note("wall: the store is not sooner ready with those", wall)
 
     def _note(self, what: str, seconds: float) -> None:
         self._of.setdefault(what, []).append(seconds / self._files * 1e6)
