@@ -22,7 +22,7 @@ from . import commit, disk
 from .model import SMALL, Entry
 from .workers import Workers
 
-MOST = 32
+MOST = 64
 """Files in a batch: each needs a descriptor; and no more bytes than one file may have alone."""
 AT_A_TIME = 2
 """Batches under way: one prepares its files while the other waits for the disk."""

@@ -125,7 +125,7 @@ class Daemon:
                 next_listing = self._next_listing()
                 self._judge_queue()
                 self._look_everywhere()
-            await self._orders.wait(1.0)
+            await self._orders.wait(1.0 - time.monotonic() % 1.0)
             if self._orders.take_reload():
                 if self._reload():
                     return

@@ -35,8 +35,8 @@ LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
 GRACE = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
-REST = 1.5
-"""Seconds between two turns at rest: the watchdog sees them, and open files are seen within their quiet time."""
+REST = 2.0
+"""Seconds between two turns at rest, at most: the watchdog sees them, and open files are seen within their quiet time."""
 _ONCE_ATTEMPTS = 3
 
 
@@ -229,7 +229,8 @@ class Engine:
     def _set_alarm(self) -> None:
         """The next turn at the latest when something is due, and within a second while anything is to be done."""
         now = self._clock()
-        at = now + (1.0 if self._busy or self._stuck is not None else REST)
+        # At rest on the second, as whatever else wakes this process then: one wake for all.
+        at = now + 1.0 if self._busy or self._stuck is not None else math.floor(now + REST)
         if self._ledger.error is None and self.outage.error is not None:
             at = at if self._tasks else min(at, self.outage.next_try)
         elif self._ledger.error is None and self._room.free:

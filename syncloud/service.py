@@ -150,7 +150,7 @@ class _Service:
             self._withheld = frozen
             self.notifier.flush()
             log.tick()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(1.0 - time.monotonic() % 1.0)  # on the second, as the daemon: one wake for both
 
     async def _wait_for(self, error: SyncloudError) -> None:
         """Alive, and waiting for what is missing: the network, credentials, a directory, a mount."""
