@@ -21,6 +21,7 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import responses
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -263,12 +264,17 @@ def translate(error: Exception, what: str) -> SyncloudError:
         return _crt_error(_named(error), what)
     if isinstance(error, ClientError):
         said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-        headers = meta.get("HTTPHeaders", {})
+        headers, status = meta.get("HTTPHeaders", {}), int(meta.get("HTTPStatusCode", 0))
+        code, message = str(said.get("Code", "")), str(said.get("Message", ""))
+        if code.isdigit():
+            # A body that botocore cannot read becomes the message, under the status as its code: a proxy's page, or what was
+            # sent, which may be a token.
+            message = responses.get(status, "")
         return refused(
             what,
-            status=int(meta.get("HTTPStatusCode", 0)),
-            code=str(said.get("Code", "")),
-            message=str(said.get("Message", "")),
+            status=status,
+            code=code,
+            message=message,
             request_id=str(meta.get("RequestId", "")),
             region=str(said.get("Region", "") or headers.get("x-amz-bucket-region", "")),
         )

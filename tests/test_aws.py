@@ -503,3 +503,13 @@ def _crt_errors() -> dict[str, Any]:
     """awscrt numbers its errors by library, 1,024 each (aws-c-common, error.h)."""
     errors = [from_code(number) for number in range(1024, 16 * 1024)]
     return {getattr(error, "name", ""): error for error in errors}
+
+
+def test_an_answer_that_botocore_cannot_read_is_not_repeated() -> None:
+    """It makes the body the message. Found by `test_no_secret_is_logged_or_kept`, when SQS had to answer in time for it."""
+    answer: Any = {
+        "Error": {"Code": "400", "Message": "<Error><Token-0>secret</Token-0></Error>"},
+        "ResponseMetadata": {"HTTPStatusCode": 400},
+    }
+    error = translate(ClientError(answer, "ReceiveMessage"), "use the queue")
+    assert (str(error), error.code) == ("use the queue: 400: Bad Request", "400")
