@@ -11,6 +11,10 @@ WORDS ?=
 
 VENV := .venv
 OLDEST := .venv-oldest
+# Measured is what the package runs on: Python as the distribution builds it, where it can make an environment.
+BENCH := .venv-bench
+DISTRIBUTION = $(shell /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo /usr/bin/python3 || echo python3)
 # Quick tests come first, then the slow ones, then the others (conftest.py); one at a time keeps that order over the workers.
 PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 
@@ -51,19 +55,19 @@ fuzz: $(VENV)/.fuzz ## what comes from outside, guided by coverage (FUZZ_SECONDS
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
 	@$(OLDEST)/bin/$(PYTEST) -m "not slow" $(TESTS)
 
-bench: $(VENV)/.bench ## syncloud beside its peers: every bar, into docs/BENCHMARKS.md (an hour; BENCH_FLAGS='--work DIR' for another disk)
-	@$(VENV)/bin/python -m benchmarks.peers
-	@$(VENV)/bin/python -m benchmarks bars --write $(BENCH_FLAGS)
+bench: $(BENCH)/.bench ## syncloud beside its peers: every bar, into docs/BENCHMARKS.md (an hour; BENCH_FLAGS='--work DIR' for another disk)
+	@$(BENCH)/bin/python -m benchmarks.peers
+	@$(BENCH)/bin/python -m benchmarks bars --write $(BENCH_FLAGS)
 
-bench-quick: $(VENV)/.bench ## what three minutes can tell of it
-	@$(VENV)/bin/python -m benchmarks.peers
-	@$(VENV)/bin/python -m benchmarks quick $(BENCH_FLAGS)
+bench-quick: $(BENCH)/.bench ## what three minutes can tell of it
+	@$(BENCH)/bin/python -m benchmarks.peers
+	@$(BENCH)/bin/python -m benchmarks quick $(BENCH_FLAGS)
 
-bench-micro: $(VENV)/.bench ## instructions of the inner loops (perf, or valgrind)
-	@$(VENV)/bin/python -m benchmarks micro $(BENCH_FLAGS)
+bench-micro: $(BENCH)/.bench ## instructions of the inner loops (perf, or valgrind)
+	@$(BENCH)/bin/python -m benchmarks micro $(BENCH_FLAGS)
 
-bench-curves: $(VENV)/.bench ## how time and memory grow, drawn into docs/benchmarks/ (hours; 60 GB of disk for the largest file)
-	@$(VENV)/bin/python -m benchmarks curves $(BENCH_FLAGS)
+bench-curves: $(BENCH)/.bench ## how time and memory grow, drawn into docs/benchmarks/ (hours; 60 GB of disk for the largest file)
+	@$(BENCH)/bin/python -m benchmarks curves $(BENCH_FLAGS)
 
 deb: ## build dist/syncloud_VERSION_all.deb, twice, byte for byte the same, and let lintian read it
 	@packaging/build --twice --lintian
@@ -78,7 +82,7 @@ format: $(VENV)/.dev ## bring the code into the form that check wants
 	@$(VENV)/bin/ruff format
 
 clean: ## remove the environments and what tools left
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(BENCH) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call environment,DIRECTORY,EXTRA,STAMPS,PIP OPTIONS): the stamps are missing while pip works, so that an environment whose
@@ -107,8 +111,9 @@ $(VENV)/.test: $(SOURCES)
 $(VENV)/.fuzz: $(SOURCES)
 	$(call environment,$(VENV),fuzz,.demo .test .fuzz)
 
-$(VENV)/.bench: $(SOURCES)
-	$(call environment,$(VENV),bench,.demo .test .bench)
+$(BENCH)/.bench: PYTHON = $(DISTRIBUTION)
+$(BENCH)/.bench: $(SOURCES)
+	$(call environment,$(BENCH),bench,.bench)
 
 $(VENV)/.dev: $(SOURCES)
 	$(call environment,$(VENV),dev,.demo .test .dev)

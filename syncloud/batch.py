@@ -1,6 +1,7 @@
 """Files that wait at the same time are put in place together.
 
     stage   every file gets its temporary, bytes, mark, mode and mtime
+    begin   the disk begins with all of them, and nobody waits for it
     sync    every file; the first fsync takes the journal along, those that follow find it written
     name    every file gets its name, as `commit` does it
     then    one fsync for each directory, opened and verified once for the batch; only now is anything told
@@ -22,10 +23,12 @@ from . import commit, disk
 from .model import SMALL, Entry
 from .workers import Workers
 
-MOST = 64
+MOST = 128
 """Files in a batch: each needs a descriptor; and no more bytes than one file may have alone."""
-AT_A_TIME = 2
-"""Batches under way: one prepares its files while the other waits for the disk."""
+AT_A_TIME = 3
+"""Batches under way: one prepares its files while the others wait for the disk."""
+ROOM = MOST * AT_A_TIME
+"""Files that may be in batches, with as many descriptors."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +79,7 @@ def put_large(root: int, file: File, nonce: str) -> None:
 
 def _put(folders: Sequence[_Folder], nonce: str) -> None:
     _each(folders, functools.partial(_dress, nonce))
+    _each(folders, _begin)
     _each(folders, _sync)
     _each(folders, functools.partial(_name, nonce))
     for folder in folders:
@@ -124,6 +128,11 @@ def _dress(nonce: str, at: int, file: File) -> None:
     if file.staged.crc is not None:
         commit.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
     commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
+
+
+def _begin(at: int, file: File) -> None:
+    assert file.staged is not None
+    disk.begin_write_back(file.staged.fd)
 
 
 def _sync(at: int, file: File) -> None:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import commit, log, multipart, names, state
+from . import batch, commit, log, multipart, names, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -188,7 +188,8 @@ def _engine(source: Tree, target: Tree, memory: state.State, settings: Settings,
         memory,
         Coalescer(time.monotonic, min_interval=settings.min_interval),
         policy=Policy(delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete),
-        transfers=settings.transfers,
+        # What has come and waits for the disk keeps no other from the wire.
+        transfers=settings.transfers + (batch.ROOM if isinstance(source, S3Tree) else 0),
         excluded=chosen.excludes,
     )
 

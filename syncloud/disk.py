@@ -159,16 +159,21 @@ def write_at(fd: int, data: bytes, offset: int) -> None:
 
 
 def write_back(fd: int, pieces: Sequence[bytes], offset: int) -> None:
-    """Write them one after the other, and let the disk begin at once: then fsync has little to wait for after a large file.
-
-    To say that they are not needed in memory starts that, and waits for nothing (posix_fadvise(2), POSIX_FADV_DONTNEED).
-    """
+    """Write them one after the other, and let the disk begin at once: then fsync has little to wait for after a large file."""
     begun = offset
     for first in range(0, len(pieces), _AT_ONCE):
         data = b"".join(pieces[first : first + _AT_ONCE])
         write_at(fd, data, offset)
         offset += len(data)
-    os.posix_fadvise(fd, begun, offset - begun, os.POSIX_FADV_DONTNEED)
+    begin_write_back(fd, begun, offset - begun)
+
+
+def begin_write_back(fd: int, offset: int = 0, length: int = 0) -> None:
+    """Let the disk begin with these bytes (0: all from `offset` on), and wait for nothing.
+
+    To say that they are not needed in memory does that (posix_fadvise(2), POSIX_FADV_DONTNEED); they stay until written.
+    """
+    os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def held_by_writer(fd: int) -> bool | None:

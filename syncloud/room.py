@@ -5,7 +5,7 @@ from __future__ import annotations
 from .hints import Work
 from .model import SMALL, Entry
 
-BREATH = 0.005
+BREATH = 0.01
 """Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
 BODIES = 64 * SMALL
 """Bytes of small files, from the look to the end of the transfer. A larger one is carried in parts (settle.LARGE)."""

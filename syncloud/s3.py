@@ -188,7 +188,7 @@ class S3Tree:
     async def part(self, entry: Entry, offset: int, length: int) -> Sequence[bytes]:
         """Raises Changed where the object is another one now, Archived."""
         headers = {"if-match": f'"{entry.tag[0]}"'}
-        if entry.size:
+        if length < entry.size:
             headers["range"] = f"bytes={offset}-{offset + length - 1}"
         response = await self._send("GET", entry.path, "GetObject", headers)
         if response.status in (412, 404, 416):
