@@ -64,6 +64,8 @@ def document(results: Sequence[Result], seconds: float, rounds: int) -> str:
             "|---|---|---|---|",
             *(f"| {bar.what} | at most {bar.bound:g} | {_shown(bar)} | {'met' if bar.met else 'not met'} |" for bar in bars),
             "",
+            "What those are made of that are not met: [LIMITS.md](LIMITS.md).",
+            "",
             "## The figures",
             *(line for result in results for line in _section(result)),
         ]

@@ -66,15 +66,15 @@ class Engine:
             policy=policy,
             base_of=self._ledger.base_of,
             renamed_from=self._ledger.renamed_from,
+            seek=self._ledger.seek,
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
             left_out_above=lambda path: self.left_out.above(path),
             excluded=excluded,
             rivals=self.rivals,
         )
-        self._coalescer = coalescer
+        self._coalescer, self._clock = coalescer, clock
         self._room = Room(transfers)
-        self._clock = clock
         self.outage, self.listing = Outage.pair(clock)
         self.counters = Counters()
         self.failed: dict[str, SyncloudError] = {}

@@ -35,6 +35,7 @@ class Ledger:
         self._receipts: list[Receipt] = []
         self._read: dict[str, Base | None] = {}
         self._strangers: set[str] = set()
+        self._sought: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self.error: HostUnavailable | None = None
         self.files = state.count()
@@ -48,8 +49,22 @@ class Ledger:
             if paths:
                 self._read |= dict.fromkeys(paths) | self._state.rows_of(paths)
             if inodes:
-                self._strangers = self._strangers if len(self._strangers) < STRANGERS_MAX else set()
-                self._strangers |= self._state.strangers(inodes)
+                self._ask_for(inodes)
+
+    async def seek(self, inode: str) -> None:
+        """Ask what `renamed_from` will be asked, at once for all that are sought in one turn of the loop: a burst's files."""
+        if inode in self._strangers:
+            return
+        self._sought.append(inode)
+        await asyncio.sleep(0)  # the others come along
+        sought, self._sought = self._sought, []
+        if sought:
+            with contextlib.suppress(HostUnavailable):
+                self._ask_for(sought)
+
+    def _ask_for(self, inodes: Sequence[str]) -> None:
+        self._strangers = self._strangers if len(self._strangers) < STRANGERS_MAX else set()
+        self._strangers |= self._state.strangers(inodes)
 
     def let_go(self, path: str) -> None:
         self._read.pop(path, None)

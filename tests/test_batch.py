@@ -107,7 +107,7 @@ files = [batch.File(Entry(name, ("remote",), 3, 5, 0o640, 7, b"new"), None) for 
 batch.put_small(root, files, "0123456789abcdef")
 print(*(type(file.error).__name__ for file in files))
 """
-TRACED = "openat,openat2,renameat2,fsync,fchmod,utimensat,pwrite64,fsetxattr"
+TRACED = "openat,openat2,renameat2,fsync,fchmod,utimensat,pwrite64,fsetxattr,fadvise64"
 
 
 def traced(tmp_path: Path, *more: str) -> tuple[str, list[str]]:
@@ -129,8 +129,10 @@ def test_every_file_is_synced_before_its_name_and_every_directory_once_after_it(
     synced = [number for number, call in enumerate(calls) if re.match(r"fsync\(\d+<.*tmp-", call)]
     folders = [number for number, call in enumerate(calls) if re.match(r"fsync\(\d+<.*/(one|two)>", call)]
     changed = [number for number, call in enumerate(calls) if call.startswith(("pwrite64", "fchmod", "utimensat", "fsetxattr"))]
-    assert (len(named), len(synced), len(folders)) == (3, 3, 2)
-    assert max(changed) < min(synced)
+    begun = [number for number, call in enumerate(calls) if call.startswith("fadvise64") and "POSIX_FADV_DONTNEED" in call]
+    assert (len(named), len(synced), len(folders), len(begun)) == (3, 3, 2, 3)
+    assert max(changed) < min(begun)
+    assert max(begun) < min(synced)
     assert max(synced) < min(named)
     assert max(named) < min(folders)
 

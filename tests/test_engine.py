@@ -484,6 +484,26 @@ def test_what_was_written_before_a_crash_makes_way_without_a_conflict_copy() -> 
     assert asyncio.run(scenario(writer="")) == ["both.conflict-0", "both/b"]
 
 
+def test_the_inodes_of_a_burst_are_asked_for_at_once(state: State) -> None:
+    async def scenario() -> None:
+        ledger, one = Ledger(state), Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
+        asked: list[str] = []
+        ledger.record(one, (), [])
+        ledger.flush()
+        state._db.set_trace_callback(asked.append)
+        await asyncio.gather(*(ledger.seek(inode) for inode in ("11", "12", "13")))
+        assert ledger.renamed_from(("12", "3")) == ledger.renamed_from(("13", "3")) == []
+        await ledger.seek("13")
+        assert len(asked) == 1
+        assert ledger.renamed_from(("11", "3")) == [one]
+        ledger.record(replace(one, path="b", source=("12", "3", "9")), (), [])
+        ledger.flush()
+        await ledger.seek("12")
+        assert [base.path for base in ledger.renamed_from(("12", "3"))] == ["b"]
+
+    asyncio.run(scenario())
+
+
 def test_what_was_read_ahead_is_never_older_than_what_was_recorded(state: State) -> None:
     async def scenario() -> None:
         ledger = Ledger(state)
