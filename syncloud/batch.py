@@ -1,7 +1,7 @@
 """Files that wait at the same time are put in place together.
 
     stage   every file gets its temporary, bytes, mark, mode and mtime
-    begin   the disk begins with all of them, and nobody waits for it
+    begin   the disk begins with all of them, where there are several; nobody waits for it
     sync    every file; the first fsync takes the journal along, those that follow find it written
     name    every file gets its name, as `commit` does it
     then    one fsync for each directory, opened and verified once for the batch; only now is anything told
@@ -79,7 +79,8 @@ def put_large(root: int, file: File, nonce: str) -> None:
 
 def _put(folders: Sequence[_Folder], nonce: str) -> None:
     _each(folders, functools.partial(_dress, nonce))
-    _each(folders, _begin)
+    if sum(len(folder.files) for folder in folders) > 1:
+        _each(folders, _begin)
     _each(folders, _sync)
     _each(folders, functools.partial(_name, nonce))
     for folder in folders:
