@@ -58,11 +58,7 @@ class Http:
         self._connections = [one.result() for one in opened]
 
     def start(self, number: int, lane: int, land: Land) -> None:
-        if self._part:
-            request = _request("GET", self._where)
-            request.headers.add("range", f"bytes={number * self._part}-{(number + 1) * self._part - 1}")
-        else:
-            request = _request(self._method, _key(self._where, number))
+        request = self._one_part(number) if self._part else _request(self._method, _key(self._where, number))
         config = AwsSigningConfig(
             credentials_provider=self._provider,
             region=_REGION,
@@ -83,6 +79,13 @@ class Http:
             lambda done: land(lane, done.exception() or statuses not in ([200], [206]) or None)
         )
         stream.activate()
+
+    def _one_part(self, number: int) -> HttpRequest:
+        if self._method == "PUT":  # an object of its own: as much to send
+            return _request("PUT", f"{self._where}{number}", _BODY * (self._part // len(_BODY)))
+        request = _request("GET", self._where)
+        request.headers.add("range", f"bytes={number * self._part}-{(number + 1) * self._part - 1}")
+        return request
 
 
 class S3:
@@ -143,13 +146,11 @@ def _key(prefix: str, number: int) -> str:
     return f"{prefix}{number // 100:05}/{number:07}"
 
 
-def _request(method: str, key: str) -> HttpRequest:
+def _request(method: str, key: str, body: bytes = _BODY) -> HttpRequest:
     fields = [("host", _ENDPOINT.netloc)]
     if method == "GET":
         return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders(fields))
-    return HttpRequest(
-        method, f"/{BUCKET}/{key}", HttpHeaders([*fields, ("content-length", str(len(_BODY)))]), io.BytesIO(_BODY)
-    )
+    return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders([*fields, ("content-length", str(len(body)))]), io.BytesIO(body))
 
 
 async def requests(client: Http | S3, files: int) -> None:
@@ -215,23 +216,39 @@ def write(files: int, at: str) -> None:
         os.close(descriptor)
 
 
+def write_large(parts: int, at: str) -> None:
+    """One file of so many parts, synced in the end."""
+    body = _BODY * (PART // len(_BODY))
+    with tempfile.NamedTemporaryFile(dir=at, buffering=0) as file:
+        for _ in range(parts):
+            file.write(body)
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.fsync(file.fileno())
+
+
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
-    """HOW is http-put, http-get, s3-put, s3-get (WHERE: a prefix), parts, file (a key), read (a tree), write (a directory)."""
+    """HOW is http-put, http-get, s3-put, s3-get, parts-put (WHERE: a prefix), parts-get, file (a key), read (a tree), write,
+    write-large (a directory).
+    """
     how, files, where = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     kind, _, method = how.partition("-")
-    client: Http | S3 | None = (Http if kind == "http" else S3)(method.upper(), where) if method else None
-    if how == "parts":
-        client = Http("GET", where, PART)
+    client: Http | S3 | None = None
+    if kind in ("http", "parts"):
+        client = Http(method.upper(), where, PART if kind == "parts" else 0)
+    elif kind == "s3":
+        client = S3(method.upper(), where)
     before, began = _cpu(), time.monotonic()
     if client is not None:
         asyncio.run(requests(client, files))
     elif how == "file":
         into_file(where)
+    elif how == "write-large":
+        write_large(files, where)
     elif how == "read":
         read(Path(where))
     else:

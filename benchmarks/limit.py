@@ -58,22 +58,28 @@ def limit(bench: Bench) -> Iterator[Result]:
 
 
 def large(bench: Bench, size: int) -> Result:
-    """What the bytes of one large file cost at least, in CPU seconds; s5cmd's beside it."""
+    """What the bytes of one large file cost at least; s5cmd beside it."""
     place = bench.fresh("large")
-    tree, env = place / "tree", environment(bench.store.endpoint, place)
+    tree, env, parts = place / "tree", environment(bench.store.endpoint, place), str(max(1, size // PART))
     trees.fill(tree, 1, size)
     run(S5CMD.up(tree, f"{place.name}/"), env)
-    result = Result(f"what a large file costs: {size >> 20:,} MiB", table=[("CPU seconds", "")])
+    result = Result(f"what a large file costs: {size >> 20:,} MiB", table=[("", "CPU s", "wall s")])
     for what, argv in (
-        ("bare: download in parts of 8 MiB by awscrt's HTTP client, kept nowhere", ["parts", str(size // PART), _first(place)]),
-        ("bare: download by awscrt's S3 client, all of it in C, written, not synced", ["file", "1", _first(place)]),
+        ("bare: upload in parts of 8 MiB by awscrt's HTTP client", ["parts-put", parts, f"{place.name}-b/"]),
         ("bare: read it, checksum it", ["read", "1", str(tree)]),
+        ("bare: download in parts of 8 MiB by awscrt's HTTP client, kept nowhere", ["parts-get", parts, _first(place)]),
+        ("bare: download by awscrt's S3 client, all of it in C, written, not synced", ["file", "1", _first(place)]),
+        ("bare: write it, sync it", ["write-large", parts, str(place)]),
     ):
-        result.table.append((what, spread([_bare(argv, env)[0] for _ in range(bench.rounds)])))
-    theirs = [run(S5CMD.down(f"{place.name}/", place / f"back{number}"), env).cpu for number in range(bench.rounds)]
-    result.table.append(("s5cmd: download, written, not synced", spread(theirs)))
+        _note(result, what, [_bare(argv, env) for _ in range(bench.rounds)])
+    back = [run(S5CMD.down(f"{place.name}/", place / f"back{number}"), env) for number in range(bench.rounds)]
+    _note(result, "s5cmd: download, written, not synced", [(one.cpu, one.wall) for one in back])
     shutil.rmtree(place)
     return result
+
+
+def _note(result: Result, what: str, spent: list[tuple[float, float]]) -> None:
+    result.table.append((what, *(spread(list(seconds)) for seconds in zip(*spent, strict=True))))
 
 
 def _first(place: Path) -> str:

@@ -56,7 +56,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._target, self._state = source, target, state
-        self._ledger = Ledger(state)
+        self._ledger, self._room = Ledger(state), Room(transfers)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.left_out = LeftOut(state)
         self.rivals = Rivals(clock, [path for path, reason in self.left_out.reasons.items() if reason == REASON])
@@ -69,12 +69,12 @@ class Engine:
             seek=self._ledger.seek,
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
+            see=self._room.see,
             left_out_above=lambda path: self.left_out.above(path),
             excluded=excluded,
             rivals=self.rivals,
         )
         self._coalescer, self._clock = coalescer, clock
-        self._room = Room(transfers)
         self.outage, self.listing = Outage.pair(clock)
         self.counters = Counters()
         self.failed: dict[str, SyncloudError] = {}

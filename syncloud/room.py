@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .hints import Work
-from .model import SMALL, Entry
+from .model import SMALL, Entry, Side
 
 BREATH = 0.01
 """Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
@@ -12,7 +12,7 @@ BODIES = 64 * SMALL
 
 
 class Room:
-    """For `transfers` works. One of which nobody has said how large it is counts as the largest of the small ones."""
+    """For `transfers` works. One counts as the largest of the small ones until somebody has said, or seen, how large it is."""
 
     def __init__(self, transfers: int) -> None:
         self._transfers = transfers
@@ -38,6 +38,13 @@ class Room:
         weight = _weight(work)
         self._weights[work.path] = weight
         self._promised += weight
+
+    def see(self, path: str, side: Side) -> None:
+        """What a look has found: from now on `path` weighs what it is."""
+        if path in self._weights:
+            weight = min(side.size, SMALL) if isinstance(side, Entry) else 0
+            self._promised += weight - self._weights[path]
+            self._weights[path] = weight
 
     def leave(self, work: Work) -> None:
         self._promised -= self._weights.pop(work.path)

@@ -62,7 +62,7 @@ class Outcome:
 class Settler:
     """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `seek` prepares the second for an
     inode. `look_again` is told of another path that was changed on the way, or that may have its place now: `left_out_above`
-    names those for a deletion.
+    names those for a deletion. `see` is told what each look at the source has found.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Settler:
         renamed_from: Callable[[Tag], list[Base]],
         seek: Callable[[str], Awaitable[None]] | None = None,
         look_again: Callable[[str], None],
+        see: Callable[[str, Side], None] = lambda path, side: None,
         left_out_above: Callable[[str], list[str]] = lambda _: [],
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
@@ -88,6 +89,7 @@ class Settler:
         self._renamed_from = renamed_from
         self._seek = seek
         self._look_again = look_again
+        self._see = see
         self._left_out_above = left_out_above
         self._under_way = under_way
         self.excluded = excluded
@@ -132,7 +134,9 @@ class Settler:
 
     async def _look_at_source(self, path: str, base: Base | None, work: Work) -> Side:
         known = base.source if base is not None else None
-        return await self._source.observe(path, base, known, nominated=work.nominated, patient=work.patient)
+        source = await self._source.observe(path, base, known, nominated=work.nominated, patient=work.patient)
+        self._see(path, source)
+        return source
 
     async def _assume_target(self, path: str, base: Base | None, work: Work) -> Side:
         """As in the base, until a write's condition says otherwise; looked at only where a listing has doubted it."""

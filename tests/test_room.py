@@ -10,7 +10,7 @@ import pytest
 from syncloud.engine import Engine
 from syncloud.hints import Coalescer, Work
 from syncloud.memory import MemoryTree
-from syncloud.model import SMALL, Entry, Hint, Policy
+from syncloud.model import SMALL, Absent, Entry, Hint, Policy
 from syncloud.room import BODIES, Room
 from syncloud.settle import LARGE
 from syncloud.state import Pair, State
@@ -54,6 +54,20 @@ def test_there_is_room_again_for_what_has_left() -> None:
     assert (room.free, room.places) == (64, 256)
 
 
+def test_what_is_seen_weighs_what_it_is() -> None:
+    room = Room(256)
+    assert taken(room, None) == 64
+    for number in range(32):
+        room.see(str(number), Entry(str(number), ("1", "", ""), 4096, 1, 0o644))
+    room.see("32", Absent("32"))
+    room.see("33", Entry("33", ("1", "", ""), 100 * SMALL, 1, 0o644))
+    room.see("not in there", Absent("not in there"))
+    assert room.free == 32  # 33 places, and 128 KiB are taken of one
+    for number in range(64):
+        room.leave(work(str(number)))
+    assert (room.free, room.places) == (64, 256)
+
+
 def test_a_deletion_holds_no_bytes() -> None:
     room = Room(256)
     for number in range(200):
@@ -72,6 +86,25 @@ class Slow(MemoryTree):
         await asyncio.sleep(0.05)
         self.now -= 1
         return await super().write(entry, content, expected)
+
+
+def test_small_files_of_which_nobody_told_the_size_are_many_at_a_time(tmp_path: Path) -> None:
+    """As a burst is: its events name paths alone."""
+
+    async def go() -> int:
+        source, target = MemoryTree("push"), Slow("push")
+        state = State(tmp_path / "state", Pair("push", "d", "b", ""))
+        loop = asyncio.get_running_loop()
+        engine = Engine(source, target, state, Coalescer(loop.time), policy=Policy(), transfers=256)
+        for number in range(400):
+            source.put(str(number), b"x")
+            engine.deliver(Hint(str(number)))
+        await engine.once()
+        state.close()
+        assert len(list(target.scan())) == 400
+        return target.most
+
+    assert asyncio.run(go()) > 64
 
 
 @pytest.mark.parametrize(("size", "most"), [(SMALL + 1, LARGE), (100, 8)])
