@@ -66,7 +66,6 @@ class Engine:
             policy=policy,
             base_of=self._ledger.base_of,
             renamed_from=self._ledger.renamed_from,
-            seek=self._ledger.seek,
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
             see=self._room.see,

@@ -48,23 +48,12 @@ class Ledger:
         with contextlib.suppress(HostUnavailable):
             if paths:
                 self._read |= dict.fromkeys(paths) | self._state.rows_of(paths)
-            if inodes:
-                self._ask_for(inodes)
-
-    async def seek(self, inode: str) -> None:
-        """Ask what `renamed_from` will be asked, at once for all that are sought in one turn of the loop: a burst's files."""
-        if inode in self._strangers:
-            return
-        self._sought.append(inode)
-        await asyncio.sleep(0)  # the others come along
-        sought, self._sought = self._sought, []
-        if sought:
-            with contextlib.suppress(HostUnavailable):
-                self._ask_for(sought)
+            self._ask_for(inodes)
 
     def _ask_for(self, inodes: Sequence[str]) -> None:
-        self._strangers = self._strangers if len(self._strangers) < STRANGERS_MAX else set()
-        self._strangers |= self._state.strangers(inodes)
+        if inodes:
+            self._strangers = self._strangers if len(self._strangers) < STRANGERS_MAX else set()
+            self._strangers |= self._state.strangers(inodes)
 
     def let_go(self, path: str) -> None:
         self._read.pop(path, None)
@@ -77,8 +66,17 @@ class Ledger:
             return put
         return self._read[path] if path in self._read else self._state.get(path)
 
-    def renamed_from(self, beginning: Tag) -> list[Base]:
-        """A few written rows whose source tag begins with these fields."""
+    async def renamed_from(self, beginning: Tag) -> list[Base]:
+        """A few written rows whose source tag begins with these fields. What a burst asks for in one turn is asked at once."""
+        if beginning[0] not in self._strangers:
+            self._sought.append(beginning[0])
+            await asyncio.sleep(0)  # the others of this turn of the loop come along
+            sought, self._sought = self._sought, []
+            with contextlib.suppress(HostUnavailable):
+                self._ask_for(sought)
+        return self._written(beginning)
+
+    def _written(self, beginning: Tag) -> list[Base]:
         return [] if beginning[0] in self._strangers else self._state.find_source(beginning)
 
     def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
@@ -101,7 +99,7 @@ class Ledger:
 
     def kin(self, put: Base) -> list[Base]:
         """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
-        return self.renamed_from(put.source[:1])
+        return self._written(put.source[:1])
 
     def _soon(self) -> None:
         if self._timer is None:

@@ -60,9 +60,9 @@ class Outcome:
 
 
 class Settler:
-    """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `seek` prepares the second for an
-    inode. `look_again` is told of another path that was changed on the way, or that may have its place now: `left_out_above`
-    names those for a deletion. `see` is told what each look at the source has found.
+    """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
+    another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion.
+    `see` is told what each look at the source has found.
     """
 
     def __init__(
@@ -72,8 +72,7 @@ class Settler:
         *,
         policy: Policy,
         base_of: Callable[[str], Base | None],
-        renamed_from: Callable[[Tag], list[Base]],
-        seek: Callable[[str], Awaitable[None]] | None = None,
+        renamed_from: Callable[[Tag], Awaitable[list[Base]]],
         look_again: Callable[[str], None],
         see: Callable[[str, Side], None] = lambda path, side: None,
         left_out_above: Callable[[str], list[str]] = lambda _: [],
@@ -87,7 +86,6 @@ class Settler:
         self._target = target
         self._base_of = base_of
         self._renamed_from = renamed_from
-        self._seek = seek
         self._look_again = look_again
         self._see = see
         self._left_out_above = left_out_above
@@ -224,9 +222,7 @@ class Settler:
     async def _duplicate(self, entry: Entry) -> Entry | None:
         """A rename is suspected by what it leaves as it was, proven by content; then the target copies its own bytes."""
         key = self._source.rename_key(entry)
-        if key is not None and self._seek is not None:
-            await self._seek(key[0])
-        for origin in self._renamed_from(key) if key is not None else ():
+        for origin in await self._renamed_from(key) if key is not None else ():
             if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.absent:
                 continue
             if entry.crc is None:

@@ -426,9 +426,11 @@ def test_a_listing_that_failed_is_taken_again(state: State, error: Exception) ->
 def settler(source: MemoryTree, target: MemoryTree, policy: Policy, *origins: Base) -> Settler:
     """With a base that is empty but for `origins`, which every file may have been renamed from."""
     rows = {base.path: base for base in origins}
-    return Settler(
-        source, target, policy=policy, base_of=rows.get, renamed_from=lambda _: list(origins), look_again=lambda _: None
-    )
+
+    async def known(_: object) -> list[Base]:
+        return list(origins)
+
+    return Settler(source, target, policy=policy, base_of=rows.get, renamed_from=known, look_again=lambda _: None)
 
 
 def test_the_source_wins_only_where_a_version_keeps_the_other_bytes(state: State) -> None:
@@ -491,15 +493,13 @@ def test_the_inodes_of_a_burst_are_asked_for_at_once(state: State) -> None:
         ledger.record(one, (), [])
         ledger.flush()
         state._db.set_trace_callback(asked.append)
-        await asyncio.gather(*(ledger.seek(inode) for inode in ("11", "12", "13")))
-        assert ledger.renamed_from(("12", "3")) == ledger.renamed_from(("13", "3")) == []
-        await ledger.seek("13")
-        assert len(asked) == 1
-        assert ledger.renamed_from(("11", "3")) == [one]
+        told = await asyncio.gather(*(ledger.renamed_from((inode, "3")) for inode in ("11", "12", "13")))
+        assert told == [[one], [], []]
+        assert await ledger.renamed_from(("13", "3")) == []
+        assert len(asked) == 2, "which of them are known, and the one that is"
         ledger.record(replace(one, path="b", source=("12", "3", "9")), (), [])
         ledger.flush()
-        await ledger.seek("12")
-        assert [base.path for base in ledger.renamed_from(("12", "3"))] == ["b"]
+        assert [base.path for base in await ledger.renamed_from(("12", "3"))] == ["b"]
 
     asyncio.run(scenario())
 
@@ -509,16 +509,16 @@ def test_what_was_read_ahead_is_never_older_than_what_was_recorded(state: State)
         ledger = Ledger(state)
         one = Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
         ledger.look_up(["a"], ["11"])
-        assert (ledger.base_of("a"), ledger.renamed_from(("11", "3"))) == (None, [])
+        assert (ledger.base_of("a"), await ledger.renamed_from(("11", "3"))) == (None, [])
         ledger.record(one, (), [])
         assert ledger.base_of("a") == one
         ledger.flush()
-        assert (ledger.base_of("a"), ledger.renamed_from(("11", "3")), ledger.files) == (one, [one], 1)
+        assert (ledger.base_of("a"), await ledger.renamed_from(("11", "3")), ledger.files) == (one, [one], 1)
         ledger.look_up(["a"], ["11"])
         ledger.record(None, ("a",), [])
         assert ledger.base_of("a") is None
         ledger.flush()
-        assert (ledger.base_of("a"), ledger.renamed_from(("11", "3")), ledger.files) == (None, [], 0)
+        assert (ledger.base_of("a"), await ledger.renamed_from(("11", "3")), ledger.files) == (None, [], 0)
 
     asyncio.run(scenario())
 

@@ -687,10 +687,15 @@ class LostAnswer(MemoryTree):
         return written
 
 
+async def nothing(_: object) -> list[Base]:
+    """No row that a file was renamed from."""
+    return []
+
+
 def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although_the_source_has_moved_on() -> None:
     source, target = MemoryTree("pull"), LostAnswer("push")
     rows: dict[str, Base] = {}
-    settler = Settler(source, target, policy=Policy(), base_of=rows.get, renamed_from=lambda _: [], look_again=lambda _: None)
+    settler = Settler(source, target, policy=Policy(), base_of=rows.get, renamed_from=nothing, look_again=lambda _: None)
 
     async def settle() -> None:
         outcome = await settler.settle(Work("a", 0.0, 0.0, 0.0))
@@ -723,7 +728,7 @@ def test_an_excluded_file_in_the_way_of_a_directory_stays() -> None:
             target,
             policy=Policy(delete=True),
             base_of=rows.get,
-            renamed_from=lambda _: [],
+            renamed_from=nothing,
             look_again=lambda _: None,
             excluded=excluded.__contains__,
         )

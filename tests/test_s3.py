@@ -190,8 +190,11 @@ NONCE = "0123456789abcdef"
 
 
 def settler(source: MemoryTree, target: S3Tree, base: Base | None) -> Settler:
+    async def nothing(_: object) -> list[Base]:
+        return []
+
     return Settler(
-        source, target, policy=Policy(delete=True), base_of=lambda _: base, renamed_from=lambda _: [], look_again=lambda _: None
+        source, target, policy=Policy(delete=True), base_of=lambda _: base, renamed_from=nothing, look_again=lambda _: None
     )
 
 
