@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import log, status
+from . import log, pulse, status
 from .compose import Sync
 from .errors import HostUnavailable, SyncloudError
 from .notify import Notifier
@@ -30,11 +29,9 @@ FLUSH = 10.0
 """Seconds that a stop may take to settle what waits: the host may be taken away after it. TimeoutStopSec= must cover it,
 engine.GRACE twice, the end of the hints' threads (5 s) and of the S3 client (10 s), and compose.PATIENCE."""
 TURN = 10.0
-"""Seconds within which the engine's loop must turn; at rest it does so every `engine.REST`."""
+"""Seconds within which the engine's loop must turn; at rest it does so every `pulse.REST`."""
 STALE = 3.0
 """Seconds after which STATUS= is made anew although nothing seems to have happened."""
-NOTES = 2
-"""Every so many seconds the state is asked for a note of `syncloud resume`."""
 SNAPSHOT_FIRST, SNAPSHOT_MAX = 5.0, 30.0
 """Seconds between two snapshots for `syncloud status`: while something changes, and while nothing does."""
 _MISSED = "each host that pulls needs a queue of its own, with every event of the prefix in it: is it shared, or half wired?"
@@ -105,10 +102,10 @@ class Daemon:
         log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending, count=engine.pending)
 
     async def _serve(self, work: asyncio.Task[None]) -> None:
-        """Once a second: readiness, status, notes, periodic listings."""
+        """With each pulse: readiness, status, notes of `syncloud resume`, periodic listings."""
         started = time.monotonic()
         next_listing = self._first_listing()
-        for second in itertools.count():
+        while True:
             if self._orders.ended:
                 return
             if work.done():
@@ -118,14 +115,14 @@ class Daemon:
                 raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
             self._tell_ready(time.monotonic() - started)
             self._report()
-            await self._look_at_mounts(accept=second % NOTES == 0 and self._sync.take_notes() == "allow-deletes")
+            await self._look_at_mounts(accept=self._sync.take_notes() == "allow-deletes")
             self._sync.note_verified()
             self._catch_up()
             if time.monotonic() >= next_listing:
                 next_listing = self._next_listing()
                 self._judge_queue()
                 self._look_everywhere()
-            await self._orders.wait(1.0 - time.monotonic() % 1.0)
+            await self._orders.wait(pulse.until_next(time.monotonic(), resting=self.resting))
             if self._orders.take_reload():
                 if self._reload():
                     return
@@ -183,6 +180,11 @@ class Daemon:
                 self._hints.remounted()
             self._look_everywhere()
         self._sync.note_mounts()
+
+    @property
+    def resting(self) -> bool:
+        """Whether there is nothing to be done that another second would find done."""
+        return self._ready and self._engine.resting
 
     # What is told
 

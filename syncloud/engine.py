@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from . import log
+from . import log, pulse
 from .counters import Counters
 from .deletions import MEMO, Deletions
 from .errors import PathError, SyncloudError, Unsteady, Unsyncable
@@ -35,8 +35,6 @@ LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
 GRACE = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
-REST = 2.0
-"""Seconds between two turns at rest, at most: the watchdog sees them, and open files are seen within their quiet time."""
 _ONCE_ATTEMPTS = 3
 
 
@@ -225,11 +223,14 @@ class Engine:
     def _busy(self) -> bool:
         return bool(self.pending or self._tasks or self.scanning)
 
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is to be done, nor waited for."""
+        return not self._busy and self._stuck is None
+
     def _set_alarm(self) -> None:
-        """The next turn at the latest when something is due, and within a second while anything is to be done."""
-        now = self._clock()
-        # At rest on the second, as whatever else wakes this process then: one wake for all.
-        at = now + 1.0 if self._busy or self._stuck is not None else math.floor(now + REST)
+        """The next turn when something is due, and with the pulse: the watchdog sees it, open files get their quiet time."""
+        at = (now := self._clock()) + pulse.until_next(now, resting=self.resting)
         if self._ledger.error is None and self.outage.error is not None:
             at = at if self._tasks else min(at, self.outage.next_try)
         elif self._ledger.error is None and self._room.free:

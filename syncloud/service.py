@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from . import log, status
+from . import log, pulse, status
 from .compose import composed
 from .config import Settings
 from .errors import ConfigurationError, HostUnavailable, SyncloudError, Unavailable
@@ -138,7 +138,7 @@ class _Service:
                 self._daemon = None
 
     async def beat(self) -> None:
-        """Once a second WATCHDOG=1, on evidence; and while systemd waits for READY=1, the request to go on waiting."""
+        """With each pulse WATCHDOG=1, on evidence; and while systemd waits for READY=1, the request to go on waiting."""
         while True:
             frozen = self._daemon.frozen() if self._daemon is not None else None
             if frozen is None:
@@ -150,7 +150,8 @@ class _Service:
             self._withheld = frozen
             self.notifier.flush()
             log.tick()
-            await asyncio.sleep(1.0 - time.monotonic() % 1.0)  # on the second, as the daemon: one wake for both
+            resting = self._daemon is not None and self._daemon.resting
+            await asyncio.sleep(pulse.until_next(time.monotonic(), resting=resting))
 
     async def _wait_for(self, error: SyncloudError) -> None:
         """Alive, and waiting for what is missing: the network, credentials, a directory, a mount."""

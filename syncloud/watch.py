@@ -27,11 +27,11 @@ from watchdog.observers.api import EventDispatcher, EventQueue
 from watchdog.observers.inotify import InotifyObserver
 from watchdog.utils import BaseThread
 
-from . import inotify, log, mounts
+from . import inotify, log, mounts, pulse
 from .model import Hint, Kind
 
-TICK, REST = 0.25, 1.0
-"""Seconds between two looks of the monitor: while events come, and while none do."""
+TICK = 0.25
+"""Seconds between two looks of the monitor while events come; while none do, it looks with the pulse."""
 CALM = 0.5
 """Seconds without an event after which a burst is over."""
 PATIENCE = 30.0
@@ -198,7 +198,7 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _watch_over(self) -> None:
         covered_at, polled_at = time.monotonic(), time.monotonic()
-        while not self._stop.wait(TICK if self._events or self._burst_since or self._moved_since else REST):
+        while not self._stop.wait(TICK if self._events or self._burst_since or self._moved_since else pulse.REST):
             now = self._progress_at = time.monotonic()
             unread = self._unread()
             self._notice_burst(now, unread)

@@ -82,7 +82,7 @@ def test_a_single_pull_gets_each_object_once(
 def test_a_push_at_rest_seldom_wakes_and_asks_the_store_nothing(
     syncloud: Start, bucket: Bucket, recorder: Recorder, files: Path, tmp_path: Path
 ) -> None:
-    """Four times a second: its own two each second, those of awscrt, and little else."""
+    """Three times a second: its own two every other second, those of awscrt, and little else."""
     place = ["--directory", str(files), "--bucket", bucket.name, "--state-dir", str(tmp_path / "state")]
     push = syncloud("push", *place, "--log-format", "json", endpoint=recorder.endpoint)
     push.wait_event("reconcile.finished")
@@ -91,7 +91,7 @@ def test_a_push_at_rest_seldom_wakes_and_asks_the_store_nothing(
     recorder.reset()
     before = _sleeps(push.pid)
     time.sleep(SECONDS)
-    assert _sleeps(push.pid) - before <= 8 * SECONDS
+    assert _sleeps(push.pid) - before <= 6 * SECONDS
     assert not recorder.counts()
 
 

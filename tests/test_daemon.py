@@ -221,6 +221,7 @@ def _unless_frozen(gate: threading.Event) -> Callable[[Asked, Forward], Answer |
 def test_without_evidence_there_is_no_ping(systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Daemon:
         said: str | None = None
+        resting = False
 
         def frozen(self) -> str | None:
             return self.said

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.engine import REST, Engine
+from syncloud import pulse
+from syncloud.engine import Engine
 from syncloud.errors import HostUnavailable, PathError, Unavailable
 from syncloud.hints import Coalescer, Work
 from syncloud.ledger import Ledger
@@ -146,7 +147,7 @@ def test_an_idle_engine_rests(state: State) -> None:
             await settled(engine)
             assert target.files["a"].body == b"1"
             before, turned_at = clock.asked, engine.turned_at
-            await asyncio.sleep(REST + 0.5)
+            await asyncio.sleep(pulse.REST + 0.5)
             assert engine.turned_at > turned_at, "the watchdog sees that it can turn"
             return clock.asked - before
 
@@ -159,7 +160,7 @@ def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(stat
         coalescer = Coalescer(time.monotonic, quiet=2.0)
         engine = Engine(source, target, state, coalescer, policy=Policy(), transfers=8)
         work = asyncio.create_task(engine.run())
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(pulse.until_next(time.monotonic(), resting=True) + 0.1)  # no pulse meanwhile
         turned_at, told_at = engine.turned_at, time.monotonic()
         source.put("open", b"1")
         engine.deliver(Hint("open", Kind.OPEN))

@@ -30,7 +30,7 @@ ROWS: tuple[frozenset[str], ...] = (
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
-        | {"counters", "rivals", "room"}
+        | {"counters", "rivals", "room", "pulse"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart", "workers"}
         | {"aws", "credentials", "connections", "crt", "flight", "response", "keys", "log"}

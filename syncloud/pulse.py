@@ -1,0 +1,12 @@
+"""When a service wakes to look after itself: all its parts on the same second, for a wake costs more than what is done then."""
+
+from __future__ import annotations
+
+WORK, REST = 1.0, 2.0
+"""Seconds from one wake to the next: while there is anything to do, and while there is nothing."""
+
+
+def until_next(now: float, *, resting: bool) -> float:
+    """Seconds from `now` (monotonic) to the next wake."""
+    period = REST if resting else WORK
+    return period - now % period
