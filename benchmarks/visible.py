@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.bench import say
 from benchmarks.daemons import Daemon, Looker
 from benchmarks.measure import Wrong, percentile, spread
 from benchmarks.results import OURS, Result
+from benchmarks.stages import STAGES
 from benchmarks.tools import MC, SYNCLOUD, Tool, available, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from benchmarks.bench import Bench
@@ -28,6 +31,14 @@ _APART = 0.02
 """Seconds between two changes: each finds a daemon at rest."""
 
 
+class Change(NamedTuple):
+    """Of the file `name`, in monotonic seconds."""
+
+    name: str
+    closed: float
+    seen: float
+
+
 def one_change(bench: Bench) -> Iterator[Result]:
     """New files, one after the other."""
     changes = bench.files(CHANGES)
@@ -35,7 +46,8 @@ def one_change(bench: Bench) -> Iterator[Result]:
     taken: dict[str, list[list[float]]] = {}
 
     def once(tool: Tool, place: Path) -> None:
-        taken.setdefault(tool.name, []).append(_under_watch(bench, tool, place, changes))
+        each = _under_watch(bench, tool.watch(place / "tree", f"{place.name}/"), place, changes)
+        taken.setdefault(tool.name, []).append([change.seen - change.closed for change in each])
         say(f"{tool.name:12} {_shown(taken[tool.name][-1])}")
         if tool is SYNCLOUD:
             taken.setdefault(BARE, []).append(_bare(bench, place, changes))
@@ -47,13 +59,31 @@ def one_change(bench: Bench) -> Iterator[Result]:
         ours, theirs = ([percentile(one, percent) for one in rounds.get(tool, ())] for tool in (OURS, MC.name))
         result.against(f"one change, close to visible object, {name} to {MC.name} --watch's", ours, theirs, bound)
     yield result
+    yield _by_stage(bench, changes)
 
 
-def _under_watch(bench: Bench, tool: Tool, place: Path, changes: int) -> list[float]:
+def _by_stage(bench: Bench, changes: int) -> Result:
+    """What ours is made of, with a clock at each door."""
+    place = bench.fresh("stages")
+    _, *arguments = SYNCLOUD.watch(place / "tree", f"{place.name}/")
+    each = _under_watch(bench, [sys.executable, "-m", "benchmarks.stages", *arguments], place, changes)
+    told = {line["name"]: line for line in map(json.loads, (place / "said" / "stdout").read_text().splitlines())}
+    ways = [[change.closed, *(told[change.name][stage] for stage in STAGES), change.seen] for change in each]
+    slow = sorted(ways, key=lambda way: way[-1] - way[0])[-max(1, changes // 50) :]
+    result = Result("one change, by what its time goes for: syncloud with a clock at each door, which takes time as well")
+    result.table = [("until", "median ms", "99th percentile ms", "median ms in the slowest fiftieth")]
+    for number, what in enumerate([*STAGES.values(), "the looker sees it"], 1):
+        spent, late = ([(way[number] - way[number - 1]) * 1000 for way in some] for some in (ways, slow))
+        cells = (percentile(spent, 50), percentile(spent, 99), percentile(late, 50))
+        result.table.append((what, *(f"{cell:.2f}" for cell in cells)))
+    return result
+
+
+def _under_watch(bench: Bench, argv: Sequence[str], place: Path, changes: int) -> list[Change]:
     tree, prefix = place / "tree", f"{place.name}/"
     tree.mkdir()
     env = environment(bench.store.endpoint, place)
-    with Daemon(tool.watch(tree, prefix), place, env) as daemon, contextlib.closing(Looker(bench.store)) as looker:
+    with Daemon(argv, place, env) as daemon, contextlib.closing(Looker(bench.store)) as looker:
         awake(daemon, looker, tree, prefix)
         taken = []
         for number in range(changes):
@@ -65,7 +95,7 @@ def _under_watch(bench: Bench, tool: Tool, place: Path, changes: int) -> list[fl
             seen = looker.seen(prefix + name, timeout=PATIENCE)
             if seen is None:
                 raise Wrong(f"{name} was lost")
-            taken.append(seen - closed)
+            taken.append(Change(name, closed, seen))
             time.sleep(_APART)
         return taken
 
