@@ -72,6 +72,7 @@ class Flight:
         if self.error is not None:
             raise translate(self.error, self.request.what)
         answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks)
-        if self.status in _LATER or (self.status == 400 and answer.code == "RequestTimeout"):
+        answer = outcome(answer) if self.request.operation in EARLY else answer
+        if answer.status in _LATER or (answer.status == 400 and answer.code == "RequestTimeout"):
             raise answer.refusal(self.request.what)
-        return outcome(answer) if self.request.operation in EARLY else answer
+        return answer

@@ -1,23 +1,28 @@
 """A large object: CreateMultipartUpload, parts, CompleteMultipartUpload with the condition.
 
-Create and Complete go by boto3, the parts by awscrt: only Complete may carry `If-Match` (AWS refuses it elsewhere).
-Sources: "Amazon S3 multipart upload limits" (5 MiB to 5 GiB a part, 10,000 parts), "CompleteMultipartUpload".
+Only Complete may carry `If-Match` (AWS refuses it elsewhere). Sources: "Amazon S3 multipart upload limits" (5 MiB to 5 GiB a
+part, 10,000 parts), "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload".
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
-from . import checksum, log
+from . import checksum, log, objects
 from .errors import Changed, Corrupt, HostUnavailable, SyncloudError
 from .model import SMALL, Entry
+from .objects import Part
+from .response import Response
 from .tree import Content
 
 PARTS_MAX = 10_000
 IN_FLIGHT = 64 * 1024 * 1024
 """Bytes of parts in memory at a time, for one object."""
+COMPLETION = 300.0
+"""Seconds that a completion may take: "several minutes", in which S3 sends a space now and then."""
 
 
 class Uploads(Protocol):
@@ -36,11 +41,17 @@ class Store(Protocol):
     with_checksum: bool
     uploads: Uploads | None
 
-    async def call(self, operation: str, path: str, **arguments: Any) -> dict[str, Any]: ...
-
-    async def send_part(
-        self, path: str, query: tuple[tuple[str, str], ...], headers: dict[str, str], body: bytes
-    ) -> dict[str, str]: ...
+    async def request(
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        query: Iterable[tuple[str, str]],
+        headers: dict[str, str],
+        *,
+        body: bytes | None = None,
+        deadline: float | None = None,
+    ) -> Response: ...
 
     def metadata(self, entry: Entry) -> dict[str, str]: ...
 
@@ -59,9 +70,7 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
     On any failure the upload is aborted, as far as the store can still be reached; what a crash or an outage has left is
     aborted by the next start (`abort_leftovers`), and what even that does not know by the bucket's lifecycle.
     """
-    extra = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if store.with_checksum else {}
-    created = await store.call("create_multipart_upload", entry.path, Metadata=store.metadata(entry), **extra)
-    upload_id = str(created["UploadId"])
+    upload_id = await _create(store, entry)
     try:
         if store.uploads is not None:
             store.uploads.note_upload(upload_id, entry.path)
@@ -86,13 +95,21 @@ async def abort_leftovers(store: Store) -> None:
         await _abort(store, path, upload_id)
 
 
-async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[dict[str, Any]], int]:
-    """The parts as Complete names them, and the checksum of the whole: read in order, sent side by side."""
+async def _create(store: Store, entry: Entry) -> str:
+    headers = store.metadata(entry)
+    if store.with_checksum:
+        headers |= {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
+    answer = await store.request("POST", entry.path, "CreateMultipartUpload", [("uploads", "")], headers, body=b"")
+    return objects.required(answer.body, "UploadId")
+
+
+async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[Part], int]:
+    """The parts, and the checksum of the whole: read in order, sent side by side."""
     size, crc = part_size(entry.size), 0
     gate = asyncio.Semaphore(max(1, IN_FLIGHT // size))
-    tasks: list[asyncio.Task[dict[str, Any]]] = []
+    tasks: list[asyncio.Task[Part]] = []
 
-    async def send(number: int, data: bytes) -> dict[str, Any]:
+    async def send(number: int, data: bytes) -> Part:
         try:
             return await _send_part(store, entry.path, upload_id, number, data)
         finally:
@@ -107,36 +124,38 @@ async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: s
     return [task.result() for task in tasks], crc
 
 
-async def _send_part(store: Store, path: str, upload_id: str, number: int, data: bytes) -> dict[str, Any]:
-    headers, named = {}, {}
-    if store.with_checksum:
-        encoded = checksum.encode(checksum.update(data))
-        headers, named = {checksum.HEADER: encoded}, {"ChecksumCRC64NVME": encoded}
-    answer = await store.send_part(path, (("partNumber", str(number)), ("uploadId", upload_id)), headers, data)
-    return {"PartNumber": number, "ETag": answer["etag"], **named}
+async def _send_part(store: Store, path: str, upload_id: str, number: int, data: bytes) -> Part:
+    encoded = checksum.encode(checksum.update(data)) if store.with_checksum else ""
+    headers = {checksum.HEADER: encoded} if encoded else {}
+    query = [("partNumber", str(number)), ("uploadId", upload_id)]
+    answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)
+    return Part(number, answer.headers["etag"], encoded)
 
 
 async def _complete(
-    store: Store, entry: Entry, upload_id: str, parts: list[dict[str, Any]], crc: int, condition: dict[str, str]
+    store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, condition: dict[str, str]
 ) -> Entry:
     # Each part was checked against its own checksum, and is named here by it. The whole's is not sent, because some stores
     # know no full-object type and take it for a composite one; S3 tells it in its answer.
-    arguments: dict[str, Any] = {"UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
-    if "if-match" in condition:
-        arguments["IfMatch"] = condition["if-match"]
-    if "if-none-match" in condition:
-        arguments["IfNoneMatch"] = condition["if-none-match"]
-    answer = await store.call("complete_multipart_upload", entry.path, **arguments)
-    told = checksum.decode(answer.get("ChecksumCRC64NVME", ""))
+    answer = await store.request(
+        "POST",
+        entry.path,
+        "CompleteMultipartUpload",
+        [("uploadId", upload_id)],
+        condition,
+        body=objects.completion(parts),
+        deadline=COMPLETION,
+    )
+    told = checksum.decode(objects.text_of(answer.body, "ChecksumCRC64NVME"))
     if told is not None and told != crc:
         raise Corrupt(entry.path, f"{entry.path}: the store's checksum of the whole is another one than that of the parts sent")
     whole = Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc)
-    return store.written(whole, answer["ETag"], answer.get("VersionId", ""))
+    return store.written(whole, objects.etag_of(answer.body), answer.headers.get("x-amz-version-id", ""))
 
 
 async def _abort(store: Store, path: str, upload_id: str) -> None:
     try:
-        await store.call("abort_multipart_upload", path, UploadId=upload_id)
+        await store.request("DELETE", path, "AbortMultipartUpload", [("uploadId", upload_id)], {})
     except Changed:
         pass  # it is gone already
     except SyncloudError as error:

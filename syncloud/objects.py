@@ -9,11 +9,14 @@ import calendar
 import email.utils
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from . import checksum, names
-from .errors import Corrupt
+from .errors import Corrupt, Unavailable
 from .model import Entry
 
 DEFAULT_MODE = 0o644
@@ -21,6 +24,7 @@ DEFAULT_MODE = 0o644
 MARK = "x-amz-meta-syncloud"
 _MTIME = re.compile(r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _MODE = re.compile(r"[0-7]{3,7}\Z")
 
 
@@ -50,6 +54,14 @@ class Conditions:
 
 
 OBEYED = Conditions()
+
+
+class Part(NamedTuple):
+    """Of a multipart upload; `crc` as a header has it, empty where the store is told none."""
+
+    number: int
+    etag: str
+    crc: str = ""
 
 
 def metadata(entry: Entry, nonce: str) -> dict[str, str]:
@@ -129,16 +141,34 @@ def with_crc(entry: Entry, crc: int | None) -> Entry:
 
 
 def etag_of(body: bytes) -> str:
-    """The ETag in a CopyObjectResult."""
-    return text_of(body, "ETag")
+    """The ETag in what CopyObject and CompleteMultipartUpload answer. Raises Unavailable."""
+    return required(body, "ETag")
+
+
+def required(body: bytes, name: str) -> str:
+    """What the first element of this name holds, in an answer that must have it. Raises Unavailable: that is no store's."""
+    if text := text_of(body, name):
+        return text
+    raise Unavailable(f"the answer has no {name}", hint="is it a proxy's? check the endpoint and what is on the way to it")
 
 
 def text_of(body: bytes, name: str) -> str:
-    """What the first element of this name holds, in an answer that is XML."""
-    for element in ElementTree.fromstring(body).iter():
-        if element.tag.rpartition("}")[2] == name:
-            return element.text or ""
-    return ""
+    """What the first element of this name holds, in an answer that is XML; empty where there is none."""
+    try:
+        elements = ElementTree.fromstring(body).iter()
+    except (ElementTree.ParseError, LookupError, ValueError):  # a proxy's page, in whatever encoding
+        return ""
+    return next((element.text or "" for element in elements if element.tag.rpartition("}")[2] == name), "")
+
+
+def completion(parts: Iterable[Part]) -> bytes:
+    """The body of CompleteMultipartUpload."""
+    named = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>"
+        + (f"<ChecksumCRC64NVME>{crc}</ChecksumCRC64NVME></Part>" if crc else "</Part>")
+        for number, etag, crc in parts
+    )
+    return f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{named}</CompleteMultipartUpload>'.encode()
 
 
 def condition(expected: Entry | None) -> dict[str, str]:

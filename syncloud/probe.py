@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 from . import log, names, objects
 from .crt import Crt
@@ -84,11 +83,10 @@ async def _refuses_completion(crt: Crt, key: str) -> bool:
     if not created.ok:
         _require_unknown(created, key)
         return False
-    upload = ("uploadId", objects.text_of(created.body, "UploadId"))
+    upload = ("uploadId", objects.required(created.body, "UploadId"))
     try:
         part = await crt.send("PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1")
-        named = f"<Part><PartNumber>1</PartNumber><ETag>{escape(part.headers.get('etag', ''))}</ETag></Part>"
-        body = f"<CompleteMultipartUpload>{named}</CompleteMultipartUpload>".encode()
+        body = objects.completion([objects.Part(1, part.headers.get("etag", ""))])
         for condition in (_ABSENT, _WRONG):
             done = await crt.send(
                 "POST", key, operation="CompleteMultipartUpload", query=(upload,), headers=(condition,), body=body

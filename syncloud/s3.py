@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .response import Response
     from .tree import Content
 
-_CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchUpload")
 COPY_LIMIT = 5 * 1024**3
 """Bytes: CopyObject's limit."""
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
@@ -34,7 +33,7 @@ _RESTORED = 'ongoing-request="false"'
 
 
 class S3Tree:
-    """`crt`: every request but the two ends of multipart uploads, which are for boto3's client; `s3` makes that."""
+    """`crt`: every request but the first one over TLS, which is for boto3's client; `s3` makes that."""
 
     role = "push"
     written_event = "push.uploaded"
@@ -337,34 +336,27 @@ class S3Tree:
         key = names.key_of(self.prefix, path)
         return await self._crt.send(method, key, operation=operation, headers=tuple(headers.items()), body=body)
 
-    async def send_part(
-        self, path: str, query: tuple[tuple[str, str], ...], headers: dict[str, str], body: bytes
-    ) -> dict[str, str]:
-        """One part of a multipart upload: the answer's headers."""
-        key = names.key_of(self.prefix, path)
-        named = tuple(headers.items())
-        response = await self._crt.send("PUT", key, operation="UploadPart", query=query, headers=named, body=body)
+    async def request(
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        query: Iterable[tuple[str, str]],
+        headers: dict[str, str],
+        *,
+        body: bytes | None = None,
+        deadline: float | None = None,
+    ) -> Response:
+        """One request of a multipart upload, granted. Raises Changed for a failed condition, PathError, Unavailable."""
+        key, named = names.key_of(self.prefix, path), tuple(headers.items())
+        response = await self._crt.send(
+            method, key, operation=operation, query=query, headers=named, body=body, deadline=deadline
+        )
         self._require(response, path, "write")
-        return response.headers
-
-    async def call(self, operation: str, path: str, **arguments: Any) -> dict[str, Any]:
-        """One request of boto3's client about `path`, in a thread. Raises Changed for a failed condition, Unavailable."""
-        key = names.key_of(self.prefix, path)
-
-        def ask() -> dict[str, Any]:
-            return dict(getattr(self._s3(), operation)(Bucket=self.bucket, Key=key, **arguments))
-
-        try:
-            return await asyncio.to_thread(ask)
-        except aws.AWS_ERRORS as error:
-            told = aws.translate(error, f"{operation} s3://{self.bucket}/{key}")
-            if told.code in _CONDITION_FAILED:
-                raise Changed(path, f"{path}: the object changed meanwhile", code=told.code) from error
-            raise told from error
+        return response
 
     def metadata(self, entry: Entry) -> dict[str, str]:
-        """User metadata as boto3 wants it, without the header's prefix."""
-        return {name.removeprefix("x-amz-meta-"): value for name, value in objects.metadata(entry, self._nonce).items()}
+        return objects.metadata(entry, self._nonce)
 
     def _require(self, response: Response, path: str, verb: str) -> None:
         """Raise what a status that is no success means."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+from xml.etree import ElementTree
+
+import botocore.session
 import pytest
+from botocore.serialize import RestXMLSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncloud import checksum, names, objects
-from syncloud.errors import Corrupt
+from syncloud.errors import Corrupt, Unavailable
 from syncloud.model import Entry
 
 EARLIEST, LATEST = -(2**31) * 10**9, 2**63
@@ -189,3 +194,28 @@ def test_the_etag_of_a_copy_is_found_with_and_without_a_namespace() -> None:
     plain = b"<CopyObjectResult><LastModified>x</LastModified><ETag>&quot;e1&quot;</ETag></CopyObjectResult>"
     named = plain.replace(b"<CopyObjectResult>", b'<CopyObjectResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">')
     assert objects.etag_of(plain) == objects.etag_of(named) == '"e1"'
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>Please log in<br>", b"<CopyObjectResult><ETag/></CopyObjectResult>", b"<a>"])
+def test_an_answer_without_what_it_must_have_is_no_stores(body: bytes) -> None:
+    """Not an upload without a name: its parts would be whole objects."""
+    for name in ("ETag", "UploadId"):
+        with pytest.raises(Unavailable, match=name):
+            objects.required(body, name)
+
+
+def test_a_completion_is_what_boto3_would_send() -> None:
+    parts = [{"PartNumber": 1, "ETag": '"e&1"', "ChecksumCRC64NVME": "AAAAAAAAAAA="}, {"PartNumber": 2, "ETag": '"e2"'}]
+    named = [objects.Part(1, '"e&1"', "AAAAAAAAAAA="), objects.Part(2, '"e2"')]
+    sent = _by_boto3({"Parts": parts})
+    assert ElementTree.canonicalize(objects.completion(named)) == ElementTree.canonicalize(sent)
+
+
+def _by_boto3(upload: dict[str, Any]) -> bytes:
+    model = botocore.session.Session().get_service_model("s3").operation_model("CompleteMultipartUpload")
+    request = RestXMLSerializer().serialize_to_request(
+        {"Bucket": "b", "Key": "k", "UploadId": "u", "MultipartUpload": upload}, model
+    )
+    body = request["body"]
+    assert isinstance(body, bytes)
+    return body

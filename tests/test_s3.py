@@ -592,6 +592,21 @@ async def test_an_upload_that_fails_is_aborted(bucket: Bucket, code: str) -> Non
 
 
 @awaited
+async def test_an_upload_that_has_no_name_is_none(bucket: Bucket) -> None:
+    """A part without one would be taken for the whole object."""
+
+    def nameless(asked: Asked, forward: Forward) -> Answer:
+        return replace(forward(asked), body=b"<html>Please log in</html>")
+
+    entry = large("big", len(BIG))
+    with Meddler(bucket.server.endpoint, always(nameless, "CreateMultipartUpload")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            with pytest.raises(Unavailable, match="UploadId"):
+                await tree.write(entry, Bytes(entry, BIG), None)
+    assert bucket.keys() == []
+
+
+@awaited
 async def test_an_upload_that_is_cancelled_is_aborted(bucket: Bucket) -> None:
     entry = large("big", len(BIG))
     reached = asyncio.Event()
