@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -604,6 +605,22 @@ async def test_an_upload_that_has_no_name_is_none(bucket: Bucket) -> None:
             with pytest.raises(Unavailable, match="UploadId"):
                 await tree.write(entry, Bytes(entry, BIG), None)
     assert bucket.keys() == []
+
+
+@awaited
+async def test_a_completion_may_take_longer_than_other_requests(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncloud.crt.PATIENCE", 1.0)
+
+    def slow(asked: Asked, forward: Forward) -> Answer:
+        time.sleep(2)
+        return forward(asked)
+
+    entry = large("big", len(BIG))
+    with Meddler(bucket.server.endpoint, always(slow, "CompleteMultipartUpload")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            await tree.write(entry, Bytes(entry, BIG), None)
+        assert meddler.names().count("CompleteMultipartUpload") == 1
+    assert bucket.get("p/big") == BIG
 
 
 @awaited
