@@ -66,7 +66,7 @@ bench-quick: $(BENCH)/.bench ## what three minutes can tell of it
 bench-micro: $(BENCH)/.bench ## instructions of the inner loops (perf, or valgrind)
 	@$(BENCH)/bin/python -m benchmarks micro $(BENCH_FLAGS)
 
-bench-curves: $(BENCH)/.bench ## how time and memory grow, drawn into docs/benchmarks/ (hours; 60 GB of disk for the largest file)
+bench-curves: $(BENCH)/.bench ## how time and memory grow, drawn into docs/benchmarks/ (35 minutes; 60 GB of disk for the largest file)
 	@$(BENCH)/bin/python -m benchmarks curves $(BENCH_FLAGS)
 
 deb: ## build dist/syncloud_VERSION_all.deb, twice, byte for byte the same, and let lintian read it

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field
 from html import escape
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 400, 70, 130, 40, 50
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 700, 420, 70, 190, 60, 50
+_LINE = 14
+"""The least distance of two names that stand below each other."""
 _COLOURS = ("#1b6ac9", "#c9541b", "#3a8f3a", "#7b3fa0", "#777777")
 
 Point = tuple[float, float]
@@ -29,15 +31,17 @@ class Chart:
         )
         parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif">']
         parts += ['<rect width="100%" height="100%" fill="white"/>', _text(_LEFT, 22, self.title, size=15)]
-        parts += [_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, self.x, anchor="middle"), _text(8, _TOP - 8, self.y)]
+        parts += [_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, self.x, anchor="middle"), _text(8, _TOP - 12, self.y)]
         for value in across.ticks:
             at = across.at(value)
             parts += [_line(at, _TOP, at, _HEIGHT - _BOTTOM), _text(at, _HEIGHT - _BOTTOM + 16, short(value), anchor="middle")]
         for value in up.ticks:
             at = up.at(value)
             parts += [_line(_LEFT, at, _WIDTH - _RIGHT, at), _text(_LEFT - 6, at + 4, short(value), anchor="end")]
-        for (name, line), colour in zip(self.lines.items(), _COLOURS * 9, strict=False):
-            parts += _drawn(name, [(across.at(x), up.at(y)) for x, y in line], colour)
+        drawn = {name: [(across.at(x), up.at(y)) for x, y in line] for name, line in self.lines.items()}
+        heights = _apart({name: line[-1][1] for name, line in drawn.items()})
+        for (name, line), colour in zip(drawn.items(), _COLOURS * 9, strict=False):
+            parts += [*_drawn(line, colour), _text(line[-1][0] + 8, heights[name] + 4, name, colour=colour)]
         return "\n".join([*parts, "</svg>", ""])
 
 
@@ -55,15 +59,19 @@ class _Axis:
         return self._start + share * (self._end - self._start)
 
 
-def _drawn(name: str, points: list[Point], colour: str) -> list[str]:
+def _apart(heights: dict[str, float]) -> dict[str, float]:
+    """The same, none nearer to the next than a line of text is high."""
+    placed, free = {}, -math.inf
+    for name, height in sorted(heights.items(), key=lambda item: item[1]):
+        placed[name] = max(height, free)
+        free = placed[name] + _LINE
+    return placed
+
+
+def _drawn(points: list[Point], colour: str) -> list[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-    x, y = points[-1]
-    return [
-        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>',
-        *dots,
-        _text(x + 8, y + 4, name, colour=colour),
-    ]
+    return [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>', *dots]
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> str:
