@@ -396,5 +396,4 @@ class Engine:
         self.listing.suffer(error, "")
         if not self._once:
             wait = max(1.0, self.listing.next_try - self._clock())
-            for again in work.as_hints():
-                self._loop.call_later(wait, self.deliver, again)
+            self._coalescer.list_again(work, wait)

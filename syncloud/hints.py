@@ -42,11 +42,6 @@ class Work:
     patient: bool = False
     deleting: bool = False
 
-    def as_hints(self) -> list[Hint]:
-        """A subtree's work as the hints that ask for it once more."""
-        receipts: list[Receipt | None] = [*self.receipts] or [None]
-        return [Hint(self.path, subtree=True, both=self.both, receipt=receipt) for receipt in receipts]
-
 
 class Coalescer:
     """All times are the injected monotonic clock's seconds."""
@@ -106,12 +101,26 @@ class Coalescer:
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
         work.both = work.both or hint.both
-        # What is in work has no row yet that a listing could miss: it gets a look of its own.
-        for path in [path for path in self._working if not hint.path or path.startswith(hint.path + "/")]:
-            self.add(Hint(path))
+        self._look_at_what_is_in_work(hint.path)
         # An event asks to wait for quiet: a tree that is being copied in is looked at once, not file by file.
         wait = 0.0 if hint.kind is Kind.LOOK else min(self.quiet / 4, self.deadline)
         work.due = min(now + wait, work.since + self.deadline)
+
+    def _look_at_what_is_in_work(self, under: str) -> None:
+        """It has no row yet that a listing could miss: it gets a look of its own."""
+        for path in [path for path in self._working if not under or path.startswith(under + "/")]:
+            self.add(Hint(path))
+
+    def list_again(self, work: Work, delay: float) -> None:
+        """A listing has failed: once more after `delay` seconds, or together with one that is asked for before that."""
+        now = self._clock()
+        waiting = self._subtrees.get(work.path)
+        if waiting is None:
+            work.since = work.due = now + delay
+            self._subtrees[work.path] = work
+        else:
+            waiting.receipts.extend(work.receipts)
+            waiting.both = waiting.both or work.both
 
     def _earliest(self, path: str, now: float) -> float:
         finished, _ = self._last.get(path, (now - self.min_interval, 0.0))
@@ -164,6 +173,7 @@ class Coalescer:
         for path, work in sorted(due.items()):
             outer = next((other for other in ready if not other.path or path.startswith(other.path + "/")), None)
             if outer is None:
+                self._look_at_what_is_in_work(path)
                 ready.append(work)
             else:
                 outer.receipts.extend(work.receipts)

@@ -301,6 +301,31 @@ def test_next_due_knows_subtrees(coalescer: Coalescer, clock: Clock) -> None:
     assert coalescer.listings == 1
 
 
+def test_a_listing_that_failed_waits_or_goes_with_the_next_one(coalescer: Coalescer, clock: Clock) -> None:
+    coalescer.add(Hint("", subtree=True, both=True))
+    (failed,) = coalescer.take_subtrees()
+    coalescer.list_again(failed, 60.0)
+    assert coalescer.take_subtrees() == []
+    assert coalescer.next_due() == clock.now + 60.0
+    coalescer.add(Hint("", subtree=True))
+    (sooner,) = coalescer.take_subtrees()
+    assert sooner.both, "as the first one asked for"
+    coalescer.add(Hint("", subtree=True))
+    coalescer.list_again(sooner, 60.0)
+    (again,) = coalescer.take_subtrees()
+    assert again.both
+    assert coalescer.listings == 0, "one listing for both"
+
+
+def test_what_is_in_work_when_a_listing_begins_gets_a_look_of_its_own(coalescer: Coalescer) -> None:
+    coalescer.add(Hint("d", subtree=True))
+    coalescer.add(Hint("d/x"))
+    (work,) = coalescer.take(1)
+    coalescer.take_subtrees()
+    coalescer.finish(work)
+    assert [again.path for again in coalescer.take(1)] == ["d/x"]
+
+
 # Nothing is ever lost
 
 PATHS = st.sampled_from(["a", "b", "d/x"])

@@ -674,6 +674,22 @@ TestMachine.settings = settings(
 )
 
 
+def test_a_listing_that_failed_is_not_made_once_more_when_another_has_been() -> None:
+    """Found by the machine: the repetition was due long after a periodic listing had seen everything."""
+    machine = Machine()
+    keep = Policy(delete=False, conflict=ConflictPolicy.KEEP_BOTH)
+    try:
+        machine.build(seed=0, push=keep, one=keep, two=keep, versioned=False)
+        machine.go_offline(name="two")
+        for _ in range(4):
+            machine.write_a_file_where_a_directory_was()
+        machine.wait(seconds=90.0)
+        machine.swap_a_file_and_a_directory(pauses=0)
+        machine.wait(seconds=1.5)
+    finally:
+        machine.teardown()
+
+
 class LostAnswer(MemoryTree):
     """The next write succeeds, and its answer is lost."""
 
