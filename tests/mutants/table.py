@@ -187,7 +187,7 @@ MUTANTS = (
         "        self._coalescer.put_back(work, delay)\n", "        self._coalescer.finish(work)\n",
         "test_engine.py::test_a_path_that_failed_is_tried_again"),
     Mutant("retries", "a listing that failed is given up", "engine",
-        "                self._loop.call_later(wait, self.deliver, again)\n", "                del again\n",
+        "            self._coalescer.list_again(work, wait)\n", "            del wait\n",
         "test_engine.py::test_a_listing_that_failed_is_taken_again"),
     Mutant("retries", "in an outage every path tries", "engine",
         "        if self._ledger.error is None and self.outage.error is not None:\n            self._probe()",
