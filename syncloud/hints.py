@@ -113,10 +113,9 @@ class Coalescer:
 
     def list_again(self, work: Work, delay: float) -> None:
         """A listing has failed: once more after `delay` seconds, or together with one that is asked for before that."""
-        now = self._clock()
         waiting = self._subtrees.get(work.path)
         if waiting is None:
-            work.since = work.due = now + delay
+            work.since = work.due = self._clock() + delay
             self._subtrees[work.path] = work
         else:
             waiting.receipts.extend(work.receipts)
@@ -173,7 +172,7 @@ class Coalescer:
         for path, work in sorted(due.items()):
             outer = next((other for other in ready if not other.path or path.startswith(other.path + "/")), None)
             if outer is None:
-                self._look_at_what_is_in_work(path)
+                self._look_at_what_is_in_work(path)  # since it was asked for, more has gone there
                 ready.append(work)
             else:
                 outer.receipts.extend(work.receipts)

@@ -331,10 +331,11 @@ class S3Tree:
         return bool(entry.tag[1])
 
     async def _send(
-        self, method: str, path: str, operation: str, headers: dict[str, str], *, body: bytes | None = None
+        self, method: str, path: str, operation: str, headers: dict[str, str], *, body: bytes | None = None, **more: Any
     ) -> Response:
-        key = names.key_of(self.prefix, path)
-        return await self._crt.send(method, key, operation=operation, headers=tuple(headers.items()), body=body)
+        """`more` is as `Crt.send` takes it."""
+        key, named = names.key_of(self.prefix, path), tuple(headers.items())
+        return await self._crt.send(method, key, operation=operation, headers=named, body=body, **more)
 
     async def request(
         self,
@@ -348,14 +349,12 @@ class S3Tree:
         deadline: float | None = None,
     ) -> Response:
         """One request of a multipart upload, granted. Raises Changed for a failed condition, PathError, Unavailable."""
-        key, named = names.key_of(self.prefix, path), tuple(headers.items())
-        response = await self._crt.send(
-            method, key, operation=operation, query=query, headers=named, body=body, deadline=deadline
-        )
+        response = await self._send(method, path, operation, headers, query=query, body=body, deadline=deadline)
         self._require(response, path, "write")
         return response
 
     def metadata(self, entry: Entry) -> dict[str, str]:
+        """The user metadata that we write, as headers."""
         return objects.metadata(entry, self._nonce)
 
     def _require(self, response: Response, path: str, verb: str) -> None:
