@@ -163,10 +163,15 @@ class CountingLoop(asyncio.SelectorEventLoop):
 
 
 def test_what_is_asked_for_together_wakes_the_loop_once(workers: Workers, clock: Clock) -> None:
+    """The first call waits until all are asked for: a thread that is quicker than who asks would have nothing left to do."""
     clock.now = 100.0
+    asked = threading.Event()
 
     async def scenario() -> None:
-        await asyncio.gather(*(workers.run(time.sleep, 0.001) for _ in range(10)))
+        first = workers.run(asked.wait)
+        others = [workers.run(time.sleep, 0.001) for _ in range(9)]
+        asked.set()
+        await asyncio.gather(first, *others)
 
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
         runner.run(scenario())

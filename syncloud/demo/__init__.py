@@ -3,8 +3,8 @@
     the demo writes into host-a -> push -> S3 -> SQS -> pull -> host-b, where the demo reads
 
 All times are taken by this process, with one clock: when it has closed the file, when it receives the daemon's log line, and
-when its own reader finds the same bytes, mtime and mode in host-b. (`child.py`: the processes; `journey.py`: what is measured
-and compared.)
+when its own reader finds the same bytes, mtime and mode in host-b. (`child.py`: the processes; `signals.py`: how they are
+ended early; `journey.py`: what is measured and compared.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -22,12 +21,12 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType, MappingProxyType
-from typing import NoReturn
+from types import MappingProxyType
 
 from ..errors import SyncloudError, Unavailable
 from .child import Child, command, environment
 from .journey import Event, Journey, differences, took, tree
+from .signals import Signals
 
 BUCKET, PREFIX, CONFIG = "syncloud-demo", "status", "demo.conf"
 LARGE = 20 * 1024 * 1024
@@ -38,7 +37,6 @@ _TURN = 0.002
 _SHOWN = 10
 """Lines of one kind, then they are counted."""
 _ROW = "  {:<30}  {:<9}{:>7}   {:<8}{:>7}   {:>7}"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(*, once: bool) -> int:
@@ -46,63 +44,14 @@ def run(*, once: bool) -> int:
 
     Nothing is left behind, whether it ends by itself, by an error or by a signal. Raises SyncloudError.
     """
-    with _Signals() as signals, contextlib.ExitStack() as stack:
-        with signals.held():
-            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncloud-demo-", ignore_cleanup_errors=True))
-        try:
-            demo = _Demo(Path(home), stack, signals)
-            demo.start()
-            equal = demo.round()
-            if equal and not once and sys.stdin.isatty() and sys.stdout.isatty():
-                demo.play()
-            return 0 if equal else 1
-        finally:
-            signals.ignore()
-
-
-class _Signals:
-    """The first signal raises, so that everything is cleaned up; further ones must not interrupt that: it is short.
-
-    Nor may one come between a process's start and the note that it has to be ended: `held` puts it off.
-    """
-
-    def __init__(self) -> None:
-        self._held = False
-        self._came: int | None = None
-
-    def __enter__(self) -> _Signals:
-        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-            if self._came is not None:
-                self._end(self._came)
-
-    def ignore(self) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        self.ignore()
-        if self._held:
-            self._came = number
-        else:
-            self._end(number)
-
-    def _end(self, number: int) -> NoReturn:
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
+    with Signals() as signals, contextlib.ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncloud-demo-", ignore_cleanup_errors=True))
+        demo = _Demo(Path(home), stack, signals)
+        demo.start()
+        equal = demo.round()
+        if equal and not once and sys.stdin.isatty() and sys.stdout.isatty():
+            demo.play()
+        return 0 if equal else 1
 
 
 class _Late(SyncloudError):
@@ -116,7 +65,7 @@ class _Late(SyncloudError):
 class _Demo:
     """The stage: two directories below `home`, and the processes, which `stack` ends."""
 
-    def __init__(self, home: Path, stack: contextlib.ExitStack, signals: _Signals) -> None:
+    def __init__(self, home: Path, stack: contextlib.ExitStack, signals: Signals) -> None:
         self._home = home
         self._stack = stack
         self._signals = signals
@@ -179,9 +128,8 @@ class _Demo:
         self._children.append(self._child(role, argv))
 
     def _child(self, name: str, argv: list[str], *, more: Mapping[str, str] = MappingProxyType({}), grace: float = 5) -> Child:
-        with self._signals.held():
-            child = Child(name, argv, env={**self._env, **more}, home=self._home, take=self._events.append)
-            self._stack.callback(child.stop, grace=grace)
+        child = Child(name, argv, env={**self._env, **more}, home=self._home, take=self._events.append)
+        self._stack.callback(child.stop, grace=grace)
         return child
 
     # What is waited for
@@ -190,6 +138,7 @@ class _Demo:
         """Raises Unavailable where a process ends, _Late where it takes longer than PATIENCE."""
         deadline = time.monotonic() + PATIENCE
         while True:
+            self._signals.obey()
             for child in self._children:
                 child.require()
             asked = time.monotonic()
@@ -312,6 +261,7 @@ class _Demo:
         under_way: dict[str, Journey] = {}
         with contextlib.suppress(KeyboardInterrupt):
             while True:
+                self._signals.obey()
                 self._watch(under_way)
                 time.sleep(_TURN * 10)
 

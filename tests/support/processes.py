@@ -120,7 +120,11 @@ class Process:
         self._popen.wait()
 
     def _told(self, what: str) -> str:
-        return f"{' '.join(self.argv)}: {what}; the end of its stderr:\n" + "\n".join(self.stderr.splitlines()[-30:])
+        ends = [
+            f"the end of its {name}:\n" + "\n".join(text.splitlines()[-30:])
+            for name, text in (("stdout", self.stdout), ("stderr", self.stderr))
+        ]
+        return f"{' '.join(self.argv)}: {what}; " + "\n".join(ends)
 
 
 def _decoded(line: str) -> dict[str, Any] | None:
