@@ -14,7 +14,7 @@ from awscrt.checksums import crc64nvme
 HEADER = "x-amz-checksum-crc64nvme"
 
 
-def update(data: bytes, crc: int = 0) -> int:
+def update(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
     """The checksum of what `crc` covered, followed by `data`."""
     return int(crc64nvme(data, crc))
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import io
 import random
 import threading
 import time
@@ -30,7 +29,7 @@ from . import __version__
 from .aws import TLS_HINT, Aws, translate
 from .connections import Connections
 from .errors import SyncloudError, Unavailable
-from .flight import Flight, Request
+from .flight import Body, Flight, Request, size_of
 from .response import Response
 
 Pairs = Iterable[tuple[str, str]]
@@ -88,7 +87,7 @@ class Crt:
         operation: str,
         query: Pairs = (),
         headers: Pairs = (),
-        body: bytes | None = None,
+        body: Body | None = None,
         deadline: float | None = None,
     ) -> Response:
         """Send one request about `key` (empty: about the bucket) and return the answer, whatever its status.
@@ -99,7 +98,7 @@ class Crt:
         Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all.
         """
         if deadline is None:
-            deadline = PATIENCE + len(body or b"") / SLOWEST
+            deadline = PATIENCE + size_of(body) / SLOWEST
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
         request = self._request(what, operation, method, key, query, headers, body)
@@ -164,13 +163,13 @@ class Crt:
             self._connections.give(opened.result())
 
     def _request(
-        self, what: str, operation: str, method: str, key: str, query: Pairs, headers: Pairs, body: bytes | None
+        self, what: str, operation: str, method: str, key: str, query: Pairs, headers: Pairs, body: Body | None
     ) -> Request:
         self._require_open(what)
         self._aws.credentials.check()
         fields = [("host", self._address.host), ("user-agent", f"syncloud/{__version__}"), *headers]
         if body is not None or method in ("PUT", "POST"):
-            fields.append(("content-length", str(len(body or b""))))
+            fields.append(("content-length", str(size_of(body))))
         return Request(what, operation, method, self._target(key, query), fields, body)
 
     def _require_open(self, what: str) -> None:
@@ -183,8 +182,7 @@ class Crt:
         return f"{path}?{'&'.join(pairs)}" if pairs else path
 
     def _signed(self, request: Request) -> HttpRequest:
-        body = io.BytesIO(request.body) if request.body else None
-        return self._aws.sign(HttpRequest(request.method, request.target, HttpHeaders(request.fields), body))
+        return self._aws.sign(HttpRequest(request.method, request.target, HttpHeaders(request.fields), request.stream()))
 
     async def close(self) -> None:
         """Give up what is under way (it ends as Unavailable) and wait, at most 10 s, until awscrt has let go."""

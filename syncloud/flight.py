@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,6 +12,9 @@ from awscrt.http import HttpRequest
 
 from .aws import translate
 from .response import EARLY, Response, outcome
+
+Body = bytes | io.BytesIO
+"""What is sent: all of it, and nobody may write to a stream before there is an answer."""
 
 _LATER = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -23,7 +27,19 @@ class Request(NamedTuple):
     method: str
     target: str
     fields: list[tuple[str, str]]
-    body: bytes | None
+    body: Body | None
+
+    def stream(self) -> io.BytesIO | None:
+        """The body from its beginning; None where it is empty."""
+        if not isinstance(self.body, io.BytesIO):
+            return io.BytesIO(self.body) if self.body else None
+        self.body.seek(0)
+        return self.body
+
+
+def size_of(body: Body | None) -> int:
+    """In bytes."""
+    return body.seek(0, io.SEEK_END) if isinstance(body, io.BytesIO) else len(body or b"")
 
 
 @dataclass(slots=True, eq=False)

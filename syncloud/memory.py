@@ -133,7 +133,7 @@ class MemoryTree:
         return False
 
 
-class MemoryContent:
+class MemoryContent(Content):
     """The bytes of one generation."""
 
     def __init__(self, entry: Entry, body: bytes) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import Iterable
 from typing import Protocol
 
 from . import checksum, log, objects
 from .errors import Changed, Corrupt, HostUnavailable, SyncloudError
+from .flight import Body
 from .model import SMALL, Entry
 from .objects import Part
 from .response import Response
@@ -49,7 +51,7 @@ class Store(Protocol):
         query: Iterable[tuple[str, str]],
         headers: dict[str, str],
         *,
-        body: bytes | None = None,
+        body: Body | None = None,
         deadline: float | None = None,
     ) -> Response: ...
 
@@ -106,26 +108,34 @@ async def _create(store: Store, entry: Entry) -> str:
 async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[Part], int]:
     """The parts, and the checksum of the whole: read in order, sent side by side."""
     size, crc = part_size(entry.size), 0
-    gate = asyncio.Semaphore(max(1, IN_FLIGHT // size))
+    buffers = _buffers(size, min(max(1, IN_FLIGHT // size), entry.size // size))
     tasks: list[asyncio.Task[Part]] = []
 
-    async def send(number: int, data: bytes) -> Part:
-        try:
-            return await _send_part(store, entry.path, upload_id, number, data)
-        finally:
-            gate.release()
+    async def send(number: int, buffer: io.BytesIO, crc: int) -> Part:
+        part = await _send_part(store, entry.path, upload_id, number, buffer, crc)
+        buffers.put_nowait(buffer)  # only after an answer: awscrt may read on from one that was given up
+        return part
 
     async with asyncio.TaskGroup() as group:
         for number, offset in enumerate(range(0, entry.size, size), 1):
-            await gate.acquire()
-            data = b"".join(await content.part(offset, min(size, entry.size - offset)))
-            crc = await asyncio.to_thread(checksum.update, data, crc)
-            tasks.append(group.create_task(send(number, data)))
+            whole = entry.size - offset >= size
+            buffer = await buffers.get() if whole else io.BytesIO(bytes(entry.size - offset))
+            crc, own = await content.fill(buffer.getbuffer(), offset, crc)
+            tasks.append(group.create_task(send(number, buffer, own)))
     return [task.result() for task in tasks], crc
 
 
-async def _send_part(store: Store, path: str, upload_id: str, number: int, data: bytes) -> Part:
-    encoded = checksum.encode(checksum.update(data)) if store.with_checksum else ""
+def _buffers(size: int, count: int) -> asyncio.Queue[io.BytesIO]:
+    """For all parts, each in its turn: fresh memory costs more than reading the file into it does."""
+    buffers: asyncio.Queue[io.BytesIO] = asyncio.Queue()
+    blank = bytes(size)
+    for _ in range(count):
+        buffers.put_nowait(io.BytesIO(blank))  # copied when it is written to
+    return buffers
+
+
+async def _send_part(store: Store, path: str, upload_id: str, number: int, data: io.BytesIO, crc: int) -> Part:
+    encoded = checksum.encode(crc) if store.with_checksum else ""
     headers = {checksum.HEADER: encoded} if encoded else {}
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
     answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)

@@ -18,12 +18,13 @@ from urllib.parse import quote
 
 from . import aws, checksum, keys, log, multipart, names, objects
 from .errors import Archived, Changed, Corrupt, PathError, SyncloudError, Unavailable
+from .flight import Body
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+from .tree import Content
 
 if TYPE_CHECKING:
     from .crt import Crt
     from .response import Response
-    from .tree import Content
 
 COPY_LIMIT = 5 * 1024**3
 """Bytes: CopyObject's limit."""
@@ -331,7 +332,7 @@ class S3Tree:
         return bool(entry.tag[1])
 
     async def _send(
-        self, method: str, path: str, operation: str, headers: dict[str, str], *, body: bytes | None = None, **more: Any
+        self, method: str, path: str, operation: str, headers: dict[str, str], *, body: Body | None = None, **more: Any
     ) -> Response:
         """`more` is as `Crt.send` takes it."""
         key, named = names.key_of(self.prefix, path), tuple(headers.items())
@@ -345,7 +346,7 @@ class S3Tree:
         query: Iterable[tuple[str, str]],
         headers: dict[str, str],
         *,
-        body: bytes | None = None,
+        body: Body | None = None,
         deadline: float | None = None,
     ) -> Response:
         """One request of a multipart upload, granted. Raises Changed for a failed condition, PathError, Unavailable."""
@@ -369,7 +370,7 @@ class S3Tree:
         raise error
 
 
-class S3Content:
+class S3Content(Content):
     """An object's bytes, in parts that are all pinned to one ETag."""
 
     def __init__(self, tree: S3Tree, entry: Entry) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from . import checksum
 from .model import Base, Entry, Hint, Run, Side, Sighting, Tag
 
 
@@ -19,6 +20,15 @@ class Content(Protocol):
 
     async def part(self, offset: int, length: int) -> Sequence[bytes]:
         """Exactly `length` bytes, in the pieces in which they come. Raises Changed, Unsteady, Corrupt, Unavailable."""
+
+    async def fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
+        """As `part`, into `room`: the checksum of what `crc` covers, followed by these bytes, and that of these alone."""
+        own = filled = 0
+        for piece in await self.part(offset, len(room)):
+            room[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            crc, own = checksum.update(piece, crc), checksum.update(piece, own)
+        return crc, own
 
     async def verify(self, crc: int | None) -> None:
         """Prove that all parts were of one state, whose checksum is `crc` where known. Raises Unsteady, Corrupt."""

@@ -27,6 +27,7 @@ from syncloud.objects import Conditions
 from syncloud.probe import probe
 from syncloud.s3 import COPY_LIMIT, S3Tree
 from syncloud.settle import Settler
+from syncloud.tree import Content
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def large(path: str, size: int) -> Entry:
     return Entry(path, ("source",), size, STAMP, 0o600)
 
 
-class Bytes:
+class Bytes(Content):
     """Content in memory; `verified` is called when the tree asks whether all parts were of one state."""
 
     def __init__(self, entry: Entry, body: bytes, *, verified: Callable[[], None] = lambda: None) -> None:
@@ -665,6 +666,17 @@ async def test_a_composite_checksum_of_the_store_is_tolerated(bucket: Bucket) ->
             there = await seen(tree, "big")
             assert there.crc is None
             assert (await tree.digest(there)).crc == checksum.update(BIG)  # by reading it all
+
+
+@awaited
+async def test_more_than_memory_is_for_goes_through_the_same_buffers(bucket: Bucket) -> None:
+    """Each of ten parts is another, one is sent twice, and the last is short."""
+    body = b"".join(bytes([number]) * SMALL for number in range(multipart.IN_FLIGHT // SMALL + 2)) + b"end"
+    entry = large("big", len(body))
+    with Meddler(bucket.server.endpoint, once(lambda asked, forward: error(503, "SlowDown"), "UploadPart")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            assert (await tree.write(entry, Bytes(entry, body), None)).crc == checksum.update(body)
+    assert bucket.get("p/big") == body
 
 
 @awaited

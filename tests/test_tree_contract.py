@@ -376,7 +376,7 @@ def test_a_big_file_that_changed_cannot_be_opened_and_read(bench: Bench) -> None
         bench.run(read())
 
 
-class Bytes:
+class Bytes(Content):
     """A big file of the other side."""
 
     def __init__(self, entry: Entry, body: bytes) -> None:
