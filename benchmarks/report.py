@@ -127,5 +127,10 @@ def _installed(name: str) -> bool:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """With `-dirty` where what was measured is not that commit; the document of an earlier run is no part of it."""
+    commit = _git("describe", "--always") or "unknown"
+    return f"{commit}-dirty" if _git("status", "--porcelain", "--untracked-files=no", "--", ":!docs") else commit
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
