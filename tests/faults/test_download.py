@@ -82,6 +82,7 @@ def test_an_object_that_is_replaced_between_its_event_and_its_bytes(rig: Rig, si
     rig.meddler.meddle = in_turn([replaced] if size <= SMALL else [_passed, replaced], "GetObject")
     rig.bucket.put("a", between)
     rig.until_pulled({"a": newest})
+    pull.wait_event("pull.written", path="a", size=size)  # it is told after it can be read
     assert not pull.events("conflict.kept")
     assert [event["size"] for event in pull.events("pull.written", path="a")] == [5, size], "no mix in between"
     assert not pull.events("path.failed")
