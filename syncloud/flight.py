@@ -39,7 +39,7 @@ class Request(NamedTuple):
 
 def size_of(body: Body | None) -> int:
     """In bytes."""
-    return body.seek(0, io.SEEK_END) if isinstance(body, io.BytesIO) else len(body or b"")
+    return len(body.getbuffer() if isinstance(body, io.BytesIO) else body or b"")
 
 
 @dataclass(slots=True, eq=False)

@@ -22,7 +22,7 @@ from .tree import Content
 
 PARTS_MAX = 10_000
 IN_FLIGHT = 64 * 1024 * 1024
-"""Bytes of parts in memory at a time, for one object."""
+"""Bytes of whole parts in memory at a time, for one object; the short last one comes on top."""
 COMPLETION = 300.0
 """Seconds that a completion may take: "several minutes", in which S3 sends a space now and then."""
 

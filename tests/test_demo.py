@@ -93,7 +93,7 @@ def test_a_signal_in_the_middle_leaves_nothing(start: Start, tmp_path: Path, num
 def test_a_signal_interrupts_nothing_and_is_obeyed_where_it_is_asked_for(
     number: signal.Signals, ends: type[BaseException]
 ) -> None:
-    """One that raised in the middle of `Popen.poll()` could leave its lock taken: the end hung, once in hundreds of runs."""
+    """One that raises in the middle of `Popen.poll()` can leave its lock taken, and then the end waits for ever."""
     before = signal.getsignal(number)
     with Signals() as signals:
         signals.obey()
