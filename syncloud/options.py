@@ -209,6 +209,10 @@ def _pattern(include: bool) -> Callable[[str], tuple[bool, str]]:
 
 _WHERE, _WHICH, _WHAT = "what goes where", "which configuration", "what is carried"
 _PACE, _CLOUD, _MANNERS, _ACTS = "pace", "AWS or another S3", "manners", "once, now"
+_BUCKET = _like(
+    r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}",
+    "a bucket's name (3 to 63 letters, digits, dots and hyphens; no s3://, no slash)",
+)
 _STACK = _like(r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack's name (letters, digits, hyphens; the first a letter)")
 _URL = _like(r"https?://[^\s/]+\S*", "a URL that starts with https:// or http://")
 
@@ -217,8 +221,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("directory", _WHERE, SYNC, "the local directory", "DIR", _path, example="/srv/jef",
            details="push waits until it is there. pull makes it on its first run only and waits for it later, because an "
                    "unmounted disk is not an empty mirror."),
-    Option("bucket", _WHERE, AWS, "the bucket", "NAME",
-           _like(r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "a bucket's name (no s3://, no slash)"), example="example-status",
+    Option("bucket", _WHERE, AWS, "the bucket", "NAME", _BUCKET, example="example-status",
            details="Its name alone, without s3://, or an access point's ARN."),
     Option("prefix", _WHERE, AWS, "the folder in the bucket", "P", folder, default="", unset="the whole bucket", empty=True,
            example="jef/", details="A trailing slash is added where there is none. At most 900 bytes."),
