@@ -60,9 +60,9 @@ class Sync:
         return Hint("", subtree=True, both=self.role == "pull" or self.verify_due())
 
     async def reach(self) -> None:
-        """Prove that the bucket is there and answers us. A pass that lists nothing of it asks for what it must have."""
-        known = [] if self.first_look().both else _known(self.state, "", most=1)
-        await self.remote.reach(next(iter(known), None))
+        """Prove that the bucket is there and answers us. A listing proves it; a pass without one asks for what it must have."""
+        if not self.first_look().both:
+            await self.remote.reach(next(iter(_known(self.state, "", most=1)), None))
 
     def verify_due(self) -> bool:
         """Whether both sides have to be listed: the state is new, or the verify-interval is over."""

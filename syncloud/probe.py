@@ -1,4 +1,4 @@
-"""Which conditional requests a store really obeys: found out once per endpoint and bucket, by trial, under a hidden name.
+"""Which conditional requests a store really obeys: found out once per endpoint and bucket, by trial, under hidden names.
 
 AWS obeys all of them and is never probed. Others may accept a condition and ignore it; then the operation is degraded
 (a copy becomes an upload, a write looks first, a delete needs a versioned bucket) and that is said.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import TypeVar
 from urllib.parse import quote
 
 from . import log, names, objects
@@ -17,6 +18,7 @@ from .objects import Conditions
 from .response import Response
 
 Header = tuple[str, str]
+T = TypeVar("T")
 _ABSENT, _WRONG = ("if-none-match", "*"), ("if-match", '"00000000000000000000000000000000"')
 
 _NOT_KNOWN = (400, 501)
@@ -25,45 +27,41 @@ _NOT_KNOWN = (400, 501)
 
 async def probe(crt: Crt, bucket: str, prefix: str) -> Conditions:
     """A few small requests and their clean-up. Raises Unavailable and its kind: what could not be tried is not remembered."""
-    key = names.key_of(prefix, names.hidden("probe", names.new_nonce()))
-    conditions = await _try(crt, bucket, key)
+    one, other = (names.key_of(prefix, names.hidden("probe", names.new_nonce())) for _ in range(2))
+    (put, copy, delete), (complete,) = await _side_by_side(_refuses_small(crt, bucket, one), _refuses_completion(crt, other))
+    conditions = Conditions(put=put, complete=put and complete, copy=put and copy, delete=put and delete)
     if conditions.weaker:
         log.warning("store.conditions", '%s: see SEMANTICS.md, "Stores without conditions"', conditions.weaker, bucket=bucket)
     return conditions
 
 
-async def _try(crt: Crt, bucket: str, key: str) -> Conditions:
-    created = await crt.send("PUT", key, operation="PutObject", headers=(_ABSENT,), body=b"")
-    if not created.ok and created.status != 412:  # 412: awscrt has met its own first try, whose answer was lost
-        _require_unknown(created, key)
-        return Conditions(put=False, complete=False, copy=False, delete=False)
-    try:
-        source = ("x-amz-copy-source", quote(f"{bucket}/{key}", safe="/-_.~"))
-        replacing = ("x-amz-metadata-directive", "REPLACE")
-        # Some stores obey only one of the two conditions.
-        *both, complete = await _side_by_side(
-            *(_refuses(crt, "PUT", key, "PutObject", condition) for condition in (_ABSENT, _WRONG)),
-            *(_refuses(crt, "PUT", key, "CopyObject", condition, source, replacing) for condition in (_ABSENT, _WRONG)),
-            _refuses_completion(crt, key),
-        )
-        put, copy = all(both[:2]), all(both[2:])
-        delete = put and await _refuses(crt, "DELETE", key, "DeleteObject", _WRONG)
-        return Conditions(put=put, complete=put and complete, copy=put and copy, delete=delete)
-    finally:
-        await crt.send("DELETE", key, operation="DeleteObject")
-
-
-async def _side_by_side(*tries: Awaitable[bool]) -> list[bool]:
-    """What each finds, at once, since a push waits for it: whatever the store does to the object, it is there afterwards.
-
-    Nothing is under way any more when this returns or raises.
-    """
-    refused: list[bool] = []
+async def _side_by_side(*tries: Awaitable[T]) -> list[T]:
+    """What each finds, at once, since a push waits for it. Nothing is under way any more when this returns or raises."""
+    found: list[T] = []
     for outcome in await asyncio.gather(*tries, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
-        refused.append(outcome)
-    return refused
+        found.append(outcome)
+    return found
+
+
+async def _refuses_small(crt: Crt, bucket: str, key: str) -> tuple[bool, ...]:
+    """PUT, copy and DELETE, each under a condition that does not hold."""
+    created = await crt.send("PUT", key, operation="PutObject", headers=(_ABSENT,), body=b"")
+    if not created.ok and created.status != 412:  # 412: awscrt has met its own first try, whose answer was lost
+        _require_unknown(created, key)
+        return False, False, False
+    try:
+        source = ("x-amz-copy-source", quote(f"{bucket}/{key}", safe="/-_.~"))
+        replacing = ("x-amz-metadata-directive", "REPLACE")
+        # Some stores obey only one of the two conditions. Whatever they do to the object, it is there afterwards.
+        both = await _side_by_side(
+            *(_refuses(crt, "PUT", key, "PutObject", condition) for condition in (_ABSENT, _WRONG)),
+            *(_refuses(crt, "PUT", key, "CopyObject", condition, source, replacing) for condition in (_ABSENT, _WRONG)),
+        )
+        return all(both[:2]), all(both[2:]), await _refuses(crt, "DELETE", key, "DeleteObject", _WRONG)
+    finally:
+        await crt.send("DELETE", key, operation="DeleteObject")
 
 
 async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: Header) -> bool:
@@ -77,15 +75,21 @@ async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: He
     return False
 
 
-async def _refuses_completion(crt: Crt, key: str) -> bool:
+async def _refuses_completion(crt: Crt, key: str) -> tuple[bool]:
     """Of both conditions, and of one upload: SeaweedFS takes a second for one that is aborted beside another of its key."""
     created = await crt.send("POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b"")
     if not created.ok:
         _require_unknown(created, key)
-        return False
+        return (False,)
     upload = ("uploadId", objects.required(created.body, "UploadId"))
     try:
-        part = await crt.send("PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1")
+        there, part = await _side_by_side(
+            crt.send("PUT", key, operation="PutObject", body=b""),
+            crt.send("PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1"),
+        )
+        if not there.ok:
+            _require_unknown(there, key)
+            return (False,)
         body = objects.completion([objects.Part(1, part.headers.get("etag", ""))])
         for condition in (_ABSENT, _WRONG):
             done = await crt.send(
@@ -94,10 +98,13 @@ async def _refuses_completion(crt: Crt, key: str) -> bool:
             if done.status != 412:
                 break
     finally:
-        await crt.send("DELETE", key, operation="AbortMultipartUpload", query=(upload,))
+        await _side_by_side(
+            crt.send("DELETE", key, operation="AbortMultipartUpload", query=(upload,)),
+            crt.send("DELETE", key, operation="DeleteObject"),
+        )
     if not done.ok and done.status != 412:
         _require_unknown(done, key)
-    return done.status == 412
+    return (done.status == 412,)
 
 
 def _require_unknown(response: Response, key: str) -> None:
