@@ -204,7 +204,7 @@ def _require_directory(role: str, directory: Path, memory: state.State, *, make:
         except OSError as error:
             raise HostUnavailable(f"cannot make {directory}: {error.strerror}") from error
         return
-    raise HostUnavailable(f"{directory} is not there", hint="make it, or mount what it is on; it is waited for")
+    raise HostUnavailable(f"{directory} is not there", hint="make it, or mount what it is on")
 
 
 def _require_state_outside(directory: Path, state_dir: Path, chosen: Filter) -> None:
