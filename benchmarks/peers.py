@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.servers import CHECKOUT
-from benchmarks.tools import MC, MC_VERSION, available
+from benchmarks.tools import MC, available
 
 _PROGRAM, _PACKAGES = "./usr/bin/minio-client", "./var/lib/dpkg/status"
 
@@ -27,11 +27,10 @@ def main() -> None:
         print("without mc: Debian's minio-client could not be had; the variable MC may name it", file=sys.stderr)
         return
     root = told.stdout.strip()
-    # Debian's build does not know its own version.
-    stanza = _member(root, _PACKAGES).partition(b"\nPackage: minio-client\n")[2].partition(b"\n\n")[0]
-    version = re.search(rb"^Version: (.*)$", stanza, re.MULTILINE)
-    MC_VERSION.write_bytes(version[1] if version else b"")
     target = Path(sys.executable).parent / "minio-client"
+    # Debian's build does not know its own version.
+    version = re.search(rb"^Package: minio-client\n(?:.+\n)*?Version: (.+)$", _member(root, _PACKAGES), re.MULTILINE)
+    target.with_suffix(".version").write_bytes(version[1] if version else b"")
     partial = target.with_suffix(".part")
     partial.write_bytes(_member(root, _PROGRAM))
     shutil.copymode(sys.executable, partial)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BIN = Path(sys.executable).parent
-MC_VERSION = _BIN / "minio-client.version"
-"""Where `benchmarks.peers` notes what it has installed."""
 
 
 def environment(endpoint: str, home: Path) -> dict[str, str]:
@@ -150,14 +148,6 @@ def available(*wanted: Tool) -> list[Tool]:
     return [tool for tool in wanted if tool is not MC or _mc()]
 
 
-def versions() -> list[str]:
-    """The peers and the store with their versions, as they say them themselves: a package may count otherwise."""
-    told = [f"{name} {_version(argv)}" for name, argv in _VERSIONS.items()]
-    if _mc():
-        told.append(f"mc {MC_VERSION.read_text()} of Debian 13" if MC_VERSION.exists() else "mc")
-    return told
-
-
 _VERSIONS = {
     "s5cmd": ["s5cmd", "version"],
     "rclone": ["rclone", "version"],
@@ -166,7 +156,20 @@ _VERSIONS = {
 }
 
 
+def versions() -> list[str]:
+    """The peers and the store with their versions, as they tell them: their packages may count otherwise."""
+    told = [f"{name} {_version(argv)}" for name, argv in _VERSIONS.items()]
+    if mc := _mc():
+        noted = Path(mc).with_suffix(".version")  # by `benchmarks.peers`, of what it has installed
+        told.append(f"mc {noted.read_text()} of Debian 13" if noted.exists() else "mc of an unknown version")
+    return told
+
+
 def _version(argv: list[str]) -> str:
-    told = subprocess.run([_BIN / argv[0], *argv[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    found = re.search(r"\d+\.\d+(\.\d+)*", told.stdout)
+    """No run is lost because a tool does not tell."""
+    try:
+        told = subprocess.run([_BIN / argv[0], *argv[1:]], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        told = ""
+    found = re.search(r"\d+\.\d+(\.\d+)*", told)
     return found[0] if found else "of an unknown version"

@@ -29,7 +29,7 @@ async def probe(crt: Crt, bucket: str, prefix: str) -> Conditions:
     """A few small requests and their clean-up. Raises Unavailable and its kind: what could not be tried is not remembered."""
     one, other = (names.key_of(prefix, names.hidden("probe", names.new_nonce())) for _ in range(2))
     (put, copy, delete), (complete,) = await _side_by_side(_refuses_small(crt, bucket, one), _refuses_completion(crt, other))
-    conditions = Conditions(put=put, complete=put and complete, copy=put and copy, delete=put and delete)
+    conditions = Conditions(put=put, complete=put and complete, copy=put and copy, delete=delete)
     if conditions.weaker:
         log.warning("store.conditions", '%s: see SEMANTICS.md, "Stores without conditions"', conditions.weaker, bucket=bucket)
     return conditions
@@ -59,7 +59,8 @@ async def _refuses_small(crt: Crt, bucket: str, key: str) -> tuple[bool, ...]:
             *(_refuses(crt, "PUT", key, "PutObject", condition) for condition in (_ABSENT, _WRONG)),
             *(_refuses(crt, "PUT", key, "CopyObject", condition, source, replacing) for condition in (_ABSENT, _WRONG)),
         )
-        return all(both[:2]), all(both[2:]), await _refuses(crt, "DELETE", key, "DeleteObject", _WRONG)
+        put, copy = all(both[:2]), all(both[2:])
+        return put, copy, put and await _refuses(crt, "DELETE", key, "DeleteObject", _WRONG)
     finally:
         await crt.send("DELETE", key, operation="DeleteObject")
 
