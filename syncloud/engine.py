@@ -159,7 +159,7 @@ class Engine:
 
         Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
         """
-        self._once = True
+        self._once = self.listing.raised = True
         self._coalescer.deadline = self._coalescer.quiet
         await self._turns()
         await self._drain()

@@ -16,12 +16,14 @@ TELL_EVERY = 60.0
 class Outage:
     """`error` is what goes on, None while all is well; `path` is the one that probes whether it is over.
 
-    `beside` is another one that the same cause may well have: what that one tells is not told twice.
+    `beside` is another one that the same cause may well have: what that one tells is not told twice. Where
+    the error is `raised`, whoever catches it tells.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.beside: Outage | None = None
+        self.raised = False
         self.error: SyncloudError | None = None
         self.path = ""
         self.next_try = 0.0
@@ -43,20 +45,20 @@ class Outage:
         if self.error is None:
             self._since, self._told, self._delay = now, now, DELAY_FIRST
             self.path = path
-            self._silent = self._is_told_beside(error)
+            self._silent = self._is_told_elsewhere(error)
             self._tell("outage.started", error)
         elif path == self.path:
             self._delay = min(DELAY_MAX, self._delay * 2)
             if now - self._told >= TELL_EVERY:
                 self._told = now
-                self._silent = self._is_told_beside(error)
+                self._silent = self._is_told_elsewhere(error)
                 self._tell("outage.continues", error)
         self.error = error
         self.next_try = max(self.next_try, now + self._delay * random.uniform(0.5, 1.0))
 
-    def _is_told_beside(self, error: SyncloudError) -> bool:
+    def _is_told_elsewhere(self, error: SyncloudError) -> bool:
         beside = self.beside
-        return beside is not None and type(beside.error) is type(error) and not beside._silent
+        return self.raised or (beside is not None and type(beside.error) is type(error) and not beside._silent)
 
     def _tell(self, event: str, error: SyncloudError) -> None:
         if not self._silent:

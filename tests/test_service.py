@@ -100,6 +100,12 @@ def test_a_state_of_another_pair_is_refused(bucket: Bucket, syncloud: Start, tmp
     assert "--state-dir" in refused.stderr
 
 
+def test_a_single_pass_without_a_bucket_says_so_once(bucket: Bucket, syncloud: Start, tmp_path: Path) -> None:
+    failed = syncloud(*_pull(tmp_path, bucket, "--once", "--bucket", "there-is-none-of-this-name"))
+    assert failed.wait() == 69
+    assert failed.stderr.count("s3://there-is-none-of-this-name/") == 1
+
+
 def test_a_missing_directory_is_waited_for(bucket: Bucket, syncloud: Start, tmp_path: Path) -> None:
     assert syncloud(*_push(tmp_path, bucket, "--once")).wait() == 69
     push = syncloud(*_push(tmp_path, bucket))
