@@ -26,14 +26,18 @@ from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup
 from awscrt.s3 import S3Client, S3RequestTlsMode, S3RequestType, create_default_s3_signing_config
 
 from benchmarks.servers import BUCKET
+from syncloud import checksum, objects
+from syncloud.model import Entry
+from syncloud.names import new_nonce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Land = Callable[[int, object], None]
+    Fields = tuple[tuple[str, str], ...]
 
 AT_ONCE = 64
-"""Requests on the wire: syncloud's own default."""
+"""Requests on the wire: to a store on the same machine more are not faster."""
 PART, PARTS_AT_ONCE = 8 << 20, 8
 """Bytes of a large object that are asked for at a time, and how many of them: syncloud's own."""
 _REGION = "us-east-1"
@@ -42,10 +46,12 @@ _ENDPOINT = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "http://127.0.0.1"))
 
 
 class Http:
-    """By awscrt's HTTP client, as crt.py does it. `part` in bytes: of one large object instead of many small ones."""
+    """By awscrt's HTTP client, as crt.py does it. `part` in bytes: of one large object instead of many small ones. `fields` are
+    headers that each request has beside those that it must have.
+    """
 
-    def __init__(self, method: str, where: str, part: int = 0) -> None:
-        self._method, self._where, self._part = method, where, part
+    def __init__(self, method: str, where: str, *, part: int = 0, fields: Fields = ()) -> None:
+        self._method, self._where, self._part, self._fields = method, where, part, fields
         self.lanes = PARTS_AT_ONCE if part else AT_ONCE
         self._provider = _provider()
         bootstrap = _bootstrap()
@@ -58,7 +64,7 @@ class Http:
         self._connections = [one.result() for one in opened]
 
     def start(self, number: int, lane: int, land: Land) -> None:
-        request = self._one_part(number) if self._part else _request(self._method, _key(self._where, number))
+        request = self._one_part(number) if self._part else self._small(number)
         config = AwsSigningConfig(
             credentials_provider=self._provider,
             region=_REGION,
@@ -79,6 +85,9 @@ class Http:
             lambda done: land(lane, done.exception() or statuses not in ([200], [206]) or None)
         )
         stream.activate()
+
+    def _small(self, number: int) -> HttpRequest:
+        return _request(self._method, _key(self._where, number), fields=self._fields)
 
     def _one_part(self, number: int) -> HttpRequest:
         if self._method == "PUT":  # an object of its own: as much to send
@@ -146,11 +155,18 @@ def _key(prefix: str, number: int) -> str:
     return f"{prefix}{number // 100:05}/{number:07}"
 
 
-def _request(method: str, key: str, body: bytes = _BODY) -> HttpRequest:
-    fields = [("host", _ENDPOINT.netloc)]
+def _request(method: str, key: str, body: bytes = _BODY, *, fields: Fields = ()) -> HttpRequest:
+    named = [("host", _ENDPOINT.netloc), *fields]
     if method == "GET":
-        return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders(fields))
-    return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders([*fields, ("content-length", str(len(body)))]), io.BytesIO(body))
+        return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders(named))
+    return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders([*named, ("content-length", str(len(body)))]), io.BytesIO(body))
+
+
+def _promises() -> Fields:
+    """What syncloud's PUT of a new object carries beside its bytes: condition, mtime and mode, a mark, a checksum."""
+    entry = Entry("00000/0000000", (), len(_BODY), time.time_ns(), 0o644)
+    headers = objects.metadata(entry, new_nonce()) | objects.condition(None)
+    return tuple({**headers, checksum.HEADER: checksum.encode(checksum.update(_BODY))}.items())
 
 
 async def requests(client: Http | S3, files: int) -> None:
@@ -232,14 +248,16 @@ def _cpu() -> float:
 
 
 def main() -> None:
-    """HOW is http-put, http-get, s3-put, s3-get, parts-put (WHERE: a prefix), parts-get, file (a key), read (a tree), write,
-    write-large (a directory).
+    """HOW is http-put, http-get, promising-put, s3-put, s3-get, parts-put (WHERE: a prefix), parts-get, file (a key), read
+    (a tree), write, write-large (a directory).
     """
     how, files, where = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     kind, _, method = how.partition("-")
     client: Http | S3 | None = None
-    if kind in ("http", "parts"):
-        client = Http(method.upper(), where, PART if kind == "parts" else 0)
+    if kind in ("http", "promising"):
+        client = Http(method.upper(), where, fields=_promises() if kind == "promising" else ())
+    elif kind == "parts":
+        client = Http(method.upper(), where, part=PART)
     elif kind == "s3":
         client = S3(method.upper(), where)
     before, began = _cpu(), time.monotonic()

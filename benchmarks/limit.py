@@ -46,11 +46,13 @@ def limit(bench: Bench) -> Iterator[Result]:
         tree = tree.rename(place / "tree")
         start = run(SYNCLOUD.up(empty, f"{place.name}-none/"), env).cpu
         up.add(SYNCLOUD.up(tree, f"{place.name}/"), S5CMD.up(tree, f"{place.name}-5/"), start)
-        up.bare("the requests alone, awscrt's HTTP client", "http-put", f"{place.name}-b/")
+        up.bare("the requests alone, awscrt's HTTP client", "http-put", f"{place.name}-b/", those="those")
         up.bare("the same by awscrt's S3 client", "s3-put", f"{place.name}-c/")
+        what = "the requests with condition, checksum and metadata, awscrt's HTTP client"
+        up.bare(what, "promising-put", f"{place.name}-p/", those="those with a condition")
         up.bare("the files alone: open, read, checksum", "read", str(tree))
         down.add(SYNCLOUD.down(prefix, back), S5CMD.down(prefix, place / "back5"), start)
-        down.bare("the requests alone, awscrt's HTTP client", "http-get", prefix)
+        down.bare("the requests alone, awscrt's HTTP client", "http-get", prefix, those="those")
         down.bare("the same by awscrt's S3 client", "s3-get", prefix)
         down.bare("the files alone: write, sync, rename", "write", str(place))
     yield up.result()
@@ -116,13 +118,14 @@ class _Costs:
         self._note("the store, asked by syncloud", between - before)
         self._note("the store, asked by s5cmd", self._store.cpu - between)
 
-    def bare(self, what: str, how: str, where: str) -> None:
+    def bare(self, what: str, how: str, where: str, *, those: str = "") -> None:
+        """`those` names the requests where what they cost the store is of interest."""
         before = self._store.cpu
         cpu, wall = _bare([how, str(self._files), where], self._env)
         self._note(f"bare: {what}", cpu)
-        if how.startswith("http"):
-            self._note("the store, asked by those", self._store.cpu - before)
-            self._note("wall: the store is not sooner ready with those", wall)
+        if those:
+            self._note(f"the store, asked by {those}", self._store.cpu - before)
+            self._note(f"wall: the store is not sooner ready with {those}", wall)
 
     def _note(self, what: str, seconds: float) -> None:
         self._of.setdefault(what, []).append(seconds / self._files * 1e6)
