@@ -4,12 +4,11 @@ Owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_
 `AWS_CA_BUNDLE`, `HTTPS_PROXY`, addressing style) holds for both stacks:
 
 - Where awscrt sends is what botocore would send to, asked by preparing a request and looking at its URL; where a URL
-  alone says it, that URL is read.
+  alone says it, that URL is read. Where environment variables say everything (variables.py), botocore is not even
+  imported, which is half of a start, until somebody wants a client.
 - What awscrt signs with is what botocore's credentials hold (credentials.py).
 - `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms) are read by botocore, for both. Without a CA
   bundle each stack keeps its own store (awscrt: the system's).
-
-Other modules need no botocore to handle its errors: `translated()` turns all of them into those of `errors.py`.
 """
 
 from __future__ import annotations
@@ -19,29 +18,22 @@ import functools
 import os
 import re
 import threading
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
-from http.client import responses
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-import botocore.config
-import botocore.session
-from awscrt.auth import AwsSignedBodyHeaderType, AwsSigningConfig, aws_sign_request
+from awscrt.auth import AwsCredentialsProvider, AwsSignedBodyHeaderType, AwsSigningConfig, aws_sign_request
 from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpRequest
 from awscrt.io import ClientTlsContext, TlsContextOptions
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-from botocore.utils import get_environ_proxies
 
-from syncloud import __version__
+from syncloud import __version__, variables
 from syncloud.credentials import Credentials
-from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
-
-AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError, AwsCrtError)
-"""Everything the two stacks raise of themselves; `translate` maps each."""
+from syncloud.errors import ConfigurationError, CredentialsError
+from syncloud.translation import translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +64,10 @@ class Aws:
         self._session: Any = None
         self._clients: dict[str, Any] = {}
         self._addresses: dict[str, Address] = {}
-        with translated("reading the AWS configuration"):
-            self._core = botocore.session.Session(profile=profile or None)
-            self._core.get_scoped_config()
+        self._profile = profile or None
+        self._core: Any = (None if profile else variables.alone(os.environ)) or self._botocore()
         self.region = region or self._core.get_config_variable("region") or self._region_of_endpoint()
-        self.credentials = Credentials(self._find_credentials, afresh=functools.partial(_credentials_afresh, profile))
+        self.credentials = Credentials(self._find_credentials, afresh=functools.partial(_credentials_afresh, self._profile))
 
     def client(self, service: str) -> Any:
         """boto3's client, the same for every caller; clients may be shared by threads, sessions may not.
@@ -137,20 +128,16 @@ class Aws:
 
         Source: "Authenticating Requests (AWS Signature Version 4)" of the Amazon S3 API reference.
         """
-        config = AwsSigningConfig(
-            credentials_provider=self.credentials.provider(),
-            region=self.region,
-            service="s3",
-            use_double_uri_encode=False,
-            should_normalize_uri_path=False,
-            signed_body_value="UNSIGNED-PAYLOAD",
-            signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
-        )
+        config = _signing(self.credentials.provider(), self.region, int(time.time()))
         signed: HttpRequest = aws_sign_request(request, config).result()  # at once: what it signs with is at hand
         return signed
 
     def proxy(self, address: Address) -> str:
         """The URL of the proxy for `address`, in botocore's view of the environment; empty where there is none."""
+        if not any(name.lower().endswith("_proxy") for name in os.environ):
+            return ""
+        from botocore.utils import get_environ_proxies  # here, as above
+
         url = get_environ_proxies(address.url).get(address.scheme, "")
         url = url if not url or "//" in url else f"http://{url}"
         if url and not _is_proxy(url):
@@ -184,7 +171,19 @@ class Aws:
         with self._lock:
             return self._core.get_credentials()
 
+    def _botocore(self) -> Any:
+        """A session of botocore's, with its configuration read."""
+        import botocore.session  # here: where variables say everything, nobody needs it
+
+        with translated("reading the AWS configuration"):
+            session = botocore.session.Session(profile=self._profile)
+            session.get_scoped_config()
+        return session
+
     def _make(self, service: str, region: str) -> Any:
+        import boto3  # here: a single pass over small files needs no client
+        import botocore.config
+
         config = botocore.config.Config(
             # Two places retry: this one for a request, the engine for a path (DESIGN 5).
             retries={"mode": "standard", "total_max_attempts": 3},
@@ -196,9 +195,9 @@ class Aws:
             response_checksum_validation="when_required",
             user_agent_extra=f"syncloud/{__version__}",
         )
-        import boto3  # here: a single pass over small files needs no client
-
         with self._lock, translated(f"making the {service} client"):
+            if isinstance(self._core, variables.Variables):
+                self._core = self._botocore()
             self._session = self._session or boto3.Session(botocore_session=self._core)
             try:
                 return self._session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
@@ -219,9 +218,26 @@ class Aws:
         return "us-east-1"
 
 
+@functools.lru_cache(maxsize=1)
+def _signing(provider: AwsCredentialsProvider, region: str, second: int) -> AwsSigningConfig:
+    """All that is signed within one second since the epoch has the same date, and shares this."""
+    return AwsSigningConfig(
+        credentials_provider=provider,
+        region=region,
+        service="s3",
+        date=datetime.fromtimestamp(second, UTC),
+        use_double_uri_encode=False,
+        should_normalize_uri_path=False,
+        signed_body_value="UNSIGNED-PAYLOAD",
+        signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+    )
+
+
 def _credentials_afresh(profile: str | None) -> Any:
     """As a new process would find them. Handlers are for clients; without them a session is made in half the time."""
-    return botocore.session.Session(profile=profile or None, include_builtin_handlers=False).get_credentials()
+    import botocore.session
+
+    return botocore.session.Session(profile=profile, include_builtin_handlers=False).get_credentials()
 
 
 _PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)?/?", re.I)
@@ -242,130 +258,3 @@ def _address(url: str) -> Address:
     default = {"http": 80, "https": 443}[parts.scheme]
     host = (parts.hostname or "") if parts.port in (None, default) else f"{parts.hostname}:{parts.port}"
     return Address(parts.scheme, host, parts.path)
-
-
-@contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Within it, whatever boto3 and awscrt raise comes out as a SyncloudError about `what`."""
-    try:
-        yield
-    except AWS_ERRORS as error:
-        raise translate(error, what) from error
-
-
-def translate(error: Exception, what: str) -> SyncloudError:
-    """The SyncloudError for one of `AWS_ERRORS`: what was done, and the other side's words.
-
-    Also for what awscrt's C code refuses at once, a RuntimeError, and for an error that is one of ours already.
-    """
-    if isinstance(error, SyncloudError):
-        return error
-    if isinstance(error, RuntimeError):
-        return _crt_error(_named(error), what)
-    if isinstance(error, ClientError):
-        said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-        headers, status = meta.get("HTTPHeaders", {}), int(meta.get("HTTPStatusCode", 0))
-        code, message = str(said.get("Code", "")), str(said.get("Message", ""))
-        if code.isdigit():
-            # A body that botocore cannot read becomes the message, under the status as its code: a proxy's page, or what was
-            # sent, which may be a token.
-            message = responses.get(status, "")
-        return refused(
-            what,
-            status=status,
-            code=code,
-            message=message,
-            request_id=str(meta.get("RequestId", "")),
-            region=str(said.get("Region", "") or headers.get("x-amz-bucket-region", "")),
-        )
-    if isinstance(error, AwsCrtError):
-        return _crt_error(error, what)
-    family = {kind.__name__ for kind in type(error).__mro__}
-    code = type(error).__name__
-    if family & _CREDENTIALS:
-        return CredentialsError(f"{what}: {error}", code=code)
-    if "SSLError" in family:
-        return Unavailable(f"{what}: {error}", code=code, hint=TLS_HINT)
-    if family & _PASSING:
-        return Unavailable(f"{what}: {error}", code=code)
-    return ConfigurationError(f"{what}: {error}", code=code)
-
-
-def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
-    kind = CredentialsError if error.name.startswith("AWS_AUTH_") else Unavailable
-    hint = TLS_HINT if "_TLS_" in error.name else ""
-    return kind(f"{what}: {error.name}: {error.message}", code=error.name, hint=hint)
-
-
-def _named(error: RuntimeError) -> AwsCrtError:
-    """Its text is "2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection ..."."""
-    found = re.fullmatch(r"(\d+) \((\w+)\): (.*)", str(error), re.S)
-    return AwsCrtError(int(found[1]), found[2], found[3]) if found else AwsCrtError(0, "AWS_ERROR_UNKNOWN", str(error))
-
-
-def refused(
-    what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = ""
-) -> SyncloudError:
-    """The SyncloudError for an answer that is no success. `region` is the one the answer names, if any."""
-    kind, hint = _judge(what, status, code, message, region)
-    said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
-    return kind(said, hint=hint, code=code or str(status), request_id=request_id)
-
-
-def _judge(what: str, status: int, code: str, message: str, region: str) -> tuple[type[SyncloudError], str]:
-    if code in _CLOCK or "Signature expired" in message or "Signature not yet current" in message:
-        return CredentialsError, _CLOCK_HINT
-    if code in _EXPIRED:
-        return (
-            CredentialsError,
-            "the session token has expired: renew it; a credentials file is read again by itself, variables need a restart",
-        )
-    if code in _UNKNOWN_SIGNER:
-        return CredentialsError, ""
-    if code in _MISSING:
-        name = re.search(r"s3://[^/\s]+|https?://\S+", what)
-        return Unavailable, f"{name[0] if name else 'it'} must exist: check its name and region, or make it with syncloud setup"
-    if code in _WRONG_REGION or status in (301, 307, 308) or (status == 400 and region and code in ("", "400")):
-        right = region or next(iter(re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", message)[-1:]), "")
-        return ConfigurationError, f"set --region {right}" if right else "set --region to the bucket's region"
-    if code in _THROTTLED or status in (408, 429) or status >= 500:
-        return Unavailable, "it is retried more slowly" if code in _THROTTLED else ""
-    if code.startswith("KMS.") or "kms:" in message:
-        return PermissionRefused, "the bucket or queue is encrypted with a KMS key that this role may not use"
-    if code in _DENIED or status in (401, 403):
-        return PermissionRefused, ""
-    if status == 400 and code in ("", "400"):
-        # The answer to a HEAD has no body, hence no reason; S3 says 400 for an expired token.
-        return CredentialsError, "the usual reason is an expired session token; aws sts get-caller-identity tells"
-    return SyncloudError, ""
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
-_CLOCK_HINT = "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
-
-# Families of botocore's exceptions, by name because not every version has all of them. What is in neither is about a
-# setting: a profile, a region, an endpoint, a name that is not allowed.
-_CREDENTIALS = _words("""NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError
-    NoAuthTokenError RefreshWithMFAUnsupportedError TokenRetrievalError SSOError LoginError""")
-_PASSING = _words("""HTTPClientError ConnectionError ChecksumError FlexibleChecksumError IncompleteReadError WaiterError
-    CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError UnseekableStreamError""")
-
-# Codes of S3, SQS, STS, SNS and CloudFormation.
-_CLOCK = _words("RequestTimeTooSkewed RequestExpired RequestInTheFuture")
-_EXPIRED = _words("ExpiredToken ExpiredTokenException TokenRefreshRequired")
-_UNKNOWN_SIGNER = _words("""InvalidAccessKeyId SignatureDoesNotMatch InvalidSignatureException IncompleteSignature
-    IncompleteSignatureException InvalidClientTokenId UnrecognizedClientException InvalidToken AuthFailure
-    MissingAuthenticationToken MissingAuthenticationTokenException""")
-_MISSING = _words("""NoSuchBucket QueueDoesNotExist QueueDeletedRecently AWS.SimpleQueueService.NonExistentQueue
-    AWS.SimpleQueueService.QueueDeletedRecently""")
-_WRONG_REGION = _words("""PermanentRedirect TemporaryRedirect Redirect AuthorizationHeaderMalformed
-    IllegalLocationConstraintException IllegalLocationConstraint InvalidLocationConstraint""")
-_THROTTLED = _words("""SlowDown Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException
-    TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded OverLimit PriorRequestNotComplete
-    KMS.ThrottlingException KmsThrottled RequestTimeout RequestTimeoutException ServiceUnavailable InternalError""")
-_DENIED = _words("""AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException UnauthorizedOperation
-    AllAccessDisabled AccountProblem NotSignedUp InvalidPayer InvalidSecurity OptInRequired""")

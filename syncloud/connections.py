@@ -75,8 +75,8 @@ class Connections:
             self.drop(connection)
 
     def give(self, connection: Any) -> None:
-        """It is not needed any more: its answer has come, whole."""
-        if self._closed or not connection.is_open():
+        """It is not needed any more: its answer has come, whole. Whether it is still open matters to who takes it."""
+        if self._closed:
             self.drop(connection)
         else:
             self._resting.append((self._clock(), connection))

@@ -26,11 +26,12 @@ from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpHeaders, HttpRequest
 
 from . import __version__
-from .aws import TLS_HINT, Aws, translate
+from .aws import Aws
 from .connections import Connections
 from .errors import SyncloudError, Unavailable
 from .flight import Body, Flight, Request, size_of
 from .response import Response
+from .translation import TLS_HINT, translate
 
 Pairs = Iterable[tuple[str, str]]
 

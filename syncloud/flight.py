@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from awscrt.http import HttpRequest
 
-from .aws import translate
 from .response import EARLY, Response, outcome
+from .translation import translate
 
 Body = bytes | io.BytesIO
 """What is sent: all of it, and nobody may write to a stream before there is an answer."""

@@ -67,6 +67,11 @@ class Fields(TypedDict, total=False):
 FIELDS = tuple(Fields.__annotations__)
 
 
+def is_told(level: int) -> bool:
+    """Whether an event of this level of `logging`'s goes anywhere: for where its fields cost more than the question."""
+    return _logger.isEnabledFor(level)
+
+
 def debug(event: str, message: str, *args: object, **fields: Unpack[Fields]) -> None:
     _tell(logging.DEBUG, event, message, args, fields)
 

@@ -11,9 +11,9 @@ import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from html import escape
 from typing import NamedTuple
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 from . import checksum, names
 from .errors import Corrupt, Unavailable
@@ -164,7 +164,7 @@ def text_of(body: bytes, name: str) -> str:
 def completion(parts: Iterable[Part]) -> bytes:
     """The body of CompleteMultipartUpload."""
     named = "".join(
-        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>"
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag, quote=False)}</ETag>"
         + (f"<ChecksumCRC64NVME>{crc}</ChecksumCRC64NVME></Part>" if crc else "</Part>")
         for number, etag, crc in parts
     )

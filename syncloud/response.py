@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
-from .aws import refused
 from .errors import SyncloudError
+from .translation import refused
 
 EARLY = frozenset({"CopyObject", "CompleteMultipartUpload"})
 """Operations that S3 answers with 200 before it knows the outcome; an error comes in the body (their API reference)."""

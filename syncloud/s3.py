@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from . import aws, checksum, keys, log, multipart, names, objects
+from . import checksum, keys, log, multipart, names, objects
 from .errors import Archived, Changed, Corrupt, PathError, SyncloudError, Unavailable
 from .flight import Body
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+from .translation import translated
 from .tree import Content
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class S3Tree:
         """
         where = f"s3://{self.bucket}/{self.prefix}"
         if self._crt.unproven:  # boto3 says at once what is wrong with a certificate
-            with aws.translated(f"list {where}"):
+            with translated(f"list {where}"):
                 self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
         else:
             keys.first(self._crt, where, self.prefix)

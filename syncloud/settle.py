@@ -7,6 +7,7 @@ new look at both sides and a new decision, a bounded number of times.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -299,6 +300,8 @@ class Settler:
         log.warning(event or f"{self._target.role}.{verb}", "%s %s", path, text, path=path)
 
     def _log_transfer(self, event: str, entry: Entry, written: Entry, started: float) -> None:
+        if not log.is_told(logging.INFO):
+            return
         took = round((time.monotonic() - started) * 1000, 1)
         verb = event.partition(".")[2]
         log.info(event, "%s %s", verb, entry.path, path=entry.path, size=entry.size, duration_ms=took, etag=_etag(written))

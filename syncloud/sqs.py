@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import aws, events, log, names
+from . import events, log, names
 from .errors import SyncloudError, Unavailable
 from .model import Absent, Entry, Hint, Side
+from .translation import aws_errors, translate
 
 WAIT = 20
 """Seconds of a long poll, the most that SQS allows."""
@@ -141,7 +142,7 @@ class QueueSource:
     def _suffer(self, name: str, error: Exception) -> None:
         if self._stop.is_set():
             return  # the poll that was left to itself
-        told = aws.translate(error, f"use the queue {self._url}") if isinstance(error, aws.AWS_ERRORS) else error
+        told = translate(error, f"use the queue {self._url}") if isinstance(error, aws_errors()) else error
         if not isinstance(told, SyncloudError):
             log.exception("internal.error", "the queue's thread met something unexpected: %r", error)
         elif name not in self._troubles:

@@ -23,12 +23,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from syncloud import checksum
-from syncloud.aws import Aws, translated
+from syncloud.aws import Aws
 from syncloud.connections import REST, Connections
 from syncloud.crt import CROWD, TRIES, Crt
 from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, Unavailable
 from syncloud.response import Response
 from syncloud.s3 import S3Tree
+from syncloud.translation import translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -33,7 +33,7 @@ ROWS: tuple[frozenset[str], ...] = (
         | {"counters", "rivals", "room", "pulse"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart", "workers"}
-        | {"aws", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
+        | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
     frozenset({"engine", "local", "s3", "memory", "probe", "watch", "sqs", "state"}),
@@ -66,9 +66,9 @@ class Owned(NamedTuple):
 
 
 OWNERS: dict[str, Owned] = {
-    "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "connections", "crt", "flight", "checksum"})),
+    "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "connections", "crt", "flight", "checksum", "translation"})),
     "boto3": Owned("boto3", frozenset({"aws"})),
-    "botocore": Owned("boto3", frozenset({"aws", "cf"})),
+    "botocore": Owned("boto3", frozenset({"aws", "cf", "translation"})),
     "configargparse": Owned("configargparse", frozenset({"config"})),
     "pathspec": Owned("pathspec", frozenset({"filters"})),
     "pythonjsonlogger": Owned("python-json-logger", frozenset({"log"})),

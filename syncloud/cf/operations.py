@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from .. import aws
 from ..errors import BusyError, ConfigurationError, PermissionRefused, SyncloudError, Unavailable
+from ..translation import aws_errors, translate
 
 Client: TypeAlias = Any
 """A boto3 client; boto3 makes their methods at run time."""
@@ -255,7 +255,7 @@ def asking(what: str) -> Iterator[None]:
     """The edge: what boto3 raises becomes one of our errors."""
     try:
         yield
-    except aws.AWS_ERRORS as error:
+    except aws_errors() as error:
         said = error.response["Error"] if isinstance(error, ClientError) else {}
         told = f"{what}: {said.get('Message', error)}"
         if said and _CONTENTION.search(str(error)):
@@ -264,7 +264,7 @@ def asking(what: str) -> Iterator[None]:
             ) from error
         if said.get("Code") == "ValidationError":
             raise ConfigurationError(told, hint="check --bucket, --prefix and --stack-name") from error
-        raise aws.translate(error, what) from error
+        raise translate(error, what) from error
 
 
 def failed(message: str, *, hint: str) -> SyncloudError:
