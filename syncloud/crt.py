@@ -212,6 +212,10 @@ class Crt:
                 self._board(self._waiting.popleft(), connection, reused=True)
             else:
                 self._waiting.popleft()
+        if self._waiting:
+            self._open_more()
+
+    def _open_more(self) -> None:
         # One that neither comes nor fails (a proxy that says nothing) must not be waited for for ever.
         opening = sum(time.monotonic() - since < PATIENCE for since in self._opening.values())
         at_hand = len(self._connections) - len(self._calls) + opening

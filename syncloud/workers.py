@@ -81,7 +81,7 @@ class _Returns:
 
 
 class Workers:
-    """At most `threads` of them. `clock` is in seconds, monotonic."""
+    """At most `threads` of them, for one event loop until that is closed. `clock` is in seconds, monotonic."""
 
     def __init__(self, threads: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = threads
@@ -98,11 +98,10 @@ class Workers:
         """Call `function` on one of the threads; `size` is how many bytes it is about."""
         if self._closed:
             raise RuntimeError("the threads for the disk have ended")
-        loop = asyncio.get_running_loop()
         returns = self._returns
-        if returns is None or returns.loop is not loop:
-            returns = self._returns = _Returns(loop)
-        future: asyncio.Future[T] = loop.create_future()
+        if returns is None or returns.loop.is_closed():
+            returns = self._returns = _Returns(asyncio.get_running_loop())  # not every time: that asks the kernel who we are
+        future: asyncio.Future[T] = returns.loop.create_future()
         now = self._clock()
         self._asked.append(_Call(function, arguments, size, now, future, returns))
         if not self._at_work():
