@@ -51,9 +51,9 @@ class Daemon:
                 self._events.append(json.loads(line))
         return [event for event in self._events if name in ("", event.get("event"))]
 
-    def wait(self, name: str, *, timeout: float = 120, count: int = 1) -> dict[str, Any]:
-        """The `count`th event of this name. Raises Wrong."""
-        self.until(lambda: len(self.events(name)) >= count, name, timeout=timeout)
+    def wait(self, name: str, *, timeout: float = 120, count: int = 1, pause: float = 0.05) -> dict[str, Any]:
+        """The `count`th event of this name, looked for every `pause` seconds. Raises Wrong."""
+        self.until(lambda: len(self.events(name)) >= count, name, timeout=timeout, pause=pause)
         return self.events(name)[count - 1]
 
     def until(self, condition: Callable[[], object], what: str, *, timeout: float = 120, pause: float = 0.05) -> None:

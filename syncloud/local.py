@@ -171,10 +171,10 @@ class LocalTree:
         except OSError as error:
             return self._unseen(path, error)
         try:
-            again = self._read_small(fd, path, base, None, patient)
+            again = self._read_small(fd, path, base, None, patient, lambda crc: commit.marked(fd, path, crc, self.nonce))
             if again is None:
                 raise Unsteady(path, f"{path}: replaced while it was looked at")
-            return replace(again, ours=self._marked(fd, again))
+            return again
         finally:
             os.close(fd)
 
@@ -204,21 +204,23 @@ class LocalTree:
         except OSError:
             return None
         try:
-            return self._read_small(fd, path, base, known, patient)
+            return self._read_small(fd, path, base, known, patient, lambda crc: False)
         finally:
             os.close(fd)
 
     def _open_small(self, path: str) -> int:
         return disk.open_beneath(self._fd, path, os.O_RDONLY | os.O_NONBLOCK)
 
-    def _read_small(self, fd: int, path: str, base: Base | None, known: Tag | None, patient: bool) -> Entry | None:
+    def _read_small(
+        self, fd: int, path: str, base: Base | None, known: Tag | None, patient: bool, ours: Callable[[int], bool]
+    ) -> Entry | None:
         """The small file behind `fd` with its bytes; None where it is something else."""
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL or self._scan.refusal(path, status):
             return None
         if base is not None and steady.tag_of(status) == known:
             return steady.entry_of(path, status, base.crc)
-        return steady.read_whole(fd, status, path, base, patient=patient)
+        return steady.read_whole(fd, status, path, base, patient=patient, ours=ours)
 
     async def open(self, entry: Entry, *, patient: bool = False) -> LocalContent:
         """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""

@@ -12,7 +12,6 @@ import os
 import stat
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from . import checksum, disk
@@ -40,8 +39,8 @@ def _stamps(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def entry_of(path: str, status: os.stat_result, crc: int | None = None, body: bytes | None = None) -> Entry:
-    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, status.st_mode & 0o777, crc, body)
+def entry_of(path: str, status: os.stat_result, crc: int | None = None) -> Entry:
+    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, status.st_mode & 0o777, crc)
 
 
 def sighting_of(path: str, status: os.stat_result) -> Sighting:
@@ -64,9 +63,17 @@ def special(mode: int) -> str | None:
     return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
 
 
-def read_whole(fd: int, before: os.stat_result, path: str, base: Base | None, *, patient: bool) -> Entry:
+def read_whole(
+    fd: int,
+    before: os.stat_result,
+    path: str,
+    base: Base | None,
+    *,
+    patient: bool,
+    ours: Callable[[int], bool] = lambda crc: False,
+) -> Entry:
     """The small file behind `fd`, which was `before`, with its bytes. `patient`: it has waited for its deadline, a writer may
-    be at work.
+    be at work. `ours` says of the checksum whether we have put these bytes there.
 
     Raises Unsteady.
     """
@@ -87,8 +94,9 @@ def read_whole(fd: int, before: os.stat_result, path: str, base: Base | None, *,
         body, grown = body[: before.st_size], after.st_size > before.st_size
         if not (patient and grown and os.pread(fd, before.st_size, 0) == body):
             raise Unsteady(path, f"{path}: written to while it was read")
-    entry = entry_of(path, before, checksum.update(body), body)
-    return replace(entry, racy=True) if racy else entry
+    crc = checksum.update(body)
+    tag, mode = tag_of(before), before.st_mode & 0o777
+    return Entry(path, tag, before.st_size, before.st_mtime_ns, mode, crc, body, ours(crc), racy)
 
 
 def is_quiet(status: os.stat_result) -> bool:
