@@ -220,9 +220,11 @@ class Crt:
         opening = sum(time.monotonic() - since < PATIENCE for since in self._opening.values())
         at_hand = len(self._connections) - len(self._calls) + opening
         for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
-            opened = self._connections.open()
-            self._opening[opened] = time.monotonic()
+            since, opened = time.monotonic(), self._connections.open()
+            self._opening[opened] = since
             opened.add_done_callback(self._opened)
+            if self._loop is not None:
+                self._loop.call_later(PATIENCE, self._serve)  # who waits then waits for it no longer
 
     def _opened(self, opened: concurrent.futures.Future[Any]) -> None:
         """On awscrt's thread."""
