@@ -1,11 +1,11 @@
 """Sessions, credentials, endpoint, TLS and proxy: one setting for boto3 and awscrt. Makes their clients.
 
-Owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_ENDPOINT_URL_S3`,
+With translation.py the owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_ENDPOINT_URL_S3`,
 `AWS_CA_BUNDLE`, `HTTPS_PROXY`, addressing style) holds for both stacks:
 
 - Where awscrt sends is what botocore would send to, asked by preparing a request and looking at its URL; where a URL
   alone says it, that URL is read. Where environment variables say everything (variables.py), botocore is not even
-  imported, which is half of a start, until somebody wants a client.
+  imported, which is a third of a start, until somebody wants a client.
 - What awscrt signs with is what botocore's credentials hold (credentials.py).
 - `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms) are read by botocore, for both. Without a CA
   bundle each stack keeps its own store (awscrt: the system's).
@@ -136,7 +136,7 @@ class Aws:
         """The URL of the proxy for `address`, in botocore's view of the environment; empty where there is none."""
         if not any(name.lower().endswith("_proxy") for name in os.environ):
             return ""
-        from botocore.utils import get_environ_proxies  # here, as above
+        from botocore.utils import get_environ_proxies  # here: it brings all of botocore with it
 
         url = get_environ_proxies(address.url).get(address.scheme, "")
         url = url if not url or "//" in url else f"http://{url}"

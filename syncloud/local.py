@@ -196,15 +196,13 @@ class LocalTree:
     # As the source
 
     def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side | None:
-        """What a listing has seen as a small file; None where it is anything else now, for a close look. Of a source nobody
-        asks whose it is.
-        """
+        """What a listing has seen as a small file; None where it is anything else now, for a close look."""
         try:
             fd = self._open_small(path)
         except OSError:
             return None
         try:
-            return self._read_small(fd, path, base, known, patient, lambda crc: False)
+            return self._read_small(fd, path, base, known, patient)
         finally:
             os.close(fd)
 
@@ -212,7 +210,13 @@ class LocalTree:
         return disk.open_beneath(self._fd, path, os.O_RDONLY | os.O_NONBLOCK)
 
     def _read_small(
-        self, fd: int, path: str, base: Base | None, known: Tag | None, patient: bool, ours: Callable[[int], bool]
+        self,
+        fd: int,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        patient: bool,
+        ours: Callable[[int], bool] = steady.unasked,
     ) -> Entry | None:
         """The small file behind `fd` with its bytes; None where it is something else."""
         status = os.fstat(fd)

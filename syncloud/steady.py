@@ -63,6 +63,11 @@ def special(mode: int) -> str | None:
     return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
 
 
+def unasked(crc: int) -> bool:
+    """Of a source nobody asks whose it is."""
+    return False
+
+
 def read_whole(
     fd: int,
     before: os.stat_result,
@@ -70,7 +75,7 @@ def read_whole(
     base: Base | None,
     *,
     patient: bool,
-    ours: Callable[[int], bool] = lambda crc: False,
+    ours: Callable[[int], bool] = unasked,
 ) -> Entry:
     """The small file behind `fd`, which was `before`, with its bytes. `patient`: it has waited for its deadline, a writer may
     be at work. `ours` says of the checksum whether we have put these bytes there.

@@ -1,7 +1,7 @@
 """AWS's environment variables, where they say everything: keys, and perhaps a region and an endpoint.
 
-botocore reads a dozen sources, and its import takes as long as all else in a pass that has nothing to do. Where its files are
-not there and no other variable of its is set, none of those sources has anything to say; in every other case it is asked.
+botocore reads a dozen sources, and its import is a third of a pass that has nothing to do. Where its files are not there and no
+other variable of its is set, none of those sources has anything to say; in every other case it is asked.
 
 Source: "Configuration" and "Credentials" of the boto3 documentation (where it looks, and in which order).
 """

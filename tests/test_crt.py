@@ -994,14 +994,31 @@ def test_a_proxy_may_itself_speak_tls(private_ca: Path, bucket: Bucket, monkeypa
         assert get(bucket.server.endpoint, bucket.name).body == b"by the proxy"
 
 
+@pytest.fixture
+def mute(secure: Server, private_ca: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """While it is set, the proxy on the way to `secure` says nothing to whoever comes."""
+    muted = threading.Event()
+    muted.set()
+
+    def handle(sock: socket.socket) -> None:
+        if head(sock) and muted.is_set():
+            silent(sock)
+            return
+        with socket.create_connection(("127.0.0.1", secure.port)) as behind:
+            sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            splice(sock, behind)
+
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    with Server(handle) as server:
+        monkeypatch.setenv("HTTPS_PROXY", server.endpoint)
+        yield muted
+
+
 def test_who_asks_while_a_proxy_says_nothing_is_served_when_that_has_lasted_too_long(
-    secure: Server, bucket: Bucket, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+    secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is still being opened then is taken for what will come, and nobody else asks once it is not."""
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
     monkeypatch.setattr("syncloud.crt.PATIENCE", 3.0)
-    mute = threading.Event()
-    mute.set()
 
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:
@@ -1010,33 +1027,14 @@ def test_who_asks_while_a_proxy_says_nothing_is_served_when_that_has_lasted_too_
             mute.clear()
             assert (await client.send("HEAD", "key", operation="HeadObject", deadline=20)).status == 404
 
-    with Server(muted(mute, secure)) as server:
-        monkeypatch.setenv("HTTPS_PROXY", server.endpoint)
-        asyncio.run(go())
-
-
-def muted(mute: threading.Event, secure: Server) -> Callable[[socket.socket], None]:
-    """A proxy that says nothing to whoever comes while `mute` is set."""
-
-    def handle(sock: socket.socket) -> None:
-        if head(sock) and mute.is_set():
-            silent(sock)
-            return
-        with socket.create_connection(("127.0.0.1", secure.port)) as behind:
-            sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            splice(sock, behind)
-
-    return handle
+    asyncio.run(go())
 
 
 def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(
-    secure: Server, bucket: Bucket, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+    secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither does the connection come nor does it fail: awscrt waits as long as the proxy."""
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
     monkeypatch.setattr("syncloud.crt.PATIENCE", 1.0)
-    mute = threading.Event()
-    mute.set()
 
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:
@@ -1046,6 +1044,4 @@ def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(
             mute.clear()
             assert (await client.send("HEAD", "key", operation="HeadObject", deadline=10)).status == 404
 
-    with Server(muted(mute, secure)) as server:
-        monkeypatch.setenv("HTTPS_PROXY", server.endpoint)
-        asyncio.run(go())
+    asyncio.run(go())
