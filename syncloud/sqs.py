@@ -23,6 +23,9 @@ WAIT = 20
 BATCH = 10
 TOGETHER = 0.1
 """Seconds that a message which is settled may wait for others that are deleted in the same request."""
+BREATH = 0.002
+"""Seconds between what a poll has brought and the next one, unless more waits: to ask is 0.6 ms of Python (a request of botocore),
+in which the loop could not begin with what has come."""
 HELD_MAX = 2_000
 """Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
 STILL = 60.0
@@ -184,8 +187,11 @@ class QueueSource:
             self.gaps += 1
             self._deliver(Hint("", subtree=True))
         self._polled = now
-        for raw in answer.get("Messages", ()):
+        messages = answer.get("Messages", ())
+        for raw in messages:
             self._take(raw, asked)
+        if 0 < len(messages) < BATCH:
+            self._stop.wait(BREATH)
         return True
 
     def _give_back(self, messages: Sequence[dict[str, Any]]) -> None:
