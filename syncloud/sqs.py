@@ -24,8 +24,8 @@ BATCH = 10
 TOGETHER = 0.1
 """Seconds that a message which is settled may wait for others that are deleted in the same request."""
 BREATH = 0.002
-"""Seconds between what a poll has brought and the next one, unless more waits: to ask is 0.6 ms of Python (a request of botocore),
-in which the loop could not begin with what has come."""
+"""Seconds between what a poll has brought and the next one, unless more waits: while botocore makes a request it has Python's
+lock, and the loop could not begin with what has come."""
 HELD_MAX = 2_000
 """Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
 STILL = 60.0

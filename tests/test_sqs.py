@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -208,6 +210,49 @@ def test_many_messages_share_their_requests(bucket: Bucket, recorder: Recorder) 
         until(lambda: left(bucket) == (0, 0))
     assert recorder.counts()["sqs", "ReceiveMessage"] <= 6
     assert recorder.counts()["sqs", "DeleteMessageBatch"] <= 8
+
+
+def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(bucket: Bucket) -> None:
+    """Where the lock of Python is not taken away from who has it, as in the moment that it takes to ask."""
+    sent: list[str] = []
+    delivered: list[Hint] = []
+    begun: list[Hint] = []
+    in_time: list[bool] = []
+    inbox: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
+
+    def deliver(hint: Hint) -> None:
+        delivered.append(hint)
+        inbox.put(hint)
+
+    def begin() -> None:
+        while (hint := inbox.get()) is not None:
+            begun.append(hint)
+
+    def asks(**_: Any) -> None:
+        if len(delivered) > len(in_time):
+            in_time.append(len(begun) == len(delivered))
+
+    aws = Aws(region="us-east-1", endpoint_url=bucket.server.endpoint)
+    sqs = aws.client("sqs")
+    sqs.meta.events.register("provide-client-params.sqs.ReceiveMessage", asks)
+    source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix=PREFIX)
+    beginner = threading.Thread(target=begin)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1.0)
+    try:
+        beginner.start()
+        source.start(deliver)
+        for path in "abcdefghij":
+            sent.append(path)
+            send(bucket, native(bucket, f"p/{path}"))
+            until(lambda: len(in_time) == len(sent))
+    finally:
+        sys.setswitchinterval(interval)
+        source.stop()
+        inbox.put(None)
+        beginner.join()
+        aws.close()
+    assert sum(in_time) > 5
 
 
 def test_who_has_nothing_to_delete_sleeps_until_there_is_something_and_ends_at_once(bucket: Bucket) -> None:
