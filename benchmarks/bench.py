@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,15 @@ class Bench:
         """A B A B; who fails once is out, and said. A run that has its figures elsewhere gives None.
 
         Small trees stay until all jobs are over: for minutes ext4 looks past every inode that was just deleted
-        (`recently_deleted` in the kernel's fs/ext4/ialloc.c), and whoever makes files next would pay for that.
+        (`recently_deleted` in the kernel's fs/ext4/ialloc.c), and whoever makes files next would pay for that. Nor does anybody
+        pay for what the one before has left to the page cache: that is on the disk before the next clock starts.
         """
         for _ in range(rounds or self.rounds):
             for tool in tools:
                 if tool.name in result.failed:
                     continue
                 place = self.fresh(tool.name)
+                os.sync()
                 try:
                     done = once(tool, place)
                 except (Wrong, AssertionError) as wrong:
