@@ -1,6 +1,6 @@
 """syncloud whose threads the kernel knows by their names: `python -m benchmarks.threads push ...`.
 
-Then `top -H`, `ps -L -o comm,time` and `perf report --sort comm` say what each of them costs. (Python does so itself from
+Then `top -H` and `perf report --sort comm` say what each of them costs. (Python does so itself from
 3.14 on.)
 """
 
