@@ -1,11 +1,11 @@
 """syncloud whose threads the kernel knows by their names: `python -m benchmarks.threads push ...`.
 
-Then `top -H` and `perf report --sort comm` say what each of them costs. (Python does so itself from
-3.14 on.)
+Then `top -H` and `perf report --sort comm` say what each of them costs. (From 3.14 on Python does so itself.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -17,16 +17,9 @@ _EVERY = 0.1
 def _name_them() -> None:
     while True:
         for thread in threading.enumerate():
-            if thread.native_id is not None and thread.is_alive():
-                _name(thread)
+            with contextlib.suppress(OSError):  # it has just ended
+                Path(f"/proc/self/task/{thread.native_id}/comm").write_text(thread.name[:15])
         time.sleep(_EVERY)
-
-
-def _name(thread: threading.Thread) -> None:
-    try:
-        Path(f"/proc/self/task/{thread.native_id}/comm").write_text(thread.name[:15])
-    except OSError:
-        return  # it has just ended
 
 
 if __name__ == "__main__":

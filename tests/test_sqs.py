@@ -88,11 +88,11 @@ class Listening:
 
 
 @contextlib.contextmanager
-def listening(bucket: Bucket, endpoint: str = "", **options: Any) -> Iterator[Listening]:
+def listening(bucket: Bucket, endpoint: str = "", *, hints: Hints | None = None, **options: Any) -> Iterator[Listening]:
     """A started QueueSource for PREFIX of the bucket."""
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
     source = QueueSource(aws.client("sqs"), queue_url=bucket.queue_url, bucket=bucket.name, prefix=PREFIX, **options)
-    hints = Hints()
+    hints = hints or Hints()
     source.start(hints.deliver)
     try:
         yield Listening(source, hints)
@@ -214,44 +214,40 @@ def test_many_messages_share_their_requests(bucket: Bucket, recorder: Recorder) 
 
 def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(bucket: Bucket) -> None:
     """Where the lock of Python is not taken away from who has it, as in the moment that it takes to ask."""
-    sent: list[str] = []
-    delivered: list[Hint] = []
     begun: list[Hint] = []
     in_time: list[bool] = []
     inbox: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
 
-    def deliver(hint: Hint) -> None:
-        delivered.append(hint)
-        inbox.put(hint)
+    class Handed(Hints):
+        def deliver(self, hint: Hint) -> None:
+            super().deliver(hint)
+            inbox.put(hint)
 
     def begin() -> None:
         while (hint := inbox.get()) is not None:
             begun.append(hint)
 
-    def asks(**_: Any) -> None:
-        if len(delivered) > len(in_time):
-            in_time.append(len(begun) == len(delivered))
-
-    aws = Aws(region="us-east-1", endpoint_url=bucket.server.endpoint)
-    sqs = aws.client("sqs")
-    sqs.meta.events.register("provide-client-params.sqs.ReceiveMessage", asks)
-    source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix=PREFIX)
-    beginner = threading.Thread(target=begin)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1.0)
-    try:
-        beginner.start()
-        source.start(deliver)
-        for path in "abcdefghij":
-            sent.append(path)
-            send(bucket, native(bucket, f"p/{path}"))
-            until(lambda: len(in_time) == len(sent))
-    finally:
-        sys.setswitchinterval(interval)
-        source.stop()
-        inbox.put(None)
-        beginner.join()
-        aws.close()
+    beginner = threading.Thread(target=begin)
+    with listening(bucket, hints=Handed()) as there:
+
+        def asks(**_: Any) -> None:
+            delivered = len(there.hints.all())
+            if delivered > len(in_time):
+                in_time.append(len(begun) == delivered)
+
+        there.source._sqs.meta.events.register("provide-client-params.sqs.ReceiveMessage", asks)
+        sys.setswitchinterval(1.0)
+        try:
+            beginner.start()
+            for number in range(10):
+                send(bucket, native(bucket, f"p/{number}"))
+                there.hints.wait(number + 1)
+                until(lambda: len(in_time) == len(there.hints.all()))
+        finally:
+            sys.setswitchinterval(interval)
+            inbox.put(None)
+            beginner.join()
     assert sum(in_time) > 5
 
 
