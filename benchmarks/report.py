@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _READING = (
     "Wall seconds of such machines vary by tens of per cent from run to run; the ratios, of runs that follow one another,",
     "vary less. A figure is a median, with the least and the most in brackets; a tool that lost a file has none. Requests are",
-    "those of a run of its own, with at most 1,000 files. Before each run the disk is given what the one before has left in",
-    "the page cache, so that nobody works for another.",
+    "those of a run of its own, with at most 1,000 files. Where tools take turns, the disk is given before each of them what",
+    "the one before has left in the page cache.",
 )
 
 
