@@ -28,7 +28,8 @@ LAST = 10_000
 @dataclass(slots=True)
 class Work:
     """One look to be taken. `opened`: since when a writer may be at work, None: the last one has closed. `patient`: it has
-    waited for its deadline; a writer may be at work now. `deleting`: deletions have their turn."""
+    waited for its deadline; a writer may be at work now. `deleting`: deletions have their turn. `queued`: the time of its entry
+    on the heap, which has one for each path, however often it is written."""
 
     path: str
     since: float
@@ -41,6 +42,7 @@ class Work:
     attempt: int = 0
     patient: bool = False
     deleting: bool = False
+    queued: float = math.inf
 
 
 class Coalescer:
@@ -94,7 +96,27 @@ class Coalescer:
             work.opened = now
         if hint.kind is not Kind.LOOK:
             work.due = self._due(work, now)
-        heapq.heappush(self._heap, (work.due, work.path))
+        self._queue(work)
+
+    def _queue(self, work: Work) -> None:
+        """Its entry may be earlier than its time: then it is put off when its turn comes (`_first`)."""
+        if work.due < work.queued:
+            work.queued = work.due
+            heapq.heappush(self._heap, (work.due, work.path))
+
+    def _first(self) -> Work | None:
+        """Who has the next turn."""
+        while self._heap:
+            at, path = self._heap[0]
+            work = self._pending.get(path)
+            if work is not None and work.due <= at and path not in self._working:
+                return work
+            heapq.heappop(self._heap)
+            if work is not None and work.queued == at:
+                work.queued = math.inf
+                if path not in self._working:
+                    self._queue(work)
+        return None
 
     def _add_subtree(self, hint: Hint, now: float) -> None:
         work = self._subtrees.setdefault(hint.path, Work(hint.path, now, now))
@@ -143,23 +165,23 @@ class Coalescer:
         """At most `limit` paths that are due and not in work, the longest due first."""
         now = self._clock()
         ready: list[Work] = []
-        while self._heap and len(ready) < limit and self._heap[0][0] <= now:
-            due, path = heapq.heappop(self._heap)
-            work = self._pending.get(path)
-            if work is None or work.due > due or path in self._working:
-                continue
-            del self._pending[path]
+        while len(ready) < limit and (work := self._first()) is not None and work.due <= now:
+            heapq.heappop(self._heap)
             # What waited for quiet is not believed for that: a writer may have begun a moment ago. The file's stamps tell.
-            work.patient = work.opened is not None and now >= self._deadline(path, work.opened)
-            self._working[path] = work
+            work.patient = work.opened is not None and now >= self._deadline(work.path, work.opened)
+            self._begin(work)
             ready.append(work)
         return ready
 
+    def _begin(self, work: Work) -> None:
+        self._working[work.path] = self._pending.pop(work.path)
+        work.queued = math.inf
+
     def take_only(self, path: str) -> Work | None:
         """This path's work, due or not."""
-        work = None if path in self._working else self._pending.pop(path, None)
+        work = None if path in self._working else self._pending.get(path)
         if work is not None:
-            self._working[path] = work
+            self._begin(work)
         return work
 
     def take_subtrees(self) -> list[Work]:
@@ -217,7 +239,7 @@ class Coalescer:
         pending = self._pending.get(path)
         if pending is not None:
             pending.due = max(pending.due, self._earliest(path, now))
-            heapq.heappush(self._heap, (pending.due, path))
+            self._queue(pending)
 
     def hasten(self) -> None:
         """Everything that waits is due now."""
@@ -225,17 +247,11 @@ class Coalescer:
         for work in (*self._pending.values(), *self._subtrees.values()):
             work.due = min(work.due, now)
         for work in self._pending.values():
-            heapq.heappush(self._heap, (work.due, work.path))
+            self._queue(work)
 
     def next_due(self, *, listings: bool = True) -> float | None:
         """When `take()` or, with `listings`, `take_subtrees()` will next have something, as far as is known."""
-        while self._heap and self._stale(*self._heap[0]):
-            heapq.heappop(self._heap)
         times = [work.due for work in self._subtrees.values()] if listings else []
-        if self._heap:
-            times.append(self._heap[0][0])
+        if (first := self._first()) is not None:
+            times.append(first.due)
         return min(times, default=None)
-
-    def _stale(self, due: float, path: str) -> bool:
-        work = self._pending.get(path)
-        return work is None or work.due > due or path in self._working

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO, TypedDict, Unpack
 
-from pythonjsonlogger.json import JsonFormatter
+from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from .errors import SyncloudError
 
@@ -307,7 +307,8 @@ class _Json(JsonFormatter):
     """One object a line, the fields always in the same order, absent ones left out."""
 
     def __init__(self, *, instance: str, role: str, journal: bool) -> None:
-        super().__init__(json_ensure_ascii=False)
+        encoder = JsonEncoder(ensure_ascii=False)  # made once: json.dumps makes one for every line
+        super().__init__(json_serializer=lambda data, **_: encoder.encode(data))
         self._static = {"instance": instance, "role": role}
         self._journal = journal
 
@@ -320,10 +321,10 @@ class _Json(JsonFormatter):
         log_data["event"] = getattr(record, "event", None) or f"library.{record.name.partition('.')[0]}"
         log_data["message"] = record.getMessage()
         log_data.update(self._static)
-        fields = {name: getattr(record, name, None) for name in FIELDS}
-        if message_dict.get("exc_info"):
-            fields["error"] = message_dict["exc_info"]
-        log_data.update({name: value for name, value in fields.items() if value is not None})
+        told = record.__dict__ | {"error": message_dict["exc_info"]} if message_dict.get("exc_info") else record.__dict__
+        for name in FIELDS:
+            if (value := told.get(name)) is not None:
+                log_data[name] = value
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
         """Values are cut until the line fits: 20 texts of 64 characters do, even if each becomes six bytes."""
@@ -335,7 +336,10 @@ class _Json(JsonFormatter):
         return line
 
     def _line(self, log_data: dict[str, Any]) -> str:
-        return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", super().serialize_log_record(log_data))
+        line = super().serialize_log_record(log_data)
+        if line.isascii() and "\x7f" not in line:
+            return line  # as nearly all are: this asks for less time than the search
+        return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 @functools.lru_cache(maxsize=1)

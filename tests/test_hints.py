@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -433,3 +434,16 @@ def test_beyond_a_limit_a_look_at_everything_stands_for_the_rest(clock: Clock) -
     receipt = Ticket()
     coalescer.add(Hint("promised", receipt=receipt))
     assert len(coalescer) == hints.TOO_MANY + 1, "a receipt is owed to its own path"
+
+
+def test_a_file_that_is_written_without_end_takes_no_more_memory(clock: Clock, coalescer: Coalescer) -> None:
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            clock.now += 0.001
+            coalescer.add(opened("log"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000, "one entry for the path, not one for each of its events"
+    assert coalescer.next_due() == clock.now + 2.0, "and its turn comes when it is quiet"
