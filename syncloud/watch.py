@@ -1,4 +1,4 @@
-"""WatchSource: hints from inotify, by watchdog. Owner of watchdog.
+"""WatchSource: hints from inotify, by watchdog. Owner of watchdog, with `observer`.
 
 watchdog loses events silently in several ways (an overflowing queue, a reader thread that dies, directories it never came to
 watch; see gorakhargosh/watchdog#654 and FACTS on versions 6 and 7). So a monitor beside it looks at what the kernel itself says
@@ -11,24 +11,20 @@ anew. Nothing is written into the user's tree.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from watchdog import events as wd
-from watchdog.observers.api import EventDispatcher, EventQueue
-from watchdog.observers.inotify import InotifyObserver
 from watchdog.utils import BaseThread
 
 from . import inotify, log, mounts, pulse
 from .model import Hint, Kind
+from .observer import Observer, OverflowHandler
 
 TICK = 0.25
 """Seconds between two looks of the monitor while events come; while none do, it looks with the pulse."""
@@ -79,12 +75,12 @@ class WatchSource(wd.FileSystemEventHandler):
         self._root = str(root)
         self._strip = len(self._root.rstrip("/")) + 1
         self._deliver: Callable[[Hint], None] = lambda hint: None
-        self._observer: InotifyObserver | None = None
+        self._observer: Observer | None = None
         self._descriptors: list[int] = []
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self._monitor = threading.Thread(target=self._watch_over, name="watch-monitor", daemon=True)
-        self._overflow = _OverflowHandler()
+        self._overflow = OverflowHandler()
         self._burst_limit = inotify.limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
         self._poll = poll
         self._events = 0
@@ -146,14 +142,8 @@ class WatchSource(wd.FileSystemEventHandler):
     def _arm(self) -> None:
         before, others = set(inotify.descriptors()), set(threading.enumerate())
         self._armed_on, self._armed_at = _identity(self._root), time.monotonic()
-        observer = _Observer(self)
-        try:
-            observer.schedule(self, self._root, recursive=True, event_filter=_WANTED)
-            observer.start()
-        except BaseException as error:
-            observer.stop()
-            _close_forgotten(error)
-            raise
+        observer = Observer(self)
+        observer.watch(self._root, _WANTED)
         self._observer = observer
         self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(inotify.descriptors())
         new = set(threading.enumerate()) - others
@@ -163,10 +153,7 @@ class WatchSource(wd.FileSystemEventHandler):
     def _disarm(self) -> None:
         observer, self._observer, self._threads, self._descriptors = self._observer, None, [], []
         if observer is not None:
-            # A thread of watchdog that died with a lock in its hands would keep us here for ever: it is left to itself then.
-            end = threading.Thread(target=_end, args=(observer,), name="watch-end", daemon=True)
-            end.start()
-            end.join(timeout=5)
+            observer.end()
 
     # Events, on the thread of watchdog's that made them: only enqueue
 
@@ -339,62 +326,9 @@ class WatchSource(wd.FileSystemEventHandler):
                 continue
 
 
-class _Observer(InotifyObserver):
-    """Its own thread has no part in events: to hand each over to it is as dear as the rest of watchdog's work, and as slow."""
-
-    def __init__(self, handler: wd.FileSystemEventHandler) -> None:
-        self._straight = _Straight(handler)
-        super().__init__()
-
-    @property
-    def event_queue(self) -> EventQueue:
-        return self._straight
-
-
-class _Straight(EventQueue):
-    """What is put here has been handled; only the order to end waits for the observer's thread."""
-
-    def __init__(self, handler: wd.FileSystemEventHandler) -> None:
-        super().__init__()
-        self._handler = handler
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if item is EventDispatcher.stop_event:
-            super().put(item, block, timeout)
-        else:
-            self._handler.dispatch(item[0])
-
-
-class _OverflowHandler(logging.Handler):
-    """Newer watchdogs say in their log that the kernel's queue overflowed."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.seen = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "overflow" in record.getMessage():
-            self.seen = True
-
-
 def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _end(observer: InotifyObserver) -> None:
-    with contextlib.suppress(OSError, RuntimeError):
-        observer.stop()
-        observer.join(timeout=5)
-
-
-def _close_forgotten(error: BaseException) -> None:
-    """watchdog 6 leaves the descriptors of an Inotify open that it could not make, and with them the watches it was granted."""
-    made = {id(held): held for frame, _ in traceback.walk_tb(error.__traceback__) if (held := frame.f_locals.get("self"))}
-    for one in made.values():
-        if type(one).__name__ == "Inotify" and hasattr(one, "_kill_w"):
-            for fd in (one._inotify_fd, one._kill_r, one._kill_w):
-                os.close(fd)

@@ -30,9 +30,9 @@ ROWS: tuple[frozenset[str], ...] = (
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
-        | {"counters", "rivals", "room", "pulse"}
+        | {"counters", "rivals", "room", "pulse", "workers"}
         | {"names", "filters", "checksum", "objects", "events"}
-        | {"disk", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart", "workers"}
+        | {"disk", "observer", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
@@ -74,7 +74,7 @@ OWNERS: dict[str, Owned] = {
     "pythonjsonlogger": Owned("python-json-logger", frozenset({"log"})),
     "sdnotify": Owned("sdnotify", frozenset({"notify"})),
     "tqdm": Owned("tqdm", frozenset({"log"})),
-    "watchdog": Owned("watchdog", frozenset({"watch"})),
+    "watchdog": Owned("watchdog", frozenset({"watch", "observer"})),
     "ctypes": Owned("", frozenset({"connections", "disk", "local"})),
     "sqlite3": Owned("", frozenset({"state"})),
 }

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# watchdog 7 warns of a watch that it meets again under another path; here warnings are errors, and would end its thread.
-pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
-
 EVERYTHING = Hint("", subtree=True)
 OVER = CALM + 4 * TICK
 """Seconds after which the monitor has looked at the watches."""
@@ -413,7 +410,7 @@ def test_an_ended_thread_of_watchdog_is_noticed(root: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("kinds", [("InotifyFD", "InotifyBuffer"), ("InotifyEmitter",), ("_Observer",)])
+@pytest.mark.parametrize("kinds", [("InotifyFD", "InotifyBuffer"), ("InotifyEmitter",), ("Observer",)])
 def test_a_thread_of_watchdog_that_dies_is_replaced(root: Path, kinds: tuple[str, ...]) -> None:
     """By an exception where it stands, whichever of the three it is."""
     watched = Watched(root)
