@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BURST = 10_000
 WRITES, SECONDS = 1_000, 10.0
 IDLE, SPELL, SPELLS = 100_000, 40.0, 3
-"""Files, and seconds of which the median is taken: a neighbour on the host can make one of them five times as dear."""
+"""Files, and seconds of which the median is taken: one may be five times as dear as the others."""
 _QUIET = 10.0
 """Seconds without a new object after which nothing more is expected of a tool that does not say what it does."""
 ONCE = Tool("push --once", SYNCLOUD.up, SYNCLOUD.down)

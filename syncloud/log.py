@@ -321,7 +321,9 @@ class _Json(JsonFormatter):
         log_data["event"] = getattr(record, "event", None) or f"library.{record.name.partition('.')[0]}"
         log_data["message"] = record.getMessage()
         log_data.update(self._static)
-        told = record.__dict__ | {"error": message_dict["exc_info"]} if message_dict.get("exc_info") else record.__dict__
+        told = record.__dict__
+        if trace := message_dict.get("exc_info"):
+            told = told | {"error": trace}
         for name in FIELDS:
             if (value := told.get(name)) is not None:
                 log_data[name] = value

@@ -43,7 +43,7 @@ class Observer(InotifyObserver):
             raise
 
     def end(self) -> None:
-        """A thread of watchdog's that died with a lock in its hands would keep us here for ever: it is left to itself then."""
+        """Stop, within 5 s: a thread of watchdog's that died with a lock in its hands would never end, and is left alone."""
         ending = threading.Thread(target=self._end, name="watch-end", daemon=True)
         ending.start()
         ending.join(timeout=5)

@@ -30,9 +30,10 @@ ROWS: tuple[frozenset[str], ...] = (
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
-        | {"counters", "rivals", "room", "pulse", "workers"}
+        | {"counters", "rivals", "room", "pulse"}
         | {"names", "filters", "checksum", "objects", "events"}
-        | {"disk", "observer", "inotify", "mounts", "places", "blame", "steady", "scan", "commit", "batch", "multipart"}
+        | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers"}
+        | {"steady", "scan", "commit", "batch", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts

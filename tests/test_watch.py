@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -407,6 +408,23 @@ def test_an_ended_thread_of_watchdog_is_noticed(root: Path) -> None:
         assert watched.source.trouble() is None
     finally:
         watched.source.stop()
+
+
+def test_a_directory_that_watchdog_has_met_twice_is_no_news(root: Path, tmp_path: Path) -> None:
+    """Its walk and its event: watchdog 7 warns of it, with a text of its own each time."""
+    for number in range(100):
+        (tmp_path / "tree" / str(number) / "below").mkdir(parents=True)
+        (tmp_path / "tree" / str(number) / "below" / "f").write_text("x")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        watched = Watched(root)
+        try:
+            for copy in ("1", "2", "3"):
+                subprocess.run(["cp", "-r", tmp_path / "tree", root / copy], check=True)
+                watched.settle()
+        finally:
+            watched.source.stop()
+    assert [str(warning.message) for warning in told] == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
