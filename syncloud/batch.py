@@ -19,7 +19,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from . import commit, disk
+from . import commit, disk, names
+from .errors import Corrupt
 from .model import SMALL, Entry
 from .workers import Workers
 
@@ -119,16 +120,25 @@ def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None
 
 def _stage(nonce: str, at: int, file: File) -> None:
     assert file.entry.body is not None
-    fd, temporary = commit.create_in(at, nonce)
+    temporary = names.hidden("tmp", nonce)
+    fd = commit.create_in(at, temporary)
     file.staged = commit.Staged(file.entry.path, fd, temporary, file.expected, file.entry.crc)
     disk.write_at(fd, file.entry.body, 0)
 
 
 def _dress(nonce: str, at: int, file: File) -> None:
     assert file.staged is not None
+    _require_whole(file.entry, file.staged.fd)
     if file.staged.crc is not None:
         commit.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
     commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
+
+
+def _require_whole(entry: Entry, fd: int) -> None:
+    """All writes have returned: the file has its size, or it gets no name."""
+    size = os.fstat(fd).st_size
+    if size != entry.size:
+        raise Corrupt(entry.path, f"{entry.path}: {size} bytes are on the disk instead of {entry.size}")
 
 
 def _begin(at: int, file: File) -> None:

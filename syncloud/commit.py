@@ -46,20 +46,18 @@ class Staged:
     crc: int | None
 
 
-def create(root: int, path: str, nonce: str) -> tuple[int, str]:
-    """An empty hidden temporary beside `path` (directories made on the way): its descriptor and its name."""
+def create(root: int, path: str, temporary: str) -> int:
+    """A descriptor of the empty hidden file `temporary` beside `path` (directories made on the way)."""
     at = open_parent(root, path)
     try:
-        return create_in(at, nonce)
+        return create_in(at, temporary)
     finally:
         os.close(at)
 
 
-def create_in(at: int, nonce: str) -> tuple[int, str]:
+def create_in(at: int, temporary: str) -> int:
     """The same in a directory that is open."""
-    temporary = names.hidden("tmp", nonce)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(temporary, flags, 0o600, dir_fd=at), temporary
+    return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=at)
 
 
 def open_parent(root: int, path: str) -> int:

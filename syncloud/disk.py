@@ -155,6 +155,8 @@ def write_at(fd: int, data: bytes, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)
+        if not written:  # a file system in user space may answer so, for ever
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         view, offset = view[written:], offset + written
 
 

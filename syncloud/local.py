@@ -6,31 +6,28 @@ only a steady read counts: equal stats before and after, and no writer in betwee
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import functools
 import os
 import stat
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import batch, blame, checksum, commit, disk, log, names, places, steady
-from .errors import BusyError, Changed, ConfigurationError, Corrupt, Unsteady, Unsyncable
+from . import batch, blame, commit, disk, log, names, places, steady
+from .content import LocalContent
+from .descriptor import Descriptor
+from .errors import BusyError, Changed, ConfigurationError, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
 from .reconcile import flat
 from .scan import Scan
-from .steady import LocalContent
+from .staging import Staging
 from .tree import Content
 from .workers import Workers
 
 T = TypeVar("T")
-
-PARTS = 8
-"""Parts of a large file that are under way, each with its bytes in memory."""
 
 
 class LocalTree:
@@ -162,7 +159,7 @@ class LocalTree:
             return side
         if path.endswith("/"):
             return self._absent(path)  # a file stands where the marker's directory would be
-        if base is not None and side.tag == known:
+        if base is not None and side.tag == known and side.size == base.size:
             return replace(side, crc=base.crc)
         if side.size > SMALL:
             return replace(side, ours=commit.claimed(self._fd, path, self.nonce))
@@ -222,44 +219,43 @@ class LocalTree:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL or self._scan.refusal(path, status):
             return None
-        if base is not None and steady.tag_of(status) == known:
+        if base is not None and steady.tag_of(status) == known and status.st_size == base.size:
             return steady.entry_of(path, status, base.crc)
         return steady.read_whole(fd, status, path, base, patient=patient, ours=ours)
 
     async def open(self, entry: Entry, *, patient: bool = False) -> LocalContent:
         """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""
-        fd = await self._run(self._open, entry, patient, path=entry.path)
-        return LocalContent(entry, fd, functools.partial(self._run, path=entry.path))
-
-    def _open(self, entry: Entry, patient: bool) -> int:
+        file = Descriptor()
         try:
-            fd = disk.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK)
+            await self._run(self._open, file, entry, patient, path=entry.path)
+        except BaseException:
+            file.close()
+            raise
+        return LocalContent(entry, file, functools.partial(self._run, path=entry.path))
+
+    def _open(self, file: Descriptor, entry: Entry, patient: bool) -> None:
+        try:
+            file.take(disk.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK))
         except BlockingIOError as error:
             raise Unsteady(entry.path, f"{entry.path}: another program has a lease on it") from error
         except OSError as error:
             raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
-        status = steady.settled(fd)
-        if steady.tag_of(status) != entry.tag:
-            os.close(fd)
-            raise Changed(entry.path, f"{entry.path}: changed before it was read")
-        if not (patient or steady.is_quiet(status)) and disk.held_by_writer(fd):
-            os.close(fd)
-            raise Unsteady(entry.path, f"{entry.path}: open for writing")
-        return fd
+        with file.held() as fd:
+            status = steady.settled(fd)
+            if steady.tag_of(status) != entry.tag:
+                raise Changed(entry.path, f"{entry.path}: changed before it was read")
+            if not (patient or steady.is_quiet(status)) and disk.held_by_writer(fd):
+                raise Unsteady(entry.path, f"{entry.path}: open for writing")
 
     async def digest(self, entry: Entry) -> Entry:
         """`entry` with its checksum. Raises Changed."""
         content = await self.open(entry, patient=True)
         try:
-            crc = await self._run(steady.digest, content.fd, entry.size, path=entry.path, size=entry.size)
+            crc = await content.digest()
             await content.verify(crc)
-            known = replace(entry, crc=crc)
-            return replace(known, ours=self._marked(content.fd, known))
+            return replace(entry, crc=crc, ours=await content.is_marked(crc, self.nonce))
         finally:
             content.close()
-
-    def _marked(self, fd: int, entry: Entry) -> bool:
-        return entry.crc is not None and commit.marked(fd, entry.path, entry.crc, self.nonce)
 
     def rename_key(self, entry: Entry) -> Tag | None:
         """What a rename leaves as it was: inode, size and mtime."""
@@ -281,44 +277,9 @@ class LocalTree:
             await self._batches.write(file)
             return self._told(file)
         assert content is not None
-        fd, temporary = await self._alter(commit.create, self._fd, entry.path, self.nonce, path=entry.path)
-        staged = commit.Staged(entry.path, fd, temporary, expected, entry.crc)
-        try:
-            await self._run(blame.require_room, fd, entry.size, path=entry.path)
-            staged.crc = await self._fill(fd, entry, content)
-            if entry.crc is not None and staged.crc != entry.crc:
-                raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
-            file = batch.File(entry, expected, staged)
-            await self._run(batch.put_large, self._fd, file, self.nonce, path=entry.path, size=entry.size)
-            return self._told(file)
-        except BaseException:
-            commit.discard_below(self._fd, staged)
-            raise
-        finally:
-            os.close(fd)
-
-    async def _fill(self, fd: int, entry: Entry, content: Content) -> int:
-        """The file's bytes, some parts at a time, and their checksum, for which the parts are taken in their order."""
-        under_way: deque[asyncio.Task[Sequence[bytes]]] = deque()
-        crc = 0
-
-        async def part(offset: int) -> Sequence[bytes]:
-            pieces = await content.part(offset, min(SMALL, entry.size - offset))
-            await self._run(disk.write_back, fd, pieces, offset, path=entry.path)
-            return pieces
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for offset in range(0, entry.size, SMALL):
-                    if len(under_way) == PARTS:
-                        crc = await self._run(checksum.of, await under_way.popleft(), crc, path=entry.path)
-                    under_way.append(group.create_task(part(offset)))
-                while under_way:
-                    crc = await self._run(checksum.of, await under_way.popleft(), crc, path=entry.path)
-        except BaseExceptionGroup as several:
-            # The parts fail of one cause; the engine knows what to do with an error, not with a group of them.
-            raise several.exceptions[0] from several
-        return crc
+        self._require_writable(entry.path)
+        call = functools.partial(self._run, path=entry.path)
+        return self._told(await Staging(call, self._fd, entry, expected, self.nonce).write(content))
 
     def _told(self, file: batch.File) -> Entry:
         try:
@@ -374,9 +335,10 @@ class LocalTree:
         return commit.recover(self._fd, path, names.is_ours(name, "tmp", self.nonce) or tag in known)
 
     def close(self) -> None:
-        self._workers.close()
-        self.places.close()
-        os.close(self._fd)
+        """Wait for the calls that run. The root stays open for one that never returns: its number is not another file's."""
+        if self._workers.close():
+            self.places.close()
+            os.close(self._fd)
 
 
 def _marker(path: str) -> Entry:

@@ -25,6 +25,7 @@ IN_FLIGHT = 64 * 1024 * 1024
 """Bytes of whole parts in memory at a time, for one object; the short last one comes on top."""
 COMPLETION = 300.0
 """Seconds that a completion may take: "several minutes", in which S3 sends a space now and then."""
+_WHOLE = {"x-amz-checksum-type": "FULL_OBJECT"}
 
 
 class Uploads(Protocol):
@@ -72,7 +73,7 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
     On any failure the upload is aborted, as far as the store can still be reached; what a crash or an outage has left is
     aborted by the next start (`abort_leftovers`), and what even that does not know by the bucket's lifecycle.
     """
-    upload_id = await _create(store, entry)
+    upload_id, whole = await _create(store, entry)
     try:
         if store.uploads is not None:
             store.uploads.note_upload(upload_id, entry.path)
@@ -80,7 +81,8 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
         await content.verify(crc)
         if entry.crc is not None and entry.crc != crc:
             raise Corrupt(entry.path, f"{entry.path}: read differently the second time")
-        written = await _complete(store, entry, upload_id, parts, crc, condition)
+        headers = condition | (_proof(entry.size, crc) if whole else {})
+        written = await _complete(store, entry, upload_id, parts, crc, headers)
     except BaseExceptionGroup as group:
         await _abort(store, entry.path, upload_id)
         raise group.exceptions[0] from group  # the first failure has cancelled the rest
@@ -97,12 +99,19 @@ async def abort_leftovers(store: Store) -> None:
         await _abort(store, path, upload_id)
 
 
-async def _create(store: Store, entry: Entry) -> str:
+async def _create(store: Store, entry: Entry) -> tuple[str, bool]:
+    """The upload's id, and whether the store has promised to keep a checksum of the whole object."""
     headers = store.metadata(entry)
     if store.with_checksum:
-        headers |= {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
+        headers |= {"x-amz-checksum-algorithm": "CRC64NVME"} | _WHOLE
     answer = await store.request("POST", entry.path, "CreateMultipartUpload", [("uploads", "")], headers, body=b"")
-    return objects.required(answer.body, "UploadId")
+    promised = all(answer.headers.get(name) == value for name, value in _WHOLE.items())
+    return objects.required(answer.body, "UploadId"), store.with_checksum and promised
+
+
+def _proof(size: int, crc: int) -> dict[str, str]:
+    """The store compares both before anybody can read the object (CompleteMultipartUpload, "Request Parameters")."""
+    return {checksum.HEADER: checksum.encode(crc), "x-amz-mp-object-size": str(size)} | _WHOLE
 
 
 async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[Part], int]:
@@ -139,26 +148,31 @@ async def _send_part(store: Store, path: str, upload_id: str, number: int, data:
     headers = {checksum.HEADER: encoded} if encoded else {}
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
     answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)
+    _compare(path, answer.headers.get(checksum.HEADER, ""), crc, f"part {number}")
     return Part(number, answer.headers["etag"], encoded)
 
 
+def _compare(path: str, told: str, crc: int, what: str) -> None:
+    """Raises Corrupt where the store names another checksum than that of the bytes sent."""
+    if checksum.decode(told) not in (None, crc):
+        raise Corrupt(path, f"{path}: the store's checksum of {what} is another one than that of the bytes sent")
+
+
 async def _complete(
-    store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, condition: dict[str, str]
+    store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, headers: dict[str, str]
 ) -> Entry:
-    # Each part was checked against its own checksum, and is named here by it. The whole's is not sent, because some stores
-    # know no full-object type and take it for a composite one; S3 tells it in its answer.
+    # Each part was checked against its own checksum, and is named here by it. A store that has not promised a checksum of the
+    # whole may take ours for one of the parts' checksums and refuse it: there it is compared with the answer, where it has one.
     answer = await store.request(
         "POST",
         entry.path,
         "CompleteMultipartUpload",
         [("uploadId", upload_id)],
-        condition,
+        headers,
         body=objects.completion(parts),
         deadline=COMPLETION,
     )
-    told = checksum.decode(objects.text_of(answer.body, "ChecksumCRC64NVME"))
-    if told is not None and told != crc:
-        raise Corrupt(entry.path, f"{entry.path}: the store's checksum of the whole is another one than that of the parts sent")
+    _compare(entry.path, objects.text_of(answer.body, "ChecksumCRC64NVME"), crc, "the whole")
     whole = Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc)
     return store.written(whole, objects.etag_of(answer.body), answer.headers.get("x-amz-version-id", ""))
 

@@ -115,7 +115,12 @@ def _differing(source: Entry, target: Entry) -> Action:
 
 
 def _as_base(entry: Entry, tag: Tag, base: Base) -> bool | None:
-    """Whether `entry` still is what the base says; None: only its bytes can tell."""
+    """Whether `entry` still is what the base says; None: only its bytes can tell.
+
+    Another size is another content, whatever the tag says: a tag may have been recorded of bytes that nobody meant.
+    """
+    if entry.size != base.size:
+        return False
     if same(entry.tag, tag):
         return True
     if (entry.size, entry.mtime_ns, entry.mode) != (base.size, base.mtime_ns, base.mode):

@@ -100,7 +100,7 @@ class S3Tree:
         if reason := names.refusal(path):
             return Unknown(path, reason)
         if isinstance(nominated, Entry):
-            if base is not None and known is not None and nominated.tag[1] and nominated.tag[:2] == known[:2]:
+            if base is not None and known is not None and _is_echo(nominated, base, known):
                 return Entry(path, known, base.size, base.mtime_ns, base.mode, base.crc)
             if nominated.size <= SMALL and (known is None or nominated.tag[0] != known[0]):
                 pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": f'"{nominated.tag[0]}"'}
@@ -369,6 +369,11 @@ class S3Tree:
         if type(error) is SyncloudError:  # what S3 has against this request is this path's affair
             raise PathError(path, str(error), code=error.code, hint=error.hint, request_id=error.request_id)
         raise error
+
+
+def _is_echo(nominated: Entry, base: Base, known: Tag) -> bool:
+    """Whether an event is about the very version that the base has."""
+    return bool(nominated.tag[1]) and nominated.tag[:2] == known[:2] and nominated.size == base.size
 
 
 class S3Content(Content):

@@ -11,22 +11,18 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 from . import checksum, disk
 from .errors import Unsteady
 from .hints import QUIET
 from .model import Base, Entry, Sighting, Tag
-from .tree import Content
 
 _RACY_NS = 20_000_000
 """Two changes within one tick of the kernel's coarse clock (up to 10 ms; multigrain stamps came with Linux 6.13, for some
 file systems) leave the same stamps."""
 _DOUBT = 0.02
 """Seconds between two looks where the kernel does not say whether a writer holds the file."""
-_HOT = 256 * 1024
-"""Bytes that the core's cache still holds when their checksums are taken."""
 
 
 def tag_of(status: os.stat_result) -> Tag:
@@ -147,47 +143,3 @@ def digest(fd: int, size: int) -> int:
         crc = checksum.update(data, crc)
         offset += len(data)
     return crc
-
-
-class LocalContent(Content):
-    """A big file, opened: what was read is one state of it, or `verify` raises. `in_thread` runs what blocks."""
-
-    def __init__(self, entry: Entry, fd: int, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
-        self.entry = entry
-        self.fd = fd
-        self._in_thread = in_thread
-
-    async def part(self, offset: int, length: int) -> list[bytes]:
-        """Exactly `length` bytes. Raises Unsteady where the file has become shorter."""
-        data = await self._in_thread(lambda: os.pread(self.fd, length, offset))
-        assert isinstance(data, bytes)
-        if len(data) != length:
-            raise Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
-        return [data]
-
-    async def fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
-        filled: tuple[int, int] = await self._in_thread(lambda: self._fill(room, offset, crc))
-        return filled
-
-    def _fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
-        own = 0
-        for at in range(0, len(room), _HOT):
-            piece = room[at : at + _HOT]
-            if os.preadv(self.fd, [piece], offset + at) != len(piece):
-                raise Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
-            crc, own = checksum.update(piece, crc), checksum.update(piece, own)
-        return crc, own
-
-    async def verify(self, crc: int | None) -> None:
-        """Prove that all parts belong to one state. A file that only grew still has what was sent: hash it again."""
-        status = os.fstat(self.fd)
-        if tag_of(status) == self.entry.tag:
-            return
-        if crc is None or status.st_size < self.entry.size:
-            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
-        again = await self._in_thread(lambda: digest(self.fd, self.entry.size))
-        if again != crc:
-            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
-
-    def close(self) -> None:
-        os.close(self.fd)

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -28,8 +28,16 @@ PATIENCE = 120.0
 """Seconds that any call may take, beside the time for its bytes: a disk under load answers late, a frozen one never."""
 SLOWEST = 1_000_000
 """Bytes per second that a disk must reach to be waited for."""
+END = 5.0
+"""Seconds that an end waits for calls that run: a frozen disk never answers."""
 MOMENT = 0.002
 """Seconds without a call being taken up, while one waits, after which another thread joins in."""
+
+
+class Caller(Protocol):
+    """Runs a function on one of the disk's threads. Its OSError comes back as a SyncloudError about one file."""
+
+    async def __call__(self, function: Callable[..., T], *arguments: object, size: int = 0) -> T: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -180,11 +188,13 @@ class Workers:
         call.returns.give(call)
 
     def call(self, function: Callable[..., T], *arguments: object, size: int = 0) -> T:
-        """Call `function` on this very thread, under the same watch."""
+        """Call `function` on this very thread, under the same watch. Raises RuntimeError after `close()`."""
         token = object()
         self._moved_at = self._clock()
         self._calls[token] = (self._moved_at + PATIENCE + size / SLOWEST, function)
         try:
+            if self._closed:  # asked only now, so that `close()` sees every call that is made
+                raise RuntimeError("the threads for the disk have ended")
             return function(*arguments)
         finally:
             del self._calls[token]
@@ -204,8 +214,8 @@ class Workers:
             return f"the threads for the disk have taken up nothing for {now - self._moved_at:.0f} s"
         return None
 
-    def close(self) -> None:
-        """Wait for what runs, drop what waits."""
+    def close(self) -> bool:
+        """Drop what waits and wait for the calls that run, at most `END` seconds. Whether all of them have returned."""
         self._closed = True
         while self._asked:
             with contextlib.suppress(IndexError):  # a thread has just taken it
@@ -215,8 +225,12 @@ class Workers:
         while self._asleep:
             with contextlib.suppress(IndexError):
                 self._asleep.pop().release()
+        deadline = time.monotonic() + END
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        while self._calls and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return not self._calls
 
 
 class Callers(ThreadPoolExecutor):

@@ -159,8 +159,8 @@ def test_an_mtime_is_kept_to_the_nanosecond(root: int, folder: Path, mtime: int)
 
 
 def test_a_temporary_is_hidden_beside_its_name_and_private(root: int, folder: Path) -> None:
-    fd, temporary = commit.create(root, "d/new/name.txt", NONCE)
-    os.close(fd)
+    temporary = names.hidden("tmp", NONCE)
+    os.close(commit.create(root, "d/new/name.txt", temporary))
     assert names.is_hidden(temporary)
     assert names.is_ours(temporary, "tmp", NONCE)
     assert not temporary.endswith(".txt")
@@ -221,7 +221,9 @@ def test_where_nothing_was_expected_nothing_is_replaced(root: int, folder: Path)
 def test_a_file_where_a_directory_must_be_is_named(root: int, folder: Path, path: str, blocker: str) -> None:
     (folder / "f").touch()
     (folder.parent / "f").touch()
-    make = commit.make_directory if path.endswith("/") else functools.partial(commit.create, nonce=NONCE)
+    make = (
+        commit.make_directory if path.endswith("/") else functools.partial(commit.create, temporary=names.hidden("tmp", NONCE))
+    )
     with pytest.raises(Blocked) as caught:
         make(root, path)
     assert (caught.value.path, caught.value.blocker) == (path, blocker)
@@ -552,7 +554,8 @@ def test_a_crash_after_an_edit_does_not_lose_the_edit(
 
 def test_an_exclusive_name_is_not_needed_to_discard(root: int, folder: Path) -> None:
     """What an exchange has put under the temporary's name is not ours to discard."""
-    fd, temporary = commit.create(root, NAME, NONCE)
+    temporary = names.hidden("tmp", NONCE)
+    fd = commit.create(root, NAME, temporary)
     (folder / "name.txt").write_bytes(THEIRS)
     with disk.directory(root, "d") as at:
         assert disk.exchange(at, temporary, "name.txt")

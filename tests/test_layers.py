@@ -32,8 +32,8 @@ ROWS: tuple[frozenset[str], ...] = (
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
         | {"counters", "rivals", "room", "pulse"}
         | {"names", "filters", "checksum", "objects", "events"}
-        | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers"}
-        | {"steady", "scan", "commit", "batch", "multipart"}
+        | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers", "descriptor"}
+        | {"steady", "content", "scan", "commit", "batch", "staging", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts

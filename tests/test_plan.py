@@ -124,6 +124,18 @@ def test_source_as_base_target_changed_is_drift(policy: Policy) -> None:
     assert decide(SAME_SOURCE, NEW_TARGET, BASE, policy) == Drift(NEW_TARGET)
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_another_size_is_a_change_whatever_the_tag_says(side: str) -> None:
+    """A wrong file that was once recorded under its own tag is found by its size."""
+    other = replace(SAME_SOURCE if side == "source" else SAME_TARGET, size=BASE.size + 1)
+    sides = (other, SAME_TARGET) if side == "source" else (SAME_SOURCE, other)
+    assert decide(*sides, BASE, KEEP) == (Copy(other, SAME_TARGET) if side == "source" else Drift(other))
+
+
+def test_a_source_that_is_gone_deletes_no_target_of_another_size() -> None:
+    assert decide(GONE, replace(SAME_TARGET, size=BASE.size + 1), BASE, Policy(delete=True)) == Forget(BASE)
+
+
 def test_source_as_base_target_changed_is_restored_if_the_source_wins() -> None:
     assert decide(SAME_SOURCE, NEW_TARGET, BASE, SOURCE_WINS) == Conflict(SAME_SOURCE, NEW_TARGET)
 

@@ -694,6 +694,60 @@ async def test_a_checksum_of_the_whole_that_differs_is_corruption(bucket: Bucket
                 await tree.write(entry, Bytes(entry, BIG), None)
 
 
+def keeps_whole_checksums(asked: Asked, forward: Forward) -> Answer:
+    """A store that promises a checksum of the whole and compares it before it commits; a byte turns on the way of a part."""
+    if asked.name == "CreateMultipartUpload":
+        return forward(asked).with_headers(x_amz_checksum_type=asked.headers.get("x-amz-checksum-type", "COMPOSITE"))
+    if asked.name == "UploadPart" and "partNumber=1&" in asked.target:
+        answer = forward(replace(asked, headers=_without_checksum(asked.headers), body=b"\xff" + asked.body[1:]))
+        return replace(answer, headers=_without_checksum(answer.headers))
+    if asked.name == "CompleteMultipartUpload":
+        sent = checksum.decode(asked.headers.get(checksum.HEADER, ""))
+        turned = checksum.update(b"\xff" + BIG[1:])
+        assert asked.headers.get("x-amz-mp-object-size", str(len(BIG))) == str(len(BIG))
+        if sent is not None and sent != turned:
+            return error(400, "BadDigest")
+    return forward(asked)
+
+
+def _without_checksum(headers: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
+
+
+@awaited
+async def test_wrong_bytes_are_refused_before_anybody_can_read_them(bucket: Bucket) -> None:
+    """A store that keeps checksums of whole objects is told ours with the completion, not asked for its own after it."""
+    entry = large("big", len(BIG))
+    with Meddler(bucket.server.endpoint, keeps_whole_checksums) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            with pytest.raises(PathError, match="BadDigest"):
+                await tree.write(entry, Bytes(entry, BIG), None)
+    assert bucket.keys() == []
+    assert uploads(bucket) == []
+
+
+@awaited
+async def test_a_part_of_which_the_store_has_another_checksum_is_never_committed(bucket: Bucket) -> None:
+    entry = large("big", len(BIG))
+    wrong = always(lambda asked, forward: forward(asked).with_headers(x_amz_checksum_crc64nvme="AAAAAAAAAAA="), "UploadPart")
+    with Meddler(bucket.server.endpoint, wrong) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            with pytest.raises(Corrupt, match="checksum of part"):
+                await tree.write(entry, Bytes(entry, BIG), None)
+    assert bucket.keys() == []
+
+
+@awaited
+async def test_a_store_that_promises_no_checksum_of_the_whole_is_told_none(bucket: Bucket) -> None:
+    """It may take it for a checksum of the parts' checksums, and refuse it."""
+    entry = large("big", len(BIG))
+    with Meddler(bucket.server.endpoint, lambda asked, forward: forward(asked)) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            await tree.write(entry, Bytes(entry, BIG), None)
+        (complete,) = [asked for asked in meddler.asked if asked.name == "CompleteMultipartUpload"]
+    assert checksum.HEADER not in complete.headers
+
+
 @awaited
 async def test_without_checksums_nothing_of_them_is_sent(bucket: Bucket, recorder: Recorder) -> None:
     entry = large("big", len(BIG))

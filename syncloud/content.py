@@ -1,0 +1,83 @@
+"""The bytes of a big file on the disk: parts are read one by one, and proven to belong to one state."""
+
+from __future__ import annotations
+
+import os
+
+from . import checksum, commit
+from .descriptor import Descriptor
+from .errors import Unsteady
+from .model import Entry
+from .steady import digest, tag_of
+from .tree import Content
+from .workers import Caller
+
+_HOT = 256 * 1024
+"""Bytes that the core's cache still holds when their checksums are taken."""
+
+
+class LocalContent(Content):
+    """A big file, opened: what was read is one state of it, or `verify` raises. `call` runs what blocks on a disk thread."""
+
+    def __init__(self, entry: Entry, file: Descriptor, call: Caller) -> None:
+        self.entry = entry
+        self._file = file
+        self._call = call
+
+    async def part(self, offset: int, length: int) -> list[bytes]:
+        """Exactly `length` bytes. Raises Unsteady where the file has become shorter."""
+        return [await self._call(self._read, offset, length)]
+
+    def _read(self, offset: int, length: int) -> bytes:
+        with self._file.held() as fd:
+            data = os.pread(fd, length, offset)
+        if len(data) != length:
+            raise self._shorter()
+        return data
+
+    async def fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
+        return await self._call(self._fill, room, offset, crc)
+
+    def _fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
+        own = 0
+        with self._file.held() as fd:
+            for at in range(0, len(room), _HOT):
+                piece = room[at : at + _HOT]
+                if os.preadv(fd, [piece], offset + at) != len(piece):
+                    raise self._shorter()
+                crc, own = checksum.update(piece, crc), checksum.update(piece, own)
+        return crc, own
+
+    def _shorter(self) -> Unsteady:
+        return Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
+
+    async def digest(self) -> int:
+        """CRC64NVME of the bytes that the file had when it was opened, or of all where there are fewer by now."""
+        return await self._call(self._digest, size=self.entry.size)
+
+    def _digest(self) -> int:
+        with self._file.held() as fd:
+            return digest(fd, self.entry.size)
+
+    async def is_marked(self, crc: int, nonce: str) -> bool:
+        """Whether the file says that the state with this nonce has put these bytes there."""
+        return await self._call(self._is_marked, crc, nonce)
+
+    def _is_marked(self, crc: int, nonce: str) -> bool:
+        with self._file.held() as fd:
+            return commit.marked(fd, self.entry.path, crc, nonce)
+
+    async def verify(self, crc: int | None) -> None:
+        """Prove that all parts belong to one state. A file that only grew still has what was sent: hash it again."""
+        status = await self._call(self._status)
+        if tag_of(status) == self.entry.tag:
+            return
+        if crc is None or status.st_size < self.entry.size or await self.digest() != crc:
+            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
+
+    def _status(self) -> os.stat_result:
+        with self._file.held() as fd:
+            return os.fstat(fd)
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,98 @@
+"""A large file on its way to its name: parts come side by side into a hidden temporary, then `batch` puts it in place.
+
+The temporary stays open until the last thread that writes a part has returned (`Descriptor`); only then is it removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Sequence
+
+from . import batch, blame, checksum, commit, disk, names
+from .descriptor import Descriptor
+from .errors import Corrupt
+from .model import SMALL, Entry
+from .tree import Content
+from .workers import Caller
+
+PARTS = 8
+"""Parts of a large file that are under way, each with its bytes in memory."""
+
+
+class Staging:
+    """`entry` on its way in place of `expected`, below the open directory `root`. `call` runs a function on a disk thread."""
+
+    def __init__(self, call: Caller, root: int, entry: Entry, expected: Entry | None, nonce: str) -> None:
+        self._call = call
+        self._root = root
+        self._entry = entry
+        self._expected = expected
+        self._nonce = nonce
+        self._temporary = names.hidden("tmp", nonce)
+        self._file = Descriptor(self._finish)
+
+    async def write(self, content: Content) -> batch.File:
+        """The file, written durably or with its error. Raises Corrupt and what `content` and `call` raise."""
+        entry = self._entry
+        try:
+            await self._call(self._create)
+            crc = await self._fill(content)
+            if entry.crc is not None and crc != entry.crc:
+                raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
+            return await self._call(self._place, crc, size=entry.size)
+        finally:
+            await self._let_go()
+
+    def _create(self) -> None:
+        self._file.take(commit.create(self._root, self._entry.path, self._temporary))
+        with self._file.held() as fd:
+            blame.require_room(fd, self._entry.size)
+
+    async def _fill(self, content: Content) -> int:
+        """All parts, some at a time, and the checksum of the whole, for which they are taken in their order."""
+        under_way: deque[asyncio.Task[Sequence[bytes]]] = deque()
+        crc, size = 0, self._entry.size
+        try:
+            async with asyncio.TaskGroup() as group:
+                for offset in range(0, size, SMALL):
+                    if len(under_way) == PARTS:
+                        crc = await self._call(checksum.of, await under_way.popleft(), crc)
+                    under_way.append(group.create_task(self._part(content, offset, min(SMALL, size - offset))))
+                while under_way:
+                    crc = await self._call(checksum.of, await under_way.popleft(), crc)
+        except BaseExceptionGroup as several:
+            # The parts fail of one cause; the engine knows what to do with an error, not with a group of them.
+            raise several.exceptions[0] from several
+        return crc
+
+    async def _part(self, content: Content, offset: int, length: int) -> Sequence[bytes]:
+        pieces = await content.part(offset, length)
+        await self._call(self._write, pieces, offset)
+        return pieces
+
+    def _write(self, pieces: Sequence[bytes], offset: int) -> None:
+        with self._file.held() as fd:
+            disk.write_back(fd, pieces, offset)
+
+    def _place(self, crc: int) -> batch.File:
+        with self._file.held() as fd:
+            file = batch.File(self._entry, self._expected, self._staged(fd, crc))
+            batch.put_large(self._root, file, self._nonce)
+            return file
+
+    def _staged(self, fd: int, crc: int | None = None) -> commit.Staged:
+        return commit.Staged(self._entry.path, fd, self._temporary, self._expected, crc)
+
+    async def _let_go(self) -> None:
+        try:
+            # Shielded, because a call that is cancelled before its turn is never made.
+            await asyncio.shield(self._call(self._file.close))
+        except RuntimeError:
+            self._file.close()  # the threads have ended
+
+    def _finish(self, fd: int) -> None:
+        """After the last user: a temporary that got no name goes, with its bytes."""
+        commit.discard_below(self._root, self._staged(fd))
+        os.close(fd)

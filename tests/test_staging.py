@@ -1,0 +1,232 @@
+"""A large file that is given up while threads still work for it: nothing of it reaches another file, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncloud import checksum
+from syncloud.errors import Changed, Corrupt
+from syncloud.local import LocalTree
+from syncloud.model import SMALL, Entry
+from syncloud.staging import Staging
+from syncloud.tree import Content
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from typing import Any
+
+NONCE = "0123456789abcdef"
+BODY = bytes(range(256)) * (SMALL // 256) + b"the second part"
+ENTRY = Entry("d/big", ("etag", "", ""), len(BODY), 1_700_000_000_123_456_789, 0o640)
+OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+
+
+class Slow(list[bytes]):
+    """Bytes of which the disk's thread gets none before `go`; `begun` says that it has asked."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__([data])
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __getitem__(self, at: Any) -> Any:
+        self.begun.set()
+        assert self.go.wait(30)
+        return super().__getitem__(at)
+
+
+class Given(Content):
+    """The bytes of `body`, whatever size the entry promises."""
+
+    def __init__(self, body: bytes) -> None:
+        self.entry = ENTRY
+        self._body = body
+
+    async def part(self, offset: int, length: int) -> Sequence[bytes]:
+        return [self._body[offset : offset + length]]
+
+    async def verify(self, crc: int | None) -> None:
+        """It is the only state."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Source(Given):
+    """`first` is the first part; the second one is refused as soon as the first is being written, or never comes."""
+
+    def __init__(self, first: Sequence[bytes], *, refused: bool) -> None:
+        super().__init__(BODY)
+        self._first = first
+        self._refused = refused
+
+    async def part(self, offset: int, length: int) -> Sequence[bytes]:
+        if not offset:
+            return self._first
+        assert isinstance(self._first, Slow)
+        await asyncio.to_thread(self._first.begun.wait, 30)
+        if not self._refused:
+            await asyncio.Event().wait()
+        raise Changed("d/big", "the object changed while it was read")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "tree").mkdir()
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def tree(root: Path) -> Iterator[LocalTree]:
+    made = LocalTree(root, nonce=NONCE)
+    yield made
+    made.close()
+
+
+def others(place: Path) -> list[int]:
+    """Files that get the lowest free numbers."""
+    return [os.open(place / f"other {number}", OPEN) for number in range(6)]
+
+
+async def emptied(folder: Path) -> None:
+    """Until no temporary is left."""
+    deadline = time.monotonic() + 30
+    while os.listdir(folder):
+        assert time.monotonic() < deadline, os.listdir(folder)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["a part is refused", "the task is cancelled"])
+def test_a_late_write_never_reaches_another_file(tree: LocalTree, root: Path, tmp_path: Path, cancelled: bool) -> None:
+    async def given_up() -> list[int]:
+        slow = Slow(BODY[:SMALL])
+        task = asyncio.create_task(tree.write(ENTRY, Source(slow, refused=not cancelled), None))
+        await asyncio.to_thread(slow.begun.wait, 30)
+        if cancelled:
+            await asyncio.sleep(0.05)
+            task.cancel()
+        await asyncio.wait([task], timeout=0.3)
+        opened = others(tmp_path)
+        slow.go.set()
+        await asyncio.wait([task], timeout=30)
+        assert task.done()
+        assert task.cancelled() if cancelled else isinstance(task.exception(), Changed)
+        await emptied(root / "d")
+        return opened
+
+    opened = asyncio.run(given_up())
+    assert [os.fstat(fd).st_size for fd in opened] == [0] * len(opened)
+    for fd in opened:
+        os.close(fd)
+
+
+def test_a_call_that_never_returns_keeps_its_number_and_ends_nobody(root: Path, tmp_path: Path) -> None:
+    """A frozen disk: an end does not wait for it, and what is opened afterwards does not get its bytes."""
+    tree, slow = LocalTree(root, nonce=NONCE), Slow(BODY[:SMALL])
+
+    async def given_up() -> None:
+        task = asyncio.create_task(tree.write(ENTRY, Source(slow, refused=True), None))
+        await asyncio.to_thread(slow.begun.wait, 30)
+        task.cancel()
+        await asyncio.wait([task], timeout=0.3)
+        await asyncio.to_thread(tree.close)
+
+    asyncio.run(given_up())
+    opened = others(tmp_path)
+    slow.go.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("disk_"):
+            thread.join(30)
+    assert [os.fstat(fd).st_size for fd in opened] == [0] * len(opened)
+    for fd in opened:
+        os.close(fd)
+    kept = [int(fd) for fd in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{fd}") == str(root)]
+    assert len(kept) == 1, "the root's number is kept too"
+    os.close(kept[0])
+
+
+def test_a_temporary_that_is_made_after_its_task_was_cancelled_is_removed(root: Path) -> None:
+    """The disk is slow when the file is to be made, and nobody waits for it any more."""
+    at, go = os.open(root, os.O_RDONLY | os.O_DIRECTORY), threading.Event()
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def held_up(function: Callable[..., Any], *arguments: object, size: int = 0) -> Any:
+        return await asyncio.to_thread(_after, go, function, *arguments)
+
+    async def cancelled() -> None:
+        staging = Staging(held_up, at, ENTRY, None, NONCE)
+        task = asyncio.create_task(staging.write(Source([BODY], refused=False)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+        go.set()
+        await asyncio.wait([task], timeout=30)
+        while os.listdir(root) != ["d"]:
+            await asyncio.sleep(0.01)
+        await emptied(root / "d")
+
+    asyncio.run(cancelled())
+    assert len(os.listdir("/proc/self/fd")) <= before
+    os.close(at)
+
+
+def _after(go: threading.Event, function: Callable[..., Any], *arguments: object) -> Any:
+    assert go.wait(30)
+    return function(*arguments)
+
+
+@pytest.mark.parametrize("missing", [1, SMALL], ids=["a byte", "a part"])
+def test_a_file_that_has_not_its_size_gets_no_name(tree: LocalTree, root: Path, missing: int) -> None:
+    """Whatever the parts promised: of an object without a checksum the size is what can be known."""
+    with pytest.raises(Corrupt, match=f"{len(BODY) - missing} bytes are on the disk instead of {len(BODY)}"):
+        asyncio.run(tree.write(ENTRY, Given(BODY[:-missing]), None))
+    assert os.listdir(root / "d") == []
+
+
+def test_a_small_file_that_has_not_its_size_gets_no_name(tree: LocalTree, root: Path) -> None:
+    entry = Entry("d/small", ("etag", "", ""), 5, 0, 0o640, None, b"four")
+    with pytest.raises(Corrupt, match="4 bytes are on the disk instead of 5"):
+        asyncio.run(tree.write(entry, None, None))
+    assert os.listdir(root / "d") == []
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_file_that_was_opened_to_be_read_is_closed_whatever_becomes_of_it(
+    tree: LocalTree, root: Path, cancelled: bool
+) -> None:
+    (root / "big").write_bytes(BODY)
+
+    async def read() -> None:
+        seen = await tree.observe("big", None, None)
+        assert isinstance(seen, Entry)
+        task = asyncio.create_task(tree.open(seen, patient=True))
+        if cancelled:
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            return
+        content = await task
+        reading = asyncio.create_task(content.part(0, SMALL))
+        await asyncio.sleep(0)
+        content.close()
+        await asyncio.wait([reading])
+
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(read())
+    deadline = time.monotonic() + 30
+    while len(os.listdir("/proc/self/fd")) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_is_whole_is_put_in_place(tree: LocalTree, root: Path) -> None:
+    written = asyncio.run(tree.write(ENTRY, Given(BODY), None))
+    assert (root / "d" / "big").read_bytes() == BODY
+    assert written.crc == checksum.update(BODY)
+    assert os.listdir(root / "d") == ["big"]
