@@ -158,9 +158,7 @@ def _compare(path: str, told: str, crc: int, what: str) -> None:
         raise Corrupt(path, f"{path}: the store's checksum of {what} is another one than that of the bytes sent")
 
 
-async def _complete(
-    store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, headers: dict[str, str]
-) -> Entry:
+async def _complete(store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, headers: dict[str, str]) -> Entry:
     # Each part was checked against its own checksum, and is named here by it. A store that has not promised a checksum of the
     # whole may take ours for one of the parts' checksums and refuse it: there it is compared with the answer, where it has one.
     answer = await store.request(
