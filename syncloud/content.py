@@ -17,12 +17,16 @@ _HOT = 256 * 1024
 
 
 class LocalContent(Content):
-    """A big file, opened: what was read is one state of it, or `verify` raises. `call` runs what blocks on a disk thread."""
+    """A big file, opened: what was read is one state of it, or `verify` raises. `call` runs what blocks on a disk thread.
 
-    def __init__(self, entry: Entry, file: Descriptor, call: Caller) -> None:
+    `patient`: it has waited for its deadline, a writer may be at work. Then what only grew counts with its size at open.
+    """
+
+    def __init__(self, entry: Entry, file: Descriptor, call: Caller, *, patient: bool) -> None:
         self.entry = entry
         self._file = file
         self._call = call
+        self._patient = patient
 
     async def part(self, offset: int, length: int) -> list[bytes]:
         """Exactly `length` bytes. Raises Unsteady where the file has become shorter."""
@@ -68,11 +72,15 @@ class LocalContent(Content):
             return commit.marked(fd, self.entry.path, crc, nonce)
 
     async def verify(self, crc: int | None) -> None:
-        """Prove that all parts belong to one state. A file that only grew still has what was sent: hash it again."""
+        """Prove that all parts belong to one state. Raises Unsteady.
+
+        A larger file is not believed before its deadline: who has read the beginning of a rewritten one finds it again, too.
+        """
         status = await self._call(self._status)
         if tag_of(status) == self.entry.tag:
             return
-        if crc is None or status.st_size < self.entry.size or await self.digest() != crc:
+        grown = self._patient and crc is not None and status.st_size >= self.entry.size
+        if not (grown and await self.digest() == crc):
             raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
 
     def _status(self) -> os.stat_result:

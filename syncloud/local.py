@@ -231,7 +231,7 @@ class LocalTree:
         except BaseException:
             file.close()
             raise
-        return LocalContent(entry, file, functools.partial(self._run, path=entry.path))
+        return LocalContent(entry, file, functools.partial(self._run, path=entry.path), patient=patient)
 
     def _open(self, file: Descriptor, entry: Entry, patient: bool) -> None:
         try:

@@ -626,9 +626,9 @@ def big(root: Path, size: int = BIG) -> Path:
     return file
 
 
-async def send(tree: LocalTree, side: Entry, between: Callable[[], object] = lambda: None) -> bytes:
+async def send(tree: LocalTree, side: Entry, between: Callable[[], object] = lambda: None, *, patient: bool = False) -> bytes:
     """All parts of a big file; `between` happens after the first."""
-    content = await tree.open(side)
+    content = await tree.open(side, patient=patient)
     try:
         data = b"".join(await content.part(0, 4096))
         crc = checksum.update(data)
@@ -653,7 +653,8 @@ def test_a_big_file_travels_in_parts(tree: LocalTree, root: Path) -> None:
     assert do(tree.digest(side)).crc == checksum.update(file.read_bytes())
 
 
-def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open(tree: LocalTree, root: Path) -> None:
+def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(tree: LocalTree, root: Path) -> None:
+    """And not before: see the next test."""
     file = big(root)
     before = file.read_bytes()
     side = entry(tree, "big")
@@ -662,7 +663,30 @@ def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open(tree: LocalTree, r
         with open(file, "ab") as writer:
             writer.write(b"more")
 
-    assert do(send(tree, side, grow)) == before
+    with pytest.raises(Unsteady):
+        do(send(tree, side, grow))
+    side = entry(tree, "big")
+    assert do(send(tree, side, grow, patient=True)) == before + b"more"
+
+
+@pytest.mark.parametrize("more", [0, 1, SMALL])
+def test_the_beginning_of_a_larger_new_content_is_not_sent(tree: LocalTree, root: Path, more: int) -> None:
+    """It is rewritten between open and the first read: what is read is of one state, and is there again, but it is cut off."""
+    big(root)
+    side = entry(tree, "big")
+
+    async def sent() -> None:
+        content = await tree.open(side)
+        try:
+            with open(root / "big", "r+b") as writer:
+                writer.write(b"n" * (BIG + more))
+            crc = checksum.of([*await content.part(0, SMALL), *await content.part(SMALL, BIG - SMALL)])
+            await content.verify(crc)
+        finally:
+            content.close()
+
+    with pytest.raises(Unsteady):
+        do(sent())
 
 
 def test_a_big_file_rewritten_meanwhile_is_not_believed(tree: LocalTree, root: Path) -> None:

@@ -1,0 +1,213 @@
+"""`python -m tests.soak.rounds [--rounds N] [--seed WORD]`: large files, again and again, whatever befalls their parts.
+
+Each round is one pass of push or pull with a fresh state. Parts are refused, cut and slow, the disk is slow and sometimes full,
+files change meanwhile, and many passes are ended by SIGTERM. Then every file, or every version of every object, must be one
+of the contents that somebody has meant, by a hash that syncloud did not compute. Exit code 0 only where all of them are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import os
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syncloud import checksum, names
+from tests.support.emulator import Bucket, Emulator
+from tests.support.environment import isolated
+from tests.support.faults import FAULTS, Fault, Storm, refuse, slow
+from tests.support.meddler import Meddler
+from tests.support.processes import Process
+from tests.support.slow_disk import slow_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.meddler import Answer, Asked, Forward
+
+FILES = 9
+"""More than syncloud carries at a time, so that one that is given up makes room for the next."""
+SMALLEST, LARGEST = 9 << 20, 20 << 20
+STORMY = 1.2
+"""Seconds of faults in each round."""
+_OF_PARTS = frozenset({"GetObject", "UploadPart", "CompleteMultipartUpload"})
+_NAMES = frozenset({"reset", "hang up", "truncated", "shortened", "corrupted", "500", "200 with an error", "404"})
+_REFUSALS = (
+    Fault("412 of a part", refuse(412, "PreconditionFailed"), frozenset({"GetObject"})),
+    Fault("404 of an upload", refuse(404, "NoSuchUpload"), frozenset({"UploadPart"})),
+    Fault("slow part", slow(0.4), _OF_PARTS),
+)
+WEATHER = (*(fault for fault in FAULTS if fault.name in _NAMES), *_REFUSALS, *_REFUSALS, *_REFUSALS)
+"""Half of all faults refuse a part or hold it up, while its siblings are on their way."""
+
+
+class Rounds:
+    """All rounds of one seed; `wrong` says what nobody has meant, `did` what happened."""
+
+    def __init__(self, place: Path, seed: str) -> None:
+        self._place = place
+        self._seed = seed
+        self._emulator = Emulator(place / "aws")
+        self._bucket = Bucket.make(self._emulator)
+        self._meant: dict[str, set[str]] = {}
+        self.wrong: list[str] = []
+        self.did: Counter[str] = Counter()
+
+    def close(self) -> None:
+        self._emulator.close()
+
+    def run(self, number: int) -> None:
+        chance = random.Random(f"{self._seed} {number}")
+        with contextlib.redirect_stdout(io.StringIO()):  # the seed is told once
+            storm = Storm(f"{self._seed} {number}", probability=0.3, faults=WEATHER)
+        meddler: Meddler
+
+        def meddle(asked: Asked, forward: Forward) -> Answer | None:
+            meddler.asked.clear()  # they hold their bodies
+            return storm(asked, forward)
+
+        home = self._place / f"round-{number}"
+        (home / "tree").mkdir(parents=True)
+        with Meddler(self._emulator.endpoint, meddle) as meddler:
+            (self._pull if number % 2 else self._push)(number, home, chance, storm, meddler.endpoint)
+        self.did += storm.did
+        shutil.rmtree(home)
+
+    def _pull(self, number: int, home: Path, chance: random.Random, storm: Storm, endpoint: str) -> None:
+        if number == 1:
+            for name in self._names():
+                self._put(chance, name)
+        room = chance.choice([0, 0, 0, chance.randint(SMALLEST, 3 * LARGEST)])
+        env = slow_disk(write_us=chance.choice([0, 200_000, 300_000]), every=chance.choice([5, 8, 13]), room=room)
+        process = self._start("pull", home, "", env, endpoint)
+        self._live(process, chance, storm, lambda: self._put(chance, chance.choice(self._names())))
+        for file in (home / "tree").rglob("*"):
+            if not names.is_hidden(file.name):
+                self._judge(number, file.name, file.read_bytes())
+
+    def _push(self, number: int, home: Path, chance: random.Random, storm: Storm, endpoint: str) -> None:
+        prefix = f"round-{number}/"
+        for name in self._names():
+            body = _content(chance)
+            self._meant.setdefault(prefix + name, set()).add(_digest(body))
+            (home / "tree" / name).write_bytes(body)
+        env = slow_disk(read_us=chance.choice([0, 60_000, 100_000]), every=chance.choice([5, 8, 13]))
+        process = self._start("push", home, prefix, env, endpoint)
+        self._live(process, chance, storm, lambda: self._edit(home / "tree", prefix, chance))
+        for name, version, body in self._versions(prefix):
+            self._judge(number, name, body)
+            self._emulator.client("s3").delete_object(Bucket=self._bucket.name, Key=name, VersionId=version)
+
+    def _names(self) -> list[str]:
+        return [f"big-{number}" for number in range(FILES)]
+
+    def _put(self, chance: random.Random, name: str) -> None:
+        body = _content(chance)
+        self._meant.setdefault(name, set()).add(_digest(body))
+        # As S3 itself adds it: without one nobody can tell that a bit has turned on the way.
+        crc = checksum.encode(checksum.update(body))
+        self._emulator.client("s3").put_object(Bucket=self._bucket.name, Key=name, Body=body, ChecksumCRC64NVME=crc)
+
+    def _edit(self, tree: Path, prefix: str, chance: random.Random) -> None:
+        """By a program that renames the new file over the old one, or writes into it."""
+        name, body = chance.choice(self._names()), _content(chance)
+        self._meant[prefix + name].add(_digest(body))
+        in_place = chance.random() < 0.5
+        with open(tree / name if in_place else tree.parent / "new", "r+b" if in_place else "wb") as file:
+            file.truncate(len(body))
+            file.write(body)
+        if not in_place:
+            os.replace(tree.parent / "new", tree / name)
+
+    def _start(self, role: str, home: Path, prefix: str, env: dict[str, str], endpoint: str) -> Process:
+        argv = [
+            sys.executable,
+            "-m",
+            "syncloud",
+            role,
+            "--once",
+            "--directory",
+            str(home / "tree"),
+            "--bucket",
+            self._bucket.name,
+        ]
+        argv += ["--state-dir", str(home / "state"), "--log-format", "json", *(["--prefix", prefix] if prefix else [])]
+        environ = self._emulator.environment(endpoint=endpoint) | env | {"HOME": str(home)}
+        return Process(argv, directory=home / "log", env=environ, cwd=Path.cwd())
+
+    def _live(self, process: Process, chance: random.Random, storm: Storm, change: Callable[[], None]) -> None:
+        """Change something in the middle of it, then end it, or let it end once the weather is calm."""
+        calm = threading.Timer(STORMY, storm.calm)
+        calm.start()
+        with process:
+            if chance.random() < 0.5:
+                time.sleep(chance.uniform(0.3, 1.2))
+                change()
+            if chance.random() < 0.5:
+                time.sleep(chance.uniform(0.1, 1.5))
+                if process.running:
+                    process.stop(timeout=60)
+                    self.did["ended by SIGTERM"] += 1
+            code = process.wait(timeout=120)
+            self.did[f"exit {code}"] += 1
+        calm.join()
+
+    def _judge(self, number: int, key: str, body: bytes) -> None:
+        self.did["contents compared"] += 1
+        if _digest(body) not in self._meant.get(key, ()):
+            self.wrong.append(f"round {number}: {key} has {len(body):,} bytes that nobody has meant")
+
+    def _versions(self, prefix: str) -> Iterator[tuple[str, str, bytes]]:
+        s3 = self._emulator.client("s3")
+        page = s3.list_object_versions(Bucket=self._bucket.name, Prefix=prefix)
+        for row in page.get("Versions", ()):
+            if names.is_hidden(row["Key"].removeprefix(prefix)):
+                continue
+            with s3.get_object(Bucket=self._bucket.name, Key=row["Key"], VersionId=row["VersionId"])["Body"] as body:
+                yield row["Key"], row["VersionId"], body.read()
+
+
+def _content(chance: random.Random) -> bytes:
+    return chance.randbytes(chance.randint(SMALLEST, LARGEST))
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.rounds", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=200, help="every other one is a push")
+    parser.add_argument("--seed", default="")
+    asked = parser.parse_args()
+    seed = asked.seed or secrets.token_hex(4)
+    print(f"rounds: SOAK_SEED={seed} SOAK_ROUNDS={asked.rounds}", flush=True)
+    os.environ.update(clean := isolated(os.environ))
+    for name in os.environ.keys() - clean.keys():
+        del os.environ[name]
+    place = Path(tempfile.mkdtemp(prefix="syncloud-rounds-"))
+    rounds = Rounds(place, seed)
+    try:
+        for number in range(1, asked.rounds + 1):
+            rounds.run(number)
+    finally:
+        rounds.close()
+        shutil.rmtree(place, ignore_errors=True)
+    print("  " + ", ".join(f"{count:,} {name}" for name, count in sorted(rounds.did.items())))
+    print(f"rounds: {asked.rounds} done, {len(rounds.wrong)} wrong contents", *rounds.wrong, sep="\n  ", flush=True)
+    return 1 if rounds.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
