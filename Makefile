@@ -3,6 +3,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 TESTS ?= tests
 SOAK_MINUTES ?= 10
+SOAK_ROUNDS ?= 200
 FUZZ_SECONDS ?= 60
 SOAK_SEED ?=
 DEMO_FLAGS ?=
@@ -46,8 +47,9 @@ test-system: $(VENV)/.test ## the package on a booted Debian 13 (root; mmdebstra
 mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test must fail each time (WORDS="watch s3" for some)
 	@$(VENV)/bin/python -m tests.mutants $(WORDS)
 
-soak: $(VENV)/.test ## every fault at once for ten minutes, then an account of every write (SOAK_MINUTES=60 SOAK_SEED=word)
+soak: $(VENV)/.test ## every fault at once for ten minutes, then 200 rounds of large files (SOAK_MINUTES=60 SOAK_ROUNDS=50 SOAK_SEED=word)
 	@$(VENV)/bin/python -m tests.soak --minutes $(SOAK_MINUTES) --seed "$(SOAK_SEED)"
+	@$(VENV)/bin/python -m tests.soak.rounds --rounds $(SOAK_ROUNDS) --seed "$(SOAK_SEED)"
 
 fuzz: $(VENV)/.fuzz ## what comes from outside, guided by coverage (FUZZ_SECONDS=600 for each of four targets)
 	@$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -37,6 +37,16 @@ def test_a_short_soak_loses_nothing() -> None:
     assert "FAULT" not in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rounds_of_large_files_mix_nothing() -> None:
+    argv = [sys.executable, "-m", "tests.soak.rounds", "--rounds", "8", "--seed", SEED]
+    environ = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(argv, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=580, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 done, 0 wrong contents" in done.stdout
+
+
 def test_a_soak_that_is_killed_leaves_no_process() -> None:
     """And no mount: both are in namespaces of its own."""
     mark = f"SOAK_MARK={uuid.uuid4().hex}"
