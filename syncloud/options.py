@@ -214,7 +214,7 @@ _BUCKET = _like(
     "a bucket's name (3 to 63 letters, digits, dots and hyphens; no s3://, no slash)",
 )
 _STACK = _like(r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack's name (letters, digits, hyphens; the first a letter)")
-_URL = _like(r"https?://[^\s/]+\S*", "a URL that starts with https:// or http://")
+_URL = _like(r"https?://[^\s/]\S*", "a URL that starts with https:// or http://")
 
 # fmt: off
 OPTIONS: tuple[Option, ...] = (

@@ -230,6 +230,6 @@ def test_a_path_of_any_depth_is_judged() -> None:
 
 def test_longer_than_any_path_is_not_judged() -> None:
     """Others refuse it, by name: a pattern that hides it would hide that as well."""
-    assert not Filter([(False, "*")]).excludes("a/" * 100_000)
-    assert not Filter([(True, "x")]).excludes("a/" * 100_000)
-    assert not Filter([(False, "*")]).prunes("a/" * 100_000)
+    assert not Filter([(False, "*")]).excludes("a/" * 3_000)
+    assert not Filter([(True, "x")]).excludes("a/" * 3_000)
+    assert not Filter([(False, "*")]).prunes("a/" * 3_000)
