@@ -200,7 +200,7 @@ def _pattern(include: bool) -> Callable[[str], tuple[bool, str]]:
     def parse(raw: str) -> tuple[bool, str]:
         try:
             Filter([(include, raw)])
-        except (ConfigurationError, re.error) as error:
+        except ConfigurationError as error:
             raise ValueError(str(error)) from error
         return include, raw
 
@@ -214,7 +214,7 @@ _BUCKET = _like(
     "a bucket's name (3 to 63 letters, digits, dots and hyphens; no s3://, no slash)",
 )
 _STACK = _like(r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack's name (letters, digits, hyphens; the first a letter)")
-_URL = _like(r"https?://[^\s/]+\S*", "a URL that starts with https:// or http://")
+_URL = _like(r"https?://[^\s/]\S*", "a URL that starts with https:// or http://")
 
 # fmt: off
 OPTIONS: tuple[Option, ...] = (
@@ -261,7 +261,8 @@ OPTIONS: tuple[Option, ...] = (
                    "[\"a,b\", \"c\"]."),
     Option("include", _WHAT, SYNC, "take back what was excluded; alone: carry nothing else (repeatable)", "PATTERN",
            _pattern(True), many=True, empty=True, example="[*.json]",
-           details="Written as exclude is. What is below an excluded directory cannot be taken back."),
+           details="Written as exclude is. What is below an excluded directory cannot be taken back. With includes alone the "
+                   "last pattern that matches a path, or a directory above it, decides."),
     Option("checksum", _WHAT, SYNC, "the checksum sent with each object", "KIND", default="auto",
            choices=("auto", "crc64nvme", "none"),
            details="auto and crc64nvme send CRC64NVME; none is for a store that refuses it."),

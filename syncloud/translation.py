@@ -107,7 +107,7 @@ def _judge(what: str, status: int, code: str, message: str, region: str) -> tupl
         name = re.search(r"s3://[^/\s]+|https?://\S+", what)
         return Unavailable, f"{name[0] if name else 'it'} must exist: check its name and region, or make it with syncloud setup"
     if code in _WRONG_REGION or status in (301, 307, 308) or (status == 400 and region and code in ("", "400")):
-        right = region or next(iter(re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", message)[-1:]), "")
+        right = region or _region_in(message)
         return ConfigurationError, f"set --region {right}" if right else "set --region to the bucket's region"
     if code in _THROTTLED or status in (408, 429) or status >= 500:
         return Unavailable, "it is retried more slowly" if code in _THROTTLED else ""
@@ -121,9 +121,19 @@ def _judge(what: str, status: int, code: str, message: str, region: str) -> tupl
     return SyncloudError, ""
 
 
+def _region_in(message: str) -> str:
+    """The last region that a store's message names, which is the right one; empty where it names none."""
+    return next(iter(_REGION.findall(message[:_SENTENCE])[-1:]), "")
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
+
+# Bounded repetitions: a message may be long, and made to be searched for long.
+_REGION = re.compile(r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b")
+_SENTENCE = 2_000
+"""Characters of a message in which a region is looked for; AWS writes 200."""
 
 TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}

@@ -87,6 +87,45 @@ def test_an_included_directory_takes_part_as_a_whole() -> None:
     assert chosen.excludes("other/a")
 
 
+@pytest.mark.parametrize(
+    ("patterns", "carried", "left"),
+    [
+        (["a/"], ["a/", "a/b", "a/b/c.d", "x/a/b"], ["a", "x/a", "b", "ab/c"]),
+        (["/a/"], ["a/b/c"], ["x/a/b", "a"]),
+        (["*.json"], ["a.json", "d/e/a.json", "d.json/x", "d.json/"], ["a.jsonx", "d/", "d/e/x"]),
+        (["/d/*.json"], ["d/a.json"], ["d/e/a.json", "a.json"]),
+        (["d/**/x"], ["d/x", "d/e/x", "d/e/x/y"], ["d/e", "x", "d/"]),
+        (["/d/e"], ["d/e", "d/e/f"], ["d/", "d/f"]),
+        (["*.xml", "!b.xml"], ["a.xml", "d/a.xml"], ["b.xml", "d/b.xml", "a"]),
+        (["*.json", "!build/"], ["a.json", "d/a.json"], ["build/a.json", "d/build/e/a.json", "build/"]),
+        (["!build/", "*.json"], ["a.json", "build/a.json"], ["build/a"]),
+        (["data/", "!*.tmp"], ["data/a", "x/data/b/c"], ["data/a.tmp", "data/b/c.tmp", "data/a.tmp/b", "x"]),
+        (["!*.tmp", "data/"], ["data/a.tmp"], ["a.tmp"]),
+        (["a/", "!a/b/", "a/b/c"], ["a/x", "a/b/c", "a/b/c/d"], ["a/b/x", "a/b/"]),
+        (["!x"], [], ["x", "y", "d/", "d/x"]),
+        (["!!x"], [], ["x", "y", "!x"]),
+        (["\\!x"], ["!x"], ["x"]),
+        (["# a"], [], ["# a", "a"]),
+        (["a["], [], ["a[", "a"]),
+        (["*"], ["a", "d/", "d/a"], []),
+        (["/*.x", "*"], ["a", "d/e/f.y"], []),
+    ],
+)
+def test_with_only_includes_the_last_match_of_a_path_or_a_directory_above_decides(
+    patterns: list[str], carried: list[str], left: list[str]
+) -> None:
+    chosen = including(*patterns)
+    assert [path for path in (*carried, *left) if not chosen.excludes(path)] == carried
+    assert not any(chosen.prunes(path.removesuffix("/")) for path in (*carried, *left))
+
+
+def test_an_include_with_an_exclamation_mark_excludes() -> None:
+    chosen = Filter([(False, "*.log"), (True, "keep*"), (True, "!keep.log"), (True, "\\!a.log")])
+    assert not chosen.excludes("keep1.log")
+    assert chosen.excludes("keep.log")
+    assert not chosen.excludes("!a.log")
+
+
 def test_below_an_excluded_directory_nothing_can_take_part() -> None:
     chosen = excluding("build/")
     assert chosen.prunes("build")
@@ -128,6 +167,19 @@ def test_a_pattern_for_files_prunes_no_directory(directory: str) -> None:
     assert not excluding("*.tmp").prunes(directory)
 
 
-def test_a_pattern_that_makes_no_sense_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigurationError, match="pattern"):
-        excluding("!")
+@pytest.mark.parametrize("pattern", ["!", "!  ", "a\nb", "a\n", "a\rb", "a\r", "a\0b"])
+def test_a_pattern_that_no_line_can_be_is_a_configuration_error(pattern: str) -> None:
+    for chosen in (excluding, including):
+        with pytest.raises(ConfigurationError, match="pattern"):
+            chosen(pattern)
+
+
+def test_directories_are_forgotten_and_judged_again() -> None:
+    chosen = excluding("x5/", "*.tmp")
+    for _ in range(2):
+        assert [number for number in range(10_000) if chosen.prunes(f"d/x{number}/e")] == [5]
+
+
+def test_a_surrogate_that_no_name_can_have_is_judged() -> None:
+    assert excluding("*.tmp").excludes("\ud800.tmp")
+    assert not excluding("*.tmp").excludes("\ud800")

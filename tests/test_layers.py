@@ -31,7 +31,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset(
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
         | {"counters", "rivals", "room", "pulse"}
-        | {"names", "filters", "checksum", "objects", "events"}
+        | {"names", "filters", "patterns", "checksum", "objects", "events"}
         | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers", "descriptor"}
         | {"steady", "content", "scan", "commit", "batch", "staging", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
@@ -71,7 +71,6 @@ OWNERS: dict[str, Owned] = {
     "boto3": Owned("boto3", frozenset({"aws"})),
     "botocore": Owned("boto3", frozenset({"aws", "cf", "translation"})),
     "configargparse": Owned("configargparse", frozenset({"config"})),
-    "pathspec": Owned("pathspec", frozenset({"filters"})),
     "pythonjsonlogger": Owned("python-json-logger", frozenset({"log"})),
     "sdnotify": Owned("sdnotify", frozenset({"notify"})),
     "tqdm": Owned("tqdm", frozenset({"log"})),

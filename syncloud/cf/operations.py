@@ -93,7 +93,7 @@ class Operations:
         except SyncloudError as error:
             # "Stack with id NAME does not exist", under the same code as any other wrong value.
             cause = error.__cause__
-            if isinstance(cause, ClientError) and re.search(r"\(ValidationError\).*does not exist", str(cause)):
+            if isinstance(cause, ClientError) and "does not exist" in str(cause).partition("(ValidationError)")[2]:
                 return None
             raise
         return described
