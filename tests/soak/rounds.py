@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 FILES = 9
 """More than syncloud carries at a time, so that one that is given up makes room for the next."""
 SMALLEST, LARGEST = 9 << 20, 20 << 20
-STORMY = 1.2
-"""Seconds of faults in each round."""
+STORMY = 1.5
+"""Seconds of faults in each round, from its first part on."""
 _OF_PARTS = frozenset({"GetObject", "UploadPart", "CompleteMultipartUpload"})
 _NAMES = frozenset({"reset", "hang up", "truncated", "shortened", "corrupted", "500", "200 with an error", "404"})
 _REFUSALS = (
@@ -48,7 +49,8 @@ _REFUSALS = (
     Fault("404 of an upload", refuse(404, "NoSuchUpload"), frozenset({"UploadPart"})),
     Fault("slow part", slow(0.4), _OF_PARTS),
 )
-WEATHER = (*(fault for fault in FAULTS if fault.name in _NAMES), *_REFUSALS, *_REFUSALS, *_REFUSALS)
+_COMMON = [replace(fault, operations=fault.operations & _OF_PARTS) for fault in FAULTS if fault.name in _NAMES]
+WEATHER = (*_COMMON, *_REFUSALS, *_REFUSALS, *_REFUSALS)
 """Half of all faults refuse a part or hold it up, while its siblings are on their way."""
 
 
@@ -61,6 +63,7 @@ class Rounds:
         self._emulator = Emulator(place / "aws")
         self._bucket = Bucket.make(self._emulator)
         self._meant: dict[str, set[str]] = {}
+        self._begun = threading.Event()
         self.wrong: list[str] = []
         self.did: Counter[str] = Counter()
 
@@ -72,9 +75,12 @@ class Rounds:
         with contextlib.redirect_stdout(io.StringIO()):  # the seed is told once
             storm = Storm(f"{self._seed} {number}", probability=0.3, faults=WEATHER)
         meddler: Meddler
+        self._begun.clear()
 
         def meddle(asked: Asked, forward: Forward) -> Answer | None:
             meddler.asked.clear()  # they hold their bodies
+            if asked.name in _OF_PARTS:
+                self._begun.set()
             return storm(asked, forward)
 
         home = self._place / f"round-{number}"
@@ -149,13 +155,14 @@ class Rounds:
     def _live(self, process: Process, chance: random.Random, storm: Storm, change: Callable[[], None]) -> None:
         """Change something in the middle of it, then end it, or let it end once the weather is calm."""
         calm = threading.Timer(STORMY, storm.calm)
-        calm.start()
         with process:
+            self._begun.wait(30)
+            calm.start()
             if chance.random() < 0.5:
-                time.sleep(chance.uniform(0.3, 1.2))
+                time.sleep(chance.uniform(0.0, 1.0))
                 change()
-            if chance.random() < 0.5:
-                time.sleep(chance.uniform(0.1, 1.5))
+            if chance.random() < 0.4:
+                time.sleep(chance.uniform(0.0, 2.5))
                 if process.running:
                     process.stop(timeout=60)
                     self.did["ended by SIGTERM"] += 1
