@@ -7,27 +7,33 @@ Sources: "ListObjectsV2" of the Amazon S3 API reference.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
+from . import fields, log
 from .crt import Crt
 from .errors import Unavailable
 from .response import Response
+
+T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds for a page. S3 walks over all that is deleted, too."""
 
 
 class Listed(NamedTuple):
-    """One key. `modified` in whole seconds since the epoch."""
+    """One key. `modified` in whole seconds since the epoch. What the row does not say, or says in a form that is none, is
+    empty or None.
+    """
 
     key: str
     etag: str
-    size: int
-    modified: int
+    size: int | None
+    modified: int | None
 
 
 class Page(NamedTuple):
@@ -48,16 +54,16 @@ def first(crt: Crt, where: str, prefix: str, *, deadline: float = PATIENCE) -> L
 
 
 def _pages(crt: Crt, where: str, prefix: str) -> Iterator[list[Listed]]:
-    token = ""
+    token, seen = "", set[str]()
     while True:
         more = [("continuation-token", token)] if token else []
         page = _page(crt, where, [("prefix", prefix), *more], PATIENCE)
         yield page.items
         if not page.next:
             return
-        if page.next == token:
+        if page.next in seen:
             raise Unavailable(f"list {where}: the same page comes again and again")
-        token = page.next
+        seen.add(token := page.next)
 
 
 def _page(crt: Crt, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
@@ -71,7 +77,9 @@ def _page(crt: Crt, where: str, query: list[tuple[str, str]], deadline: float) -
 
 
 def parse(answer: Response, what: str) -> Page:
-    """Raises Unavailable for what is no listing, or half of one: an absent key must not be taken for a deleted one."""
+    """Raises Unavailable for what is no listing, or half of one: an absent key must not be taken for a deleted one. A row whose
+    key no path can be is logged and left out.
+    """
     try:
         root = ElementTree.fromstring(answer.body)
         space, name = root.tag.rpartition("}")[::2]
@@ -80,7 +88,7 @@ def parse(answer: Response, what: str) -> Page:
             raise ValueError(f"it is a {name}")
         escaped = root.findtext(f"{space}EncodingType") == "url"
         rows = ({part.tag: part.text or "" for part in row} for row in root.iter(f"{space}Contents"))
-        items = [_item(row, space, escaped) for row in rows]
+        items = [item for row in rows if (item := _item(row, space, escaped)) is not None]
         more = root.findtext(f"{space}NextContinuationToken", "") if root.findtext(f"{space}IsTruncated") == "true" else None
         if more == "":
             raise ValueError("it does not say where it goes on")
@@ -89,9 +97,24 @@ def parse(answer: Response, what: str) -> Page:
     return Page(items, more or "")
 
 
-def _item(row: dict[str, str], space: str, escaped: bool) -> Listed:
-    key, modified = row[f"{space}Key"], _seconds(row[f"{space}LastModified"])
-    return Listed(unquote_plus(key) if escaped else key, row[f"{space}ETag"], int(row[f"{space}Size"]), modified)
+def _item(row: dict[str, str], space: str, escaped: bool) -> Listed | None:
+    """Raises KeyError for a row without a key: that could be any. None for a key that is none."""
+    told = row[f"{space}Key"]
+    try:
+        key = fields.key(unquote_plus(told, errors="strict") if escaped else told)
+    except ValueError as error:
+        log.warning("listing.skipped", "the bucket lists a key that is left out: %s", error, error=str(error))
+        return None
+    etag = _known(fields.etag, row.get(f"{space}ETag"))
+    size = _known(fields.size, row.get(f"{space}Size"))
+    return Listed(key, etag or "", size, _known(_seconds, row.get(f"{space}LastModified")))
+
+
+def _known(form: Callable[[str], T], text: str | None) -> T | None:
+    try:
+        return form(text) if text else None
+    except ValueError:
+        return None
 
 
 @functools.lru_cache(1024)
@@ -100,14 +123,17 @@ def _seconds(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
+_BY_KEY = operator.itemgetter(0)
+
+
 def _ordered(pages: Iterable[list[Listed]]) -> Iterator[Listed]:
     """By key. S3 lists them so; a store that walks folders instead is sorted here, at the price of memory."""
     last = ""
     pages = iter(pages)
     for page in pages:
-        items = sorted(page)
+        items = sorted(page, key=_BY_KEY)
         if items and items[0].key < last:
-            yield from sorted(items + [item for later in pages for item in later])
+            yield from sorted(items + [item for later in pages for item in later], key=_BY_KEY)
             return
         yield from items
         last = items[-1].key if items else last
