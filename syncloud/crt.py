@@ -266,9 +266,12 @@ class Crt:
             self._fail(flight, error)
 
     def _fail(self, flight: Flight, error: BaseException) -> None:
+        """The next one in the line gets the place that is free now."""
         flight.error = error
         if not flight.future.done():
             self._settle(flight)
+        if self._waiting and self._loop is not None:
+            self._loop.call_soon(self._serve)
 
     # Arrivals
 

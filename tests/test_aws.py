@@ -18,10 +18,11 @@ import pytest
 from awscrt.exceptions import from_code
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from botocore.credentials import ContainerProvider, EnvProvider
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
 from syncloud import __version__, variables
 from syncloud.aws import Address, Aws
+from syncloud.credentials import Process
 from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
 from syncloud.translation import aws_errors, refused, translate, translated
 
@@ -417,6 +418,65 @@ def test_a_credential_process_is_asked(make: Make, profiles: Callable[[str], Non
     aws.credentials.start()
     held = aws.credentials.provider().get_credentials().result(timeout=5)
     assert (held.access_key_id, held.secret_access_key, held.session_token) == ("A", "S", "T")
+
+
+HANGING = """
+import datetime, json, subprocess, sys, time
+from pathlib import Path
+asked = Path({place!r}) / "asked"
+asked.write_text((asked.read_text() if asked.exists() else "") + ".")
+if len(asked.read_text()) in {hangs}:
+    if {held}: subprocess.Popen([sys.executable, "-c", "import time; time.sleep(6)"], start_new_session=True)
+    time.sleep(20)
+end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds={life})
+print(json.dumps(dict(Version=1, AccessKeyId="A", SecretAccessKey="S", SessionToken="T", Expiration=end.isoformat())))
+"""
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "with a child that holds its pipes"])
+@pytest.mark.usefixtures("nobody")
+def test_a_credential_process_that_hangs_is_ended_and_nobody_waits_for_it_for_ever(
+    make: Make, profiles: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool
+) -> None:
+    """botocore asks it under a lock that the queue's client needs, too: it would hang without a word."""
+    monkeypatch.setattr(Process, "PATIENCE", 2.0)
+    hanging = HANGING.format(place=str(tmp_path), hangs=(2, 3, 4), life=60, held=held)
+    (tmp_path / "hanging.py").write_text(hanging)
+    profiles(f"[profile p]\ncredential_process = {sys.executable} {tmp_path}/hanging.py\n")
+    aws = make(profile="p")
+    aws.credentials.refresh()  # the last minute has begun already: each use renews them
+    client = aws.client("sqs")
+    ended: list[object] = []
+
+    def asks() -> None:
+        with pytest.raises(CredentialRetrievalError, match="no answer within 2 s"):
+            client.list_queues()
+        ended.append(client)
+
+    threads = [threading.Thread(target=asks, daemon=True), threading.Thread(target=aws.credentials.refresh, daemon=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(15)
+    assert not [thread for thread in threads if thread.is_alive()]
+    assert ended == [client]
+    aws.credentials.refresh()
+    aws.credentials.refresh()
+    aws.credentials.check()
+
+
+@pytest.mark.usefixtures("nobody")
+def test_the_process_of_a_roles_source_is_ended_as_well(
+    make: Make, profiles: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Process, "PATIENCE", 1.0)
+    (tmp_path / "hanging.py").write_text(HANGING.format(place=str(tmp_path), hangs=(1,), life=60, held=False))
+    source = f"[profile source]\ncredential_process = {sys.executable} {tmp_path}/hanging.py\n"
+    profiles(f"{source}[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = source\n")
+    aws = make(profile="p")
+    aws.credentials.refresh()
+    with pytest.raises(CredentialsError, match="no answer within 1 s"):
+        aws.credentials.check()
 
 
 def test_the_thread_ends_with_close(make: Make) -> None:
