@@ -15,16 +15,17 @@ KEY_MAX = 1024
 """Bytes of UTF-8."""
 SIZE_MAX = 50 * 1024**4
 """Bytes."""
+_DIGITS = 18
+"""Of a size that comes as a text."""
 _SHOWN = 40
 """Characters of an odd value that a message quotes."""
 
-_ETAG = re.compile(r"[\x21\x23-\x7e]{1,256}")
+_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]{1,256})"|([\x21\x23-\x7e]{1,256})')
 _VERSION = re.compile(r"[\x21-\x7e]{1,1024}")
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,128}")
 _BUCKET = re.compile(r"[\x21-\x7e]{1,255}")
 _EVENT = re.compile(r"[\x20-\x7e]{1,128}")
 _FORMAT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
-_DIGITS = re.compile(r"[0-9]{1,18}")
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
@@ -34,10 +35,10 @@ class Odd(ValueError):
 
 def etag(value: Any) -> str:
     """An entity tag in its one form: without quotes and without the mark of a weak one."""
-    text = _text(value, "ETag")
-    text = text.removeprefix("W/") if text.startswith('W/"') else text
-    quoted = len(text) > 1 and text[0] == text[-1] == '"'
-    return _matched(_ETAG, text[1:-1] if quoted else text, "ETag")
+    found = _ETAG.fullmatch(_text(value, "ETag"))
+    if found is None:
+        raise _odd(value, "ETag")
+    return str(found[found.lastindex or 0])
 
 
 def version(value: Any) -> str:
@@ -48,6 +49,8 @@ def version(value: Any) -> str:
 def key(value: Any) -> str:
     """A key: 1 to 1,024 bytes of UTF-8, any character but a lone surrogate."""
     text = _text(value, "key")
+    if text.isascii() and 0 < len(text) <= KEY_MAX:
+        return text
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
@@ -64,7 +67,7 @@ def sequencer(value: Any) -> str:
 
 def size(value: Any) -> int:
     """Bytes of an object: a whole number, or the decimal digits of one."""
-    number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+    number = int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= _DIGITS else value
     if type(number) is not int or not 0 <= number <= SIZE_MAX:
         raise _odd(value, "size")
     return number

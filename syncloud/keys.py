@@ -10,7 +10,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
@@ -77,8 +77,8 @@ def _page(crt: Crt, where: str, query: list[tuple[str, str]], deadline: float) -
 
 
 def parse(answer: Response, what: str) -> Page:
-    """Raises Unavailable for what is no listing, or half of one: an absent key must not be taken for a deleted one. A row whose
-    key no path can be is logged and left out.
+    """Raises Unavailable for what is no listing, or half of one: an absent key must not be taken for a deleted one. Rows whose
+    keys no path can be are logged and left out.
     """
     try:
         root = ElementTree.fromstring(answer.body)
@@ -88,7 +88,7 @@ def parse(answer: Response, what: str) -> Page:
             raise ValueError(f"it is a {name}")
         escaped = root.findtext(f"{space}EncodingType") == "url"
         rows = ({part.tag: part.text or "" for part in row} for row in root.iter(f"{space}Contents"))
-        items = [item for row in rows if (item := _item(row, space, escaped)) is not None]
+        items = _items(rows, space, what, escaped=escaped)
         more = root.findtext(f"{space}NextContinuationToken", "") if root.findtext(f"{space}IsTruncated") == "true" else None
         if more == "":
             raise ValueError("it does not say where it goes on")
@@ -97,22 +97,34 @@ def parse(answer: Response, what: str) -> Page:
     return Page(items, more or "")
 
 
-def _item(row: dict[str, str], space: str, escaped: bool) -> Listed | None:
-    """Raises KeyError for a row without a key: that could be any. None for a key that is none."""
-    told = row[f"{space}Key"]
-    try:
-        key = fields.key(unquote_plus(told, errors="strict") if escaped else told)
-    except ValueError as error:
-        log.warning("listing.skipped", "the bucket lists a key that is left out: %s", error, error=str(error))
-        return None
-    etag = _known(fields.etag, row.get(f"{space}ETag"))
-    size = _known(fields.size, row.get(f"{space}Size"))
-    return Listed(key, etag or "", size, _known(_seconds, row.get(f"{space}LastModified")))
+def _items(rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bool) -> list[Listed]:
+    """Raises KeyError for a row without a key: that could be any."""
+    items, odd = [], []
+    named, *others = [f"{space}{name}" for name in ("Key", "ETag", "Size", "LastModified")]
+    for row in rows:
+        told = row[named]
+        try:
+            key = fields.key(unquote_plus(told, errors="strict") if escaped else told)
+        except ValueError as error:
+            odd.append(str(error))
+        else:
+            items.append(_item(key, *map(row.get, others)))
+    if odd:
+        text = "%s: %d keys are left out, because no path can have them; the first: %s"
+        log.warning("listing.skipped", text, what, len(odd), odd[0], error_code="InvalidKey", count=len(odd))
+    return items
 
 
-def _known(form: Callable[[str], T], text: str | None) -> T | None:
+def _item(key: str, etag: str | None, size: str | None, modified: str | None) -> Listed:
     try:
-        return form(text) if text else None
+        return Listed(key, fields.etag(etag), fields.size(size), _seconds(modified or ""))
+    except ValueError:
+        return Listed(key, _known(fields.etag, etag) or "", _known(fields.size, size), _known(_seconds, modified or ""))
+
+
+def _known(form: Callable[[Any], T], text: str | None) -> T | None:
+    try:
+        return form(text)
     except ValueError:
         return None
 

@@ -87,7 +87,7 @@ class S3Tree:
             return Unknown(path, "the key ends in a slash and has content")
         if item.size is None:
             return Unknown(path, "the listing gives no size for it")
-        tag = objects.tag_of(item.etag, "", "" if item.modified is None else str(item.modified))
+        tag = (item.etag, "", "" if item.modified is None else str(item.modified))
         return Entry(path, tag, item.size, (item.modified or 0) * 10**9, objects.DEFAULT_MODE)
 
     async def observe(
