@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncloud import fields
 from syncloud.events import RECORDS, Bad, Decoded, NewMajor, ObjectEvent, Poison, TestEvent, decode, older
 
 KEY = "jef/red flower+1@é.xml"
@@ -510,8 +511,15 @@ def survives(body: str) -> None:
     assert decoded
     for event in decoded:
         if isinstance(event, ObjectEvent):
-            assert event.key.encode().decode() == event.key
+            assert fields.key(event.key) == event.key
+            assert fields.bucket(event.bucket) == event.bucket
+            assert not event.etag or fields.etag(event.etag) == event.etag
+            assert not event.version or fields.version(event.version) == event.version
+            assert not event.sequencer or fields.sequencer(event.sequencer) == event.sequencer
+            assert event.size is None or fields.size(event.size) == event.size
             assert isinstance(event.relevant, bool)
+        elif isinstance(event, Bad):
+            assert 0 < len(event.reason.encode()) < 1_000
 
 
 @given(JSON)
