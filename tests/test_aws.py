@@ -23,8 +23,8 @@ from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalE
 from syncloud import __version__, variables
 from syncloud.aws import Address, Aws
 from syncloud.credentials import Process
-from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
-from syncloud.translation import aws_errors, refused, translate, translated
+from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, SyncloudError, Unavailable
+from syncloud.translation import aws_errors, is_of_crt, refused, translate, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -637,6 +637,11 @@ def test_the_answer_may_name_the_region() -> None:
         ("AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE", Unavailable),
         ("AWS_IO_DNS_INVALID_NAME", Unavailable),
         ("AWS_IO_SOCKET_CONNECTION_REFUSED", Unavailable),
+        ("AWS_ERROR_HTTP_CONNECTION_CLOSED", Unavailable),
+        ("AWS_ERROR_HTTP_INVALID_HEADER_NAME", Malformed),
+        ("AWS_ERROR_HTTP_INVALID_HEADER_VALUE", Malformed),
+        ("AWS_ERROR_HTTP_INVALID_PATH", Malformed),
+        ("AWS_AUTH_SIGNING_ILLEGAL_REQUEST_HEADER", Malformed),
     ],
 )
 def test_errors_of_awscrt(name: str, expected: type[SyncloudError]) -> None:
@@ -644,6 +649,14 @@ def test_errors_of_awscrt(name: str, expected: type[SyncloudError]) -> None:
     assert type(error) is expected
     assert ("AWS_CA_BUNDLE" in error.hint) == ("TLS" in name)
     assert str(error).startswith("PutObject s3://b/k: ")
+
+
+def test_what_python_itself_raises_is_not_taken_for_an_error_of_awscrt() -> None:
+    assert is_of_crt(RuntimeError("2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection has closed"))
+    assert is_of_crt(_crt_errors()["AWS_IO_SOCKET_CONNECTION_REFUSED"])
+    assert not [
+        error for error in (RecursionError(), NotImplementedError(), ValueError(), Unavailable("x")) if is_of_crt(error)
+    ]
 
 
 def _crt_errors() -> dict[str, Any]:
