@@ -31,7 +31,7 @@ from awscrt.http import HttpRequest
 from awscrt.io import ClientTlsContext, TlsContextOptions
 
 from syncloud import __version__, variables
-from syncloud.credentials import Credentials
+from syncloud.credentials import Credentials, Process
 from syncloud.errors import ConfigurationError, CredentialsError
 from syncloud.translation import translated
 
@@ -175,6 +175,7 @@ class Aws:
         """A session of botocore's, with its configuration read."""
         import botocore.session  # here: where variables say everything, nobody needs it
 
+        _bound_processes()
         with translated("reading the AWS configuration"):
             session = botocore.session.Session(profile=self._profile)
             session.get_scoped_config()
@@ -237,7 +238,17 @@ def _credentials_afresh(profile: str | None) -> Any:
     """As a new process would find them. Handlers are for clients; without them a session is made in half the time."""
     import botocore.session
 
+    _bound_processes()
     return botocore.session.Session(profile=profile, include_builtin_handlers=False).get_credentials()
+
+
+@functools.cache
+def _bound_processes() -> None:
+    """Every provider of botocore's that asks a process, a role's source profile included, asks one that has an end."""
+    import botocore.credentials as theirs
+
+    asking = functools.partial(theirs.ProcessProvider, popen=Process)
+    theirs.ProcessProvider = asking  # type: ignore[misc, assignment]
 
 
 _PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)?/?", re.I)

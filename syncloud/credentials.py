@@ -7,6 +7,8 @@ read again here.
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,26 @@ from .errors import CredentialsError
 
 _FILES = ("shared-credentials-file", "config-file")
 """botocore's names for where credentials come from that know no end."""
+
+
+class Process(subprocess.Popen[bytes]):
+    """A credential process that has an end: botocore waits for it under a lock which every client needs."""
+
+    PATIENCE = 60.0
+    """Seconds; somebody may be asked for a code."""
+
+    def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:  # noqa: A002
+        """What it has written. Where it does not end it is killed, which botocore takes for a failure with these words."""
+        try:
+            return super().communicate(input, timeout or self.PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a disk or a debugger may hold it
+                self.wait(5)
+            for pipe in (self.stdout, self.stderr):  # what it has begun itself may have them still
+                if pipe is not None:
+                    pipe.close()
+            return b"", f"the credential process gave no answer within {self.PATIENCE:.0f} s".encode()
 
 
 class Credentials:

@@ -22,16 +22,15 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpHeaders, HttpRequest
 
-from . import __version__
+from . import __version__, fields
 from .aws import Aws
 from .connections import Connections
-from .errors import SyncloudError, Unavailable
+from .errors import Malformed, Unavailable
 from .flight import Body, Flight, Request, size_of
 from .response import Response
-from .translation import TLS_HINT, translate
+from .translation import TLS_HINT, is_of_crt, translate
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -46,8 +45,6 @@ PAUSE = 0.4
 
 CROWD, TICK = 32, 0.002
 """While so many requests are under way, the loop looks every so many seconds for what has come instead of being woken."""
-CRT_ERRORS = (AwsCrtError, RuntimeError)
-"""What awscrt raises; the second is what its C code refuses at once, such as a connection that has closed meanwhile."""
 
 
 class Crt:
@@ -96,7 +93,8 @@ class Crt:
         `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `PATIENCE` and the time for the
         bytes to send at `SLOWEST`: give one for a large download.
 
-        Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all.
+        Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Malformed where a value
+        cannot be sent.
         """
         if deadline is None:
             deadline = PATIENCE + size_of(body) / SLOWEST
@@ -110,6 +108,7 @@ class Crt:
             answer: Response = await flight.future
             return answer
         finally:
+            flight.future.cancel()  # nobody waits for it any more: where it still waits for a connection, it is not sent
             self._release(flight)
 
     def ask(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
@@ -139,11 +138,13 @@ class Crt:
             call.future.result(until - time.monotonic())
             answer = call.response()
             self._connections.give(call.leave())
-        except CRT_ERRORS as error:
-            self._require_open(request.what)
-            raise translate(error, request.what) from error
         except TimeoutError:
             raise self._overdue(call) from None
+        except Exception as error:
+            self._require_open(request.what)
+            if is_of_crt(error):
+                raise translate(error, request.what) from error
+            raise
         finally:
             self._calls.discard(call)
             if (left := call.leave()) is not None:
@@ -168,10 +169,16 @@ class Crt:
     ) -> Request:
         self._require_open(what)
         self._aws.credentials.check()
-        fields = [("host", self._address.host), ("user-agent", f"syncloud/{__version__}"), *headers]
+        named = [("host", self._address.host), ("user-agent", f"syncloud/{__version__}"), *headers]
+        for name, value in named:
+            if not fields.sendable(value):
+                raise Malformed(f"{what}: the header {name} cannot be {value[:40]!a}")
         if body is not None or method in ("PUT", "POST"):
-            fields.append(("content-length", str(size_of(body))))
-        return Request(what, operation, method, self._target(key, query), fields, body)
+            named.append(("content-length", str(size_of(body))))
+        try:
+            return Request(what, operation, method, self._target(key, query), named, body)
+        except UnicodeEncodeError as error:
+            raise Malformed(f"{what}: the name is not valid UTF-8") from error
 
     def _require_open(self, what: str) -> None:
         if self._closed.is_set():
@@ -220,7 +227,11 @@ class Crt:
         opening = sum(time.monotonic() - since < PATIENCE for since in self._opening.values())
         at_hand = len(self._connections) - len(self._calls) + opening
         for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
-            since, opened = time.monotonic(), self._connections.open()
+            try:
+                since, opened = time.monotonic(), self._connections.open()
+            except Exception as error:  # noqa: BLE001 - it is the first one's, as if the connection had failed
+                self._fail(self._waiting.popleft(), error)
+                continue
             self._opening[opened] = since
             opened.add_done_callback(self._opened)
             if self._loop is not None:
@@ -244,17 +255,23 @@ class Crt:
         elif error is None:
             self._board(self._waiting.popleft(), opened.result(), reused=False)
         else:
-            flight = self._waiting.popleft()
-            flight.error = error
-            self._settle(flight)
+            self._fail(self._waiting.popleft(), error)
 
     def _board(self, flight: Flight, connection: Any, *, reused: bool) -> None:
         try:
             flight.board(connection, self._signed(flight.request), reused=reused)
-        except (*CRT_ERRORS, SyncloudError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's, and the connection is not kept
+            flight.leave()
             self._connections.drop(connection)
-            flight.connection, flight.error = None, error
+            self._fail(flight, error)
+
+    def _fail(self, flight: Flight, error: BaseException) -> None:
+        """The next one in the line gets the place that is free now."""
+        flight.error = error
+        if not flight.future.done():
             self._settle(flight)
+        if self._waiting and self._loop is not None:
+            self._loop.call_soon(self._serve)
 
     # Arrivals
 
@@ -287,7 +304,7 @@ class Crt:
     def _settle(self, flight: Flight) -> None:
         try:
             answer = flight.response()
-        except SyncloudError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's
             if type(error) is not Unavailable or not self._retry(flight):
                 flight.future.set_exception(error)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 
 from . import log
@@ -178,7 +178,8 @@ class _Moves:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._came: deque[tuple[float, tuple[int, int], str]] = deque()
-        self._new: dict[tuple[int, int], dict[str, None]] = {}
+        self._new: dict[tuple[int, int], OrderedDict[str, None]] = {}
+        """A plain dict whose first names have gone is walked from its beginning for the next one."""
         self._spent: set[str] = set()
 
     def add(self, put: Base, kin: Iterable[Base]) -> None:
@@ -186,7 +187,7 @@ class _Moves:
         content = _content(put)
         if content is not None and any(row.path != put.path and _content(row) == content for row in kin):
             self._came.append((self._clock(), content, put.path))
-            self._new.setdefault(content, {})[put.path] = None
+            self._new.setdefault(content, OrderedDict())[put.path] = None
 
     def claim(self, path: str, base: Base | None) -> bool:
         """Whether a new name has the content of `path`, which is about to go; it then has made up for one."""
@@ -208,8 +209,8 @@ class _Moves:
         return int(owes)
 
     def _take(self, content: tuple[int, int], path: str) -> bool:
-        names = self._new.get(content, {})
-        if path not in names:
+        names = self._new.get(content)
+        if names is None or path not in names:
             return False
         del names[path]
         if not names:

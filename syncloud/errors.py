@@ -8,6 +8,7 @@
     |-- Unavailable                  exit 69  time can mend it: network, throttling, a server's fault
     |   |-- CredentialsError         exit 77  none found, or expired
     |   `-- PermissionRefused        exit 77  the other side says no
+    |-- Malformed                exit 1   no request can be made of these values; others go on
     |-- HostUnavailable              exit 69  this host cannot go on now: full disk, read-only, no descriptors
     `-- PathError                    exit 1   about one path; the others go on
         |-- Changed                           a condition failed: look and decide again
@@ -70,6 +71,12 @@ class CredentialsError(Unavailable):
 class PermissionRefused(Unavailable):
     exit_code = 77
     hint = "the policies that syncloud setup makes show what each role needs"
+
+
+class Malformed(SyncloudError):
+    """A value that HTTP cannot carry: nothing was sent."""
+
+    hint = "please report this, with the name of the object"
 
 
 class HostUnavailable(SyncloudError):

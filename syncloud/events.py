@@ -2,23 +2,32 @@
 
 Sources: "Event message structure" (S3), "Amazon SNS message formats", "EventBridge events for S3". Unknown fields and minor
 versions are ignored, as AWS asks; a new major version is not acted on. Native keys are form-urlencoded, EventBridge's are not.
-Pure: a hostile message can only raise Poison.
+Each record is judged by itself: an odd one is a Bad beside the others. Pure: a hostile message can only raise Poison.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 from urllib.parse import unquote_plus
+
+from . import fields
 
 DEPTH = 8
 """Envelopes within envelopes; a message that nests deeper is nobody's notification."""
+RECORDS = 5_000
+"""In one message. SQS takes 1 MiB, and S3 writes more than 400 bytes a record."""
+
+_T = TypeVar("_T")
 
 
 class Poison(ValueError):
-    """Not a notification. It is left for the dead-letter queue."""
+    """Not a notification: nothing in it can be read. It is left for the dead-letter queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +61,20 @@ class TestEvent:
 
 @dataclass(frozen=True, slots=True)
 class NewMajor:
-    """A format of the future: something happened, and only a listing can tell what."""
+    """A format of the future: something happened, and only a listing can tell what. `bucket` is empty where it is not known."""
 
     version: str
+    bucket: str = ""
 
 
-Decoded = ObjectEvent | TestEvent | NewMajor
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A record that no store sends, beside others of the same message: `reason` is for a log."""
+
+    reason: str
+
+
+Decoded = ObjectEvent | TestEvent | NewMajor | Bad
 
 _EVENTBRIDGE = {
     "Object Created": "ObjectCreated:EventBridge",
@@ -67,42 +84,94 @@ _EVENTBRIDGE = {
 
 
 def decode(body: str) -> list[Decoded]:
-    """Everything a message says, never nothing. Raises Poison."""
-    try:
-        found = list(_open(body, 0))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Poison(f"{type(error).__name__}: {error}") from error
-    if not found:
-        raise Poison("no event in it")
+    """Everything a message says, and a Bad for each part of it that says nothing. Raises Poison where no other is there."""
+    found = list(islice(_judged(body, 0), RECORDS + 1))
+    if len(found) > RECORDS:
+        raise Poison(f"more than {RECORDS:,} records")
+    bad = [part.reason for part in found if isinstance(part, Bad)]
+    if len(bad) == len(found):
+        raise Poison(bad[0])
     return found
+
+
+def _judged(value: Any, depth: int) -> Iterator[Decoded]:
+    """What `value` holds, at least a Bad."""
+    empty = True
+    try:
+        for part in _open(value, depth):
+            empty = False
+            yield part
+    except _FAULTS as error:
+        yield Bad(_told(error))
+    else:
+        if empty:
+            yield Bad("no event in it")
+
+
+def _told(error: Exception) -> str:
+    """Short, whatever the message holds: our own errors are sentences, of others the type says most."""
+    known = isinstance(error, Poison | fields.Odd)
+    return str(error) if known else f"{type(error).__name__}: {error}"[:_TOLD]
+
+
+_TOLD, _NAMED = 120, 80
+"""Characters, at most."""
+_FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 def _open(value: Any, depth: int) -> Iterator[Decoded]:
     if depth > DEPTH:
         raise Poison("nested too deeply")
     if isinstance(value, str):
-        value = json.loads(value)
+        value = _JSON.decode(value)
     if isinstance(value, list):
         for item in value:
-            yield from _open(item, depth + 1)
+            yield from _judged(item, depth + 1)
         return
     if not isinstance(value, dict):
         raise Poison("not an object")
     yield from _envelope(value, depth)
 
 
+def _number(text: str) -> int | float:
+    """Python refuses thousands of digits, and with them the whole message; no field has more than 18."""
+    return int(text) if len(text) <= 20 else math.inf
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    """What names a member twice says two things, and so nothing: it is no object."""
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _AMBIGUOUS
+
+
+_AMBIGUOUS = object()
+_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_int=_number)
+
+
 def _envelope(value: dict[str, Any], depth: int) -> Iterator[Decoded]:
     if "s3" in value and "eventName" in value:
-        yield _native(value)
+        yield _read(_native, value, "s3")
     elif value.get("Event") == "s3:TestEvent":
         yield TestEvent()
     elif value.get("source") == "aws.s3" and "detail" in value:
-        yield _bridged(value)
+        yield _read(_bridged, value, "detail")
     else:
         inner = _inner(value)
         if inner is None:
             raise Poison("no envelope that S3, SNS, EventBridge or Lambda makes")
         yield from _open(inner, depth + 1)
+
+
+def _read(form: Callable[[dict[str, Any]], Decoded], record: dict[str, Any], part: str) -> Decoded:
+    """Raises Poison, with the key that the record is about, as far as it has one in `part`."""
+    try:
+        return form(record)
+    except _FAULTS as error:
+        key = None
+        with contextlib.suppress(TypeError, KeyError):
+            key = record[part]["object"]["key"]
+        named = f"{key[:_NAMED]!a}: " if isinstance(key, str) else ""
+        raise Poison(named + _told(error)) from error
 
 
 def _inner(value: dict[str, Any]) -> Any:
@@ -114,53 +183,56 @@ def _inner(value: dict[str, Any]) -> Any:
 
 
 def _native(record: dict[str, Any]) -> Decoded:
-    version = str(record.get("eventVersion", "2.0"))
+    version = fields.version_of_format(record.get("eventVersion", "2.0"))
     if version.partition(".")[0] != "2":
-        return NewMajor(version)
+        return NewMajor(version, _bucket_of(record))
     thing = record["s3"]["object"]
     return ObjectEvent(
-        bucket=_text(record["s3"]["bucket"]["name"]),
-        key=_clean(unquote_plus(_text(thing["key"]), errors="strict")),
-        name=_text(record["eventName"]).removeprefix("s3:"),
-        etag=_text(thing.get("eTag") or "").strip('"'),
+        bucket=fields.bucket(record["s3"]["bucket"]["name"]),
+        key=fields.key(_decoded(thing["key"])),
+        name=fields.event(record["eventName"]).removeprefix("s3:"),
+        etag=_given(fields.etag, thing.get("eTag"), ""),
         version=_version(thing.get("versionId")),
-        size=_size(thing.get("size")),
-        sequencer=_text(thing.get("sequencer") or ""),
+        size=_given(fields.size, thing.get("size"), None),
+        sequencer=_given(fields.sequencer, thing.get("sequencer"), ""),
     )
 
 
 def _bridged(event: dict[str, Any]) -> Decoded:
     thing = event["detail"]["object"]
-    kind = _text(event.get("detail-type") or "")
+    kind = fields.event(event["detail-type"])
     return ObjectEvent(
-        bucket=_text(event["detail"]["bucket"]["name"]),
-        key=_clean(_text(thing["key"])),
+        bucket=fields.bucket(event["detail"]["bucket"]["name"]),
+        key=fields.key(thing["key"]),
         name=_EVENTBRIDGE.get(kind, kind),
-        etag=_text(thing.get("etag") or "").strip('"'),
+        etag=_given(fields.etag, thing.get("etag"), ""),
         version=_version(thing.get("version-id")),
-        size=_size(thing.get("size")),
-        sequencer=_text(thing.get("sequencer") or ""),
+        size=_given(fields.size, thing.get("size"), None),
+        sequencer=_given(fields.sequencer, thing.get("sequencer"), ""),
     )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise Poison(f"text expected, not {type(value).__name__}")
-    return value
+def _bucket_of(record: dict[str, Any]) -> str:
+    """Of a format that nobody knows yet, as far as it is like the known one."""
+    try:
+        return fields.bucket(record["s3"]["bucket"]["name"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ""
 
 
-def _clean(key: str) -> str:
-    """S3's keys are UTF-8; a lone surrogate (JSON can spell one) is no key."""
-    key.encode()
-    return key
+def _decoded(key: Any) -> str:
+    if not isinstance(key, str) or len(key) > 3 * fields.KEY_MAX:
+        raise Poison("the key is no text, or longer than any")
+    return unquote_plus(key, errors="strict")
+
+
+def _given(form: Callable[[Any], _T], value: Any, otherwise: _T) -> _T:
+    """`otherwise` where the event does not have it: stores write that as null or as an empty text, too."""
+    return otherwise if value is None or value == "" else form(value)
 
 
 def _version(value: Any) -> str:
-    return "" if value in (None, "null") else _text(value)
-
-
-def _size(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return "" if value == "null" else _given(fields.version, value, "")
 
 
 def older(sequencer: str, than: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from awscrt.http import HttpRequest
 
 from .response import EARLY, Response, outcome
-from .translation import translate
+from .translation import is_of_crt, translate
 
 Body = bytes | io.BytesIO
 """What is sent: all of it, and nobody may write to a stream before there is an answer."""
@@ -84,9 +84,11 @@ class Flight:
         return connection
 
     def response(self) -> Response:
-        """Raises Unavailable where there is no answer, or one that says that another try may do better."""
+        """Raises Unavailable where there is no answer, or one that says that another try may do better; as it is, an error that
+        is neither awscrt's nor ours.
+        """
         if self.error is not None:
-            raise translate(self.error, self.request.what)
+            raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
         answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks)
         answer = outcome(answer) if self.request.operation in EARLY else answer
         if answer.status in _LATER or (answer.status == 400 and answer.code == "RequestTimeout"):

@@ -7,27 +7,33 @@ Sources: "ListObjectsV2" of the Amazon S3 API reference.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
+from . import fields, log
 from .crt import Crt
 from .errors import Unavailable
 from .response import Response
+
+T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds for a page. S3 walks over all that is deleted, too."""
 
 
 class Listed(NamedTuple):
-    """One key. `modified` in whole seconds since the epoch."""
+    """One key. `modified` in whole seconds since the epoch. What the row does not say, or says in a form that is none, is
+    empty or None.
+    """
 
     key: str
     etag: str
-    size: int
-    modified: int
+    size: int | None
+    modified: int | None
 
 
 class Page(NamedTuple):
@@ -48,16 +54,16 @@ def first(crt: Crt, where: str, prefix: str, *, deadline: float = PATIENCE) -> L
 
 
 def _pages(crt: Crt, where: str, prefix: str) -> Iterator[list[Listed]]:
-    token = ""
+    token, seen = "", set[str]()
     while True:
         more = [("continuation-token", token)] if token else []
         page = _page(crt, where, [("prefix", prefix), *more], PATIENCE)
         yield page.items
         if not page.next:
             return
-        if page.next == token:
+        if page.next in seen:
             raise Unavailable(f"list {where}: the same page comes again and again")
-        token = page.next
+        seen.add(token := page.next)
 
 
 def _page(crt: Crt, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
@@ -71,7 +77,9 @@ def _page(crt: Crt, where: str, query: list[tuple[str, str]], deadline: float) -
 
 
 def parse(answer: Response, what: str) -> Page:
-    """Raises Unavailable for what is no listing, or half of one: an absent key must not be taken for a deleted one."""
+    """Raises Unavailable for what is no listing, or half of one: an absent key must not be taken for a deleted one. Rows whose
+    keys no path can be are logged and left out.
+    """
     try:
         root = ElementTree.fromstring(answer.body)
         space, name = root.tag.rpartition("}")[::2]
@@ -80,7 +88,7 @@ def parse(answer: Response, what: str) -> Page:
             raise ValueError(f"it is a {name}")
         escaped = root.findtext(f"{space}EncodingType") == "url"
         rows = ({part.tag: part.text or "" for part in row} for row in root.iter(f"{space}Contents"))
-        items = [_item(row, space, escaped) for row in rows]
+        items = _items(rows, space, what, escaped=escaped)
         more = root.findtext(f"{space}NextContinuationToken", "") if root.findtext(f"{space}IsTruncated") == "true" else None
         if more == "":
             raise ValueError("it does not say where it goes on")
@@ -89,9 +97,36 @@ def parse(answer: Response, what: str) -> Page:
     return Page(items, more or "")
 
 
-def _item(row: dict[str, str], space: str, escaped: bool) -> Listed:
-    key, modified = row[f"{space}Key"], _seconds(row[f"{space}LastModified"])
-    return Listed(unquote_plus(key) if escaped else key, row[f"{space}ETag"], int(row[f"{space}Size"]), modified)
+def _items(rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bool) -> list[Listed]:
+    """Raises KeyError for a row without a key: that could be any."""
+    items, odd = [], []
+    named, *others = [f"{space}{name}" for name in ("Key", "ETag", "Size", "LastModified")]
+    for row in rows:
+        told = row[named]
+        try:
+            key = fields.key(unquote_plus(told, errors="strict") if escaped else told)
+        except ValueError as error:
+            odd.append(str(error))
+        else:
+            items.append(_item(key, *map(row.get, others)))
+    if odd:
+        text = "%s: %d keys are left out, because no path can have them; the first: %s"
+        log.warning("listing.skipped", text, what, len(odd), odd[0], error_code="InvalidKey", count=len(odd))
+    return items
+
+
+def _item(key: str, etag: str | None, size: str | None, modified: str | None) -> Listed:
+    try:
+        return Listed(key, fields.etag(etag), fields.size(size), _seconds(modified or ""))
+    except ValueError:
+        return Listed(key, _known(fields.etag, etag) or "", _known(fields.size, size), _known(_seconds, modified or ""))
+
+
+def _known(form: Callable[[Any], T], text: str | None) -> T | None:
+    try:
+        return form(text)
+    except ValueError:
+        return None
 
 
 @functools.lru_cache(1024)
@@ -100,14 +135,17 @@ def _seconds(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
+_BY_KEY = operator.itemgetter(0)
+
+
 def _ordered(pages: Iterable[list[Listed]]) -> Iterator[Listed]:
     """By key. S3 lists them so; a store that walks folders instead is sorted here, at the price of memory."""
     last = ""
     pages = iter(pages)
     for page in pages:
-        items = sorted(page)
+        items = sorted(page, key=_BY_KEY)
         if items and items[0].key < last:
-            yield from sorted(items + [item for later in pages for item in later])
+            yield from sorted(items + [item for later in pages for item in later], key=_BY_KEY)
             return
         yield from items
         last = items[-1].key if items else last

@@ -10,7 +10,9 @@ import re
 import secrets
 from datetime import datetime
 
-KEY_MAX = 1024
+from . import fields
+
+KEY_MAX = fields.KEY_MAX
 NAME_MAX = 255
 
 _HIDDEN = re.compile(r"\.syncloud-(?:tmp|old|probe)-[0-9a-f]{16}-[0-9a-f]{16}\Z")

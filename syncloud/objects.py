@@ -9,13 +9,13 @@ import calendar
 import email.utils
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from html import escape
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from . import checksum, names
+from . import checksum, fields, names
 from .errors import Corrupt, Unavailable
 from .model import Entry
 
@@ -23,7 +23,6 @@ DEFAULT_MODE = 0o644
 """For objects that other tools wrote without a mode."""
 MARK = "x-amz-meta-syncloud"
 _MTIME = re.compile(r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
-_LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _MODE = re.compile(r"[0-7]{3,7}\Z")
 
@@ -74,8 +73,22 @@ def metadata(entry: Entry, nonce: str) -> dict[str, str]:
 
 
 def tag_of(etag: str, version: str, modified: str = "") -> tuple[str, str, str]:
-    """ETag, version id, LastModified in seconds. The version `null` is none: it is overwritten in place."""
-    return (etag.strip('"'), "" if version == "null" else version, modified)
+    """ETag, version id, LastModified in seconds; each empty where it is none. The version `null` is overwritten in place."""
+    return (_known(fields.etag, etag), "" if version == "null" else _known(fields.version, version), modified)
+
+
+def _known(form: Callable[[str], str], text: str) -> str:
+    try:
+        return form(text) if text else ""
+    except fields.Odd:
+        return ""
+
+
+def pin(entry: Entry) -> str:
+    """The ETag as a header of a condition has it. Raises Corrupt where none is known: a condition on it would never hold."""
+    if not entry.tag[0]:
+        raise Corrupt(entry.path, f"{entry.path}: the store gives no ETag that a condition could name")
+    return f'"{entry.tag[0]}"'
 
 
 def format_mtime(mtime_ns: int) -> str:
@@ -131,9 +144,10 @@ def _modified(text: str) -> int | None:
 
 
 def _length(path: str, text: str) -> int:
-    if not _LENGTH.match(text):
-        raise Corrupt(path, f"{path}: the answer has the length {text!r}")
-    return int(text)
+    try:
+        return fields.size(text)
+    except fields.Odd as odd:
+        raise Corrupt(path, f"{path}: the answer gives a length that is none: {odd}") from odd
 
 
 def with_crc(entry: Entry, crc: int | None) -> Entry:
@@ -173,4 +187,4 @@ def completion(parts: Iterable[Part]) -> bytes:
 
 def condition(expected: Entry | None) -> dict[str, str]:
     """The header under which a write succeeds only where the object still is `expected` (None: where there is none)."""
-    return {"if-none-match": "*"} if expected is None else {"if-match": f'"{expected.tag[0]}"'}
+    return {"if-none-match": "*"} if expected is None else {"if-match": pin(expected)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from . import checksum, keys, log, multipart, names, objects
-from .errors import Archived, Changed, Corrupt, PathError, SyncloudError, Unavailable
+from .errors import Archived, Changed, Corrupt, Malformed, PathError, SyncloudError, Unavailable
 from .flight import Body
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
 from .translation import translated
@@ -85,8 +85,10 @@ class S3Tree:
             return Unknown(path, reason)
         if path.endswith("/") and item.size:
             return Unknown(path, "the key ends in a slash and has content")
-        tag = objects.tag_of(item.etag, "", str(item.modified))
-        return Entry(path, tag, item.size, item.modified * 10**9, objects.DEFAULT_MODE)
+        if item.size is None:
+            return Unknown(path, "the listing gives no size for it")
+        tag = (item.etag, "", "" if item.modified is None else str(item.modified))
+        return Entry(path, tag, item.size, (item.modified or 0) * 10**9, objects.DEFAULT_MODE)
 
     async def observe(
         self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
@@ -102,8 +104,8 @@ class S3Tree:
         if isinstance(nominated, Entry):
             if base is not None and known is not None and _is_echo(nominated, base, known):
                 return Entry(path, known, base.size, base.mtime_ns, base.mode, base.crc)
-            if nominated.size <= SMALL and (known is None or nominated.tag[0] != known[0]):
-                pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": f'"{nominated.tag[0]}"'}
+            if nominated.size <= SMALL and nominated.tag[0] and (known is None or nominated.tag[0] != known[0]):
+                pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": objects.pin(nominated)}
                 response = await self._send("GET", path, "GetObject", pinned)
                 if response.status != 412:
                     return await self._sighted(path, response, base, known)
@@ -188,7 +190,7 @@ class S3Tree:
 
     async def part(self, entry: Entry, offset: int, length: int) -> Sequence[bytes]:
         """Raises Changed where the object is another one now, Archived."""
-        headers = {"if-match": f'"{entry.tag[0]}"'}
+        headers = {"if-match": objects.pin(entry)}
         if length < entry.size:
             headers["range"] = f"bytes={offset}-{offset + length - 1}"
         response = await self._send("GET", entry.path, "GetObject", headers)
@@ -259,7 +261,7 @@ class S3Tree:
         """
         if source.body is not None:
             return await self.write(source, None, expected)
-        return await self._copy(expected, source, {"if-match": f'"{expected.tag[0]}"'})
+        return await self._copy(expected, source, {"if-match": objects.pin(expected)})
 
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
@@ -280,11 +282,11 @@ class S3Tree:
 
     def _origin(self, origin: Entry) -> dict[str, str]:
         source = quote(f"{self.bucket}/{names.key_of(self.prefix, origin.path)}", safe="/-_.~")
-        return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": f'"{origin.tag[0]}"'}
+        return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": objects.pin(origin)}
 
     async def delete(self, expected: Entry) -> None:
         """Remove the object, provided it is `expected`. Raises Changed; PathError where that cannot be made sure."""
-        headers = {"if-match": f'"{expected.tag[0]}"'}
+        headers = {"if-match": objects.pin(expected)}
         if not self.conditions.delete:
             if not self.keeps_versions(await self._still(expected)):
                 raise PathError(
@@ -337,7 +339,10 @@ class S3Tree:
     ) -> Response:
         """`more` is as `Crt.send` takes it."""
         key, named = names.key_of(self.prefix, path), tuple(headers.items())
-        return await self._crt.send(method, key, operation=operation, headers=named, body=body, **more)
+        try:
+            return await self._crt.send(method, key, operation=operation, headers=named, body=body, **more)
+        except Malformed as error:
+            raise PathError(path, str(error), code=error.code, hint=error.hint) from error
 
     async def request(
         self,

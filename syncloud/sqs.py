@@ -1,8 +1,9 @@
 """QueueSource: hints from S3's event notifications in an SQS queue.
 
-Long polls; a message is deleted when everything it says is settled and recorded; its visibility is extended while that takes;
-what nobody can read is left for the dead-letter queue. While the engine cannot go on nothing is received, so that no message
-is counted as a failed delivery. Source: "Amazon SQS visibility timeout", "Processing messages in a timely manner".
+Long polls; a message is deleted when everything it says is settled and recorded; its visibility is extended while that takes.
+One with a record that nobody can read is left for the dead-letter queue, after its other records are settled. While the
+engine cannot go on nothing is received, so that no message is counted as a failed delivery. Source: "Amazon SQS visibility
+timeout", "Processing messages in a timely manner".
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from typing import Any
 from . import events, log, names
 from .errors import SyncloudError, Unavailable
 from .model import Absent, Entry, Hint, Side
+from .poison import Poisoned
+from .sequencers import Sequencers
 from .translation import aws_errors, translate
+from .versions import RELIST, Versions
 
 WAIT = 20
 """Seconds of a long poll, the most that SQS allows."""
@@ -30,8 +34,6 @@ HELD_MAX = 2_000
 """Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
 STILL = 60.0
 """Seconds without any message settled, while as many are held as may be, after which that is a trouble to be told."""
-REMEMBER = 3600.0
-"""Seconds that a handled sequencer is remembered."""
 GAP = 3600.0
 """Seconds without a poll, the host's sleep included, after which the queue may have forgotten messages."""
 MEND_FIRST, MEND_MAX = 1.0, 30.0
@@ -45,6 +47,8 @@ class Message:
         self.handle = handle
         self.visible_at = 0.0
         self.events: list[tuple[str, str]] = []
+        self.left = False
+        """Whether it stays in the queue when all that can be read of it is settled."""
         self._source = source
         self._open = 1
         self._lock = threading.Lock()
@@ -75,6 +79,7 @@ class QueueSource:
         hold: Callable[[], bool] = lambda: False,
         gap: float = GAP,
         still: float = STILL,
+        relist: float = RELIST,
     ) -> None:
         self._sqs = sqs
         self._url = queue_url
@@ -85,13 +90,15 @@ class QueueSource:
         self._deliver: Callable[[Hint], None] = lambda hint: None
         self._stop = threading.Event()
         self._held: dict[str, Message] = {}
-        self._handled: dict[str, tuple[str, float]] = {}
+        self._handled = Sequencers()
+        self._poison = Poisoned(queue_url)
         self._lock = threading.Lock()
         self._done: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._troubles: dict[str, str] = {}
         self._gap = False
         self._gap_after = gap
         self._still = still
+        self._versions = Versions(queue_url, _awake_or_not, interval=relist)
         self._full_since: float | None = None
         self._polled = _awake_or_not()
         self.answered = threading.Event()
@@ -101,7 +108,11 @@ class QueueSource:
         self.gaps = 0
         """How often a listing was asked for, because the queue may have lost something."""
         self.ignored = 0
-        self.poisoned = 0
+
+    @property
+    def poisoned(self) -> int:
+        """Messages with a record that no store sends."""
+        return self._poison.count
 
     def _steps(self) -> list[tuple[str, Callable[[], bool]]]:
         """The threads' names and what each does again and again; True where the queue was asked, and answered."""
@@ -160,6 +171,8 @@ class QueueSource:
     # Receive
 
     def _receive(self) -> bool:
+        if self._versions.due():
+            self._look_everywhere(None)
         full = len(self._held) >= HELD_MAX
         self._full_since = (self._full_since or time.monotonic()) if full else None
         if self.hold() or full:
@@ -184,10 +197,9 @@ class QueueSource:
         if self._gap or now - self._polled > self._gap_after:
             # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
             self._gap = False
-            self.gaps += 1
-            self._deliver(Hint("", subtree=True))
+            self._look_everywhere(None)
         self._polled = now
-        messages = answer.get("Messages", ())
+        messages = answer.get("Messages") or ()
         for raw in messages:
             self._take(raw, asked)
         if 0 < len(messages) < BATCH:
@@ -200,54 +212,82 @@ class QueueSource:
             self._show_after(0, [raw["ReceiptHandle"] for raw in messages])
 
     def _take(self, raw: dict[str, Any], asked: float) -> None:
-        message = Message(self, raw["MessageId"], raw["ReceiptHandle"])
-        message.visible_at = max(asked, time.monotonic() - 1.0) + self._visibility
+        """Whatever one message does, the others of its batch are taken; it comes again after the visibility timeout."""
+        message_id = str(raw.get("MessageId"))
         try:
-            decoded = events.decode(raw["Body"])
-        except events.Poison as poison:
-            self.poisoned += 1
-            text = "message %s is no S3 notification; left for the dead-letter queue"
-            log.warning("queue.poison", text, message.message_id, error=poison, queue=self._url, count=self.poisoned)
+            message = Message(self, message_id, raw["ReceiptHandle"])
+            message.visible_at = max(asked, time.monotonic() - 1.0) + self._visibility
+            self._follow(message, raw["Body"])
+        except Exception as error:  # noqa: BLE001 - a bug must not keep the next message from being read
+            with self._lock:
+                self._held.pop(message_id, None)
+            log.exception("internal.error", "message %s: unexpected: %r", message_id, error, queue=self._url)
+
+    def _follow(self, message: Message, body: str) -> None:
+        if self._is_held(message) or self._poison.knows(message.message_id):
             return
+        try:
+            decoded = events.decode(body)
+        except events.Poison as poison:
+            self._poison.tell(message.message_id, [str(poison)])
+            self._poison.leave(message.message_id)
+            return
+        if bad := [part.reason for part in decoded if isinstance(part, events.Bad)]:
+            message.left = True
+            self._poison.tell(message.message_id, bad)
         with self._lock:
-            earlier = self._held.get(message.message_id)
-            if earlier is not None:
-                # Received once more while it is in work: only the newest handle deletes it.
-                earlier.handle, earlier.visible_at = message.handle, message.visible_at
-                return
             self._held[message.message_id] = message
         for event in decoded:
-            hint = self._hint(event, message)
-            if hint is not None:
+            if isinstance(event, events.NewMajor):
+                self._of_another_version(event, message)
+            elif isinstance(event, events.ObjectEvent) and (hint := self._hint(event, message)) is not None:
                 message.expect()
                 self._deliver(hint)
         message.acknowledge()
 
-    def _hint(self, event: events.Decoded, message: Message) -> Hint | None:
-        if isinstance(event, events.NewMajor):
-            text = "notifications have version %s, which this syncloud does not know: everything is listed"
-            log.error("queue.version", text, event.version, queue=self._url)
-            self.gaps += 1
-            return Hint("", subtree=True, receipt=message)
-        if isinstance(event, events.TestEvent):
-            return None
+    def _is_held(self, message: Message) -> bool:
+        """Received once more while it is in work: only the newest handle deletes it."""
+        with self._lock:
+            earlier = self._held.get(message.message_id)
+            if earlier is not None:
+                earlier.handle, earlier.visible_at = message.handle, message.visible_at
+            return earlier is not None
+
+    def _hint(self, event: events.ObjectEvent, message: Message) -> Hint | None:
         mine = event.bucket == self._bucket and event.key.startswith(self._prefix) and event.key != self._prefix
         path = names.path_of(self._prefix, event.key) if mine else ""
-        if not mine or not event.relevant or names.is_hidden(path) or self._older(event):
+        if not mine or not event.relevant or names.is_hidden(path) or self._is_older(event):
             self.ignored += 1
             return None
         message.events.append((event.key, event.sequencer))
         return Hint(path, nominated=_nominated(path, event), receipt=message)
 
-    def _older(self, event: events.ObjectEvent) -> bool:
-        handled, _ = self._handled.get(event.key, ("", 0.0))
-        return events.older(event.sequencer, handled)
+    def _is_older(self, event: events.ObjectEvent) -> bool:
+        return self._handled.is_older(event.key, event.sequencer, time.monotonic())
+
+    def _of_another_version(self, event: events.NewMajor, message: Message) -> None:
+        """The first one leads to a listing, and stays in the queue until it is done. The next ones may go: another listing
+        follows when the time has come, and a start, which a crash would bring first, lists everything.
+        """
+        if event.bucket not in ("", self._bucket):
+            self.ignored += 1
+        elif self._versions.came(event.version):
+            message.expect()
+            self._look_everywhere(message)
+
+    def _look_everywhere(self, receipt: Message | None) -> None:
+        self.gaps += 1
+        self._deliver(Hint("", subtree=True, receipt=receipt))
 
     # Delete, and keep what is in work invisible
 
     def settled(self, message: Message) -> None:
         """Everything this message said is durable."""
-        self._done.put(message)
+        if message.left:
+            self._poison.leave(message.message_id)
+            self._forget(message)
+        else:
+            self._done.put(message)
 
     def _delete(self) -> bool:
         batch = self._gather()
@@ -257,7 +297,7 @@ class QueueSource:
         finally:
             for message in failed:
                 self._done.put(message)
-        if failed:
+        if batch and len(failed) == len(batch):  # one that fails beside others is tried again with the next ones
             raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be deleted")
         return bool(batch)
 
@@ -293,11 +333,7 @@ class QueueSource:
         with self._lock:
             self._held.pop(message.message_id, None)
         for key, sequencer in message.events:
-            handled, _ = self._handled.get(key, ("", 0.0))
-            if sequencer and not events.older(sequencer, handled):
-                self._handled[key] = (sequencer, now)
-        if len(self._handled) > 20_000:
-            self._handled = {key: seen for key, seen in self._handled.items() if seen[1] > now - REMEMBER}
+            self._handled.handled(key, sequencer, now)
 
     def _extend(self) -> bool:
         """At half of the visibility timeout, as AWS advises; near 12 hours SQS refuses, and the message comes once more.
@@ -308,15 +344,18 @@ class QueueSource:
         now = time.monotonic()
         with self._lock:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
-        for start in range(0, len(late), BATCH):
-            batch = late[start : start + BATCH]
-            failed = _failed(self._show_after(self._visibility, [message.handle for message in batch]), batch)
-            for message in batch:
-                if message not in failed:
-                    message.visible_at = now + self._visibility
-            if failed:
-                raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be kept invisible")
+        failed = sum(self._extend_batch(late[start : start + BATCH], now) for start in range(0, len(late), BATCH))
+        if failed:
+            raise Unavailable(f"use the queue {self._url}: {failed} messages could not be kept invisible")
         return bool(late)
+
+    def _extend_batch(self, batch: list[Message], now: float) -> int:
+        """How many of them it failed for: they are late still, and come first the next time."""
+        failed = _failed(self._show_after(self._visibility, [message.handle for message in batch]), batch)
+        for message in batch:
+            if message not in failed:
+                message.visible_at = now + self._visibility
+        return len(failed)
 
     def _show_after(self, seconds: int, handles: Sequence[str]) -> dict[str, Any]:
         """Hide these messages for so long from now on; at most `BATCH` of them. SQS's answer."""

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from awscrt.exceptions import AwsCrtError
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
+from .errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, SyncloudError, Unavailable
 
 
 @functools.cache
@@ -72,7 +72,14 @@ def translate(error: Exception, what: str) -> SyncloudError:
     return ConfigurationError(f"{what}: {error}", code=code)
 
 
+def is_of_crt(error: BaseException) -> bool:
+    """Whether awscrt may have raised it; what its C code refuses at once comes as a plain RuntimeError."""
+    return isinstance(error, AwsCrtError) or type(error) is RuntimeError
+
+
 def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
+    if error.name in _MALFORMED:
+        return Malformed(f"{what}: {error.name}: {error.message}", code=error.name)
     kind = CredentialsError if error.name.startswith("AWS_AUTH_") else Unavailable
     hint = TLS_HINT if "_TLS_" in error.name else ""
     return kind(f"{what}: {error.name}: {error.message}", code=error.name, hint=hint)
@@ -145,6 +152,11 @@ _CREDENTIALS = _words("""NoCredentialsError PartialCredentialsError CredentialRe
     NoAuthTokenError RefreshWithMFAUnsupportedError TokenRetrievalError SSOError LoginError""")
 _PASSING = _words("""HTTPClientError ConnectionError ChecksumError FlexibleChecksumError IncompleteReadError WaiterError
     CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError UnseekableStreamError""")
+
+# What awscrt has against a request itself.
+_MALFORMED = _words("""AWS_ERROR_HTTP_INVALID_HEADER_NAME AWS_ERROR_HTTP_INVALID_HEADER_VALUE
+    AWS_ERROR_HTTP_INVALID_HEADER_FIELD AWS_ERROR_HTTP_INVALID_METHOD AWS_ERROR_HTTP_INVALID_PATH
+    AWS_AUTH_SIGNING_ILLEGAL_REQUEST_HEADER AWS_AUTH_SIGNING_ILLEGAL_REQUEST_QUERY_PARAM""")
 
 # Codes of S3, SQS, STS, SNS and CloudFormation.
 _CLOCK = _words("RequestTimeTooSkewed RequestExpired RequestInTheFuture")

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.emulator import Bucket, Emulator
 from tests.support.environment import isolated
+from tests.support.listener import Listener, listening_to_the_log
 from tests.support.processes import Process
 from tests.support.recorder import Recorder
 
@@ -76,6 +77,13 @@ def _stage(item: pytest.Item) -> int:
     if item.get_closest_marker("slow"):
         return 1
     return 2 if item.get_closest_marker("integration") else 0
+
+
+@pytest.fixture
+def logged() -> Iterator[Listener]:
+    """What this process logs during the test."""
+    with listening_to_the_log() as listener:
+        yield listener
 
 
 @pytest.fixture(scope="session")

@@ -34,10 +34,13 @@ _BRIDGED = {
 
 
 def _events(data: bytes) -> None:
-    from syncloud import events
+    from syncloud import events, fields
 
     with contextlib.suppress(events.Poison):
-        events.decode(data.decode(errors="replace"))
+        for event in events.decode(data.decode(errors="replace")):
+            if isinstance(event, events.ObjectEvent):
+                assert fields.key(event.key) == event.key
+                assert all(map(fields.sendable, (event.etag, event.version, event.sequencer, event.bucket, event.name)))
 
 
 def _names(data: bytes) -> None:

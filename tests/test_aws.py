@@ -18,12 +18,13 @@ import pytest
 from awscrt.exceptions import from_code
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from botocore.credentials import ContainerProvider, EnvProvider
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
 from syncloud import __version__, variables
 from syncloud.aws import Address, Aws
-from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, SyncloudError, Unavailable
-from syncloud.translation import aws_errors, refused, translate, translated
+from syncloud.credentials import Process
+from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, SyncloudError, Unavailable
+from syncloud.translation import aws_errors, is_of_crt, refused, translate, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -419,6 +420,65 @@ def test_a_credential_process_is_asked(make: Make, profiles: Callable[[str], Non
     assert (held.access_key_id, held.secret_access_key, held.session_token) == ("A", "S", "T")
 
 
+HANGING = """
+import datetime, json, subprocess, sys, time
+from pathlib import Path
+asked = Path({place!r}) / "asked"
+asked.write_text((asked.read_text() if asked.exists() else "") + ".")
+if len(asked.read_text()) in {hangs}:
+    if {held}: subprocess.Popen([sys.executable, "-c", "import time; time.sleep(6)"], start_new_session=True)
+    time.sleep(20)
+end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds={life})
+print(json.dumps(dict(Version=1, AccessKeyId="A", SecretAccessKey="S", SessionToken="T", Expiration=end.isoformat())))
+"""
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "with a child that holds its pipes"])
+@pytest.mark.usefixtures("nobody")
+def test_a_credential_process_that_hangs_is_ended_and_nobody_waits_for_it_for_ever(
+    make: Make, profiles: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool
+) -> None:
+    """botocore asks it under a lock that the queue's client needs, too: it would hang without a word."""
+    monkeypatch.setattr(Process, "PATIENCE", 2.0)
+    hanging = HANGING.format(place=str(tmp_path), hangs=(2, 3, 4), life=60, held=held)
+    (tmp_path / "hanging.py").write_text(hanging)
+    profiles(f"[profile p]\ncredential_process = {sys.executable} {tmp_path}/hanging.py\n")
+    aws = make(profile="p")
+    aws.credentials.refresh()  # the last minute has begun already: each use renews them
+    client = aws.client("sqs")
+    ended: list[object] = []
+
+    def asks() -> None:
+        with pytest.raises(CredentialRetrievalError, match="no answer within 2 s"):
+            client.list_queues()
+        ended.append(client)
+
+    threads = [threading.Thread(target=asks, daemon=True), threading.Thread(target=aws.credentials.refresh, daemon=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(15)
+    assert not [thread for thread in threads if thread.is_alive()]
+    assert ended == [client]
+    aws.credentials.refresh()
+    aws.credentials.refresh()
+    aws.credentials.check()
+
+
+@pytest.mark.usefixtures("nobody")
+def test_the_process_of_a_roles_source_is_ended_as_well(
+    make: Make, profiles: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Process, "PATIENCE", 1.0)
+    (tmp_path / "hanging.py").write_text(HANGING.format(place=str(tmp_path), hangs=(1,), life=60, held=False))
+    source = f"[profile source]\ncredential_process = {sys.executable} {tmp_path}/hanging.py\n"
+    profiles(f"{source}[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = source\n")
+    aws = make(profile="p")
+    aws.credentials.refresh()
+    with pytest.raises(CredentialsError, match="no answer within 1 s"):
+        aws.credentials.check()
+
+
 def test_the_thread_ends_with_close(make: Make) -> None:
     aws = make()
     aws.credentials.start()
@@ -577,6 +637,11 @@ def test_the_answer_may_name_the_region() -> None:
         ("AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE", Unavailable),
         ("AWS_IO_DNS_INVALID_NAME", Unavailable),
         ("AWS_IO_SOCKET_CONNECTION_REFUSED", Unavailable),
+        ("AWS_ERROR_HTTP_CONNECTION_CLOSED", Unavailable),
+        ("AWS_ERROR_HTTP_INVALID_HEADER_NAME", Malformed),
+        ("AWS_ERROR_HTTP_INVALID_HEADER_VALUE", Malformed),
+        ("AWS_ERROR_HTTP_INVALID_PATH", Malformed),
+        ("AWS_AUTH_SIGNING_ILLEGAL_REQUEST_HEADER", Malformed),
     ],
 )
 def test_errors_of_awscrt(name: str, expected: type[SyncloudError]) -> None:
@@ -584,6 +649,14 @@ def test_errors_of_awscrt(name: str, expected: type[SyncloudError]) -> None:
     assert type(error) is expected
     assert ("AWS_CA_BUNDLE" in error.hint) == ("TLS" in name)
     assert str(error).startswith("PutObject s3://b/k: ")
+
+
+def test_what_python_itself_raises_is_not_taken_for_an_error_of_awscrt() -> None:
+    assert is_of_crt(RuntimeError("2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection has closed"))
+    assert is_of_crt(_crt_errors()["AWS_IO_SOCKET_CONNECTION_REFUSED"])
+    assert not [
+        error for error in (RecursionError(), NotImplementedError(), ValueError(), Unavailable("x")) if is_of_crt(error)
+    ]
 
 
 def _crt_errors() -> dict[str, Any]:

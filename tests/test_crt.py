@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import select
 import socket
@@ -26,7 +27,7 @@ from syncloud import checksum
 from syncloud.aws import Aws
 from syncloud.connections import REST, Connections
 from syncloud.crt import CROWD, TRIES, Crt
-from syncloud.errors import ConfigurationError, CredentialsError, PermissionRefused, Unavailable
+from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, Unavailable
 from syncloud.response import Response
 from syncloud.s3 import S3Tree
 from syncloud.translation import translated
@@ -970,6 +971,104 @@ def test_what_still_waits_at_its_end_is_never_sent(ending: str) -> None:
         asyncio.run(go(server.endpoint))
         assert server.connections == 1
     assert asked == [b"/bucket/0"]
+
+
+class Unseekable(io.BytesIO):
+    """A body that cannot be sent a second time, nor a first."""
+
+    def seek(self, *_: int) -> int:
+        raise OSError("not to be rewound")
+
+
+ODD: list[tuple[type[Exception], dict[str, Any]]] = [
+    *(
+        (Malformed, {"headers": [("if-match", value)]})
+        for value in ("a\r\nx-evil: 1", "a\nb", "a\0b", "a\rb", "\x1b", "\ud800")
+    ),
+    *((Malformed, {"headers": [(name, "v")]}) for name in ("a b", "a\r\nx-evil: 1", "", "a:b", "\xfc")),
+    (Malformed, {"query": [("versionId", "\udfff")]}),
+    *((TypeError, {"headers": [("if-match", value)]}) for value in (None, 7, b"x")),
+    (TypeError, {"headers": [(None, "v")]}),
+    (TypeError, {"body": "a text"}),
+    (OSError, {"body": Unseekable(b"x")}),
+]
+
+
+def test_a_request_that_cannot_be_made_is_its_own_affair_and_costs_no_connection() -> None:
+    """More of them than there are connections, in the way of good ones: each error comes at once, to who asks for it."""
+    seen: list[bytes] = []
+
+    def handle(sock: socket.socket) -> None:
+        while request := head(sock):
+            seen.append(request)
+            sock.sendall(http("200 OK"))
+
+    async def go(endpoint: str) -> list[tuple[Any, Any]]:
+        async with crt(endpoint, transfers=2) as client:
+
+            async def good() -> int:
+                return (await client.send("GET", "key", operation="GetObject")).status
+
+            outcomes = []
+            for _ in range(3):
+                odd = [client.send("PUT", "key", operation="PutObject", deadline=20, **more) for _, more in ODD]
+                sent = [good(), good(), *odd, good(), good(), client.send("GET", "\ud800", operation="GetObject")]
+                ends = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), 15)
+                assert [ends[number] for number in (0, 1, -3, -2)] == [200] * 4
+                assert isinstance(ends[-1], Malformed)
+                outcomes += list(zip(ends[2:-3], ODD, strict=True))
+            assert len(client._connections) <= 2
+            return outcomes
+
+    with Server(handle) as server:
+        outcomes = asyncio.run(go(server.endpoint))
+    for error, (kind, more) in outcomes:
+        assert isinstance(error, kind), (error, more)
+        assert not isinstance(error, Unavailable), (error, more)
+    assert len(seen) == 12
+    assert not [request for request in seen if b"evil" in request]
+
+
+def test_a_listing_that_cannot_be_asked_for_costs_no_connection() -> None:
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, transfers=1) as client:
+            for _ in range(5):
+                with pytest.raises(Malformed):
+                    client.ask("ListObjectsV2", "list", [("prefix", "\ud800")])
+            assert client.ask("ListObjectsV2", "list", [("prefix", "a")]).ok
+            assert len(client._connections) == 1
+
+    with Server(answering(http("200 OK"))) as server:
+        asyncio.run(go(server.endpoint))
+
+
+def test_what_is_cancelled_while_its_connection_is_opened_leaves_the_connection_to_the_next() -> None:
+    asked: list[bytes] = []
+
+    def handle(sock: socket.socket) -> None:
+        while request := head(sock):
+            asked.append(request.split(b" ")[1])
+            sock.sendall(http("200 OK"))
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, transfers=1) as client:
+            for number in range(20):
+                task = asyncio.create_task(client.send("PUT", f"cancelled{number}", operation="PutObject", body=b""))
+                for _ in range(number % 3 + 1):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                if number == 0:
+                    while client._opening:
+                        await asyncio.sleep(0.01)
+            assert (await client.send("GET", "key", operation="GetObject", deadline=10)).ok
+            assert len(client._connections) == 1
+
+    with Server(handle) as server:
+        asyncio.run(go(server.endpoint))
+    assert b"/bucket/cancelled0" not in asked
+    assert asked[-1] == b"/bucket/key"
 
 
 def test_a_proxy_is_told_who_asks(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

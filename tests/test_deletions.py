@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import time
 from typing import TYPE_CHECKING, ParamSpec
 
 import pytest
 
-from syncloud.deletions import HOUR, MEMO, PATIENCE, Deletions
+from syncloud.deletions import HOUR, MEMO, PATIENCE, Deletions, _Moves
 from syncloud.hints import Work
 from syncloud.ledger import Ledger
 from syncloud.model import Base, Policy
@@ -202,6 +203,18 @@ async def test_allowed_is_what_is_held_now_and_no_more(world: World) -> None:
     assert world.deletions.error is None
     assert world.delete(*_paths(250, 600)) == 350
     assert world.delete(*_paths(600, 1_000)) == 100, "counted anew"
+
+
+def test_renaming_very_many_equal_files_costs_each_the_same() -> None:
+    """Empty ones, for instance: the next name is found at once, whatever has gone before it."""
+    moves, count, deadline = _Moves(lambda: 0.0), 200_000, time.monotonic() + 40
+    old = _row("old", 5)
+    for number in range(count):
+        moves.add(_row(f"{number}", 5), [old])
+    for number in range(count):
+        assert moves.claim("old", old)
+        assert number % 1_000 or time.monotonic() < deadline, "each costs more than the one before"
+    assert not moves.claim("old", old)
 
 
 @awaited

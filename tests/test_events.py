@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud.events import Decoded, NewMajor, ObjectEvent, Poison, TestEvent, decode, older
+from syncloud import fields
+from syncloud.events import RECORDS, Bad, Decoded, NewMajor, ObjectEvent, Poison, TestEvent, decode, older
 
 KEY = "jef/red flower+1@é.xml"
 ENCODED = "jef/red+flower%2B1%40%C3%A9.xml"
@@ -178,7 +179,12 @@ def test_minor_versions_are_ignored(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["3.0", "1.0", "20.1"])
 def test_another_major_version_only_asks_for_a_listing(version: str) -> None:
-    assert one({"Records": [record(version=version)]}) == NewMajor(version)
+    assert one({"Records": [record(version=version)]}) == NewMajor(version, "crawls")
+
+
+@pytest.mark.parametrize(("s3", "bucket"), [({"bucket": {"name": "b"}}, "b"), ({"bucket": {}}, ""), (7, ""), (None, "")])
+def test_of_another_major_version_the_bucket_is_told_where_it_can_be(s3: Any, bucket: str) -> None:
+    assert one({"Records": [{"eventVersion": "3.0", "eventName": "x", "s3": s3}]}) == NewMajor("3.0", bucket)
 
 
 @pytest.mark.parametrize(
@@ -245,11 +251,19 @@ def test_the_version_null_is_none(version: str | None) -> None:
     assert event.version == ""
 
 
-@pytest.mark.parametrize("size", [-1, True, "17", 1.5, [1]])
-def test_a_size_that_is_none_is_unknown(size: Any) -> None:
-    event = one({"Records": [record(size=size)]})
+@pytest.mark.parametrize("size", [None, ""])
+def test_a_size_that_is_not_given_is_unknown(size: Any) -> None:
+    sent = record()
+    sent["s3"]["object"]["size"] = size
+    event = one({"Records": [sent]})
     assert isinstance(event, ObjectEvent)
     assert event.size is None
+
+
+def test_a_size_may_be_a_text_as_ceph_writes_it() -> None:
+    event = one({"Records": [record(size="17")]})
+    assert isinstance(event, ObjectEvent)
+    assert event.size == 17
 
 
 # Keys
@@ -364,6 +378,80 @@ def test_anything_else_is_poison(body: str) -> None:
         decode(body)
 
 
+ODD: dict[str, list[Any]] = {
+    "key": ["k/" * 550 + "xy", "%FF", "%ED%A0%80", "\ud800", "", 7, ["a"], "a" * 300_000],
+    "eTag": ["x\r\nx-amz-evil: 1", "x\ny", "x\0y", "\ud800", "a b", 'a"b', 7, ["e"], "e" * 300],
+    "versionId": ["v\r\n", "\ud800", "v v", 1, {"a": 1}, "v" * 1025],
+    "sequencer": ["not hexadecimal", "00AA\n", "\ud800", 170, "A" * 200],
+    "size": [-1, True, 1.5, [1], "a few", 10**30, "\ud800", float("nan"), float("inf")],
+}
+ODD_RECORDS: list[Any] = [record(**{name: value}) for name, values in ODD.items() for value in values]
+"""Each is one that S3 sends, but for one field."""
+ODD_RECORDS += [
+    record("e" * 200),
+    record("a\nb"),
+    record(version="two"),
+    record() | {"eventVersion": None},
+    {},
+    7,
+    None,
+    "x",
+    [],
+]
+ODD_RECORDS += [
+    record() | {"s3": {"bucket": {"name": name}, "object": {"key": "a"}}} for name in (None, "a\nb", "\ud800", "b" * 300)
+]
+
+
+@pytest.mark.parametrize("odd", ODD_RECORDS, ids=lambda odd: ascii(odd)[-60:])
+@pytest.mark.parametrize("envelope", [lambda records: {"Records": records}, lambda records: sns({"Records": records})])
+def test_an_odd_record_is_poison_by_name_and_the_others_of_its_message_are_read(odd: Any, envelope: Any) -> None:
+    good, other = record(), record("ObjectRemoved:Delete", key="b")
+    first, bad, last = decode(json.dumps(envelope([good, odd, other])))
+    assert isinstance(bad, Bad)
+    assert 0 < len(bad.reason) < 400
+    bad.reason.encode()
+    assert first == EXPECTED
+    assert isinstance(last, ObjectEvent)
+    assert last.key == "b"
+    with pytest.raises(Poison):
+        decode(json.dumps(envelope([odd])))
+
+
+@pytest.mark.parametrize("field", ["etag", "version-id", "sequencer"])
+def test_an_odd_field_of_eventbridge_is_poison_too(field: str) -> None:
+    with pytest.raises(Poison, match="red flower"):
+        decode(json.dumps(bridged(**{field: "a\r\nb"})))
+
+
+def test_an_odd_message_within_an_envelope_spoils_no_other() -> None:
+    bodies = ["no json", "[" * 100_000, json.dumps(NATIVE), '{"Records": []}', json.dumps({"Records": [record(size=-1)]})]
+    decoded = decode(json.dumps({"Records": [{"body": body} for body in bodies]}))
+    assert [type(part) for part in decoded] == [Bad, Bad, ObjectEvent, Bad, Bad]
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 5_000, "-" + "9" * 5_000, "1e99999", "NaN", "-Infinity"], ids=["digits", "negative", "float", "nan", "inf"]
+)
+def test_a_number_that_python_refuses_spoils_its_record_alone(number: str) -> None:
+    body = json.dumps({"Records": [record(), record(size=123_456_789)]}).replace("123456789", number)
+    assert [type(part) for part in decode(body)] == [ObjectEvent, Bad]
+
+
+def test_a_member_that_is_named_twice_spoils_its_record_alone() -> None:
+    twice = json.dumps(record(key="a")).replace('"key": "a"', '"key": "a", "key": "b"')
+    body = f'{{"Records": [{twice}, {json.dumps(record())}]}}'
+    assert [type(part) for part in decode(body)] == [Bad, ObjectEvent]
+    with pytest.raises(Poison):
+        decode(f'{{"Records": [{json.dumps(record())}], "Records": []}}')
+
+
+def test_a_message_holds_no_more_records_than_sqs_could_carry() -> None:
+    assert len(decode(json.dumps([TEST] * RECORDS))) == RECORDS
+    with pytest.raises(Poison, match="records"):
+        decode(json.dumps([TEST] * (RECORDS + 1)))
+
+
 def test_envelopes_nest_no_deeper_than_anybody_would() -> None:
     message: Any = NATIVE
     for _ in range(20):
@@ -423,8 +511,15 @@ def survives(body: str) -> None:
     assert decoded
     for event in decoded:
         if isinstance(event, ObjectEvent):
-            assert event.key.encode().decode() == event.key
+            assert fields.key(event.key) == event.key
+            assert fields.bucket(event.bucket) == event.bucket
+            assert not event.etag or fields.etag(event.etag) == event.etag
+            assert not event.version or fields.version(event.version) == event.version
+            assert not event.sequencer or fields.sequencer(event.sequencer) == event.sequencer
+            assert event.size is None or fields.size(event.size) == event.size
             assert isinstance(event.relevant, bool)
+        elif isinstance(event, Bad):
+            assert 0 < len(event.reason.encode()) < 1_000
 
 
 @given(JSON)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from syncloud import keys
 from syncloud.errors import Unavailable
 from syncloud.keys import Listed, Page
 from syncloud.response import Response
+
+if TYPE_CHECKING:
+    from tests.support.listener import Listener
 
 SPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
@@ -24,7 +29,7 @@ def row(key: str, modified: str = "2024-01-01T00:00:00.000Z") -> str:
 @pytest.mark.parametrize("space", [SPACE, ""])
 def test_a_page(space: str) -> None:
     assert keys.parse(listing(row("a+%25") + row("b"), space), "list") == Page(
-        [Listed("a+%25", '"e"', 7, 1_704_067_200), Listed("b", '"e"', 7, 1_704_067_200)], ""
+        [Listed("a+%25", "e", 7, 1_704_067_200), Listed("b", "e", 7, 1_704_067_200)], ""
     )
 
 
@@ -56,10 +61,72 @@ def test_where_it_goes_on() -> None:
         b"<ListBucketResult><Contents>",
         b"<Error><Code>SlowDown</Code></Error>",
         listing("<IsTruncated>true</IsTruncated>").body,
-        listing("<Contents><Key>a</Key></Contents>").body,
-        listing(row("a", "yesterday")).body,
+        listing(f"<Contents><ETag>e</ETag><Size>7</Size></Contents>{row('a')}").body,
     ],
 )
 def test_what_is_no_listing_is_an_outage(body: bytes) -> None:
     with pytest.raises(Unavailable, match="list s3://b/: the answer is no listing"):
         keys.parse(Response(200, {}, [body]), "list s3://b/")
+
+
+@pytest.mark.parametrize(
+    ("inside", "item"),
+    [
+        ("<Key>a</Key>", Listed("a", "", None, None)),
+        ("<Key>a</Key><ETag>W/&quot;e&quot;</ETag><Size>7</Size>", Listed("a", "e", 7, None)),
+        ("<Key>a</Key><ETag>&quot;x&#13;&#10;x-amz-evil: 1&quot;</ETag><Size>7</Size>", Listed("a", "", 7, None)),
+        ("<Key>a</Key><ETag>a b</ETag><Size>-7</Size>", Listed("a", "", None, None)),
+        (f"<Key>a</Key><ETag>e</ETag><Size>{'9' * 5_000}</Size>", Listed("a", "e", None, None)),
+        ("<Key>a</Key><ETag>e</ETag><Size>1_0</Size><LastModified>yesterday</LastModified>", Listed("a", "e", None, None)),
+        ("<Key>a</Key><ETag>e</ETag><Size/><LastModified>99999-01-01</LastModified>", Listed("a", "e", None, None)),
+    ],
+)
+def test_what_a_row_does_not_say_is_unknown_and_the_other_rows_are_read(inside: str, item: Listed) -> None:
+    page = keys.parse(listing(f"<Contents>{inside}</Contents>{row('b')}"), "list")
+    assert page.items == [item, Listed("b", "e", 7, 1_704_067_200)]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 1025, "a%FF", "%ED%A0%80"], ids=["empty", "long", "latin", "surrogate"])
+def test_a_key_that_no_path_can_be_is_left_out_by_name(logged: Listener, key: str) -> None:
+    page = keys.parse(listing(f"<EncodingType>url</EncodingType>{row(key)}{row('b')}"), "list")
+    assert [item.key for item in page.items] == ["b"]
+    assert logged.events == ["listing.skipped"]
+
+
+class Pages:
+    """Answers to LIST, whose pages follow each other as `follow` says."""
+
+    def __init__(self, follow: dict[str, str]) -> None:
+        self.asked: list[str] = []
+        self._follow = follow
+
+    def ask(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+        token = dict(query).get("continuation-token", "")
+        self.asked.append(token)
+        assert len(self.asked) < 100, "it never ends"
+        following = self._follow.get(token, "")
+        more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{following}</NextContinuationToken>" if following else ""
+        return listing(row(f"key of {token}") + more)
+
+
+@pytest.mark.parametrize(
+    "follow", [{"": "a", "a": "a"}, {"": "a", "a": "b", "b": "a"}, {"": "a", "a": "b", "b": "c", "c": "d", "d": "b"}]
+)
+def test_pages_that_go_round_end(follow: dict[str, str]) -> None:
+    """For ever, a listing of it would go on and be paid for."""
+    pages = Pages(follow)
+    with pytest.raises(Unavailable, match="again and again"):
+        list(keys.listed(pages, "s3://b/", ""))  # type: ignore[arg-type]
+    assert len(pages.asked) == len(set(pages.asked)) == len(follow)
+
+
+def test_a_store_that_lists_in_another_order_is_sorted_whatever_it_says_of_the_rows() -> None:
+    class Folders(Pages):
+        def ask(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+            odd = "<Contents><Key>m</Key></Contents>"
+            first = "continuation-token" not in dict(query)
+            more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+            return listing(row("z") + row("m") + odd + more if first else row("m") + odd + row("a"))
+
+    listed = [item.key for item in keys.listed(Folders({}), "s3://b/", "")]  # type: ignore[arg-type]
+    assert sorted(listed) == ["a", "m", "m", "m", "m", "z"]

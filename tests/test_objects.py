@@ -171,6 +171,22 @@ def test_the_version_null_is_none() -> None:
     assert objects.tag_of('"e"', "v1", "7") == ("e", "v1", "7")
 
 
+@pytest.mark.parametrize("etag", ['"e"', "e", 'W/"e"'])
+def test_an_etag_has_one_form(etag: str) -> None:
+    assert objects.tag_of(etag, "") == ("e", "", "")
+
+
+@pytest.mark.parametrize("odd", ['"x\r\nx-amz-evil: 1"', "a b", "\ud800", '"a', "e" * 2_000, "a\0"])
+def test_what_is_no_etag_or_version_is_unknown_and_no_condition_names_it(odd: str) -> None:
+    assert objects.tag_of(odd, "v v") == ("", "", "")
+    for headers in ({"etag": odd}, {}):
+        entry = objects.entry_of("dir/a", {"content-length": "3"} | headers, None, NONCE)
+        with pytest.raises(Corrupt, match="dir/a"):
+            objects.pin(entry)
+        with pytest.raises(Corrupt, match="dir/a"):
+            objects.condition(entry)
+
+
 def test_a_body_with_another_checksum_is_corrupt() -> None:
     with pytest.raises(Corrupt):
         objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC ^ 1)}, BODY, NONCE)

@@ -292,6 +292,15 @@ async def test_one_proof_serves_all_that_wait_for_it(bucket: Bucket, recorder: R
 
 
 @awaited
+async def test_a_proof_is_of_its_own_time(bucket: Bucket, recorder: Recorder) -> None:
+    """What the bucket answered before a key was asked for says nothing of the answer: it may have gone in between."""
+    async with opened(bucket, recorder.endpoint) as tree:
+        for number in range(3):
+            assert await tree.observe(f"none{number}", None, None) == Absent(f"none{number}")
+            assert recorder.counts()["s3", "ListObjectsV2"] == number + 1
+
+
+@awaited
 async def test_404_of_a_bucket_that_is_gone_proves_nothing(bucket: Bucket) -> None:
     s3 = bucket.server.client("s3")
     async with opened(bucket) as tree:
@@ -339,6 +348,44 @@ async def test_a_missing_key_is_told_by_list_where_head_is_refused(bucket: Bucke
     with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), "HeadObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             assert await tree.observe("missing", None, None) == Absent("missing")
+
+
+@pytest.mark.parametrize("etag", ["", "x\r\nx-amz-evil: 1", "\ud800"])
+@awaited
+async def test_a_promise_without_an_etag_that_can_be_asked_for_leads_to_a_head(bucket: Bucket, etag: str) -> None:
+    bucket.put("p/a", b"x")
+    with Meddler(bucket.server.endpoint, lambda asked, forward: forward(asked)) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            if etag:
+                with pytest.raises(PathError, match="if-match"):
+                    await tree.observe("a", None, None, nominated=Entry("a", (etag, "", ""), 1, 0, 0))
+                assert meddler.asked == []
+            else:
+                side = await tree.observe("a", None, None, nominated=Entry("a", (etag, "", ""), 1, 0, 0))
+                assert isinstance(side, Entry)
+                assert meddler.names() == ["HeadObject"]
+
+
+@awaited
+async def test_an_odd_row_of_a_listing_spoils_no_other(bucket: Bucket) -> None:
+    for key in ("p/a", "p/b", "p/c"):
+        bucket.put(key, b"x")
+
+    def odd(asked: Asked, forward: Forward) -> Answer:
+        answer = forward(asked)
+        begin, row, end = answer.body.partition(b"<Key>p/b</Key>")
+        etag = re.sub(rb"<ETag>.*?</ETag>", b"<ETag>x&#13;&#10;x-amz-evil: 1</ETag>", end, count=1)
+        more = b"<Contents><Key>p/b2</Key></Contents><Contents><Key>p/%FF</Key><Size>1</Size></Contents></ListBucketResult>"
+        return replace(answer, body=begin + row + etag.replace(b"</ListBucketResult>", more))
+
+    with Meddler(bucket.server.endpoint, always(odd, "ListObjectsV2")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            sides = await asyncio.to_thread(lambda: list(tree.scan()))
+            assert [type(side) for side in sides] == [Entry, Entry, Unknown, Entry]
+            assert [side.path for side in sides] == ["a", "b", "b2", "c"]
+            for side in sides:
+                if isinstance(side, Entry):
+                    assert isinstance(await tree.observe(side.path, None, None, nominated=side), Entry)
 
 
 @awaited

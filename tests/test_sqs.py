@@ -17,8 +17,9 @@ import pytest
 
 from syncloud import names
 from syncloud.aws import Aws
+from syncloud.errors import Unavailable
 from syncloud.model import Absent, Entry, Hint
-from syncloud.sqs import BATCH, HELD_MAX, QueueSource
+from syncloud.sqs import BATCH, HELD_MAX, Message, QueueSource
 from tests.support.meddler import Meddler, always, drop, once
 from tests.support.messages import receiving, short_polls, unsuccessful
 from tests.support.notifications import (
@@ -34,7 +35,10 @@ from tests.support.notifications import (
 )
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from tests.support.emulator import Bucket
+    from tests.support.listener import Listener
     from tests.support.meddler import Answer, Asked, Forward, Meddle
     from tests.support.recorder import Recorder
 
@@ -413,6 +417,7 @@ def _received(bucket: Bucket, meddler: Meddler) -> int:
 
 
 def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> None:
+    """Within the hour; `test_after_an_hour_every_event_of_a_key_leads_to_a_look_again` lets time pass."""
     with listening(bucket) as there:
         wanted = 0
         for number, sequencer in enumerate(("00B0", "00B00", "00A", "00C")):
@@ -507,11 +512,249 @@ def test_poison_stays_in_the_queue_and_the_rest_goes_on(bucket: Bucket) -> None:
         assert there.source.trouble() is None
 
 
-def test_a_message_with_one_bad_record_is_poison_as_a_whole(bucket: Bucket) -> None:
-    send(bucket, {"Records": [record(bucket, "p/a"), {"eventName": "ObjectCreated:Put", "s3": {}}]})
+ODD = [{"eventName": "ObjectCreated:Put", "s3": {}}, {"eventVersion": "two"}, None]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_the_good_records_of_a_message_are_followed_once_and_it_is_left_for_the_odd_one(bucket: Bucket, odd: object) -> None:
+    """It is delivered again until the dead-letter queue takes it, and costs nothing but that."""
+    send(bucket, {"Records": [record(bucket, "p/a"), odd, record(bucket, "p/b"), record(bucket, "other/c")]})
+    counted = Counted(receiving(VisibilityTimeout=1, WaitTimeSeconds=1))
+    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=60) as there:
+        hints = there.hints.wait(2)
+        assert [hint.path for hint in hints] == ["a", "b"]
+        until(lambda: counted.received >= 2)
+        assert len(there.hints.all()) == 2, "it is in work"
+        acknowledge(hints)
+        again = counted.received + 2
+        until(lambda: counted.received >= again)
+        assert len(there.hints.all()) == 2
+        assert there.source.poisoned == 1
+        assert there.source.trouble() is None
+        assert "DeleteMessageBatch" not in meddler.names()
+    until(lambda: left(bucket) == (1, 0))
+
+
+def test_a_message_with_an_odd_record_is_kept_invisible_until_the_others_are_settled_and_no_longer(bucket: Bucket) -> None:
+    send(bucket, {"Records": [record(bucket, "p/a"), None]})
+    counted = Counted(lambda asked, forward: forward(asked))
+    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=4) as there:
+        (hint,) = there.hints.wait(1)
+        until(lambda: "ChangeMessageVisibilityBatch" in meddler.names())
+        assert counted.received == 1
+        acknowledge([hint])
+        until(lambda: counted.received >= 2)
+        asked = meddler.names().count("ChangeMessageVisibilityBatch")
+        time.sleep(3)
+        assert meddler.names().count("ChangeMessageVisibilityBatch") == asked
+
+
+# Versions of the future
+
+
+def test_any_number_of_messages_of_another_version_is_one_listing_and_one_line(bucket: Bucket, logged: Listener) -> None:
+    versions = ["3.0", "1.0", "4.7", "99"]
     with listening(bucket) as there:
-        until(lambda: there.source.poisoned == 1)
+        send(bucket, *(native(bucket, "p/a", version=versions[number % 4]) for number in range(40)))
+        (hint,) = there.hints.wait(1)
+        until(lambda: left(bucket) == (0, 1), timeout=30)
+        acknowledge([hint])
+        until(lambda: left(bucket) == (0, 0))
+        assert [(hint.path, hint.subtree) for hint in there.hints.all()] == [("", True)]
+    assert logged.events.count("queue.version") == 1
+
+
+def test_those_that_came_within_the_hour_are_listed_for_after_it(bucket: Bucket, logged: Listener) -> None:
+    with (
+        Meddler(bucket.server.endpoint, short_polls) as meddler,
+        listening(bucket, meddler.endpoint, relist=4.0) as there,
+    ):
+        send(bucket, native(bucket, "p/a", version="3.0"))
+        acknowledge(there.hints.wait(1))
+        send(bucket, *(native(bucket, "p/a", version="3.0") for _ in range(20)))
+        until(lambda: left(bucket) == (0, 0))
+        assert len(there.hints.all()) == 1
+        hints = there.hints.wait(2)
+        assert (hints[1].path, hints[1].subtree, hints[1].receipt) == ("", True, None)
+        time.sleep(5)
+        assert len(there.hints.all()) == 2, "nothing has come since"
+    assert [record.__dict__["count"] for record in logged.records if record.__dict__["event"] == "queue.version"] == [1, 20]
+
+
+def test_the_bucket_of_another_version_is_asked_for_first(bucket: Bucket) -> None:
+    elsewhere = {"eventVersion": "3.0", "eventName": "x", "s3": {"bucket": {"name": "somebody-elses"}}}
+    nowhere = {"eventVersion": "3.0", "eventName": "x", "s3": {"place": 7}}
+    with listening(bucket) as there:
+        send(bucket, *({"Records": [elsewhere]} for _ in range(20)))
+        until(lambda: there.source.ignored == 20)
         assert there.hints.all() == []
+        send(bucket, {"Records": [nowhere]})
+        acknowledge(there.hints.wait(1))
+        until(lambda: left(bucket) == (0, 0))
+
+
+# One message is no other's trouble
+
+
+class Scripted:
+    """A queue's client that gives `batches` in turn, and then nothing; what it was asked for is in `asked`."""
+
+    def __init__(self, *batches: list[dict[str, Any]]) -> None:
+        self.batches = list(batches)
+        self.asked: list[tuple[str, list[str]]] = []
+        self.failing: set[str] = set()
+        """Handles that the server cannot do anything for."""
+
+    def receive_message(self, **_: Any) -> dict[str, Any]:
+        if not self.batches:
+            time.sleep(0.02)
+            return {}
+        return {"Messages": self.batches.pop(0)}
+
+    def delete_message_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
+        return self._answer("delete", Entries)
+
+    def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
+        return self._answer("extend", Entries)
+
+    def _answer(self, name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        self.asked.append((name, [entry["ReceiptHandle"] for entry in entries]))
+        return {"Failed": [{"Id": entry["Id"]} for entry in entries if entry["ReceiptHandle"] in self.failing]}
+
+    def times(self, name: str, handle: str) -> int:
+        return sum(name == what and handle in handles for what, handles in self.asked)
+
+
+def received(number: int, key: str = "", **more: Any) -> dict[str, Any]:
+    thing = {"key": key or f"p/{number}", "sequencer": f"{number:016X}"}
+    event = {"eventVersion": "2.1", "eventName": "ObjectRemoved:Delete", "s3": {"bucket": {"name": "b"}, "object": thing}}
+    return {"MessageId": f"m{number}", "ReceiptHandle": f"h{number}", "Body": json.dumps({"Records": [event]})} | more
+
+
+@contextlib.contextmanager
+def scripted(sqs: Scripted, **options: Any) -> Iterator[Listening]:
+    source = QueueSource(sqs, queue_url="http://queue", bucket="b", prefix=PREFIX, **options)
+    hints = Hints()
+    source.start(hints.deliver)
+    try:
+        yield Listening(source, hints)
+    finally:
+        source.stop()
+
+
+@pytest.mark.parametrize("broken", [{"Body": None}, {"Body": b"\xff"}, {"Body": 7}, {"ReceiptHandle": None}], ids=repr)
+def test_whatever_one_message_does_the_nine_others_of_its_batch_are_followed_at_once(broken: dict[str, Any]) -> None:
+    batch = [received(number) for number in range(9)]
+    odd = {name: value for name, value in (received(99) | broken).items() if value is not None}
+    sqs = Scripted([*batch[:4], odd, *batch[4:]])
+    with scripted(sqs) as there:
+        hints = there.hints.wait(9)
+        assert [hint.path for hint in hints] == [f"{number}" for number in range(9)]
+        acknowledge(hints)
+        until(lambda: sum(len(handles) for name, handles in sqs.asked if name == "delete") == 9)
+        assert there.source.trouble() is None
+        assert there.source.frozen() is None
+        assert not there.source._held
+
+
+def test_a_message_that_cannot_be_deleted_holds_back_no_other() -> None:
+    """One in each batch: the nine others are gone before the pauses begin."""
+    sqs = Scripted(*([received(number) for number in range(start, start + 10)] for start in range(0, 200, 10)))
+    failing = range(3, 200, 10)
+    sqs.failing = {f"h{number}" for number in failing}
+    with scripted(sqs) as there:
+        acknowledge(there.hints.wait(200))
+        until(lambda: all(sqs.times("delete", f"h{number}") for number in range(200)))
+        assert not any(sqs.times("delete", f"h{number}") > 1 for number in range(200) if number not in failing)
+        until(lambda: there.source.trouble())
+        before = sqs.times("delete", "h3")
+        time.sleep(1)
+        assert sqs.times("delete", "h3") <= before + 2, "alone it is tried more and more slowly"
+
+
+def late(source: QueueSource, count: int) -> list[Message]:
+    """Messages in work, half of whose visibility is over."""
+    made = [Message(source, f"m{number}", f"h{number}") for number in range(count)]
+    source._held.update({message.message_id: message for message in made})
+    return made
+
+
+def test_an_extension_that_failed_is_made_at_the_next_turn_and_those_beside_it_in_this_one() -> None:
+    sqs = Scripted()
+    source = QueueSource(sqs, queue_url="http://queue", bucket="b", prefix=PREFIX, visibility=8)
+    late(source, 25)
+    sqs.failing = {"h3"}
+    with pytest.raises(Unavailable, match="1 messages"):
+        source._extend()
+    assert [sqs.times("extend", f"h{number}") for number in range(25)] == [1] * 25
+    sqs.failing.clear()
+    assert source._extend()
+    assert [sqs.times("extend", f"h{number}") for number in range(25)] == [1, 1, 1, 2] + [1] * 21
+    assert not source._extend()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_is_told_to_the_watchdog() -> None:
+    class Ending(Scripted):
+        def receive_message(self, **_: Any) -> dict[str, Any]:
+            raise SystemExit  # a thread ends of it, without a word
+
+    with scripted(Ending()) as there:
+        until(there.source.frozen)
+        assert "queue-receive" in (there.source.frozen() or "")
+    assert there.source.frozen() is None, "it was stopped"
+
+
+def test_no_thread_ends_of_what_a_client_raises() -> None:
+    class Raising(Scripted):
+        def receive_message(self, **more: Any) -> dict[str, Any]:
+            if (number := len(self.batches)) == 1:
+                return super().receive_message(**more)
+            raise [MemoryError(), RecursionError(), KeyError("x"), UnicodeDecodeError("utf-8", b"", 0, 1, "")][number % 4]
+
+    sqs = Raising([])
+    with scripted(sqs) as there:
+        until(lambda: there.source.answered.is_set())
+        for _ in range(3):
+            sqs.batches.append([received(1)])
+            until(there.source.trouble)
+        assert there.source.frozen() is None
+
+
+# Work
+
+
+def opcodes(of: Callable[[], object]) -> int:
+    """How many instructions of Python's `of` takes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        of()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_a_message_costs_the_same_however_many_keys_the_hour_has_brought() -> None:
+    source = QueueSource(Scripted(), queue_url="http://queue", bucket="b", prefix=PREFIX)
+
+    def handle(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            source._take(received(number), 0.0)
+            source._forget(source._held[f"m{number}"])
+
+    few = opcodes(lambda: handle(0, 100))
+    handle(100, 60_000)
+    many = opcodes(lambda: handle(60_100, 100))
+    assert many < few * 1.2, (few, many)
 
 
 # Trouble

@@ -264,6 +264,87 @@ def test_what_is_no_notification_ends_in_the_dead_letter_queue_and_stops_nobody(
     rig.until_pulled({"a": b"1", "b": b"2"})
 
 
+LONG = "k/" * 550 + "xy"
+FORGED: dict[str, dict[str, object]] = {
+    "etag with a line break": {"eTag": "x\r\nx-amz-evil: 1"},
+    "etag with a line feed": {"eTag": "x\ny"},
+    "etag with a NUL": {"eTag": "x\0y"},
+    "etag with half a character": {"eTag": "\ud800"},
+    "etag of 200 kB": {"eTag": "e" * 200_000},
+    "etag that is a number": {"eTag": 7},
+    "version with a line break": {"versionId": "v\r\nx-amz-evil: 1"},
+    "version with half a character": {"versionId": "\udfff"},
+    "sequencer with a NUL": {"sequencer": "00\0"},
+    "sequencer that is a list": {"sequencer": ["00"]},
+    "size below zero": {"size": -1},
+    "size beyond any": {"size": 10**30},
+    "size of 5,000 digits": {"size": 10**4_000},
+    "size that is none": {"size": float("nan")},
+    "key of 1,102 bytes": {"key": LONG},
+    "key of 200 kB": {"key": "k" * 200_000},
+    "key with half a character": {"key": "\ud800"},
+    "key that is no UTF-8": {"key": "%FF"},
+    "key that is nothing": {"key": ""},
+}
+
+
+def forged(bucket: Bucket, number: int, thing: dict[str, object], event: str = "ObjectCreated:Put") -> dict[str, object]:
+    """A record about the object `there` with this number, but for what it says of it."""
+    there = {"key": f"there{number}", "size": 1, "eTag": "e", "sequencer": "00AA"} | thing
+    return {"eventVersion": "2.1", "eventName": event, "s3": {"bucket": {"name": bucket.name}, "object": there}}
+
+
+@pytest.mark.parametrize("event", ["ObjectCreated:Put", "ObjectRemoved:Delete"])
+def test_a_forged_message_of_any_kind_is_left_by_name_and_stops_nobody(rig: Rig, event: str) -> None:
+    with_dead_letters(rig.bucket, receives=2)
+    rig.meddler.meddle = receiving(VisibilityTimeout=1)
+    there = {f"there{number}": b"1" for number in range(len(FORGED))}
+    for key, body in there.items():
+        rig.bucket.put(key, body)
+    pull = following(rig, "--transfers", "2")
+    rig.until_pulled(there)
+    asked = len(rig.meddler.asked)
+    for number, thing in enumerate(FORGED.values()):
+        send(rig.bucket, *[{"Records": [forged(rig.bucket, number, thing, event)]}] * 2)
+    send(rig.bucket, put(rig.bucket, "a", b"1"))
+    rig.until_pulled(there | {"a": b"1"}, timeout=20)
+    until_acknowledged(rig)
+    named = [told["message"] for told in pull.events("queue.poison")]
+    assert sum("'there" in message for message in named) >= 8
+    assert sum("more messages" in message for message in named) == 1, "of the other ones the log says how many"
+    assert not [name for name in ("outage.started", "internal.error", "path.failed") if pull.events(name)]
+    about = [one for one in rig.meddler.asked[asked:] if one.name in ("GetObject", "HeadObject")]
+    assert [(one.name, one.target.partition("?")[0].rpartition("/")[2]) for one in about] == [("GetObject", "a")]
+    assert not [one for one in rig.meddler.asked if "x-amz-evil" in one.headers]
+    assert len(all_dead_letters(rig.bucket)) == 2 * len(FORGED)
+
+
+def test_good_records_beside_odd_ones_are_followed_once_and_their_message_is_left(rig: Rig) -> None:
+    """Whatever the odd one is; the message is delivered again until the dead-letter queue takes it, and costs nothing."""
+    with_dead_letters(rig.bucket, receives=3)
+    rig.meddler.meddle = receiving(VisibilityTimeout=1)
+    pull = following(rig)
+    wanted: dict[str, bytes] = {}
+    for number, thing in enumerate(FORGED.values()):
+        good = [put(rig.bucket, f"{number}{side}", b"1")["Records"][0] for side in ("before", "after")]
+        wanted |= {f"{number}{side}": b"1" for side in ("before", "after")}
+        send(rig.bucket, {"Records": [good[0], forged(rig.bucket, number, thing), good[1]]})
+    rig.until_pulled(wanted, timeout=30)
+    until_acknowledged(rig)
+    assert len(all_dead_letters(rig.bucket)) == len(FORGED)
+    asked = Counter(rig.meddler.names())
+    assert (asked["GetObject"], asked["HeadObject"], asked["DeleteMessageBatch"]) == (len(wanted), 0, 0)
+    assert len(pull.events("pull.written")) == len(wanted)
+
+
+def all_dead_letters(bucket: Bucket) -> list[str]:
+    """Those that are visible; each batch is hidden from the next one."""
+    found: list[str] = []
+    while batch := dead_letters(bucket):
+        found += batch
+    return found
+
+
 def with_dead_letters(bucket: Bucket, *, receives: int) -> None:
     """What was received so often goes to a queue of its own."""
     sqs = bucket.server.client("sqs")
@@ -293,6 +374,27 @@ def test_a_new_major_version_leads_to_a_listing_and_is_acknowledged_after_it(rig
     listing.set()
     rig.until_pulled({"a": b"1"})
     until_acknowledged(rig)
+
+
+def test_messages_of_a_new_major_version_list_once_an_hour(rig: Rig) -> None:
+    """However they come, and those about another bucket never; all of them are acknowledged, and said once."""
+    pull = following(rig)
+    listed = rig.meddler.names().count("ListObjectsV2")
+    elsewhere = {"eventVersion": "3.0", "eventName": "x", "s3": {"bucket": {"name": "somebody-elses"}}}
+    for _ in range(5):
+        send(rig.bucket, {"Records": [elsewhere]})
+        until_acknowledged(rig)
+    assert rig.meddler.names().count("ListObjectsV2") == listed
+    for number in range(15):
+        send(rig.bucket, put(rig.bucket, str(number), b"1", version=f"3.{number}"))
+        until_acknowledged(rig)
+    time.sleep(1)
+    assert rig.meddler.names().count("ListObjectsV2") == listed + 1
+    assert len(pull.events("queue.version")) == 1
+    assert rig.pulled().keys() == {"0"}
+    pull.stop()
+    rig.pull()
+    rig.until_pulled({str(number): b"1" for number in range(15)})
 
 
 def test_a_stream_of_a_new_major_version_is_no_queue_of_listings(rig: Rig) -> None:

@@ -1,0 +1,114 @@
+"""The values that S3, SQS and other stores give: what each may be, defined once. Pure.
+
+A value that is none raises Odd, with a text short enough for a log. Sources: "Naming Amazon S3 objects" (keys), "How S3
+Versioning works" (version ids have at most 1,024 bytes), RFC 9110 section 8.8.3 (entity tags), "Event message structure"
+(sequencers), "Amazon S3 multipart upload limits". Other stores are wider, so the bounds are: MinIO's objects have up to
+50 TiB, Ceph writes an event's size as a text, nginx makes an entity tag weak.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+KEY_MAX = 1024
+"""Bytes of UTF-8."""
+SIZE_MAX = 50 * 1024**4
+"""Bytes."""
+_DIGITS = 18
+"""Of a size that comes as a text."""
+_SHOWN = 40
+"""Characters of an odd value that a message quotes."""
+
+_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]{1,256})"|([\x21\x23-\x7e]{1,256})')
+_VERSION = re.compile(r"[\x21-\x7e]{1,1024}")
+_SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,128}")
+_BUCKET = re.compile(r"[\x21-\x7e]{1,255}")
+_EVENT = re.compile(r"[\x20-\x7e]{1,128}")
+_FORMAT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+
+
+class Odd(ValueError):
+    """A value that no store gives for this field."""
+
+
+def etag(value: Any) -> str:
+    """An entity tag in its one form: without quotes and without the mark of a weak one."""
+    found = _ETAG.fullmatch(_text(value, "ETag"))
+    if found is None:
+        raise _odd(value, "ETag")
+    return str(found[found.lastindex or 0])
+
+
+def version(value: Any) -> str:
+    """A version id."""
+    return _matched(_VERSION, _text(value, "version id"), "version id")
+
+
+def key(value: Any) -> str:
+    """A key: 1 to 1,024 bytes of UTF-8, any character but a lone surrogate."""
+    text = _text(value, "key")
+    if text.isascii() and 0 < len(text) <= KEY_MAX:
+        return text
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError:
+        raise _odd(text, "key") from None
+    if not 0 < length <= KEY_MAX:
+        raise Odd(f"a key of {length:,} bytes")
+    return text
+
+
+def sequencer(value: Any) -> str:
+    """What orders the events of one key: hexadecimal, of any even or odd length."""
+    return _matched(_SEQUENCER, _text(value, "sequencer"), "sequencer")
+
+
+def size(value: Any) -> int:
+    """Bytes of an object: a whole number, or the decimal digits of one."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= _DIGITS else value
+    if type(number) is not int or not 0 <= number <= SIZE_MAX:
+        raise _odd(value, "size")
+    return number
+
+
+def bucket(value: Any) -> str:
+    """A bucket's name, or what stands for it: the alias or ARN of an access point."""
+    return _matched(_BUCKET, _text(value, "bucket"), "bucket")
+
+
+def event(value: Any) -> str:
+    """An event's name."""
+    return _matched(_EVENT, _text(value, "event name"), "event name")
+
+
+def version_of_format(value: Any) -> str:
+    """The version of a message's format: numbers and dots."""
+    number = type(value) in (int, float) and 0 <= value < 10_000
+    text = str(value) if number else value
+    return _matched(_FORMAT, _text(text, "event version"), "event version")
+
+
+def sendable(text: str) -> bool:
+    """Whether a header may have this value: no controls, which would end it and begin another one, and valid UTF-8."""
+    return _UNSENDABLE.search(text) is None
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise Odd(f"{what}: text expected, not {type(value).__name__}")
+    return value
+
+
+def _matched(form: re.Pattern[str], text: str, what: str) -> str:
+    if form.fullmatch(text) is None:
+        raise _odd(text, what)
+    return text
+
+
+def _odd(value: Any, what: str) -> Odd:
+    if not isinstance(value, str):
+        return Odd(f"{what}: a {type(value).__name__} that is none")
+    shown = ascii(value[:_SHOWN])
+    return Odd(f"{what}: {shown} is none" if len(value) <= _SHOWN else f"{what}: {shown}... is none")
