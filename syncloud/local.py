@@ -90,7 +90,10 @@ class LocalTree:
     # As both
 
     def missing(self) -> str | None:
-        """Why the root is not the directory we opened any more (unmounted, renamed, replaced, mounted over), or None."""
+        """Why the root is not the directory we opened any more (unmounted, renamed, replaced, mounted over), or None.
+
+        While it is open, no other directory gets its numbers.
+        """
         ours = os.fstat(self._fd)
         try:
             now = os.stat(self.root)
