@@ -50,8 +50,12 @@ class Identity:
 
 
 def of(fd: int) -> Identity:
-    """Of the directory that is open as `fd`; with O_PATH less may be known. Blocking."""
-    return Identity(_volume(fd), _handle(fd))
+    """Of the directory that is open as `fd`; with O_PATH less may be known. Blocking.
+
+    A handle says nothing without its file system, and those of FUSE change with every mount.
+    """
+    volume = _volume(fd)
+    return Identity(volume, _handle(fd) if volume else "")
 
 
 def parse(kept: str) -> Identity:

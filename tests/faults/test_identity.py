@@ -295,6 +295,33 @@ def test_an_edit_while_nothing_can_be_proven_is_no_reason_to_wait(rig: Rig) -> N
     assert set(rig.objects().values()) == {b"edited"}
 
 
+def test_a_root_on_a_fuse_file_system_is_recognised_by_its_files(rig: Rig) -> None:
+    """It has no UUID, and a handle that is the same for any root, or another one with every mount."""
+    if shutil.which("bindfs") is None or not Path("/dev/fuse").exists():
+        pytest.skip("bindfs is not installed, or there is no /dev/fuse")
+    for name in ("first", "second"):
+        (rig.place / name / "root").mkdir(parents=True)
+        (rig.place / name / "root" / "a").mkdir()  # what is below a root has a handle by the order of the looks
+    for path, content in FILES.items():
+        (rig.place / "first" / "root" / path).parent.mkdir(exist_ok=True)
+        (rig.place / "first" / "root" / path).write_bytes(content)
+
+    def through(name: str) -> Rig:
+        bound = f"mount --bind '{rig.out}/root' '{rig.out}'"
+        server = f"{{ bindfs -f '{rig.place}/{name}' '{rig.out}' & }}"  # it ends with the process group
+        ready = f"until mountpoint -q '{rig.out}'; do sleep 0.05; done"
+        there = mounted(server, ready, f"ls -R '{rig.out}' >'{rig.place}/ls'", bound)
+        return replace(rig, start=partial(rig.start, inside=there))
+
+    once(through("first"), "push")
+    assert json.loads(meta(rig.push_state, "root")) == ["", ""]
+    once(through("second"), "push", code=69)
+    assert rig.objects() == FILES
+    (rig.place / "first" / "root" / "d0" / "file 0").unlink()
+    assert not once(through("first"), "push").events("directory.recognised")
+    assert rig.objects() == {path: content for path, content in FILES.items() if path != "d0/file 0"}
+
+
 # What earlier versions have kept
 
 
