@@ -99,6 +99,7 @@ class Places:
     def _look(self, *, accept: bool) -> None:
         mounted, closed = self._mounted()
         expected, accepted, lost = dict(self._expected), dict[str, Stamp](), dict[str, str]()
+        points = {*mounted, *expected, *closed}
         for place in sorted(mounted | expected.keys()):
             if place not in mounted:
                 if accept or not self._has_files(place):
@@ -108,7 +109,7 @@ class Places:
             elif (now := self._seen(place)) is None:
                 if place in expected:
                     lost[place] = "what is mounted here cannot be looked at"
-            elif not accept and (reason := self._doubt_mount(place, *now, mounted | expected.keys())):
+            elif not accept and (reason := self._doubt_mount(place, *now, points)):
                 lost[place] = reason
             else:
                 expected[place], accepted[place] = now
