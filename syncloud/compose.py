@@ -13,11 +13,11 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import batch, commit, log, multipart, names, state
+from . import batch, commit, identity, log, multipart, names, sample, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -26,7 +26,7 @@ from .errors import ConfigurationError, HostUnavailable
 from .filters import Filter
 from .hints import Coalescer
 from .local import LocalTree
-from .model import Hint, Policy
+from .model import Hint, Policy, Tag
 from .objects import Conditions
 from .probe import probe
 from .rehearsal import Rehearsal
@@ -35,8 +35,6 @@ from .tree import Tree
 
 PATIENCE = 5.0
 """Seconds that an end waits for the aborting of old uploads."""
-_SAMPLE = 100
-"""Base paths that are looked for where the root is another directory than it was."""
 
 
 @dataclass(slots=True)
@@ -62,7 +60,7 @@ class Sync:
     async def reach(self) -> None:
         """Prove that the bucket is there and answers us. A listing proves it; a pass without one asks for what it must have."""
         if not self.first_look().both:
-            await self.remote.reach(next(iter(_known(self.state, "", most=1)), None))
+            await self.remote.reach(_first(self.state))
 
     def verify_due(self) -> bool:
         """Whether both sides have to be listed: the state is new, or the verify-interval is over."""
@@ -132,10 +130,10 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
         chosen = Filter(settings.patterns)
         _require_directory(role, directory, memory, make=say is None)
         _require_state_outside(directory, settings.state_dir, chosen)
-        local = _directory(directory, settings, memory, chosen)
+        local = _directory(role, directory, settings, memory, chosen)
         stack.callback(local.close)
-        _require_same_root(local, memory)
         _recall_mounts(local, memory)
+        _require_same_root(local, memory)
         aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
         stack.callback(aws.close)
         aws.require_credentials()
@@ -152,14 +150,14 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
         yield Sync(role, settings, pair, directory, aws, memory, local, remote, engine)
 
 
-def _directory(directory: Path, settings: Settings, memory: state.State, chosen: Filter) -> LocalTree:
-    known = functools.partial(_known, memory)
+def _directory(role: str, directory: Path, settings: Settings, memory: state.State, chosen: Filter) -> LocalTree:
+    known = functools.partial(_familiar, role, memory)
     return LocalTree(directory, nonce=_nonce(memory), ignored=chosen.prunes, prefix=settings.prefix, known=known)
 
 
 def _recall_mounts(local: LocalTree, memory: state.State) -> None:
     local.places.recall(memory.get_meta("mounts") or "{}")
-    local.places.look()
+    local.places.look(accept=_is_meant(memory))
     local.places.take_news()
     memory.set_meta("mounts", local.places.kept())
 
@@ -220,21 +218,31 @@ def _require_state_outside(directory: Path, state_dir: Path, chosen: Filter) -> 
         )
 
 
-def _known(memory: state.State, under: str, *, most: int = _SAMPLE) -> list[str]:
-    """Some paths below the folder `under` (or everything) that should be there."""
+def _first(memory: state.State) -> str | None:
+    """A path that should be there."""
     with contextlib.closing(memory.reader()) as reader:
-        return [row.path for row in itertools.islice(reader.rows(under), most) if not row.absent]
+        return next((row.path for row in itertools.islice(reader.rows(), 1) if not row.absent), None)
+
+
+def _familiar(role: str, memory: state.State, under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
+    """Some files that should be in the directory, with their tags there: `places.Known`."""
+    with contextlib.closing(memory.reader()) as reader:
+        for row in sample.rows(reader, under, beside):
+            yield row.path, row.source if role == "push" else row.target
 
 
 def _require_same_root(local: LocalTree, memory: state.State) -> None:
     """Another directory under the old name, with none of the files in it, is a disk that is not mounted."""
-    known, now = memory.get_meta("root"), local.identity()
-    if known not in (None, now) and memory.count() and not any((local.root / path).exists() for path in _known(memory, "")):
-        raise HostUnavailable(
-            f"{local.root} is not the directory it was, and holds none of its files",
-            hint="mount the disk; if it is meant to start anew, move the state directory away",
-        )
-    memory.set_meta("root", now)
+    kept = memory.get_meta("root")
+    if kept is not None and not _is_meant(memory) and (reason := local.places.doubt_root(identity.parse(kept))):
+        hint = "mount the disk; if the files are gone for good, syncloud resume INSTANCE --allow-deletes says so"
+        raise HostUnavailable(f"{local.root} {reason}", hint=hint)
+    memory.set_meta("root", json.dumps(local.places.root().encode()))
+
+
+def _is_meant(memory: state.State) -> bool:
+    """Whether somebody has looked, and says that what is there now is as it should be; `take_notes` does the rest."""
+    return memory.get_meta("resume") == "allow-deletes"
 
 
 def _nonce(memory: state.State) -> str:

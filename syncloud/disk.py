@@ -1,4 +1,5 @@
-"""System calls that keep inside a root directory, and that Python's `os` lacks: openat2(2), renameat2(2), leases.
+"""System calls that keep inside a root directory, and that Python's `os` lacks: openat2(2), renameat2(2), leases; and those
+that tell one file system from another: fstatfs(2), name_to_handle_at(2), statx(2).
 
 Paths are resolved below an open directory descriptor without following any symbolic link, by the kernel in one step
 (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS), or, before Linux 5.6 and where a sandbox forbids openat2, component by component.
@@ -25,12 +26,40 @@ _SYS_OPENAT2 = 437
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276}.get(platform.machine(), 0)
 _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x04, 0x08
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_AT_NO_AUTOMOUNT, _AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = 0x800, 0x1000, 0x4000
+_STATX_MNT_ID_UNIQUE = 0x4000
+_HANDLE_SIZE = 128
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+class _Statfs(ctypes.Structure):
+    """The beginning, and more room than the rest needs."""
+
+    _fields_ = (
+        ("type", ctypes.c_long),
+        ("bsize", ctypes.c_long),
+        ("counts", ctypes.c_ulong * 5),
+        ("fsid", ctypes.c_uint32 * 2),
+        ("rest", ctypes.c_long * 32),
+    )
+
+
+class _Handle(ctypes.Structure):
+    _fields_ = (("size", ctypes.c_uint), ("type", ctypes.c_int), ("data", ctypes.c_ubyte * _HANDLE_SIZE))
+
+
+class _Statx(ctypes.Structure):
+    _fields_ = (
+        ("mask", ctypes.c_uint32),
+        ("before", ctypes.c_ubyte * 140),
+        ("mount", ctypes.c_uint64),
+        ("rest", ctypes.c_ubyte * 104),
+    )
 
 
 _HOW_SIZE = ctypes.sizeof(_OpenHow)
@@ -194,3 +223,45 @@ def held_by_writer(fd: int) -> bool | None:
         return None
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
+
+
+def file_system(fd: int) -> tuple[int, int]:
+    """Type (statfs(2) lists them) and `f_fsid` of the file system that `fd` is on. Raises OSError."""
+    found = _Statfs()
+    _call("fstatfs", fd, ctypes.byref(found))
+    low, high = found.fsid
+    return found.type & 0xFFFF_FFFF, low | high << 32
+
+
+def handle(fd: int) -> bytes:
+    """The file handle of `fd`: its inode, with the generation that tells it from earlier ones of its number.
+
+    Raises OSError (EOPNOTSUPP where the file system has none).
+    """
+    found, mount = _Handle(size=_HANDLE_SIZE), ctypes.c_int()
+    _call("name_to_handle_at", fd, b"", ctypes.byref(found), ctypes.byref(mount), _AT_EMPTY_PATH)
+    kind, data = int(found.type), bytes(found.data)
+    return kind.to_bytes(4, "big", signed=True) + data[: found.size]
+
+
+def mount_id(fd: int) -> int:
+    """The mount by which `fd` was opened: a number that no other mount gets before a reboot. Asks no server.
+
+    Raises OSError; before Linux 6.8 there is no such number (ENOTSUP).
+    """
+    found = _Statx()
+    flags = _AT_EMPTY_PATH | _AT_NO_AUTOMOUNT | _AT_STATX_DONT_SYNC
+    _call("statx", fd, b"", flags, _STATX_MNT_ID_UNIQUE, ctypes.byref(found))
+    if not found.mask & _STATX_MNT_ID_UNIQUE:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    return int(found.mount)
+
+
+def _call(name: str, *arguments: object) -> None:
+    """A function of the C library that returns 0. Raises OSError."""
+    function = getattr(_libc, name, None)
+    if function is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name)
+    if function(*arguments) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), name)

@@ -31,8 +31,8 @@ T = TypeVar("T")
 
 
 class LocalTree:
-    """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files; `known(directory)` names
-    some paths of the base below it, by which a file system that is mounted again is recognised.
+    """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files; `known` names some files
+    of the base, by which a file system that is mounted again is recognised.
 
     Raises ConfigurationError where the root is no directory, BusyError where another syncloud has it.
     """
@@ -48,7 +48,7 @@ class LocalTree:
         ignored: Callable[[str], bool] = lambda _: False,
         prefix: str = "",
         threads: int = 4,
-        known: Callable[[str], list[str]] = lambda _: [],
+        known: places.Known = places.nothing,
     ) -> None:
         self.root = root
         self.nonce = nonce
@@ -86,12 +86,11 @@ class LocalTree:
 
     # As both
 
-    def identity(self) -> str:
-        """What tells this directory from another one with its name, also after a restart: the root's inode."""
-        return str(os.fstat(self._fd).st_ino)
-
     def missing(self) -> str | None:
-        """Why the root is not the directory we opened any more (unmounted, renamed, replaced, mounted over), or None."""
+        """Why the root is not the directory we opened any more (unmounted, renamed, replaced, mounted over), or None.
+
+        While it is open, no other directory gets its numbers.
+        """
         ours = os.fstat(self._fd)
         try:
             now = os.stat(self.root)

@@ -1,24 +1,30 @@
-"""What is mounted below the root: where that has gone, or something else has come, nothing counts as absent.
+"""The root, and what is mounted below it: where that has gone, or something else has come, nothing counts as absent.
 
-A mount point that is there is remembered, also over restarts, and must be the very same directory (device and inode) before
-anything below it is believed. Devices get other numbers when they are mounted anew, so another one is accepted where files
-that the base knows are really there. A mount that has gone takes its part of the tree out of the sync until it is back, or
-until somebody who has looked says that it is meant (`look(accept=True)`). The kernel's own file systems (proc, sysfs) hold
-nobody's files and take no part.
+A mount point that is there is remembered, also over restarts, and must be the same directory before anything below it is
+believed. While syncloud runs the same mount proves that; after a restart or a remount the identity or familiar files do, as
+for the root itself (`identity`, `familiar`). A mount that has gone takes its part of the tree out of the sync until it is
+back, or until somebody who has looked says that it is meant (`look(accept=True)`). The kernel's own file systems (proc,
+sysfs) hold nobody's files and take no part.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import os
 import select
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
-from . import disk, mounts
-from .model import Side, Unknown
+from . import disk, familiar, identity, log, mounts, names
+from .identity import Identity, Stamp
+from .model import Side, Tag, Unknown
+
+Known: TypeAlias = Callable[[str, Collection[str]], Generator[tuple[str, Tag], None, None]]
+"""Some files that the base has below the first (a folder, or "" for everything) and not below the second: paths and tags."""
 
 _PSEUDO = frozenset(
     {"binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fusectl", "mqueue", "nsfs"}
@@ -26,20 +32,24 @@ _PSEUDO = frozenset(
 )
 
 
+def nothing(under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
+    """`Known` of an empty base."""
+    yield from ()
+
+
 class Places:
-    """Below the directory `root`, open as `fd`. `known(path)` names some paths below `path` that the base has; `ignored`
-    directories take no part anyway. For any thread.
+    """Below the directory `root`, open as `fd`. `known` names files by which a directory is recognised; `ignored` directories
+    take no part anyway. For any thread.
     """
 
-    def __init__(
-        self, root: Path, fd: int, *, known: Callable[[str], list[str]] = lambda _: [], ignored: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, root: Path, fd: int, *, known: Known = nothing, ignored: Callable[[str], bool]) -> None:
         self._root = root
         self._fd = fd
         self._known = known
         self._ignored = ignored
         self._poll, self._stirred = _Changes(), _Changes()
-        self._expected: dict[str, tuple[int, int]] = {}
+        self._expected: dict[str, Identity] = {}
+        self._accepted: dict[str, Stamp] = {}
         self._closed: dict[str, str] = {}
         self._lost: dict[str, str] = {}
         self._kept = "{}"
@@ -50,7 +60,7 @@ class Places:
 
     def recall(self, kept: str) -> None:
         """What `kept()` gave in an earlier life."""
-        self._expected = {path: (device, inode) for path, (device, inode) in json.loads(kept).items()}
+        self._expected = {path: identity.decode(one) for path, one in json.loads(kept).items()}
         self._kept = kept
 
     def kept(self) -> str:
@@ -77,23 +87,56 @@ class Places:
         news, self._news = self._news, False
         return news
 
+    def root(self) -> Identity:
+        """Blocking."""
+        return identity.of(self._fd)
+
+    def doubt_root(self, kept: Identity) -> str | None:
+        """Why the root cannot be believed to be the directory `kept`, or None. To be asked after `look()`. Blocking."""
+        with self._lock:
+            return self._doubt_identity("", kept, self.root(), {*self._expected, *self._closed, *self._lost})
+
     def _look(self, *, accept: bool) -> None:
         mounted, closed = self._mounted()
-        expected, lost = dict(self._expected), {}
+        expected, accepted, lost = dict(self._expected), dict[str, Stamp](), dict[str, str]()
+        points = {*mounted, *expected, *closed}
         for place in sorted(mounted | expected.keys()):
-            identity = self._identity(place)
             if place not in mounted:
-                if accept or not self._known(place):
+                if accept or not self._has_files(place):
                     del expected[place]
                 else:
                     lost[place] = "what was mounted here is not mounted"
-            elif identity is not None and (accept or identity == expected.get(place) or self._is_familiar(place)):
-                expected[place] = identity
-            elif place in expected or identity is not None:
-                lost[place] = "another file system is mounted here, and it holds none of the files"
-        self._news = self._news or (expected, closed, lost) != (self._expected, self._closed, self._lost)
-        self._expected, self._closed, self._lost = expected, closed, lost
-        self._kept = json.dumps(expected, sort_keys=True)
+            elif (now := self._seen(place)) is None:
+                if place in expected:
+                    lost[place] = "what is mounted here cannot be looked at"
+            elif not accept and (reason := self._doubt_mount(place, *now, points)):
+                lost[place] = reason
+            else:
+                expected[place], accepted[place] = now
+        before = self._expected, self._accepted, self._closed, self._lost
+        self._news = self._news or (expected, accepted, closed, lost) != before
+        self._expected, self._accepted, self._closed, self._lost = expected, accepted, closed, lost
+        encoded = {place: one.encode() for place, one in expected.items()}
+        self._kept = json.dumps(encoded, sort_keys=True)
+
+    def _doubt_mount(self, place: str, now: Identity, stamp: Stamp, others: Collection[str]) -> str | None:
+        """Why what is mounted at `place` is not what the base knows, or None."""
+        if identity.is_live(self._accepted.get(place), stamp):
+            return None
+        return self._doubt_identity(place, self._expected.get(place, Identity()), now, others)
+
+    def _doubt_identity(self, place: str, kept: Identity, now: Identity, others: Collection[str]) -> str | None:
+        """`others` are mount points; the files below those say nothing about `place`."""
+        with contextlib.closing(self._known(place, [other for other in others if other != place])) as known:
+            reason = familiar.doubt(self._fd, kept, now, known)
+        where = self._root / place
+        if reason is None and kept.is_refuted_by(now):
+            log.warning("directory.recognised", "%s is another directory than it was, and has its files: accepted", where)
+        return reason
+
+    def _has_files(self, place: str) -> bool:
+        with contextlib.closing(self._known(place, ())) as known:
+            return next(known, None) is not None
 
     def trouble(self) -> str | None:
         """The part of the tree that is lost for now, or None."""
@@ -110,7 +153,7 @@ class Places:
         points, closed = set(), {}
         for one in mounts.mounted():
             place = one.path.removeprefix(below)
-            if place == one.path or one.kind == "autofs" or self._ignored(place):
+            if place == one.path or one.kind == "autofs" or names.refusal(place) or self._ignored(place):
                 continue
             if one.kind in _PSEUDO:
                 closed[place] = f"a {one.kind} file system"
@@ -118,19 +161,24 @@ class Places:
                 points.add(place)
         return points - closed.keys(), closed
 
-    def _is_familiar(self, place: str) -> bool:
-        """Whether nothing is known below, or any of it is there."""
-        known = self._known(place)
-        return not known or any(os.path.lexists(self._root / path) for path in known)
+    def _seen(self, place: str) -> tuple[Identity, Stamp] | None:
+        """What is mounted at `place` now; less of it where the directory may not be read."""
+        for flags in (os.O_RDONLY, os.O_PATH):
+            with contextlib.suppress(OSError):
+                fd = disk.open_beneath(self._fd, place, flags | os.O_DIRECTORY)
+                try:
+                    return identity.of(fd), identity.stamp(fd)
+                finally:
+                    os.close(fd)
+        return None
 
-    def _identity(self, place: str) -> tuple[int, int] | None:
+    def _stamp(self, place: str) -> Stamp | None:
         try:
             fd = disk.open_beneath(self._fd, place, os.O_PATH | os.O_DIRECTORY)
         except OSError:
             return None
         try:
-            status = os.fstat(fd)
-            return status.st_dev, status.st_ino
+            return identity.stamp(fd)
         finally:
             os.close(fd)
 
@@ -142,7 +190,7 @@ class Places:
             return None
         for place in _directories(path):
             reason = self._closed.get(place) or self._lost.get(place)
-            if reason is None and place in self._expected and self._identity(place) != self._expected[place]:
+            if reason is None and place in self._accepted and self._stamp(place) != self._accepted[place]:
                 reason = "what was mounted there is not mounted"
             if reason is not None:
                 return f"{place}: {reason}"

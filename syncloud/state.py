@@ -318,6 +318,9 @@ class Reader:
         """The same rows, as a listing of the source shows its files; the tag of one that is `absent` is empty."""
         return self._select("path, CASE WHEN absent THEN '' ELSE source END, mode", under)
 
+    def query(self, query: str, values: Mapping[str, str]) -> Iterator[Base]:
+        return map(_base, self._db.execute(query, values))
+
     def get(self, path: str) -> Base | None:
         row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
         return None if row is None else _base(row)

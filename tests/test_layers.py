@@ -32,7 +32,7 @@ ROWS: tuple[frozenset[str], ...] = (
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
         | {"counters", "rivals", "room", "pulse"}
         | {"names", "fields", "filters", "patterns", "checksum", "objects", "events", "sequencers", "poison", "versions"}
-        | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers", "descriptor"}
+        | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame", "workers", "descriptor"}
         | {"steady", "content", "scan", "commit", "batch", "staging", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -129,16 +130,23 @@ def test_pull_makes_its_directory_on_the_first_run_only(bucket: Bucket, syncloud
     assert bucket.keys() == ["file"]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
 def test_a_directory_replaced_under_a_running_push_deletes_nothing(
-    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path, replaced: bool
 ) -> None:
     (out / "file").write_bytes(b"1")
     push = syncloud(*_push(tmp_path, bucket, "--delete"))
     push.wait_event("push.uploaded", path="file")
     out.rename(tmp_path / "away")
+    if replaced:
+        out.mkdir()
+        (out / "another").write_bytes(b"2")
+        push.wait_for("holds none of its files", timeout=60)
     push.wait_event("start.waiting")
     time.sleep(2)
     assert bucket.keys() == ["file"]
+    if replaced:
+        shutil.rmtree(out)
     (tmp_path / "away").rename(out)
     (out / "file").write_bytes(b"back again")
     wait_until(lambda: bucket.get("file") == b"back again", timeout=60)
