@@ -33,7 +33,7 @@ ROWS: tuple[frozenset[str], ...] = (
         | {"counters", "rivals", "room", "pulse"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers"}
-        | {"steady", "scan", "commit", "batch", "multipart"}
+        | {"steady", "scan", "hold", "commit", "batch", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
