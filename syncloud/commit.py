@@ -354,8 +354,6 @@ def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry:
 
 def _dress_visibly(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
     """As `dress`, of a file that others see: what comes out otherwise is by one of them, or is the file system's way."""
-    os.fchmod(fd, mode)
-    os.fstat(fd)  # after a look, the next change gets a stamp of its own (multigrain)
     dressed = dress(fd, mtime_ns, mode)
     if (dressed.st_mtime_ns, dressed.st_mode & 0o777) == (mtime_ns, mode):
         return dressed

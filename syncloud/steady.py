@@ -138,14 +138,14 @@ def lasting(fd: int) -> tuple[os.stat_result, bool]:
 def _recurs_for(stamp: int) -> int:
     """Nanoseconds for which another change may get the same `stamp`; 0 where it cannot any more.
 
-    A stamp of the kernel's clock recurs until the clock's next tick (a microsecond allows for file systems that round down).
-    One ahead of that clock is a multigrain one, which nothing else ever gets. One without a fraction is of a file system
-    that keeps seconds (ext4 with small inodes) or hundredths (vfat).
+    A stamp of the kernel's clock recurs until the clock's next tick. (A microsecond allows for file systems that round down;
+    since Linux 6.13 a stamp may be ahead of the tick, and the coarse ones of other file systems with it.) One without a
+    fraction is of a file system that keeps seconds (ext4 with small inodes) or hundredths (vfat).
     """
+    age = time.clock_gettime_ns(_COARSE_CLOCK) - stamp
     if stamp % 1_000_000 == 0:
-        window = _RACY_NS if stamp % 1_000_000_000 else 2_000_000_000
-        return max(0, window - abs(time.time_ns() - stamp))
-    return _RACY_NS if 0 <= time.clock_gettime_ns(_COARSE_CLOCK) - stamp < 1000 else 0
+        return max(0, (_RACY_NS if stamp % 1_000_000_000 else 2_000_000_000) - abs(age))
+    return _RACY_NS if -_RACY_NS < age < 1000 else 0
 
 
 def _require_no_writer(fd: int, path: str, before: os.stat_result, body: bytes, *, racy: bool) -> None:
