@@ -430,6 +430,34 @@ def test_without_hard_links_the_two_are_exchanged(tmp_path: Path, folder: Path, 
     assert said.startswith("d/name.conflict-")
 
 
+@stretched
+def test_an_exchange_that_fails_leaves_everything_as_it_was(tmp_path: Path, folder: Path) -> None:
+    (folder / "name.txt").write_bytes(OLD)
+    run(tmp_path, "replace", "-e", "inject=linkat:error=EPERM:when=1", "-e", "inject=renameat2:error=EINVAL:when=1")
+    assert contents(folder) == {"name.txt": OLD}
+
+
+@stretched
+@EDITS
+def test_what_is_edited_while_it_is_set_aside_is_looked_at_again(
+    tmp_path: Path, folder: Path, edit: Callable[[Path], None]
+) -> None:
+    """The link is of what had the name then, whichever file that was."""
+    (folder / "name.txt").write_bytes(OLD)
+    held = "inject=linkat:delay_exit=600ms" if edit is replace_theirs else "inject=linkat:delay_enter=600ms"
+    with (folder / "name.txt").open("r+b") as writer:  # opened before: it has nothing to wait for
+
+        def in_place() -> None:
+            writer.write(THEIRS)
+            writer.flush()
+
+        then = in_place if edit is edit_theirs else lambda: edit(folder)
+        assert run(tmp_path, "set aside", "-e", held, then=then) == "Changed"
+    there = contents(folder)
+    assert there.pop("name.txt")[: len(THEIRS)] == THEIRS
+    assert set(there.values()) <= {OLD, THEIRS}
+
+
 def test_a_file_of_another_owner_that_may_not_be_linked_is_exchanged(tmp_path: Path, folder: Path) -> None:
     """/proc/sys/fs/protected_hardlinks forbids the link."""
     if os.geteuid() != 0:
@@ -472,6 +500,14 @@ def test_a_deletion_is_durable(tmp_path: Path, folder: Path) -> None:
     run(tmp_path, "delete", "-y", "-e", f"trace={MUTATING}")
     calls = [line.split("(")[0] for line in trace(tmp_path) if str(folder.parent) in line]
     assert calls == ["renameat", "unlinkat", "fsync", "unlinkat", "fsync"], "the file, then the directory it emptied"
+
+
+@stretched
+def test_what_is_set_aside_is_durable(tmp_path: Path, folder: Path) -> None:
+    (folder / "name.txt").write_bytes(OLD)
+    run(tmp_path, "set aside", "-y", "-e", f"trace={MUTATING}")
+    calls = [line.split("(")[0] for line in trace(tmp_path) if str(folder) in line]
+    assert calls == ["linkat", "fsync"]
 
 
 def crashes(tmp_path: Path, what: str, prepare: Callable[[], object], *more: str) -> Iterator[str]:

@@ -15,18 +15,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import checksum, commit, steady
+from syncloud import batch, checksum, commit, steady
 from syncloud.errors import Changed, Unsteady
+from syncloud.model import Entry
+from syncloud.settle import _agreed
 from tests.support import strace
 from tests.support.namespaces import may_mount
-from tests.support.nobody import NOBODY
+from tests.support.nobody import NOBODY, let_through
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 OLD, NEW, THEIRS = b"old" * 1000, b"new" * 1000, b"its" * 1000
@@ -216,12 +219,90 @@ def test_without_a_lease_the_bytes_tell(tmp_path: Path, file: Path, act: str) ->
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another owner")
 @pytest.mark.parametrize("lease", [True, False], ids=["leased", "without a lease"])
-@pytest.mark.parametrize("act", ["touch", "set aside"])
+@pytest.mark.parametrize("act", ["touch", "set aside", "replace", "replace large"])
 def test_an_act_that_nobody_disturbs_is_believed(tmp_path: Path, file: Path, act: str, lease: bool) -> None:
     os.chown(file, NOBODY, NOBODY)
-    said = perform(tmp_path, act, HELD[act][0], lambda: None, lease=lease)
+    said = perform(tmp_path, act, "fchmod:delay_enter=1ms", lambda: None, lease=lease)
     assert isinstance(said, list)
     assert tuple(said) == steady.tag_of(file.stat())
+    assert act == "set aside" or os.listdir(file.parent) == ["f"], "and makes no conflict copy"
+
+
+def expected(file: Path, root: int, *, racy: bool = False) -> Entry:
+    body = file.read_bytes()
+    return steady.entry_of("f", os.stat("f", dir_fd=root), checksum.update(body), racy=racy)
+
+
+@pytest.fixture
+def root(file: Path) -> Iterator[int]:
+    fd = os.open(file.parent, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("act", ["touch", "set aside"])
+def test_beside_an_open_writer_no_row_is_believed(file: Path, root: int, act: str) -> None:
+    """What it stores into a page that is dirty already moves no stamp, now or later."""
+    with file.open("r+b") as writer:
+        mapping = mmap.mmap(writer.fileno(), len(OLD))
+    mapping[0:1] = b"O"
+    time.sleep(0.02)
+    there = expected(file, root)
+    now = commit.touch(root, there, MTIME, 0o640) if act == "touch" else commit.set_aside(root, there, "")[1]
+    mapping[:] = THEIRS
+    assert file.read_bytes() == THEIRS
+    assert now.lasting_tag() != steady.tag_of(file.stat())
+    mapping.close()
+
+
+@pytest.mark.parametrize("act", ["touch", "set aside", "delete", "replace"])
+def test_a_file_that_was_racy_when_it_was_seen_is_read_again(file: Path, root: int, act: str) -> None:
+    """Its stamps prove nothing: here its bytes are others with the very same ones."""
+    there = replace(expected(file, root), crc=checksum.update(THEIRS), racy=True)
+    new = Entry("f", ("remote",), len(NEW), MTIME, 0o640, checksum.update(NEW), NEW)
+    one = batch.File(new, there)
+
+    def put() -> None:
+        batch.put_small(root, [one], "0" * 16)
+        one.outcome()
+
+    acts: dict[str, Callable[[], object]] = {
+        "touch": lambda: commit.touch(root, there, MTIME, 0o640),
+        "set aside": lambda: commit.set_aside(root, there, ""),
+        "delete": lambda: commit.delete(root, there, "0" * 16),
+        "replace": put,
+    }
+    with pytest.raises(Changed):
+        acts[act]()
+    assert {name.read_bytes() for name in file.parent.iterdir()} == {OLD}
+
+
+def test_of_an_unproven_target_the_row_is_like_no_file(file: Path, root: int) -> None:
+    there = expected(file, root)
+    assert _agreed(there, there).target == there.tag
+    assert _agreed(there, replace(there, racy=True)).target not in (there.tag, _agreed(there, there).target)
+
+
+AS_NOBODY = ACT.replace("root = os.open", "os.setgid(65534)\nos.setuid(65534)\nroot = os.open")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another owner")
+@pytest.mark.parametrize("act", ["replace", "delete", "set aside"])
+def test_of_a_file_that_may_not_be_read_the_stamps_have_to_do(tmp_path: Path, file: Path, act: str) -> None:
+    """Its owner has taken the right to read it from itself, and us."""
+    for path in (file, file.parent):
+        os.chown(path, NOBODY, NOBODY)
+    file.chmod(0o200)
+    let_through(tmp_path)
+    argv = [sys.executable, "-c", AS_NOBODY, str(file.parent), act]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=True)
+    said = json.loads(ran.stdout.splitlines()[1])
+    there = {name.name: name.read_bytes() for name in file.parent.iterdir()}
+    if act == "set aside":
+        assert said[-1] == "racy", "nothing is proven of it"
+        assert sorted(there.values()) == [OLD, OLD]
+    else:
+        assert there == ({"f": NEW} if act == "replace" else {})
 
 
 def test_a_writer_waits_for_the_act_alone_and_not_for_the_disk(tmp_path: Path, file: Path) -> None:
@@ -380,9 +461,9 @@ def test_stamps_last_once_their_tick_is_over(tmp_path: Path) -> None:
 # Everything at once
 
 
-def test_no_edit_is_lost_among_many_touches(tmp_path: Path, file: Path) -> None:
+def test_no_edit_is_lost_among_many_touches(file: Path, root: int) -> None:
     """Nobody arranges the order: a writer edits in place again and again, and each touch is believed or not."""
-    stop, root = threading.Event(), os.open(file.parent, os.O_RDONLY)
+    stop = threading.Event()
     states = [b"%04d" % number * 750 for number in range(100)]
 
     def write() -> None:
@@ -415,5 +496,4 @@ def test_no_edit_is_lost_among_many_touches(tmp_path: Path, file: Path) -> None:
     finally:
         stop.set()
         thread.join()
-        os.close(root)
     assert believed
