@@ -35,7 +35,7 @@ from . import disk, names
 from .errors import Blocked, Changed, Unsteady
 from .hold import Hold, held, holds, opened, untouched
 from .model import Entry
-from .steady import entry_of, tag_of
+from .steady import digest, entry_of, tag_of
 
 
 def split(path: str) -> tuple[str, str]:
@@ -358,6 +358,18 @@ def _dress_visibly(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
     if (dressed.st_mtime_ns, dressed.st_mode & 0o777) == (mtime_ns, mode):
         return dressed
     return dress(fd, mtime_ns, mode)
+
+
+def has_bytes(root: int, path: str, crc: int | None) -> bool:
+    """Whether the file has this checksum. One that may not be read is believed: stamps are all that there is of it."""
+    try:
+        fd = disk.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError:
+        return True
+    try:
+        return digest(fd, os.fstat(fd).st_size) == crc
+    finally:
+        os.close(fd)
 
 
 def recover(root: int, path: str, known: bool) -> str | None:

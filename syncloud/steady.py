@@ -23,7 +23,7 @@ from .tree import Content
 _RACY_NS = 20_000_000
 """Two changes within one tick of the kernel's coarse clock (up to 10 ms; multigrain stamps came with Linux 6.13, for some
 file systems) leave the same stamps."""
-_MOMENT = 0.001
+_MOMENT = 0.002
 """Seconds between two looks at the clock while a tick is waited for."""
 _COARSE_CLOCK = 5
 """CLOCK_REALTIME_COARSE (clock_gettime(2)), which Python does not name: file systems take their stamps from it."""

@@ -756,6 +756,24 @@ def test_a_big_file_is_written_whole(tree: LocalTree, root: Path) -> None:
     assert entry(tree, "a/big").tag == written.tag
 
 
+@pytest.mark.parametrize("size", [5, BIG], ids=["small", "big"])
+def test_what_bears_our_mark_is_ours_by_its_bytes_alone(tree: LocalTree, root: Path, size: int) -> None:
+    """Without a row that says so: an edit in place leaves the mark, and the file is somebody's all the same."""
+    content = Bytes("f", b"o" * size)
+    sent = replace(content.entry, body=content.data) if size <= SMALL else content.entry
+    do(tree.write(sent, None if sent.body is not None else content, None))
+
+    def is_ours() -> bool | None:
+        seen = entry(tree, "f", patient=True)
+        return (do(tree.digest(seen)) if seen.crc is None else seen).ours
+
+    assert is_ours() is True
+    with (root / "f").open("r+b") as writer:
+        writer.write(b"theirs"[:size])
+    age(root / "f")
+    assert is_ours() is False
+
+
 @pytest.mark.parametrize("broken", [Unsteady("big", "x"), Changed("big", "x"), HostUnavailable("x"), None])
 def test_what_goes_wrong_with_a_part_comes_out_as_it_is(tree: LocalTree, root: Path, broken: SyncloudError | None) -> None:
     """And not as a group of exceptions; nothing is left behind."""
@@ -942,7 +960,7 @@ def test_leftovers_are_ours_or_kept(tree: LocalTree, root: Path) -> None:
     for name in (temporary, foreign, old, edited):
         (root / "d" / name).write_text(name)
     (root / "d" / "visible").touch()
-    known = frozenset({steady.tag_of((root / "d" / old).stat())[:3]})
+    known = {steady.tag_of((root / "d" / name).stat())[:3]: checksum.update(old.encode()) for name in (old, edited)}
     assert sorted(tree.leftovers()) == sorted(f"d/{name}" for name in (temporary, foreign, old, edited))
     kept = {path: tree.recover(path, known) for path in list(tree.leftovers())}
     assert kept[f"d/{temporary}"] is None
