@@ -4,7 +4,8 @@
     begin   the disk begins with all of them, where there are several; nobody waits for it
     sync    every file; the first fsync takes the journal along, those that follow find it written
     name    every file gets its name, as `commit` does it
-    then    one fsync for each directory, opened and verified once for the batch; only now is anything told
+    then    one fsync for each directory, opened and verified once for the batch
+    prove   every small file is read again, while nobody writes to it: only now is anything told
 
 Nothing waits for company: a batch is what has piled up behind the one before. A file that fails does so alone.
 """
@@ -79,6 +80,7 @@ def put_large(root: int, file: File, nonce: str) -> None:
 
 
 def _put(folders: Sequence[_Folder], nonce: str) -> None:
+    """From here on the files are only read, and only their mode, times and names are changed."""
     _each(folders, functools.partial(_dress, nonce))
     if sum(len(folder.files) for folder in folders) > 1:
         _each(folders, _begin)
@@ -86,6 +88,7 @@ def _put(folders: Sequence[_Folder], nonce: str) -> None:
     _each(folders, functools.partial(_name, nonce))
     for folder in folders:
         _sync_directory(folder)
+    _each(folders, _prove)
 
 
 @contextlib.contextmanager
@@ -129,9 +132,10 @@ def _stage(nonce: str, at: int, file: File) -> None:
 def _dress(nonce: str, at: int, file: File) -> None:
     assert file.staged is not None
     _require_whole(file.entry, file.staged.fd)
+    commit.make_readable(file.staged.fd)
     if file.staged.crc is not None:
         commit.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
-    commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
+    file.staged.dressed = commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
 
 
 def _require_whole(entry: Entry, fd: int) -> None:
@@ -153,7 +157,16 @@ def _sync(at: int, file: File) -> None:
 
 def _name(nonce: str, at: int, file: File) -> None:
     assert file.staged is not None
-    file.written, file.aside = commit.commit(at, file.staged, nonce)
+    if file.entry.body is None:
+        file.written, file.aside = commit.commit_held(at, file.staged, nonce)
+    else:
+        file.aside = commit.commit(at, file.staged, nonce)
+
+
+def _prove(at: int, file: File) -> None:
+    assert file.staged is not None
+    if file.entry.body is not None:
+        file.written = commit.committed(file.staged, file.entry.body)
 
 
 def _sync_directory(folder: _Folder) -> None:

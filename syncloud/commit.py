@@ -6,6 +6,15 @@
     delete  rename to a hidden name, look, unlink or put back
     then    fsync of the directory
 
+Each of these acts moves the ctime of a file that somebody may be editing, so what a look after it has to prove (`hold`) is:
+
+    rename of the temporary      the bytes are those that we have put there; else its row is not believed
+    rename over, exchange        the old file's bytes are the expected ones; else it gets a conflict name
+    link for a conflict name     the bytes are those that were to be kept; else Changed
+    rename for a deletion        the bytes are the expected ones, no writer waits; else it is put back
+    mode and mtime of a touch    the bytes are the expected ones; else Changed, since the new mtime hides the edit's own
+    mark                         on temporaries alone, and it says itself of which bytes
+
 NAME is never absent while it is replaced, and a watcher sees one MOVED_TO. Every function works below the open directory
 `root`, or in the open directory `at`, and may be called from any thread. Sources: rename(2), fsync(2); FACTS: rename is
 atomic for readers.
@@ -20,11 +29,13 @@ import socket
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from . import disk, names
-from .errors import Blocked, Changed
+from .errors import Blocked, Changed, Unsteady
+from .hold import Hold, held, holds, opened, untouched
 from .model import Entry
-from .steady import entry_of, tag_of
+from .steady import digest, entry_of, tag_of
 
 
 def split(path: str) -> tuple[str, str]:
@@ -37,13 +48,21 @@ _MARK = "user.syncloud"
 
 @dataclass(slots=True)
 class Staged:
-    """A temporary, not yet visible. `expected` is what it may replace (None: nothing)."""
+    """A temporary, not yet visible. `expected` is what it may replace (None: nothing), `dressed` its stamps when ready."""
 
     path: str
     fd: int
     temporary: str
     expected: Entry | None
     crc: int | None
+    dressed: os.stat_result | None = None
+
+    def entry(self, status: os.stat_result, *, proven: bool) -> Entry:
+        """The file as it is now; where that is not proven, or more than its ctime has moved, one that no row believes."""
+        assert self.dressed is not None
+        if untouched(status, self.dressed):
+            return entry_of(self.path, status, self.crc, racy=not proven)
+        return entry_of(self.path, self.dressed, self.crc, racy=True)
 
 
 def create(root: int, path: str, temporary: str) -> int:
@@ -103,10 +122,23 @@ def _blocker(root: int, parent: str) -> str:
     return parent
 
 
-def dress(fd: int, mtime_ns: int, mode: int) -> None:
-    """Mode and mtime: last, then everything goes to the disk."""
+def make_readable(fd: int) -> None:
+    """Let the number `fd`, opened for writing, stand for the same file opened for reading: a writer stops every lease."""
+    try:
+        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # without /proc the bytes are read again, and the row is not believed
+    try:
+        os.dup2(reader, fd, inheritable=False)
+    finally:
+        os.close(reader)
+
+
+def dress(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
+    """Mode and mtime: last, then everything goes to the disk. The stamps then."""
     os.fchmod(fd, mode)
     os.utime(fd, ns=(mtime_ns, mtime_ns))
+    return os.fstat(fd)
 
 
 def mark(fd: int, path: str, crc: int, nonce: str) -> None:
@@ -150,22 +182,38 @@ def discard_below(root: int, staged: Staged) -> None:
         discard(at, staged)
 
 
-def commit(at: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]:
-    """Make it visible: the entry as it is now, and the conflict path where somebody's bytes had to be set aside.
+def commit(at: int, staged: Staged, nonce: str) -> str | None:
+    """Make it visible: the conflict path where somebody's bytes had to be set aside.
 
     Raises Changed where the target is not `expected`, Blocked where a directory has its name. The caller syncs the
     directory `at`, one for many.
     """
-    name, aside = split(staged.path)[1], None
-    before = os.fstat(staged.fd)
-    if staged.expected is None:
-        _appear(at, staged, name)
-    else:
-        aside = _replace(at, staged, name, staged.expected, nonce)
-    after = os.fstat(staged.fd)
-    # The rename itself moved the ctime; where more than that changed, somebody was quick, and the old tag will show it.
-    unmoved = (after.st_size, after.st_mtime_ns, after.st_mode) == (before.st_size, before.st_mtime_ns, before.st_mode)
-    return entry_of(staged.path, after if unmoved else before, staged.crc), aside
+    name = split(staged.path)[1]
+    if staged.expected is not None:
+        return _replace(at, staged, name, staged.expected, nonce)
+    _appear(at, staged, name)
+    return None
+
+
+def commit_held(at: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]:
+    """The same for a file that is too large to be read again for its proof: the entry as it is now comes first."""
+    assert staged.dressed is not None
+    now = os.fstat(staged.fd)
+    # Where anybody has touched the temporary since it was dressed, its bytes have to prove it.
+    before = entry_of(staged.path, now, staged.crc, racy=tag_of(now) != tag_of(staged.dressed))
+    with held(staged.fd, before) as hold:
+        aside = commit(at, staged, nonce)
+        try:
+            status, proven = hold.settle()
+        except Changed:
+            status, proven = staged.dressed, False
+    return staged.entry(status, proven=proven), aside
+
+
+def committed(staged: Staged, body: bytes) -> Entry:
+    """The small file `body`, which has its name now; `racy` where somebody was quick."""
+    status, proven = holds(staged.fd, body)
+    return staged.entry(status, proven=proven)
 
 
 def _appear(at: int, staged: Staged, name: str) -> None:
@@ -178,23 +226,23 @@ def _appear(at: int, staged: Staged, name: str) -> None:
 
 
 def _replace(at: int, staged: Staged, name: str, expected: Entry, nonce: str) -> str | None:
-    _expect(at, name, expected)
     old = names.hidden("old", nonce)
-    try:
-        os.link(name, old, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError as error:
-        raise Changed(staged.path, f"{staged.path}: disappeared meanwhile") from error
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+    with opened(at, name, expected) as hold:
+        try:
+            os.link(name, old, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+        except FileNotFoundError as error:
+            raise Changed(staged.path, f"{staged.path}: disappeared meanwhile") from error
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            _swap(at, staged, name, old, error)
+            return _settle(at, old, hold)
+        try:
+            os.rename(staged.temporary, name, src_dir_fd=at, dst_dir_fd=at)
+        except OSError:
+            _settle(at, old, hold)
             raise
-        _swap(at, staged, name, old, error)
-        return _settle(at, old, expected)
-    try:
-        os.rename(staged.temporary, name, src_dir_fd=at, dst_dir_fd=at)
-    except OSError:
-        _settle(at, old, expected)
-        raise
-    return _settle(at, old, expected)
+        return _settle(at, old, hold)
 
 
 def _swap(at: int, staged: Staged, name: str, old: str, reason: OSError) -> None:
@@ -211,26 +259,12 @@ def _swap(at: int, staged: Staged, name: str, old: str, reason: OSError) -> None
         raise
 
 
-def _settle(at: int, old: str, expected: Entry) -> str | None:
-    """What was replaced goes if it was `expected`, else it gets a conflict name, which is returned."""
-    if _is(at, old, expected):
+def _settle(at: int, old: str, hold: Hold) -> str | None:
+    """What was replaced goes if it still is as expected, else it gets a conflict name, which is returned."""
+    if hold.still(at, old):
         os.unlink(old, dir_fd=at)
         return None
-    return _keep(at, old, expected.path)
-
-
-def _expect(at: int, name: str, expected: Entry) -> None:
-    try:
-        status = os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError as error:
-        raise Changed(expected.path, f"{expected.path}: disappeared meanwhile") from error
-    if not stat.S_ISREG(status.st_mode) or tag_of(status) != expected.tag:
-        raise Changed(expected.path, f"{expected.path}: changed meanwhile")
-
-
-def _is(at: int, name: str, expected: Entry) -> bool:
-    # Without the ctime: the link and the rename have moved it.
-    return tag_of(os.stat(name, dir_fd=at, follow_symlinks=False))[:3] == expected.tag[:3]
+    return _keep(at, old, hold.expected.path)
 
 
 def _keep(at: int, hidden: str, path: str) -> str:
@@ -249,18 +283,25 @@ def delete(root: int, expected: Entry, nonce: str) -> None:
     """Remove a file that still is `expected`. Raises Changed, and then the file is where it was."""
     parent, name = split(expected.path)
     with disk.directory(root, parent) as at:
-        _expect(at, name, expected)
-        old = names.hidden("old", nonce)
-        os.rename(name, old, src_dir_fd=at, dst_dir_fd=at)
-        if not _is(at, old, expected):
-            try:
-                disk.rename_exclusive(at, old, name)
-            except FileExistsError:
-                _keep(at, old, expected.path)
-            raise Changed(expected.path, f"{expected.path}: changed while it was deleted")
-        os.unlink(old, dir_fd=at)
+        with opened(at, name, expected) as hold:
+            old = names.hidden("old", nonce)
+            os.rename(name, old, src_dir_fd=at, dst_dir_fd=at)
+            if not hold.still(at, old):
+                _put_back(at, old, name, hold)
+            os.unlink(old, dir_fd=at)
         os.fsync(at)
     remove_emptied(root, parent)
+
+
+def _put_back(at: int, old: str, name: str, hold: Hold) -> NoReturn:
+    path = hold.expected.path
+    try:
+        disk.rename_exclusive(at, old, name)
+    except FileExistsError:
+        _keep(at, old, path)
+    if hold.awaited():
+        raise Unsteady(path, f"{path}: opened for writing while it was deleted")
+    raise Changed(path, f"{path}: changed while it was deleted")
 
 
 def remove_emptied(root: int, directory: str) -> None:
@@ -281,33 +322,50 @@ def set_aside(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:
     parent, name = split(entry.path)
     now, counter = datetime.now(UTC), 0
     with disk.directory(root, parent) as at:
-        _expect(at, name, entry)
-        while True:
-            aside = names.conflict(entry.path, socket.gethostname(), now, counter, prefix)
-            try:
-                os.link(name, split(aside)[1], src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
-                break
-            except FileExistsError:
-                counter += 1
+        with opened(at, name, entry) as hold:
+            while True:
+                aside = names.conflict(entry.path, socket.gethostname(), now, counter, prefix)
+                try:
+                    os.link(name, split(aside)[1], src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+                    break
+                except FileExistsError:
+                    counter += 1
+            status, proven = hold.settle()
+            is_kept = tag_of(status)[:3] == entry.tag[:3] and hold.is_at(at, split(aside)[1])
+            if not (is_kept and hold.is_at(at, name)):
+                raise Changed(entry.path, f"{entry.path}: changed while it was set aside")
         os.fsync(at)
-        status = os.stat(name, dir_fd=at, follow_symlinks=False)
-        if tag_of(status)[:3] != entry.tag[:3]:
-            raise Changed(entry.path, f"{entry.path}: changed while it was set aside")
-    return aside, entry_of(entry.path, status, entry.crc)
+    return aside, entry_of(entry.path, status, hold.crc, racy=not proven)
 
 
 def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry:
     """Give the file a new mtime and mode; its bytes stay. Raises Changed."""
     parent, name = split(expected.path)
-    with disk.directory(root, parent) as at:
-        _expect(at, name, expected)
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    with disk.directory(root, parent) as at, opened(at, name, expected, readable=True) as hold:
+        dressed = _dress_visibly(hold.fd, mtime_ns, mode)
+        status, proven = hold.settle()
+        if tag_of(status) != tag_of(dressed) or not hold.is_at(at, name):
+            raise Changed(expected.path, f"{expected.path}: changed while it was touched")
+        os.fsync(hold.fd)
+        return entry_of(expected.path, status, hold.crc, racy=not proven)
+
+
+def _dress_visibly(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
+    """As `dress`, of a file that others see: what comes out otherwise is by one of them, or is the file system's way."""
+    dressed = dress(fd, mtime_ns, mode)
+    if (dressed.st_mtime_ns, dressed.st_mode & 0o777) == (mtime_ns, mode):
+        return dressed
+    return dress(fd, mtime_ns, mode)
+
+
+def has_bytes(root: int, path: str, crc: int | None) -> bool:
+    """Whether the file has this checksum. One that may not be read is believed: stamps are all that there is of it."""
     try:
-        if tag_of(os.fstat(fd)) != expected.tag:
-            raise Changed(expected.path, f"{expected.path}: changed meanwhile")
-        dress(fd, mtime_ns, mode)
-        os.fsync(fd)
-        return entry_of(expected.path, os.fstat(fd), expected.crc)
+        fd = disk.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError:
+        return True
+    try:
+        return digest(fd, os.fstat(fd).st_size) == crc
     finally:
         os.close(fd)
 

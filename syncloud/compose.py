@@ -99,7 +99,7 @@ class Sync:
         for path in self._leftovers():
             parent, _ = commit.split(path)
             with contextlib.closing(self.state.reader()) as reader:
-                known = frozenset(row.target[:3] for row in reader.rows(parent))
+                known = {row.target[:3]: row.crc for row in reader.rows(parent)}
             aside = self.local.recover(path, known)
             if aside is not None:
                 log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)

@@ -211,18 +211,47 @@ def held_by_writer(fd: int) -> bool | None:
     """Whether anybody has the file behind `fd` (opened read-only) open or mapped for writing; None: the kernel does not say.
 
     A read lease is granted only where there is no writer; it is given back at once, so that nobody is kept waiting.
-    Only the owner of the file or CAP_LEASE may ask (fcntl(2), "Leases").
+    """
+    granted = take_lease(fd)
+    if granted:
+        release_lease(fd)
+    return None if granted is None else not granted
+
+
+def is_readable(fd: int) -> bool:
+    """Whether `fd` was opened for reading, not by O_PATH."""
+    return not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH
+
+
+def take_lease(fd: int) -> bool | None:
+    """A read lease on the file behind `fd` (opened read-only): until its release an open or truncate of a writer waits.
+
+    False where somebody, we included, has the file open or mapped for writing; None where the kernel grants none. Only the
+    owner of the file or CAP_LEASE may ask (fcntl(2), "Leases").
     """
     try:
-        # A writer that comes in between sends a signal: SIGIO, the default, would end the process; SIGURG is ignored.
+        # A writer that comes meanwhile sends a signal: SIGIO, the default, would end the process; SIGURG is ignored.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
-        return True
+        return False
     except OSError:
         return None
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
+    return True
+
+
+def lease_is_quiet(fd: int) -> bool:
+    """Whether the lease is there and no writer waits for its release."""
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+
+
+def release_lease(fd: int) -> bool:
+    """Whether the lease was there until now: the kernel takes it away after /proc/sys/fs/lease-break-time (45 s)."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def file_system(fd: int) -> tuple[int, int]:

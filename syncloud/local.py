@@ -11,7 +11,7 @@ import fcntl
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -324,14 +324,15 @@ class LocalTree:
                 if names.is_hidden(name):
                     yield os.path.relpath(os.path.join(directory, name), self.root)
 
-    def recover(self, path: str, known: frozenset[Tag]) -> str | None:
+    def recover(self, path: str, known: Mapping[Tag, int | None]) -> str | None:
         """Clean up one leftover; the conflict path where it was not provably ours. Blocking.
 
-        `known`: inode, size and mtime of what the base knows; the inode alone is also that of a file edited in place.
+        `known`: by inode, size and mtime the checksum of what the base knows. An edit before the crash may have left all three.
         """
         name = commit.split(path)[1]
         tag = steady.tag_of(os.stat(self.root / path, follow_symlinks=False))[:3]
-        return commit.recover(self._fd, path, names.is_ours(name, "tmp", self.nonce) or tag in known)
+        ours = names.is_ours(name, "tmp", self.nonce) or (tag in known and commit.has_bytes(self._fd, path, known[tag]))
+        return commit.recover(self._fd, path, ours)
 
     def close(self) -> None:
         """Wait for the calls that run. The root stays open for one that never returns: its number is not another file's."""

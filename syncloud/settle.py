@@ -319,4 +319,4 @@ def _etag(entry: Entry) -> str:
 
 def _agreed(source: Entry, target: Entry) -> Base:
     crc = target.crc if target.crc is not None else source.crc
-    return Base(source.path, source.lasting_tag(), target.tag, source.size, source.mtime_ns, source.mode, crc)
+    return Base(source.path, source.lasting_tag(), target.lasting_tag(), source.size, source.mtime_ns, source.mode, crc)

@@ -21,6 +21,10 @@ from .model import Base, Entry, Sighting, Tag
 _RACY_NS = 20_000_000
 """Two changes within one tick of the kernel's coarse clock (up to 10 ms; multigrain stamps came with Linux 6.13, for some
 file systems) leave the same stamps."""
+_MOMENT = 0.002
+"""Seconds between two looks at the clock while a tick is waited for."""
+_COARSE_CLOCK = 5
+"""CLOCK_REALTIME_COARSE (clock_gettime(2)), which Python does not name: file systems take their stamps from it."""
 _DOUBT = 0.02
 """Seconds between two looks where the kernel does not say whether a writer holds the file."""
 
@@ -35,8 +39,8 @@ def _stamps(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def entry_of(path: str, status: os.stat_result, crc: int | None = None) -> Entry:
-    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, status.st_mode & 0o777, crc)
+def entry_of(path: str, status: os.stat_result, crc: int | None = None, *, racy: bool = False) -> Entry:
+    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, status.st_mode & 0o777, crc, racy=racy)
 
 
 def sighting_of(path: str, status: os.stat_result) -> Sighting:
@@ -115,6 +119,29 @@ def settled(fd: int) -> os.stat_result:
     if _is_racy(os.fstat(fd)):
         time.sleep(_RACY_NS / 1e9)
     return os.fstat(fd)
+
+
+def lasting(fd: int) -> tuple[os.stat_result, bool]:
+    """The stamps behind `fd`, once any later change leaves other ones; False where that would be long to wait for."""
+    while True:
+        status = os.fstat(fd)
+        recurs = _recurs_for(status.st_ctime_ns)
+        if not 0 < recurs <= _RACY_NS:
+            return status, not recurs
+        time.sleep(_MOMENT)
+
+
+def _recurs_for(stamp: int) -> int:
+    """Nanoseconds for which another change may get the same `stamp`; 0 where it cannot any more.
+
+    A stamp of the kernel's clock recurs until the clock's next tick. (A microsecond allows for file systems that round down;
+    since Linux 6.13 a stamp may be ahead of the tick, and the coarse ones of other file systems with it.) One without a
+    fraction is of a file system that keeps seconds (ext4 with small inodes) or hundredths (vfat).
+    """
+    age = time.clock_gettime_ns(_COARSE_CLOCK) - stamp
+    if stamp % 1_000_000 == 0:
+        return max(0, (_RACY_NS if stamp % 1_000_000_000 else 2_000_000_000) - abs(age))
+    return _RACY_NS if -_RACY_NS < age < 1000 else 0
 
 
 def _require_no_writer(fd: int, path: str, before: os.stat_result, body: bytes, *, racy: bool) -> None:

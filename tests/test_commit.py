@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import batch, commit, disk, names, steady
+from syncloud import batch, checksum, commit, disk, names, steady
 from syncloud.errors import Blocked, Changed
 from syncloud.local import LocalTree
 from syncloud.model import Entry
@@ -390,7 +390,9 @@ def test_a_save_by_rename_before_the_rename_becomes_a_conflict_copy(tmp_path: Pa
 @EDITS
 def test_a_deletion_puts_an_edited_file_back(tmp_path: Path, folder: Path, edit: Callable[[Path], None]) -> None:
     (folder / "name.txt").write_bytes(OLD)
-    assert run(tmp_path, "delete", "-e", "inject=renameat:delay_enter=600ms", then=lambda: edit(folder)) == "Changed"
+    """Who opens it to write in place waits until it is back, and then has the quiet time for it."""
+    said = run(tmp_path, "delete", "-e", "inject=renameat:delay_enter=600ms", then=lambda: edit(folder))
+    assert said == ("Changed" if edit is replace_theirs else "Unsteady")
     assert contents(folder) == {"name.txt": THEIRS}
 
 
@@ -400,7 +402,7 @@ def test_a_deletion_keeps_both_of_two_edits(tmp_path: Path, folder: Path) -> Non
     (folder / "name.txt").write_bytes(OLD)
 
     def twice() -> None:
-        edit_theirs(folder)
+        replace_theirs(folder)
         time.sleep(0.6)
         (folder / "name.txt").write_bytes(NEW)
 
@@ -428,6 +430,34 @@ def test_without_hard_links_the_two_are_exchanged(tmp_path: Path, folder: Path, 
     said = run(tmp_path, "replace", *refused, *held, then=lambda: edit(folder))
     assert only_conflict(folder) == THEIRS
     assert said.startswith("d/name.conflict-")
+
+
+@stretched
+def test_an_exchange_that_fails_leaves_everything_as_it_was(tmp_path: Path, folder: Path) -> None:
+    (folder / "name.txt").write_bytes(OLD)
+    run(tmp_path, "replace", "-e", "inject=linkat:error=EPERM:when=1", "-e", "inject=renameat2:error=EINVAL:when=1")
+    assert contents(folder) == {"name.txt": OLD}
+
+
+@stretched
+@EDITS
+def test_what_is_edited_while_it_is_set_aside_is_looked_at_again(
+    tmp_path: Path, folder: Path, edit: Callable[[Path], None]
+) -> None:
+    """The link is of what had the name then, whichever file that was."""
+    (folder / "name.txt").write_bytes(OLD)
+    held = "inject=linkat:delay_exit=600ms" if edit is replace_theirs else "inject=linkat:delay_enter=600ms"
+    with (folder / "name.txt").open("r+b") as writer:  # opened before: it has nothing to wait for
+
+        def in_place() -> None:
+            writer.write(THEIRS)
+            writer.flush()
+
+        then = in_place if edit is edit_theirs else lambda: edit(folder)
+        assert run(tmp_path, "set aside", "-e", held, then=then) == "Changed"
+    there = contents(folder)
+    assert there.pop("name.txt")[: len(THEIRS)] == THEIRS
+    assert set(there.values()) <= {OLD, THEIRS}
 
 
 def test_a_file_of_another_owner_that_may_not_be_linked_is_exchanged(tmp_path: Path, folder: Path) -> None:
@@ -474,6 +504,14 @@ def test_a_deletion_is_durable(tmp_path: Path, folder: Path) -> None:
     assert calls == ["renameat", "unlinkat", "fsync", "unlinkat", "fsync"], "the file, then the directory it emptied"
 
 
+@stretched
+def test_what_is_set_aside_is_durable(tmp_path: Path, folder: Path) -> None:
+    (folder / "name.txt").write_bytes(OLD)
+    run(tmp_path, "set aside", "-y", "-e", f"trace={MUTATING}")
+    calls = [line.split("(")[0] for line in trace(tmp_path) if str(folder) in line]
+    assert calls == ["linkat", "fsync"]
+
+
 def crashes(tmp_path: Path, what: str, prepare: Callable[[], object], *more: str) -> Iterator[str]:
     """`what` killed before each of its calls that changes something, on a state that `prepare` makes; the call's name."""
     calls = "linkat,renameat,renameat2,unlinkat,fsync,fchmod,utimensat,mkdirat"
@@ -489,7 +527,7 @@ def crashes(tmp_path: Path, what: str, prepare: Callable[[], object], *more: str
         yield f"{call} {ordinal}"
 
 
-def restart(tmp_path: Path, known: frozenset[tuple[str, ...]]) -> list[str]:
+def restart(tmp_path: Path, known: dict[tuple[str, ...], int | None]) -> list[str]:
     """What the next start keeps of what a crash has left."""
     tree = LocalTree(tmp_path / "root", nonce=NONCE)
     try:
@@ -509,7 +547,7 @@ WHOLE: dict[str, set[bytes | None]] = {
 @stretched
 @pytest.mark.parametrize("what", WHOLE)
 def test_a_crash_before_any_step_leaves_one_whole_state(tmp_path: Path, folder: Path, what: str) -> None:
-    file, known, met, steps = folder / "name.txt", frozenset[tuple[str, ...]](), set(), 0
+    file, known, met, steps = folder / "name.txt", dict[tuple[str, ...], int | None](), set(), 0
 
     def prepare() -> None:
         nonlocal known
@@ -517,7 +555,7 @@ def test_a_crash_before_any_step_leaves_one_whole_state(tmp_path: Path, folder: 
         if what != "new":
             folder.mkdir()
             file.write_bytes(OLD)
-            known = frozenset({steady.tag_of(file.stat())[:3]})
+            known = {steady.tag_of(file.stat())[:3]: checksum.update(OLD)}
 
     def now() -> bytes | None:
         return file.read_bytes() if file.exists() else None
@@ -547,7 +585,7 @@ def test_a_crash_after_an_edit_does_not_lose_the_edit(
     strace = ("-e", f"inject={held}:delay_enter=600ms:when=1", "-e", "inject=renameat2:signal=KILL:when=1")
     run(tmp_path, what, *strace, then=lambda: edit(folder))
     assert any(names.is_hidden(name) for name in os.listdir(folder)), "killed while the edit had a hidden name"
-    restart(tmp_path, frozenset({("1", "2", "3")}))
+    restart(tmp_path, {("1", "2", "3"): 1})
     assert THEIRS in contents(folder).values()
     assert not any(names.is_hidden(name) for name in os.listdir(folder))
 

@@ -32,8 +32,9 @@ ROWS: tuple[frozenset[str], ...] = (
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
         | {"counters", "rivals", "room", "pulse"}
         | {"names", "fields", "filters", "patterns", "checksum", "objects", "events", "sequencers", "poison", "versions"}
-        | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame", "workers", "descriptor"}
-        | {"steady", "content", "scan", "commit", "batch", "staging", "multipart"}
+        | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame"}
+        | {"workers", "descriptor"}
+        | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import strace
 from tests.support.namespaces import may_mount
 from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import IO
 
     from tests.faults.rig import Rig
     from tests.support.processes import Process
@@ -250,6 +252,57 @@ def test_hard_links_and_holes_are_files_with_that_content(rig: Rig) -> None:
     with (rig.out / "one").open("r+b") as file:
         file.write(b"2")  # an event for one of the names only
     rig.until_pulled({"one": b"2", "two": b"2", "sparse": content})
+
+
+# While pull works on the file itself
+
+
+def _edit(file: Path, writer: IO[bytes] | None) -> None:
+    """In place, of equal size, with the mtime put back: as rsync --inplace --times."""
+    before = file.stat()
+    with writer or file.open("r+b") as opened:
+        opened.write(b"theirs")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+HELD: dict[str, tuple[str, Callable[[Path], bool]]] = {
+    "touched": ("fchmod", lambda file: file.stat().st_mode & 0o777 == 0o600),
+    "replaced": ("linkat", lambda file: any(file.parent.glob(".syncloud-old-*"))),
+    "deleted": ("renameat", lambda file: not file.exists()),
+}
+"""The system call after which strace holds pull, and what it has done by then."""
+
+
+@pytest.mark.skipif(not strace.works(), reason="strace is not there, or may not trace")
+@pytest.mark.parametrize("open_before", [False, True], ids=["opened meanwhile", "open before"])
+@pytest.mark.parametrize("what", HELD)
+def test_an_edit_while_pull_works_on_the_file_is_kept(rig: Rig, what: str, open_before: bool) -> None:
+    file = rig.into / "file"
+    rig.bucket.put("file", b"before", mtime="1500000000", mode="0644")
+    pull = rig.pull("--delete")
+    rig.until_pulled({"file": b"before"})
+    time.sleep(1.5)  # the row is committed
+    edited = file
+    if what != "touched":  # else its name is another file's meanwhile, or nobody's
+        edited = rig.place / "link"
+        os.link(file, edited)
+    writer = edited.open("r+b") if open_before else None
+    call, done = HELD[what]
+    held = ("-P", str(file), "-P", str(rig.into), "-e", f"inject={call}:delay_exit=1500ms:when=1")
+    tracer = strace.attach(pull.pid, rig.place / "trace", *held)
+    if what == "deleted":
+        rig.bucket.delete("file")
+    else:
+        rig.bucket.put("file", b"before" if what == "touched" else b"after!", mtime="1600000000", mode="0600")
+    wait_until(lambda: done(file), timeout=30)
+    _edit(edited, writer)
+    time.sleep(2.5)  # what was held goes on, and is recorded
+    tracer.terminate()
+    tracer.communicate(timeout=30)
+    rig.bucket.put("file", b"at last", mtime="1700000000", mode="0644")
+    wait_until(lambda: b"at last" in [one[0] for one in rig.pulled().values()], timeout=30)
+    wait_until(lambda: sorted(one[0] for one in rig.pulled().values()) == [b"at last", b"theirs"], timeout=10)
+    assert pull.stop() == 143
 
 
 # Echoes
