@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import batch, blame, checksum, commit, disk, log, names, places, steady
+from . import batch, blame, checksum, commit, disk, leftovers, log, names, places, steady
 from .errors import BusyError, Changed, ConfigurationError, Corrupt, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
 from .reconcile import flat
@@ -65,7 +65,12 @@ class LocalTree:
         except BlockingIOError as error:
             os.close(self._fd)
             raise BusyError(f"another syncloud has the directory {root}") from error
-        self.places = places.Places(root, self._fd, known=known, ignored=ignored)
+
+        def aside(place: str) -> bool:
+            """Below a name that is refused nothing takes part, whatever is mounted there."""
+            return names.refusal(place) is not None or ignored(place)
+
+        self.places = places.Places(root, self._fd, known=known, ignored=aside)
         self._workers = Workers(threads)
         self._batches = batch.Batches(self._workers, self._fd, nonce)
         self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce)
@@ -358,20 +363,13 @@ class LocalTree:
         return False
 
     def leftovers(self) -> Iterator[str]:
-        """Hidden files of ours that a crash has left. Blocking: for a thread."""
-        for directory, _, files in os.walk(self.root):
-            for name in files:
-                if names.is_hidden(name):
-                    yield os.path.relpath(os.path.join(directory, name), self.root)
+        """Hidden names, as a crash may have left them, one directory after the other. Blocking: for a thread."""
+        for directory, hidden in leftovers.found(self._fd):
+            yield from (f"{directory}/{name}" if directory else name for name in hidden)
 
-    def recover(self, path: str, known: frozenset[Tag]) -> str | None:
-        """Clean up one leftover; the conflict path where it was not provably ours. Blocking.
-
-        `known`: inode, size and mtime of what the base knows; the inode alone is also that of a file edited in place.
-        """
-        name = commit.split(path)[1]
-        tag = steady.tag_of(os.stat(self.root / path, follow_symlinks=False))[:3]
-        return commit.recover(self._fd, path, names.is_ours(name, "tmp", self.nonce) or tag in known)
+    def recover(self, path: str, known: frozenset[Tag], kept: int = 0) -> str | None:
+        """As `leftovers.recover`. Blocking."""
+        return leftovers.recover(self._fd, path, known, self.nonce, kept)
 
     def close(self) -> None:
         self._workers.close()

@@ -29,11 +29,24 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors"}),
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
-        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
-        | {"counters", "rivals", "room", "pulse"}
+        {
+            "tree",
+            "plan",
+            "hints",
+            "reconcile",
+            "settle",
+            "ledger",
+            "rows",
+            "deletions",
+            "leftout",
+            "listing",
+            "outage",
+            "rehearsal",
+        }
+        | {"rows", "counters", "rivals", "room", "pulse"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers"}
-        | {"steady", "scan", "commit", "batch", "multipart"}
+        | {"steady", "scan", "commit", "batch", "leftovers", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
@@ -77,7 +90,7 @@ OWNERS: dict[str, Owned] = {
     "tqdm": Owned("tqdm", frozenset({"log"})),
     "watchdog": Owned("watchdog", frozenset({"watch", "observer"})),
     "ctypes": Owned("", frozenset({"connections", "disk", "local"})),
-    "sqlite3": Owned("", frozenset({"state"})),
+    "sqlite3": Owned("", frozenset({"state", "rows"})),
 }
 
 
