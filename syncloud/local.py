@@ -65,12 +65,7 @@ class LocalTree:
         except BlockingIOError as error:
             os.close(self._fd)
             raise BusyError(f"another syncloud has the directory {root}") from error
-
-        def aside(place: str) -> bool:
-            """Below a name that is refused nothing takes part, whatever is mounted there."""
-            return names.refusal(place) is not None or ignored(place)
-
-        self.places = places.Places(root, self._fd, known=known, ignored=aside)
+        self.places = places.Places(root, self._fd, known=known, ignored=ignored)
         self._workers = Workers(threads)
         self._batches = batch.Batches(self._workers, self._fd, nonce)
         self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce)

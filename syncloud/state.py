@@ -120,7 +120,8 @@ class State:
             self._damage = self._damage or str(error)
             with contextlib.suppress(OSError):
                 os.close(os.open(self._mark, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        return HostUnavailable(f"cannot {verb} the state {self._file}: {error}", code=rows.code_of(error))
+        hint = "the next start sets it aside and builds it anew; nothing is deleted because of that" if self._damage else ""
+        return HostUnavailable(f"cannot {verb} the state {self._file}: {error}", hint=hint, code=rows.code_of(error))
 
     def _connect(self) -> sqlite3.Connection:
         os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))

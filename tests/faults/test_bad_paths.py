@@ -83,7 +83,7 @@ def in_memory(rig: Rig) -> Iterator[Rig]:
 def test_no_time_of_a_file_ends_a_daemon(in_memory: Rig) -> None:
     rig = in_memory
     push = rig.push()
-    wanted = {}
+    wanted: dict[str, bytes] = {}
     for name, mtime in TIMES.items():
         os.utime(rig.write(name, name.encode()), ns=(0, mtime))
         rig.write(f"after {name}", b"1")
@@ -161,7 +161,9 @@ def test_a_page_that_is_damaged_at_the_end_is_found_by_the_start_after_the_next(
     assert rig.push("--once").wait() == 0
     damage(rig.push_state / "state.sqlite")
     first = rig.push("--once", "--delete")
-    assert first.wait() in (0, 75), first.stderr
+    if first.wait():
+        assert first.wait() == 69, first.stderr
+        assert "the next start sets it aside" in first.stderr
     rig.write("new", b"2")
     second = rig.push("--once", "--delete")
     assert second.wait() == 0, second.stderr
@@ -204,8 +206,8 @@ def test_a_disk_that_is_full_for_the_state_is_waited_for(rig: Rig) -> None:
     within(push, f"rm '{ballast}' && mount -o remount,size=20m '{state}'")
     push.wait_event("state.writable", timeout=60)
     rig.until_pushed(wanted)
-    wait_until(lambda: rows(seen_by(push, state)).keys() == wanted.keys(), timeout=30)
     well(push)
+    assert push.stop() == 143
 
 
 # Depth
@@ -318,6 +320,7 @@ def test_a_directory_whose_name_is_no_utf_8_is_left_out_in_every_list(rig: Rig, 
     well(push)
     assert push.stop() == 143
     rig.until_pushed({**wanted, "at the end": b"7"})
+    assert rig.push("--once", "--delete").wait() == 0
     again = rig.push("--once", "--delete")
     assert again.wait() == 0
     looks = again.events("reconcile.finished")
