@@ -279,7 +279,7 @@ class Engine:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=grace)  # a large upload is called off, where the store still answers
-        self._ledger.flush()
+        self._ledger.close()
 
     # One path
 

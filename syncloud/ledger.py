@@ -41,6 +41,7 @@ class Ledger:
         self._strangers: set[str] = set()
         self._sought: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self.error: HostUnavailable | None = None
         self.files = state.count()
 
@@ -105,9 +106,9 @@ class Ledger:
         """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
         return self._written(put.source[:1])
 
-    def _soon(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(WAIT, self.flush)
+    def _soon(self, wait: float = WAIT) -> None:
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.flush)
 
     def _counts(self, path: str, now: bool) -> int:
         """By how much `files` grows. Where the row cannot be read, all of them are counted once that is over."""
@@ -124,6 +125,11 @@ class Ledger:
             self.flush()
         return not self._puts
 
+    def close(self) -> None:
+        """Write and acknowledge what can be, for the last time: the state is closed next, and no timer may find it so."""
+        self._closed = True
+        self.flush()
+
     def flush(self) -> None:
         """Write and acknowledge all of it now; where the disk refuses, keep it and try again soon."""
         if self._timer is not None:
@@ -135,7 +141,7 @@ class Ledger:
             if self.error is None:
                 log.error("state.unwritable", "%s; nothing is acknowledged until it can be written", error, error=error)
             self.error = error
-            self._timer = asyncio.get_running_loop().call_later(AGAIN, self.flush)
+            self._soon(AGAIN)
             return
         if self.error is not None:
             self.error = None

@@ -48,8 +48,8 @@ def _exact(clamped: int, tags: tuple[Tag, Tag]) -> int:
 
 
 def is_of_a_row(error: BaseException) -> bool:
-    """Whether it concerns the values that were to be written, and neither the disk nor the file."""
-    return not isinstance(error, sqlite3.Error) or isinstance(error, _OF_A_ROW)
+    """Whether it concerns the values that were to be written, and neither the disk nor the file, nor that it is closed."""
+    return not isinstance(error, sqlite3.Error) or (isinstance(error, _OF_A_ROW) and "closed" not in str(error))
 
 
 def is_damage(error: sqlite3.Error) -> bool:

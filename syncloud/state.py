@@ -185,8 +185,8 @@ class State:
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", notes.items())
             self._db.execute("COMMIT")
         except BaseException as error:
-            if self._db.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error):
+                if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
             if not isinstance(error, sqlite3.Error) or rows.is_of_a_row(error):
                 raise

@@ -16,7 +16,7 @@ from syncloud import ledger as module
 from syncloud.errors import HostUnavailable
 from syncloud.ledger import Ledger
 from syncloud.leftout import LeftOut
-from syncloud.model import Base
+from syncloud.model import Base, Unknown
 from syncloud.state import Pair, State
 
 GOOD = Base("good", ("11", "3", "9", "9"), ("etag", "", "17"), 3, 0, 0o640, None)
@@ -105,6 +105,26 @@ def test_a_receipt_that_cannot_be_given_back_keeps_no_other_back(state: State) -
         ledger.record(GOOD, (), [Broken(), ticket])
         ledger.flush()
         assert ticket.rows == [["good"]]
+
+    asyncio.run(scenario())
+
+
+def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(tmp_path: Path) -> None:
+    """A closed database takes no row, and refuses none: nothing is left out, and no receipt is given back."""
+
+    async def scenario() -> None:
+        state = State(tmp_path, Pair("push", "/srv/a", "bucket", ""))
+        left_out: list[Unknown] = []
+        ledger, ticket = Ledger(state, leave_out=left_out.append), Ticket(tmp_path / "state.sqlite")
+        with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
+            other.execute("DROP TABLE base")
+        ledger.record(GOOD, (), [ticket])
+        ledger.close()
+        assert isinstance(ledger.error, HostUnavailable)
+        state.close()
+        ledger.record(GOOD, (), [ticket])
+        ledger.flush()
+        assert (ledger._timer, ticket.rows, left_out) == (None, [], [])
 
     asyncio.run(scenario())
 
