@@ -30,8 +30,8 @@ class Scan:
 
     def walk(self, under: str, closed: frozenset[str]) -> Iterator[Unknown | Run]:
         """Everything below `under` but what is below the directories in `closed`."""
-        if under and (reason := self._closed_for(under)):
-            yield Unknown(under, reason, subtree=True)
+        if (outermost := self._closed(under)) is not None:
+            yield outermost
             return
         stack = [iter(self._list(under))]
         while stack:
@@ -89,6 +89,13 @@ class Scan:
         if reason := self._closed_for(path):
             return [(path + "/", Unknown(path, reason, subtree=True))]
         return [(path + "/", path)]
+
+    def _closed(self, under: str) -> Unknown | None:
+        """The outermost directory on the way to `under` that cannot take part: the same one for all that is below."""
+        if not under or self._closed_for(under) is None:
+            return None
+        ways = (under[:at] for at, letter in enumerate(f"{under}/") if letter == "/")
+        return next(Unknown(way, reason, subtree=True) for way in ways if (reason := self._closed_for(way)) is not None)
 
     def _closed_for(self, directory: str) -> str | None:
         """Why nothing below `directory` can take part, or None. So no walk goes deeper than a key is long."""
