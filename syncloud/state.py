@@ -82,9 +82,17 @@ class State:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return self._connect()
-        except sqlite3.OperationalError as error:
+            return self._connected()
+        except sqlite3.Error as error:
             raise HostUnavailable(f"cannot open the state {self._file}: {error}", code=rows.code_of(error)) from error
+        except OSError as error:
+            raise HostUnavailable(f"cannot open the state {self._file}: {error.strerror}") from error
+
+    def _connected(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.OperationalError:
+            raise
         except (sqlite3.DatabaseError, _Newer) as error:
             self.rebuilt = str(error)
             self._set_aside()
@@ -270,8 +278,11 @@ def copy(directory: Path, to: Path) -> None:
     if file.exists():
         old = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
         new = sqlite3.connect(to / "state.sqlite")
-        with contextlib.closing(old), contextlib.closing(new):
-            old.backup(new)
+        try:
+            with contextlib.closing(old), contextlib.closing(new):
+                old.backup(new)
+        except sqlite3.Error as error:
+            raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
 
 
 def _identity(path: str) -> tuple[int, int] | None:

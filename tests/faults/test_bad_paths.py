@@ -330,6 +330,21 @@ def test_a_directory_whose_name_is_no_utf_8_is_left_out_in_every_list(rig: Rig, 
     assert left_out(rig) == known, "a second look forgets none of them"
 
 
+def test_a_root_whose_name_is_no_utf_8_is_served_and_shown(rig: Rig) -> None:
+    root = no_utf8(rig.place, b"caf\xe9")
+    root.mkdir()
+    (root / "a").write_bytes(b"1")
+    there = ["--directory", str(root), "--bucket", rig.bucket.name, "--state-dir", str(rig.push_state), "--log-format", "json"]
+    push = rig.start("push", *there, endpoint=rig.meddler.endpoint)
+    rig.until_pushed({"a": b"1"})
+    wait_until(lambda: page(rig, rig.push_state)[0] == 0, timeout=30, every=1)
+    root.rename(rig.place / "away")
+    push.wait_event("start.waiting", timeout=30)
+    wait_until(lambda: page(rig, rig.push_state)[0] == 1, timeout=30, every=1)
+    well(push)
+    assert push.stop() == 143
+
+
 def left_out(rig: Rig) -> list[str]:
     with closing(sqlite3.connect(f"file:{rig.push_state}/state.sqlite?mode=ro", uri=True)) as db:
         return [path for (path,) in db.execute("SELECT path FROM unsyncable ORDER BY path")]
