@@ -55,8 +55,9 @@ def is_of_a_row(error: BaseException) -> bool:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file does not hold any more what was written to it."""
     code = getattr(error, "sqlite_errorcode", None)
-    # Python's own complaints have no code: a text that is no UTF-8, which nobody can have written, and `base_of`.
-    return code & 0xFF in _DAMAGED if code is not None else "decode" in str(error) or type(error) is sqlite3.DatabaseError
+    if code is None:  # Python's own complaints: a text that is no UTF-8, which nobody can have written, and `base_of`
+        return "decode" in str(error) or type(error) is sqlite3.DatabaseError
+    return code & 0xFF in _DAMAGED or "no such table" in str(error)
 
 
 def code_of(error: sqlite3.Error) -> str:

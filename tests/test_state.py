@@ -433,6 +433,20 @@ def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path, change: str) -> Non
         assert paths(memory) == []
 
 
+@pytest.mark.parametrize("size", [0, 4096, 40 * 4096])
+def test_a_file_that_is_cut_while_it_is_open_is_damaged(tmp_path: Path, size: int) -> None:
+    with opened(tmp_path) as memory:
+        memory.record(MANY, [])
+        memory.sync()
+        os.truncate(tmp_path / "state.sqlite", size)
+        with pytest.raises(HostUnavailable):
+            paths(memory)
+        assert "damaged" in str(memory.broken())
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt not in ("", "new")
+        assert paths(memory) == []
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_files_that_go_while_they_are_open_are_missed(tmp_path: Path, suffix: str) -> None:
     with opened(tmp_path) as memory:
