@@ -24,7 +24,7 @@ def main() -> None:
     from benchmarks.measure import memory_of
     from syncloud.local import LocalTree
     from syncloud.reconcile import Census, Unlike, nominate
-    from syncloud.state import Reader
+    from syncloud.rows import Reader
     from syncloud.watch import WatchSource
 
     watch = WatchSource(directory)

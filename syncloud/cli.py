@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import config, log, service, state, status
+from . import config, log, names, service, state, status
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
@@ -60,7 +60,7 @@ def _tell(error: SyncloudError) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(names.spelled(line), flush=True)
 
 
 def _sync(invocation: Invocation) -> int:

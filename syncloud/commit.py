@@ -267,9 +267,9 @@ def _settle(at: int, old: str, hold: Hold) -> str | None:
     return _keep(at, old, hold.expected.path)
 
 
-def _keep(at: int, hidden: str, path: str) -> str:
-    """Give the hidden file a conflict name: no byte of somebody else's is ever dropped."""
-    now, counter = datetime.now(UTC), 0
+def _keep(at: int, hidden: str, path: str, counter: int = 0) -> str:
+    """Give the hidden file a conflict name: no byte of somebody else's is ever dropped. Names before `counter` are taken."""
+    now = datetime.now(UTC)
     while True:
         aside = names.conflict(path, socket.gethostname(), now, counter)
         try:
@@ -370,12 +370,15 @@ def has_bytes(root: int, path: str, crc: int | None) -> bool:
         os.close(fd)
 
 
-def recover(root: int, path: str, known: bool) -> str | None:
-    """A hidden file left by a crash: removed when `known` to be ours, else kept under a conflict name, which is returned."""
+def recover(root: int, path: str, known: bool, kept: int = 0) -> str | None:
+    """A hidden file left by a crash: removed when `known` to be ours, else kept under a conflict name, which is returned.
+
+    `kept`: how many of this directory have been kept before.
+    """
     parent, name = split(path)
     with disk.directory(root, parent) as at:
         if known:
             os.unlink(name, dir_fd=at)
             return None
         folder = f"{parent}/" if parent else ""
-        return _keep(at, name, folder + "recovered")
+        return _keep(at, name, folder + "recovered", kept)

@@ -13,7 +13,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,17 +96,26 @@ class Sync:
 
         Blocking: for a thread.
         """
-        for path in self._leftovers():
-            parent, _ = commit.split(path)
+        for parent, paths in itertools.groupby(self.local.leftovers(), lambda path: commit.split(path)[0]):
             with contextlib.closing(self.state.reader()) as reader:
                 known = {row.target[:3]: row.crc for row in reader.rows(parent)}
-            aside = self.local.recover(path, known)
-            if aside is not None:
-                log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)
+            kept = 0
+            for path in paths:
+                kept += self._recover(path, known, kept)
 
-    def _leftovers(self) -> Iterator[str]:
-        with contextlib.suppress(FileNotFoundError):
-            yield from self.local.leftovers()
+    def _recover(self, path: str, known: Mapping[Tag, int | None], kept: int) -> bool:
+        """Whether it was kept. One that cannot be cleaned up stays: a hidden name is never published, nor in anybody's way."""
+        try:
+            aside = self.local.recover(path, known, kept)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            text = "%s looks like left by a crash, and stays: %s"
+            log.warning("leftover.stays", text, path, error.strerror, path=path, error=error)
+            return False
+        if aside is not None:
+            log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)
+        return aside is not None
 
 
 @contextlib.asynccontextmanager

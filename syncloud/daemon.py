@@ -113,6 +113,8 @@ class Daemon:
                 return
             if reason := self._sync.local.missing():
                 raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
+            if reason := self._sync.state.broken():
+                raise HostUnavailable(reason, hint="the daemon opens it anew, and builds it anew where it has to")
             self._tell_ready(time.monotonic() - started)
             self._report()
             await self._look_at_mounts(accept=self._sync.take_notes() == "allow-deletes")

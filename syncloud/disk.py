@@ -140,14 +140,26 @@ def directory(root: int, path: str) -> Iterator[int]:
 
 def make_directories(root: int, path: str) -> None:
     """Make the directory `path` and its parents durable below `root`. Raises OSError (ENOTDIR, ELOOP, ...)."""
+    if _is_directory(root, path):
+        return
+    missing = [path]
+    while (above := missing[-1].rpartition("/")[0]) and not _is_directory(root, above):
+        missing.append(above)
+    for below in reversed(missing):
+        _make_directory(root, below)
+
+
+def _is_directory(root: int, path: str) -> bool:
+    """Raises OSError (ENOTDIR, ELOOP, ...) where something else is in the way."""
     try:
         os.close(open_beneath(root, path, os.O_PATH | os.O_DIRECTORY))
-        return
     except FileNotFoundError:
-        pass
+        return False
+    return True
+
+
+def _make_directory(root: int, path: str) -> None:
     parent, _, name = path.rpartition("/")
-    if parent:
-        make_directories(root, parent)
     with directory(root, parent) as at:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o777, dir_fd=at)

@@ -54,9 +54,9 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._target, self._state = source, target, state
-        self._ledger, self._room = Ledger(state), Room(transfers)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self.left_out = LeftOut(state)
+        self._ledger, self._room = Ledger(state, leave_out=self.left_out.note), Room(transfers)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self.rivals = Rivals(clock, [path for path, reason in self.left_out.reasons.items() if reason == REASON])
         self._settler = Settler(
             source,
@@ -279,7 +279,7 @@ class Engine:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=grace)  # a large upload is called off, where the store still answers
-        self._ledger.flush()
+        self._ledger.close()
 
     # One path
 

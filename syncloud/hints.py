@@ -46,12 +46,21 @@ class Work:
 
 
 class Coalescer:
-    """All times are the injected monotonic clock's seconds."""
+    """All times are the injected monotonic clock's seconds. Beyond `most` waiting paths a listing of everything stands for the
+    next ones: nothing is lost, and memory is bounded.
+    """
 
     def __init__(
-        self, clock: Callable[[], float], *, quiet: float = QUIET, deadline: float = DEADLINE, min_interval: float = 1.0
+        self,
+        clock: Callable[[], float],
+        *,
+        quiet: float = QUIET,
+        deadline: float = DEADLINE,
+        min_interval: float = 1.0,
+        most: int = TOO_MANY,
     ) -> None:
         self._clock = clock
+        self._most = most
         self.quiet = quiet
         self.deadline = deadline
         self.min_interval = min_interval
@@ -78,8 +87,8 @@ class Coalescer:
             self._add_subtree(hint, now)
             return
         work = self._pending.get(hint.path)
-        if work is None and hint.receipt is None and len(self._pending) >= TOO_MANY:
-            self._add_subtree(Hint("", hint.kind, subtree=True), now)
+        if work is None and self._is_full(hint):
+            self._ask_for_listing("", hint, now)
             return
         if work is None:
             work = self._pending[hint.path] = Work(hint.path, now, now)
@@ -118,12 +127,22 @@ class Coalescer:
                     self._queue(work)
         return None
 
+    def _is_full(self, hint: Hint) -> bool:
+        """Whether a listing has to find the hint's path. It cannot give a receipt back, and a path in work may have no row yet
+        that the listing could miss: those two are always taken, and they are bounded elsewhere.
+        """
+        return len(self._pending) >= self._most and hint.receipt is None and hint.path not in self._working
+
     def _add_subtree(self, hint: Hint, now: float) -> None:
-        work = self._subtrees.setdefault(hint.path, Work(hint.path, now, now))
+        self._ask_for_listing(hint.path, hint, now)
+        self._look_at_what_is_in_work(hint.path)
+
+    def _ask_for_listing(self, under: str, hint: Hint, now: float) -> None:
+        """A listing below `under` covers the hint."""
+        work = self._subtrees.setdefault(under, Work(under, now, now))
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
         work.both = work.both or hint.both
-        self._look_at_what_is_in_work(hint.path)
         # An event asks to wait for quiet: a tree that is being copied in is looked at once, not file by file.
         wait = 0.0 if hint.kind is Kind.LOOK else min(self.quiet / 4, self.deadline)
         work.due = min(now + wait, work.since + self.deadline)

@@ -1,17 +1,19 @@
 """What is settled and not yet written: rows that share a transaction, and the receipts that follow its commit.
 
-The order is the promise: the effect is durable, then the row is committed, then the receipt is given back.
+The order is the promise: the effect is durable, then the row is committed, then the receipt is given back. A row that cannot be
+stored is left out by name, and the rows that share its transaction are stored without it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from . import log
 from .errors import HostUnavailable
-from .model import Base, Receipt, Tag
+from .model import Base, Receipt, Tag, Unknown
 from .tree import State
 
 WAIT = 0.05
@@ -24,11 +26,13 @@ STRANGERS_MAX = 10_000
 
 class Ledger:
     """Belongs to the control thread. `error` is why nothing can be written now, None while all is well; `files` the number
-    of paths on which both sides agree, as it will be.
+    of paths on which both sides agree, as it will be. `leave_out` notes a path whose row cannot be stored.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, leave_out: Callable[[Unknown], None] = lambda _: None) -> None:
         self._state = state
+        self._leave_out = leave_out
+        self._miscounted = False
         self._puts: dict[str, Base] = {}
         self._drops: set[str] = set()
         self._notes: dict[str, str] = {}
@@ -37,6 +41,7 @@ class Ledger:
         self._strangers: set[str] = set()
         self._sought: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self.error: HostUnavailable | None = None
         self.files = state.count()
 
@@ -101,12 +106,17 @@ class Ledger:
         """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
         return self._written(put.source[:1])
 
-    def _soon(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(WAIT, self.flush)
+    def _soon(self, wait: float = WAIT) -> None:
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.flush)
 
     def _counts(self, path: str, now: bool) -> int:
-        before = self.base_of(path)
+        """By how much `files` grows. Where the row cannot be read, all of them are counted once that is over."""
+        try:
+            before = self.base_of(path)
+        except HostUnavailable:
+            self._miscounted = True
+            return 0
         return int(now) - int(before is not None and not before.absent)
 
     def copies_written(self) -> bool:
@@ -115,19 +125,23 @@ class Ledger:
             self.flush()
         return not self._puts
 
+    def close(self) -> None:
+        """Write and acknowledge what can be, for the last time: the state is closed next, and no timer may find it so."""
+        self._closed = True
+        self.flush()
+
     def flush(self) -> None:
         """Write and acknowledge all of it now; where the disk refuses, keep it and try again soon."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         try:
-            if self._puts or self._drops or self._notes:
-                self._state.record(self._puts.values(), self._drops, self._notes)
+            self._write()
         except HostUnavailable as error:
             if self.error is None:
                 log.error("state.unwritable", "%s; nothing is acknowledged until it can be written", error, error=error)
             self.error = error
-            self._timer = asyncio.get_running_loop().call_later(AGAIN, self.flush)
+            self._soon(AGAIN)
             return
         if self.error is not None:
             self.error = None
@@ -140,4 +154,51 @@ class Ledger:
         self._notes.clear()
         receipts, self._receipts = self._receipts, []
         for receipt in receipts:
-            receipt.acknowledge()
+            _give_back(receipt)
+
+    def _write(self) -> None:
+        """One transaction, or where one row spoils it, one for each. Raises HostUnavailable."""
+        try:
+            if self._puts or self._drops or self._notes:
+                self._state.record(self._puts.values(), self._drops, self._notes)
+        except HostUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is about one of them
+            log.debug("state.singly", "%r: each row is written by itself", error, error=error)
+            self._write_singly()
+        if self._miscounted:
+            self.files, self._miscounted = self._state.count(), False
+
+    def _write_singly(self) -> None:
+        for put in list(self._puts.values()):
+            self._write_one(put.path, puts=(put,))
+        for path in list(self._drops):
+            self._write_one(path, drops=(path,))
+        for name, text in self._notes.items():
+            self._write_one("", notes={name: text})
+
+    def _write_one(
+        self,
+        path: str,
+        *,
+        puts: Iterable[Base] = (),
+        drops: Iterable[str] = (),
+        notes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """A row that cannot be stored is left out by name, durably: so its receipt is given back with those of the others."""
+        try:
+            self._state.record(puts, drops, notes)
+        except HostUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - the others go on without it
+            log.exception("internal.error", "%s: its row cannot be stored: %r", path, error, path=path)
+            self._miscounted = True
+            if path:
+                self._leave_out(Unknown(path, f"its row cannot be stored: {error}"))
+
+
+def _give_back(receipt: Receipt) -> None:
+    try:
+        receipt.acknowledge()
+    except Exception as error:  # noqa: BLE001 - one that fails keeps no other back
+        log.exception("internal.error", "a receipt cannot be given back: %r", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 
-from . import log
+from . import log, names
 from .errors import HostUnavailable
 from .model import Unknown
 from .reconcile import Census
@@ -13,7 +13,7 @@ from .tree import State
 
 
 class LeftOut:
-    """`reasons` by path."""
+    """`reasons` by path, as `names.spelled` writes it: that is what a state can hold."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -23,8 +23,9 @@ class LeftOut:
         """Keep why a path takes no part; told the first time. What the user's own patterns exclude is no news."""
         if unknown.reason == "excluded":
             return
-        news = self.reasons.get(unknown.path) != unknown.reason
-        self.reasons[unknown.path] = unknown.reason
+        path = names.spelled(unknown.path)
+        news = self.reasons.get(path) != unknown.reason
+        self.reasons[path] = unknown.reason
         with contextlib.suppress(HostUnavailable):  # a note for people: what must be written is told by the ledger
             news = self._state.note_unsyncable(unknown.path, unknown.reason)
         if news:
@@ -37,11 +38,11 @@ class LeftOut:
 
     def clear(self, path: str) -> None:
         """It takes part after all."""
-        if self.reasons.pop(path, None) is not None:
+        if self.reasons.pop(names.spelled(path), None) is not None:
             with contextlib.suppress(HostUnavailable):
                 self._state.clear_unsyncable(path)
 
     def recount(self, census: Census) -> None:
         """After a listing of everything: what was left out and is not there any more is forgotten."""
-        for path in census.recorded - census.met - {unknown.path for unknown in census.unknown}:
+        for path in census.recorded - census.met - {names.spelled(unknown.path) for unknown in census.unknown}:
             self.clear(path)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import batch, blame, commit, disk, log, names, places, steady
+from . import batch, blame, commit, disk, leftovers, log, names, places, steady
 from .content import LocalContent
 from .descriptor import Descriptor
 from .errors import BusyError, Changed, ConfigurationError, Unsteady, Unsyncable
@@ -318,21 +318,13 @@ class LocalTree:
         return False
 
     def leftovers(self) -> Iterator[str]:
-        """Hidden files of ours that a crash has left. Blocking: for a thread."""
-        for directory, _, files in os.walk(self.root):
-            for name in files:
-                if names.is_hidden(name):
-                    yield os.path.relpath(os.path.join(directory, name), self.root)
+        """Hidden names, as a crash may have left them, one directory after the other. Blocking: for a thread."""
+        for directory, hidden in leftovers.found(self._fd):
+            yield from (f"{directory}/{name}" if directory else name for name in hidden)
 
-    def recover(self, path: str, known: Mapping[Tag, int | None]) -> str | None:
-        """Clean up one leftover; the conflict path where it was not provably ours. Blocking.
-
-        `known`: by inode, size and mtime the checksum of what the base knows. An edit before the crash may have left all three.
-        """
-        name = commit.split(path)[1]
-        tag = steady.tag_of(os.stat(self.root / path, follow_symlinks=False))[:3]
-        ours = names.is_ours(name, "tmp", self.nonce) or (tag in known and commit.has_bytes(self._fd, path, known[tag]))
-        return commit.recover(self._fd, path, ours)
+    def recover(self, path: str, known: Mapping[Tag, int | None], kept: int = 0) -> str | None:
+        """As `leftovers.recover`. Blocking."""
+        return leftovers.recover(self._fd, path, known, self.nonce, kept)
 
     def close(self) -> None:
         """Wait for the calls that run. The root stays open for one that never returns: its number is not another file's."""

@@ -51,6 +51,17 @@ def refusal(path: str) -> str | None:
     return None
 
 
+def spelled(text: str) -> str:
+    """As a database, a page or a message can hold it: bytes that are no UTF-8 as `\\xNN`."""
+    if text.isascii():
+        return text
+    try:
+        raw = text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that no file's name decodes to, as a message can have it
+        raw = text.encode(errors="backslashreplace")
+    return raw.decode(errors="backslashreplace")
+
+
 def too_long_for_a_key(prefix: str, path: str) -> bool:
     return len(path) * 4 + len(prefix) > KEY_MAX and len((prefix + path).encode()) > KEY_MAX
 

@@ -1,4 +1,4 @@
-"""watchdog's observer, its ends mended: one thread less, what it says of an overflow, what it leaves behind.
+"""watchdog's observer, its ends mended: one thread less, a walk of any depth, what it says of an overflow, what is left open.
 
 Owner of watchdog's observers; for its versions 6 and 7.
 """
@@ -10,12 +10,52 @@ import logging
 import os
 import threading
 import traceback
+import types
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, AnyStr
 
 from watchdog import events as wd
+from watchdog.observers import inotify, inotify_c
 from watchdog.observers.api import EventDispatcher, EventQueue
 from watchdog.observers.inotify import InotifyObserver
+
+LONGEST = 4095
+"""Bytes of a path that the kernel takes: PATH_MAX, without the zero at its end."""
+
+
+def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
+    """As os.walk from the top down, without following links.
+
+    That one recurses before Python 3.12, and ends with the depth of somebody's tree; and it names directories whose paths the
+    kernel does not take, at the first of which watchdog 6 gives up.
+    """
+    stack = [top]
+    while stack:
+        at = stack.pop()
+        try:
+            with os.scandir(at) as listing:
+                items = [(item.name, _is_directory(item), item.is_symlink()) for item in listing]
+        except OSError:
+            continue
+        paths = {name: os.path.join(at, name) for name, is_directory, _ in items if is_directory}
+        paths = {name: path for name, path in paths.items() if len(os.fsencode(path)) <= LONGEST}
+        yield at, list(paths), [name for name, is_directory, _ in items if not is_directory]
+        links = {name for name, _, is_link in items if is_link}
+        stack += [path for name, path in paths.items() if name not in links]
+
+
+def _is_directory(item: os.DirEntry[Any]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link to nowhere that can be seen
+        return False
+
+
+_os = types.ModuleType("os")
+vars(_os).update(vars(os), walk=walk)
+for _module in (inotify, inotify_c, wd):
+    vars(_module)["os"] = _os
 
 
 class Observer(InotifyObserver):

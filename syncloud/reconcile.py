@@ -121,6 +121,9 @@ def _judge(
 ) -> Hint | None:
     if path in census.recorded:
         census.met.add(path)
+    if blind:
+        # Beyond what is blind in the order of the paths it is asked no more: a tree may hold thousands of such folders.
+        blind[:] = [prefix for prefix in blind if path <= prefix or path.startswith(prefix)]
     for side in (seen, there):
         # What only the target has is its own affair, whatever it is; but below a folder that is hidden nothing is absent.
         if isinstance(side, Unknown) and (side is seen or seen is not None or base is not None or side.subtree):

@@ -30,6 +30,9 @@ class Scan:
 
     def walk(self, under: str, closed: frozenset[str]) -> Iterator[Unknown | Run]:
         """Everything below `under` but what is below the directories in `closed`."""
+        if (outermost := self._closed(under)) is not None:
+            yield outermost
+            return
         stack = [iter(self._list(under))]
         while stack:
             for item in stack[-1]:
@@ -83,9 +86,24 @@ class Scan:
     def _directory(self, path: str) -> list[tuple[str, Unknown | str]]:
         if self._ignored(path):
             return []
-        if not path.isascii() and (reason := names.refusal(path)):
-            return [(path.encode(errors="replace").decode() + "/", Unknown(path, reason, subtree=True))]
+        if reason := self._closed_for(path):
+            return [(path + "/", Unknown(path, reason, subtree=True))]
         return [(path + "/", path)]
+
+    def _closed(self, under: str) -> Unknown | None:
+        """The outermost directory on the way to `under` that cannot take part: the same one for all that is below."""
+        if not under or self._closed_for(under) is None:
+            return None
+        ways = (under[:at] for at, letter in enumerate(f"{under}/") if letter == "/")
+        return next(Unknown(way, reason, subtree=True) for way in ways if (reason := self._closed_for(way)) is not None)
+
+    def _closed_for(self, directory: str) -> str | None:
+        """Why nothing below `directory` can take part, or None. So no walk goes deeper than a key is long."""
+        if not directory.isascii() and (reason := names.refusal(directory)):
+            return reason
+        if names.too_long_for_a_key(self._prefix, directory + "/n"):
+            return f"every key below it would be longer than {names.KEY_MAX} bytes"
+        return None
 
     def refusal(self, path: str, status: os.stat_result) -> str | None:
         """Why what is at `path` takes no part, or None."""

@@ -1,7 +1,8 @@
 """What survives a restart: observations only, in sqlite. Owner of sqlite3.
 
 The base rows (model.Base) are the only memory that must survive; the rest are notes for people and for cheaper starts.
-Losing all of it costs comparisons, never a file: without a base row nothing is deleted.
+Losing all of it costs comparisons, never a file: without a base row nothing is deleted. So a file that is damaged is set aside
+and built anew: at the start that finds it so, or at the start after the call that has met the damage.
 
 WAL with synchronous=NORMAL: a killed process loses nothing; after a power cut the last transactions may be missing, and the
 paths they settled are compared again. The files themselves were synced before.
@@ -15,17 +16,20 @@ import json
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from . import names, rows
 from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
-from .model import Base, Sighting, Tag
+from .model import Base, Tag
+from .rows import Reader
 
 SCHEMA = 1
 _UPLOAD = "upload "
+_FILES = ("", "-wal", "-shm")
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,12 +56,7 @@ class Pair:
     prefix: str
 
     def __str__(self) -> str:
-        return f"{self.role} {_spelled(self.directory)} s3://{self.bucket}/{self.prefix}"
-
-
-def _spelled(path: str) -> str:
-    """As the database can hold it: bytes that are no UTF-8 as `\\xNN`."""
-    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        return f"{self.role} {names.spelled(self.directory)} s3://{self.bucket}/{self.prefix}"
 
 
 class State:
@@ -72,24 +71,65 @@ class State:
         self.rebuilt = ""
         self._lock = _lock(directory)
         self._file = directory / "state.sqlite"
+        self._damage = ""
         with contextlib.ExitStack() as undone:
             undone.callback(os.close, self._lock)
             self._db = self._open()
             undone.callback(self._db.close)
+            self._made_of = self._identities()
             self._check_pair(pair)
             undone.pop_all()
 
     def _open(self) -> sqlite3.Connection:
         try:
+            return self._connected()
+        except sqlite3.Error as error:
+            raise HostUnavailable(f"cannot open the state {self._file}: {error}", code=rows.code_of(error)) from error
+        except OSError as error:
+            raise HostUnavailable(f"cannot open the state {self._file}: {error.strerror}") from error
+
+    def _connected(self) -> sqlite3.Connection:
+        try:
             return self._connect()
-        except sqlite3.OperationalError as error:
-            raise HostUnavailable(f"cannot open the state {self._file}: {error}", code=_code(error)) from error
+        except sqlite3.OperationalError:
+            raise
         except (sqlite3.DatabaseError, _Newer) as error:
             self.rebuilt = str(error)
-            for suffix in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{self._file}{suffix}", f"{self._file}.broken{suffix}")
+            self._set_aside()
             return self._connect()
+
+    def _set_aside(self) -> None:
+        for suffix in _FILES:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self._file}{suffix}", f"{self._file}.broken{suffix}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._mark)
+
+    @property
+    def _mark(self) -> str:
+        """A file that says of the database beside it that a call has met damage: no look at a start need find it again."""
+        return f"{self._file}.damaged"
+
+    def broken(self) -> str | None:
+        """Why this state has to be opened anew, or None: it is damaged, or its files were removed or replaced under us."""
+        if self._damage:
+            return f"the state {self._file} is damaged: {self._damage}"
+        if self._identities() != self._made_of:
+            return f"the files of the state {self._file} were removed or replaced"
+        return None
+
+    def _identities(self) -> list[tuple[int, int] | None]:
+        """Device and inode of each file that sqlite has open; None of one that is not there."""
+        return [_identity(f"{self._file}{suffix}") for suffix in _FILES]
+
+    def _trouble(self, verb: str, error: sqlite3.Error) -> HostUnavailable:
+        """What is raised for an error of sqlite; damage is remembered for the next start."""
+        if rows.is_damage(error):
+            self._damage = self._damage or str(error)
+            with contextlib.suppress(OSError):
+                os.close(os.open(self._mark, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        hint = "the next start sets it aside and builds it anew; nothing is deleted because of that" if self._damage else ""
+        return HostUnavailable(f"cannot {verb} the state {self._file}: {error}", hint=hint, code=rows.code_of(error))
 
     def _connect(self) -> sqlite3.Connection:
         os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -97,6 +137,8 @@ class State:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
+            if os.path.lexists(self._mark):
+                raise sqlite3.DatabaseError("damage was found while it was used")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
@@ -119,84 +161,89 @@ class State:
             raise PairError(f"the state in {self.directory} belongs to: {owner}; not to: {pair}")
 
     def get(self, path: str) -> Base | None:
-        row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
-        return None if row is None else _base(row)
+        """Raises HostUnavailable, as everything does that asks."""
+        return next(iter(self._ask("SELECT * FROM base WHERE path=?", path, make=rows.base_of)), None)
 
     def rows_of(self, paths: Sequence[str]) -> dict[str, Base]:
-        """The rows of many paths, by path, at the price of one. Raises HostUnavailable."""
-        return {row[0]: _base(row) for row in self._ask(_ROWS, paths)}
+        """The rows of many paths, by path, at the price of one."""
+        return {base.path: base for base in self._ask(_ROWS, json.dumps(paths), make=rows.base_of)}
 
     def strangers(self, beginnings: Sequence[str]) -> set[str]:
-        """Those of them with which no row's source begins, as its first field. Raises HostUnavailable."""
-        return {beginning for (beginning,) in self._ask(_STRANGERS, beginnings)}
+        """Those of them with which no row's source begins, as its first field."""
+        return {beginning for (beginning,) in self._ask(_STRANGERS, json.dumps(beginnings))}
 
-    def _ask(self, query: str, values: Sequence[str]) -> list[Any]:
+    def _ask(self, query: str, *values: str, make: Callable[[Any], Any] = tuple) -> list[Any]:
+        """What `make` makes of each row."""
         try:
-            return self._db.execute(query, (json.dumps(values),)).fetchall()
+            return [make(row) for row in self._db.execute(query, values)]
+        except UnicodeEncodeError:
+            return []  # nothing that is stored has a name that is no UTF-8
         except sqlite3.Error as error:
-            raise HostUnavailable(f"cannot read the state {self._file}: {error}", code=_code(error)) from error
+            raise self._trouble("read", error) from error
 
     def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = MappingProxyType({})) -> None:
-        """One transaction: these rows are now so, those are gone, and `notes` are in the meta table. Raises HostUnavailable."""
+        """One transaction: these rows are now so, those are gone, and `notes` are in the meta table.
+
+        Raises HostUnavailable; anything else is about a value in `puts`, `drops` or `notes` that cannot be stored.
+        """
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(_row, puts))
+            self._db.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(rows.row_of, puts))
             self._db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", notes.items())
             self._db.execute("COMMIT")
         except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if not isinstance(error, sqlite3.OperationalError):
+            with contextlib.suppress(sqlite3.Error):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error) or rows.is_of_a_row(error):
                 raise
-            raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
+            raise self._trouble("write", error) from error
 
     def count(self) -> int:
-        (rows,) = self._db.execute("SELECT count(*) FROM base WHERE NOT absent").fetchone()
-        return int(rows)
+        ((files,),) = self._ask("SELECT count(*) FROM base WHERE NOT absent")
+        return int(files)
 
     def find_source(self, beginning: Tag) -> list[Base]:
         """Rows whose source tag begins with these fields: how a renamed file is recognised."""
         low = " ".join(beginning) + " "
-        rows = self._db.execute("SELECT * FROM base WHERE source >= ? AND source < ? LIMIT 4", (low, low[:-1] + "!"))
-        return [_base(row) for row in rows]
+        return self._ask("SELECT * FROM base WHERE source >= ? AND source < ? LIMIT 4", low, low[:-1] + "!", make=rows.base_of)
 
     def reader(self) -> Reader:
         """For another thread; sees what is committed now."""
-        return Reader(self._file)
+        return Reader(self._file, self._trouble)
 
     def get_meta(self, name: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+        return next((str(value) for (value,) in self._ask("SELECT value FROM meta WHERE name=?", name)), None)
 
     def take_note(self, name: str) -> str | None:
         """What `leave_note` has left, once; where the disk refuses, not yet."""
         value = self.get_meta(name)
         if value is not None:
             try:
-                self._db.execute("DELETE FROM meta WHERE name=?", (name,))
-            except sqlite3.OperationalError:
+                self._change("DELETE FROM meta WHERE name=?", name)
+            except HostUnavailable:
                 return None
         return value
 
     def set_meta(self, name: str, value: str) -> None:
         """Raises HostUnavailable."""
-        self._change("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
+        self._change("INSERT OR REPLACE INTO meta VALUES (?,?)", name, value)
 
     def sync(self) -> None:
         """Make durable what was written so far, also against a power cut."""
-        self._change("PRAGMA wal_checkpoint(FULL)", ())
+        self._change("PRAGMA wal_checkpoint(FULL)")
 
-    def _change(self, statement: str, values: tuple[str, ...]) -> None:
+    def _change(self, statement: str, *values: str) -> None:
         try:
             self._db.execute(statement, values)
-        except sqlite3.OperationalError as error:
-            raise HostUnavailable(f"cannot write the state {self._file}: {error}", code=_code(error)) from error
+        except sqlite3.Error as error:
+            raise self._trouble("write", error) from error
 
     def open_uploads(self) -> dict[str, str]:
         """Multipart uploads that were begun and not known to have ended: by id, the path of each."""
-        rows = self._db.execute("SELECT name, value FROM meta WHERE name GLOB 'upload *'")
-        return {name.removeprefix(_UPLOAD): path for name, path in rows}
+        found = self._ask("SELECT name, value FROM meta WHERE name GLOB 'upload *'")
+        return {name.removeprefix(_UPLOAD): path for name, path in found}
 
     def note_upload(self, upload_id: str, path: str) -> None:
         self.set_meta(_UPLOAD + upload_id, path)
@@ -205,24 +252,22 @@ class State:
         self.take_note(_UPLOAD + upload_id)
 
     def unsyncable(self) -> dict[str, str]:
-        return dict(self._db.execute("SELECT path, reason FROM unsyncable"))
+        return dict(self._ask("SELECT path, reason FROM unsyncable"))
 
     def note_unsyncable(self, path: str, reason: str) -> bool:
-        """Remember why `path` is left out; True the first time this reason is given."""
-        raw = _spelled(path)
-        row = self._db.execute("SELECT reason FROM unsyncable WHERE path=?", (raw,)).fetchone()
-        if row == (reason,):
+        """Remember why `path` is left out; True the first time this reason is given. Both as they are spelled."""
+        path, reason = names.spelled(path), names.spelled(reason)
+        if self._ask("SELECT reason FROM unsyncable WHERE path=?", path) == [(reason,)]:
             return False
-        self._change("INSERT OR REPLACE INTO unsyncable VALUES (?,?)", (raw, reason))
+        self._change("INSERT OR REPLACE INTO unsyncable VALUES (?,?)", path, reason)
         return True
 
     def clear_unsyncable(self, path: str) -> None:
-        raw = _spelled(path)
-        self._change("DELETE FROM unsyncable WHERE path=?", (raw,))
+        self._change("DELETE FROM unsyncable WHERE path=?", names.spelled(path))
 
     def close(self) -> None:
         with contextlib.suppress(HostUnavailable):  # then the next start reads it once for damage
-            self._change("DELETE FROM meta WHERE name='open'", ())
+            self._change("DELETE FROM meta WHERE name='open'")
         self._db.close()
         os.close(self._lock)
 
@@ -233,8 +278,19 @@ def copy(directory: Path, to: Path) -> None:
     if file.exists():
         old = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
         new = sqlite3.connect(to / "state.sqlite")
-        with contextlib.closing(old), contextlib.closing(new):
-            old.backup(new)
+        try:
+            with contextlib.closing(old), contextlib.closing(new):
+                old.backup(new)
+        except sqlite3.Error as error:
+            raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +317,7 @@ def peek(directory: Path) -> Glance | None:
     except PermissionError as error:
         raise _forbidden(file, error) from error
     except sqlite3.Error as error:
-        raise HostUnavailable(f"cannot read the state {file}: {error}", code=_code(error)) from error
+        raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
     return Glance(meta.get("pair", ""), meta.get("snapshot", ""), int(files), left_out)
 
 
@@ -296,43 +352,7 @@ def leave_note(directory: Path, name: str, value: str) -> None:
     except PermissionError as error:
         raise _forbidden(file, error) from error
     except sqlite3.Error as error:
-        raise HostUnavailable(f"cannot write the state {file}: {error}", code=_code(error)) from error
-
-
-class Reader:
-    """A read-only look at the base rows, for the thread that merges listings."""
-
-    def __init__(self, file: Path) -> None:
-        uri = f"{file.absolute().as_uri()}?mode=ro"
-        try:
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            self._db.execute("SELECT count(*) FROM meta").fetchone()  # it opens its files only now
-        except sqlite3.OperationalError as error:
-            raise HostUnavailable(f"cannot read the state {file}: {error}", code=_code(error)) from error
-
-    def rows(self, under: str = "") -> Iterator[Base]:
-        """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
-        return map(_base, self._select("*", under))
-
-    def sightings(self, under: str = "") -> Iterator[Sighting]:
-        """The same rows, as a listing of the source shows its files; the tag of one that is `absent` is empty."""
-        return self._select("path, CASE WHEN absent THEN '' ELSE source END, mode", under)
-
-    def query(self, query: str, values: Mapping[str, str]) -> Iterator[Base]:
-        return map(_base, self._db.execute(query, values))
-
-    def get(self, path: str) -> Base | None:
-        row = self._db.execute("SELECT * FROM base WHERE path=?", (path,)).fetchone()
-        return None if row is None else _base(row)
-
-    def _select(self, columns: str, under: str) -> Iterator[Any]:
-        if not under:
-            return self._db.execute(f"SELECT {columns} FROM base ORDER BY path")
-        query = f"SELECT {columns} FROM base WHERE path >= ? AND path < ? ORDER BY path"
-        return self._db.execute(query, (f"{under}/", f"{under}0"))
-
-    def close(self) -> None:
-        self._db.close()
+        raise HostUnavailable(f"cannot write the state {file}: {error}", code=rows.code_of(error)) from error
 
 
 class _Newer(Exception):
@@ -374,19 +394,3 @@ def _lock(directory: Path) -> int:
         os.close(fd)
         raise BusyError(f"another syncloud uses the state in {directory}") from error
     return fd
-
-
-def _row(base: Base) -> tuple[object, ...]:
-    crc = None if base.crc is None else base.crc - (1 << 64 if base.crc >> 63 else 0)
-    mtime_ns = min(base.mtime_ns, 2**63 - 1)  # a file system can hold later times than a column; the tag has the exact one
-    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, base.mode, crc, base.absent)
-
-
-def _base(row: tuple[str, str, str, int, int, int, int | None, int]) -> Base:
-    path, source, target, size, mtime_ns, mode, crc, absent = row
-    unsigned = None if crc is None else crc & 0xFFFF_FFFF_FFFF_FFFF
-    return Base(path, tuple(source.split(" ")), tuple(target.split(" ")), size, mtime_ns, mode, unsigned, bool(absent))
-
-
-def _code(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", ""))

@@ -22,7 +22,7 @@ from pathlib import Path
 from watchdog import events as wd
 from watchdog.utils import BaseThread
 
-from . import inotify, log, mounts, pulse
+from . import inotify, log, mounts, names, pulse
 from .model import Hint, Kind
 from .observer import Observer, OverflowHandler
 
@@ -94,21 +94,22 @@ class WatchSource(wd.FileSystemEventHandler):
         self._armed_on: tuple[int, int] | None = None
         self._armed_at = 0.0
         self._places: dict[int, str] = {}
+        self._beyond: list[str] = []
         self._progress_at = time.monotonic()
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
         """Arm the watch; when this returns, every later change is heard, or `trouble()` says that it is polled.
 
-        Raises OSError where the root cannot be watched for another reason than the kernel's limits.
+        Raises OSError where there is no root.
         """
         self._deliver = deliver
         logging.getLogger("watchdog").addHandler(self._overflow)
         try:
             self._arm()
-        except OSError as error:
-            if error.errno not in _LIMITS:
-                raise
-            self._refused(error)
+        except (OSError, RuntimeError) as error:
+            if not os.path.isdir(self._root):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._root) from error
+            self._refused(error)  # whatever it met below: it is tried again, and polled until then
         for path, kind in mounts.remote(self._root):
             text = "%s is on %s: what other hosts change there is found by the periodic look only"
             log.warning("watch.remote", text, path, kind, path=path)
@@ -260,7 +261,7 @@ class WatchSource(wd.FileSystemEventHandler):
             self._tell_unwatched(self._unwatched(), limit)
 
     def _tell_unwatched(self, paths: list[str], limit: str = "max_user_watches") -> None:
-        example = paths[0] if paths else self._root
+        example = _shown(paths[0] if paths else self._root)
         self._tell(f"{len(paths)} directories cannot be watched, {example} is one; raise fs.inotify.{limit}")
 
     def _tell(self, trouble: str | None) -> None:
@@ -283,12 +284,14 @@ class WatchSource(wd.FileSystemEventHandler):
         if missing and not self._stop.wait(2 * TICK):
             missing = self._unwatched()
         if missing:
-            self._rearm(f"{len(missing)} directories are not watched, {missing[0]} is one")
+            self._rearm(f"{len(missing)} directories are not watched, {_shown(missing[0])} is one")
             missing = self._unwatched()
         if self._observer is None:
             return  # it has been told why
         if missing:
             self._tell_unwatched(missing)
+        elif self._beyond:
+            self._tell(f"{len(self._beyond)} directories have paths too long to be watched, {_shown(self._beyond[0])} is one")
         elif self._trouble is not None and self._dead(time.monotonic(), self._unread()) is None:
             self._tell(None)
 
@@ -298,7 +301,7 @@ class WatchSource(wd.FileSystemEventHandler):
             return f"{away} directories were moved away with their watches"
         for inode, path in before.items():
             if inode in watched and self._places[inode] != path:
-                return f"{path} was moved away and came back with its watch"
+                return f"{_shown(path)} was moved away and came back with its watch"
         return None
 
     def _watched(self) -> set[int]:
@@ -313,7 +316,9 @@ class WatchSource(wd.FileSystemEventHandler):
         return [path for inode, path in places.items() if inode not in watched]
 
     def _directories(self) -> Iterator[tuple[int, str]]:
-        """Inode and path of every directory that can be read, without following links."""
+        """Inode and path of every directory that can be read, without following links. `_beyond` gets those whose path the
+        kernel does not take, although a key would: a long root alone makes such."""
+        self._beyond = []
         stack = [self._root]
         while stack:
             path = stack.pop()
@@ -322,8 +327,15 @@ class WatchSource(wd.FileSystemEventHandler):
                 yield os.stat(path, follow_symlinks=False).st_ino, path
                 with os.scandir(path) as listing:
                     stack.extend(item.path for item in listing if item.is_dir(follow_symlinks=False))
-            except OSError:
-                continue
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG and not names.too_long_for_a_key("", f"{path[self._strip :]}/n"):
+                    self._beyond.append(path)
+
+
+def _shown(path: str) -> str:
+    """A path in a sentence."""
+    text = names.spelled(path)
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-90:]}"
 
 
 def _identity(path: str) -> tuple[int, int] | None:

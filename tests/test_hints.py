@@ -9,6 +9,7 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from syncloud import hints
 from syncloud.hints import Coalescer, Work
@@ -318,6 +319,19 @@ def test_a_listing_that_failed_waits_or_goes_with_the_next_one(coalescer: Coales
     assert coalescer.listings == 0, "one listing for both"
 
 
+def test_a_listing_that_failed_gives_its_receipts_to_the_next_one(coalescer: Coalescer) -> None:
+    """A receipt that nobody holds any more is never given back: its message comes again until it is dead."""
+    first, second = Ticket(), Ticket()
+    coalescer.add(Hint("", subtree=True, receipt=first))
+    (failed,) = coalescer.take_subtrees()
+    coalescer.add(Hint("", subtree=True, receipt=second))
+    coalescer.list_again(failed, 60.0)
+    (again,) = coalescer.take_subtrees()
+    assert again.receipts == [second, first]
+    coalescer.list_again(again, 0.0)
+    assert coalescer.take_subtrees()[0].receipts == [second, first], "and where no other waits, it keeps them"
+
+
 def test_what_is_in_work_when_a_listing_begins_gets_a_look_of_its_own(coalescer: Coalescer) -> None:
     coalescer.add(Hint("d", subtree=True))
     coalescer.add(Hint("d/x"))
@@ -434,6 +448,117 @@ def test_beyond_a_limit_a_look_at_everything_stands_for_the_rest(clock: Clock) -
     receipt = Ticket()
     coalescer.add(Hint("promised", receipt=receipt))
     assert len(coalescer) == hints.TOO_MANY + 1, "a receipt is owed to its own path"
+
+
+@pytest.mark.parametrize("subtree", [False, True])
+def test_a_full_table_takes_hints_of_what_is_in_work(clock: Clock, subtree: bool) -> None:
+    coalescer = Coalescer(clock, most=2)
+    for path in ("work", "work/a", "b"):
+        coalescer.add(closed(path))
+        if path.startswith("work"):
+            assert taken(coalescer) == [path]
+    in_work = [Work("work", 0, 0), Work("work/a", 0, 0)]
+    coalescer.add(closed("c"))
+    coalescer.add(Hint("", subtree=True) if subtree else closed("beyond"))
+    coalescer.add(closed("work/a"))
+    clock.now += 1
+    assert [work.path for work in coalescer.take_subtrees()] == [""]
+    for work in in_work:
+        coalescer.finish(work)
+    assert sorted(taken(coalescer)) == ["b", "c", "work", "work/a"]
+
+
+def test_a_full_table_forgets_nothing_of_a_hint(clock: Clock) -> None:
+    coalescer = Coalescer(clock, most=1)
+    coalescer.add(closed("a"))
+    coalescer.add(Hint("b", both=True))
+    (listing,) = coalescer.take_subtrees()
+    assert (listing.path, listing.both) == ("", True), "the target may have changed too"
+
+
+class Table(RuleBasedStateMachine):
+    """A table of three paths at most, of which more wait: each hint is followed by a look at its path, or by a listing that
+    covers it, and `both` is asked for wherever the hint has asked for it.
+    """
+
+    names = st.sampled_from(["a", "b", "c", "d/e", "d/f", "d/g/h", "i"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.coalescer = Coalescer(self.clock, most=3)
+        self.owed: set[tuple[str, bool]] = set()
+        self.looks: list[tuple[Work, set[tuple[str, bool]]]] = []
+        self.listing: list[tuple[Work, set[tuple[str, bool]]]] = []
+
+    @rule(path=names, kind=st.sampled_from(Kind), both=st.booleans())
+    def hint(self, path: str, kind: Kind, both: bool) -> None:
+        self.coalescer.add(Hint(path, kind, both=both))
+        self.owed.add((path, both))
+
+    @rule(under=st.sampled_from(["", "d", "d/g"]), kind=st.sampled_from(Kind), both=st.booleans())
+    def subtree(self, under: str, kind: Kind, both: bool) -> None:
+        self.coalescer.add(Hint(under, kind, subtree=True, both=both))
+        self.owed.add((f"{under}/", both))
+
+    @rule(limit=st.integers(1, 4))
+    def take(self, limit: int) -> None:
+        self.looks += [(work, self.pay({work.path}, work.both)) for work in self.coalescer.take(limit)]
+
+    @rule()
+    def list_all(self) -> None:
+        for work in self.coalescer.take_subtrees():
+            covered = {path for path, _ in self.owed if not work.path or path.startswith(f"{work.path}/")}
+            self.listing.append((work, self.pay(covered, work.both)))
+
+    def pay(self, paths: set[str], both: bool) -> set[tuple[str, bool]]:
+        paid = {debt for debt in self.owed if debt[0] in paths and (both or not debt[1])}
+        self.owed -= paid
+        return paid
+
+    @precondition(lambda self: self.looks)
+    @rule(transferred=st.booleans())
+    def finish(self, transferred: bool) -> None:
+        self.coalescer.finish(self.looks.pop(0)[0], transferred=transferred)
+
+    @precondition(lambda self: self.looks)
+    @rule(delay=st.floats(0, 300))
+    def put_back(self, delay: float) -> None:
+        work, unpaid = self.looks.pop(0)
+        self.coalescer.put_back(work, delay)
+        self.owed |= unpaid
+
+    @precondition(lambda self: self.listing)
+    @rule(failed=st.booleans())
+    def end_listing(self, failed: bool) -> None:
+        work, unpaid = self.listing.pop(0)
+        if failed:
+            self.coalescer.list_again(work, 1.0)
+            self.owed |= unpaid
+
+    @rule(seconds=st.floats(0, 70))
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def the_table_is_bounded(self) -> None:
+        assert len(self.coalescer) <= 3 + 2 * len(self.looks) + 7, "what waits, what is in work, and what is dirty of that"
+
+    def teardown(self) -> None:
+        for _ in range(100):
+            for work, _ in self.looks:
+                self.coalescer.finish(work)
+            self.looks = []
+            if (due := self.coalescer.next_due()) is None:
+                break
+            self.clock.now = max(self.clock.now, due)
+            self.take(10)
+            self.list_all()
+        assert self.owed == set()
+        assert (len(self.coalescer), self.coalescer.listings) == (0, 0)
+
+
+TestATableThatIsFull = Table.TestCase
 
 
 def test_a_file_that_is_written_without_end_takes_no_more_memory(clock: Clock, coalescer: Coalescer) -> None:

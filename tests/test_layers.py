@@ -30,11 +30,11 @@ ROWS: tuple[frozenset[str], ...] = (
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
-        | {"counters", "rivals", "room", "pulse"}
+        | {"rows", "counters", "rivals", "room", "pulse"}
         | {"names", "fields", "filters", "patterns", "checksum", "objects", "events", "sequencers", "poison", "versions"}
         | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame"}
         | {"workers", "descriptor"}
-        | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "multipart"}
+        | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "leftovers", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
@@ -77,7 +77,7 @@ OWNERS: dict[str, Owned] = {
     "tqdm": Owned("tqdm", frozenset({"log"})),
     "watchdog": Owned("watchdog", frozenset({"watch", "observer"})),
     "ctypes": Owned("", frozenset({"connections", "disk", "local"})),
-    "sqlite3": Owned("", frozenset({"state"})),
+    "sqlite3": Owned("", frozenset({"state", "rows"})),
 }
 
 

@@ -977,6 +977,89 @@ def test_a_full_set_of_racing_edits_is_kept(tree: LocalTree, root: Path) -> None
     assert (root / aside).read_bytes() == b"theirs"
 
 
+def deep(root: Path, levels: int, name: str = "d") -> None:
+    """By descriptors: the path is longer than open(2) takes."""
+    at = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=at))
+    os.close(at)
+
+
+@pytest.mark.parametrize("levels", [400, 511, 512, 1_500, 3_000])
+def test_a_tree_of_any_depth_is_seen_as_far_as_a_key_is_long(tree: LocalTree, root: Path, levels: int) -> None:
+    """And no deeper: at most one line tells of all that is below."""
+    deep(root, levels)
+    (root / "z").touch()
+    try:
+        seen = list(flat(tree.scan()))
+        assert isinstance(seen[-1], Entry)
+        if levels <= 511:
+            assert [side.path for side in seen] == ["d/" * levels + "f", "z"]
+        else:
+            assert seen[:-1] == [
+                Unknown("/".join("d" * 512), "every key below it would be longer than 1024 bytes", subtree=True)
+            ]
+            assert list(tree.scan("/".join("d" * 1_000))) == seen[:-1], "an event may name any of them"
+        assert list(tree.leftovers()) == []
+    finally:
+        subprocess.run(["rm", "-rf", str(root / "d")], check=True)
+
+
+def test_ten_thousand_folders_are_seen(tree: LocalTree, root: Path) -> None:
+    for number in range(10_000):
+        (root / f"{number:05}").mkdir()
+    (root / "09999" / "f").touch()
+    assert [side.path for side in flat(tree.scan())] == ["09999/f"]
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "\udcff", "a\udc80z"])
+def test_a_name_that_is_no_utf_8_is_told_in_its_place_and_not_looked_into(tree: LocalTree, root: Path, name: str) -> None:
+    """The order is that of the paths: a merge would take everything behind it for new and gone."""
+    (root / name / "in").mkdir(parents=True)
+    (root / name / "in" / "f").touch()
+    (root / f"{name}.txt").touch()
+    for other in ("a", "b", "z", "\u00e9", "\U0001f600"):
+        (root / other).touch()
+    seen = list(flat(tree.scan()))
+    refused = [
+        Unknown(f"{name}.txt", "the name is not valid UTF-8"),
+        Unknown(name, "the name is not valid UTF-8", subtree=True),
+    ]
+    assert [side for side in seen if isinstance(side, Unknown)] == refused
+    places = [f"{side.path}/" if isinstance(side, Unknown) and side.subtree else side.path for side in seen]
+    assert places == sorted(places)
+    assert list(tree.scan(name)) == refused[1:]
+    assert list(tree.scan(f"{name}/in")) == refused[1:], "one line tells of all that is below"
+
+
+def test_a_hidden_name_that_is_no_file_is_nobodys_leftover(tree: LocalTree, root: Path) -> None:
+    (root / "file").write_text("1")
+    (root / names.hidden("tmp", NONCE)).symlink_to(root / "file")
+    os.mkfifo(root / names.hidden("tmp", NONCE))
+    (root / names.hidden("old", NONCE)).mkdir()
+    (root / names.hidden("old", NONCE) / "x").parent.mkdir()
+    odd = root / "caf\udce9"
+    odd.mkdir()
+    (odd / names.hidden("tmp", "f" * 16)).touch()
+    before = sorted(root.rglob("*"))
+    for path in list(tree.leftovers()):
+        assert tree.recover(path, {}) is None
+    assert sorted(root.rglob("*")) == before
+    assert (root / "file").read_text() == "1"
+
+
+def test_a_leftover_that_has_gone_concerns_itself_alone(tree: LocalTree, root: Path) -> None:
+    gone = names.hidden("tmp", NONCE)
+    with pytest.raises(FileNotFoundError):
+        tree.recover(gone, {})
+    with pytest.raises(FileNotFoundError):
+        tree.recover(f"none/{gone}", {})
+
+
 def test_leftovers_are_ours_or_kept(tree: LocalTree, root: Path) -> None:
     (root / "d").mkdir()
     temporary, foreign = names.hidden("tmp", NONCE), names.hidden("tmp", "f" * 16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 
 from hypothesis import given
@@ -42,6 +43,22 @@ def test_a_changed_file_is_nominated() -> None:
 def test_a_file_that_went_is_nominated_as_absent() -> None:
     assert merged([], None, [base("a")]) == [Hint("a", nominated=Absent("a"))]
     assert merged([], [entry("a")], [base("a")]) == [Hint("a", nominated=Absent("a"))]
+
+
+def test_thousands_of_folders_that_cannot_be_seen_cost_each_path_the_same() -> None:
+    """Each of them is asked about its own paths alone: 20,000 folders times 20,000 rows would take minutes."""
+    blind = [Unknown(f"{number:05}/in", "cannot be listed", subtree=True) for number in range(20_000)]
+    rows = [base(f"{number:05}/in/x") for number in range(20_000)]
+    census = Census()
+    started = time.process_time()
+    assert list(nominate(iter(blind), None, iter([*rows, base("gone")]), census)) == [Hint("gone", nominated=Absent("gone"))]
+    assert len(census.unknown) == 20_000
+    assert time.process_time() - started < 10
+
+
+def test_what_sorts_before_the_slash_does_not_open_a_folder_that_cannot_be_seen() -> None:
+    source: list[Side] = [Unknown("d", "cannot be listed", subtree=True), entry("d-x"), entry("e")]
+    assert merged(source, None, [base("d-x"), base("d/y"), base("d0"), base("e")]) == [Hint("d0", nominated=Absent("d0"))]
 
 
 def test_a_released_file_is_left_alone_until_its_source_is_back() -> None:

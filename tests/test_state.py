@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from syncloud.state import Pair, State
 
 PAIR = Pair("push", "/srv/jef", "crawls", "jef/")
 CRC = 0xFEDC_BA98_7654_3210
+FILETIME = -11_644_473_600 * 10**9
+"""1601-01-01, the zero of Windows' clock: 2.4 times as far as 64 bits of nanoseconds reach."""
+YEAR_9999 = 253_402_214_400 * 10**9
 
 
 def row(path: str, source: tuple[str, ...] = ("11", "3", "99", "100"), **others: object) -> Base:
@@ -61,6 +64,11 @@ def paths(memory: State, under: str = "") -> list[str]:
         row("a", absent=True),
         row("a", ("", "", "")),
         row("é\n\U0001f600", mtime_ns=2**63 - 1),
+        row("a", mtime_ns=-(2**63), size=2**63 - 1, mode=0o777),
+        row("a", ("11", "3", str(FILETIME), "100"), mtime_ns=FILETIME),
+        row("a", ("11", "3", str(-(2**63) - 1), "100"), mtime_ns=-(2**63) - 1),
+        row("a", ("11", "3", str(YEAR_9999), "racy"), mtime_ns=YEAR_9999),
+        row("a", ("etag", "", "17"), target=("11", "3", str(YEAR_9999), "5"), mtime_ns=YEAR_9999),
     ],
 )
 def test_a_row_comes_back_as_it_was_also_after_a_restart(tmp_path: Path, base: Base) -> None:
@@ -88,6 +96,65 @@ def test_a_time_beyond_2262_is_no_obstacle(memory: State) -> None:
     memory.record([row("a", mtime_ns=15_032_385_535 * 10**9)], [])
     memory.record([row("b")], [])
     assert paths(memory) == ["a", "b"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(-(2**63) * 10**9, 2**63 * 10**9),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**64 - 1) | st.none(),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+    st.booleans(),
+)
+def test_any_file_that_a_kernel_can_show_fits_a_row(
+    memory: State, mtime_ns: int, size: int, crc: int | None, path: str, racy: bool
+) -> None:
+    tag = (str(2**64 - 1), str(size), str(mtime_ns), "racy" if racy else str(mtime_ns))
+    wanted = Base(path, tag, ("etag", "", "17"), size, mtime_ns, 0o640, crc)
+    memory.record([wanted], [])
+    assert memory.get(path) == wanted
+    assert memory.rows_of([path]) == {path: wanted}
+    with contextlib.closing(memory.reader()) as reader:
+        assert reader.get(path) == wanted
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "d/\udcff/x", "\ud800", "\udfff\ud800"])
+def test_a_name_that_is_no_utf_8_is_in_no_row(memory: State, name: str) -> None:
+    memory.record([row("caf\\xe9"), row("caf")], [])
+    assert memory.get(name) is None
+    assert memory.rows_of([name, "caf"]) == {"caf": row("caf")}
+    assert memory.find_source((name, "3")) == []
+    assert paths(memory, name) == []
+    with contextlib.closing(memory.reader()) as reader:
+        assert reader.get(name) is None
+        assert list(reader.sightings(name)) == []
+    assert memory.note_unsyncable(name, f"of {name}")
+    assert not memory.note_unsyncable(name, f"of {name}")
+    memory.clear_unsyncable(name)
+    assert memory.unsyncable() == {}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        row("bad", size=2**63),
+        row("bad", mode=-(2**70)),
+        row("bad\udcff"),
+        row("bad", ("etag\ud800", "", "17")),
+        row("bad", size=None),
+        row("bad", size=(1,)),
+    ],
+    ids=["size", "mode", "path", "tag", "null", "type"],
+)
+def test_a_row_that_does_not_fit_is_no_trouble_of_the_disk(memory: State, bad: Base) -> None:
+    """Who writes many at once has to know: then each is written by itself, and the others are stored."""
+    memory.record([row("a")], [])
+    for puts in ([row("b"), bad], [bad]):
+        with pytest.raises(Exception, match=r"\w") as raised:
+            memory.record(puts, ["a"])
+        assert not isinstance(raised.value, HostUnavailable)
+    assert paths(memory) == ["a"]
+    assert memory.broken() is None
 
 
 def test_record_replaces_and_drops(memory: State) -> None:
@@ -301,6 +368,94 @@ def test_damage_inside_is_found_after_an_unclean_end(tmp_path: Path) -> None:
     with opened(tmp_path) as memory:
         assert memory.rebuilt
         assert paths(memory) == []
+
+
+MANY = [row(f"{number:04}/{'n' * 200}") for number in range(20_000)]
+"""More than sqlite keeps in memory."""
+
+
+def damage(file: Path, *, after: int = 8) -> None:
+    """Every other page from `after` on, as a bad disk leaves it."""
+    with file.open("r+b") as written:
+        for page in range(after, file.stat().st_size // 4096, 2):
+            written.seek(page * 4096)
+            written.write(b"\xa5" * 4096)
+
+
+QUESTIONS: dict[str, Callable[[State], object]] = {
+    "get": lambda memory: [memory.get(base.path) for base in MANY],
+    "rows_of": lambda memory: memory.rows_of([base.path for base in MANY]),
+    "count": lambda memory: memory.count(),
+    "find_source": lambda memory: [memory.find_source((str(number),)) for number in range(2_000)],
+    "strangers": lambda memory: memory.strangers([str(number) for number in range(2_000)]),
+    "record": lambda memory: memory.record([replace(base, size=4) for base in MANY], []),
+    "drop": lambda memory: memory.record([], [base.path for base in MANY]),
+    "listing": lambda memory: paths(memory),
+    "sightings": lambda memory: list(memory.reader().sightings()),
+}
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+def test_damage_that_is_met_in_use_is_the_hosts_trouble_and_the_next_start_sets_the_file_aside(
+    tmp_path: Path, ask: str
+) -> None:
+    with opened(tmp_path) as memory:
+        memory.record([replace(base, source=(str(number), "3", "9", "9")) for number, base in enumerate(MANY)], [])
+        memory.sync()
+        memory._db.execute("PRAGMA shrink_memory")
+        damage(tmp_path / "state.sqlite")
+        with pytest.raises(HostUnavailable, match="the state"):
+            QUESTIONS[ask](memory)
+        assert "damaged" in str(memory.broken())
+    found = (tmp_path / "state.sqlite").stat().st_ino
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt not in ("", "new")
+        assert (memory.broken(), paths(memory)) == (None, [])
+        memory.record([row("a")], [])
+    assert (tmp_path / "state.sqlite.broken").stat().st_ino == found, "for whoever wants to look; nothing is deleted"
+    with opened(tmp_path) as memory:
+        assert (memory.rebuilt, paths(memory)) == ("", ["a"])
+
+
+@pytest.mark.parametrize("change", ["path=CAST(x'ff' AS TEXT)", "source=x'00'", "mtime_ns='soon'", "crc='x'", "target=NULL"])
+def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path, change: str) -> None:
+    with opened(tmp_path) as memory:
+        memory.record([row("a")], [])
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
+            other.execute("PRAGMA writable_schema=1")
+            other.execute("UPDATE sqlite_schema SET sql=replace(sql, ' NOT NULL', '') WHERE name='base'")
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
+            other.execute(f"UPDATE base SET {change}")
+        with pytest.raises(HostUnavailable):
+            paths(memory)
+        assert "damaged" in str(memory.broken())
+    with opened(tmp_path) as memory:
+        assert paths(memory) == []
+
+
+@pytest.mark.parametrize("size", [0, 4096, 40 * 4096])
+def test_a_file_that_is_cut_while_it_is_open_is_damaged(tmp_path: Path, size: int) -> None:
+    with opened(tmp_path) as memory:
+        memory.record(MANY, [])
+        memory.sync()
+        os.truncate(tmp_path / "state.sqlite", size)
+        with pytest.raises(HostUnavailable):
+            paths(memory)
+        assert "damaged" in str(memory.broken())
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt not in ("", "new")
+        assert paths(memory) == []
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_files_that_go_while_they_are_open_are_missed(tmp_path: Path, suffix: str) -> None:
+    with opened(tmp_path) as memory:
+        memory.record([row("a")], [])
+        assert memory.broken() is None
+        (tmp_path / f"state.sqlite{suffix}").rename(tmp_path / "away")
+        assert "removed or replaced" in str(memory.broken())
+        (tmp_path / "away").rename(tmp_path / f"state.sqlite{suffix}")
+        assert memory.broken() is None
 
 
 def test_an_empty_file_is_a_new_state(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-from watchdog.observers.api import EventDispatcher
+from watchdog.observers.api import BaseObserver, EventDispatcher
 
 from syncloud.model import Hint, Kind
 from syncloud.watch import CALM, TICK, WatchSource
@@ -524,3 +525,122 @@ def test_stopping_leaves_no_thread_and_no_descriptor(root: Path) -> None:
         watched.source.stop()
     assert set(threading.enumerate()) == threads
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+# Trees as users have them
+
+
+def deep(root: Path, levels: int, name: str) -> None:
+    """By descriptors: the path may be longer than open(2) takes."""
+    at = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+
+
+@pytest.fixture
+def abyss(tmp_path: Path) -> Iterator[Path]:
+    """A root that pytest need not remove: its own way of doing it recurses."""
+    root = tmp_path / "root"
+    root.mkdir()
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True)
+
+
+def heard(watched: Watched, path: str) -> bool:
+    """Whether an edit is heard, perhaps the one before: while all is watched anew, none is."""
+    (watched.root / path).write_text("edited")
+    return any(hint.path == path for hint in watched.hints)
+
+
+@pytest.mark.parametrize("levels", [900, 1_500, 3_000])
+def test_a_tree_of_any_depth_is_watched_as_far_as_a_path_is_long(abyss: Path, levels: int) -> None:
+    deep(abyss, levels, "d")
+    (abyss / "other").mkdir()
+    watched = Watched(abyss)
+    try:
+        watched.hear_edits("f", "other/f", "d/d/f", "d/" * 400 + "f")
+        assert watched.source.trouble() is None, "where it ends no key could be either"
+    finally:
+        watched.source.stop()
+
+
+def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(abyss: Path, tmp_path: Path) -> None:
+    (abyss / "other").mkdir()
+    watched = Watched(abyss)
+    try:
+        deep(abyss / "other", 1_200, "d")
+        watched.hear("other/d")
+        (abyss / "other").rename(abyss / "moved")
+        watched.hear("moved")
+        (abyss / "moved").rename(tmp_path / "away")
+        (tmp_path / "away").rename(abyss / "back")
+        watched.until(lambda: any(hint.path == "back" or hint == EVERYTHING for hint in watched.hints))
+        for path in ("f", "back/f", "back/d/f"):
+            watched.until(lambda: heard(watched, path), seconds=60)  # noqa: B023 - called at once
+        assert watched.source.trouble() is None
+        assert all(thread.is_alive() for thread in watched.source._threads)
+    finally:
+        watched.source.stop()
+
+
+def test_a_path_too_long_to_be_watched_is_said_and_polled_and_the_rest_is_watched(tmp_path: Path) -> None:
+    """A long root and a long key are longer together than the kernel takes, and a key it may be."""
+    top = tmp_path / "top"
+    here = os.getcwd()
+    top.mkdir()
+    try:
+        root = top
+        os.chdir(top)
+        while len(str(root)) < 3_600:
+            os.mkdir("r" * 250)
+            os.chdir("r" * 250)
+            root = root / ("r" * 250)
+        os.makedirs("/".join(["k" * 200] * 4))
+        os.mkdir("other")
+        os.chdir(here)
+        watched = Watched(root, poll=0.5)
+        try:
+            watched.until(watched.source.trouble)
+            assert "1 directories have paths too long to be watched" in str(watched.source.trouble())
+            watched.settle()
+            (root / "other" / "f").touch()
+            watched.hear("other/f")
+            watched.hints.clear()
+            watched.until(lambda: EVERYTHING in watched.hints)
+            subprocess.run(["rm", "-rf", "k" * 200], cwd=root, check=True)
+            watched.until(lambda: watched.source.trouble() is None)
+        finally:
+            watched.source.stop()
+    finally:
+        os.chdir(here)
+        subprocess.run(["rm", "-rf", str(top)], check=True)
+
+
+def test_where_watching_fails_for_whatever_reason_all_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As watchdog 6 does where a directory goes while it walks."""
+
+    def schedule(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BaseObserver, "schedule", schedule)
+        watched = Watched(tmp_path, poll=0.5)
+        try:
+            assert "cannot be watched" in str(watched.source.trouble())
+            watched.until(lambda: EVERYTHING in watched.hints)
+            patched.undo()
+            watched.until(lambda: watched.source.trouble() is None)
+            watched.hear_edits("f")
+        finally:
+            watched.source.stop()
+
+
+def test_without_a_root_there_is_no_start(tmp_path: Path) -> None:
+    source = WatchSource(tmp_path / "none")
+    with pytest.raises(FileNotFoundError):
+        source.start(lambda hint: None)
+    source.stop()
