@@ -31,6 +31,7 @@ class Staging:
         self._expected = expected
         self._nonce = nonce
         self._temporary = names.hidden("tmp", nonce)
+        self._given_up = False
         self._file = Descriptor(self._finish)
 
     async def write(self, content: Content) -> batch.File:
@@ -69,10 +70,18 @@ class Staging:
 
     async def _part(self, content: Content, offset: int, length: int) -> Sequence[bytes]:
         pieces = await content.part(offset, length)
-        await self._call(self._write, pieces, offset)
+        call = asyncio.ensure_future(self._call(self._write, pieces, offset))
+        try:
+            await asyncio.shield(call)
+        except asyncio.CancelledError:
+            self._given_up = True
+            await asyncio.wait([call])  # nothing is left behind the back of who has given up
+            raise
         return pieces
 
     def _write(self, pieces: Sequence[bytes], offset: int) -> None:
+        if self._given_up:
+            return
         with self._file.held() as fd:
             disk.write_back(fd, pieces, offset)
 
