@@ -253,7 +253,7 @@ class LocalTree:
         try:
             crc = await self._run(steady.digest, content.fd, entry.size, path=entry.path, size=entry.size)
             await content.verify(crc)
-            known = replace(entry, crc=crc)
+            known = replace(entry, crc=crc, racy=bool(disk.held_by_writer(content.fd)))
             return replace(known, ours=self._marked(content.fd, known))
         finally:
             content.close()
