@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import checksum, commit
+from . import checksum, commit, disk
 from .descriptor import Descriptor
 from .errors import Unsteady
 from .model import Entry
@@ -70,6 +70,14 @@ class LocalContent(Content):
     def _is_marked(self, crc: int, nonce: str) -> bool:
         with self._file.held() as fd:
             return commit.marked(fd, self.entry.path, crc, nonce)
+
+    async def is_held(self) -> bool:
+        """Whether a program has the file open for writing: through a mapping it stores without a stamp."""
+        return await self._call(self._is_held)
+
+    def _is_held(self) -> bool:
+        with self._file.held() as fd:
+            return bool(disk.held_by_writer(fd))
 
     async def verify(self, crc: int | None) -> None:
         """Prove that all parts belong to one state. Raises Unsteady.

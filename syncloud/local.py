@@ -252,7 +252,8 @@ class LocalTree:
         try:
             crc = await content.digest()
             await content.verify(crc)
-            return replace(entry, crc=crc, ours=await content.is_marked(crc, self.nonce))
+            ours = await content.is_marked(crc, self.nonce)
+            return replace(entry, crc=crc, ours=ours, racy=await content.is_held())
         finally:
             content.close()
 

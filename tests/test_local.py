@@ -436,6 +436,24 @@ def test_a_writer_by_mapping_is_waited_for(tree: LocalTree, root: Path) -> None:
     assert entry(tree, "f").body == b"\0" + b"x" * 4095
 
 
+@pytest.mark.parametrize("size", [4096, BIG], ids=["small", "big"])
+def test_beside_an_open_writer_a_look_is_not_remembered(tree: LocalTree, root: Path, size: int) -> None:
+    """At its deadline a file is read all the same; what a mapping stores afterwards need not move a stamp."""
+    (root / "f").write_bytes(b"x" * size)
+    with open(root / "f", "r+b") as writer:
+        mapping = mmap.mmap(writer.fileno(), 4096)
+    mapping[0] = 0
+    age(root / "f")
+    time.sleep(0.05)
+    side = entry(tree, "f", patient=True)
+    if side.crc is None:
+        side = do(tree.digest(side))
+    mapping[1] = 0
+    assert steady.tag_of((root / "f").stat()) == side.tag, "the stamps say nothing"
+    mapping.close()
+    assert entry(tree, "f").tag != side.lasting_tag()
+
+
 def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root: Path) -> None:
     (root / "f").write_bytes(b"text")
     base = base_of(entry(tree, "f"))
