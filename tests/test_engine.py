@@ -14,7 +14,7 @@ import pytest
 from syncloud import pulse
 from syncloud.engine import Engine
 from syncloud.errors import HostUnavailable, PathError, Unavailable
-from syncloud.hints import Coalescer, Work
+from syncloud.hints import TOO_MANY, Coalescer, Work
 from syncloud.ledger import Ledger
 from syncloud.memory import MemoryTree
 from syncloud.model import Base, ConflictPolicy, Hint, Kind, Policy
@@ -112,8 +112,10 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 @contextlib.asynccontextmanager
-async def running(source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock) -> AsyncIterator[Engine]:
-    coalescer = Coalescer(clock, quiet=0.2, min_interval=0.05)
+async def running(
+    source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock, *, most: int = TOO_MANY
+) -> AsyncIterator[Engine]:
+    coalescer = Coalescer(clock, quiet=0.2, min_interval=0.05, most=most)
     engine = Engine(source, target, state, coalescer, policy=Policy(delete=True), transfers=8, clock=clock)
     work = asyncio.create_task(engine.run())
     yield engine
@@ -134,6 +136,39 @@ async def settled_soon(engine: Engine) -> None:
 
 def kind_of_trouble(engine: Engine) -> type[Exception] | None:
     return None if engine.trouble is None else type(engine.trouble)
+
+
+def test_more_paths_than_the_table_holds_are_all_settled(state: State) -> None:
+    """While some are in work: their changes are taken, and of the others a listing finds what no place was left for."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), FlakyTree("push")
+        target.gate = asyncio.Event()
+        async with running(source, target, state, CountingClock(), most=50) as engine:
+            for number in range(8):
+                source.put(f"work/{number}", b"1")
+                engine.deliver(Hint(f"work/{number}", Kind.CLOSED))
+            async with asyncio.timeout(20):
+                while target.tries < 8:
+                    await asyncio.sleep(0.01)
+            for number in range(200):
+                source.put(f"new/{number}", b"2")
+                engine.deliver(Hint(f"new/{number}", Kind.CLOSED))
+                source.put(f"work/{number % 8}", b"%d" % number)
+                engine.deliver(Hint(f"work/{number % 8}", Kind.CLOSED))
+                if not number % 20:
+                    await asyncio.sleep(0.02)
+            source.files.pop("work/7")
+            engine.deliver(Hint("work/7", Kind.CLOSED))
+            await asyncio.sleep(0.1)
+            assert engine.pending <= 8 + 8 + 50, "the table is bounded"
+            target.gate.set()
+            await settled_soon(engine)
+            assert {path: file.body for path, file in target.files.items()} == {
+                path: file.body for path, file in source.files.items()
+            }
+
+    asyncio.run(scenario())
 
 
 def test_an_idle_engine_rests(state: State) -> None:
