@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import batch, commit, log, multipart, names, state
+from . import batch, commit, inspection, log, multipart, names, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -124,7 +124,7 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
     async with contextlib.AsyncExitStack() as stack:
         place = settings.state_dir if say is None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if say is not None:
-            state.copy(settings.state_dir, place)
+            inspection.copy(settings.state_dir, place)
         memory = state.State(place, pair)
         stack.callback(memory.close)
         if memory.rebuilt not in ("", "new"):
