@@ -139,7 +139,7 @@ async def _send_part(store: Store, path: str, upload_id: str, number: int, data:
     headers = {checksum.HEADER: encoded} if encoded else {}
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
     answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)
-    return Part(number, answer.headers["etag"], encoded)
+    return Part(number, answer.headers["etag"].removeprefix("W/"), encoded)
 
 
 async def _complete(

@@ -74,8 +74,11 @@ def metadata(entry: Entry, nonce: str) -> dict[str, str]:
 
 
 def tag_of(etag: str, version: str, modified: str = "") -> tuple[str, str, str]:
-    """ETag, version id, LastModified in seconds. The version `null` is none: it is overwritten in place."""
-    return (etag.strip('"'), "" if version == "null" else version, modified)
+    """ETag, version id, LastModified in seconds. The version `null` is none: it is overwritten in place.
+
+    A weak ETag (RFC 9110, 8.8.1) comes from a proxy that compresses; the store itself knows the strong form.
+    """
+    return (etag.removeprefix("W/").strip('"'), "" if version == "null" else version, modified)
 
 
 def format_mtime(mtime_ns: int) -> str:
@@ -134,6 +137,10 @@ def _length(path: str, text: str) -> int:
     if not _LENGTH.match(text):
         raise Corrupt(path, f"{path}: the answer has the length {text!r}")
     return int(text)
+
+
+def with_body(entry: Entry, body: bytes) -> Entry:
+    return replace(entry, body=body, crc=checksum.update(body))
 
 
 def with_crc(entry: Entry, crc: int | None) -> Entry:
