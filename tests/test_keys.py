@@ -63,3 +63,39 @@ def test_where_it_goes_on() -> None:
 def test_what_is_no_listing_is_an_outage(body: bytes) -> None:
     with pytest.raises(Unavailable, match="list s3://b/: the answer is no listing"):
         keys.parse(Response(200, {}, [body]), "list s3://b/")
+
+
+class Pages:
+    """A store that answers the next listing with the next of `answers`, and then with the last of them again."""
+
+    def __init__(self, *answers: Response) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def ask(self, operation: str, what: str, query: object, *, deadline: float) -> Response:
+        self.asked += 1
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def page(token: str, inside: str = "") -> Response:
+    return listing(f"{inside}<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>")
+
+
+@pytest.mark.parametrize("tokens", ["aa", "aba", "abcb"])
+def test_a_listing_whose_pages_come_again_ends(tokens: str) -> None:
+    pages = Pages(*(page(token, row(f"{number}")) for number, token in enumerate(tokens)))
+    with pytest.raises(Unavailable, match="again and again"):
+        list(keys.listed(pages, "s3://b/", ""))  # type: ignore[arg-type]
+    assert pages.asked == len(tokens)
+
+
+def test_a_listing_of_empty_pages_ends() -> None:
+    class Empty(Pages):
+        def ask(self, operation: str, what: str, query: object, *, deadline: float) -> Response:
+            self.asked += 1
+            return page(f"{self.asked}")
+
+    pages = Empty(page("a"))
+    with pytest.raises(Unavailable, match="empty ones"):
+        list(keys.listed(pages, "s3://b/", ""))  # type: ignore[arg-type]
+    assert pages.asked == keys.EMPTY_MAX + 1
