@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import config, log, names, service, state, status
+from . import config, inspection, log, names, service, status
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
@@ -148,7 +148,7 @@ def _states(settings: Settings) -> list[Path]:
 
 def _resume(invocation: Invocation) -> int:
     (directory,) = _states(invocation.settings)
-    state.leave_note(directory, "resume", "allow-deletes" if invocation.allow_deletes else "look-again")
+    inspection.leave_note(directory, "resume", "allow-deletes" if invocation.allow_deletes else "look-again")
     return 0
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapp
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import batch, commit, identity, log, multipart, names, sample, state
+from . import batch, commit, identity, inspection, log, multipart, names, sample, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -131,7 +131,7 @@ async def composed(role: str, settings: Settings, *, say: Callable[[str], None] 
     async with contextlib.AsyncExitStack() as stack:
         place = settings.state_dir if say is None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if say is not None:
-            state.copy(settings.state_dir, place)
+            inspection.copy(settings.state_dir, place)
         memory = state.State(place, pair)
         stack.callback(memory.close)
         if memory.rebuilt not in ("", "new"):

@@ -31,10 +31,18 @@ MEMO = "deletions"
 
 
 class Deletions:
-    """`error` is set while deletions are held back: until `resume()`, or until none is wanted any more."""
+    """`error` is set while deletions are held back: until `resume()`, or until none is wanted any more. `heir` names a
+    failing path that may be the new name of a row."""
 
     def __init__(
-        self, policy: Policy, clock: Callable[[], float], ledger: Ledger, memo: str, *, wall: Callable[[], float] = time.time
+        self,
+        policy: Policy,
+        clock: Callable[[], float],
+        ledger: Ledger,
+        memo: str,
+        *,
+        wall: Callable[[], float] = time.time,
+        heir: Callable[[Base | None], str | None] = lambda _: None,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -42,9 +50,12 @@ class Deletions:
         self._ledger = ledger
         self._waiting: dict[str, tuple[float, Work]] = {}
         self._under_way: dict[str, int] = {}
+        self._heir = heir
+        self._withheld: list[tuple[Work, str]] = []
         self._held: dict[str, None] = {}
         self._moves = _Moves(clock)
-        self._free = self._told = False
+        self._free: set[str] = set()
+        self._told = False
         self._made: Counter[int] = Counter()
         kept = json.loads(memo or "{}")
         self._latched = bool(kept.get("held")) and policy.delete and policy.max_delete < 100
@@ -79,31 +90,38 @@ class Deletions:
         going: list[Work] = []
         held: list[Work] = []
         for since, work in self._waiting.values():
-            if since >= before or len(going) >= limit or len(held) >= AT_ONCE:
+            if since >= before or len(going) >= limit or len(held) + len(self._withheld) >= AT_ONCE:
                 break
-            (going if self._may_go(work) else held).append(work)
-        for work in (*going, *held):
+            if (heir := self._heir(self._ledger.base_of(work.path))) is not None:
+                self._withheld.append((work, heir))
+            else:
+                (going if self._may_go(work) else held).append(work)
+        for work in (*going, *held, *(work for work, _ in self._withheld)):
             del self._waiting[work.path]
         self._hold([work.path for work in held])
-        if quiet and not self._waiting:
-            self._free = False
         if going:
             self._note()
         return going, held
 
+    def withheld(self) -> list[tuple[Work, str]]:
+        """The deletions that the last `take` refused because a failing path may be their new name; each with that path."""
+        withheld, self._withheld = self._withheld, []
+        return withheld
+
     def _may_go(self, work: Work) -> bool:
         moved = self._moves.claim(work.path, self._ledger.base_of(work.path))
-        if not moved and not self._allowed():
+        free = work.path in self._free
+        if not (moved or free or self._allowed()):
             return False
         work.deleting = True
-        if not moved and not self._free:
+        if not (moved or free):
             # Counted before it is made: whatever ends the process, the next one knows.
             minute = self._under_way[work.path] = int(self._clock() // MINUTE)
             self._made[minute] += 1 + self._moves.owed(work.path)
         return True
 
     def _allowed(self) -> bool:
-        if self._free or self._policy.max_delete >= 100:
+        if self._policy.max_delete >= 100:
             return True
         for minute in [minute for minute in self._made if minute < (self._clock() - HOUR) // MINUTE]:
             del self._made[minute]
@@ -131,13 +149,18 @@ class Deletions:
             self._made[minute] = max(0, self._made[minute] - 1)
             self._note()
 
+    def made(self, path: str) -> None:
+        """The released deletion of `path` was made, so it keeps its count."""
+        self._under_way.pop(path, None)
+
     def settled(self, work: Work, outcome: Outcome) -> None:
         """To be told before it is recorded. The half of a rename that comes makes up for the one that goes; a path that was
         held back and needs no deletion any more was perhaps the last one."""
         if outcome.drops and outcome.transferred:
-            self._under_way.pop(work.path, None)
+            self.made(work.path)
         elif outcome.put is not None and self._policy.delete and self._ledger.base_of(work.path) is None:
             self._moves.add(outcome.put, self._ledger.kin(outcome.put))
+        self._free.discard(work.path)
         if work.path in self._held:
             del self._held[work.path]
             self._perhaps_over()
@@ -158,7 +181,8 @@ class Deletions:
     def resume(self, *, allow: bool) -> Iterable[str]:
         """Somebody has looked: what waits now may go, or is only judged again. The paths that are to be looked at."""
         held, self._held = self._held, {}
-        self._latched, self._told, self._free = False, False, allow
+        self._latched = self._told = False
+        self._free = {*held, *self._waiting} if allow else set()
         if allow:
             self._made.clear()
             self._made.update(self._under_way.values())

@@ -2,40 +2,42 @@
 
     hints --> coalesce --> settle (observe, decide, execute) --> record --> acknowledge
 
-Nothing is ever given up silently: a path that fails waits on the heap with backoff; what concerns everybody (the network,
-credentials, a full disk) holds the work back as a whole, and one path at a time probes whether it is over.
+Nothing is ever given up silently: a failing path waits for its own next try and delays no other (`failing`). An outage (of the
+network, credentials, a full disk) holds all work back, and one path at a time probes whether it is over. A second witness tells
+the two apart (`witness`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
-from collections import deque
 from collections.abc import Callable
 
 from . import log, pulse
+from .attempts import Attempts
 from .counters import Counters
 from .deletions import MEMO, Deletions
-from .errors import PathError, SyncloudError, Unsteady, Unsyncable
+from .errors import HostUnavailable, PathError, SyncloudError
+from .failing import Failing
 from .hints import TOO_MANY, Coalescer, Work
+from .inbox import AGAIN, Inbox
 from .ledger import Ledger
 from .leftout import LeftOut
-from .listing import Lister
-from .model import Hint, Kind, Policy, Unknown
+from .listing import Lister, Listings
+from .model import Hint, Policy
 from .outage import Outage
+from .pace import Pace
 from .rivals import REASON, Rivals
 from .room import BREATH, Room
-from .settle import Outcome, Settler
+from .settle import Settler
 from .tree import State, Tree
+from .witness import Witness
 
-RETRY_FIRST, RETRY_MAX = 1.0, 300.0
 LINGER = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
 GRACE = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
-_ONCE_ATTEMPTS = 3
 
 
 class Engine:
@@ -66,24 +68,41 @@ class Engine:
             renamed_from=self._ledger.renamed_from,
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, both=True)),
-            see=self._room.see,
+            see=lambda path, side: self._attempts.see(path, side),
             left_out_above=lambda path: self.left_out.above(path),
+            made_way=lambda work, path: self._attempts.made_way(work, path),
             excluded=excluded,
             rivals=self.rivals,
         )
         self._coalescer, self._clock = coalescer, clock
         self.outage, self.listing = Outage.pair(clock)
+        self._witness = Witness(self.outage, self._reach, clock, wake=self._nudge)
+        self.failing, self._pace = Failing(state, clock), Pace(clock)
         self.counters = Counters()
-        self.failed: dict[str, SyncloudError] = {}
         self.turned_at = clock()
-        self._inbox: deque[tuple[Hint, float]] = deque()
+        self._inbox = Inbox(coalescer, clock, wake=self._receive)
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._alarm: asyncio.TimerHandle | None = None
-        self._told = self._nudged = self._stopping = self._once = False
+        self._nudged = self._stopping = self._once = False
         self._alarm_at = self._flush_from = self._flush_until = 0.0
-        self._scans: set[asyncio.Task[None]] = set()
-        self._deletions = Deletions(policy, clock, self._ledger, state.get_meta(MEMO) or "")
+        memo = state.get_meta(MEMO) or ""
+        self._deletions = Deletions(policy, clock, self._ledger, memo, heir=self.failing.heir)
+        self._attempts = Attempts(
+            self._settler,
+            tasks=self._tasks,
+            room=self._room,
+            ledger=self._ledger,
+            coalescer=coalescer,
+            deletions=self._deletions,
+            left_out=self.left_out,
+            counters=self.counters,
+            failing=self.failing,
+            witness=self._witness,
+            pace=self._pace,
+            clock=clock,
+            ended=self._ended,
+        )
         self._lister = Lister(
             source,
             target,
@@ -97,32 +116,29 @@ class Engine:
             pending=lambda: 0 if self._over.done() else self.pending - min(len(self._deletions), TOO_MANY),
             clock=clock,
         )
+        self._listings = Listings(
+            self._lister, self.listing, counters=self.counters, coalescer=coalescer, clock=clock, ended=self._nudge
+        )
 
     # Hints
 
     def deliver(self, hint: Hint) -> None:
         """Take a hint, from any thread, and return at once. An open file's wakes nobody: it has time."""
-        self._inbox.append((hint, self._clock()))
-        if not self._told and (hint.kind is not Kind.OPEN or hint.subtree):
-            self._told = True
-            try:
-                self._loop.call_soon_threadsafe(self._receive)
-            except RuntimeError:
-                return  # the loop has ended: the next start scans
+        self._inbox.deliver(hint)
 
     def _receive(self) -> None:
-        self._take_in()
+        self._inbox.take_in()
         (self._nudge if self._nudged or self._tasks else self._turn)()  # at rest, no time is lost
-
-    def _take_in(self) -> None:
-        self._told = False
-        while self._inbox:
-            self._coalescer.add(*self._inbox.popleft())
 
     @property
     def pending(self) -> int:
-        """Paths that wait, are in work, or wait for their deletion."""
-        return len(self._coalescer) + len(self._inbox)
+        """Paths that wait, are in work, or wait for their deletion, except those recorded as failing."""
+        return len(self._coalescer) + len(self._inbox) + self.failing.young - self.failing.back
+
+    @property
+    def failed(self) -> dict[str, SyncloudError]:
+        """In a single pass: the paths that could not be settled."""
+        return self._attempts.failed
 
     @property
     def files(self) -> int:
@@ -145,7 +161,7 @@ class Engine:
 
     @property
     def scanning(self) -> bool:
-        return bool(self._scans or self._coalescer.listings)
+        return bool(self._listings.under_way or self._coalescer.listings)
 
     # The loop
 
@@ -159,7 +175,7 @@ class Engine:
 
         Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
         """
-        self._once = self.listing.raised = True
+        self._once = self._attempts.once = self._listings.once = self.listing.raised = True
         self._coalescer.deadline = self._coalescer.quiet
         await self._turns()
         await self._drain()
@@ -180,7 +196,8 @@ class Engine:
         self._flush_from = self._clock() + min(flush, LINGER)
         self._flush_until = self._clock() + flush
         self._coalescer.min_interval = 0.0
-        self._take_in()
+        self._inbox.take_in()
+        self._take_up(self.failing.hasten(recorded=False))
         self._coalescer.hasten()
         for end in {self._flush_from, self._flush_until}:
             self._loop.call_later(end - self._clock(), self._nudge)
@@ -199,25 +216,64 @@ class Engine:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        """One turn. A turn that ends unexpectedly is followed by another, and the watchdog sees only turns that succeed."""
         self._nudged = False
-        self.turned_at = self._clock()
+        try:
+            self._turn_once()
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the loop silently
+            log.exception("internal.error", "a turn of the loop ended unexpectedly: %r", error)
+            self._turn_by(self._clock() + AGAIN)
+        else:
+            self.turned_at = self._clock()
+
+    def _turn_once(self) -> None:
         if self._over.done():
             return
-        self._take_in()
-        for work in self._coalescer.take_subtrees() if not self._scans else ():  # what comes meanwhile shares the next one
-            self._list(work)
+        self._inbox.take_in()
+        for work in (
+            self._coalescer.take_subtrees() if not self._listings.under_way else ()
+        ):  # what comes meanwhile shares the next one
+            self._listings.start(work)
+        self._release()
         if (self._stopping and self._flushed()) or (self._once and (self._stuck is not None or not self._busy)):
             self._over.set_result(None)
             return
         if self._ledger.error is None and self.outage.error is not None:
             self._probe()
         elif self._ledger.error is None:
-            taken = self._coalescer.take(self._room.free)
-            self._ledger.look_up([work.path for work in taken], self._settler.inodes(taken))
-            for work in taken:
-                self._start(work)
+            self._take_up(self.failing.due())
+            free = self._room.free
+            self._begin(self._coalescer.take(free if self._once else self._pace.limit(free)))
             self._start_deletions()
         self._set_alarm()
+
+    def _take_up(self, works: list[Work]) -> None:
+        for work in works:
+            self._coalescer.put_back(work, 0.0)
+
+    def _release(self) -> None:
+        """Record failing paths, then give their receipts back: the record is durable."""
+        if receipts := self.failing.flush():
+            self._ledger.record(None, (), receipts)
+
+    def _begin(self, taken: list[Work]) -> None:
+        going = [work for work in taken if self._admitted(work)]
+        try:
+            self._ledger.look_up([work.path for work in going], self._settler.inodes(going))
+        except Exception:
+            self._take_up(going)
+            raise
+        self._pace.began(len(going))
+        for work in going:
+            self._attempts.start(work)
+        if len(going) < len(taken):
+            self._nudge()
+
+    def _admitted(self, work: Work) -> bool:
+        admitted = self.failing.admit(work)
+        if not admitted:
+            self._coalescer.finish(work)
+        return admitted
 
     @property
     def _busy(self) -> bool:
@@ -232,9 +288,12 @@ class Engine:
         """The next turn when something is due, and with the pulse: the watchdog sees it, open files get their quiet time."""
         at = (now := self._clock()) + pulse.until_next(now, resting=self.resting)
         if self._ledger.error is None and self.outage.error is not None:
-            at = at if self._tasks else min(at, self.outage.next_try)
+            at = at if self._tasks or self._witness.asking else min(at, self.outage.next_try)
         elif self._ledger.error is None and self._room.free:
-            at = min(at, self._coalescer.next_due(listings=not self._scans) or at)
+            due = self._coalescer.next_due(listings=not self._listings.under_way) or at
+            waits = self._pace.tight and not self._once
+            at = min(at, max(due, self._pace.next_round) if waits else due, self.failing.next_due or at)
+            at = max(at, now + BREATH) if waits else at
         self._turn_by(at)
 
     def _turn_by(self, at: float) -> None:
@@ -247,30 +306,25 @@ class Engine:
         self._alarm = self._loop.call_later(max(0.0, at - now), self._nudge)
 
     def _probe(self) -> None:
-        """While everybody suffers, the path that met the trouble tries alone."""
+        """In an outage, ask a question and try one path, another one each time."""
         if self._tasks or not self.outage.due():
             return
-        work = self._coalescer.take_only(self.outage.path) or next(iter(self._coalescer.take(1)), None)
-        if work is None:
-            self.outage.end()
-        else:
-            self.outage.path = work.path
-            self._start(work)
+        self._witness.probe()
+        taken = self._coalescer.take(1)
+        self._begin(taken)
+        if not taken and isinstance(self.outage.error, HostUnavailable):
+            self.outage.end()  # no path needs the host now
 
-    def _start(self, work: Work) -> None:
-        self._room.enter(work)
-        self._tasks[work.path] = self._loop.create_task(self._settle(work))
+    async def _reach(self, known: str | None) -> None:
+        await self._source.reach(known)
+        await self._target.reach(known)
 
-    def _finished(self, work: Work) -> None:
-        del self._tasks[work.path]
-        self._room.leave(work)
-        self._ledger.let_go(work.path)
-        self._deletions.ended(work.path)
+    def _ended(self) -> None:
         self._turn_by(self._clock() + BREATH) if self._room.scarce else self._nudge()
 
     async def _drain(self, grace: float = GRACE) -> None:
         """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
-        for scan in self._scans:
+        for scan in self._listings.under_way:
             scan.cancel()
         tasks = list(self._tasks.values())
         if tasks:
@@ -279,62 +333,8 @@ class Engine:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=grace)  # a large upload is called off, where the store still answers
+        self._release()
         self._ledger.close()
-
-    # One path
-
-    async def _settle(self, work: Work) -> None:
-        try:
-            outcome = await self._settler.settle(work)
-        except Unsteady as error:
-            log.debug("read.unsteady", "%s", error, path=work.path)
-            self.outage.passed(work.path)
-            self._coalescer.wait(work)
-            self._once_failed(work, error)
-        except Unsyncable as error:
-            self._done(work, Outcome(unknown=Unknown(work.path, str(error))))
-        except PathError as error:
-            self._retry(work, error)
-        except SyncloudError as error:
-            self.counters.fail(error)
-            self.outage.suffer(error, work.path)
-            self._coalescer.put_back(work, 0.0)
-        except Exception as error:  # noqa: BLE001 - a bug must not lose the path: it is told with its trace, and tried again
-            log.exception("internal.error", "%s: unexpected: %r", work.path, error, path=work.path)
-            self._retry(work, PathError(work.path, f"{work.path}: unexpected: {error!r}", hint="please report this"))
-        else:
-            self._done(work, outcome)
-        finally:
-            self._finished(work)
-
-    def _retry(self, work: Work, error: PathError) -> None:
-        self.outage.passed(work.path)
-        work.attempt += 1
-        self.counters.fail(error)
-        delay = min(RETRY_MAX, RETRY_FIRST * 2 ** min(work.attempt, 16)) * random.uniform(0.5, 1.0)
-        log.warning("path.failed", "%s; again in %.0f s", error, delay, path=work.path, attempt=work.attempt, error=error)
-        self._coalescer.put_back(work, delay)
-        self._once_failed(work, error)
-
-    def _once_failed(self, work: Work, error: SyncloudError) -> None:
-        if self._once and (work.attempt >= _ONCE_ATTEMPTS or (isinstance(error, Unsteady) and work.patient)):
-            self.failed[work.path] = error
-            if (dropped := self._coalescer.take_only(work.path)) is not None:
-                self._coalescer.finish(dropped)
-
-    def _done(self, work: Work, outcome: Outcome) -> None:
-        self.outage.passed(work.path)
-        if outcome.deferred:
-            self._deletions.add(work)
-            return
-        self._deletions.settled(work, outcome)
-        if outcome.unknown is not None:
-            self.left_out.note(outcome.unknown)
-        else:
-            self.left_out.clear(work.path)
-        self._ledger.record(outcome.put, outcome.drops, work.receipts)
-        self.counters.tally(work, outcome)
-        self._coalescer.finish(work, transferred=outcome.transferred)
 
     # Deletions go last
 
@@ -347,10 +347,14 @@ class Engine:
         if going:
             self._ledger.flush()
         for work in going:
-            self._start(work)
+            self._attempts.start(work)
         for work in held:
             self._ledger.record(None, (), work.receipts)
             self._coalescer.finish(work)
+        for work, heir in self._deletions.withheld():
+            self._attempts.retry(
+                work, PathError(work.path, f"{work.path}: not deleted: {heir} has its bytes, and fails"), self._clock()
+            )
         if held:
             self._nudge()
 
@@ -361,7 +365,7 @@ class Engine:
         return min(times + ([due] if due is not None else []) + [self._lister.since, self._clock()])
 
     def _copies_are_done(self) -> bool:
-        if self._tasks or self._inbox or self._scans:
+        if self._tasks or self._inbox or self._listings.under_way:
             return False
         due = self._coalescer.next_due()
         return due is None or due > self._clock()
@@ -370,30 +374,6 @@ class Engine:
         """Somebody has looked: what was held back for deletion may go, or gets another look."""
         for path in (*self._deletions.resume(allow=allow_deletes), *self.rivals.resume()):
             self.deliver(Hint(path))
+        self._take_up(self.failing.hasten(recorded=True))
         self._coalescer.hasten()
         self._nudge()
-
-    # Listings
-
-    def _list(self, work: Work) -> None:
-        task = self._loop.create_task(self._lister.reconcile(work))
-        self._scans.add(task)
-        task.add_done_callback(lambda done: self._listed(work, done))
-
-    def _listed(self, work: Work, task: asyncio.Task[None]) -> None:
-        self._scans.discard(task)
-        self._nudge()
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            self.listing.end()
-            return
-        if not isinstance(error, SyncloudError):
-            log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
-            error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
-        self.counters.fail(error)
-        self.listing.suffer(error, "")
-        if not self._once:
-            wait = max(1.0, self.listing.next_try - self._clock())
-            self._coalescer.list_again(work, wait)

@@ -13,6 +13,7 @@
     `-- PathError                    exit 1   about one path; the others go on
         |-- Changed                           a condition failed: look and decide again
         |-- Unsteady                          the file is being written: read again later
+        |   `-- Unsettled                     requests were made, and settled nothing
         |-- Unsyncable                        cannot exist on the other side; told once
         |-- Blocked                           a file stands where a directory must be, or the reverse
         |-- Corrupt                           the bytes do not have their checksum
@@ -98,6 +99,10 @@ class Changed(PathError):
 
 class Unsteady(PathError):
     hint = "it is published when its writer closes it or pauses"
+
+
+class Unsettled(Unsteady):
+    hint = "it is written all the time, or the store does not match its own ETags; the pauses between tries grow"
 
 
 class Unsyncable(PathError):

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds for a page. S3 walks over all that is deleted, too."""
+EMPTY_MAX = 1_000
+"""Empty pages in a row that are not the last: a million deleted keys."""
 
 
 class Listed(NamedTuple):
@@ -54,15 +56,16 @@ def first(crt: Crt, where: str, prefix: str, *, deadline: float = PATIENCE) -> L
 
 
 def _pages(crt: Crt, where: str, prefix: str) -> Iterator[list[Listed]]:
-    token, seen = "", set[str]()
+    token, seen, empty = "", set[str](), 0
     while True:
         more = [("continuation-token", token)] if token else []
         page = _page(crt, where, [("prefix", prefix), *more], PATIENCE)
         yield page.items
         if not page.next:
             return
-        if page.next in seen:
-            raise Unavailable(f"list {where}: the same page comes again and again")
+        empty = 0 if page.items else empty + 1
+        if page.next in seen or empty > EMPTY_MAX:
+            raise Unavailable(f"list {where}: the same pages come again and again, or empty ones")
         seen.add(token := page.next)
 
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from . import log
 from .counters import Counters
 from .deletions import Deletions
-from .hints import Work
+from .errors import SyncloudError
+from .hints import Coalescer, Work
 from .ledger import Ledger
 from .leftout import LeftOut
 from .model import Absent, Hint
+from .outage import Outage
 from .reconcile import Census, Unlike, flat, nominate
 from .tree import Rows, State, Tree
 
@@ -115,3 +117,48 @@ class Lister:
 
 def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
     return list(itertools.islice(hints, count))
+
+
+class Listings:
+    """The listings `under_way`. A failed one is taken again, except in a single pass (`once`). `ended` is called after each."""
+
+    def __init__(
+        self,
+        lister: Lister,
+        outage: Outage,
+        *,
+        counters: Counters,
+        coalescer: Coalescer,
+        clock: Callable[[], float],
+        ended: Callable[[], None],
+    ) -> None:
+        self._lister = lister
+        self._outage = outage
+        self._counters = counters
+        self._coalescer = coalescer
+        self._clock = clock
+        self._ended = ended
+        self.under_way: set[asyncio.Task[None]] = set()
+        self.once = False
+
+    def start(self, work: Work) -> None:
+        task = asyncio.get_running_loop().create_task(self._lister.reconcile(work))
+        self.under_way.add(task)
+        task.add_done_callback(lambda done: self._listed(work, done))
+
+    def _listed(self, work: Work, task: asyncio.Task[None]) -> None:
+        self.under_way.discard(task)
+        self._ended()
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._outage.end()
+            return
+        if not isinstance(error, SyncloudError):
+            log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
+            error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
+        self._counters.fail(error)
+        self._outage.suffer(error)
+        if not self.once:
+            self._coalescer.list_again(work, max(1.0, self._outage.next_try - self._clock()))

@@ -315,6 +315,9 @@ class LocalTree:
         """A copy made on this side instead of a transfer: not worth it on a disk."""
         return None
 
+    async def reach(self, known: str | None) -> None:
+        """Nothing to ask: after a failed call `blame` asks the root."""
+
     def keeps_versions(self, entry: Entry) -> bool:
         return False
 

@@ -129,6 +129,9 @@ class MemoryTree:
         self.put(aside, file.body, mtime_ns=file.mtime_ns, mode=file.mode)
         return aside, entry
 
+    async def reach(self, known: str | None) -> None:
+        """Always."""
+
     def keeps_versions(self, entry: Entry) -> bool:
         return False
 

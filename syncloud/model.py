@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 SMALL = 8 * 1024 * 1024
 """Bytes. Up to this size a file is one body in memory and one request; above it travels in parts."""
@@ -107,6 +107,17 @@ class Base:
     def as_target(self) -> Entry:
         """The target as it was: the assumption of every conditional write."""
         return Entry(self.path, self.target, self.size, self.mtime_ns, self.mode, self.crc)
+
+
+class Failure(NamedTuple):
+    """A path that keeps failing: its last error as texts, the number of tries, the first failure (seconds since the epoch)."""
+
+    path: str
+    code: str
+    cause: str
+    hint: str
+    tries: int
+    since: float
 
 
 class Receipt(Protocol):

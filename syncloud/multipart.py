@@ -149,7 +149,7 @@ async def _send_part(store: Store, path: str, upload_id: str, number: int, data:
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
     answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)
     _compare(path, answer.headers.get(checksum.HEADER, ""), crc, f"part {number}")
-    return Part(number, answer.headers["etag"], encoded)
+    return Part(number, answer.headers["etag"].removeprefix("W/"), encoded)
 
 
 def _compare(path: str, told: str, crc: int, what: str) -> None:

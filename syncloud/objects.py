@@ -150,6 +150,10 @@ def _length(path: str, text: str) -> int:
         raise Corrupt(path, f"{path}: the answer gives a length that is none: {odd}") from odd
 
 
+def with_body(entry: Entry, body: bytes) -> Entry:
+    return replace(entry, body=body, crc=checksum.update(body))
+
+
 def with_crc(entry: Entry, crc: int | None) -> Entry:
     return replace(entry, crc=crc)
 

@@ -1,4 +1,7 @@
-"""What concerns everybody at once: the network, the store, credentials, a full disk. Told once, then once a minute."""
+"""Outages: of the network, the store, credentials, or the disk. Logged once, then once a minute.
+
+The second witness (`witness`) tells an outage from a failure of one path.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ TELL_EVERY = 60.0
 
 
 class Outage:
-    """`error` is what goes on, None while all is well; `path` is the one that probes whether it is over.
+    """`error` is what goes on, None while all is well; `next_try` when the next probe is due.
 
     `beside` is another one that the same cause may well have: what that one tells is not told twice. Where
     the error is `raised`, whoever catches it tells.
@@ -25,7 +28,6 @@ class Outage:
         self.beside: Outage | None = None
         self.raised = False
         self.error: SyncloudError | None = None
-        self.path = ""
         self.next_try = 0.0
         self._since = 0.0
         self._told = 0.0
@@ -39,22 +41,25 @@ class Outage:
         one.beside, other.beside = other, one
         return one, other
 
-    def suffer(self, error: SyncloudError, path: str) -> None:
-        """Something failed that is not this path's own fault."""
+    def suffer(self, error: SyncloudError) -> None:
+        """A failure that is no path's own. Stragglers that fail before the next probe is due do not delay it."""
         now = self._clock()
         if self.error is None:
             self._since, self._told, self._delay = now, now, DELAY_FIRST
-            self.path = path
             self._silent = self._is_told_elsewhere(error)
             self._tell("outage.started", error)
-        elif path == self.path:
+            self._put_off(now)
+        elif now >= self.next_try:
             self._delay = min(DELAY_MAX, self._delay * 2)
             if now - self._told >= TELL_EVERY:
                 self._told = now
                 self._silent = self._is_told_elsewhere(error)
                 self._tell("outage.continues", error)
+            self._put_off(now)
         self.error = error
-        self.next_try = max(self.next_try, now + self._delay * random.uniform(0.5, 1.0))
+
+    def _put_off(self, now: float) -> None:
+        self.next_try = now + self._delay * random.uniform(0.5, 1.0)
 
     def _is_told_elsewhere(self, error: SyncloudError) -> bool:
         beside = self.beside
@@ -67,13 +72,13 @@ class Outage:
     def due(self) -> bool:
         return self._clock() >= self.next_try
 
-    def passed(self, path: str) -> None:
-        """Whatever `path` has met, it was not what concerns everybody: where it is the one that probed, that is over."""
-        if self.error is not None and path == self.path:
+    def passed(self, began: float) -> None:
+        """A request got through. If it `began` before the outage, it proves nothing: the answer may be as old."""
+        if self.error is not None and began >= self._since:
             self.end()
 
     def end(self) -> None:
-        """The path that probed got through."""
+        """The outage is over."""
         if self.error is not None and not self._silent:
             took = self._clock() - self._since
             log.warning("outage.ended", "recovered after %.0f s", took, duration_ms=round(took * 1000))

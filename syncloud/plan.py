@@ -59,7 +59,8 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
     untouched = _as_base(target, base.target, base)
     if untouched is None or (not untouched and target.ours is None):
         return Compare(None, target)
-    if not (untouched or target.ours):
+    # Our own bytes that differ from the base are a write that a crash kept unrecorded; equal ones were touched by somebody.
+    if not (untouched or (target.ours and target.crc != base.crc)):
         return Forget(base)
     return Delete(target) if policy.delete else Release(base)
 

@@ -57,5 +57,8 @@ class Rehearsal:
         self._say(f"set aside\t{entry.path}")
         return entry.path, entry
 
+    async def reach(self, known: str | None) -> None:
+        await self._tree.reach(known)
+
     def keeps_versions(self, entry: Entry) -> bool:
         return self._tree.keeps_versions(entry)

@@ -10,13 +10,11 @@ documentation; the form of `mtime` is rclone's (docs, S3, "Modification times").
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from . import checksum, keys, log, multipart, names, objects
+from .copies import Copies
 from .errors import Archived, Changed, Corrupt, Malformed, PathError, SyncloudError, Unavailable
 from .flight import Body
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from .crt import Crt
     from .response import Response
 
-COPY_LIMIT = 5 * 1024**3
-"""Bytes: CopyObject's limit."""
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _UNVERSIONED = "bucket %s keeps no versions: what is replaced or deleted there is gone for good; enable versioning on it"
 _RESTORED = 'ongoing-request="false"'
@@ -60,6 +56,7 @@ class S3Tree:
         self.conditions = conditions
         self.with_checksum = with_checksum
         self.uploads = uploads
+        self._copies = Copies(self, self._send)
         self._unversioned = False
         self._checked = False
         self._proof = asyncio.Lock()
@@ -261,34 +258,20 @@ class S3Tree:
         """
         if source.body is not None:
             return await self.write(source, None, expected)
-        return await self._copy(expected, source, {"if-match": objects.pin(expected)})
+        return await self._copies.make(expected, source, {"if-match": objects.pin(expected)})
 
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
         try:
-            return await self._copy(origin, entry, {"if-none-match": "*"})
+            return await self._copies.make(origin, entry, {"if-none-match": "*"})
         except Changed:
             return None
-
-    async def _copy(self, origin: Entry, entry: Entry, condition: dict[str, str]) -> Entry | None:
-        if not self.conditions.copy or entry.size > COPY_LIMIT:
-            return None
-        headers = (
-            objects.metadata(entry, self._nonce) | condition | self._origin(origin) | {"x-amz-metadata-directive": "REPLACE"}
-        )
-        response = await self._send("PUT", entry.path, "CopyObject", headers)
-        self._require(response, entry.path, "copy")
-        return self.written(entry, objects.etag_of(response.body), response.headers.get("x-amz-version-id", ""))
-
-    def _origin(self, origin: Entry) -> dict[str, str]:
-        source = quote(f"{self.bucket}/{names.key_of(self.prefix, origin.path)}", safe="/-_.~")
-        return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": objects.pin(origin)}
 
     async def delete(self, expected: Entry) -> None:
         """Remove the object, provided it is `expected`. Raises Changed; PathError where that cannot be made sure."""
         headers = {"if-match": objects.pin(expected)}
         if not self.conditions.delete:
-            if not self.keeps_versions(await self._still(expected)):
+            if not self.keeps_versions(await self.still(expected)):
                 raise PathError(
                     expected.path,
                     f"{expected.path}: not deleted: this store ignores conditions on DELETE and keeps no versions",
@@ -298,7 +281,8 @@ class S3Tree:
         response = await self._send("DELETE", expected.path, "DeleteObject", headers)
         self._require(response, expected.path, "delete")
 
-    async def _still(self, expected: Entry) -> Entry:
+    async def still(self, expected: Entry) -> Entry:
+        """The object as it is now, if it still is `expected`. Raises Changed."""
         now = await self.observe(expected.path, None, None)
         if not isinstance(now, Entry) or now.tag[0] != expected.tag[0]:
             raise Changed(expected.path, f"{expected.path}: the object changed meanwhile")
@@ -306,29 +290,7 @@ class S3Tree:
 
     async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the object under a conflict name too: that path, and the object. Raises Changed."""
-        now, counter = datetime.now(UTC), 0
-        while True:
-            aside = names.conflict(entry.path, socket.gethostname(), now, counter, self.prefix)
-            if await self._set_aside(entry, aside):
-                return aside, entry
-            counter += 1
-
-    async def _set_aside(self, entry: Entry, aside: str) -> bool:
-        if self.conditions.copy or entry.size > SMALL:
-            if not self.conditions.copy and not isinstance(await self.observe(aside, None, None), Absent):
-                return False
-            headers = self._origin(entry) | ({"if-none-match": "*"} if self.conditions.copy else {})
-            response = await self._send("PUT", aside, "CopyObject", headers)
-        else:
-            body = b"".join(await self.part(entry, 0, entry.size))
-            copy = Entry(aside, entry.tag, entry.size, entry.mtime_ns, entry.mode, checksum.update(body), body)
-            headers = objects.metadata(copy, self._nonce) | {"if-none-match": "*"}
-            response = await self._send("PUT", aside, "PutObject", headers, body=body)
-        if response.status in (409, 412):
-            await self._still(entry)
-            return False
-        self._require(response, aside, "copy")
-        return True
+        return await self._copies.set_aside(entry)
 
     def keeps_versions(self, entry: Entry) -> bool:
         """Whether an overwritten object stays as a version: only a real version id says so."""

@@ -7,13 +7,14 @@ new look at both sides and a new decision, a bounded number of times.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from . import checksum, log
-from .errors import Blocked, Changed, Unsteady
+from .errors import Blocked, Changed, Unsettled, Unsteady
 from .hints import Work
 from .model import (
     SMALL,
@@ -63,7 +64,7 @@ class Outcome:
 class Settler:
     """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
     another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion.
-    `see` is told what each look at the source has found.
+    `see` is told what each look at the source has found; `made_way` is called after a file made way for a work.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Settler:
         look_again: Callable[[str], None],
         see: Callable[[str, Side], None] = lambda path, side: None,
         left_out_above: Callable[[str], list[str]] = lambda _: [],
+        made_way: Callable[[Work, str], None] = lambda work, path: None,
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
         rivals: Rivals | None = None,
@@ -90,6 +92,8 @@ class Settler:
         self._look_again = look_again
         self._see = see
         self._left_out_above = left_out_above
+        self._made_way = made_way
+        self._ways: dict[str, str] = {}
         self._under_way = under_way
         self.excluded = excluded
         self._large = asyncio.Semaphore(LARGE)
@@ -103,6 +107,13 @@ class Settler:
 
     async def settle(self, work: Work) -> Outcome:
         """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
+        try:
+            return await self._rounds(work)
+        finally:
+            if (made_way := self._ways.pop(work.path, None)) is not None:
+                self._look_again(made_way)  # not earlier, because the file would come back and be in the way again
+
+    async def _rounds(self, work: Work) -> Outcome:
         path = work.path
         if self.excluded(path):
             return Outcome(unknown=Unknown(path, "excluded"))
@@ -118,7 +129,8 @@ class Settler:
             log.debug("plan.decided", "%s: %s", path, type(action).__name__, path=path)
             try:
                 if isinstance(action, Compare):
-                    source, target = await self._compare(action, source, target)
+                    with _begun():
+                        source, target = await self._compare(action, source, target)
                 else:
                     outcome = await self._execute(action, source, target, base, work)
                     if not outcome.deferred:
@@ -129,7 +141,7 @@ class Settler:
                 log.debug("plan.again", "%s", changed, path=path)
                 source = await self._look_at_source(path, base, replace(work, nominated=None))
                 target = await self._look_at_target(path, base)
-        raise Unsteady(path, f"{path}: changes faster than it can be settled")
+        raise Unsettled(path, f"{path}: after {ROUNDS} looks it still is not as the last one showed it")
 
     async def _look_at_source(self, path: str, base: Base | None, work: Work) -> Side:
         known = base.source if base is not None else None
@@ -144,7 +156,8 @@ class Settler:
         return base.as_target() if base is not None else Absent(path)
 
     async def _look_at_target(self, path: str, base: Base | None) -> Side:
-        return await self._target.observe(path, base, base.target if base is not None else None, patient=True)
+        with _begun():
+            return await self._target.observe(path, base, base.target if base is not None else None, patient=True)
 
     async def _make_sure(self, path: str) -> tuple[Side, Base | None]:
         """The target, and the row that a lost answer has kept from us where it still is what we have put there."""
@@ -196,7 +209,7 @@ class Settler:
         try:
             written = await self._write(entry, action.expected, work)
         except Blocked as blocked:
-            return await self._make_way(blocked)
+            return await self._make_way(blocked, work)
         self._log_transfer(self._target.written_event, entry, written, started)
         return Outcome(put=_agreed(entry, written), transferred=True, conflict=conflict)
 
@@ -216,7 +229,8 @@ class Settler:
         async with self._large:
             content = await self._source.open(entry, patient=work.patient)
             try:
-                return await self._target.write(entry, content, expected)
+                with _begun():
+                    return await self._target.write(entry, content, expected)
             finally:
                 content.close()
 
@@ -232,8 +246,11 @@ class Settler:
                 return await self._target.duplicate(origin.as_target(), entry)
         return None
 
-    async def _make_way(self, blocked: Blocked) -> Outcome:
-        """`a` is a file where `a/b` needs a directory: `a/b` wins; `a` as we wrote it goes, anybody else's is set aside."""
+    async def _make_way(self, blocked: Blocked, work: Work) -> Outcome:
+        """`a` is a file where `a/b` needs a directory: `a/b` wins if `a` may be deleted, and is as we wrote and recorded it.
+
+        The removal of `a` is a deletion like any other: it waits for its turn and for the guard. Otherwise `a/b` is left out.
+        """
         path = blocked.blocker
         if path == blocked.path:
             return Outcome(unknown=Unknown(path, "a directory has this name on the other side"))
@@ -243,22 +260,29 @@ class Settler:
             await asyncio.wait([task])  # what it has just written, and not yet told, would look like somebody else's
         base = self._base_of(path)
         there = await self._look_at_target(path, base)
-        if isinstance(there, Unknown):
-            return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way: {there.reason}"))
         if isinstance(there, Absent):
             raise Changed(blocked.path, f"{path} has gone meanwhile")
-        if (base is None or there.tag != base.target) and not await self._is_ours(there):
-            aside, there = await self._target.set_aside(there)
-            self._say("kept", path, f"is a file in the way of {blocked.path}: kept as {aside}", event="conflict.kept")
+        if reason := self._stays(there, base):
+            return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way: {reason}"))
+        if not work.deleting:
+            return Outcome(deferred=True)
+        assert isinstance(there, Entry)
         await self._target.delete(there)
-        self._look_again(path)
+        self._made_way(work, path)
+        self._ways[work.path] = path
+        work.deleting = False  # a second file in the way would be a second deletion
+        self._say("deleted", path, f"made way for {blocked.path}")
         raise Changed(blocked.path, f"{path} made way")
 
-    async def _is_ours(self, there: Entry) -> bool:
-        """Whether we have put these bytes there, although no row says so: what was written last before a crash."""
-        if there.ours is None:
-            there = await self._target.digest(there)
-        return bool(there.ours)
+    def _stays(self, there: Side, base: Base | None) -> str:
+        """The reason why the file in the way is not deleted; empty if it may be."""
+        if isinstance(there, Unknown):
+            return there.reason
+        if not self.policy.delete:
+            return "a file, and nothing is deleted without --delete; move it away, or rename one of the two"
+        if base is None or base.absent or not isinstance(there, Entry) or there.tag != base.target:
+            return "a file that is not as syncloud has put it there; move it away, or rename one of the two"
+        return ""
 
     async def _adopt(self, action: Adopt, work: Work) -> Outcome:
         source, target = action.source, action.target
@@ -305,6 +329,15 @@ class Settler:
         took = round((time.monotonic() - started) * 1000, 1)
         verb = event.partition(".")[2]
         log.info(event, "%s %s", verb, entry.path, path=entry.path, size=entry.size, duration_ms=took, etag=_etag(written))
+
+
+@contextlib.contextmanager
+def _begun() -> Iterator[None]:
+    """Inside it bytes are read or sent, so a writer that is found only here has cost requests."""
+    try:
+        yield
+    except Unsteady as error:
+        raise Unsettled(error.path, str(error), code=error.code) from error
 
 
 def _is_news(source: Side, base: Base | None) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 
 from . import names, rows
 from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
-from .model import Base, Tag
+from .model import Base, Failure, Tag
 from .rows import Reader
 
 SCHEMA = 1
@@ -43,6 +43,14 @@ CREATE TABLE unsyncable (path TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT RO
 _ROWS = "SELECT base.* FROM json_each(?) AS wanted CROSS JOIN base ON base.path = wanted.value"
 _STRANGERS = """
 SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM base WHERE source >= value || ' ' AND source < value || '!')
+"""
+
+
+_FAILING = """
+CREATE TABLE IF NOT EXISTS failing (
+    path TEXT PRIMARY KEY, code TEXT NOT NULL, cause TEXT NOT NULL, hint TEXT NOT NULL,
+    tries INTEGER NOT NULL, since REAL NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -147,6 +155,7 @@ class State:
                 raise _Newer(f"its schema is {version}, this syncloud knows {SCHEMA}")
             else:
                 _check(db)
+            db.execute(_FAILING)
             db.execute("INSERT OR REPLACE INTO meta VALUES ('open', '1')")
         except BaseException:
             db.close()
@@ -265,24 +274,27 @@ class State:
     def clear_unsyncable(self, path: str) -> None:
         self._change("DELETE FROM unsyncable WHERE path=?", names.spelled(path))
 
+    def failing(self) -> list[Failure]:
+        return [Failure(*row) for row in self._ask("SELECT * FROM failing")]
+
+    def note_failing(self, failures: Iterable[Failure], gone: Iterable[str]) -> None:
+        """Record `failures` and forget the paths `gone`, in one transaction. Raises HostUnavailable."""
+        spelled = [tuple(names.spelled(one) if isinstance(one, str) else one for one in failure) for failure in failures]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR REPLACE INTO failing VALUES (?,?,?,?,?,?)", spelled)
+            self._db.executemany("DELETE FROM failing WHERE path=?", ((names.spelled(path),) for path in gone))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.rollback()
+            raise self._trouble("write", error) from error
+
     def close(self) -> None:
         with contextlib.suppress(HostUnavailable):  # then the next start reads it once for damage
             self._change("DELETE FROM meta WHERE name='open'")
         self._db.close()
         os.close(self._lock)
-
-
-def copy(directory: Path, to: Path) -> None:
-    """Copy the state in `directory`, if there is one, into the directory `to`: a rehearsal may write what it likes."""
-    file = directory / "state.sqlite"
-    if file.exists():
-        old = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
-        new = sqlite3.connect(to / "state.sqlite")
-        try:
-            with contextlib.closing(old), contextlib.closing(new):
-                old.backup(new)
-        except sqlite3.Error as error:
-            raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -291,68 +303,6 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """What can be seen of a state from outside: its pair and last snapshot as texts, the files that agree, what is left out."""
-
-    pair: str
-    snapshot: str
-    files: int
-    left_out: dict[str, str]
-
-
-def peek(directory: Path) -> Glance | None:
-    """A look that takes no lock; None where there is no state. Raises ConfigurationError, HostUnavailable."""
-    file = directory / "state.sqlite"
-    try:
-        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
-        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
-            meta = dict(db.execute("SELECT name, value FROM meta WHERE name IN ('pair', 'snapshot')"))
-            (files,) = db.execute("SELECT count(*) FROM base WHERE NOT absent").fetchone()
-            left_out = dict(db.execute("SELECT path, reason FROM unsyncable"))
-    except FileNotFoundError:
-        return None
-    except PermissionError as error:
-        raise _forbidden(file, error) from error
-    except sqlite3.Error as error:
-        raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
-    return Glance(meta.get("pair", ""), meta.get("snapshot", ""), int(files), left_out)
-
-
-def _forbidden(file: Path, error: PermissionError) -> ConfigurationError:
-    return ConfigurationError(f"cannot read {file}: {error.strerror}", hint="run it as root, or as the service's user")
-
-
-def in_use(directory: Path) -> bool:
-    """Whether a daemon holds the lock."""
-    try:
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def leave_note(directory: Path, name: str, value: str) -> None:
-    """Tell the daemon of this state something; it looks every 2 s. Raises ConfigurationError where there is no state."""
-    file = directory / "state.sqlite"
-    try:
-        os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
-        with contextlib.closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
-    except FileNotFoundError:
-        raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir") from None
-    except PermissionError as error:
-        raise _forbidden(file, error) from error
-    except sqlite3.Error as error:
-        raise HostUnavailable(f"cannot write the state {file}: {error}", code=rows.code_of(error)) from error
 
 
 class _Newer(Exception):

@@ -8,16 +8,18 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from . import state
+from . import inspection, state
 from .engine import Engine
 from .errors import ConfigurationError, SyncloudError
 
 FRESH = 90.0
 """Seconds after which a daemon that runs should have written another snapshot: it does so twice a minute."""
+SHOWN = 20
+"""Paths that the page names of each kind."""
 _VERBS = {"push": ("watching", "upload"), "pull": ("following", "download")}
 
 
@@ -26,6 +28,7 @@ class Snapshot:
     """What an instance was doing at the time `at` (seconds since the epoch); times that never came are 0.
 
     `waiting`: it runs, but cannot begin before `trouble` is over. Counts are since the start of the daemon, but for `files`.
+    `failing`: the paths that keep failing, each with code, cause, hint, tries and the time of its first failure.
     """
 
     role: str = ""
@@ -52,10 +55,12 @@ class Snapshot:
     rival: str = ""
     left_out_count: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
+    failing_count: int = 0
+    failing: Sequence[Mapping[str, str | float]] = ()
 
     @property
     def healthy(self) -> bool:
-        return self.running and not self.trouble
+        return self.running and not self.trouble and not self.failing_count
 
     @property
     def last_success(self) -> float:
@@ -69,6 +74,8 @@ class Snapshot:
 def snapshot(engine: Engine, pair: state.Pair, trouble: str | None, *, before: Snapshot, running: bool = True) -> Snapshot:
     """The engine now; `trouble` is what others complain of, `before` the last snapshot of an earlier daemon."""
     error, counters = engine.trouble, engine.counters
+    if error is None and not trouble:
+        error = engine.failing.error
     now = replace(
         Snapshot(pair.role, pair.directory, pair.bucket, pair.prefix, at=time.time(), running=running),
         files=engine.files,
@@ -83,6 +90,7 @@ def snapshot(engine: Engine, pair: state.Pair, trouble: str | None, *, before: S
         retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
         rival=engine.rivals.path,
         left_out_count=len(engine.left_out.reasons),
+        failing_count=len(engine.failing),
     )
     if counters.last_error is not None:
         return _blamed(now, counters.last_error, counters.last_error_at)
@@ -107,6 +115,8 @@ def sentence(now: Snapshot) -> str:
         parts.append(f"{now.rival!r} is written by somebody else, too")
     if now.left_out_count:
         parts.append(f"{now.left_out_count:,} left out")
+    if now.failing_count:
+        parts.append(f"{now.failing_count:,} failing")
     text = ", ".join(parts)
     if not now.trouble:
         return text
@@ -119,7 +129,7 @@ def sentence(now: Snapshot) -> str:
 
 def encode(now: Snapshot) -> str:
     """One JSON object."""
-    told = asdict(replace(now, left_out=dict(now.left_out)))
+    told = asdict(replace(now, left_out=dict(now.left_out), failing=list(now.failing)))
     return json.dumps(told | {"healthy": now.healthy, "last_success": now.last_success}, sort_keys=True)
 
 
@@ -137,14 +147,14 @@ def kept(memory: state.State) -> Snapshot:
 def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True) -> None:
     """Note in a state that is not open that its daemon waits; where there is no state yet, nobody can be told."""
     with contextlib.suppress(SyncloudError):
-        now = replace(read(directory), at=time.time(), running=running, waiting=running, pending=0, left_out={})
+        now = replace(read(directory), at=time.time(), running=running, waiting=running, pending=0, left_out={}, failing=())
         now = replace(_blamed(now, error, now.at), trouble=str(error), hint=error.hint)
-        state.leave_note(directory, "snapshot", encode(now))
+        inspection.leave_note(directory, "snapshot", encode(now))
 
 
 def read(directory: Path) -> Snapshot:
     """The last snapshot in a state directory. Raises ConfigurationError where there is no state or it cannot be read."""
-    found = state.peek(directory)
+    found = inspection.peek(directory)
     if found is None:
         raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
     now = _decode(found.snapshot or "{}")
@@ -152,8 +162,9 @@ def read(directory: Path) -> Snapshot:
     if not now.role:
         now = replace(now, role=role, directory=rest)
     age = time.time() - now.at
-    running = state.in_use(directory) or (now.waiting and age < FRESH)
+    running = inspection.in_use(directory) or (now.waiting and age < FRESH)
     now = replace(now, files=found.files, left_out=found.left_out, left_out_count=len(found.left_out), running=running)
+    now = replace(now, failing=[failure._asdict() for failure in found.failing], failing_count=len(found.failing))
     if running and age > FRESH:
         return replace(now, trouble=f"it has not reported for {_ago(age)}", hint="systemctl status shows what systemd knows")
     return now
@@ -184,10 +195,19 @@ def page(name: str, now: Snapshot) -> str:
         rows += _explained("another writer", f"of {now.rival!r}, within the last hour", hint)
     if now.weaker:
         rows += _explained("weaker", now.weaker, 'see SEMANTICS.md, "Stores without conditions"')
-    rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:20]]
-    if len(now.left_out) > 20:
-        rows.append(("", f"and {len(now.left_out) - 20:,} more (--json has all)"))
+    rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:SHOWN]]
+    rows += _more(len(now.left_out))
+    for failure in now.failing[:SHOWN]:
+        tries = f"{failure['tries']} tries since {_ago(time.time() - float(failure['since']))} ago"
+        rows += _explained(
+            "failing", f"{failure['path']}: {failure['code']}: {failure['cause']} ({tries})", str(failure["hint"])
+        )
+    rows += _more(len(now.failing))
     return "\n".join([name, *(f"  {label:<15} {text}" for label, text in rows)])
+
+
+def _more(count: int) -> list[tuple[str, str]]:
+    return [("", f"and {count - SHOWN:,} more (--json has all)")] if count > SHOWN else []
 
 
 def _explained(label: str, text: str, hint: str) -> list[tuple[str, str]]:

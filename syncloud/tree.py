@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from . import checksum
-from .model import Base, Entry, Hint, Run, Side, Sighting, Tag
+from .model import Base, Entry, Failure, Hint, Run, Side, Sighting, Tag
 
 
 class Content(Protocol):
@@ -89,6 +89,9 @@ class Tree(Protocol):
     async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
         """Keep `entry` under a conflict name as well: that name, and the entry as it is now. Raises Changed."""
 
+    async def reach(self, known: str | None) -> None:
+        """Prove cheaply that this side answers; `known` is a path that should be there. Raises the errors of `observe`."""
+
     def keeps_versions(self, entry: Entry) -> bool:
         """Whether overwriting `entry` leaves it retrievable."""
 
@@ -145,3 +148,7 @@ class State(Protocol):
     def note_unsyncable(self, path: str, reason: str) -> bool: ...
 
     def clear_unsyncable(self, path: str) -> None: ...
+
+    def failing(self) -> list[Failure]: ...
+
+    def note_failing(self, rows: Iterable[Failure], gone: Iterable[str]) -> None: ...

@@ -218,6 +218,28 @@ def test_renaming_very_many_equal_files_costs_each_the_same() -> None:
 
 
 @awaited
+async def test_what_comes_while_the_allowed_ones_wait_is_not_allowed(world: World) -> None:
+    """A tree that is never quiet: copies go on, and some of what was held is looked at once more."""
+    assert world.delete(*_paths(0, 600)) == 250
+    world.deletions.resume(allow=True)
+    world.want(*_paths(250, 400), *_paths(600, 1_000))
+    going, _ = world.take()
+    assert sorted(work.path for work in going) == _paths(250, 400) + _paths(600, 787), "a quarter of 750"
+    assert world.trouble()
+
+
+@awaited
+async def test_what_is_under_way_when_somebody_looks_is_still_counted(world: World) -> None:
+    world.want(*_paths(0, 250))
+    going, _ = world.take()
+    world.deletions.resume(allow=True)
+    for work in going:
+        world.settle(work, Outcome(drops=(work.path,), transferred=True))
+        world.deletions.ended(work.path)
+    assert world.delete(*_paths(250, 600)) == 0, "250 of 1,000 are what an hour allows"
+
+
+@awaited
 async def test_what_is_only_looked_at_again_is_still_too_much(world: World) -> None:
     assert world.delete(*_paths(0, 300)) == 250
     assert sorted(world.deletions.resume(allow=False)) == _paths(250, 300)

@@ -59,6 +59,10 @@ class FlakyTree(MemoryTree):
             await self.gate.wait()
         return await super().write(entry, content, expected)
 
+    async def reach(self, known: str | None) -> None:
+        if self.away:
+            raise Unavailable("nobody answers")
+
 
 class SlowTree(MemoryTree):
     """A tree whose writes end one by one."""
@@ -505,21 +509,6 @@ def test_a_rename_is_proven_by_content() -> None:
 
     asyncio.run(scenario(b"one"))
     asyncio.run(scenario(b"two"))
-
-
-def test_what_was_written_before_a_crash_makes_way_without_a_conflict_copy() -> None:
-    """No row says that the file is ours: it says so itself. Somebody else's is kept."""
-
-    async def scenario(*, writer: str) -> list[str]:
-        source, target = MemoryTree("push"), MemoryTree("pull", flat=False)
-        source.put("both/b", b"2")
-        target.put("both", b"1")
-        target.files["both"].writer = writer
-        await settler(source, target, Policy()).settle(Work("both/b", 0, 0, 0))
-        return sorted(target.files)
-
-    assert asyncio.run(scenario(writer="this state")) == ["both/b"]
-    assert asyncio.run(scenario(writer="")) == ["both.conflict-0", "both/b"]
 
 
 def test_the_inodes_of_a_burst_are_asked_for_at_once(state: State) -> None:

@@ -130,3 +130,17 @@ def test_a_store_that_lists_in_another_order_is_sorted_whatever_it_says_of_the_r
 
     listed = [item.key for item in keys.listed(Folders({}), "s3://b/", "")]  # type: ignore[arg-type]
     assert sorted(listed) == ["a", "m", "m", "m", "m", "z"]
+
+
+def test_a_listing_of_empty_pages_ends() -> None:
+    class Empty(Pages):
+        asked_for = 0
+
+        def ask(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+            self.asked_for += 1
+            return listing(f"<IsTruncated>true</IsTruncated><NextContinuationToken>{self.asked_for}</NextContinuationToken>")
+
+    pages = Empty({})
+    with pytest.raises(Unavailable, match="empty ones"):
+        list(keys.listed(pages, "s3://b/", ""))  # type: ignore[arg-type]
+    assert pages.asked_for == keys.EMPTY_MAX + 1

@@ -30,15 +30,15 @@ ROWS: tuple[frozenset[str], ...] = (
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
-        | {"rows", "counters", "rivals", "room", "pulse"}
+        | {"rows", "counters", "rivals", "room", "pulse", "attempts", "inbox", "failing", "pace", "witness"}
         | {"names", "fields", "filters", "patterns", "checksum", "objects", "events", "sequencers", "poison", "versions"}
         | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame"}
         | {"workers", "descriptor"}
-        | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "leftovers", "multipart"}
+        | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "leftovers", "multipart", "copies"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
-    frozenset({"engine", "local", "s3", "memory", "probe", "watch", "sqs", "state"}),
+    frozenset({"engine", "local", "s3", "memory", "probe", "watch", "sqs", "state", "inspection"}),
     # 3: what an operator sees
     frozenset({"options", "config", "notify", "orders", "status", "cf"}),
     # 4: where the parts meet
@@ -77,7 +77,7 @@ OWNERS: dict[str, Owned] = {
     "tqdm": Owned("tqdm", frozenset({"log"})),
     "watchdog": Owned("watchdog", frozenset({"watch", "observer"})),
     "ctypes": Owned("", frozenset({"connections", "disk", "local"})),
-    "sqlite3": Owned("", frozenset({"state", "rows"})),
+    "sqlite3": Owned("", frozenset({"state", "rows", "inspection"})),
 }
 
 

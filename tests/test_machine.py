@@ -29,6 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from syncloud.engine import Engine
 from syncloud.errors import Unavailable
+from syncloud.failing import LASTING
 from syncloud.hints import Coalescer, Work
 from syncloud.memory import MemoryContent, MemoryTree
 from syncloud.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag, Unknown
@@ -193,6 +194,9 @@ class Rough:
         self._node.kept += 1
         return await self._change(entry.path, lambda: self.tree.set_aside(entry))
 
+    async def reach(self, known: str | None) -> None:
+        await self._step(lambda: self.tree.reach(known))
+
     def keeps_versions(self, entry: Entry) -> bool:
         return self.tree.keeps_versions(entry)
 
@@ -229,6 +233,8 @@ class Ticket:
         self.acknowledged += 1
         if self._path in self._node.excluded:
             return  # there is nothing to look at
+        if self._node.engine is not None and self._node.engine.failing.tries(self._path) >= LASTING:
+            return  # it is recorded as failing: that is what obliges from now on
         began = self._node.observed.get((self._node.source.role, self._path), -1)
         assert began > self._delivered, f"{self._path}: acknowledged by a look that began before the hint came"
 
@@ -344,7 +350,7 @@ class Node:
     def busy(self) -> bool:
         engine = self.engine
         assert engine is not None
-        return bool(engine.pending or engine.scanning or self.coalescer.listings)
+        return bool(engine.pending or engine.failing.waiting or engine.scanning or self.coalescer.listings)
 
     async def reconcile(self) -> None:
         assert self.engine is not None
@@ -628,7 +634,7 @@ class Machine(RuleBasedStateMachine):
         skips = node.policy.conflict is ConflictPolicy.SKIP
         for path in source.files:
             blocked = node.name != "push" and any(other.startswith(path + "/") for other in (*source.files, *target.files))
-            blocked |= any(path.startswith(other + "/") for other in node.excluded & target.files.keys())
+            blocked |= any(path.startswith(other + "/") for other in self._stay(node))
             untouchable = not wins and path in target.disturbed
             if not blocked and not untouchable and path not in node.excluded and not (skips and node.loose):
                 assert target.content(path) == source.content(path), f"{node.name}: {path} differs"
@@ -636,6 +642,11 @@ class Machine(RuleBasedStateMachine):
             excused = path in target.disturbed | node.excluded or ".conflict-" in path or not node.policy.delete
             excused = excused or node.loose or self.clashed
             assert excused, f"{node.name}: {path} should be gone"
+
+    def _stay(self, node: Node) -> set[str]:
+        """Files of the target that make way for no directory: where nothing is deleted, and what is not as it was recorded."""
+        there = set(node.tree.files)
+        return there if node.loose or not node.policy.delete else there & (node.excluded | node.tree.disturbed)
 
     def _check_conflicts(self, node: Node) -> None:
         if not (node.tree.disturbed or node.loose or self.clashed):

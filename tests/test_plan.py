@@ -106,6 +106,14 @@ def test_source_absent_target_touched_is_not_deleted() -> None:
     assert decide(GONE, entry("t2", mtime_ns=9), BASE, DELETES) == Forget(BASE)
 
 
+def test_source_absent_target_touched_is_not_deleted_although_it_says_that_it_is_ours() -> None:
+    """As a disk tells it: the file's mark is there, and of its bytes."""
+    marked = replace(entry("t2", mtime_ns=9, hashed=False), ours=None)
+    assert decide(GONE, marked, BASE, DELETES) == Compare(None, marked)
+    assert decide(GONE, replace(entry("t2", mtime_ns=9), ours=True), BASE, DELETES) == Forget(BASE)
+    assert decide(GONE, replace(entry("t2", mode=0o600), ours=True), BASE, DELETES) == Forget(BASE)
+
+
 # The source is as in the base
 
 

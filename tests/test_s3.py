@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from syncloud import checksum, multipart, names, objects
 from syncloud.aws import Aws
+from syncloud.copies import COPY_LIMIT
 from syncloud.crt import Crt
 from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.hints import Work
@@ -25,13 +26,15 @@ from syncloud.memory import MemoryTree
 from syncloud.model import SMALL, Absent, Base, Entry, Policy, Unknown
 from syncloud.objects import Conditions
 from syncloud.probe import probe
-from syncloud.s3 import COPY_LIMIT, S3Tree
+from syncloud.s3 import S3Tree
 from syncloud.settle import Settler
 from syncloud.tree import Content
+from tests.support.faults import hang_up, late_error, refuse
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
 
 if TYPE_CHECKING:
     from tests.support.emulator import Bucket
+    from tests.support.meddler import Meddle
     from tests.support.recorder import Recorder
 
 P = ParamSpec("P")
@@ -915,6 +918,93 @@ async def test_a_large_object_is_set_aside_without_conditions_on_copy(bucket: Bu
         again, _ = await tree.set_aside(written)
         assert aside != again
     assert bucket.get(f"p/{aside}") == BIG
+
+
+# Copies are an optimisation
+
+
+REFUSALS = [
+    pytest.param(refuse(403, "AccessDenied"), id="403"),
+    pytest.param(refuse(403, "InvalidObjectState"), id="archived"),
+    pytest.param(refuse(400, "InvalidRequest"), id="400"),
+    pytest.param(refuse(501, "NotImplemented"), id="501"),
+    pytest.param(late_error("AccessDenied"), id="403 within a 200"),
+    pytest.param(late_error("InternalError"), id="500 within a 200"),
+    pytest.param(hang_up, id="no answer"),
+]
+
+
+@pytest.mark.parametrize("meddle", REFUSALS)
+@awaited
+async def test_where_the_store_makes_no_copy_the_bytes_travel(bucket: Bucket, meddle: Meddle) -> None:
+    with Meddler(bucket.server.endpoint, always(meddle, "CopyObject")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            first = await tree.write(large("big", len(BIG)), Bytes(large("big", len(BIG)), BIG), None)
+            assert await tree.touch(first, replace(first, mtime_ns=2)) is None
+            assert await tree.duplicate(first, replace(first, path="other")) is None
+
+
+@pytest.mark.parametrize("meddle", REFUSALS)
+@pytest.mark.parametrize("body", [b"somebody's", BIG], ids=["small", "large"])
+@awaited
+async def test_a_conflict_copy_is_kept_although_the_store_makes_none(bucket: Bucket, meddle: Meddle, body: bytes) -> None:
+    bucket.put("p/dir/a.txt", body, mtime="12.5", mode="0600")
+    with Meddler(bucket.server.endpoint, always(meddle, "CopyObject")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            there = await seen(tree, "dir/a.txt")
+            aside, same = await tree.set_aside(there)
+            more, _ = await tree.set_aside(there)
+            kept = await seen(tree, aside)
+    assert same == there
+    assert more != aside
+    assert (kept.size, kept.mtime_ns, kept.mode) == (len(body), 12_500_000_000, 0o600)
+    assert bucket.get(f"p/{aside}") == bucket.get(f"p/{more}") == body
+
+
+@awaited
+async def test_what_is_too_large_to_be_copied_is_carried_aside(bucket: Bucket) -> None:
+    """CopyObject takes 5 GiB; a conflict of more must be kept all the same."""
+    huge = Entry("huge", ("0" * 32, "", ""), COPY_LIMIT + 1, 1, 0o644)
+    with Meddler(bucket.server.endpoint, always(refuse(403, "AccessDenied"), "CreateMultipartUpload")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            with pytest.raises(PermissionRefused):
+                await tree.set_aside(huge)
+    assert meddler.names() == ["CreateMultipartUpload"]
+
+
+@pytest.mark.parametrize("copies", [True, False])
+@awaited
+async def test_a_condition_that_never_holds_is_not_tried_for_ever(bucket: Bucket, copies: bool) -> None:
+    """As behind something that changes ETags in one direction."""
+    bucket.put("p/a", b"somebody's")
+    refused = always(refuse(412, "PreconditionFailed"), "CopyObject", "PutObject")
+    with Meddler(bucket.server.endpoint, refused) as meddler:
+        async with opened(bucket, meddler.endpoint, conditions=Conditions(copy=copies)) as tree:
+            there = await seen(tree, "a")
+            with pytest.raises(PathError, match="not kept under a conflict name") as failed:
+                await tree.set_aside(there)
+    assert not isinstance(failed.value, Changed)
+    assert len(meddler.names()) < 40
+
+
+def weakened(asked: Asked, forward: Forward) -> Answer | None:
+    """Something on the way that compresses, and calls what it sends on weakly equal."""
+    answer = forward(asked)
+    return answer.with_headers(etag="W/" + answer.headers["etag"]) if "etag" in answer.headers else answer
+
+
+@awaited
+async def test_an_etag_that_was_made_weak_on_its_way_is_the_stores(bucket: Bucket) -> None:
+    bucket.put("p/a", b"theirs")
+    with Meddler(bucket.server.endpoint, weakened) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            there = await seen(tree, "a")
+            await tree.write(small("a", b"ours"), None, there)
+            entry = large("big", len(BIG))
+            first = await tree.write(entry, Bytes(entry, BIG), None)
+            assert b"".join(await tree.part(first, 0, 1000)) == BIG[:1000]
+            await tree.delete(await seen(tree, "big"))
+    assert bucket.get("p/a") == b"ours"
 
 
 # Stores without conditions

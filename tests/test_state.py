@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncloud import state
+from syncloud import inspection, state
 from syncloud.errors import BusyError, ConfigurationError, HostUnavailable, PairError
 from syncloud.model import Base
 from syncloud.state import Pair, State
@@ -489,11 +489,11 @@ def test_a_killed_process_loses_nothing_that_was_recorded(tmp_path: Path) -> Non
 
 def test_a_rehearsal_gets_a_copy(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
-    state.copy(tmp_path / "none", tmp_path / "copy")
+    inspection.copy(tmp_path / "none", tmp_path / "copy")
     assert list((tmp_path / "copy").iterdir()) == []
     with opened(tmp_path / "state") as memory:
         memory.record([row("a")], [])
-        state.copy(memory.directory, tmp_path / "copy")
+        inspection.copy(memory.directory, tmp_path / "copy")
         with opened(tmp_path / "copy") as copied:
             copied.record([row("b")], ["a"])
             assert paths(copied) == ["b"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.faults import expired, skewed
+from tests.support.faults import STORE, expired, skewed
 from tests.support.meddler import always
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
@@ -105,7 +105,7 @@ def test_a_credentials_file_that_is_written_anew_is_used_without_a_restart(rig: 
 
 def test_a_clock_that_is_wrong_is_named(rig: Rig, systemd: Systemd) -> None:
     push = rig.push(env=systemd.environment)
-    rig.meddler.meddle = always(skewed, "PutObject")
+    rig.meddler.meddle = always(skewed, *STORE)  # a clock is wrong for every request
     rig.write("a", b"1")
     told = push.wait_event("outage.started", timeout=60)
     assert told["error_code"] == "RequestTimeTooSkewed"

@@ -128,7 +128,7 @@ def test_what_does_not_fit_holds_nothing_up_that_does(rig: Rig) -> None:
     for number in range(10):
         rig.bucket.put(f"small/{number}", b"z" * 1000)
     wait_until(lambda: len(contents(seen_by(pull, rig.into))) == 10, timeout=60)
-    wait_until(lambda: status(rig, rig.pull_state)["pending"] == 2, timeout=60, every=1)
+    wait_until(lambda: status(rig, rig.pull_state)["failing_count"] == 2, timeout=60, every=1)
     within(pull, f"mount -o remount,size=40m '{rig.into}'")
     wait_until(lambda: contents(seen_by(pull, rig.into)) == rig.objects(), timeout=120)
     assert not pull.events("outage.started")

@@ -199,7 +199,7 @@ def test_an_error_among_thousands_of_lines_is_a_whole_line_of_its_own(rig: Rig) 
     rig.write(refused, b"1")
     push = rig.push("--log-level", "debug")
     wait_until(lambda: len(rig.bucket.keys()) == 1_000, timeout=120)
-    assert "AccessDenied" in push.wait_event("outage.started")["error_code"]
+    assert "AccessDenied" in push.wait_event("path.failed")["error_code"]
     lines = push.stderr.splitlines()
     assert len(lines) > 2_000
     assert all(len(line.encode()) < 48 * 1024 and isinstance(json.loads(line), dict) for line in lines)

@@ -1,0 +1,359 @@
+"""The paths that fail by themselves: when each is tried again, what is recorded of it, what may be given back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from syncloud import failing
+from syncloud.errors import HostUnavailable, PathError, PermissionRefused, SyncloudError, Unsettled
+from syncloud.failing import BUSY_MAX, EFFORT, LASTING, NEWS, RETRY_MAX, Failing
+from syncloud.hints import Work
+from syncloud.model import Base, Failure
+from syncloud.state import Pair, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+REFUSED = PermissionRefused("read s3://b/a: AccessDenied", code="AccessDenied", hint="ask")
+BUSY = Unsettled("a", "a: written to while it was read")
+
+
+class Receipt:
+    given = 0
+
+    def acknowledge(self) -> None:
+        self.given += 1
+
+
+class World:
+    """One life of the process after another, on one state and one clock."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.now = 1_000.0
+        self.start()
+
+    def start(self) -> None:
+        self.failing = Failing(self.state, lambda: self.now, wall=lambda: self.now + 1_700_000_000)
+
+    def fail(self, path: str = "a", error: SyncloudError = REFUSED, work: Work | None = None, took: float = 0.0) -> float:
+        delay = self.failing.fail(work or _work(path), error, took=took)
+        assert delay is not None
+        return delay
+
+    def again(self, error: SyncloudError = REFUSED) -> float:
+        """Wait until the path is tried once more, and let it fail."""
+        due = self.failing.next_due
+        assert due is not None
+        self.now = due
+        (work,) = self.failing.due()
+        assert self.failing.admit(work)
+        return self.fail(error=error, work=work)
+
+    def lasting(self, path: str = "a") -> None:
+        for _ in range(LASTING):
+            self.fail(path)
+            self.failing.admit(_work(path))
+
+    def give_back(self) -> None:
+        for receipt in self.failing.flush():
+            receipt.acknowledge()
+
+
+def _work(path: str = "a", *receipts: Receipt, closed: bool = False) -> Work:
+    return Work(path, 0.0, 0.0, closed=closed, receipts=list(receipts))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    state = State(tmp_path / "state", Pair("push", "d", "b", ""))
+    yield World(state)
+    state.close()
+
+
+# When it is tried again
+
+
+def test_the_pause_grows_up_to_minutes(world: World) -> None:
+    delays = [world.fail(), *(world.again() for _ in range(12))]
+    for number, delay in enumerate(delays):
+        most = min(RETRY_MAX, 2**number)
+        assert most / 2 <= delay <= most
+    assert world.failing.tries("a") == 13
+
+
+def test_a_busy_file_is_tried_more_often(world: World) -> None:
+    delays = [world.fail(error=BUSY), *(world.again(BUSY) for _ in range(12))]
+    assert BUSY_MAX / 2 <= max(delays) <= BUSY_MAX
+
+
+def test_what_took_long_waits_longer(world: World) -> None:
+    assert world.fail(took=600.0) == EFFORT * 600
+    assert world.fail("b", took=86_400.0) == failing.EFFORT_MAX
+
+
+def test_thousands_that_fail_are_no_thousands_of_requests_a_minute(world: World) -> None:
+    for number in range(20_000):
+        for _ in range(12):
+            world.fail(f"{number}")
+    assert world.fail("0") > 20_000 / failing.RATE / 2
+
+
+def test_a_try_that_is_due_comes_once(world: World) -> None:
+    delay = world.fail()
+    assert world.failing.due() == []
+    world.now += delay
+    (work,) = world.failing.due()
+    assert (work.path, work.since) == ("a", world.now)
+    assert world.failing.due() == []
+    assert world.failing.admit(work)
+
+
+def test_news_of_a_young_failure_is_looked_at_at_once(world: World) -> None:
+    world.fail()
+    assert world.failing.admit(_work())
+
+
+def test_events_of_a_lasting_failure_do_not_outrun_its_pause(world: World) -> None:
+    """A writer that never rests, or a sender of messages, must not make each of its events a paid request."""
+    for _ in range(12):
+        world.fail()
+    last = world.now
+    tries = 0
+    while world.now < last + 2 * NEWS:
+        world.now += 0.5
+        tries += world.failing.admit(_work(closed=True))
+    assert tries == pytest.approx(NEWS / 0.5, abs=2), "after the first half minute each one, where nothing fails any more"
+    assert not Failing(world.state, lambda: world.now).due()
+
+
+def test_a_listing_brings_a_lasting_failure_no_other_try(world: World) -> None:
+    for _ in range(12):
+        world.fail()
+    world.now += NEWS + 1
+    assert not world.failing.admit(_work())
+    assert world.failing.admit(_work(closed=True))
+
+
+def test_what_waits_is_kept_once_however_many_events_come(world: World) -> None:
+    for _ in range(12):
+        world.fail()
+    for _ in range(1_000):
+        assert not world.failing.admit(_work("a", Receipt()))
+    assert len(world.failing._heap) <= 14
+
+
+def test_resumed_by_hand_all_are_due(world: World) -> None:
+    for path in ("a", "b"):
+        for _ in range(9):
+            world.fail(path)
+    assert {work.path for work in world.failing.hasten(recorded=False)} == set()
+    assert {work.path for work in world.failing.hasten(recorded=True)} == {"a", "b"}
+
+
+# What is recorded
+
+
+def test_a_failure_that_lasts_is_recorded_with_its_cause_and_forgotten_when_it_is_over(world: World) -> None:
+    for tries in range(1, LASTING + 2):
+        world.fail()
+        assert world.failing.flush() == []
+        recorded = world.state.failing()
+        expected = Failure("a", "AccessDenied", str(REFUSED), "ask", tries, 1_700_001_000.0)
+        assert recorded == ([expected] if tries >= LASTING else [])
+    assert str(world.failing.error) == "'a' keeps failing: read s3://b/a: AccessDenied"
+    world.failing.clear("a")
+    world.failing.flush()
+    assert world.state.failing() == []
+    assert world.failing.error is None
+    assert world.failing.next_due is None or world.failing.due() == []
+
+
+def test_a_receipt_is_given_back_once_its_path_is_recorded_and_not_before(world: World) -> None:
+    first, second = Receipt(), Receipt()
+    work = _work("a", first)
+    for _ in range(LASTING - 1):
+        world.fail(work=work)
+        world.give_back()
+        assert not first.given
+    world.fail(work=work)
+    world.give_back()
+    assert first.given == 1
+    assert not world.failing.admit(_work("a", second))
+    world.give_back()
+    assert (first.given, second.given) == (1, 1)
+    world.now += RETRY_MAX
+    (again,) = world.failing.due()
+    assert again.receipts, "an event has told of it: that is no change that only a listing found"
+    for receipt in again.receipts:
+        receipt.acknowledge()
+    assert (first.given, second.given) == (1, 1)
+
+
+class FullState(State):
+    """On a disk that is full while `full` is set."""
+
+    full = True
+
+    def note_failing(self, rows: Iterable[Failure], gone: Iterable[str]) -> None:
+        if self.full:
+            raise HostUnavailable("no space")
+        super().note_failing(rows, gone)
+
+
+def test_a_receipt_whose_path_cannot_be_recorded_is_kept(tmp_path: Path) -> None:
+    receipt, state = Receipt(), FullState(tmp_path, Pair("push", "d", "b", ""))
+    world, work = World(state), _work("a", receipt)
+    for _ in range(LASTING):
+        world.fail(work=work)
+    world.give_back()
+    assert [receipt.given] == [0]
+    state.full = False
+    world.give_back()
+    state.close()
+    state = FullState(tmp_path, Pair("push", "d", "b", ""))
+    world = World(state)
+    assert receipt.given == 1
+    assert [failure.path for failure in state.failing()] == ["a"]
+    state.close()
+
+
+def test_a_start_looks_at_what_was_recorded_once_and_goes_on_where_it_was(world: World) -> None:
+    for _ in range(9):
+        world.fail()
+    world.failing.flush()
+    for _ in range(5):
+        world.start()
+        (work,) = world.failing.due()
+        assert world.failing.admit(work)
+        assert world.fail(work=work) > RETRY_MAX / 3
+        world.failing.flush()
+        assert world.failing.due() == []
+    assert world.state.failing()[0].tries == 14
+
+
+def test_beyond_a_bound_only_their_number_is_kept(world: World) -> None:
+    for _ in range(LASTING):
+        for number in range(failing.MOST):
+            world.fail(f"{number}")
+    assert world.failing.fail(_work("one more"), REFUSED) is None
+    assert world.failing.more == 1
+    assert str(world.failing.error).startswith("50,000 and more paths keep failing")
+    assert world.fail("3") > 0
+
+
+def test_odd_texts_can_be_recorded(world: World) -> None:
+    for _ in range(LASTING):
+        world.fail("a", PathError("a", "caf\udce9 " + "x" * 100_000, code="E"))
+    world.failing.flush()
+    (failure,) = world.state.failing()
+    assert failure.cause.startswith("caf\\udce9")
+    assert len(failure.cause) <= failing.CAUSE_MAX
+
+
+# What counts as work that waits
+
+
+def test_only_a_young_failure_is_work_that_waits(world: World) -> None:
+    seen = []
+    for _ in range(LASTING):
+        world.fail()
+        seen.append(world.failing.young)
+    assert seen == [1] * (LASTING - 1) + [0]
+    world.now += RETRY_MAX
+    (work,) = world.failing.due()
+    assert world.failing.back == 1
+    world.fail(work=work)
+    assert (world.failing.back, len(world.failing), world.failing.waiting) == (0, 1, 1)
+    world.failing.clear("a")
+    assert (world.failing.back, len(world.failing), world.failing.waiting) == (0, 0, 0)
+
+
+# Renames
+
+
+def _base(path: str, inode: str, size: int) -> Base:
+    return Base(path, (inode, str(size), "2"), ("t",), size, 0, 0o644, 1)
+
+
+def test_a_copy_that_fails_may_be_the_new_name_of_what_is_to_be_deleted(world: World) -> None:
+    world.failing.fail(_work("new"), REFUSED, content=("17", 5))
+    assert world.failing.heir(_base("old", "17", 5)) == "new"
+    assert world.failing.heir(_base("old", "18", 5)) is None
+    assert world.failing.heir(_base("old", "17", 6)) is None
+    assert world.failing.heir(_base("new", "17", 5)) is None, "it is the path itself"
+    assert world.failing.heir(None) is None
+    world.failing.fail(_work("new"), REFUSED)
+    assert world.failing.heir(_base("old", "17", 5)) == "new", "a try that saw nothing changes nothing"
+    world.failing.fail(_work("new"), REFUSED, content=("19", 5))
+    assert world.failing.heir(_base("old", "17", 5)) is None, "it has other bytes now"
+    world.failing.clear("new")
+    assert world.failing.heir(_base("old", "19", 5)) is None
+
+
+PATHS = st.sampled_from("abc")
+STEPS = st.one_of(
+    st.tuples(st.just("fail"), PATHS),
+    st.tuples(st.just("hint"), PATHS),
+    st.tuples(st.just("clear"), PATHS),
+    st.tuples(st.just("wait"), st.sampled_from((0.1, 5.0, 400.0))),
+    st.tuples(st.just("restart"), st.none()),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEPS, max_size=60))
+def test_no_path_is_lost_and_no_receipt_given_back_twice(world: World, steps: list[tuple[str, object]]) -> None:
+    """Whatever comes in whatever order: each failing path is waited for, in hand, or recorded; each receipt is in one place."""
+    for path in "abc":
+        world.failing.clear(path)
+    world.failing.flush()
+    in_hand: dict[str, Work] = {}
+    receipts: list[Receipt] = []
+
+    def try_again(work: Work) -> None:
+        assert work.path not in in_hand, "tried twice at once"
+        if world.failing.admit(work):
+            in_hand[work.path] = work
+
+    for step, value in steps:
+        if step == "wait":
+            assert isinstance(value, float)
+            world.now += value
+            for work in world.failing.due():
+                try_again(work)
+        elif step == "hint" and str(value) not in in_hand:
+            receipts.append(Receipt())
+            try_again(_work(str(value), receipts[-1]))
+        elif step == "fail" and str(value) in in_hand:
+            world.failing.fail(in_hand.pop(str(value)), REFUSED)
+        elif step == "clear" and str(value) in in_hand:
+            world.failing.clear(str(value))
+            for receipt in in_hand.pop(str(value)).receipts:
+                receipt.acknowledge()
+        elif step == "restart":
+            in_hand.clear()
+            receipts.clear()
+            world.start()
+        world.give_back()
+        assert all(receipt.given <= 1 for receipt in receipts)
+        assert len(world.state.failing()) == len(world.failing)
+    world.now += 10_000
+    for work in world.failing.due():
+        try_again(work)
+    kept = sum(receipt in work.receipts for work in in_hand.values() for receipt in receipts)
+    assert kept + sum(receipt.given for receipt in receipts) == len(receipts)
+
+
+def test_what_an_earlier_version_has_written_is_opened(tmp_path: Path) -> None:
+    state = State(tmp_path, Pair("push", "d", "b", ""))
+    state._db.execute("DROP TABLE failing")
+    state.close()
+    state = State(tmp_path, Pair("push", "d", "b", ""))
+    assert state.failing() == []
+    state.close()
