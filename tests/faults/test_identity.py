@@ -464,6 +464,16 @@ def test_the_same_mount_needs_no_proof_and_the_next_one_does(tmp_path: Path, kin
     assert ran.returncode == 0, ran.stderr
 
 
+def test_a_mount_point_of_a_name_that_is_not_utf_8_takes_no_part_and_ends_nothing(rig: Rig) -> None:
+    place = f"'{rig.out}'/$(printf 'm\\377')"
+    rig.write("plain", b"1")
+    made = mounted(f"mkdir -p {place}", f"mount -t tmpfs t {place}", f"echo 1 >{place}/file")
+    for _ in range(2):
+        once(replace(rig, start=partial(rig.start, inside=made)), "push")
+    assert rig.objects() == {"plain": b"1"}
+    assert meta(rig.push_state, "mounts") == "{}", "earlier versions cannot look it up"
+
+
 # What an older kernel or a sandbox refuses
 
 REFUSED = ("name_to_handle_at:error=EPERM", "statx:error=ENOSYS", "fstatfs:error=EPERM")
