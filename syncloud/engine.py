@@ -39,7 +39,7 @@ _ONCE_ATTEMPTS = 3
 
 
 class Engine:
-    """`excluded` names the paths that take no part. All times come from `clock` (monotonic seconds)."""
+    """`excluded` names the paths that take no part. All times come from `clock` (monotonic seconds), `loop` runs it."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Engine:
         transfers: int,
         excluded: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._source, self._target, self._state = source, target, state
         self._ledger, self._room = Ledger(state), Room(transfers)
@@ -77,7 +78,7 @@ class Engine:
         self.failed: dict[str, SyncloudError] = {}
         self.turned_at = clock()
         self._inbox: deque[tuple[Hint, float]] = deque()
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._alarm: asyncio.TimerHandle | None = None
         self._told = self._nudged = self._stopping = self._once = False

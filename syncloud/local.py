@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import batch, blame, checksum, commit, disk, log, names, places, steady
-from .errors import BusyError, Changed, ConfigurationError, Corrupt, Unsteady, Unsyncable
+from .errors import BusyError, Changed, ConfigurationError, Corrupt, SyncloudError, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
 from .reconcile import flat
 from .scan import Scan
@@ -74,17 +74,21 @@ class LocalTree:
         try:
             return await self._workers.run(function, *arguments, size=size)
         except OSError as error:
-            raise blame.translate(error, path, self._fd, self.nonce) from error
+            raise await self._blamed(error, path) from error
+
+    async def _blamed(self, error: OSError, path: str) -> SyncloudError:
+        """What `error` means: the disk is asked, and that takes a thread, too."""
+        return await self._workers.run(blame.translate, error, path, self._fd, self.nonce)
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
-        self._require_writable(path)
+        await self._require_writable(path)
         return await self._run(function, *arguments, path=path)
 
-    def _require_writable(self, path: str) -> None:
+    async def _require_writable(self, path: str) -> None:
         """The last line: whatever asks for it, a path that is refused is not written."""
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
-        if reason := self.places.doubt(path):
+        if self.places.any and (reason := await self._run(self.places.doubt, path, path=path)):
             raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
 
     # As both
@@ -107,6 +111,10 @@ class LocalTree:
     def frozen(self) -> str | None:
         """Why the disk counts as frozen, or None."""
         return self._workers.frozen()
+
+    def have_moved_since(self, moment: float) -> bool:
+        """Whether the disk has answered since `moment` (monotonic), or nobody waits for it."""
+        return self._workers.have_moved_since(moment)
 
     def scan(self, under: str = "") -> Iterator[Side | Run]:
         """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
@@ -254,7 +262,7 @@ class LocalTree:
             crc = await self._run(steady.digest, content.fd, entry.size, path=entry.path, size=entry.size)
             await content.verify(crc)
             known = replace(entry, crc=crc)
-            return replace(known, ours=self._marked(content.fd, known))
+            return replace(known, ours=await self._run(self._marked, content.fd, known, path=entry.path))
         finally:
             content.close()
 
@@ -276,10 +284,10 @@ class LocalTree:
             await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)
             return _marker(entry.path)
         if entry.body is not None:
-            self._require_writable(entry.path)
+            await self._require_writable(entry.path)
             file = batch.File(entry, expected)
             await self._batches.write(file)
-            return self._told(file)
+            return await self._told(file)
         assert content is not None
         fd, temporary = await self._alter(commit.create, self._fd, entry.path, self.nonce, path=entry.path)
         staged = commit.Staged(entry.path, fd, temporary, expected, entry.crc)
@@ -290,9 +298,9 @@ class LocalTree:
                 raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
             file = batch.File(entry, expected, staged)
             await self._run(batch.put_large, self._fd, file, self.nonce, path=entry.path, size=entry.size)
-            return self._told(file)
+            return await self._told(file)
         except BaseException:
-            commit.discard_below(self._fd, staged)
+            await self._workers.run(commit.discard_below, self._fd, staged)
             raise
         finally:
             os.close(fd)
@@ -320,11 +328,11 @@ class LocalTree:
             raise several.exceptions[0] from several
         return crc
 
-    def _told(self, file: batch.File) -> Entry:
+    async def _told(self, file: batch.File) -> Entry:
         try:
             written = file.outcome()
         except OSError as error:
-            raise blame.translate(error, file.entry.path, self._fd, self.nonce) from error
+            raise await self._blamed(error, file.entry.path) from error
         if file.aside is not None:
             text = "%s was edited here while it was replaced: the edit is kept as %s"
             log.warning("conflict.kept", text, written.path, file.aside, path=written.path)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 
 class Orders:
-    """Belongs to the running loop, from `listen()` on. `ended` is the signal that ends the service, 0 while there is none."""
+    """Belongs to the running loop, from `listen()` on. `ended` is the signal that ends the service, 0 while there is none;
+    `upon_end` is called at once when it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, upon_end: Callable[[], None] = lambda: None) -> None:
         self.ended = 0
+        self._upon_end = upon_end
         self._reload = False
         self._given = asyncio.Event()
 
@@ -27,6 +30,7 @@ class Orders:
             signal.raise_signal(number)
         self.ended = number
         self._given.set()
+        self._upon_end()
 
     def _read_again(self) -> None:
         self._reload = True

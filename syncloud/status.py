@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from . import state
+from . import lock, state
 from .engine import Engine
 from .errors import ConfigurationError, SyncloudError
 
@@ -152,7 +152,7 @@ def read(directory: Path) -> Snapshot:
     if not now.role:
         now = replace(now, role=role, directory=rest)
     age = time.time() - now.at
-    running = state.in_use(directory) or (now.waiting and age < FRESH)
+    running = lock.in_use(directory) or (now.waiting and age < FRESH)
     now = replace(now, files=found.files, left_out=found.left_out, left_out_count=len(found.left_out), running=running)
     if running and age > FRESH:
         return replace(now, trouble=f"it has not reported for {_ago(age)}", hint="systemctl status shows what systemd knows")

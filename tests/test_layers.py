@@ -32,7 +32,7 @@ ROWS: tuple[frozenset[str], ...] = (
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
         | {"counters", "rivals", "room", "pulse"}
         | {"names", "filters", "checksum", "objects", "events"}
-        | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers"}
+        | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers", "progress", "steps", "lock"}
         | {"steady", "scan", "commit", "batch", "multipart"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
