@@ -28,8 +28,8 @@ FIRST_ANSWER = 30.0
 """Seconds that a queue has to answer before it counts as unreachable."""
 FLUSH = 10.0
 """Seconds that a stop may take to settle what waits: the host may be taken away after it. TimeoutStopSec= must cover it,
-engine.GRACE twice, the end of the S3 client (10 s), compose.PATIENCE, and steps.GRACE three times: for the step under way, the
-end of the hints' threads, and the closing of all."""
+engine.GRACE twice, the end of the S3 client (10 s), compose.PATIENCE, steps.GRACE for the step that is under way, and
+steps.LAST three times: for the hints' threads, the snapshot, and the closing of all."""
 TURN = 10.0
 """Seconds within which the engine's loop must turn; at rest it does so every `pulse.REST`."""
 STALE = 3.0

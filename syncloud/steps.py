@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 PATIENCE = 120.0
 """Seconds that a step may stand still before it counts as frozen: as long as any call to the disk (`workers`)."""
-GRACE = 3.0
-"""Seconds that a step which is under way gets when all is called off."""
+GRACE, LAST = 3.0, 5.0
+"""Seconds that a step gets when all is called off: one of a start or a pulse, and one of the end."""
 
 
 class CalledOff(SyncloudError):
@@ -47,17 +47,21 @@ class Steps:
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """What `function` returns, from a thread. Raises CalledOff where nothing more is to begin, or this takes too long."""
-        self._require_on()
-        return await self.finish(function, *arguments)
+        if self._off.done():
+            raise CalledOff("the service ends")
+        return await self._outcome(self._begin(function, arguments), GRACE)
 
     async def finish(self, function: Callable[..., T], *arguments: object) -> T:
         """The same for a step of the end, which begins also after `call_off()`."""
+        return await self._outcome(self._begin(function, arguments), LAST)
+
+    def _begin(self, function: Callable[..., T], arguments: tuple[object, ...]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self.loop.create_future()
         step = _Step(getattr(function, "__name__", repr(function)).lstrip("_"), Progress(clock=self._clock))
         self._under_way[step] = None
         thread = threading.Thread(target=self._serve, args=(step, future, function, arguments), name="step", daemon=True)
         thread.start()
-        return await self._outcome(future)
+        return future
 
     async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` returns, which waits on this loop for something with a deadline of its own. Raises CalledOff."""
@@ -66,14 +70,14 @@ class Steps:
             await self._first(task)
             if self._off.done():
                 task.cancel()
-            return await self._outcome(task)
+            return await self._outcome(task, GRACE)
         finally:
             task.cancel()
 
-    async def _outcome(self, future: asyncio.Future[T]) -> T:
+    async def _outcome(self, future: asyncio.Future[T], grace: float) -> T:
         await self._first(future)
         if not future.done():
-            await asyncio.wait({future}, timeout=GRACE)
+            await asyncio.wait({future}, timeout=grace)
         if not future.done() or future.cancelled():
             raise CalledOff("the service ends")
         return future.result()
@@ -100,13 +104,9 @@ class Steps:
             give()
 
     def call_off(self) -> None:
-        """Nothing more begins, and what is under way has `GRACE` seconds left."""
+        """Nothing more begins but steps of the end, and what is under way has a few seconds left."""
         if not self._off.done():
             self._off.set_result(None)
-
-    def _require_on(self) -> None:
-        if self._off.done():
-            raise CalledOff("the service ends")
 
     @property
     def abandoned(self) -> bool:

@@ -46,9 +46,10 @@ class Starts:
     """Daemons that systemd starts on the slow disk."""
 
     def __init__(self, rig: Rig, systemd: Systemd, disk: SlowDisk) -> None:
-        self._rig, self._env = rig, systemd.environment | disk.environment
+        self._rig, self._systemd, self._env = rig, systemd, systemd.environment | disk.environment
 
     def __call__(self, role: str, *more: str) -> Process:
+        self._systemd.begun = time.monotonic()
         return (self._rig.push if role == "push" else self._rig.pull)(*more, ready=False, env=self._env)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class Systemd:
     """Give `environment` to the process that is to speak. `said` has its words in their order, with the time of each; `begun`
-    is when it began to listen.
+    is when the start began.
     """
 
     def __init__(self, directory: Path, *, watchdog_s: float = 60.0) -> None:
@@ -44,7 +44,7 @@ class Systemd:
         return [word for _, word in self.said() if not word.startswith(("WATCHDOG=", "EXTEND_"))]
 
     def gives_up(self, patience_s: float) -> bool:
-        """Whether a TimeoutStartSec= of so many seconds, counted from here on and anew from each request, ends before READY=1.
+        """Whether a TimeoutStartSec= of so many seconds, counted anew from each request, ended before READY=1.
 
         Each request is granted as if it asked for TimeoutStartSec=, so that a test can be shorter than a start.
         """
