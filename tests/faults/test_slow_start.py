@@ -119,6 +119,7 @@ def test_a_start_that_stands_still_asks_for_no_more_time(
     process = start(role, "--ready", ready)
     wait_until(lambda: _stands_still(systemd), timeout=30)
     assert "READY=1" not in systemd.words()
+    assert not process.events("watchdog.withheld"), "that is for what has been ready"
     disk.heal()
     process.wait_event("service.ready")
     assert process.stop() == 143
