@@ -82,8 +82,11 @@ class Sync:
 
     def missing_or_resumed(self) -> tuple[str | None, str | None]:
         """Why the directory is not there, and what `syncloud resume` has left. Blocking: for a thread."""
-        missing = self.local.missing()
-        return missing, None if missing else self.state.notes.take("resume")
+        missing, note = self.local.missing(), None
+        if not missing:
+            with contextlib.suppress(HostUnavailable):  # the next look finds it
+                note = self.state.notes.take("resume")
+        return missing, note
 
     def resume(self, note: str) -> None:
         """Follow what `syncloud resume` has left."""

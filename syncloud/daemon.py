@@ -7,8 +7,10 @@ import contextlib
 import functools
 import math
 import random
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from . import log, pulse, status
@@ -55,6 +57,8 @@ class Daemon:
         self._engine = sync.engine
         self._hints = self._source()
         self._ready = self._at_work = False
+        self._over = threading.Event()
+        self._news: deque[tuple[str | None, str | None]] = deque()
         self._kept: status.Snapshot | None = None
         self._seen: tuple[float, str | None, str | None] | None = None
         self._reported_at = 0.0
@@ -92,9 +96,29 @@ class Daemon:
         engine.turned_at, self._at_work = time.monotonic(), True
         try:
             with contextlib.suppress(CalledOff):
-                await self._serve(work)
+                async with self._lookout() as lookout:
+                    await self._serve(work, lookout)
         finally:
             await self._end(work)
+
+    @contextlib.asynccontextmanager
+    async def _lookout(self) -> AsyncIterator[asyncio.Task[None]]:
+        """While this holds, a thread asks with each pulse what may block. It wakes the control thread for news alone."""
+        task = asyncio.create_task(self._steps.run(self._look_out))
+        task.add_done_callback(lambda _: self._orders.stir())
+        try:
+            yield task
+        finally:
+            self._over.set()
+            with contextlib.suppress(CalledOff):
+                await task
+
+    def _look_out(self) -> None:
+        while not self._over.wait(pulse.until_next(time.monotonic(), resting=self.resting)):
+            news = self._sync.missing_or_resumed()
+            if any(news):
+                self._news.append(news)
+                self._steps.loop.call_soon_threadsafe(self._orders.stir)
 
     async def _end(self, work: asyncio.Task[None]) -> None:
         ended = bool(self._orders.ended)
@@ -109,19 +133,19 @@ class Daemon:
             await self._keep(self._snapshot(running=not ended))
         log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending, count=engine.pending)
 
-    async def _serve(self, work: asyncio.Task[None]) -> None:
+    async def _serve(self, *tasks: asyncio.Task[None]) -> None:
         """With each pulse: readiness, status, notes of `syncloud resume`, periodic listings."""
         started = time.monotonic()
         next_listing = self._first_listing()
         while True:
             if self._orders.ended:
                 return
-            if work.done():
-                await work
+            if over := next((task for task in tasks if task.done()), None):
+                await over
                 return
-            reason, note = await self._steps.run(self._sync.missing_or_resumed)
-            if reason:
-                raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
+            missing, note = self._news.popleft() if self._news else (None, None)
+            if missing:
+                raise HostUnavailable(missing, hint="mount it again, or put it back; it is waited for")
             self._tell_ready(time.monotonic() - started)
             await self._report()
             if note is not None:

@@ -36,6 +36,10 @@ class Orders:
         self._reload = True
         self._given.set()
 
+    def stir(self) -> None:
+        """Whoever waits for an order looks round now."""
+        self._given.set()
+
     def take_reload(self) -> bool:
         """Whether the configuration is to be read again; the order is followed with that."""
         asked, self._reload = self._reload, False
@@ -44,7 +48,7 @@ class Orders:
         return asked
 
     async def wait(self, seconds: float) -> None:
-        """Until there is an order, or `seconds` are over."""
+        """Until there is an order, somebody has stirred, or `seconds` are over."""
         timer = asyncio.get_running_loop().call_later(seconds, self._given.set)  # without a task each time, as wait_for has
         try:
             await self._given.wait()

@@ -180,7 +180,7 @@ class LocalContent(Content):
 
     async def verify(self, crc: int | None) -> None:
         """Prove that all parts belong to one state. A file that only grew still has what was sent: hash it again."""
-        status = os.fstat(self.fd)
+        status: os.stat_result = await self._in_thread(lambda: os.fstat(self.fd))
         if tag_of(status) == self.entry.tag:
             return
         if crc is None or status.st_size < self.entry.size:
