@@ -408,7 +408,7 @@ MUTANTS = (
         "            asyncio.get_running_loop().call_later(5, self._hints.start, engine.deliver)\n",
         "test_daemon.py::test_systemd_hears_of_a_whole_life"),
     Mutant("service", "a daemon goes on without its directory", "compose",
-        "        missing = self.local.missing()\n", "        missing = None\n",
+        "        missing, note = self.local.missing(), None\n", "        missing, note = None, None\n",
         "test_service.py::test_a_directory_replaced_under_a_running_push_deletes_nothing"),
     Mutant("service", "what waits at SIGTERM is not published", "daemon",
         "engine.stop(flush=FLUSH if ended else 0.0)", "engine.stop(flush=0.0)",
