@@ -31,6 +31,7 @@ from .objects import Conditions
 from .probe import probe
 from .rehearsal import Rehearsal
 from .s3 import S3Tree
+from .steps import CalledOff, Steps
 from .tree import Tree
 
 PATIENCE = 5.0
@@ -50,7 +51,9 @@ class Sync:
     local: LocalTree
     remote: S3Tree
     engine: Engine
-    _verified: float = 0.0
+    steps: Steps
+    verified: float = 0.0
+    """When both sides were listed last, over restarts; seconds since the epoch."""
     _mounts: str = ""
 
     def first_look(self) -> Hint:
@@ -60,35 +63,41 @@ class Sync:
     async def reach(self) -> None:
         """Prove that the bucket is there and answers us. A listing proves it; a pass without one asks for what it must have."""
         if not self.first_look().both:
-            await self.remote.reach(_first(self.state))
+            await self.remote.reach(await self.steps.run(_first, self.state))
 
     def verify_due(self) -> bool:
         """Whether both sides have to be listed: the state is new, or the verify-interval is over."""
-        verified = float(self.state.get_meta("verified") or 0)
-        return not 0 <= time.time() - verified < self.settings.verify_interval
+        return not 0 <= time.time() - self.verified < self.settings.verify_interval
 
-    def note_verified(self) -> None:
+    async def note_verified(self) -> None:
         """Remember the last listing of both sides over restarts; where the disk refuses, the next call does."""
         last = self.engine.counters.last_verify
-        if last > self._verified:
+        if last > self.verified:
             with contextlib.suppress(HostUnavailable):
-                self.state.set_meta("verified", str(last))
-                self._verified = last
+                await self.steps.finish(self.state.notes.set, "verified", str(last))
+                self.verified = last
 
-    def take_notes(self) -> str | None:
-        """Follow what `syncloud resume` has left, and return it."""
-        note = self.state.take_note("resume")
-        if note is not None:
-            log.warning("service.resumed", "resumed by hand (%s)", note)
-            self.engine.resume(allow_deletes=note == "allow-deletes")
-        return note
+    def trouble_or_note(self) -> tuple[HostUnavailable | None, str | None]:
+        """Why the daemon cannot go on with this directory and state, and what `syncloud resume` has left. Blocking."""
+        if missing := self.local.missing():
+            return HostUnavailable(missing, hint="mount it again, or put it back; it is waited for"), None
+        if broken := self.state.broken():
+            return HostUnavailable(broken, hint="the daemon opens it anew, and builds it anew where it has to"), None
+        with contextlib.suppress(HostUnavailable):  # the next look finds it
+            return None, self.state.notes.take("resume")
+        return None, None
 
-    def note_mounts(self) -> None:
+    def resume(self, note: str) -> None:
+        """Follow what `syncloud resume` has left."""
+        log.warning("service.resumed", "resumed by hand (%s)", note)
+        self.engine.resume(allow_deletes=note == "allow-deletes")
+
+    async def note_mounts(self) -> None:
         """Remember over restarts what is mounted below the directory; where the disk refuses, the next call does."""
         kept = self.local.places.kept()
         if kept != self._mounts:
             with contextlib.suppress(HostUnavailable):
-                self.state.set_meta("mounts", kept)
+                await self.steps.run(self.state.notes.set, "mounts", kept)
                 self._mounts = kept
 
     def recover(self) -> None:
@@ -119,44 +128,66 @@ class Sync:
 
 
 @contextlib.asynccontextmanager
-async def composed(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> AsyncIterator[Sync]:
+async def composed(
+    role: str, settings: Settings, *, say: Callable[[str], None] | None = None, steps: Steps | None = None
+) -> AsyncIterator[Sync]:
     """Open state and directory, make the clients, put the parts together; close all of it again.
 
     With `say` nothing is changed, on neither side nor in the state: the lines it gets tell what would be done.
-    Raises ConfigurationError, BusyError, HostUnavailable, Unavailable.
+    Raises ConfigurationError, BusyError, HostUnavailable, Unavailable, and CalledOff where `steps` are called off.
     """
+    steps = steps or Steps()
+    async with contextlib.AsyncExitStack() as stack:
+        opened = contextlib.ExitStack()
+        stack.push_async_callback(_close, steps, opened)
+        sync, crt = await steps.run(_open, role, settings, say, steps, opened)
+        stack.push_async_callback(crt.close)
+        if role == "push" and say is None:
+            sync.remote.conditions = await _conditions(crt, sync)
+            sweep = asyncio.create_task(multipart.abort_leftovers(sync.remote))  # no start waits for that
+            stack.push_async_callback(_let_end, sweep)
+        yield sync
+
+
+def _open(
+    role: str, settings: Settings, say: Callable[[str], None] | None, steps: Steps, opened: contextlib.ExitStack
+) -> tuple[Sync, Crt]:
+    """All that a start asks of the disk, the database and the configuration. Blocking. `opened` closes what was opened."""
     assert settings.directory is not None
     directory = settings.directory.absolute()
     pair = state.Pair(role, str(directory), settings.bucket, settings.prefix)
-    async with contextlib.AsyncExitStack() as stack:
-        place = settings.state_dir if say is None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if say is not None:
-            inspection.copy(settings.state_dir, place)
-        memory = state.State(place, pair)
-        stack.callback(memory.close)
-        if memory.rebuilt not in ("", "new"):
-            log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)
-        chosen = Filter(settings.patterns)
-        _require_directory(role, directory, memory, make=say is None)
-        _require_state_outside(directory, settings.state_dir, chosen)
-        local = _directory(role, directory, settings, memory, chosen)
-        stack.callback(local.close)
-        _recall_mounts(local, memory)
-        _require_same_root(local, memory)
-        aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
-        stack.callback(aws.close)
-        aws.require_credentials()
-        crt = Crt(aws, settings.bucket, transfers=settings.transfers)
-        stack.push_async_callback(crt.close)
-        remote = _bucket(crt, aws, settings, memory)
-        if role == "push" and say is None:
-            remote.conditions = await _conditions(crt, aws, settings, memory)
-            sweep = asyncio.create_task(multipart.abort_leftovers(remote))  # no start waits for that
-            stack.push_async_callback(_let_end, sweep)
-        source: Tree = local if role == "push" else remote
-        target: Tree = remote if role == "push" else local
-        engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen)
-        yield Sync(role, settings, pair, directory, aws, memory, local, remote, engine)
+    place = settings.state_dir if say is None else Path(opened.enter_context(tempfile.TemporaryDirectory()))
+    if say is not None:
+        inspection.copy(settings.state_dir, place)
+    memory = state.State(place, pair)
+    opened.callback(memory.close)
+    if memory.rebuilt not in ("", "new"):
+        log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)
+    chosen = Filter(settings.patterns)
+    _require_directory(role, directory, memory, make=say is None)
+    _require_state_outside(directory, settings.state_dir, chosen)
+    local = _directory(role, directory, settings, memory, chosen)
+    opened.callback(local.close)
+    _recall_mounts(local, memory)
+    _require_same_root(local, memory)
+    aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
+    opened.callback(aws.close)
+    aws.require_credentials()
+    crt = Crt(aws, settings.bucket, transfers=settings.transfers)
+    remote = _bucket(crt, aws, settings, memory)
+    source: Tree = local if role == "push" else remote
+    target: Tree = remote if role == "push" else local
+    engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen, steps.loop)
+    sync = Sync(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
+    sync.verified = float(memory.get_meta("verified") or 0)
+    return sync, crt
+
+
+async def _close(steps: Steps, opened: contextlib.ExitStack) -> None:
+    """Where a thread is left in a step, everything stays open until the process ends: no descriptor is closed under it."""
+    if not steps.abandoned:
+        with contextlib.suppress(CalledOff):
+            await steps.finish(opened.close)
 
 
 def _directory(role: str, directory: Path, settings: Settings, memory: state.State, chosen: Filter) -> LocalTree:
@@ -188,7 +219,9 @@ async def _let_end(task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
-def _engine(source: Tree, target: Tree, memory: state.State, settings: Settings, chosen: Filter) -> Engine:
+def _engine(
+    source: Tree, target: Tree, memory: state.State, settings: Settings, chosen: Filter, loop: asyncio.AbstractEventLoop
+) -> Engine:
     return Engine(
         source,
         target,
@@ -198,6 +231,7 @@ def _engine(source: Tree, target: Tree, memory: state.State, settings: Settings,
         # What has come and waits for the disk keeps no other from the wire.
         transfers=settings.transfers + (batch.ROOM if isinstance(source, S3Tree) else 0),
         excluded=chosen.excludes,
+        loop=loop,
     )
 
 
@@ -263,14 +297,15 @@ def _nonce(memory: state.State) -> str:
     return nonce
 
 
-async def _conditions(crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> Conditions:
+async def _conditions(crt: Crt, sync: Sync) -> Conditions:
     """AWS obeys all conditions; any other store is probed once."""
-    host = aws.s3_address(settings.bucket).host
+    bucket, steps = sync.settings.bucket, sync.steps
+    host = sync.aws.s3_address(bucket).host
     if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return Conditions()
-    name = f"conditions {host} {settings.bucket}"
-    known = memory.get_meta(name)
+    name = f"conditions {host} {bucket}"
+    known = await steps.run(sync.state.notes.get, name)
     if known is None:
-        known = json.dumps(asdict(await probe(crt, settings.bucket, settings.prefix)))
-        memory.set_meta(name, known)
+        known = json.dumps(asdict(await steps.wait_for(probe(crt, bucket, sync.settings.prefix))))
+        await steps.run(sync.state.notes.set, name, known)
     return Conditions(**json.loads(known))

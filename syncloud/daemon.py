@@ -7,8 +7,10 @@ import contextlib
 import functools
 import math
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from . import log, pulse, status
@@ -17,6 +19,7 @@ from .errors import HostUnavailable, SyncloudError
 from .notify import Notifier
 from .orders import Orders
 from .sqs import WAIT, QueueSource
+from .steps import CalledOff
 from .watch import WatchSource
 
 BACKLOG = 5_000
@@ -27,7 +30,8 @@ FIRST_ANSWER = 30.0
 """Seconds that a queue has to answer before it counts as unreachable."""
 FLUSH = 10.0
 """Seconds that a stop may take to settle what waits: the host may be taken away after it. TimeoutStopSec= must cover it,
-engine.GRACE twice, the end of the hints' threads (5 s) and of the S3 client (10 s), and compose.PATIENCE."""
+engine.GRACE twice, the end of the S3 client (10 s), compose.PATIENCE, steps.GRACE for the step that is under way, and
+steps.LAST three times: for the hints' threads, the snapshot, and the closing of all."""
 TURN = 10.0
 """Seconds within which the engine's loop must turn; at rest it does so every `pulse.REST`."""
 STALE = 3.0
@@ -39,17 +43,22 @@ _MISSED = "each host that pulls needs a queue of its own, with every event of th
 
 class Daemon:
     """Runs `sync` until `orders` end it. `reload()` follows a SIGHUP: True where another daemon is to go on with other
-    settings. `greet`: this is the start of the service, and `ready = synced` holds."""
+    settings. `greet`: this is the start of the service, and `ready = synced` holds. Making it blocks: a step of the start."""
 
-    def __init__(self, sync: Sync, notifier: Notifier, orders: Orders, *, reload: Callable[[], bool], greet: bool) -> None:
+    def __init__(
+        self, sync: Sync, notifier: Notifier, orders: Orders, *, reload: Callable[[], Awaitable[bool]], greet: bool
+    ) -> None:
         self._sync = sync
+        self._steps = sync.steps
         self._notifier = notifier
         self._orders = orders
         self._reload = reload
         self._greet = greet and sync.settings.ready == "synced"
         self._engine = sync.engine
         self._hints = self._source()
-        self._ready = False
+        self._ready = self._at_work = False
+        self._over = threading.Event()
+        self._news: deque[tuple[HostUnavailable | None, str | None]] = deque()
         self._kept: status.Snapshot | None = None
         self._seen: tuple[float, str | None, str | None] | None = None
         self._reported_at = 0.0
@@ -74,20 +83,42 @@ class Daemon:
         """Raises Unavailable, HostUnavailable for what time can mend."""
         sync, engine = self._sync, self._engine
         if sync.role == "pull":
-            await asyncio.to_thread(sync.recover)
+            await self._steps.run(sync.recover)
         # The watch is armed, or the queue subscribed, before the first listing: nothing falls between.
         try:
-            await asyncio.to_thread(self._hints.start, engine.deliver)
+            await self._steps.run(self._hints.start, engine.deliver)
         except OSError as error:
             raise HostUnavailable(f"{sync.directory} cannot be watched: {error.strerror}", code=str(error.errno)) from error
         engine.deliver(sync.first_look())
         where = f"s3://{sync.settings.bucket}/{sync.settings.prefix}"
         log.info("service.started", "%s: %s and %s", sync.role, sync.directory, where)
         work = asyncio.create_task(engine.run())
+        engine.turned_at, self._at_work = time.monotonic(), True
         try:
-            await self._serve(work)
+            with contextlib.suppress(CalledOff):
+                async with self._lookout() as lookout:
+                    await self._serve(work, lookout)
         finally:
             await self._end(work)
+
+    @contextlib.asynccontextmanager
+    async def _lookout(self) -> AsyncIterator[asyncio.Task[None]]:
+        """While this holds, a thread asks with each pulse what may block. It wakes the control thread for news alone."""
+        task = asyncio.create_task(self._steps.run(self._look_out))
+        task.add_done_callback(lambda _: self._orders.stir())
+        try:
+            yield task
+        finally:
+            self._over.set()
+            with contextlib.suppress(CalledOff):
+                await task
+
+    def _look_out(self) -> None:
+        while not self._over.wait(pulse.until_next(time.monotonic(), resting=self.resting)):
+            news = self._sync.trouble_or_note()
+            if any(news):
+                self._news.append(news)
+                self._steps.loop.call_soon_threadsafe(self._orders.stir)
 
     async def _end(self, work: asyncio.Task[None]) -> None:
         ended = bool(self._orders.ended)
@@ -97,28 +128,30 @@ class Daemon:
         engine.stop(flush=FLUSH if ended else 0.0)
         await work
         # The queue's thread goes last: what is settled while the engine ends is still deleted there.
-        await asyncio.to_thread(self._hints.stop)
-        self._keep(self._snapshot(running=not ended))
+        with contextlib.suppress(CalledOff):
+            await self._steps.finish(self._hints.stop)
+            await self._keep(self._snapshot(running=not ended))
         log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending, count=engine.pending)
 
-    async def _serve(self, work: asyncio.Task[None]) -> None:
+    async def _serve(self, *tasks: asyncio.Task[None]) -> None:
         """With each pulse: readiness, status, notes of `syncloud resume`, periodic listings."""
         started = time.monotonic()
         next_listing = self._first_listing()
         while True:
             if self._orders.ended:
                 return
-            if work.done():
-                await work
+            if over := next((task for task in tasks if task.done()), None):
+                await over
                 return
-            if reason := self._sync.local.missing():
-                raise HostUnavailable(reason, hint="mount it again, or put it back; it is waited for")
-            if reason := self._sync.state.broken():
-                raise HostUnavailable(reason, hint="the daemon opens it anew, and builds it anew where it has to")
+            trouble, note = self._news.popleft() if self._news else (None, None)
+            if trouble is not None:
+                raise trouble
             self._tell_ready(time.monotonic() - started)
-            self._report()
-            await self._look_at_mounts(accept=self._sync.take_notes() == "allow-deletes")
-            self._sync.note_verified()
+            await self._report()
+            if note is not None:
+                self._sync.resume(note)
+            await self._look_at_mounts(accept=note == "allow-deletes")
+            await self._sync.note_verified()
             self._catch_up()
             if time.monotonic() >= next_listing:
                 next_listing = self._next_listing()
@@ -126,7 +159,7 @@ class Daemon:
                 self._look_everywhere()
             await self._orders.wait(pulse.until_next(time.monotonic(), resting=self.resting))
             if self._orders.take_reload():
-                if self._reload():
+                if await self._reload():
                     return
                 self._look_everywhere()
 
@@ -176,12 +209,12 @@ class Daemon:
         """What was mounted or unmounted below the directory changes what can be seen of it, and no event tells."""
         places = self._sync.local.places
         if places.stirred() or accept:
-            await asyncio.to_thread(functools.partial(places.look, accept=True) if accept else places.refresh)
+            await self._steps.run(functools.partial(places.look, accept=True) if accept else places.refresh)
         if places.take_news():
             if isinstance(self._hints, WatchSource):
                 self._hints.remounted()
             self._look_everywhere()
-        self._sync.note_mounts()
+        await self._sync.note_mounts()
 
     @property
     def resting(self) -> bool:
@@ -192,12 +225,20 @@ class Daemon:
 
     def frozen(self) -> str | None:
         """Why the watchdog is to bite, or None: the loop turns, the hints' threads live, and no call to the disk is beyond its
-        deadline. How S3 and SQS answer does not count: no restart mends them."""
+        deadline. How S3 and SQS answer does not count: no restart mends them. Before the engine is at work, steps are all
+        there is to look at."""
+        if not self._at_work:
+            return None
         silent = time.monotonic() - self._engine.turned_at
         turning = None if silent < TURN else f"the engine has not turned for {silent:.0f} s"
         return turning or self._hints.frozen() or self._sync.local.frozen()
 
-    def _report(self) -> None:
+    def have_moved_since(self, moment: float) -> bool:
+        """Evidence for a start that lasts until the first listing is settled: the disk has answered since `moment`, or nobody
+        waits for it. The network is waited for on purpose, and each request has its deadline."""
+        return self._sync.local.have_moved_since(moment)
+
+    async def _report(self) -> None:
         """STATUS= when something has happened (then the engine turns), and now and then, as does a snapshot."""
         at, before = time.monotonic(), self._seen
         self._seen = self._engine.turned_at, self._hints.trouble(), self._sync.local.places.trouble()
@@ -208,14 +249,14 @@ class Daemon:
         self._notifier.status(status.sentence(now))
         age = now.at - self._kept.at if self._kept is not None else SNAPSHOT_MAX
         if age >= SNAPSHOT_MAX or (age >= SNAPSHOT_FIRST and not now.says_the_same(self._kept)):
-            self._keep(now)
+            await self._keep(now)
 
     def _snapshot(self, *, running: bool) -> status.Snapshot:
         trouble = self.frozen() or self._hints.trouble() or self._sync.local.places.trouble()
         now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
         return replace(now, weaker=self._sync.remote.conditions.weaker)
 
-    def _keep(self, now: status.Snapshot) -> None:
+    async def _keep(self, now: status.Snapshot) -> None:
         self._kept = now
         with contextlib.suppress(HostUnavailable):
-            self._sync.state.set_meta("snapshot", status.encode(now))
+            await self._steps.finish(self._sync.state.notes.set, "snapshot", status.encode(now))

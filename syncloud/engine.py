@@ -41,7 +41,7 @@ GRACE = 5.0
 
 
 class Engine:
-    """`excluded` names the paths that take no part. All times come from `clock` (monotonic seconds)."""
+    """`excluded` names the paths that take no part. All times come from `clock` (monotonic seconds), `loop` runs it."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Engine:
         transfers: int,
         excluded: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._source, self._target, self._state = source, target, state
         self.left_out = LeftOut(state)
@@ -81,7 +82,7 @@ class Engine:
         self.counters = Counters()
         self.turned_at = clock()
         self._inbox = Inbox(coalescer, clock, wake=self._receive)
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._alarm: asyncio.TimerHandle | None = None
         self._nudged = self._stopping = self._once = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 from dataclasses import dataclass, field
@@ -66,21 +65,6 @@ def _failing(db: sqlite3.Connection) -> list[Failure]:
 
 def _forbidden(file: Path, error: PermissionError) -> ConfigurationError:
     return ConfigurationError(f"cannot read {file}: {error.strerror}", hint="run it as root, or as the service's user")
-
-
-def in_use(directory: Path) -> bool:
-    """Whether a daemon holds the lock."""
-    try:
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def leave_note(directory: Path, name: str, value: str) -> None:

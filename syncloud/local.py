@@ -19,7 +19,7 @@ from typing import TypeVar
 from . import batch, blame, commit, disk, leftovers, log, names, places, steady
 from .content import LocalContent
 from .descriptor import Descriptor
-from .errors import BusyError, Changed, ConfigurationError, Unsteady, Unsyncable
+from .errors import BusyError, Changed, ConfigurationError, SyncloudError, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
 from .reconcile import flat
 from .scan import Scan
@@ -71,17 +71,21 @@ class LocalTree:
         try:
             return await self._workers.run(function, *arguments, size=size)
         except OSError as error:
-            raise blame.translate(error, path, self._fd, self.nonce) from error
+            raise await self._blamed(error, path) from error
+
+    async def _blamed(self, error: OSError, path: str) -> SyncloudError:
+        """What `error` means: the disk is asked, and that takes a thread, too."""
+        return await self._workers.run(blame.translate, error, path, self._fd, self.nonce)
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
-        self._require_writable(path)
+        await self._require_writable(path)
         return await self._run(function, *arguments, path=path)
 
-    def _require_writable(self, path: str) -> None:
+    async def _require_writable(self, path: str) -> None:
         """The last line: whatever asks for it, a path that is refused is not written."""
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
-        if reason := self.places.doubt(path):
+        if self.places.any and (reason := await self._run(self.places.doubt, path, path=path)):
             raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
 
     # As both
@@ -103,6 +107,10 @@ class LocalTree:
     def frozen(self) -> str | None:
         """Why the disk counts as frozen, or None."""
         return self._workers.frozen()
+
+    def have_moved_since(self, moment: float) -> bool:
+        """Whether the disk has answered since `moment` (monotonic), or nobody waits for it."""
+        return self._workers.have_moved_since(moment)
 
     def scan(self, under: str = "") -> Iterator[Side | Run]:
         """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
@@ -272,20 +280,20 @@ class LocalTree:
             await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)
             return _marker(entry.path)
         if entry.body is not None:
-            self._require_writable(entry.path)
+            await self._require_writable(entry.path)
             file = batch.File(entry, expected)
             await self._batches.write(file)
-            return self._told(file)
+            return await self._told(file)
         assert content is not None
-        self._require_writable(entry.path)
+        await self._require_writable(entry.path)
         call = functools.partial(self._run, path=entry.path)
-        return self._told(await Staging(call, self._fd, entry, expected, self.nonce).write(content))
+        return await self._told(await Staging(call, self._fd, entry, expected, self.nonce).write(content))
 
-    def _told(self, file: batch.File) -> Entry:
+    async def _told(self, file: batch.File) -> Entry:
         try:
             written = file.outcome()
         except OSError as error:
-            raise blame.translate(error, file.entry.path, self._fd, self.nonce) from error
+            raise await self._blamed(error, file.entry.path) from error
         if file.aside is not None:
             text = "%s was edited here while it was replaced: the edit is kept as %s"
             log.warning("conflict.kept", text, written.path, file.aside, path=written.path)

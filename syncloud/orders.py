@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 
 class Orders:
-    """Belongs to the running loop, from `listen()` on. `ended` is the signal that ends the service, 0 while there is none."""
+    """Belongs to the running loop, from `listen()` on. `ended` is the signal that ends the service, 0 while there is none;
+    `upon_end` is called at once when it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, upon_end: Callable[[], None] = lambda: None) -> None:
         self.ended = 0
+        self._upon_end = upon_end
         self._reload = False
         self._given = asyncio.Event()
 
@@ -27,9 +30,14 @@ class Orders:
             signal.raise_signal(number)
         self.ended = number
         self._given.set()
+        self._upon_end()
 
     def _read_again(self) -> None:
         self._reload = True
+        self._given.set()
+
+    def stir(self) -> None:
+        """Whoever waits for an order looks round now."""
         self._given.set()
 
     def take_reload(self) -> bool:
@@ -40,7 +48,7 @@ class Orders:
         return asked
 
     async def wait(self, seconds: float) -> None:
-        """Until there is an order, or `seconds` are over."""
+        """Until there is an order, somebody has stirred, or `seconds` are over."""
         timer = asyncio.get_running_loop().call_later(seconds, self._given.set)  # without a task each time, as wait_for has
         try:
             await self._given.wait()

@@ -184,9 +184,14 @@ class Places:
 
     # For the tree
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is or was mounted below: else there is nothing to doubt, and no need to ask in a thread."""
+        return bool(self._expected or self._closed or self._lost)
+
     def doubt(self, path: str) -> str | None:
         """Why nothing can be concluded about `path` now, or None. One that ends in a slash is the directory itself."""
-        if not (self._expected or self._closed or self._lost):
+        if not self.any:
             return None
         for place in _directories(path):
             reason = self._closed.get(place) or self._lost.get(place)

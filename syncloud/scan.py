@@ -6,9 +6,10 @@ What is not wanted is left out here, what cannot be taken part in is said; nothi
 from __future__ import annotations
 
 import bisect
+import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from . import blame, disk, names, steady
 from .model import Run, Sighting, Unknown
@@ -16,6 +17,8 @@ from .workers import Workers
 
 LENGTH = 500
 """Files of one directory that are compared with the base at once."""
+TOGETHER = 50
+"""Names of one directory that are looked at before the walk reports that it goes on."""
 
 
 class Scan:
@@ -53,7 +56,9 @@ class Scan:
         others: list[tuple[str, Unknown | str]] = []
         try:
             with disk.directory(self._fd, directory) as at, os.scandir(at) as listing:
-                self._look(listing, f"{directory}/" if directory else "", files, others)
+                while some := list(itertools.islice(listing, TOGETHER)):
+                    self._look(some, f"{directory}/" if directory else "", files, others)
+                    self._workers.go_on()
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -63,7 +68,7 @@ class Scan:
         return _in_order(files, others)
 
     def _look(
-        self, listing: Iterator[os.DirEntry[str]], below: str, files: list[Sighting], others: list[tuple[str, Unknown | str]]
+        self, listing: Iterable[os.DirEntry[str]], below: str, files: list[Sighting], others: list[tuple[str, Unknown | str]]
     ) -> None:
         """This loop is what a start with nothing to do consists of."""
         for item in listing:

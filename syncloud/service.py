@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import random
 import signal
 import time
@@ -16,6 +18,7 @@ from .config import Settings
 from .errors import ConfigurationError, HostUnavailable, SyncloudError, Unavailable
 from .notify import Notifier
 from .orders import Orders
+from .steps import CalledOff, Steps
 from .workers import Callers
 
 if TYPE_CHECKING:
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 
 RETRY_FIRST, RETRY_MAX = 1.0, 60.0
 """Seconds between two starts while something is missing."""
-EXTENSION = 30.0
-"""Seconds that systemd is asked to go on waiting for READY=1; the request is repeated every second."""
+EXTENSION = 90.0
+"""Seconds, from the last evidence of progress on, that systemd is asked to wait for READY=1: TimeoutStartSec= of the units."""
 FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "state-dir", "endpoint-url"})
 """What a reload cannot change: the observations in the state are of this pair, in this store."""
 
@@ -38,10 +41,11 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
     async with composed(role, settings, say=say) as sync:
         await sync.reach()
         if role == "pull" and say is None:
-            await asyncio.to_thread(sync.recover)
+            await sync.steps.run(sync.recover)
         engine = sync.engine
         stopped = _on_signals(engine.stop)
-        sync.take_notes()
+        if (note := await sync.steps.run(sync.state.notes.take, "resume")) is not None:
+            sync.resume(note)
         engine.deliver(sync.first_look())
         with log.progress(role, total=None, unit="file") as advance:
             work = asyncio.create_task(engine.once())
@@ -51,7 +55,7 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
                 advance(engine.counters.transferred - shown)
                 shown = engine.counters.transferred
         await work
-        sync.note_verified()
+        await sync.note_verified()
         for path, error in sorted(engine.failed.items()):
             log.error("path.given_up", "%s", error, path=path, error=error)
         if stopped:
@@ -94,9 +98,10 @@ async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]
     finds out what no time mends: a state of another pair, say.
     """
     asyncio.get_running_loop().set_default_executor(Callers())
-    orders = Orders()
+    steps = Steps()
+    orders = Orders(upon_end=steps.call_off)
     orders.listen()
-    service = _Service(role, settings, reread, orders)
+    service = _Service(role, settings, reread, orders, steps)
     beat = asyncio.create_task(service.beat())
     try:
         await service.run()
@@ -109,42 +114,54 @@ async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]
 class _Service:
     """One daemon after the other: the next is made when the settings have changed, or when what it waited for is there."""
 
-    def __init__(self, role: str, settings: Settings, reread: Callable[[], Settings], orders: Orders) -> None:
+    def __init__(self, role: str, settings: Settings, reread: Callable[[], Settings], orders: Orders, steps: Steps) -> None:
         self.notifier = Notifier()
         self._role = role
         self._settings = settings
         self._former: Settings | None = None
         self._reread = reread
         self._orders = orders
+        self._steps = steps
         self._daemon: Daemon | None = None
         self._greet = True
         self._withheld: str | None = None
         self._delay = RETRY_FIRST
 
     async def run(self) -> None:
-        from .daemon import Daemon  # here, as a single pass needs no watch and no queue
-
         while not self._orders.ended:
             try:
-                async with composed(self._role, self._settings) as sync:
-                    self._delay, self._former = RETRY_FIRST, None
-                    self._daemon = Daemon(sync, self.notifier, self._orders, reload=self._reload, greet=self._greet)
-                    await self._daemon.run()
+                await self._live()
+            except CalledOff:
+                self.notifier.stopping()
             except (Unavailable, HostUnavailable) as error:
                 await self._wait_for(error)
             except ConfigurationError as error:
                 self._revert(error)
+
+    async def _live(self) -> None:
+        """One daemon, from its start to its end."""
+        from .daemon import Daemon  # here, as a single pass needs no watch and no queue
+
+        async with composed(self._role, self._settings, steps=self._steps) as sync:
+            self._delay, self._former = RETRY_FIRST, None
+            make = functools.partial(Daemon, sync, self.notifier, self._orders, reload=self._reload, greet=self._greet)
+            self._daemon = await self._steps.run(make)
+            try:
+                await self._daemon.run()
             finally:
                 self._daemon = None
 
     async def beat(self) -> None:
-        """With each pulse WATCHDOG=1, on evidence; and while systemd waits for READY=1, the request to go on waiting."""
+        """With each pulse WATCHDOG=1, unless something is frozen; and while systemd waits for READY=1, on evidence of
+        progress since the last pulse, the request to go on waiting."""
+        before = time.monotonic()
         while True:
-            frozen = self._daemon.frozen() if self._daemon is not None else None
+            frozen = self._steps.frozen() or (self._daemon.frozen() if self._daemon is not None else None)
             if frozen is None:
                 self.notifier.watchdog()
-                if not self.notifier.is_ready:
+                if self._have_moved_since(before) and not (self.notifier.is_ready or self._orders.ended):
                     self.notifier.extend_timeout(EXTENSION)
+            before = time.monotonic()
             if frozen is not None and self._withheld is None:
                 log.error("watchdog.withheld", "%s: a restart has to help", frozen, reason=frozen)
             self._withheld = frozen
@@ -153,34 +170,43 @@ class _Service:
             resting = self._daemon is not None and self._daemon.resting
             await asyncio.sleep(pulse.until_next(time.monotonic(), resting=resting))
 
+    def _have_moved_since(self, moment: float) -> bool:
+        return self._steps.have_moved_since(moment) and (self._daemon is None or self._daemon.have_moved_since(moment))
+
     async def _wait_for(self, error: SyncloudError) -> None:
         """Alive, and waiting for what is missing: the network, credentials, a directory, a mount."""
         seconds = self._delay * random.uniform(0.5, 1.0)
         self._delay = min(RETRY_MAX, self._delay * 2)
         log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, seconds, error=error)
         self.notifier.status(f"degraded: {error}, retrying in {seconds:.0f} s")
-        status.keep_waiting(self._settings.state_dir, error)
         if self._settings.ready != "synced" or not self._greet:
             self.notifier.ready()  # what is awaited is no reason for systemd to give up on the start
+        await self._keep_waiting(error)
         deadline = time.monotonic() + seconds
         while not self._orders.ended and (left := deadline - time.monotonic()) > 0:
             await self._orders.wait(left)
-            if self._orders.take_reload() and self._reload():
-                return
+            with contextlib.suppress(CalledOff):
+                if self._orders.take_reload() and await self._reload():
+                    return
         if self._orders.ended:
             self.notifier.stopping()
-            status.keep_waiting(self._settings.state_dir, error, running=False)
+            await self._keep_waiting(error, running=False)
+
+    async def _keep_waiting(self, error: SyncloudError, *, running: bool = True) -> None:
+        note = functools.partial(status.keep_waiting, self._settings.state_dir, error, running=running)
+        with contextlib.suppress(CalledOff):
+            await self._steps.finish(note)
 
     # Reload
 
-    def _reload(self) -> bool:
+    async def _reload(self) -> bool:
         """Read the configuration again; whether there are other settings now, for a next daemon."""
         started = self.notifier.is_ready
         if started:
             self._greet = False  # who waited for the first listing has had it
             self.notifier.reloading()
         try:
-            new = self._reread()
+            new = await self._steps.run(self._reread)
             _refuse(self._settings, new)
         except ConfigurationError as error:
             log.error("reload.refused", "%s; the old configuration stays", error, error=error)

@@ -11,19 +11,17 @@ paths they settled are compared again. The files themselves were synced before.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sqlite3
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from . import names, rows
-from .errors import BusyError, ConfigurationError, HostUnavailable, PairError
+from . import lock, names, rows
+from .errors import HostUnavailable, PairError
 from .model import Base, Failure, Tag
 from .rows import Reader
 
@@ -68,7 +66,7 @@ class Pair:
 
 
 class State:
-    """One connection, used by the control thread; `reader()` gives another thread one of its own.
+    """One connection, used by the control thread; `reader()` gives another thread one of its own, as `notes` has.
 
     Raises BusyError where another daemon holds the directory, PairError where it belongs to another pair,
     HostUnavailable where the disk refuses. A corrupt or newer database is set aside and rebuilt: `rebuilt` says why.
@@ -77,7 +75,8 @@ class State:
     def __init__(self, directory: Path, pair: Pair) -> None:
         self.directory = directory
         self.rebuilt = ""
-        self._lock = _lock(directory)
+        self._count: int | None = None
+        self._lock = lock.take(directory)
         self._file = directory / "state.sqlite"
         self._damage = ""
         with contextlib.ExitStack() as undone:
@@ -85,6 +84,8 @@ class State:
             self._db = self._open()
             undone.callback(self._db.close)
             self._made_of = self._identities()
+            self.notes = Notes(self._file)
+            undone.callback(self.notes.close)
             self._check_pair(pair)
             undone.pop_all()
 
@@ -201,6 +202,7 @@ class State:
             self._db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", notes.items())
             self._db.execute("COMMIT")
+            self._count = None
         except BaseException as error:
             with contextlib.suppress(sqlite3.Error):
                 if self._db.in_transaction:
@@ -210,8 +212,10 @@ class State:
             raise self._trouble("write", error) from error
 
     def count(self) -> int:
-        ((files,),) = self._ask("SELECT count(*) FROM base WHERE NOT absent")
-        return int(files)
+        """It reads all rows, so it is kept until they change: a start asks more than once."""
+        if self._count is None:
+            ((self._count,),) = self._ask("SELECT count(*) FROM base WHERE NOT absent")
+        return self._count
 
     def find_source(self, beginning: Tag) -> list[Base]:
         """Rows whose source tag begins with these fields: how a renamed file is recognised."""
@@ -291,6 +295,7 @@ class State:
             raise self._trouble("write", error) from error
 
     def close(self) -> None:
+        self.notes.close()
         with contextlib.suppress(HostUnavailable):  # then the next start reads it once for damage
             self._change("DELETE FROM meta WHERE name='open'")
         self._db.close()
@@ -305,6 +310,40 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+class Notes:
+    """The meta table, for whoever is not the control thread: one thread at a time. Raises HostUnavailable."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
+
+    def get(self, name: str) -> str | None:
+        row = self._ask("SELECT value FROM meta WHERE name=?", name)
+        return str(row[0]) if row else None
+
+    def set(self, name: str, value: str) -> None:
+        self._ask("INSERT OR REPLACE INTO meta VALUES (?,?)", name, value)
+
+    def take(self, name: str) -> str | None:
+        """What `leave_note` has left, once; where the disk refuses, not yet."""
+        value = self.get(name)
+        with contextlib.suppress(HostUnavailable):
+            if value is not None:
+                self._ask("DELETE FROM meta WHERE name=?", name)
+            return value
+        return None
+
+    def _ask(self, statement: str, *values: str) -> tuple[Any, ...] | None:
+        try:
+            row: tuple[Any, ...] | None = self._db.execute(statement, values).fetchone()
+        except sqlite3.Error as error:
+            raise HostUnavailable(f"cannot use the state {self._file}: {error}", code=rows.code_of(error)) from error
+        return row
+
+    def close(self) -> None:
+        self._db.close()
+
+
 class _Newer(Exception):
     pass
 
@@ -314,33 +353,3 @@ def _check(db: sqlite3.Connection) -> None:
     unclean = db.execute("SELECT value FROM meta WHERE name='open'").fetchone()
     if unclean and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise sqlite3.DatabaseError("quick_check found damage")
-
-
-def _make(directory: Path) -> None:
-    """For the owner alone; what is missing above it may be read by others, never written, whatever the umask."""
-    for parent in reversed([parent for parent in directory.parents if not parent.exists()]):
-        parent.mkdir(exist_ok=True, mode=0o755)
-    directory.mkdir(exist_ok=True, mode=0o700)
-
-
-def _lock(directory: Path) -> int:
-    try:
-        _make(directory)
-        fd = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except PermissionError as error:
-        raise ConfigurationError(
-            f"cannot use the state directory {directory}: {error.strerror}",
-            hint="choose another one with --state-dir",
-            code="EACCES",
-        ) from error
-    except OSError as error:
-        raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
-    if os.stat(directory).st_mode & stat.S_IWOTH:
-        os.close(fd)
-        raise ConfigurationError(f"anybody may write the state directory {directory}", hint=f"chmod o-w {directory}")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise BusyError(f"another syncloud uses the state in {directory}") from error
-    return fd

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from . import inspection, state
+from . import inspection, lock, state
 from .engine import Engine
 from .errors import ConfigurationError, SyncloudError
 
@@ -162,7 +162,7 @@ def read(directory: Path) -> Snapshot:
     if not now.role:
         now = replace(now, role=role, directory=rest)
     age = time.time() - now.at
-    running = inspection.in_use(directory) or (now.waiting and age < FRESH)
+    running = lock.in_use(directory) or (now.waiting and age < FRESH)
     now = replace(now, files=found.files, left_out=found.left_out, left_out_count=len(found.left_out), running=running)
     now = replace(now, failing=[failure._asdict() for failure in found.failing], failing_count=len(found.failing))
     if running and age > FRESH:

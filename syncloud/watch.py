@@ -25,6 +25,7 @@ from watchdog.utils import BaseThread
 from . import inotify, log, mounts, names, pulse
 from .model import Hint, Kind
 from .observer import Observer, OverflowHandler
+from .progress import Progress
 
 TICK = 0.25
 """Seconds between two looks of the monitor while events come; while none do, it looks with the pulse."""
@@ -41,8 +42,8 @@ POLL = 60.0
 PAUSE = 2.0
 """Seconds between two attempts to watch anew, lest an error that comes back at once keeps the disk busy."""
 LIMIT = 600.0
-"""Seconds without progress after which the monitor itself counts as frozen: it mends the rest, nobody mends it. (Arming a
-million directories takes minutes.)"""
+"""Seconds without progress after which the monitor itself counts as frozen: it mends the rest, nobody mends it. To arm a
+million directories anew takes minutes, and is progress."""
 
 _LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
 """How the kernel refuses a watch, and which setting below fs.inotify is too low: inotify_add_watch(2), inotify_init(2)."""
@@ -95,7 +96,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._armed_at = 0.0
         self._places: dict[int, str] = {}
         self._beyond: list[str] = []
-        self._progress_at = time.monotonic()
+        self._progress = Progress()
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
         """Arm the watch; when this returns, every later change is heard, or `trouble()` says that it is polled.
@@ -137,7 +138,7 @@ class WatchSource(wd.FileSystemEventHandler):
             return None
         if not self._monitor.is_alive():
             return "the watch monitor has ended"
-        silent = time.monotonic() - self._progress_at
+        silent = time.monotonic() - self._progress.moved_at()
         return f"the watch monitor has not moved for {silent:.0f} s" if silent > LIMIT else None
 
     def _arm(self) -> None:
@@ -186,8 +187,9 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _watch_over(self) -> None:
         covered_at, polled_at = time.monotonic(), time.monotonic()
+        self._progress.begin()
         while not self._stop.wait(TICK if self._events or self._burst_since or self._moved_since else pulse.REST):
-            now = self._progress_at = time.monotonic()
+            now = time.monotonic()
             unread = self._unread()
             self._notice_burst(now, unread)
             if reason := self._dead(now, unread):
@@ -322,7 +324,6 @@ class WatchSource(wd.FileSystemEventHandler):
         stack = [self._root]
         while stack:
             path = stack.pop()
-            self._progress_at = time.monotonic()
             try:
                 yield os.stat(path, follow_symlinks=False).st_ino, path
                 with os.scandir(path) as listing:

@@ -99,7 +99,7 @@ class Workers:
         self._returns: _Returns | None = None
         self._closed = False
         self._clock = clock
-        self._calls: dict[object, tuple[float, Callable[..., object]]] = {}
+        self._calls: dict[int, tuple[float, Callable[..., object]]] = {}  # by thread
         self._moved_at = self._taken_at = clock()
 
     def run(self, function: Callable[..., T], *arguments: object, size: int = 0) -> asyncio.Future[T]:
@@ -189,15 +189,27 @@ class Workers:
 
     def call(self, function: Callable[..., T], *arguments: object, size: int = 0) -> T:
         """Call `function` on this very thread, under the same watch. Raises RuntimeError after `close()`."""
-        token = object()
+        me = threading.get_ident()
         self._moved_at = self._clock()
-        self._calls[token] = (self._moved_at + PATIENCE + size / SLOWEST, function)
+        self._calls[me] = (self._moved_at + PATIENCE + size / SLOWEST, function)
         try:
             if self._closed:  # asked only now, so that `close()` sees every call that is made
                 raise RuntimeError("the threads for the disk have ended")
             return function(*arguments)
         finally:
-            del self._calls[token]
+            del self._calls[me]
+            self._moved_at = self._clock()
+
+    def go_on(self) -> None:
+        """The call on this thread is a long one, and has come so far: from now on it has its time anew."""
+        me = threading.get_ident()
+        if me in self._calls:
+            self._moved_at = self._clock()
+            self._calls[me] = (self._moved_at + PATIENCE, self._calls[me][1])
+
+    def have_moved_since(self, moment: float) -> bool:
+        """Whether nothing is under way, or something has begun, gone on or ended since `moment` (of the clock)."""
+        return self._moved_at > moment or not (self._calls or self._asked)
 
     def frozen(self) -> str | None:
         """What is beyond its deadline, or None: a call; or, with no call to wait for, the taking up of the next one."""

@@ -15,6 +15,7 @@ import pytest
 from syncloud.config import parse
 from syncloud.orders import Orders
 from syncloud.service import _Service
+from syncloud.steps import Steps
 from tests.support.meddler import Meddler
 from tests.support.processes import Process
 from tests.support.systemd import Systemd
@@ -218,33 +219,35 @@ def _unless_frozen(gate: threading.Event) -> Callable[[Asked, Forward], Answer |
     return meddle
 
 
-def test_without_evidence_there_is_no_ping(systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Daemon:
-        said: str | None = None
-        resting = False
-
-        def frozen(self) -> str | None:
-            return self.said
+def test_an_engine_that_does_not_turn_ends_the_ping(
+    systemd: Systemd, bucket: Bucket, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes on, and nothing wakes the engine any more."""
 
     async def scenario() -> None:
-        service = _Service("push", settings, lambda: settings, Orders())
-        service._daemon = daemon = Daemon()  # type: ignore[assignment]
-        beat = asyncio.create_task(service.beat())
-        await asyncio.sleep(0.5)
-        daemon.said = "the disk does not answer"
+        steps = Steps()
+        service = _Service("push", settings, lambda: settings, orders := Orders(upon_end=steps.call_off), steps)
+        beat, run = asyncio.create_task(service.beat()), asyncio.create_task(service.run())
+        while service._daemon is None or not service._daemon.resting:
+            await asyncio.sleep(0.1)
+        alarm = service._daemon._engine._alarm
+        assert alarm is not None
+        alarm.cancel()
+        while service._withheld is None:
+            await asyncio.sleep(0.1)
+        assert "has not turned" in service._withheld
         pings = await asyncio.to_thread(systemd.count, "WATCHDOG=1")
-        assert pings in (1, 2), "at once, and on the full second"
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(3)
         assert await asyncio.to_thread(systemd.count, "WATCHDOG=1") == pings
-        daemon.said = None
-        await asyncio.sleep(1.5)
-        assert await asyncio.to_thread(systemd.count, "WATCHDOG=1") > pings
+        orders._end(signal.SIGTERM)
+        await run
         beat.cancel()
         service.notifier.close()
 
-    settings = parse(["push", "--directory", str(tmp_path), "--bucket", "bucket"], {}, etc=tmp_path).settings
+    arguments = ["--bucket", bucket.name, "--endpoint-url", bucket.server.endpoint, "--state-dir", str(tmp_path / "state")]
+    settings = parse(["push", "--directory", str(out), *arguments], {}, etc=tmp_path).settings
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.environment["NOTIFY_SOCKET"])
-    asyncio.run(scenario())
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_a_frozen_server_does_not_stop_the_ping(instance: Instance, aws_server: Emulator, systemd: Systemd, out: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from syncloud import __version__
+from syncloud import __version__, compose, daemon, engine, service, steps
 
 CHECKOUT = Path(__file__).parent.parent
 PACKAGING = CHECKOUT / "packaging"
@@ -108,6 +108,16 @@ def _units() -> list[Path]:
     units = sorted((PACKAGING / "systemd").glob("*.service"))
     assert units
     return units
+
+
+@pytest.mark.parametrize("unit", _units(), ids=lambda unit: unit.stem)
+def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
+    """A start is given up TimeoutStartSec= after its last progress; a stop has all the time that its parts may take."""
+    seconds = {name: float(value) for name, value in re.findall(r"^(Timeout\w+Sec)=(\d+)s$", unit.read_text(), re.MULTILINE)}
+    assert seconds["TimeoutStartSec"] == service.EXTENSION
+    of_the_client = 10.0
+    longest = daemon.FLUSH + 2 * engine.GRACE + of_the_client + compose.PATIENCE + steps.GRACE + 3 * steps.LAST
+    assert seconds["TimeoutStopSec"] > longest
 
 
 def test_every_file_that_is_installed_exists_and_every_document_is_installed(tmp_path: Path) -> None:

@@ -63,6 +63,59 @@ def test_a_call_beyond_its_deadline_is_told(workers: Workers, clock: Clock) -> N
     asyncio.run(scenario())
 
 
+def test_a_long_call_that_goes_on_has_its_time_anew(workers: Workers, clock: Clock) -> None:
+    """A directory of very many files on a slow disk, say."""
+    begun, further, answered = threading.Event(), threading.Barrier(2), threading.Event()
+
+    def long_walk() -> None:
+        begun.set()
+        further.wait()
+        workers.go_on()
+        further.wait()
+        answered.wait()
+
+    async def scenario() -> None:
+        call = workers.run(long_walk)
+        try:
+            await asyncio.to_thread(begun.wait)
+            clock.now = PATIENCE - 1
+            await asyncio.to_thread(further.wait)
+            await asyncio.to_thread(further.wait)
+            clock.now = 2 * PATIENCE - 2
+            assert workers.frozen() is None
+            clock.now = 2 * PATIENCE
+            assert "long_walk" in str(workers.frozen())
+        finally:
+            answered.set()
+        await call
+
+    asyncio.run(scenario())
+
+
+def test_movement_is_a_call_that_begins_goes_on_or_ends(workers: Workers, clock: Clock) -> None:
+    begun, answered = threading.Event(), threading.Event()
+
+    def frozen_disk() -> None:
+        begun.set()
+        answered.wait()
+
+    async def scenario() -> None:
+        assert workers.have_moved_since(0.0), "nobody waits for it"
+        clock.now = 1.0
+        call = workers.run(frozen_disk)
+        try:
+            await asyncio.to_thread(begun.wait)
+            assert workers.have_moved_since(0.5)
+            assert not workers.have_moved_since(1.0)
+            clock.now = 2.0
+        finally:
+            answered.set()
+        await call
+        assert workers.have_moved_since(9.0)
+
+    asyncio.run(scenario())
+
+
 def test_what_waits_behind_a_call_in_time_is_not_told(workers: Workers, clock: Clock) -> None:
     begun, answered = threading.Event(), threading.Event()
 

@@ -30,7 +30,7 @@ from tests.support.environment import isolated
 from tests.support.faults import FAULTS, Fault, Storm, refuse, slow
 from tests.support.meddler import Meddler
 from tests.support.processes import Process
-from tests.support.slow_disk import slow_disk
+from tests.support.throttle import throttled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +95,7 @@ class Rounds:
             for name in self._names():
                 self._put(chance, name)
         room = chance.choice([0, 0, 0, chance.randint(SMALLEST, 3 * LARGEST)])
-        env = slow_disk(write_us=chance.choice([0, 200_000, 300_000]), every=chance.choice([5, 8, 13]), room=room)
+        env = throttled(write_us=chance.choice([0, 200_000, 300_000]), every=chance.choice([5, 8, 13]), room=room)
         process = self._start("pull", home, "", env, endpoint)
         self._live(process, chance, storm, lambda: self._put(chance, chance.choice(self._names())))
         for file in (home / "tree").rglob("*"):
@@ -108,7 +108,7 @@ class Rounds:
             body = _content(chance)
             self._meant.setdefault(prefix + name, set()).add(_digest(body))
             (home / "tree" / name).write_bytes(body)
-        env = slow_disk(read_us=chance.choice([0, 60_000, 100_000]), every=chance.choice([5, 8, 13]))
+        env = throttled(read_us=chance.choice([0, 60_000, 100_000]), every=chance.choice([5, 8, 13]))
         process = self._start("push", home, prefix, env, endpoint)
         self._live(process, chance, storm, lambda: self._edit(home / "tree", prefix, chance))
         for name, version, body in self._versions(prefix):

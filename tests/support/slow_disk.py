@@ -1,74 +1,155 @@
-"""A slow or full disk for one process: a small library that is loaded before the C library delays or refuses its calls."""
+"""A disk that answers late or not at all, and a clock that jumps: a library that a process loads before the C library."""
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import os
+import shutil
 import subprocess
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SOURCE = r"""
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
-#include <errno.h>
-#include <stdatomic.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/types.h>
-#include <sys/uio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
-static long setting(const char *name) { const char *text = getenv(name); return text ? atol(text) : 0; }
-static void rest(const char *name, size_t size) {
-    static atomic_long calls;
-    long every = setting("SLOW_EVERY"), us = size >= 65536 && atomic_fetch_add(&calls, 1) % every == 0 ? setting(name) : 0;
-    struct timespec left = {us / 1000000, us % 1000000 * 1000};
-    while (us && nanosleep(&left, &left)) ;
+#include <unistd.h>
+
+/* The rules are read anew for each call: "CALL MICROSECONDS PART-OF-THE-PATH\n"; -1 waits until somebody opens the gate. */
+static void wait_for(const char *call, const char *path) {
+    const char *rules = getenv("SLOW_DISK_RULES");
+    char text[4096], name[32], part[1024], gate[PATH_MAX];
+    long us, fd = rules ? syscall(SYS_openat, AT_FDCWD, rules, O_RDONLY | O_CLOEXEC, 0) : -1, n;
+    int used;
+    if (fd < 0) return;
+    n = syscall(SYS_read, fd, text, sizeof text - 1);
+    syscall(SYS_close, fd);
+    text[n < 0 ? 0 : n] = 0;
+    for (char *at = text; sscanf(at, "%31s %ld %1023s%n", name, &us, part, &used) == 3; at += used) {
+        if (strcmp(name, call) || !strstr(path, part)) continue;
+        if (us >= 0) {
+            struct timespec t = {us / 1000000, us % 1000000 * 1000};
+            while (nanosleep(&t, &t)) ;
+        } else {
+            snprintf(gate, sizeof gate, "%s.gate", rules);
+            fd = syscall(SYS_openat, AT_FDCWD, gate, O_RDONLY | O_CLOEXEC, 0);
+            if (fd >= 0) syscall(SYS_close, fd);
+        }
+        return;
+    }
 }
-static int is_full(size_t size) {
-    static atomic_long written;
-    long most = setting("DISK_ROOM");
-    return most && atomic_fetch_add(&written, (long)size) > most;
+static void wait_at(const char *call, int fd) {
+    char link[64], path[PATH_MAX];
+    ssize_t n;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof path - 1);
+    if (n < 0) return;
+    path[n] = 0;
+    wait_for(call, path);
 }
 #define REAL(name) static __typeof__(&name) real; if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
-#define WRITE(name, offset) ssize_t name(int fd, const void *data, size_t size, offset at) { REAL(name); \
-    rest("SLOW_WRITE_US", size); if (is_full(size)) { errno = ENOSPC; return -1; } return real(fd, data, size, at); }
-#define READ(name, offset) ssize_t name(int fd, void *data, size_t size, offset at) { REAL(name); \
-    rest("SLOW_READ_US", size); return real(fd, data, size, at); }
-#define READV(name, offset) ssize_t name(int fd, const struct iovec *to, int count, offset at) { REAL(name); \
-    rest("SLOW_READ_US", count ? to[0].iov_len : 0); return real(fd, to, count, at); }
-WRITE(pwrite, off_t)
-WRITE(pwrite64, off64_t)
-READ(pread, off_t)
-READ(pread64, off64_t)
-READV(preadv, off_t)
-READV(preadv64, off64_t)
+DIR *opendir(const char *path) { REAL(opendir); wait_for("opendir", path); return real(path); }
+DIR *fdopendir(int fd) { REAL(fdopendir); wait_at("opendir", fd); return real(fd); }
+struct dirent64 *readdir64(DIR *d) { REAL(readdir64); wait_at("readdir", dirfd(d)); return real(d); }
+int stat64(const char *path, struct stat64 *to) { REAL(stat64); wait_for("stat", path); return real(path, to); }
+int fstatat64(int fd, const char *path, struct stat64 *to, int flags) {
+    REAL(fstatat64); if (fd >= 0) wait_at("statat", fd); else wait_for("stat", path); return real(fd, path, to, flags); }
+ssize_t pread64(int fd, void *to, size_t n, off64_t at) { REAL(pread64); wait_at("pread", fd); return real(fd, to, n, at); }
+int fstat64(int fd, struct stat64 *to) { REAL(fstat64); wait_at("fstat", fd); return real(fd, to); }
+int fsync(int fd) { REAL(fsync); wait_at("fsync", fd); return real(fd); }
+int fdatasync(int fd) { REAL(fdatasync); wait_at("fsync", fd); return real(fd); }
+/* CLOCK_MONOTONIC is ahead by so many seconds; whoever waits for a moment of it is told the real one. */
+static long ahead(void) {
+    const char *rules = getenv("SLOW_DISK_RULES");
+    char name[PATH_MAX], text[32];
+    long fd, n;
+    snprintf(name, sizeof name, "%s.ahead", rules ? rules : "");
+    fd = syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0) return 0;
+    n = syscall(SYS_read, fd, text, sizeof text - 1);
+    syscall(SYS_close, fd);
+    text[n < 0 ? 0 : n] = 0;
+    return atol(text);
+}
+int clock_gettime(clockid_t clock, struct timespec *t) {
+    REAL(clock_gettime); int r = real(clock, t);
+    if (!r && clock == CLOCK_MONOTONIC) t->tv_sec += ahead();
+    return r;
+}
+static struct timespec told(const struct timespec *t) {
+    struct timespec u = *t, now;
+    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    if (labs(u.tv_sec - now.tv_sec) < 1000000) u.tv_sec -= ahead();  /* else it is a time of day */
+    return u;
+}
+int sem_clockwait(sem_t *s, clockid_t c, const struct timespec *t) {
+    REAL(sem_clockwait); struct timespec u = told(t); return real(s, c, &u); }
+int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t) {
+    REAL(pthread_cond_timedwait); struct timespec u = told(t); return real(c, m, &u); }
+int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t k, const struct timespec *t) {
+    REAL(pthread_cond_clockwait); struct timespec u = told(t); return real(c, m, k, &u); }
+int flock(int fd, int what) { REAL(flock); int r = real(fd, what); if (!r) wait_at("flock", fd); return r; }
 """
 
 
-def slow_disk(*, write_us: int = 0, read_us: int = 0, every: int = 1, room: int = 0) -> dict[str, str]:
-    """Variables for a process whose calls about 64 KiB or more take so many microseconds longer: one of `every` calls.
+class SlowDisk:
+    """Give `environment` to the process that is to meet it. Nothing is slow before the first `slow()` or `hang()`.
 
-    `room`: bytes after which pwrite(2) says that the disk is full; 0: never.
+    `call` is opendir, readdir, stat (by a path), statat (below an open directory), fstat, pread, fsync, or flock (after the
+    lock).
     """
-    return {
-        "LD_PRELOAD": str(_library()),
-        "SLOW_WRITE_US": str(write_us),
-        "SLOW_READ_US": str(read_us),
-        "SLOW_EVERY": str(every),
-        "DISK_ROOM": str(room),
-    }
 
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        source, library = directory / "slow.c", directory / "slow.so"
+        source.write_text(_SOURCE)
+        compiler = shutil.which("cc") or "gcc"
+        subprocess.run([compiler, "-w", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        self._rules, self._gate = directory / "rules", directory / "rules.gate"
+        self._ahead = directory / "rules.ahead"
+        self._lines: list[str] = []
+        os.mkfifo(self._gate)
+        self._write()
+        self.environment = {"LD_PRELOAD": str(library), "SLOW_DISK_RULES": str(self._rules)}
 
-@functools.cache
-def _library() -> Path:
-    """Compiled once, in a folder that ends with the tests' process."""
-    place = tempfile.TemporaryDirectory(prefix="syncloud-slow-disk-")
-    _FOLDERS.append(place)
-    source, library = Path(place.name, "slow.c"), Path(place.name, "slow.so")
-    source.write_text(_SOURCE)
-    argv = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"it takes gcc: {done.stderr}"
-    return library
+    def slow(self, call: str, part: str, seconds: float) -> None:
+        """Each such call waits so long where its path holds `part`, which has no blanks."""
+        self._add(f"{call} {round(seconds * 1e6)} {part}")
 
+    def hang(self, call: str, part: str) -> None:
+        """Such a call does not return before `heal()`, and costs nothing meanwhile."""
+        self._add(f"{call} -1 {part}")
 
-_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+    def heal(self) -> None:
+        """Nothing is slow any more, and whatever hangs goes on."""
+        self._lines.clear()
+        self._write()
+        with contextlib.suppress(OSError):  # nobody hangs
+            os.close(os.open(self._gate, os.O_WRONLY | os.O_NONBLOCK))
+
+    def step(self, seconds: int) -> None:
+        """The monotonic clock of the process is that far ahead from now on."""
+        self._ahead.write_text(str(seconds))
+
+    def _add(self, line: str) -> None:
+        self._lines.append(line + "\n")
+        self._write()
+
+    def _write(self) -> None:
+        new = self._rules.with_suffix(".new")
+        new.write_text("".join(self._lines))
+        new.replace(self._rules)

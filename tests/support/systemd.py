@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 
 class Systemd:
-    """Give `environment` to the process that is to speak. `said` has its words in their order, with the time of each."""
+    """Give `environment` to the process that is to speak. `said` has its words in their order, with the time of each; `begun`
+    is when the start began.
+    """
 
     def __init__(self, directory: Path, *, watchdog_s: float = 60.0) -> None:
         path = directory / "notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
         self._socket.settimeout(0.1)
+        self.begun = time.monotonic()
         self._said: list[tuple[float, str]] = []
         self.environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(round(watchdog_s * 1e6))}
 
@@ -39,6 +42,25 @@ class Systemd:
     def words(self) -> list[str]:
         """All messages so far, without the pings and the extensions."""
         return [word for _, word in self.said() if not word.startswith(("WATCHDOG=", "EXTEND_"))]
+
+    def gives_up(self, patience_s: float) -> bool:
+        """Whether a TimeoutStartSec= of so many seconds, counted anew from each request, ended before READY=1.
+
+        Each request is granted as if it asked for TimeoutStartSec=, so that a test can be shorter than a start.
+        """
+        until = self.begun + patience_s
+        for at, word in self.said():
+            if at > until:
+                return True
+            if word == "READY=1":
+                return False
+            if word.startswith("EXTEND_TIMEOUT_USEC="):
+                until = at + patience_s
+        return time.monotonic() > until
+
+    def requests(self) -> int:
+        """How often more time was asked for."""
+        return sum(word.startswith("EXTEND_TIMEOUT_USEC=") for _, word in self.said())
 
     def count(self, word: str) -> int:
         return sum(message == word for _, message in self.said())

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.meddler import Meddler
+from tests.support.slow_disk import SlowDisk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.support.emulator import Bucket, Emulator
     from tests.support.meddler import Answer, Asked, Forward
@@ -57,6 +60,44 @@ def test_a_slow_start_is_waited_for_as_long_as_it_gets_on(aws_server: Emulator, 
         assert time.monotonic() - started > 6, "too fast to prove anything"
         assert len(list(pull.files.iterdir())) == 60
         pull.stop()
+
+
+SLOW_DISK = """
+[Service]
+TimeoutStartSec=5s
+Environment=LD_PRELOAD=/opt/slow/slow.so SLOW_DISK_RULES=/opt/slow/rules
+"""
+
+
+@pytest.fixture
+def disk(machine: Machine) -> Iterator[SlowDisk]:
+    """Of the machine: what is loaded before the C library is built here."""
+    machine.run("mkdir", "-p", "/opt")
+    made = SlowDisk(machine.path("/opt/slow"))
+    yield made
+    made.heal()
+    machine.run("rm", "-r", "/opt/slow")
+
+
+def test_a_slow_walk_is_waited_for_and_one_that_stands_still_is_not(machine: Machine, instance: Start, disk: SlowDisk) -> None:
+    """Both beyond TimeoutStartSec=. A start asks for the unit's own 90 s from its last progress on, whatever a drop-in says."""
+    pull = instance("pull")
+    folders = [f"{pull.settings['directory']}/tree/folder{number}" for number in range(60)]
+    machine.run("install", "-d", "-o", "_syncloud", "-g", "_syncloud", *folders)
+    pull.drop_in(SLOW_DISK)
+    disk.slow("opendir", "/tree", 0.2)
+    started = time.monotonic()
+    pull.start()
+    assert time.monotonic() - started > 10, "too fast to prove anything"
+    pull.stop()
+    disk.heal()
+    disk.hang("opendir", "/folder1")
+    machine.run("systemctl", "start", "--no-block", pull.unit)
+    pull.until(lambda: pull.restarts >= 1, timeout=150)
+    assert "start operation timed out" in pull.journal.tail()
+    disk.heal()
+    pull.until(lambda: pull.is_active, timeout=60)
+    pull.stop()
 
 
 def test_without_synced_it_is_ready_before_the_first_listing_is_done(aws_server: Emulator, instance: Start) -> None:
