@@ -147,6 +147,7 @@ def test_expressions_come_from_re_alone_and_are_called_by_its_name() -> None:
                 assert node.attr == "escape", file
 
 
+@pytest.mark.timeout(60, method="signal")  # an expression holds Python's lock, but looks for signals
 @pytest.mark.parametrize("one", FOUND, ids=lambda one: f"{one.module} {one.text!a}")
 def test_a_text_of_a_million_characters_holds_no_expression_up(one: Expression) -> None:
     compiled = re.compile(one.text)

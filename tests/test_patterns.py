@@ -210,6 +210,7 @@ LONG = [
 ]
 
 
+@pytest.mark.timeout(60, method="signal")  # an expression holds Python's lock, but looks for signals
 @pytest.mark.parametrize("form", FORMS)
 def test_no_name_holds_a_match_up(form: str) -> None:
     for sense in (False, True):

@@ -312,6 +312,51 @@ def test_a_marker_makes_a_directory_and_takes_it_away_only_if_it_is_empty(rig: R
     assert pull.stop() == 143
 
 
+STARS = [
+    "--exclude",
+    "*.*.*.*.*.gz",
+    "--exclude",
+    "*[a.]*[a.]*[a.]*[a.]*[a.]b",
+    "--exclude",
+    "**/d/**/d/**/d/**/d/**/e",
+    "--exclude",
+    "*.tmp",
+]
+"""Patterns that could be matched in very many ways."""
+LONG = {"." * 250: b"1", "a" * 255: b"2", "d/" * 500 + "f": b"3", "line\nfeed/a": b"4"}
+
+
+def test_no_name_holds_a_pull_with_patterns_up(rig: Rig) -> None:
+    rig.bucket.put("before", b"0")
+    pull = rig.pull(*STARS)
+    rig.until_pulled({"before": b"0"})
+    for key, body in LONG.items():
+        rig.bucket.put(key, body)
+        rig.bucket.put(f"{key}.tmp"[-255:] if "/" not in key else f"{key}.tmp", b"excluded")
+    rig.bucket.put("after", b"5")
+    try:
+        rig.until_pulled({"before": b"0", **LONG, "after": b"5"})
+        assert pull.stop() == 143
+        assert not pull.events("internal.error")
+    finally:
+        _remove_with_control_characters(rig)
+
+
+def test_no_name_holds_a_push_with_patterns_up(rig: Rig) -> None:
+    for path, body in LONG.items():
+        rig.write(path, body)
+        rig.write(f"{path}.tmp"[-255:] if "/" not in path else f"{path}.tmp", b"excluded")
+    push = rig.push(*STARS)
+    try:
+        rig.until_pushed(LONG)
+        rig.write("after", b"5")
+        rig.until_pushed({**LONG, "after": b"5"})
+        assert push.stop() == 143
+        assert not push.events("internal.error")
+    finally:
+        _remove_with_control_characters(rig)
+
+
 # What is our own
 
 
