@@ -325,9 +325,9 @@ class Engine:
 
     async def _drain(self, grace: float = GRACE) -> None:
         """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
+        tasks = [*self._listings.under_way, *self._tasks.values()]
         for scan in self._listings.under_way:
             scan.cancel()
-        tasks = list(self._tasks.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace)
             for task in late:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import TypeVar
 
 from . import log
 from .counters import Counters
@@ -18,6 +21,8 @@ from .model import Absent, Hint
 from .outage import Outage
 from .reconcile import Census, Unlike, flat, nominate
 from .tree import Rows, State, Tree
+
+T = TypeVar("T")
 
 CHUNK = 500
 BACKLOG = 5_000
@@ -73,11 +78,11 @@ class Lister:
 
     async def _nominate(self, work: Work, census: Census) -> tuple[int, int]:
         """How many differences there were, and how many of them are paths that the source lacks."""
-        reader = self._state.reader()
+        reader, over = self._state.reader(), threading.Event()
         count = gone = 0
         try:
-            hints = self._differences(work, reader, census)
-            while chunk := await asyncio.to_thread(_take, hints, CHUNK):
+            hints = self._differences(work, reader, census, over)
+            while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK), over):
                 count += len(chunk)
                 gone += sum(isinstance(hint.nominated, Absent) for hint in chunk)
                 for hint in chunk:
@@ -87,10 +92,10 @@ class Lister:
             await asyncio.to_thread(reader.close)
         return count, gone
 
-    def _differences(self, work: Work, reader: Rows, census: Census) -> Iterator[Hint]:
-        seen = self._source.scan(work.path)
+    def _differences(self, work: Work, reader: Rows, census: Census, over: threading.Event) -> Iterator[Hint]:
+        seen = _until(over, self._source.scan(work.path))
         if work.both:
-            there = flat(self._target.scan(work.path))
+            there = flat(_until(over, self._target.scan(work.path)))
             return nominate(flat(seen), there, reader.rows(work.path), census, self._excluded)
         unlike = Unlike(seen, reader.sightings(work.path), reader.get, census)
         return nominate(unlike.sides(), None, unlike.rows(), census, self._excluded)
@@ -116,7 +121,36 @@ class Lister:
 
 
 def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
-    return list(itertools.islice(hints, count))
+    with contextlib.suppress(_CalledOff):
+        return list(itertools.islice(hints, count))
+    return []
+
+
+class _CalledOff(Exception):
+    """Nobody waits for this listing any more."""
+
+
+async def _returned(chunk: Awaitable[list[Hint]], over: threading.Event) -> list[Hint]:
+    """The chunk. Cancelled, it waits until the thread has returned, because the thread uses what is closed next."""
+    task = asyncio.ensure_future(chunk)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        over.set()
+        await asyncio.wait([task])
+        raise
+
+
+def _until(over: threading.Event, listing: Iterator[T]) -> Iterator[T]:
+    """The listing. Raises _CalledOff once it is `over`: an early end would call the rest absent."""
+    try:
+        for item in listing:
+            if over.is_set():
+                raise _CalledOff
+            yield item
+    finally:
+        if isinstance(listing, Generator):
+            listing.close()  # now, not when somebody finds that nobody needs it
 
 
 class Listings:

@@ -17,7 +17,7 @@ from syncloud.errors import HostUnavailable, PathError, Unavailable
 from syncloud.hints import TOO_MANY, Coalescer, Work
 from syncloud.ledger import Ledger
 from syncloud.memory import MemoryTree
-from syncloud.model import Base, ConflictPolicy, Hint, Kind, Policy
+from syncloud.model import Base, ConflictPolicy, Hint, Kind, Policy, Unknown
 from syncloud.settle import Settler
 from syncloud.state import Pair, State
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from syncloud.model import Entry, Side, Tag
+    from syncloud.rows import Reader
     from syncloud.tree import Content
 
 ALL = Hint("", subtree=True, both=True)
@@ -580,3 +581,54 @@ def test_a_file_just_written_makes_way_for_a_directory_without_a_conflict_copy(s
             assert list(target.files) == ["both/b"]
 
     asyncio.run(scenario())
+
+
+class WatchedState(State):
+    """A state that says when one of its readers is closed."""
+
+    def reader(self) -> Reader:
+        reader, closed = super().reader(), self.closed
+        close = reader.close
+
+        def told() -> None:
+            closed.append("closed")
+            close()
+
+        vars(reader)["close"] = told
+        return reader
+
+    closed: list[str]
+
+
+class EndlessTree(LargeTree):
+    """A tree whose listing goes on and on, and says when its thread has left it."""
+
+    def __init__(self, role: str, told: list[str]) -> None:
+        super().__init__(role)
+        self._told = told
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        try:
+            for number in range(100_000):
+                self.listed.set()
+                time.sleep(0.001)
+                yield Unknown(f"{number:06}", "excluded")
+        finally:
+            self._told.append("left")
+
+
+def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_closed(tmp_path: Path) -> None:
+    """What the thread uses (the rows' reader, the root's descriptor) would be closed under it, or be another file's."""
+    told: list[str] = []
+    state = WatchedState(tmp_path / "state", Pair("push", "d", "b", ""))
+    state.closed = told
+
+    async def called_off() -> None:
+        source = EndlessTree("push", told)
+        async with running(source, MemoryTree("pull"), state, CountingClock()) as engine:
+            engine.deliver(ALL)
+            await asyncio.to_thread(source.listed.wait, 30)
+
+    asyncio.run(called_off())
+    state.close()
+    assert told == ["left", "closed"]
