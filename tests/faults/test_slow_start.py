@@ -13,7 +13,7 @@ import pytest
 
 from syncloud.model import Base
 from syncloud.state import Pair, State
-from tests.support.slow_disk import SlowDisk
+from tests.support.late_disk import LateDisk
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
 
@@ -36,8 +36,8 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SlowDisk]:
-    made = SlowDisk(tmp_path / "disk")
+def disk(tmp_path: Path) -> Iterator[LateDisk]:
+    made = LateDisk(tmp_path / "disk")
     yield made
     made.heal()
 
@@ -45,7 +45,7 @@ def disk(tmp_path: Path) -> Iterator[SlowDisk]:
 class Starts:
     """Daemons that systemd starts on the slow disk."""
 
-    def __init__(self, rig: Rig, systemd: Systemd, disk: SlowDisk) -> None:
+    def __init__(self, rig: Rig, systemd: Systemd, disk: LateDisk) -> None:
         self._rig, self._systemd, self._env = rig, systemd, systemd.environment | disk.environment
 
     def __call__(self, role: str, *more: str) -> Process:
@@ -54,7 +54,7 @@ class Starts:
 
 
 @pytest.fixture
-def start(rig: Rig, systemd: Systemd, disk: SlowDisk) -> Starts:
+def start(rig: Rig, systemd: Systemd, disk: LateDisk) -> Starts:
     return Starts(rig, systemd, disk)
 
 
@@ -93,7 +93,7 @@ def _stopped(process: Process, systemd: Systemd, *, timeout: float) -> int:
 @pytest.mark.slow
 @ROLES
 def test_a_start_on_a_slow_disk_has_the_time_that_it_needs(
-    rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts, role: str
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts, role: str
 ) -> None:
     """A push arms its watch, a pull looks for what a crash has left."""
     _plant(rig, role, folders=100)
@@ -105,7 +105,7 @@ def test_a_start_on_a_slow_disk_has_the_time_that_it_needs(
 
 
 @pytest.mark.slow
-def test_names_that_come_slowly_are_progress_too(rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts) -> None:
+def test_names_that_come_slowly_are_progress_too(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
     """One flat directory, and a start that ends with the first listing."""
     for number in range(400):
         rig.write(f"flat/{number}", b"1")
@@ -119,7 +119,7 @@ def test_names_that_come_slowly_are_progress_too(rig: Rig, systemd: Systemd, dis
 @ROLES
 @pytest.mark.parametrize("ready", ["started", "synced"])
 def test_a_start_that_stands_still_asks_for_no_more_time(
-    rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts, role: str, ready: str
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts, role: str, ready: str
 ) -> None:
     _plant(rig, role, folders=3, files=3)
     disk.hang("opendir", "/folder1")
@@ -133,7 +133,7 @@ def test_a_start_that_stands_still_asks_for_no_more_time(
 
 
 def test_a_first_listing_that_stands_still_asks_for_no_more_time(
-    rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
 ) -> None:
     """The watch is armed; `ready = synced` waits for the listing, which meets a directory that never answers."""
     _plant(rig, "push", folders=3, files=3)
@@ -164,7 +164,7 @@ def _crashed_state(rig: Rig, *, rows: int = 0) -> Path:
 
 @pytest.mark.slow
 def test_a_state_that_is_read_for_damage_has_the_time_that_it_needs(
-    rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
 ) -> None:
     _crashed_state(rig, rows=10_000)
     disk.slow("pread", "/state.sqlite", 0.02)
@@ -175,7 +175,7 @@ def test_a_state_that_is_read_for_damage_has_the_time_that_it_needs(
     assert process.stop() == 143
 
 
-def test_damage_is_found_however_slow_the_disk_is(rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts) -> None:
+def test_damage_is_found_however_slow_the_disk_is(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
     file = _crashed_state(rig, rows=3_000)
     with file.open("r+b") as damaged:
         damaged.seek(40 * 4096)
@@ -190,18 +190,18 @@ def test_damage_is_found_however_slow_the_disk_is(rig: Rig, systemd: Systemd, di
 # A stop during a start
 
 
-def _state_hangs(rig: Rig, disk: SlowDisk) -> None:
+def _state_hangs(rig: Rig, disk: LateDisk) -> None:
     _crashed_state(rig, rows=1_000)
     disk.hang("pread", "/state.sqlite")
 
 
-def _walk_hangs(rig: Rig, disk: SlowDisk) -> None:
+def _walk_hangs(rig: Rig, disk: LateDisk) -> None:
     for role in ("push", "pull"):
         _plant(rig, role, folders=3)
     disk.hang("opendir", "/folder1")
 
 
-def _root_hangs(rig: Rig, disk: SlowDisk) -> None:
+def _root_hangs(rig: Rig, disk: LateDisk) -> None:
     disk.hang("stat", str(rig.place / "out"))
     disk.hang("stat", str(rig.place / "in"))
 
@@ -216,7 +216,7 @@ def _root_hangs(rig: Rig, disk: SlowDisk) -> None:
     ],
 )
 def test_a_stop_during_a_start_that_hangs_is_soon_and_in_order(
-    rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts, role: str, prepare: Callable[[Rig, SlowDisk], None]
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts, role: str, prepare: Callable[[Rig, LateDisk], None]
 ) -> None:
     prepare(rig, disk)
     process = start(role)
@@ -227,7 +227,7 @@ def test_a_stop_during_a_start_that_hangs_is_soon_and_in_order(
     assert "Traceback" not in process.stderr
 
 
-def test_a_stop_while_the_disk_has_gone_is_soon_and_in_order(rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts) -> None:
+def test_a_stop_while_the_disk_has_gone_is_soon_and_in_order(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
     process = start("push")
     process.wait_event("service.ready")
     disk.hang("stat", str(rig.out))
@@ -238,7 +238,7 @@ def test_a_stop_while_the_disk_has_gone_is_soon_and_in_order(rig: Rig, systemd: 
 
 
 def test_a_stop_during_a_slow_start_leaves_a_state_that_the_next_one_can_use(
-    rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
 ) -> None:
     rig.write("file", b"1")
     assert rig.push("--once").wait() == 0
@@ -262,7 +262,7 @@ def _no_ping(systemd: Systemd) -> bool:
     return systemd.count("WATCHDOG=1") == before
 
 
-def test_a_call_to_the_disk_that_never_returns_ends_the_ping(rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts) -> None:
+def test_a_call_to_the_disk_that_never_returns_ends_the_ping(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
     process = start("push")
     process.wait_event("service.ready")
     disk.hang("fstat", "/held-up")
@@ -277,7 +277,7 @@ def test_a_call_to_the_disk_that_never_returns_ends_the_ping(rig: Rig, systemd: 
     assert not _no_ping(systemd)
 
 
-def test_a_watch_that_does_not_get_on_ends_the_ping(rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts) -> None:
+def test_a_watch_that_does_not_get_on_ends_the_ping(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
     rig.write("deep/below/file", b"1")
     process = start("push")
     process.wait_event("push.uploaded")
@@ -290,7 +290,7 @@ def test_a_watch_that_does_not_get_on_ends_the_ping(rig: Rig, systemd: Systemd, 
     assert process.events("watchdog.withheld")
 
 
-def test_a_reload_whose_new_start_hangs_ends_the_ping(rig: Rig, systemd: Systemd, disk: SlowDisk, start: Starts) -> None:
+def test_a_reload_whose_new_start_hangs_ends_the_ping(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
     config = rig.place / "push.conf"
     config.write_text("min-interval = 1s\n")
     _plant(rig, "push", folders=3)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.late_disk import LateDisk
 from tests.support.meddler import Meddler
-from tests.support.slow_disk import SlowDisk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,16 +70,16 @@ Environment=LD_PRELOAD=/opt/slow/slow.so SLOW_DISK_RULES=/opt/slow/rules
 
 
 @pytest.fixture
-def disk(machine: Machine) -> Iterator[SlowDisk]:
+def disk(machine: Machine) -> Iterator[LateDisk]:
     """Of the machine: what is loaded before the C library is built here."""
     machine.run("mkdir", "-p", "/opt")
-    made = SlowDisk(machine.path("/opt/slow"))
+    made = LateDisk(machine.path("/opt/slow"))
     yield made
     made.heal()
     machine.run("rm", "-r", "/opt/slow")
 
 
-def test_a_slow_walk_is_waited_for_and_one_that_stands_still_is_not(machine: Machine, instance: Start, disk: SlowDisk) -> None:
+def test_a_slow_walk_is_waited_for_and_one_that_stands_still_is_not(machine: Machine, instance: Start, disk: LateDisk) -> None:
     """Both beyond TimeoutStartSec=. A start asks for the unit's own 90 s from its last progress on, whatever a drop-in says."""
     pull = instance("pull")
     folders = [f"{pull.settings['directory']}/tree/folder{number}" for number in range(60)]

@@ -106,7 +106,7 @@ int flock(int fd, int what) { REAL(flock); int r = real(fd, what); if (!r) wait_
 """
 
 
-class SlowDisk:
+class LateDisk:
     """Give `environment` to the process that is to meet it. Nothing is slow before the first `slow()` or `hang()`.
 
     `call` is opendir, readdir, stat (by a path), statat (below an open directory), fstat, pread, fsync, or flock (after the
