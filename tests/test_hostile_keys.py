@@ -209,7 +209,7 @@ def test_a_folder_wins_over_a_file_of_its_name(
 ) -> None:
     for path in order:
         hostile.put(PREFIX + path, b"" if path.endswith("/") else path.encode())
-    process = pull("--once")
+    process = pull("--once", "--delete")
     assert process.wait(timeout=60) == 0, process.stderr
     assert inside(world) == {path: path for path in order if path == "both/b"}
     assert (world / "middle" / "root" / "both").is_dir()
@@ -217,7 +217,7 @@ def test_a_folder_wins_over_a_file_of_its_name(
     assert set(recorded(tmp_path / "state")) == wanted
     assert skipped(process) == sorted(wanted)
     # The same again: nothing flaps.
-    second = pull("--once")
+    second = pull("--once", "--delete")
     assert second.wait(timeout=60) == 0, second.stderr
     assert inside(world) == {path: path for path in order if path == "both/b"}
     assert skipped(second) == []
