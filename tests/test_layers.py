@@ -29,20 +29,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors"}),
     # 1: the contracts; pure rules; names and forms of things; what the trees are made of; both AWS stacks; the log
     frozenset(
-        {
-            "tree",
-            "plan",
-            "hints",
-            "reconcile",
-            "settle",
-            "ledger",
-            "rows",
-            "deletions",
-            "leftout",
-            "listing",
-            "outage",
-            "rehearsal",
-        }
+        {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
         | {"rows", "counters", "rivals", "room", "pulse"}
         | {"names", "filters", "checksum", "objects", "events"}
         | {"disk", "inotify", "observer", "mounts", "places", "blame", "workers"}
