@@ -84,7 +84,7 @@ class State:
             self._db = self._open()
             undone.callback(self._db.close)
             self._made_of = self._identities()
-            self.notes = Notes(self._file)
+            self.notes = Notes(self._file, self._trouble)
             undone.callback(self.notes.close)
             self._check_pair(pair)
             undone.pop_all()
@@ -313,8 +313,8 @@ def _identity(path: str) -> tuple[int, int] | None:
 class Notes:
     """The meta table, for whoever is not the control thread: one thread at a time. Raises HostUnavailable."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, trouble: Callable[[str, sqlite3.Error], HostUnavailable]) -> None:
+        self._trouble = trouble
         self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
 
     def get(self, name: str) -> str | None:
@@ -337,7 +337,7 @@ class Notes:
         try:
             row: tuple[Any, ...] | None = self._db.execute(statement, values).fetchone()
         except sqlite3.Error as error:
-            raise HostUnavailable(f"cannot use the state {self._file}: {error}", code=rows.code_of(error)) from error
+            raise self._trouble("use", error) from error
         return row
 
     def close(self) -> None:
