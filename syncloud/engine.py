@@ -81,8 +81,8 @@ class Engine:
         self.failing, self._pace = Failing(state, clock), Pace(clock)
         self.counters = Counters()
         self.turned_at = clock()
-        self._inbox = Inbox(coalescer, clock, wake=self._receive)
         self._loop = loop or asyncio.get_running_loop()
+        self._inbox = Inbox(coalescer, clock, self._loop, wake=self._receive)
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._alarm: asyncio.TimerHandle | None = None
         self._nudged = self._stopping = self._once = False

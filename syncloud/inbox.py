@@ -15,13 +15,15 @@ AGAIN = 1.0
 
 
 class Inbox:
-    """`wake` is called on the loop's thread after a hint that needs a turn."""
+    """`wake` is called on the thread of `loop` after a hint that needs a turn."""
 
-    def __init__(self, coalescer: Coalescer, clock: Callable[[], float], *, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, coalescer: Coalescer, clock: Callable[[], float], loop: asyncio.AbstractEventLoop, *, wake: Callable[[], None]
+    ) -> None:
         self._coalescer = coalescer
         self._clock = clock
         self._wake = wake
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._hints: deque[tuple[Hint, float]] = deque()
         self._told = False
 

@@ -36,7 +36,7 @@ OLD, NEW, THEIRS = b"old" * 1000, b"new" * 1000, b"its" * 1000
 MTIME = 1_600_000_000_123_456_789
 ACT = """
 import dataclasses, json, os, sys
-from syncloud import batch, checksum, commit, steady
+from syncloud import batch, checksum, commit, names, steady
 from syncloud.errors import SyncloudError
 from syncloud.model import Entry
 OLD, NEW, MTIME, NONCE = b"old" * 1000, b"new" * 1000, 1_700_000_000_123_456_789, "0123456789abcdef"
@@ -47,7 +47,8 @@ if not act.startswith("new"):
     there = dataclasses.replace(steady.entry_of("f", os.stat("f", dir_fd=root)), crc=checksum.update(OLD))
 new = Entry("f", ("remote",), len(NEW), MTIME, 0o640, checksum.update(NEW), NEW)
 def put_large():
-    fd, temporary = commit.create(root, "f", NONCE)
+    temporary = names.hidden("tmp", NONCE)
+    fd = commit.create(root, "f", temporary)
     os.pwrite(fd, NEW, 0)
     file = batch.File(dataclasses.replace(new, body=None), there, commit.Staged("f", fd, temporary, there, new.crc))
     batch.put_large(root, file, NONCE)
