@@ -214,7 +214,7 @@ class Stage:
 
     def _attach_at_look(self, fork: Fork, point: Point) -> Meddle:
         def meddle(asked: Asked, forward: Forward) -> Answer | None:
-            if asked.name in LOOKS and self._tracer is None:
+            if (point.state or asked.name in LOOKS) and self._tracer is None:
                 self._attach(fork, *strace.killing(point.call, point.nth, point.paths))
             return self.through(asked, forward)
 
@@ -240,8 +240,9 @@ class Stage:
     def points(self, run: Run, *, whole: bool = True) -> list[Point]:
         """Every place where `run`, which was traced, can be broken off.
 
-        What the state does when it is opened and closed is the same in every run: only with `whole`. Of other threads than
-        the control thread it is only read.
+        What the state does when it is opened and closed is the same in every run: only with `whole`. It is opened and closed by
+        threads of their own, and strace counts by thread: so files are told apart, and what follows the first request is
+        counted from there.
         """
         sends = [call for call in run.calls if call.name in strace.SENDS and " HTTP/1." in call.arguments]
         looks = [call for call in sends if re.match(r'\d+<[^>]*>, "(GET|HEAD) /[^/? ]+/[^? ]', call.arguments)]
@@ -253,17 +254,15 @@ class Stage:
                 continue
             if self._is_below(call, self.state):
                 recording = call.began > first and call.name == "pwrite64" and about(call) == "state.sqlite-wal"
-                if call.thread == run.thread and (whole or recording):
-                    found.append(replace(_point(run, call, self._state_paths(run)), state=True))
+                if whole or (recording and call.thread == run.thread):
+                    since = first if call.began > first > 0 else -1
+                    found.append(replace(_point(run, call, tuple(call.paths[-1:]), since=since), state=True))
             elif self._is_below(call, self.folder):
                 found.append(_point(run, call, _directories(call), since=look if call.began > look else -1))
         return found + _requests(run)
 
     def _is_below(self, call: Call, place: Path) -> bool:
         return any(path == str(place) or path.startswith(f"{place}/") for path in call.paths)
-
-    def _state_paths(self, run: Run) -> tuple[str, ...]:
-        return tuple(sorted({path for call in run.calls for path in call.paths if path.startswith(str(self.state))}))
 
 
 def about(call: Call) -> str:
