@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -213,9 +214,12 @@ class Stage:
         self._tracer = strace.attach(fork.pid, self.rig.place / "trace", *more)
 
     def _attach_at_look(self, fork: Fork, point: Point) -> Meddle:
+        once = threading.Lock()
+
         def meddle(asked: Asked, forward: Forward) -> Answer | None:
-            if (point.state or asked.name in LOOKS) and self._tracer is None:
-                self._attach(fork, *strace.killing(point.call, point.nth, point.paths))
+            with once:  # requests come side by side
+                if (point.state or asked.name in LOOKS) and self._tracer is None:
+                    self._attach(fork, *strace.killing(point.call, point.nth, point.paths))
             return self.through(asked, forward)
 
         return meddle
