@@ -132,7 +132,6 @@ def _stage(nonce: str, at: int, file: File) -> None:
 def _dress(nonce: str, at: int, file: File) -> None:
     assert file.staged is not None
     _require_whole(file.entry, file.staged.fd)
-    commit.make_readable(file.staged.fd)
     if file.staged.crc is not None:
         commit.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
     file.staged.dressed = commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
@@ -153,6 +152,7 @@ def _begin(at: int, file: File) -> None:
 def _sync(at: int, file: File) -> None:
     assert file.staged is not None
     os.fsync(file.staged.fd)
+    commit.make_readable(file.staged.fd)  # not before: another descriptor may not be told of this one's lost writes
 
 
 def _name(nonce: str, at: int, file: File) -> None:
@@ -184,7 +184,8 @@ def _leave(at: int, file: File) -> None:
         return
     if file.written is None:
         commit.discard(at, file.staged)
-    os.close(file.staged.fd)
+    with contextlib.suppress(OSError):  # the bytes were synced before; the others of the batch are to be closed too
+        os.close(file.staged.fd)
 
 
 class Batches:

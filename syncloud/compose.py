@@ -179,7 +179,7 @@ def _open(
     target: Tree = remote if role == "push" else local
     engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen, steps.loop)
     sync = Sync(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
-    sync.verified = float(memory.get_meta("verified") or 0)
+    sync.verified = memory.understood("verified", float, 0.0)
     return sync, crt
 
 
@@ -196,7 +196,7 @@ def _directory(role: str, directory: Path, settings: Settings, memory: state.Sta
 
 
 def _recall_mounts(local: LocalTree, memory: state.State) -> None:
-    local.places.recall(memory.get_meta("mounts") or "{}")
+    memory.understood("mounts", local.places.recall, None)
     local.places.look(accept=_is_meant(memory))
     local.places.take_news()
     memory.set_meta("mounts", local.places.kept())

@@ -27,7 +27,7 @@ _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276}.get(platform.machine(), 0)
 _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x04, 0x08
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _AT_NO_AUTOMOUNT, _AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = 0x800, 0x1000, 0x4000
-_STATX_MNT_ID_UNIQUE = 0x4000
+_STATX_MNT_ID_UNIQUE, _STATX_BTIME = 0x4000, 0x800
 _HANDLE_SIZE = 128
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,7 +56,10 @@ class _Handle(ctypes.Structure):
 class _Statx(ctypes.Structure):
     _fields_ = (
         ("mask", ctypes.c_uint32),
-        ("before", ctypes.c_ubyte * 140),
+        ("before", ctypes.c_ubyte * 76),
+        ("born_s", ctypes.c_int64),
+        ("born_ns", ctypes.c_uint32),
+        ("between", ctypes.c_ubyte * 52),
         ("mount", ctypes.c_uint64),
         ("rest", ctypes.c_ubyte * 104),
     )
@@ -296,6 +299,13 @@ def mount_id(fd: int) -> int:
     if not found.mask & _STATX_MNT_ID_UNIQUE:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     return int(found.mount)
+
+
+def birth(fd: int) -> int:
+    """Nanoseconds since the epoch; 0 where the file system has no time of birth. Raises OSError."""
+    found = _Statx()
+    _call("statx", fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, _STATX_BTIME, ctypes.byref(found))
+    return int(found.born_s) * 10**9 + int(found.born_ns) if found.mask & _STATX_BTIME else 0
 
 
 def _call(name: str, *arguments: object) -> None:

@@ -1,8 +1,8 @@
 """Whether a directory may be believed when it shows that files are gone: by what it is, or by files that it still holds.
 
 Equal identities prove the same file system, or a copy of its image from any time. Where a whole sample of the files is gone,
-a deletion has left its time in the directory that held the file; an old copy has not. Different identities prove nothing: a
-restored copy has all of the files. Where nothing is proven, one file that is as the base knows it is enough.
+a deletion has left its time in the directory that held the file; an old copy has not. Different identities ask: a restored copy
+has most of the files. Where nothing is known, one file that is as the base knows it is enough.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from enum import Enum
 
 from . import disk
 from .identity import Identity
-from .model import Tag
+from .model import RACY, Tag
 
-OTHER = "is not the directory it was, and holds none of its files"
+OTHER = "is not the directory it was, and holds none of its files, or fewer than it lacks"
 UNPROVEN = "cannot be told from another directory, and holds none of its files as they were"
 OLDER = "holds none of its files, and nothing shows that they were deleted: is it an older copy?"
 _SECOND = 1_000_000_000
@@ -39,10 +39,10 @@ def doubt(root: int, kept: Identity, now: Identity, rows: Iterable[tuple[str, Ta
     `rows` are some paths that should be there, below the open directory `root`, with their tags. Blocking.
     """
     found: Counter[_Found] = Counter()
-    files = False
+    files, refuted = False, kept.is_refuted_by(now)
     for path, tag in rows:
         one = _look(root, path, tag)
-        if one is _Found.FAMILIAR:
+        if one is _Found.FAMILIAR and not refuted:
             return None
         files = files or not path.endswith("/")
         found[one] += 1
@@ -50,8 +50,9 @@ def doubt(root: int, kept: Identity, now: Identity, rows: Iterable[tuple[str, Ta
         return None
     if kept.is_proven_by(now):
         return OLDER if found[_Found.MISSING] else None
-    if kept.is_refuted_by(now):
-        return OTHER
+    if refuted:
+        gone = found[_Found.MISSING] + found[_Found.DELETED]
+        return None if found[_Found.FAMILIAR] > gone else OTHER
     # Without evidence either way, only an absence does harm: what was changed is no reason to wait.
     return UNPROVEN if found[_Found.MISSING] or found[_Found.DELETED] else None
 
@@ -87,9 +88,10 @@ def _is_as_before(status: os.stat_result, tag: Tag) -> bool:
 def _is_changed_since(root: int, path: str, tag: Tag) -> bool:
     """Whether the nearest directory above `path` that exists has changed after the file did: removing it does that.
 
-    The file's own ctime is the measure; its mtime where the base has none, because that was racy. A marker has neither.
+    The file's own ctime is the measure; its mtime where the row is an earlier version's and has none. A marker has neither.
     """
-    since = next((int(field) for field in reversed(tag[2:]) if field.isdigit()), 0)
+    fields = [field.removeprefix(RACY) for field in tag[2:]]
+    since = next((int(field) for field in reversed(fields) if field.isdigit()), 0)
     while path:
         path = path.rstrip("/").rpartition("/")[0]
         try:

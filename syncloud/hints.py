@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .model import Hint, Kind, Receipt, Side
@@ -209,16 +209,16 @@ class Coalescer:
         due = {path: work for path, work in self._subtrees.items() if work.due <= now}
         for path in due:
             del self._subtrees[path]
-        ready: list[Work] = []
+        ready: dict[str, Work] = {}
         for path, work in sorted(due.items()):
-            outer = next((other for other in ready if not other.path or path.startswith(other.path + "/")), None)
+            outer = next((ready[above] for above in _above(path) if above in ready), None)
             if outer is None:
                 self._look_at_what_is_in_work(path)  # since it was asked for, more has gone there
-                ready.append(work)
+                ready[path] = work
             else:
                 outer.receipts.extend(work.receipts)
                 outer.both = outer.both or work.both
-        return ready
+        return list(ready.values())
 
     def finish(self, work: Work, *, transferred: bool = False) -> None:
         """`work` is settled; a path that became dirty meanwhile gets its turn."""
@@ -274,3 +274,9 @@ class Coalescer:
         if (first := self._first()) is not None:
             times.append(first.due)
         return min(times, default=None)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories that `path` is below, from the root on."""
+    yield ""
+    yield from (path[:at] for at, letter in enumerate(path) if letter == "/")

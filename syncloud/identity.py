@@ -116,7 +116,11 @@ def _xfs_uuid(fd: int) -> bytes:
 
 
 def _handle(fd: int) -> str:
+    """The handle, and the time of birth: a new file system with the old UUID has the same handle, and another birth."""
     try:
-        return disk.handle(fd).hex()
+        handle = disk.handle(fd).hex()
     except OSError:
         return ""
+    with contextlib.suppress(OSError):  # not refused, or not known: the handle alone
+        return f"{handle}:{disk.birth(fd):x}"
+    return handle

@@ -343,6 +343,8 @@ class LocalTree:
         if self._workers.close():
             self.places.close()
             os.close(self._fd)
+        else:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # the next daemon of this process may have it
 
 
 def _marker(path: str) -> Entry:

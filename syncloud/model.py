@@ -16,6 +16,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 SMALL = 8 * 1024 * 1024
 """Bytes. Up to this size a file is one body in memory and one request; above it travels in parts."""
 
+RACY = "racy:"
+"""Before the last field of a tag: the file may have changed since, and its tag would not show it."""
+
 Tag: TypeAlias = tuple[str, ...]
 """An opaque token that changes whenever that side's file may have changed. A field that the call could not see is empty."""
 
@@ -50,8 +53,8 @@ class Entry:
     racy: bool = field(default=False, compare=False)
 
     def lasting_tag(self) -> Tag:
-        """What a later tag may be compared with: of a racy file one that is like none."""
-        return (*self.tag[:-1], "racy") if self.racy else self.tag
+        """What a later tag may be compared with: of a racy file one that is like none. It still shows the last field."""
+        return (*self.tag[:-1], f"{RACY}{self.tag[-1]}") if self.racy else self.tag
 
 
 @dataclass(frozen=True, slots=True)

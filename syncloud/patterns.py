@@ -86,8 +86,9 @@ def parse(line: str) -> Pattern | None:
         body = body[3:]  # the last component, wherever it is
     whole = "/" in body
     try:
-        elements = list(_elements(body.removeprefix("/")))
-        matches = _path(elements) if whole else _name(elements)
+        text = body.removeprefix("/")
+        elements = list(_elements(text))
+        matches = _path(elements, _letters(text)) if whole else _name(elements)
     except _Never:
         return None
     return Pattern(negated, written.endswith("/"), whole, matches) if elements else None
@@ -175,8 +176,19 @@ def _name(elements: _Component) -> Callable[[str], bool]:
     return _gapped(runs[0], middle, runs[-1])
 
 
-def _path(elements: _Component) -> Callable[[str], bool]:
-    """Matches a path, in which a star takes bytes of one component, and `**` between slashes takes whole components."""
+def _letters(text: str) -> int:
+    """How many bytes of a pattern stand before the first that may mean something else."""
+    return next((at for at, one in enumerate(text) if one in "*?[\\"), len(text))
+
+
+def _path(elements: _Component, letters: int = 0) -> Callable[[str], bool]:
+    """Matches a path, in which a star takes bytes of one component, and `**` between slashes takes whole components.
+
+    git (before 2.52) compares the `letters` at the beginning by themselves: a `**` behind them begins a pattern of its own.
+    """
+    if letters and elements[letters - 1].bytes != "/":
+        beginning, follows = "".join(element.bytes for element in elements[:letters]), _path(elements[letters:])
+        return lambda path: path.startswith(beginning) and follows(path[letters:])
     blocks = [_Block(block) for block in _between(list(_components(elements)), lambda component: component is None)]
     lead = "".join(element.bytes for element in itertools.takewhile(_fixed, elements))
     if len(lead) == len(elements):

@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from . import lock, names, rows
 from .errors import HostUnavailable, PairError
 from .model import Base, Failure, Tag
 from .rows import Reader
+
+T = TypeVar("T")
 
 SCHEMA = 1
 _UPLOAD = "upload "
@@ -100,9 +102,9 @@ class State:
     def _connected(self) -> sqlite3.Connection:
         try:
             return self._connect()
-        except sqlite3.OperationalError:
-            raise
         except (sqlite3.DatabaseError, _Newer) as error:
+            if isinstance(error, sqlite3.OperationalError) and not rows.is_damage(error):
+                raise
             self.rebuilt = str(error)
             self._set_aside()
             return self._connect()
@@ -123,7 +125,11 @@ class State:
         """Why this state has to be opened anew, or None: it is damaged, or its files were removed or replaced under us."""
         if self._damage:
             return f"the state {self._file} is damaged: {self._damage}"
-        if self._identities() != self._made_of:
+        try:
+            now = self._identities()
+        except OSError:
+            return None  # what cannot be seen has not gone
+        if now != self._made_of:
             return f"the files of the state {self._file} were removed or replaced"
         return None
 
@@ -229,6 +235,17 @@ class State:
     def get_meta(self, name: str) -> str | None:
         return next((str(value) for (value,) in self._ask("SELECT value FROM meta WHERE name=?", name)), None)
 
+    def understood(self, name: str, make: Callable[[str], T], default: T) -> T:
+        """What `make` makes of a meta text; `default` where there is none. One that makes no sense is damage.
+
+        Raises HostUnavailable.
+        """
+        text = self.get_meta(name)
+        try:
+            return default if text is None else make(text)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._trouble("read", sqlite3.DatabaseError(f"the note {name!r} makes no sense: {error}")) from error
+
     def take_note(self, name: str) -> str | None:
         """What `leave_note` has left, once; where the disk refuses, not yet."""
         value = self.get_meta(name)
@@ -297,15 +314,17 @@ class State:
     def close(self) -> None:
         self.notes.close()
         with contextlib.suppress(HostUnavailable):  # then the next start reads it once for damage
-            self._change("DELETE FROM meta WHERE name='open'")
+            if not self._damage:
+                self._change("DELETE FROM meta WHERE name='open'")
         self._db.close()
         os.close(self._lock)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
+    """None where there is no such file. Raises OSError where that cannot be seen."""
     try:
         status = os.stat(path, follow_symlinks=False)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
 

@@ -136,7 +136,9 @@ def encode(now: Snapshot) -> str:
 def _decode(text: str) -> Snapshot:
     """What another version wrote and this one does not know is left out."""
     known = {one.name for one in fields(Snapshot)}
-    return Snapshot(**{name: value for name, value in json.loads(text).items() if name in known})
+    with contextlib.suppress(ValueError, TypeError, AttributeError):  # what makes no sense is not known, either
+        return Snapshot(**{name: value for name, value in json.loads(text).items() if name in known})
+    return Snapshot()
 
 
 def kept(memory: state.State) -> Snapshot:

@@ -83,7 +83,7 @@ def read_whole(
     Raises Unsteady.
     """
     # Who has the file open at the deadline may go on through a mapping, which moves no stamp.
-    racy = _is_racy(before) or (patient and bool(disk.held_by_writer(fd)))
+    racy = _is_racy(before) or ((patient or is_quiet(before)) and bool(disk.held_by_writer(fd)))
     body = _read(fd, before.st_size)
     emptied = not body and base is not None and base.size > 0
     if not (patient or is_quiet(before)):

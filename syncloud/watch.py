@@ -285,6 +285,8 @@ class WatchSource(wd.FileSystemEventHandler):
             missing = self._unwatched()
         if missing and not self._stop.wait(2 * TICK):
             missing = self._unwatched()
+        if self._stop.is_set():
+            return  # nothing is armed any more, and the walk may have been broken off
         if missing:
             self._rearm(f"{len(missing)} directories are not watched, {_shown(missing[0])} is one")
             missing = self._unwatched()
@@ -322,7 +324,7 @@ class WatchSource(wd.FileSystemEventHandler):
         kernel does not take, although a key would: a long root alone makes such."""
         self._beyond = []
         stack = [self._root]
-        while stack:
+        while stack and not self._stop.is_set():
             path = stack.pop()
             try:
                 yield os.stat(path, follow_symlinks=False).st_ino, path

@@ -231,3 +231,38 @@ def test_a_close_lets_nobody_wait_for_ever(root: int) -> None:
 
     asyncio.run(scenario())
     assert contents(root) == {}
+
+
+ONE = """
+import os, sys
+from syncloud import batch
+from syncloud.model import Entry
+root = os.open(sys.argv[1], os.O_RDONLY)
+file = batch.File(Entry("a", ("remote",), 3, 0, 0o640, 7, b"new"), None)
+batch.put_small(root, [file], "0123456789abcdef")
+file.outcome()
+"""
+
+
+@pytest.mark.skipif(not strace.works(), reason="strace is not allowed here")
+def test_what_was_written_is_synced_by_the_descriptor_that_wrote_it(tmp_path: Path) -> None:
+    """Some file systems report a lost write to that descriptor alone, when it is synced or closed."""
+    (tmp_path / "root").mkdir()
+    trace = tmp_path / "trace"
+    argv = [
+        "strace",
+        "-f",
+        "-o",
+        str(trace),
+        "-e",
+        "trace=pwrite64,fsync,dup3",
+        sys.executable,
+        "-c",
+        ONE,
+        str(tmp_path / "root"),
+    ]
+    subprocess.run(argv, check=True)
+    calls = re.findall(r"(pwrite64|fsync|dup3)\((?:\d+, )??(\d+)[,)]", trace.read_text())
+    written = next(fd for name, fd in calls if name == "pwrite64")
+    mine = [name for name, fd in calls if fd == written or name == "dup3"]
+    assert mine[:3] == ["pwrite64", "fsync", "dup3"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import tracemalloc
 
@@ -572,3 +573,29 @@ def test_a_file_that_is_written_without_end_takes_no_more_memory(clock: Clock, c
         tracemalloc.stop()
     assert peak < 100_000, "one entry for the path, not one for each of its events"
     assert coalescer.next_due() == clock.now + 2.0, "and its turn comes when it is quiet"
+
+
+def calls_for(count: int) -> int:
+    """Python's and C's calls while so many sibling directories that are due are taken."""
+    clock = Clock()
+    coalescer = Coalescer(clock, quiet=0.0, deadline=0.0)
+    for number in range(count):
+        coalescer.add(Hint(f"d{number}", subtree=True))
+    clock.now += 1
+    calls = 0
+
+    def counted(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(counted)
+    try:
+        taken = coalescer.take_subtrees()
+    finally:
+        sys.setprofile(None)
+    assert len(taken) == count
+    return calls
+
+
+def test_many_directories_that_are_due_cost_the_same_each() -> None:
+    assert calls_for(2_000) < 6 * calls_for(500)

@@ -156,12 +156,21 @@ def test_what_is_kept_is_read_again_and_earlier_versions_can_read_it() -> None:
 # Familiar files
 
 
-def test_one_file_as_it_was_is_enough_whatever_the_identity(tmp_path: Path) -> None:
+def test_one_file_as_it_was_is_enough_where_nothing_speaks_against_the_identity(tmp_path: Path) -> None:
     rows = [put(tmp_path, f"d/{number}") for number in range(5)]
     for path, _ in rows[:4]:
         (tmp_path / path).unlink()
-    for now in (PROVEN, Identity(B, "1"), UNKNOWN):
+    for now in (PROVEN, UNKNOWN):
         assert doubt(tmp_path, rows, PROVEN, now) is None
+
+
+@pytest.mark.parametrize(("gone", "believed"), [(1, True), (2, True), (3, False), (4, False), (5, False)])
+def test_another_file_system_is_believed_only_with_most_of_the_files(tmp_path: Path, gone: int, believed: bool) -> None:
+    """A restore that has just begun, or leftovers in a directory below a disk that is not mounted, hold some of them."""
+    rows = [put(tmp_path, f"d/{number}") for number in range(5)]
+    for path, _ in rows[:gone]:
+        (tmp_path / path).unlink()
+    assert doubt(tmp_path, rows, PROVEN, Identity(B, "1")) == (None if believed else familiar.OTHER)
 
 
 @pytest.mark.parametrize("how", ["content", "mtime", "size", "directory", "link", "link above"])
@@ -232,8 +241,10 @@ def test_an_older_copy_is_known_by_directories_that_nobody_has_touched_since(tmp
     time.sleep(0.05)  # seconds; a directory that changes in the same tick of the clock cannot be told apart
     rows = [put(origin, "a"), put(origin, "d/b")]
     assert doubt(copy, rows, PROVEN, PROVEN) == familiar.OLDER
+    racy = [(path, (*tag[:3], f"racy:{tag[3]}")) for path, tag in rows]
+    assert doubt(copy, racy, PROVEN, PROVEN) == familiar.OLDER
     racy = [(path, (*tag[:3], "racy")) for path, tag in rows]
-    assert doubt(copy, racy, PROVEN, PROVEN) is None  # only the mtime is known, which anybody may set
+    assert doubt(copy, racy, PROVEN, PROVEN) is None  # of an earlier version: only the mtime is known, which anybody may set
     later = time.time_ns() + 10**9
     racy = [(path, (*tag[:2], str(later), "racy")) for path, tag in rows]
     assert doubt(copy, racy, PROVEN, PROVEN) == familiar.OLDER

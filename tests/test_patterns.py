@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from syncloud.filters import Filter
@@ -25,6 +26,9 @@ def excluded(case: Case) -> list[str]:
     chosen = Filter([(False, pattern) for pattern in case.patterns])
     return [path for path in case.paths if chosen.excludes(path)]
 
+
+BEHIND_LETTERS = re.compile(r"[^/!*]\*\*")
+"""git before 2.52, Debian 13's among them, lets such a `**` begin anew where plain letters alone stand before it."""
 
 NAMED: dict[str, tuple[Case, list[str]]] = {
     "the last match wins": (
@@ -56,9 +60,13 @@ NAMED: dict[str, tuple[Case, list[str]]] = {
     "** in front": (Case(["**/a", "**/b/c"], ["a", "x/a", "x/y/a", "b/c", "x/y/b/c"]), ["a", "x/a", "x/y/a", "b/c", "x/y/b/c"]),
     "** behind": (Case(["a/**"], ["a/", "a/b", "a/b/c", "x/a/b"]), ["a/b", "a/b/c"]),
     "** between": (Case(["a/**/z"], ["a/z", "a/b/z", "a/b/c/z", "az", "b/z"]), ["a/z", "a/b/z", "a/b/c/z"]),
-    "** is two stars elsewhere": (
+    "** behind letters begins anew": (
         Case(["foo**/bar", "x/**y"], ["foobar", "foo1/bar", "foo/1/bar", "x/1y", "x/1/y"]),
-        ["foo1/bar", "x/1y"],
+        ["foobar", "foo1/bar", "foo/1/bar", "x/1y"],
+    ),
+    "** behind letters takes directories": (
+        Case(["secret**/*.key", "/log**", "!/logs/"], ["secrets/deep/er/x.key", "secret.key", "logs/keep"]),
+        ["secrets/deep/er/x.key", "secret.key", "logs/keep"],
     ),
     "a star stays in its component": (Case(["/*/x", "a*/y"], ["b/x", "b/c/x", "ab/y", "a/b/y"]), ["b/x", "ab/y"]),
     "? takes one byte": (Case(["?", "é?"], ["a", "é", "éa", "éé"]), ["a", "éa"]),
@@ -92,6 +100,8 @@ NAMED: dict[str, tuple[Case, list[str]]] = {
 
 @pytest.mark.parametrize(("case", "ignored"), NAMED.values(), ids=NAMED)
 def test_named_cases(git: Git, case: Case, ignored: list[str]) -> None:
+    if not git.cuts and any(BEHIND_LETTERS.search(pattern) for pattern in case.patterns):
+        pytest.skip("this git is newer than that of Debian 13, and reads ** behind letters as one star")
     assert (excluded(case), git.ignored([case])) == (ignored, [ignored])
 
 
@@ -189,6 +199,7 @@ def trees(draw: st.DrawFn) -> list[str]:
 
 @given(st.lists(st.builds(Case, patterns, trees()), min_size=1, max_size=12))
 def test_every_path_is_judged_as_git_does(git: Git, cases: Sequence[Case]) -> None:
+    assume(git.cuts or not any(BEHIND_LETTERS.search(pattern) for case in cases for pattern in case.patterns))
     assert [excluded(case) for case in cases] == git.ignored(cases)
 
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from syncloud import inspection, state
 from syncloud.errors import BusyError, ConfigurationError, HostUnavailable, PairError
 from syncloud.model import Base
 from syncloud.state import Pair, State
+from tests.support.nobody import NOBODY, let_through
 
 PAIR = Pair("push", "/srv/jef", "crawls", "jef/")
 CRC = 0xFEDC_BA98_7654_3210
@@ -498,3 +501,50 @@ def test_a_rehearsal_gets_a_copy(tmp_path: Path) -> None:
             copied.record([row("b")], ["a"])
             assert paths(copied) == ["b"]
         assert paths(memory) == ["a"]
+
+
+def test_a_note_that_makes_no_sense_is_damage(tmp_path: Path) -> None:
+    """A damaged page may hold it: the start waits, and the next one builds the state anew."""
+    with opened(tmp_path) as memory:
+        memory.set_meta("verified", "{[")
+        with pytest.raises(HostUnavailable, match="makes no sense"):
+            memory.understood("verified", float, 0.0)
+        assert memory.understood("not there", float, 7.0) == 7.0
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt
+        assert memory.understood("verified", float, 0.0) == 0.0
+
+
+def test_a_database_without_its_tables_is_rebuilt(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as db:
+        db.execute("PRAGMA user_version=1")
+    with opened(tmp_path) as memory:
+        assert memory.rebuilt
+
+
+def test_a_state_that_cannot_be_seen_has_not_gone(tmp_path: Path) -> None:
+    """For a moment its directory, or one above, may not be entered, or a network file system does not answer."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+    let_through(tmp_path)
+    place = tmp_path / "state"
+    place.mkdir()
+    os.chown(place, NOBODY, NOBODY)
+    argv = [sys.executable, "-c", UNSEEN, str(place)]
+    ran = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == ["None", "None"], ran.stdout
+
+
+UNSEEN = """
+import os, sys
+from pathlib import Path
+from syncloud.state import Pair, State
+os.setgid(65534)
+os.setuid(65534)
+place = Path(sys.argv[1])
+state = State(place, Pair("push", "d", "b", ""))
+os.chmod(place, 0)
+print(state.broken())
+os.chmod(place, 0o700)
+print(state.broken())
+"""

@@ -235,6 +235,19 @@ def test_an_older_copy_of_the_image_deletes_nothing(rig: Rig) -> None:
     assert rig.objects() == {}
 
 
+def test_a_new_file_system_with_the_old_uuid_deletes_nothing(rig: Rig) -> None:
+    """A host that is set up anew gets it, so that its fstab goes on working. The handle of an ext4's root never differs."""
+    first, second = new(rig, "ext4", "first", FILES), Disk(rig, "ext4", "second")
+    once(on(rig, first), "push")
+    asked = ["blkid", "-s", "UUID", "-o", "value", str(first.image)]
+    uuid = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    with second.image.open("wb") as file:
+        file.truncate(first.image.stat().st_size)
+    subprocess.run([*MKFS["ext4"], "-U", uuid.strip(), str(second.image)], check=True, capture_output=True)
+    once(on(rig, second), "push", code=69)
+    assert rig.objects() == FILES
+
+
 def test_a_directory_of_the_same_inode_number_is_not_the_root(rig: Rig) -> None:
     """The inode number of a directory that was removed is given again, to the next one."""
     disk = new(rig, "ext4", "first", {f"root/{path}": content for path, content in FILES.items()})

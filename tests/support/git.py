@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,9 +28,9 @@ class Git:
         self._place = place
         self._run("init", "--quiet")
         self._run("config", "core.ignoreCase", "false")
-        # Before 2.52 git cut off the letters at a pattern's beginning: then foo**/bar matched foobar, against gitignore(5).
-        self._cuts = False
-        self._cuts = self.ignored([Case(["foo**/bar"], ["foobar"])]) == [["foobar"]]
+        self.cuts = False
+        """Whether git compares the letters at a pattern's beginning by themselves, as it does before 2.52."""
+        self.cuts = self.ignored([Case(["foo**/bar"], ["foobar"])]) == [["foobar"]]
 
     def ignored(self, cases: Sequence[Case]) -> list[list[str]]:
         """Of each case the paths that git ignores, in their order; one process for all."""
@@ -53,12 +52,7 @@ class Git:
     def _make(self, root: Path, case: Case) -> None:
         for path in ("", *case.paths):
             os.makedirs(os.path.join(root, os.path.dirname(path)), exist_ok=True)
-        lines = [self._plain(pattern) for pattern in case.patterns]
-        (root / ".gitignore").write_bytes(os.fsencode("".join(f"{line}\n" for line in lines)))
-
-    def _plain(self, pattern: str) -> str:
-        """`pattern`; for an old git with its first letter escaped, which keeps letters before ** from being cut off."""
-        return re.sub(r"^(?!#)(?>(!?/?))(?=[^*?\[\\/][^*?\[\\]*\*\*)", r"\1\\", pattern) if self._cuts else pattern
+        (root / ".gitignore").write_bytes(os.fsencode("".join(f"{line}\n" for line in case.patterns)))
 
     def _run(self, *words: str, text: bytes = b"") -> bytes:
         done = subprocess.run(["git", *words], cwd=self._place, env=_ENVIRONMENT, input=text, capture_output=True, check=False)
