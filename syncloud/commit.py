@@ -66,12 +66,22 @@ class Staged:
 
 
 def create(root: int, path: str, temporary: str) -> int:
-    """A descriptor of the empty hidden file `temporary` beside `path` (directories made on the way)."""
+    """A descriptor of the empty hidden file `temporary` beside `path` (directories made on the way).
+
+    Raises Blocked where `path` is a directory: no large file is downloaded to find that out at its end.
+    """
     at = open_parent(root, path)
     try:
+        _require_no_directory(at, path)
         return create_in(at, temporary)
     finally:
         os.close(at)
+
+
+def _require_no_directory(at: int, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(split(path)[1], dir_fd=at, follow_symlinks=False).st_mode):
+            raise Blocked(path, f"{path}: a directory has this name here", blocker=path)
 
 
 def create_in(at: int, temporary: str) -> int:
@@ -220,8 +230,7 @@ def _appear(at: int, staged: Staged, name: str) -> None:
     try:
         disk.rename_exclusive(at, staged.temporary, name)
     except FileExistsError as error:
-        if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
-            raise Blocked(staged.path, f"{staged.path}: a directory has this name here", blocker=staged.path) from error
+        _require_no_directory(at, staged.path)
         raise Changed(staged.path, f"{staged.path}: appeared meanwhile") from error
 
 

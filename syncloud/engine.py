@@ -73,6 +73,7 @@ class Engine:
             left_out_above=lambda path: self.left_out.above(path),
             made_way=lambda work, path: self._attempts.made_way(work, path),
             excluded=excluded,
+            is_left_out=lambda path: path in self.left_out.reasons,
             rivals=self.rivals,
         )
         self._coalescer, self._clock = coalescer, clock

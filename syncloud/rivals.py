@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 HOUR = 3600.0
 STORM = 10
 """Conflict copies of one path within an hour."""
+KEPT = 1_000
+"""Paths whose conflict copies are remembered for longer than an hour."""
 REASON = f"{STORM} conflict copies within an hour: somebody else goes on writing it; skipped until syncloud resume"
 
 
@@ -18,6 +20,7 @@ class Rivals:
         self._clock = clock
         self._skipped = set(skipped)
         self._copies: dict[str, deque[float]] = {}
+        self._most = KEPT
         self._last = ("", 0.0)
 
     def skips(self, path: str) -> bool:
@@ -40,8 +43,9 @@ class Rivals:
         copies.append(now)
         if len(copies) == STORM and copies[0] > now - HOUR:
             self._skipped.add(path)
-        if len(self._copies) > 1_000:
+        if len(self._copies) > self._most:
             self._copies = {path: copies for path, copies in self._copies.items() if copies[-1] > now - HOUR}
+            self._most = max(KEPT, 2 * len(self._copies))  # so that this costs each path the same, however many there are
 
     def resume(self) -> Iterable[str]:
         """Somebody has looked: the paths that take part again."""

@@ -64,7 +64,8 @@ class Outcome:
 class Settler:
     """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
     another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion.
-    `see` is told what each look at the source has found; `made_way` is called after a file made way for a work.
+    `see` is told what each look at the source has found; `made_way` is called after a file made way for a work; `is_left_out`
+    says of a path whether it was left out before.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Settler:
         made_way: Callable[[Work, str], None] = lambda work, path: None,
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
+        is_left_out: Callable[[str], bool] = lambda _: False,
         rivals: Rivals | None = None,
     ) -> None:
         self.rivals = rivals or Rivals(time.monotonic)
@@ -96,6 +98,9 @@ class Settler:
         self._ways: dict[str, str] = {}
         self._under_way = under_way
         self.excluded = excluded
+        self._is_left_out = is_left_out
+        self._kept: dict[str, Tag] = {}
+        """The targets whose bytes are kept under a conflict name already, while the copy that follows does not succeed."""
         self._large = asyncio.Semaphore(LARGE)
         self._in_doubt: dict[str, Tag] = {}
         """What the source was at first writes whose outcome nobody has told: no row says that they may have left something."""
@@ -108,7 +113,9 @@ class Settler:
     async def settle(self, work: Work) -> Outcome:
         """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
         try:
-            return await self._rounds(work)
+            outcome = await self._rounds(work)
+            self._kept.pop(work.path, None)
+            return outcome
         finally:
             if (made_way := self._ways.pop(work.path, None)) is not None:
                 self._look_again(made_way)  # not earlier, because the file would come back and be in the way again
@@ -150,8 +157,10 @@ class Settler:
         return source
 
     async def _assume_target(self, path: str, base: Base | None, work: Work) -> Side:
-        """As in the base, until a write's condition says otherwise; looked at only where a listing has doubted it."""
-        if work.both:
+        """As in the base, until a write's condition says otherwise. Looked at where a listing has doubted it, and where the
+        path was left out: what was in its way then costs an upload to find out.
+        """
+        if work.both or (base is None and self._is_left_out(path)):
             return await self._look_at_target(path, base)
         return base.as_target() if base is not None else Absent(path)
 
@@ -199,8 +208,7 @@ class Settler:
     async def _copy(self, action: Copy, work: Work, *, conflict: bool = False) -> Outcome:
         started = time.monotonic()
         entry = action.source
-        if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
-            entry = await self._with_body(entry, work)
+        entry = await self._brought(entry, work)
         if action.expected is None:
             self._in_doubt[work.path] = entry.tag
         if action.expected is None and (copied := await self._duplicate(entry)) is not None:
@@ -296,7 +304,7 @@ class Settler:
         return Outcome(put=_agreed(source, replace(touched, crc=target.crc)), transferred=True)
 
     async def _conflict(self, action: Conflict, work: Work) -> Outcome:
-        path, expected = work.path, action.target
+        path, source, expected = work.path, action.source, action.target
         if self.policy.conflict is ConflictPolicy.SKIP:
             self._say("skipped", path, "differs on both sides; nothing was done", event="conflict.skipped")
             return Outcome(unknown=Unknown(path, "conflict: differs on both sides"))
@@ -306,10 +314,26 @@ class Settler:
         elif self.rivals.skips(path):
             return Outcome(unknown=Unknown(path, REASON))
         else:
-            aside, expected = await self._target.set_aside(expected)
-            self.rivals.copied(path)
-            self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
-        return await self._copy(Copy(action.source, expected), work, conflict=True)
+            source = await self._brought(source, work)  # what cannot be brought leads to no conflict copy
+            expected = await self._keep(expected)
+        return await self._copy(Copy(source, expected), work, conflict=True)
+
+    async def _keep(self, expected: Entry) -> Entry:
+        """The target as it is now, its bytes under a conflict name as well: once, however often the copy after it fails."""
+        path = expected.path
+        if self._kept.get(path) == expected.tag and not expected.racy:
+            return expected
+        aside, expected = await self._target.set_aside(expected)
+        self._kept[path] = expected.tag
+        self.rivals.copied(path)
+        self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
+        return expected
+
+    async def _brought(self, entry: Entry, work: Work) -> Entry:
+        """A small file with its bytes."""
+        if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
+            return await self._with_body(entry, work)
+        return entry
 
     async def _delete(self, action: Delete, work: Work) -> Outcome:
         if not work.deleting:

@@ -16,10 +16,12 @@ from syncloud.engine import Engine
 from syncloud.errors import HostUnavailable, PathError, Unavailable
 from syncloud.hints import TOO_MANY, Coalescer, Work
 from syncloud.ledger import Ledger
-from syncloud.memory import MemoryTree
+from syncloud.memory import MemoryContent, MemoryTree
 from syncloud.model import Base, ConflictPolicy, Hint, Kind, Policy, Unknown
+from syncloud.rivals import Rivals
 from syncloud.settle import Settler
 from syncloud.state import Pair, State
+from tests.support.opcodes import opcodes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -632,3 +634,80 @@ def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_c
     asyncio.run(called_off())
     state.close()
     assert told == ["left", "closed"]
+
+
+class Unreadable(MemoryTree):
+    """A source whose bytes cannot be had, although it can be looked at."""
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        return replace(self._entry(path), body=None)
+
+    async def open(self, entry: Entry, *, patient: bool = False) -> MemoryContent:
+        raise PathError(entry.path, f"{entry.path}: AccessDenied")
+
+
+class Unwritable(MemoryTree):
+    """A target that takes nothing in the place of something."""
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        if expected is not None:
+            raise PathError(entry.path, f"{entry.path}: AccessDenied")
+        return await super().write(entry, content, expected)
+
+
+@pytest.mark.parametrize(("refused", "copies"), [(Unreadable, 0), (MemoryTree, 1)], ids=["read", "write"])
+def test_a_conflict_that_cannot_be_settled_makes_no_copy_with_each_try(refused: type[MemoryTree], copies: int) -> None:
+    """What cannot be brought makes none; what cannot be put in place makes one."""
+
+    async def scenario() -> None:
+        source, target = refused("pull"), Unwritable("push")
+        source.put("a", b"ours")
+        target.put("a", b"theirs, and longer")
+        work = settler(source, target, Policy())
+        for _ in range(3):
+            with pytest.raises(PathError):
+                await work.settle(Work("a", 0, 0, 0, both=True))
+        assert len(target.files) == 1 + copies
+
+    asyncio.run(scenario())
+
+
+def test_a_path_that_was_left_out_is_looked_at_before_anything_is_sent() -> None:
+    """Each pass would upload it, only to be refused by what is there."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        source.put("a", b"ours")
+        target.put("a", b"theirs, and longer")
+        work = Settler(
+            source,
+            target,
+            policy=Policy(conflict=ConflictPolicy.SKIP),
+            base_of=lambda _: None,
+            renamed_from=nothing,
+            look_again=lambda _: None,
+            is_left_out=lambda path: path == "a",
+        )
+        written = target.writes
+        outcome = await work.settle(Work("a", 0, 0, 0))
+        assert outcome.unknown is not None
+        assert target.writes == written
+
+    async def nothing(_: object) -> list[Base]:
+        return []
+
+    asyncio.run(scenario())
+
+
+def test_conflict_copies_of_very_many_paths_cost_each_the_same() -> None:
+    rivals = Rivals(lambda: 0.0)
+
+    def copied(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            rivals.copied(f"{number}")
+
+    few = opcodes(lambda: copied(0, 100))
+    copied(100, 5_000)
+    assert opcodes(lambda: copied(5_100, 100)) < few * 2

@@ -33,10 +33,9 @@ from tests.support.notifications import (
     send,
     sns,
 )
+from tests.support.opcodes import opcodes
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from tests.support.emulator import Bucket
     from tests.support.listener import Listener
     from tests.support.meddler import Answer, Asked, Forward, Meddle
@@ -722,25 +721,6 @@ def test_no_thread_ends_of_what_a_client_raises() -> None:
 
 
 # Work
-
-
-def opcodes(of: Callable[[], object]) -> int:
-    """How many instructions of Python's `of` takes."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        of()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def test_a_message_costs_the_same_however_many_keys_the_hour_has_brought() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud import checksum
-from syncloud.errors import Changed, Corrupt
+from syncloud.errors import Blocked, Changed, Corrupt
 from syncloud.local import LocalTree
 from syncloud.model import SMALL, Entry
 from syncloud.staging import Staging
@@ -229,4 +229,15 @@ def test_what_is_whole_is_put_in_place(tree: LocalTree, root: Path) -> None:
     written = asyncio.run(tree.write(ENTRY, Given(BODY), None))
     assert (root / "d" / "big").read_bytes() == BODY
     assert written.crc == checksum.update(BODY)
+    assert os.listdir(root / "d") == ["big"]
+
+
+def test_where_a_directory_has_the_name_nothing_is_downloaded(tree: LocalTree, root: Path) -> None:
+    class Unasked(Given):
+        async def part(self, offset: int, length: int) -> Sequence[bytes]:
+            pytest.fail("it is downloaded again with every pass")
+
+    (root / "d" / "big").mkdir(parents=True)
+    with pytest.raises(Blocked):
+        asyncio.run(tree.write(ENTRY, Unasked(BODY), None))
     assert os.listdir(root / "d") == ["big"]
