@@ -86,7 +86,7 @@ class Failing:
         now = self._clock()
         self._recorded[failure.path] = None
         self._rows[failure.path] = row = _Row(failure, now, now)
-        self._wait(row, Work(failure.path, now, now), now)
+        self._wait(row, Work(failure.path, now, now, both=True), now)  # the record does not say what the look was to be
 
     def __len__(self) -> int:
         """Recorded paths."""
@@ -224,6 +224,7 @@ class Failing:
         if (row := self._rows.get(path)) is not None:
             row.work = None
         self._young.discard(path)
+        self._back.discard(path)
         self._unwritten.pop(path, None)
 
     # Success
@@ -246,9 +247,13 @@ class Failing:
                 del self._contents[row.content]
 
     def heir(self, base: Base | None) -> str | None:
-        """A failing path that may be the new name of `base`. Until it arrives, only the old name holds these bytes."""
-        heirs = self._contents.get((base.source[0], base.size), ()) if base is not None and self._contents else ()
-        return next((path for path in heirs if base is None or path != base.path), None)
+        """A failing path that may be the new name of `base`. Until it arrives, only the old name holds these bytes.
+
+        An empty file has no bytes that could be lost, and all empty objects have the same ETag.
+        """
+        if base is None or not base.size:
+            return None
+        return next((path for path in self._contents.get((base.source[0], base.size), ()) if path != base.path), None)
 
     def flush(self) -> list[Receipt]:
         """Record changes in one transaction; the receipts to give back. If the disk refuses, the next call tries again."""

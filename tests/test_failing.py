@@ -274,6 +274,22 @@ def test_only_a_young_failure_is_work_that_waits(world: World) -> None:
     assert (world.failing.back, len(world.failing), world.failing.waiting) == (0, 0, 0)
 
 
+def test_a_path_that_is_given_up_is_handed_out_no_longer(world: World) -> None:
+    world.lasting()
+    world.failing.flush()
+    world.start()
+    assert [work.path for work in world.failing.due()] == ["a"]
+    world.failing.give_up("a")
+    assert world.failing.back == 0
+
+
+def test_what_an_earlier_life_has_recorded_is_looked_at_on_both_sides(world: World) -> None:
+    world.lasting()
+    world.failing.flush()
+    world.start()
+    assert all(work.both for work in world.failing.due())
+
+
 # Renames
 
 
@@ -287,6 +303,8 @@ def test_a_copy_that_fails_may_be_the_new_name_of_what_is_to_be_deleted(world: W
     assert world.failing.heir(_base("old", "18", 5)) is None
     assert world.failing.heir(_base("old", "17", 6)) is None
     assert world.failing.heir(_base("new", "17", 5)) is None, "it is the path itself"
+    world.failing.fail(_work("d/_SUCCESS"), REFUSED, content=("18", 0))
+    assert world.failing.heir(_base("e/_SUCCESS", "18", 0)) is None, "there are no bytes that could be lost"
     assert world.failing.heir(None) is None
     world.failing.fail(_work("new"), REFUSED)
     assert world.failing.heir(_base("old", "17", 5)) == "new", "a try that saw nothing changes nothing"
