@@ -132,6 +132,28 @@ def test_events_of_a_lasting_failure_do_not_outrun_its_pause(world: World) -> No
     assert not Failing(world.state, lambda: world.now).due()
 
 
+def test_events_do_not_outrun_what_a_try_costs(world: World) -> None:
+    """A large file that is written all the time: each try takes a minute."""
+    for _ in range(12):
+        world.fail(error=BUSY, took=60.0)
+    for second in range(1, int(EFFORT * 60)):
+        world.now += 1
+        assert not world.failing.admit(_work(closed=True)), second
+    world.now += 1
+    assert world.failing.admit(_work(closed=True))
+
+
+def test_events_of_thousands_do_not_outrun_the_rate_of_all(world: World) -> None:
+    for number in range(20_000):
+        for _ in range(LASTING):
+            world.fail(f"{number}")
+    world.fail("0")
+    world.now += 20_000 / failing.RATE / 2 - 1
+    assert not world.failing.admit(_work("0", closed=True))
+    world.now += 1
+    assert world.failing.admit(_work("0", closed=True))
+
+
 def test_a_listing_brings_a_lasting_failure_no_other_try(world: World) -> None:
     for _ in range(12):
         world.fail()

@@ -469,7 +469,7 @@ MUTANTS = (
         "RETRY_FIRST * 2 ** min(tries - 1, 16)", "RETRY_FIRST",
         "test_failing.py::test_the_pause_grows_up_to_minutes"),
     Mutant("retries", "each event of a path that keeps failing is another try", "failing",
-        "return min(row.until, row.last + NEWS) if news else row.until", "return 0.0 if news else row.until",
+        "return min(row.until, row.fresh) if news else row.until", "return 0.0 if news else row.until",
         "test_failing.py::test_events_of_a_lasting_failure_do_not_outrun_its_pause"),
     Mutant("retries", "a path that keeps failing counts as work that waits", "failing",
         "        if row.failure.tries < LASTING:\n            self._young.add", "        if True:\n            self._young.add",
