@@ -494,6 +494,36 @@ def test_uploads_that_are_never_committed_are_begun_less_and_less_often(state: S
     asyncio.run(scenario())
 
 
+class Startled(MemoryTree):
+    """A source whose writer is at work whenever it is looked at for the second time."""
+
+    looks = 0
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        self.looks += 1
+        if self.looks % 2 == 0:
+            raise Unsteady(path, f"{path}: a writer is at work")
+        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+
+
+def test_a_writer_that_is_found_after_a_write_was_refused_counts_as_a_failure(state: State) -> None:
+    """The write was paid for: without a count the next one would follow at once."""
+
+    async def scenario() -> None:
+        source, target = Startled("pull"), Restless()
+        source.put("a", b"1")
+        async with running(source, target, state) as engine:
+            for _ in range(100):
+                engine.deliver(Hint("a", Kind.CLOSED))
+                await asyncio.sleep(0.1)
+            assert target.requests <= LASTING + 2, "a writer's events do not outrun the pause"
+            await until(lambda: state.failing())
+
+    asyncio.run(scenario())
+
+
 # Errors of our own
 
 
