@@ -129,9 +129,17 @@ class Daemon:
         await work
         # The queue's thread goes last: what is settled while the engine ends is still deleted there.
         with contextlib.suppress(CalledOff):
+            await self._steps.finish(self._put_back)
             await self._steps.finish(self._hints.stop)
             await self._keep(self._snapshot(running=not ended))
         log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending, count=engine.pending)
+
+    def _put_back(self) -> None:
+        """A note of `syncloud resume` that was taken and not followed is for the next daemon, unless there is a newer one."""
+        notes = [note for _, note in self._news if note is not None]
+        with contextlib.suppress(HostUnavailable):
+            if notes and self._sync.state.notes.get("resume") is None:
+                self._sync.state.notes.set("resume", notes[-1])
 
     async def _serve(self, *tasks: asyncio.Task[None]) -> None:
         """With each pulse: readiness, status, notes of `syncloud resume`, periodic listings."""
@@ -146,10 +154,10 @@ class Daemon:
             trouble, note = self._news.popleft() if self._news else (None, None)
             if trouble is not None:
                 raise trouble
-            self._tell_ready(time.monotonic() - started)
-            await self._report()
             if note is not None:
                 self._sync.resume(note)
+            self._tell_ready(time.monotonic() - started)
+            await self._report()
             await self._look_at_mounts(accept=note == "allow-deletes")
             await self._sync.note_verified()
             self._catch_up()

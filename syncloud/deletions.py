@@ -59,6 +59,9 @@ class Deletions:
         self._made: Counter[int] = Counter()
         kept = json.loads(memo or "{}")
         self._latched = bool(kept.get("held")) and policy.delete and policy.max_delete < 100
+        self._unlisted = self._unfound = self._latched and bool(kept.get("unlisted"))
+        """Whether paths without a row are held: a listing does not count them among what is gone. And whether this life's
+        first listing has still to find them again."""
         now = int(clock() // MINUTE)
         for at, count in kept.get("made", ()):
             self._made[min(now, int((at - wall() + clock()) // MINUTE))] += count
@@ -133,8 +136,10 @@ class Deletions:
         if not paths:
             return
         self._held.update(dict.fromkeys(paths))
-        if not self._latched:
-            self._latched = True
+        before = self._latched, self._unlisted
+        self._latched = True
+        self._unlisted = self._unlisted or any(self._ledger.base_of(path) is None for path in paths)
+        if before != (self._latched, self._unlisted):
             self._note()
         if not self._told and (error := self.error) is not None:
             self._told = True
@@ -163,25 +168,29 @@ class Deletions:
         self._free.discard(work.path)
         if work.path in self._held:
             del self._held[work.path]
-            self._perhaps_over()
+            if not self._unfound:
+                self._perhaps_over()
 
-    def listed(self, gone: int) -> Iterable[str]:
-        """The whole source was listed and lacks `gone` of the known paths: those to be asked about, as they are there again."""
+    def listed(self, *, gone: int, found: int) -> Iterable[str]:
+        """The whole source was listed: it lacks `gone` of the known paths, and `found` paths are to be settled. Those to be
+        asked about, as they are there again."""
+        self._unfound = False
         if gone:
             return ()
-        self._perhaps_over()
+        if not (self._unlisted and found):
+            self._perhaps_over()
         return tuple(self._held)
 
     def _perhaps_over(self) -> None:
         if self._latched and not self._held and not self._waiting:
-            self._latched = self._told = False
+            self._latched = self._told = self._unlisted = False
             self._note()
             log.warning("guard.released", "no deletion is held back any more: what was to be deleted is there again")
 
     def resume(self, *, allow: bool) -> Iterable[str]:
         """Somebody has looked: what waits now may go, or is only judged again. The paths that are to be looked at."""
         held, self._held = self._held, {}
-        self._latched = self._told = False
+        self._latched = self._told = self._unlisted = self._unfound = False
         self._free = {*held, *self._waiting} if allow else set()
         if allow:
             self._made.clear()
@@ -193,7 +202,7 @@ class Deletions:
         """Written with the next transaction."""
         began = self._wall() - self._clock()
         made = [(round(began + minute * MINUTE), count) for minute, count in self._made.items() if count]
-        self._ledger.note(MEMO, json.dumps({"held": self._latched, "made": made}))
+        self._ledger.note(MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made}))
 
 
 class _Moves:

@@ -279,7 +279,14 @@ class Engine:
 
     @property
     def _busy(self) -> bool:
-        return bool(self.pending or self._tasks or self.scanning)
+        return bool((self._untried if self._once else self.pending) or self._tasks or self.scanning)
+
+    @property
+    def _untried(self) -> bool:
+        """Whether anything waits that a single pass has to try: what an earlier life has recorded as failing, too."""
+        due = self.failing.next_due
+        waits = len(self._coalescer) or len(self._inbox) or self.failing.young
+        return bool(waits) or (due is not None and due <= self._clock())
 
     @property
     def resting(self) -> bool:
@@ -352,6 +359,7 @@ class Engine:
             self._attempts.start(work)
         for work in held:
             self._ledger.record(None, (), work.receipts)
+            self.failing.clear(work.path)  # it fails no more: only the guard keeps it
             self._coalescer.finish(work)
         for work, heir in self._deletions.withheld():
             self._attempts.retry(

@@ -30,7 +30,7 @@ RATE = 10.0
 LASTING = 3
 """Tries after which a path is recorded, and reported as one that keeps failing."""
 NEWS = 30.0
-"""Seconds after its last try in which events of a recorded path cause no other try."""
+"""Seconds after its last try in which events of a recorded path cause no other try; longer where `EFFORT` or `RATE` says so."""
 MOST = 50_000
 """Paths."""
 CAUSE_MAX = 1_000
@@ -54,11 +54,11 @@ GIVEN = _Given()
 
 @dataclass(slots=True)
 class _Row:
-    """`until`: earliest time of the next try; `last`: end of the last one. `work` waits until `due`; None during a try."""
+    """`until`: earliest time of the next try; `fresh`: that of a try for an event. `work` waits until `due`; None during a try."""
 
     failure: Failure
     until: float
-    last: float
+    fresh: float
     due: float = 0.0
     content: Content | None = None
     work: Work | None = None
@@ -86,7 +86,7 @@ class Failing:
         now = self._clock()
         self._recorded[failure.path] = None
         self._rows[failure.path] = row = _Row(failure, now, now)
-        self._wait(row, Work(failure.path, now, now), now)
+        self._wait(row, Work(failure.path, now, now, both=True), now)  # the record does not say what the look was to be
 
     def __len__(self) -> int:
         """Recorded paths."""
@@ -134,11 +134,13 @@ class Failing:
         tries = (row.failure.tries if row is not None else 0) + 1
         since = row.failure.since if row is not None else self._wall()
         failure = Failure(path, error.code or type(error).__name__, _plain(str(error)), _plain(error.hint), tries, since)
-        delay = self._delay(tries, took, busy=isinstance(error, Unsteady))
+        least = self._least(tries, took)
+        delay = max(least, self._pause(tries, busy=isinstance(error, Unsteady)))
+        fresh = now + max(NEWS, least)
         work.deleting = False  # a deletion needs its turn once more
         self._forget_content(path)
         self._join(row, work)
-        self._rows[path] = row = _Row(failure, now + delay, now, content=content or (row.content if row is not None else None))
+        self._rows[path] = row = _Row(failure, now + delay, fresh, content=content or (row.content if row is not None else None))
         if row.content is not None:
             self._contents.setdefault(row.content, set()).add(path)
         self._back.discard(path)
@@ -147,11 +149,14 @@ class Failing:
         self._wait(row, work, now + delay)
         return delay
 
-    def _delay(self, tries: int, took: float, *, busy: bool) -> float:
+    def _pause(self, tries: int, *, busy: bool) -> float:
         most = max(BUSY_MAX if busy else RETRY_MAX, len(self._rows) / RATE)
-        delay: float = min(most, RETRY_FIRST * 2 ** min(tries - 1, 16)) * random.uniform(0.5, 1.0)
+        return float(min(most, RETRY_FIRST * 2 ** min(tries - 1, 16)) * random.uniform(0.5, 1.0))
+
+    def _least(self, tries: int, took: float) -> float:
+        """The pause that no event shortens: what a try costs, and how many others there are."""
         crowd = len(self._recorded) / RATE / 2 if tries >= LASTING else 0.0
-        return max(delay, crowd, min(EFFORT * took, EFFORT_MAX))
+        return max(crowd, min(EFFORT * took, EFFORT_MAX))
 
     def _wait(self, row: _Row, work: Work, until: float) -> None:
         row.work = work
@@ -188,7 +193,7 @@ class Failing:
         if row.failure.tries < LASTING:
             return 0.0
         news = work.closed or work.opened is not None or any(receipt is not GIVEN for receipt in work.receipts)
-        return min(row.until, row.last + NEWS) if news else row.until
+        return min(row.until, row.fresh) if news else row.until
 
     def due(self) -> list[Work]:
         """At most `AT_ONCE` works whose pause is over."""
@@ -224,6 +229,7 @@ class Failing:
         if (row := self._rows.get(path)) is not None:
             row.work = None
         self._young.discard(path)
+        self._back.discard(path)
         self._unwritten.pop(path, None)
 
     # Success
@@ -246,9 +252,13 @@ class Failing:
                 del self._contents[row.content]
 
     def heir(self, base: Base | None) -> str | None:
-        """A failing path that may be the new name of `base`. Until it arrives, only the old name holds these bytes."""
-        heirs = self._contents.get((base.source[0], base.size), ()) if base is not None and self._contents else ()
-        return next((path for path in heirs if base is None or path != base.path), None)
+        """A failing path that may be the new name of `base`. Until it arrives, only the old name holds these bytes.
+
+        An empty file has no bytes that could be lost, and all empty objects have the same ETag.
+        """
+        if base is None or not base.size:
+            return None
+        return next((path for path in self._contents.get((base.source[0], base.size), ()) if path != base.path), None)
 
     def flush(self) -> list[Receipt]:
         """Record changes in one transaction; the receipts to give back. If the disk refuses, the next call tries again."""

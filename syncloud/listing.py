@@ -114,7 +114,7 @@ class Lister:
             self._left_out.recount(census)
             self._counters.reconciled(both=work.both)
             blind = sum(unknown.subtree for unknown in census.unknown)
-            for path in self._deletions.listed(gone + blind):
+            for path in self._deletions.listed(gone=gone + blind, found=count + blind):
                 self._deliver(Hint(path))
         text, files = "looked at %d files, %d to settle", census.files
         tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))

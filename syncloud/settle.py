@@ -146,7 +146,8 @@ class Settler:
                     return outcome
             except Changed as changed:
                 log.debug("plan.again", "%s", changed, path=path)
-                source = await self._look_at_source(path, base, replace(work, nominated=None))
+                with _begun():
+                    source = await self._look_at_source(path, base, replace(work, nominated=None))
                 target = await self._look_at_target(path, base)
         raise Unsettled(path, f"{path}: after {ROUNDS} looks it still is not as the last one showed it")
 

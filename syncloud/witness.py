@@ -82,6 +82,9 @@ class Witness:
             await self._reach(self._known)
         except SyncloudError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - a bug must not lose the paths that wait for the answer
+            log.exception("internal.error", "the question failed unexpectedly: %r", error)
+            return SyncloudError(f"the question failed: {error!r}", hint="please report this")
         finally:
             self._question = None
         return None
@@ -97,9 +100,7 @@ class Witness:
             self._ask().add_done_callback(lambda question: self._probed(question, asked))
 
     def _probed(self, question: asyncio.Task[SyncloudError | None], asked: float) -> None:
-        if not question.cancelled() and (failure := question.exception()) is not None:
-            log.error("internal.error", "the question after an outage failed unexpectedly: %r", failure)
-        elif not question.cancelled() and not isinstance(self._outage.error, HostUnavailable):
+        if not question.cancelled() and not isinstance(self._outage.error, HostUnavailable):
             self._learn(question.result(), asked)
         self._wake()
 

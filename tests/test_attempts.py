@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncloud.deletions import MEMO
 from syncloud.engine import Engine
 from syncloud.errors import Changed, HostUnavailable, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.failing import LASTING, Failing
 from syncloud.hints import Coalescer
 from syncloud.listing import BACKLOG
 from syncloud.memory import MemoryTree
-from syncloud.model import SMALL, Base, Hint, Kind, Policy, Unknown
+from syncloud.model import SMALL, Base, Failure, Hint, Kind, Policy, Unknown
 from syncloud.state import Pair, State
 
 if TYPE_CHECKING:
@@ -285,6 +286,90 @@ def test_a_single_pass_ends_with_a_real_outage(state: State) -> None:
     asyncio.run(scenario())
 
 
+def keeps_failing(state: State, *paths: str) -> None:
+    """A life before this one has recorded them."""
+    state.note_failing([Failure(path, REFUSED.code, str(REFUSED), REFUSED.hint, LASTING, 1.0) for path in paths], ())
+
+
+@pytest.mark.parametrize("hint", [ALL, Hint("f3")], ids=["a listing", "an event"])
+def test_a_single_pass_tries_all_that_was_recorded_as_failing(state: State, hint: Hint) -> None:
+    """With one place, what is handed out waits for what is tried and fails again."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), Bucket()
+        paths = [f"f{number}" for number in range(5)]
+        for path in paths:
+            source.put(path, b"1")
+        keeps_failing(state, *paths)
+        target.refuses = "f0".__eq__
+        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=1)
+        engine.deliver(hint)
+        await engine.once()
+        assert files(target) == set(paths[1:])
+        assert engine.failed == {"f0": REFUSED}
+        assert engine.pending == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_single_pass_tries_more_recorded_paths_than_one_turn_hands_out(state: State) -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), Bucket()
+        paths = [f"f{number:04}" for number in range(1_300)]
+        for path in paths:
+            source.put(path, b"1")
+        keeps_failing(state, *paths)
+        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=1_000)
+        engine.deliver(Hint("f0000"))
+        await engine.once()
+        assert files(target) == set(paths)
+
+    asyncio.run(scenario())
+
+
+def test_a_single_pass_ends_although_a_deletion_is_held_back_of_what_was_recorded_as_failing(state: State) -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), Bucket()
+        paths = [f"f{number:03}" for number in range(150)]
+        for path in paths:
+            source.put(path, b"1")
+        async with running(source, target, state) as engine:
+            engine.deliver(ALL)
+            await until(lambda: len(target.files) == 150)
+        source.files.clear()
+        keeps_failing(state, *paths)
+        state.set_meta(MEMO, '{"held": true}')
+        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(delete=True), transfers=8)
+        engine.deliver(ALL)
+        with pytest.raises(SyncloudError, match="150 deletions are held back"):
+            await asyncio.wait_for(engine.once(), 20)
+        assert engine.pending == 0
+        assert len(target.files) == 150
+
+    asyncio.run(scenario())
+
+
+def test_what_somebody_has_deleted_is_put_back_although_it_failed_in_an_earlier_life(state: State) -> None:
+    """The record of a failure does not say who has asked: what only a look at both sides finds is looked for again."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), Bucket()
+        source.put("a", b"1")
+        async with running(source, target, state) as engine:
+            engine.deliver(ALL)
+            await until(lambda: "a" in target.files)
+            target.remove("a")
+            target.refuses = "a".__eq__
+            engine.deliver(ALL)
+            await until(lambda: len(engine.failing))
+        target.refuses = lambda _: False
+        async with running(source, target, state) as engine:
+            await until(lambda: not state.failing())
+            assert files(target) == {"a"}
+
+    asyncio.run(scenario())
+
+
 # What waits for a retry holds nothing up
 
 
@@ -409,6 +494,36 @@ def test_uploads_that_are_never_committed_are_begun_less_and_less_often(state: S
     asyncio.run(scenario())
 
 
+class Startled(MemoryTree):
+    """A source whose writer is at work whenever it is looked at for the second time."""
+
+    looks = 0
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        self.looks += 1
+        if self.looks % 2 == 0:
+            raise Unsteady(path, f"{path}: a writer is at work")
+        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+
+
+def test_a_writer_that_is_found_after_a_write_was_refused_counts_as_a_failure(state: State) -> None:
+    """The write was paid for: without a count the next one would follow at once."""
+
+    async def scenario() -> None:
+        source, target = Startled("pull"), Restless()
+        source.put("a", b"1")
+        async with running(source, target, state) as engine:
+            for _ in range(100):
+                engine.deliver(Hint("a", Kind.CLOSED))
+                await asyncio.sleep(0.1)
+            assert target.requests <= LASTING + 2, "a writer's events do not outrun the pause"
+            await until(lambda: state.failing())
+
+    asyncio.run(scenario())
+
+
 # Errors of our own
 
 
@@ -466,6 +581,28 @@ def test_an_error_of_our_own_stops_neither_the_loop_nor_the_path(tmp_path: Path,
     state.brittle = {broken}
     with contextlib.closing(state):
         asyncio.run(scenario(state))
+
+
+def test_an_error_of_our_own_in_the_question_loses_no_path(state: State) -> None:
+    class OddBucket(Bucket):
+        async def reach(self, known: str | None) -> None:
+            self.questions += 1
+            if self.questions == 1:
+                raise ValueError("odd")
+
+    async def scenario() -> None:
+        source, target, receipt = MemoryTree("pull"), OddBucket(), Receipt()
+        source.put("a", b"1")
+        target.refuses = "a".__eq__
+        async with running(source, target, state) as engine:
+            engine.deliver(Hint("a", receipt=receipt))
+            await until(lambda: target.questions)
+            target.refuses = lambda _: False
+            await until(lambda: receipt.given, 20)
+            assert files(target) == {"a"}
+            assert engine.outage.error is None
+
+    asyncio.run(scenario())
 
 
 def test_where_every_turn_fails_the_watchdog_sees_none(tmp_path: Path) -> None:

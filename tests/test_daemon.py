@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import os
 import signal
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -178,6 +181,27 @@ def test_a_reload_without_a_change_looks_at_everything(instance: Instance, syste
     wait_until(lambda: len(push.events("reconcile.finished")) == 2, timeout=10)
     wait_until(lambda: systemd.words().count("READY=1") == 2, timeout=10)
     assert not push.events("reload.accepted")
+
+
+def test_a_note_of_resume_that_comes_during_a_reload_is_followed_after_it(
+    instance: Instance, syncloud: Start, tmp_path: Path
+) -> None:
+    """The configuration is long in coming; the note is taken meanwhile, and the daemon that has taken it ends."""
+    push = instance.push()
+    push.wait_event("service.ready")
+    config, state = tmp_path / "jef.conf", tmp_path / "state"
+    text = config.read_text() + "exclude = *.tmp\n"
+    config.unlink()
+    os.mkfifo(config)
+    push.signal(signal.SIGHUP)
+    with config.open("w") as pipe:
+        assert syncloud("resume", "--state-dir", str(state)).wait() == 0
+        with contextlib.closing(sqlite3.connect(state / "state.sqlite")) as db:
+            wait_until(lambda: not db.execute("SELECT 1 FROM meta WHERE name='resume'").fetchone(), timeout=30)
+        assert not push.events("service.resumed")
+        pipe.write(text)
+    push.wait_event("reload.accepted")
+    push.wait_event("service.resumed", timeout=30)
 
 
 # The end

@@ -261,17 +261,55 @@ async def test_when_the_last_held_file_is_back_the_trouble_ends(world: World) ->
 async def test_after_a_restart_a_listing_that_misses_nothing_ends_it(world: World) -> None:
     assert world.delete(*_paths(0, 251)) == 250
     world.start()
-    world.deletions.listed(gone=1)
+    world.deletions.listed(gone=1, found=1)
     assert world.deletions.error is not None
-    world.deletions.listed(gone=0)
+    world.deletions.listed(gone=0, found=1)
     assert world.deletions.error is None
+
+
+@awaited
+async def test_a_listing_does_not_end_it_where_what_is_held_is_no_known_path(world: World) -> None:
+    """A newcomer for which a file would be deleted: the source does not lack it."""
+    assert world.delete(*_paths(0, 251), "newcomer") == 250
+    world.now += 10 * HOUR
+    for _ in range(3):
+        world.start()
+        world.deletions.listed(gone=0, found=1)
+        assert world.trouble()
+        assert world.delete("newcomer") == 0
+    world.start()
+    world.deletions.listed(gone=0, found=0)
+    assert not world.trouble(), "nothing is to be settled at all"
+    world.ledger.flush()
+    world.start()
+    assert not world.trouble()
+
+
+@awaited
+async def test_one_newcomer_that_is_settled_before_the_listing_ends_it_does_not_end_it_for_the_others(world: World) -> None:
+    assert world.delete(*_paths(0, 250), "one", "another") == 250
+    world.start()
+    assert world.delete("one") == 0
+    world.settle(_work("one"), Outcome())
+    assert world.trouble(), "the other one is not found again yet"
+    world.deletions.listed(gone=0, found=1)
+    assert world.delete("another") == 0
+    world.settle(_work("another"), Outcome())
+    assert not world.trouble()
+
+
+@awaited
+async def test_a_newcomer_that_needs_no_deletion_any_more_ends_it(world: World) -> None:
+    assert world.delete(*_paths(0, 250), "newcomer") == 250
+    world.settle(_work("newcomer"), Outcome())
+    assert not world.trouble()
 
 
 @awaited
 async def test_what_is_there_again_unchanged_is_asked_about(world: World) -> None:
     assert world.delete(*_paths(0, 251)) == 250
-    assert list(world.deletions.listed(gone=1)) == []
-    assert list(world.deletions.listed(gone=0)) == ["0250"]
+    assert list(world.deletions.listed(gone=1, found=1)) == []
+    assert list(world.deletions.listed(gone=0, found=0)) == ["0250"]
 
 
 # Renames

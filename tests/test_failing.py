@@ -132,6 +132,28 @@ def test_events_of_a_lasting_failure_do_not_outrun_its_pause(world: World) -> No
     assert not Failing(world.state, lambda: world.now).due()
 
 
+def test_events_do_not_outrun_what_a_try_costs(world: World) -> None:
+    """A large file that is written all the time: each try takes a minute."""
+    for _ in range(12):
+        world.fail(error=BUSY, took=60.0)
+    for second in range(1, int(EFFORT * 60)):
+        world.now += 1
+        assert not world.failing.admit(_work(closed=True)), second
+    world.now += 1
+    assert world.failing.admit(_work(closed=True))
+
+
+def test_events_of_thousands_do_not_outrun_the_rate_of_all(world: World) -> None:
+    for number in range(20_000):
+        for _ in range(LASTING):
+            world.fail(f"{number}")
+    world.fail("0")
+    world.now += 20_000 / failing.RATE / 2 - 1
+    assert not world.failing.admit(_work("0", closed=True))
+    world.now += 1
+    assert world.failing.admit(_work("0", closed=True))
+
+
 def test_a_listing_brings_a_lasting_failure_no_other_try(world: World) -> None:
     for _ in range(12):
         world.fail()
@@ -274,6 +296,22 @@ def test_only_a_young_failure_is_work_that_waits(world: World) -> None:
     assert (world.failing.back, len(world.failing), world.failing.waiting) == (0, 0, 0)
 
 
+def test_a_path_that_is_given_up_is_handed_out_no_longer(world: World) -> None:
+    world.lasting()
+    world.failing.flush()
+    world.start()
+    assert [work.path for work in world.failing.due()] == ["a"]
+    world.failing.give_up("a")
+    assert world.failing.back == 0
+
+
+def test_what_an_earlier_life_has_recorded_is_looked_at_on_both_sides(world: World) -> None:
+    world.lasting()
+    world.failing.flush()
+    world.start()
+    assert all(work.both for work in world.failing.due())
+
+
 # Renames
 
 
@@ -287,6 +325,8 @@ def test_a_copy_that_fails_may_be_the_new_name_of_what_is_to_be_deleted(world: W
     assert world.failing.heir(_base("old", "18", 5)) is None
     assert world.failing.heir(_base("old", "17", 6)) is None
     assert world.failing.heir(_base("new", "17", 5)) is None, "it is the path itself"
+    world.failing.fail(_work("d/_SUCCESS"), REFUSED, content=("18", 0))
+    assert world.failing.heir(_base("e/_SUCCESS", "18", 0)) is None, "there are no bytes that could be lost"
     assert world.failing.heir(None) is None
     world.failing.fail(_work("new"), REFUSED)
     assert world.failing.heir(_base("old", "17", 5)) == "new", "a try that saw nothing changes nothing"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from syncloud.deletions import MEMO
 from syncloud.engine import Engine
 from syncloud.hints import Coalescer
 from syncloud.memory import MemoryTree
@@ -47,6 +49,11 @@ class Pull:
         async with asyncio.timeout(30):
             while engine.pending or engine.scanning:
                 await asyncio.sleep(0.02)
+
+    def an_hour_later(self) -> None:
+        """For the next life: no deletion was made within the hour."""
+        memo = json.loads(self.state.get_meta(MEMO) or "{}")
+        self.state.record((), (), {MEMO: json.dumps(memo | {"made": []})})
 
     def pulled(self) -> dict[str, bytes]:
         return {path: file.body for path, file in self.disk.files.items()}
@@ -109,12 +116,38 @@ def test_what_makes_way_passes_the_guard(pull: Pull) -> None:
             assert sum("/" in path for path in pull.disk.files) == FREE_DELETIONS
             assert engine.trouble is not None
             assert str(engine.trouble).startswith("50 deletions are held back")
+        for _ in range(3):
+            pull.an_hour_later()
+            async with pull.running(DELETES) as engine:
+                await pull.synced(engine)
+                assert sum("/" not in path for path in pull.disk.files) == count - FREE_DELETIONS, "a restart lets none go"
+                await pull.synced(engine)
+                assert engine.trouble is not None, "and no listing does, although the source lacks none of the known paths"
         async with pull.running(DELETES) as engine:
             await pull.synced(engine)
-            assert sum("/" not in path for path in pull.disk.files) == count - FREE_DELETIONS, "a restart lets none go"
             engine.resume(allow_deletes=True)
             await pull.synced(engine)
             assert all("/" in path for path in pull.disk.files)
+            assert engine.trouble is None
+
+    asyncio.run(scenario())
+
+
+def test_what_was_to_make_way_and_need_not_any_more_ends_the_trouble(pull: Pull) -> None:
+    async def scenario() -> None:
+        for number in range(FREE_DELETIONS + 5):
+            pull.bucket.put(f"k{number:03}", b"of somebody else")
+        async with pull.running(DELETES) as engine:
+            await pull.synced(engine)
+            for number in range(FREE_DELETIONS + 5):
+                pull.bucket.put(f"k{number:03}/x", b"")
+            await pull.synced(engine)
+            assert engine.trouble is not None
+        for path in [path for path in pull.bucket.files if path not in pull.disk.files]:
+            pull.bucket.remove(path)
+        async with pull.running(DELETES) as engine:
+            await pull.synced(engine)
+            await pull.synced(engine)
             assert engine.trouble is None
 
     asyncio.run(scenario())

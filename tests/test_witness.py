@@ -198,6 +198,20 @@ def test_a_question_that_fails_unexpectedly_ends_nothing_and_wakes_the_loop(capl
     asyncio.run(scenario())
 
 
+def test_a_question_that_fails_unexpectedly_answers_those_who_wait_for_it() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.gate.clear()
+        world.answers = lambda: 1 / 0  # type: ignore[assignment,return-value]
+        judged = [asyncio.create_task(world.witness.is_everybodys(path, REFUSED)) for path in "ab"]
+        await asyncio.sleep(0.01)
+        world.gate.set()
+        assert await asyncio.gather(*judged) == [True, True], "no answer is no acquittal"
+        assert world.outage.error is not None
+
+    asyncio.run(scenario())
+
+
 STEP = st.sampled_from(["store down", "store up", "good", "bad", "late", "probe"])
 
 

@@ -156,6 +156,7 @@ def test_ready_when_synced_does_not_wait_for_what_keeps_failing(rig: Rig, tmp_pa
         assert pull.events("path.failed")
         wait_until(lambda: "1 failing" in systemd.status(), timeout=30)
         assert systemd.status().startswith("degraded: 'bad' keeps failing")
+        wait_until(lambda: "READY=1" in systemd.words(), timeout=30)
 
 
 def test_what_failed_is_looked_at_again_by_every_start(rig: Rig) -> None:
