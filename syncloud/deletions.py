@@ -154,6 +154,12 @@ class Deletions:
             self._made[minute] = max(0, self._made[minute] - 1)
             self._note()
 
+    def put_back(self, work: Work) -> None:
+        """Its turn has come, and it was not begun, because its count could not be written."""
+        self.ended(work.path)
+        work.deleting = False
+        self.add(work)
+
     def made(self, path: str) -> None:
         """The released deletion of `path` was made, so it keeps its count."""
         self._under_way.pop(path, None)

@@ -356,7 +356,7 @@ class Engine:
         if going:
             self._ledger.flush()
         for work in going:
-            self._attempts.start(work)
+            (self._attempts.start if self._ledger.error is None else self._deletions.put_back)(work)
         for work in held:
             self._ledger.record(None, (), work.receipts)
             self.failing.clear(work.path)  # it fails no more: only the guard keeps it

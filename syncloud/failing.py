@@ -54,7 +54,7 @@ GIVEN = _Given()
 
 @dataclass(slots=True)
 class _Row:
-    """`until`: earliest time of the next try; `fresh`: that of a try for an event. `work` waits until `due`; None during a try."""
+    """`until`: earliest time of the next try; `fresh`: the same for an event. `work` waits until `due`; None during a try."""
 
     failure: Failure
     until: float
@@ -140,7 +140,8 @@ class Failing:
         work.deleting = False  # a deletion needs its turn once more
         self._forget_content(path)
         self._join(row, work)
-        self._rows[path] = row = _Row(failure, now + delay, fresh, content=content or (row.content if row is not None else None))
+        content = content or (row.content if row is not None else None)
+        self._rows[path] = row = _Row(failure, now + delay, fresh, content=content)
         if row.content is not None:
             self._contents.setdefault(row.content, set()).add(path)
         self._back.discard(path)

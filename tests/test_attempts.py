@@ -711,6 +711,40 @@ def test_a_deletion_is_counted_in_the_state_before_it_is_made(tmp_path: Path) ->
     assert any(act.startswith("deletions: ") and '"made": [[' in act for act in before), before
 
 
+class Forgetful(Order):
+    """A state that takes no notes as long as `forgets`: the disk becomes full when a deletion is about to begin."""
+
+    forgets = True
+
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}) -> None:
+        if notes and self.forgets:
+            raise HostUnavailable("no space")
+        super().record(puts, drops, notes)
+
+
+def test_a_deletion_whose_count_cannot_be_written_is_not_made(tmp_path: Path) -> None:
+    async def scenario(state: Forgetful) -> None:
+        source, target = MemoryTree("pull"), Noting()
+        target.acts = state.acts
+        source.put("a", b"1")
+        async with running(source, target, state) as engine:
+            engine.deliver(Hint("a"))
+            await until(lambda: "put a" in state.acts)
+            source.remove("a")
+            engine.deliver(Hint("a"))
+            await until(lambda: engine.paused)
+            await asyncio.sleep(1.5)
+            assert files(target) == {"a"}
+            state.forgets = False
+            await until(lambda: "delete a" in state.acts)
+            await until(lambda: engine.pending == 0 and engine.trouble is None)
+
+    state = Forgetful(tmp_path, Pair("push", "d", "b", ""))
+    state.acts = []
+    with contextlib.closing(state):
+        asyncio.run(scenario(state))
+
+
 @pytest.mark.parametrize("full", [0, 3], ids=["recorded", "refused at first"])
 def test_a_deletion_begins_only_when_the_copies_are_recorded(tmp_path: Path, full: int) -> None:
     acts = _moved(tmp_path, full=full)
