@@ -409,7 +409,7 @@ def test_thousands_that_were_recorded_do_not_hold_a_new_file_up(state: State) ->
             source.put("new", b"1")
             engine.deliver(Hint("new"))
             await until(lambda: "new" in target.files, 60)
-            assert target.tries.total() < 1_000, "it has gone before most of them"
+            assert target.tries.total() < 200, "it has gone before most of them"
 
     asyncio.run(scenario())
 
