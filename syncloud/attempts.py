@@ -96,6 +96,7 @@ class Attempts:
         except Unsteady as error:
             log.debug("read.unsteady", "%s", error, path=work.path)
             self._coalescer.wait(work)
+            self._failing.put_off(work.path)
             if self.once and work.patient:
                 self._give_up(work, error)
         except Unsyncable as error:
@@ -148,6 +149,7 @@ class Attempts:
             self._pace.passed()
         if outcome.deferred:
             self._deletions.add(work)
+            self._failing.put_off(work.path)
             return
         self._deletions.settled(work, outcome)
         if outcome.unknown is not None:

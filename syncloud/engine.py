@@ -79,7 +79,7 @@ class Engine:
         self._coalescer, self._clock = coalescer, clock
         self.outage, self.listing = Outage.pair(clock)
         self._witness = Witness(self.outage, self._reach, clock, wake=self._nudge)
-        self.failing, self._pace = Failing(state, clock), Pace(clock)
+        self.failing, self._pace = Failing(state, clock, share=transfers // 4), Pace(clock)
         self.counters = Counters()
         self.turned_at = clock()
         self._loop = loop or asyncio.get_running_loop()

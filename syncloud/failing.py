@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from .errors import HostUnavailable, SyncloudError, Unsteady
 from .hints import Work
-from .model import Base, Failure, Receipt
+from .model import Base, Entry, Failure, Receipt
 from .tree import State
 
 RETRY_FIRST, RETRY_MAX = 1.0, 300.0
@@ -37,6 +37,8 @@ CAUSE_MAX = 1_000
 """Characters of a cause."""
 AT_ONCE = 500
 """Paths that are handed out in one turn of the loop."""
+SHARE = 16
+"""Recorded paths that are tried at a time; or a quarter of the places, if that is less. They hold no others up."""
 
 Content = tuple[str, int]
 """The first field of a source's tag (inode, ETag) and its size. A rename changes neither."""
@@ -67,15 +69,21 @@ class _Row:
 class Failing:
     """Belongs to the control thread. `more` counts the failures of paths for which there was no room."""
 
-    def __init__(self, state: State, clock: Callable[[], float], *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, state: State, clock: Callable[[], float], *, share: int = SHARE, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._share = max(1, min(share, SHARE))
         self._state = state
         self._clock = clock
         self._wall = wall
         self._rows: dict[str, _Row] = {}
         self._heap: list[tuple[float, str]] = []
+        self._soon: list[tuple[float, str]] = []
+        """When the recorded paths are due, and when those are that are not recorded yet."""
         self._recorded: dict[str, None] = {}
         self._young: set[str] = set()
         self._back: set[str] = set()
+        self._trying: set[str] = set()
         self._contents: dict[Content, set[str]] = {}
         self._unwritten: dict[str, None] = {}
         self.more = 0
@@ -144,7 +152,7 @@ class Failing:
         self._rows[path] = row = _Row(failure, now + delay, fresh, content=content)
         if row.content is not None:
             self._contents.setdefault(row.content, set()).add(path)
-        self._back.discard(path)
+        self._end_try(path)
         if tries >= LASTING:
             self._recorded[path] = self._unwritten[path] = None
         self._wait(row, work, now + delay)
@@ -163,7 +171,7 @@ class Failing:
         row.work = work
         if row.due != until:
             row.due = until
-            heapq.heappush(self._heap, (until, work.path))
+            heapq.heappush(self._soon if row.failure.tries < LASTING else self._heap, (until, work.path))
         if row.failure.tries < LASTING:
             self._young.add(work.path)
 
@@ -173,13 +181,37 @@ class Failing:
         if row is None:
             return True
         self._join(row, work)
-        at = self._earliest(row, work)
-        if self._clock() >= at:
+        at, now = self._earliest(row, work), self._clock()
+        if now >= at and self._has_room(work.path):
             return True
-        self._wait(row, work, at)
+        self._expect(row, work)
+        self._wait(row, work, max(at, now))
         if work.path in self._recorded and work.receipts:
             self._unwritten[work.path] = None
         return False
+
+    def _has_room(self, path: str) -> bool:
+        """Whether `path` may be tried now. A recorded one takes a place of its share."""
+        if path in self._recorded and path not in self._trying:
+            if len(self._trying) >= self._share:
+                return False
+            self._trying.add(path)
+            self._back.add(path)
+        return True
+
+    def _expect(self, row: _Row, work: Work) -> None:
+        """What a listing has seen of a path that was not tried yet is enough to keep its old name."""
+        if row.content is None and isinstance(work.nominated, Entry):
+            row.content = work.nominated.tag[0], work.nominated.size
+            self._contents.setdefault(row.content, set()).add(work.path)
+
+    def put_off(self, path: str) -> None:
+        """The try of `path` waits for something else: its place is another one's."""
+        self._trying.discard(path)
+
+    def _end_try(self, path: str) -> None:
+        self._trying.discard(path)
+        self._back.discard(path)
 
     def _join(self, row: _Row | None, work: Work) -> None:
         """Merge the waiting work of the same path into `work`, the newer one."""
@@ -197,11 +229,14 @@ class Failing:
         return min(row.until, row.fresh) if news else row.until
 
     def due(self) -> list[Work]:
-        """At most `AT_ONCE` works whose pause is over."""
+        """At most `AT_ONCE` works whose pause is over; of recorded ones as many as have room."""
+        return self._taken(self._soon, AT_ONCE) + self._taken(self._heap, self._share - len(self._trying))
+
+    def _taken(self, heap: list[tuple[float, str]], most: int) -> list[Work]:
         now = self._clock()
         ready: list[Work] = []
-        while self._heap and self._heap[0][0] <= now and len(ready) < AT_ONCE:
-            _, path = heapq.heappop(self._heap)
+        while heap and heap[0][0] <= now and len(ready) < most:
+            _, path = heapq.heappop(heap)
             row = self._rows.get(path)
             if row is not None and row.work is not None and row.due <= now:
                 ready.append(self._hand_out(row))
@@ -214,23 +249,29 @@ class Failing:
         self._young.discard(work.path)
         if work.path in self._recorded:
             self._back.add(work.path)
+            self._trying.add(work.path)
         return work
 
     @property
     def next_due(self) -> float | None:
-        return self._heap[0][0] if self._heap else None
+        """When `due()` will next have something. The end of a try makes room for what has none now."""
+        heaps = [self._soon, *([self._heap] if len(self._trying) < self._share else [])]
+        return min((heap[0][0] for heap in heaps if heap), default=None)
 
     def hasten(self, *, recorded: bool) -> list[Work]:
-        """Hand out the paths that are not recorded yet, or all, before their pause is over."""
-        chosen = list(self._rows) if recorded else list(self._young)
-        return [self._hand_out(row) for path in chosen if (row := self._rows[path]).work is not None]
+        """Hand out the paths that are not recorded yet before their pause is over. The pause of recorded ones ends, or not."""
+        for path in self._recorded if recorded else ():
+            if (row := self._rows[path]).work is not None:
+                row.until = self._clock()
+                self._wait(row, row.work, row.until)
+        return [self._hand_out(row) for path in list(self._young) if (row := self._rows[path]).work is not None]
 
     def give_up(self, path: str) -> None:
         """No other try in this pass."""
         if (row := self._rows.get(path)) is not None:
             row.work = None
         self._young.discard(path)
-        self._back.discard(path)
+        self._end_try(path)
         self._unwritten.pop(path, None)
 
     # Success
@@ -239,7 +280,7 @@ class Failing:
         """The path is settled."""
         if self._rows:
             self._forget_content(path)
-            self._back.discard(path)
+            self._end_try(path)
             self._young.discard(path)
             if self._rows.pop(path, None) is not None and path in self._recorded:
                 del self._recorded[path]

@@ -394,6 +394,26 @@ def test_thousands_that_fail_stop_neither_a_listing_nor_the_queue(state: State) 
     asyncio.run(scenario())
 
 
+def test_thousands_that_were_recorded_do_not_hold_a_new_file_up(state: State) -> None:
+    """They are refused once more, and the limit of new attempts is for all."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), Bucket()
+        for number in range(6_000):
+            source.put(f"a/{number:05}", b"1")
+        keeps_failing(state, *source.files)
+        target.refuses = lambda path: path.startswith("a/")
+        async with running(source, target, state) as engine:
+            engine.deliver(ALL)
+            await until(lambda: target.tries)
+            source.put("new", b"1")
+            engine.deliver(Hint("new"))
+            await until(lambda: "new" in target.files, 60)
+            assert target.tries.total() < 200, "it has gone before most of them"
+
+    asyncio.run(scenario())
+
+
 def test_a_deletion_does_not_wait_for_what_keeps_failing(state: State) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Bucket()

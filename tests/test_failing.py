@@ -12,7 +12,7 @@ from syncloud import failing
 from syncloud.errors import HostUnavailable, PathError, PermissionRefused, SyncloudError, Unsettled
 from syncloud.failing import BUSY_MAX, EFFORT, LASTING, NEWS, RETRY_MAX, Failing
 from syncloud.hints import Work
-from syncloud.model import Base, Failure
+from syncloud.model import Base, Entry, Failure
 from syncloud.state import Pair, State
 
 if TYPE_CHECKING:
@@ -175,7 +175,52 @@ def test_resumed_by_hand_all_are_due(world: World) -> None:
         for _ in range(9):
             world.fail(path)
     assert {work.path for work in world.failing.hasten(recorded=False)} == set()
-    assert {work.path for work in world.failing.hasten(recorded=True)} == {"a", "b"}
+    assert world.failing.due() == []
+    world.failing.hasten(recorded=True)
+    assert {work.path for work in world.failing.due()} == {"a", "b"}
+
+
+def test_recorded_paths_are_tried_a_few_at_a_time_and_each_has_its_turn(world: World) -> None:
+    paths = [f"{number:03}" for number in range(100)]
+    for path in paths:
+        world.lasting(path)
+    world.failing.flush()
+    world.start()
+    world.fail("young")
+    tried: list[str] = []
+    for path in paths[50:]:
+        if not world.failing.admit(_work(path)):
+            continue
+        tried.append(path)
+    assert len(tried) == failing.SHARE, "a listing finds them, too"
+    assert world.failing.due() == []
+    soon = world.failing.next_due
+    assert soon is not None, "the one that is not recorded does not wait behind them"
+    assert soon > world.now
+    for path in tried:
+        world.fail(path)
+    while works := world.failing.due():
+        assert len(works) <= failing.SHARE
+        at = world.failing.next_due
+        assert at is None or at > world.now, "no turn follows at once for what has no room"
+        for work in works:
+            assert world.failing.admit(work)
+            world.fail(work=work)
+        tried += [work.path for work in works]
+    assert sorted(tried) == paths
+
+
+def test_the_old_name_of_what_was_recorded_and_not_tried_yet_is_kept(world: World) -> None:
+    for number in range(failing.SHARE + 1):
+        world.lasting(f"{number}")
+    world.failing.flush()
+    world.start()
+    for number in range(failing.SHARE + 1):
+        work = _work(f"{number}")
+        work.nominated = Entry(work.path, (f"inode {number}", "1", "2"), 5, 0, 0o644)
+        admitted = world.failing.admit(work)
+    assert not admitted
+    assert world.failing.heir(_base("old", f"inode {failing.SHARE}", 5)) == f"{failing.SHARE}"
 
 
 # What is recorded
