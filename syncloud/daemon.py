@@ -58,6 +58,8 @@ class Daemon:
         self._hints = self._source()
         self._ready = self._at_work = False
         self._over = threading.Event()
+        self._looked_at: float | None = None
+        """When the lookout has last had its answers; None while it does not look."""
         self._news: deque[tuple[HostUnavailable | None, str | None]] = deque()
         self._kept: status.Snapshot | None = None
         self._seen: tuple[float, str | None, str | None] | None = None
@@ -104,6 +106,7 @@ class Daemon:
     @contextlib.asynccontextmanager
     async def _lookout(self) -> AsyncIterator[asyncio.Task[None]]:
         """While this holds, a thread asks with each pulse what may block. It wakes the control thread for news alone."""
+        self._looked_at = time.monotonic()
         task = asyncio.create_task(self._steps.run(self._look_out))
         task.add_done_callback(lambda _: self._orders.stir())
         try:
@@ -112,10 +115,12 @@ class Daemon:
             self._over.set()
             with contextlib.suppress(CalledOff):
                 await task
+            self._looked_at = None
 
     def _look_out(self) -> None:
         while not self._over.wait(pulse.until_next(time.monotonic(), resting=self.resting)):
             news = self._sync.trouble_or_note()
+            self._looked_at = time.monotonic()
             if any(news):
                 self._news.append(news)
                 self._steps.loop.call_soon_threadsafe(self._orders.stir)
@@ -239,7 +244,12 @@ class Daemon:
             return None
         silent = time.monotonic() - self._engine.turned_at
         turning = None if silent < TURN else f"the engine has not turned for {silent:.0f} s"
-        return turning or self._hints.frozen() or self._sync.local.frozen()
+        return turning or self._blind() or self._hints.frozen() or self._sync.local.frozen()
+
+    def _blind(self) -> str | None:
+        """A look at the directory itself is one stat(2): a disk that does not answer it in the time of a turn is frozen."""
+        still = time.monotonic() - self._looked_at - pulse.REST if self._looked_at is not None else 0.0
+        return None if still < TURN else f"the disk does not answer: nothing is known of the directory for {still:.0f} s"
 
     def have_moved_since(self, moment: float) -> bool:
         """Evidence for a start that lasts until the first listing is settled: the disk has answered since `moment`, or nobody
