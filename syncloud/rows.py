@@ -77,8 +77,12 @@ class Reader:
         uri = f"{file.absolute().as_uri()}?mode=ro"
         try:
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise trouble("read", error) from error
+        try:
             self._db.execute("SELECT count(*) FROM meta").fetchone()  # it opens its files only now
         except sqlite3.Error as error:
+            self._db.close()
             raise trouble("read", error) from error
 
     def rows(self, under: str = "") -> Iterator[Base]:

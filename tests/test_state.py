@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from syncloud import inspection, state
 from syncloud.errors import BusyError, ConfigurationError, HostUnavailable, PairError
-from syncloud.model import Base
+from syncloud.model import Base, Sighting
 from syncloud.state import Pair, State
 from tests.support.nobody import NOBODY, let_through
 
@@ -385,6 +385,11 @@ def damage(file: Path, *, after: int = 8) -> None:
             written.write(b"\xa5" * 4096)
 
 
+def sightings(memory: State) -> list[Sighting]:
+    with contextlib.closing(memory.reader()) as reader:
+        return list(reader.sightings())
+
+
 QUESTIONS: dict[str, Callable[[State], object]] = {
     "get": lambda memory: [memory.get(base.path) for base in MANY],
     "rows_of": lambda memory: memory.rows_of([base.path for base in MANY]),
@@ -394,7 +399,7 @@ QUESTIONS: dict[str, Callable[[State], object]] = {
     "record": lambda memory: memory.record([replace(base, size=4) for base in MANY], []),
     "drop": lambda memory: memory.record([], [base.path for base in MANY]),
     "listing": lambda memory: paths(memory),
-    "sightings": lambda memory: list(memory.reader().sightings()),
+    "sightings": lambda memory: sightings(memory),
 }
 
 
