@@ -71,9 +71,9 @@ acts = {
 print("ready", flush=True)
 try:
     done = acts[act]()
-    print(json.dumps(None if done is None else list(done.lasting_tag())))
+    print(json.dumps(None if done is None else list(done.lasting_tag())), flush=True)
 except SyncloudError as error:
-    print(json.dumps(type(error).__name__))
+    print(json.dumps(type(error).__name__), flush=True)
 """
 
 HELD = {
