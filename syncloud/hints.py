@@ -2,7 +2,7 @@
 
 A path whose last hint says that its writer has closed it goes at once; later changes of the same path go at most once per
 `min_interval`, the newest wins. A path that may be open waits for its close or for `quiet`, but never beyond its deadline,
-so that a log written for hours is published too (DESIGN.md section 3).
+so that a log written for hours is published too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LocalTree: a directory on disk, as source and as target.
 
 A scan nominates; `observe` looks again, below a verified root, and proves. Small files are read whole by the look itself, and
-only a steady read counts: equal stats before and after, and no writer in between (DESIGN.md section 3, "Steady reads").
+only a steady read counts: equal stats before and after, and no writer in between (`steady`).
 """
 
 from __future__ import annotations

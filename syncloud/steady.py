@@ -1,4 +1,4 @@
-"""What a look at a file says, and when it may be believed: steady reads (DESIGN.md section 3).
+"""What a look at a file says, and when it may be believed: steady reads.
 
 Equal stats before and after a read are necessary, not enough: a writer that holds the file open may be between two writes,
 and a clock of 10 ms may show nothing of a change. So the kernel is asked for a writer; where it does not say, the bytes are

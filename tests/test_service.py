@@ -297,7 +297,7 @@ def test_a_file_held_open_is_published_when_it_is_quiet(bucket: Bucket, syncloud
 def test_a_file_that_is_never_quiet_is_published_at_its_deadline(
     bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
 ) -> None:
-    """A log written to for hours, without a pause and without a close (DESIGN.md section 3: 60 seconds)."""
+    """A log written to for hours, without a pause and without a close: 60 seconds at most."""
     push = syncloud(*_push(tmp_path, bucket))
     push.wait_event("service.ready")
     started = time.monotonic()
