@@ -45,6 +45,9 @@ static void wait_for(const char *call, const char *path) {
             struct timespec t = {us / 1000000, us % 1000000 * 1000};
             while (nanosleep(&t, &t)) ;
         } else {
+            snprintf(gate, sizeof gate, "%s.held", rules);
+            fd = syscall(SYS_openat, AT_FDCWD, gate, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+            if (fd >= 0) syscall(SYS_close, fd);
             snprintf(gate, sizeof gate, "%s.gate", rules);
             fd = syscall(SYS_openat, AT_FDCWD, gate, O_RDONLY | O_CLOEXEC, 0);
             if (fd >= 0) syscall(SYS_close, fd);
@@ -120,7 +123,7 @@ class LateDisk:
         compiler = shutil.which("cc") or "gcc"
         subprocess.run([compiler, "-w", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
         self._rules, self._gate = directory / "rules", directory / "rules.gate"
-        self._ahead = directory / "rules.ahead"
+        self._ahead, self._held = directory / "rules.ahead", directory / "rules.held"
         self._lines: list[str] = []
         os.mkfifo(self._gate)
         self._write()
@@ -134,8 +137,14 @@ class LateDisk:
         """Such a call does not return before `heal()`, and costs nothing meanwhile."""
         self._add(f"{call} -1 {part}")
 
+    @property
+    def holds(self) -> bool:
+        """Whether a call hangs."""
+        return self._held.exists()
+
     def heal(self) -> None:
         """Nothing is slow any more, and whatever hangs goes on."""
+        self._held.unlink(missing_ok=True)
         self._lines.clear()
         self._write()
         with contextlib.suppress(OSError):  # nobody hangs
