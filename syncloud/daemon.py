@@ -247,9 +247,10 @@ class Daemon:
         return turning or self._blind() or self._hints.frozen() or self._sync.local.frozen()
 
     def _blind(self) -> str | None:
-        """A look at the directory itself is one stat(2): a disk that does not answer it in the time of a turn is frozen."""
-        still = time.monotonic() - self._looked_at - pulse.REST if self._looked_at is not None else 0.0
-        return None if still < TURN else f"the disk does not answer: nothing is known of the directory for {still:.0f} s"
+        """A look is a few small calls: a disk that does not answer them in the time of a turn is frozen. From any thread."""
+        looked_at = self._looked_at
+        still = time.monotonic() - looked_at - pulse.REST if looked_at is not None else 0.0
+        return None if still < TURN else f"the disk does not answer: nothing is known of directory and state for {still:.0f} s"
 
     def have_moved_since(self, moment: float) -> bool:
         """Evidence for a start that lasts until the first listing is settled: the disk has answered since `moment`, or nobody

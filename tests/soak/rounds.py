@@ -174,6 +174,7 @@ class Rounds:
         self.did[f"contents compared of {'pull' if number % 2 else 'push'}"] += 1
         if _digest(body) not in self._meant.get(key, ()):
             self.wrong.append(f"round {number}: {key} has {len(body):,} bytes that nobody has meant")
+            print(f"  {self.wrong[-1]}", flush=True)  # at once: a run that is cut off has still said it
 
     def _versions(self, prefix: str) -> Iterator[tuple[str, str, bytes]]:
         s3 = self._emulator.client("s3")
@@ -212,7 +213,7 @@ def main() -> int:
         rounds.close()
         shutil.rmtree(place, ignore_errors=True)
     print("  " + ", ".join(f"{count:,} {name}" for name, count in sorted(rounds.did.items())))
-    print(f"rounds: {asked.rounds} done, {len(rounds.wrong)} wrong contents", *rounds.wrong, sep="\n  ", flush=True)
+    print(f"rounds: {asked.rounds} done, {len(rounds.wrong)} wrong contents", flush=True)
     compared = all(rounds.did[f"contents compared of {role}"] for role in ("pull", "push")[: asked.rounds])
     if not compared:
         print("rounds: nothing was carried, so nothing was compared", flush=True)
