@@ -129,11 +129,11 @@ class Attempts:
         delay = self._failing.fail(work, error, took=self._clock() - began, content=content)
         tries = self._failing.tries(work.path)
         if not isinstance(error, Unsettled) or tries >= LASTING:
-            again = f"again in {delay:.0f} s" if delay is not None else "again with the next listing"
+            again = f"again in {delay:.0f} s" if delay is not None else "again once fewer paths fail"
             log.warning("path.failed", "%s; %s", error, again, path=work.path, attempt=tries, error=error)
         if delay is None:
             self._ledger.record(None, (), work.receipts)
-        elif self.once and tries >= LASTING:
+        if self.once and (delay is None or tries >= LASTING):
             self._give_up(work, error)
 
     def _give_up(self, work: Work, error: SyncloudError) -> None:
@@ -158,6 +158,7 @@ class Attempts:
             self._left_out.clear(work.path)
         self._ledger.record(outcome.put, outcome.drops, work.receipts)
         self._failing.clear(work.path)
+        self.failed.pop(work.path, None)
         self._counters.tally(work, outcome)
         self._coalescer.finish(work, transferred=outcome.transferred)
 

@@ -232,10 +232,8 @@ class Engine:
         if self._over.done():
             return
         self._inbox.take_in()
-        for work in (
-            self._coalescer.take_subtrees() if not self._listings.under_way else ()
-        ):  # what comes meanwhile shares the next one
-            self._listings.start(work)
+        if not self._listings.under_way:  # what comes meanwhile shares the next one
+            self._start_listings()
         self._release()
         if (self._stopping and self._flushed()) or (self._once and (self._stuck is not None or not self._busy)):
             self._over.set_result(None)
@@ -248,6 +246,14 @@ class Engine:
             self._begin(self._coalescer.take(free if self._once else self._pace.limit(free)))
             self._start_deletions()
         self._set_alarm()
+
+    def _start_listings(self) -> None:
+        if self.failing.have_room_again:
+            self._coalescer.add(Hint("", subtree=True, both=True))
+        for work in self._coalescer.take_subtrees():
+            if not work.path:
+                self.failing.listed()
+            self._listings.start(work)
 
     def _take_up(self, works: list[Work]) -> None:
         for work in works:

@@ -2,7 +2,7 @@
 
 A path that fails a few times in a row is recorded in the state with its cause. The record replaces the queue's messages, which
 are acknowledged then. A recorded path does not count as pending, and every start tries it again. Success clears the record, and
-so does a source that is gone. Beyond `MOST` paths only their number is kept; the next listing finds them.
+so does a source that is gone. Beyond `MOST` paths only their number is kept; a listing finds them once there is room again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ NEWS = 30.0
 """Seconds after its last try in which events of a recorded path cause no other try; longer where `EFFORT` or `RATE` says so."""
 MOST = 50_000
 """Paths."""
+ROOM = MOST // 10
+"""Free places from which on it is worth a listing to find the paths for which there was none."""
 CAUSE_MAX = 1_000
 """Characters of a cause."""
 AT_ONCE = 500
@@ -67,7 +69,7 @@ class _Row:
 
 
 class Failing:
-    """Belongs to the control thread. `more` counts the failures of paths for which there was no room."""
+    """Belongs to the control thread. `more` counts the failures for which there was no room since the last listing."""
 
     def __init__(
         self, state: State, clock: Callable[[], float], *, share: int = SHARE, wall: Callable[[], float] = time.time
@@ -99,6 +101,15 @@ class Failing:
     def __len__(self) -> int:
         """Recorded paths."""
         return len(self._recorded)
+
+    def listed(self) -> None:
+        """A listing of everything begins, which finds the paths for which there was no room."""
+        self.more = 0
+
+    @property
+    def have_room_again(self) -> bool:
+        """Whether a listing should look for the paths for which there was no room."""
+        return self.more > 0 and len(self._rows) <= MOST - ROOM
 
     @property
     def young(self) -> int:

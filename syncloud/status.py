@@ -90,7 +90,7 @@ def snapshot(engine: Engine, pair: state.Pair, trouble: str | None, *, before: S
         retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
         rival=engine.rivals.path,
         left_out_count=len(engine.left_out.reasons),
-        failing_count=len(engine.failing),
+        failing_count=len(engine.failing) + engine.failing.more,
     )
     if counters.last_error is not None:
         return _blamed(now, counters.last_error, counters.last_error_at)

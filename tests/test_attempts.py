@@ -14,7 +14,7 @@ import pytest
 from syncloud.deletions import MEMO
 from syncloud.engine import Engine
 from syncloud.errors import Changed, HostUnavailable, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
-from syncloud.failing import LASTING, Failing
+from syncloud.failing import LASTING, MOST, Failing
 from syncloud.hints import Coalescer
 from syncloud.listing import BACKLOG
 from syncloud.memory import MemoryTree
@@ -323,6 +323,60 @@ def test_a_single_pass_tries_more_recorded_paths_than_one_turn_hands_out(state: 
         engine.deliver(Hint("f0000"))
         await engine.once()
         assert files(target) == set(paths)
+
+    asyncio.run(scenario())
+
+
+def test_a_single_pass_names_a_path_for_which_the_table_has_no_room(state: State) -> None:
+    """The others that fail have taken all places, and none of them is free again before the end."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), Bucket()
+        paths = [f"f{number:05}" for number in range(MOST)]
+        for path in [*paths[:20], "late"]:
+            source.put(path, b"1")
+        keeps_failing(state, *paths)
+        target.refuses = lambda _: True
+        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        engine.deliver(Hint("late"))
+        await engine.once()
+        assert engine.failed["late"] is REFUSED
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["a single pass", "a daemon"])
+def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(state: State, once: bool) -> None:
+    """What an earlier life has recorded is no trouble any more, but it is tried only after the newcomer has failed."""
+
+    class Waiting(Bucket):
+        failed = False
+
+        async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+            if entry.path != "late":
+                await until(lambda: self.failed)
+            return await super().write(entry, content, expected)
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), Waiting()
+        paths = [f"f{number:05}" for number in range(MOST)]
+        keeps_failing(state, *paths)
+        carried = [*paths[:100], "late"]
+        for path in carried:
+            source.put(path, b"1")
+        target.refuses = lambda path: path == "late" and target.tries[path] < 2
+        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=64)
+        engine.deliver(Hint("late"))
+        work = asyncio.create_task(engine.once() if once else engine.run())
+        await until(lambda: engine.failing.more, 10)
+        target.failed = True
+        await until(lambda: "late" in target.files, 60)
+        if not once:
+            engine.stop()
+        await work
+        assert files(target) == set(carried)
+        assert engine.failed == {}
+        assert engine.failing.more == 0
 
     asyncio.run(scenario())
 
