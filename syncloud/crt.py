@@ -170,9 +170,9 @@ class Crt:
         self._require_open(what)
         self._aws.credentials.check()
         named = [("host", self._address.host), ("user-agent", f"syncloud/{__version__}"), *headers]
-        for name, value in named:
-            if not fields.sendable(value):
-                raise Malformed(f"{what}: the header {name} cannot be {value[:40]!a}")
+        if not fields.sendable("".join(value for _, value in named)):
+            name, value = next(pair for pair in named if not fields.sendable(pair[1]))
+            raise Malformed(f"{what}: the header {name} cannot be {value[:40]!a}")
         if body is not None or method in ("PUT", "POST"):
             named.append(("content-length", str(size_of(body))))
         try:

@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import disk
 
@@ -28,8 +28,7 @@ Stamp = tuple[int, int, int]
 """Device and inode of a mounted directory, and the unique number of its mount; 0 where the kernel has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A directory: `volume` names its file system, `handle` the directory in that; empty where nothing is known."""
 
     volume: str = ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from . import rows
 from .errors import ConfigurationError, HostUnavailable
@@ -26,8 +26,7 @@ def copy(directory: Path, to: Path) -> None:
             raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(NamedTuple):
     """What can be seen of a state from outside: its pair and last snapshot as texts, the files that agree, what is left out,
     and what keeps failing."""
 
@@ -35,7 +34,7 @@ class Glance:
     snapshot: str
     files: int
     left_out: dict[str, str]
-    failing: list[Failure] = field(default_factory=list)
+    failing: list[Failure]
 
 
 def peek(directory: Path) -> Glance | None:

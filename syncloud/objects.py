@@ -74,12 +74,12 @@ def metadata(entry: Entry, nonce: str) -> dict[str, str]:
 
 def tag_of(etag: str, version: str, modified: str = "") -> tuple[str, str, str]:
     """ETag, version id, LastModified in seconds; each empty where it is none. The version `null` is overwritten in place."""
-    return (_known(fields.etag, etag), "" if version == "null" else _known(fields.version, version), modified)
+    return (_known(fields.etag, etag), "" if version in ("", "null") else _known(fields.version, version), modified)
 
 
 def _known(form: Callable[[str], str], text: str) -> str:
     try:
-        return form(text) if text else ""
+        return form(text)
     except fields.Odd:
         return ""
 
