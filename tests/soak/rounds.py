@@ -1,4 +1,4 @@
-"""`python -m tests.soak.rounds [--rounds N] [--seed WORD]`: large files, again and again, whatever befalls their parts.
+"""`python -m tests.soak.rounds [--rounds N] [--seed WORD]`: large files among small ones, whatever befalls their parts.
 
 Each round is one pass of push or pull with a fresh state. Parts are refused, cut and slow, the disk is slow and sometimes full,
 files change meanwhile, and many passes are ended by SIGTERM. Then every file, or every version of every object, must be one
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from tests.support.meddler import Answer, Asked, Forward
 
-FILES = 9
+LARGE = [f"big-{number}" for number in range(9)]
 """More than syncloud carries at a time, so that one that is given up makes room for the next."""
-SMALLEST, LARGEST = 9 << 20, 20 << 20
+SMALL = [f"small-{number:02}" for number in range(60)]
+"""They come and go while the large ones are on their way, each with a descriptor."""
+SIZES = {"big": (9 << 20, 20 << 20), "small": (1, 64 << 10)}
 STORMY = 1.5
 """Seconds of faults in each round, from its first part on."""
 _OF_PARTS = frozenset({"GetObject", "UploadPart", "CompleteMultipartUpload"})
@@ -92,20 +94,20 @@ class Rounds:
 
     def _pull(self, number: int, home: Path, chance: random.Random, storm: Storm, endpoint: str) -> None:
         if number == 1:
-            for name in self._names():
+            for name in (*LARGE, *SMALL):
                 self._put(chance, name)
-        room = chance.choice([0, 0, 0, chance.randint(SMALLEST, 3 * LARGEST)])
+        room = chance.choice([0, 0, 0, chance.randint(9 << 20, 60 << 20)])
         env = throttled(write_us=chance.choice([0, 200_000, 300_000]), every=chance.choice([5, 8, 13]), room=room)
         process = self._start("pull", home, "", env, endpoint)
-        self._live(process, chance, storm, lambda: self._put(chance, chance.choice(self._names())))
+        self._live(process, chance, storm, lambda: self._put(chance, chance.choice(LARGE)))
         for file in (home / "tree").rglob("*"):
             if not names.is_hidden(file.name):
                 self._judge(number, file.name, file.read_bytes())
 
     def _push(self, number: int, home: Path, chance: random.Random, storm: Storm, endpoint: str) -> None:
         prefix = f"round-{number}/"
-        for name in self._names():
-            body = _content(chance)
+        for name in (*LARGE, *SMALL):
+            body = _content(chance, name)
             self._meant.setdefault(prefix + name, set()).add(_digest(body))
             (home / "tree" / name).write_bytes(body)
         env = throttled(read_us=chance.choice([0, 60_000, 100_000]), every=chance.choice([5, 8, 13]))
@@ -115,11 +117,8 @@ class Rounds:
             self._judge(number, name, body)
             self._emulator.client("s3").delete_object(Bucket=self._bucket.name, Key=name, VersionId=version)
 
-    def _names(self) -> list[str]:
-        return [f"big-{number}" for number in range(FILES)]
-
     def _put(self, chance: random.Random, name: str) -> None:
-        body = _content(chance)
+        body = _content(chance, name)
         self._meant.setdefault(name, set()).add(_digest(body))
         # As S3 itself adds it: without one nobody can tell that a bit has turned on the way.
         crc = checksum.encode(checksum.update(body))
@@ -127,7 +126,8 @@ class Rounds:
 
     def _edit(self, tree: Path, prefix: str, chance: random.Random) -> None:
         """By a program that renames the new file over the old one, or writes into it."""
-        name, body = chance.choice(self._names()), _content(chance)
+        name = chance.choice(LARGE)
+        body = _content(chance, name)
         self._meant[prefix + name].add(_digest(body))
         in_place = chance.random() < 0.5
         with open(tree / name if in_place else tree.parent / "new", "r+b" if in_place else "wb") as file:
@@ -186,8 +186,8 @@ class Rounds:
                 yield row["Key"], row["VersionId"], body.read()
 
 
-def _content(chance: random.Random) -> bytes:
-    return chance.randbytes(chance.randint(SMALLEST, LARGEST))
+def _content(chance: random.Random, name: str) -> bytes:
+    return chance.randbytes(chance.randint(*SIZES[name.partition("-")[0]]))
 
 
 def _digest(body: bytes) -> str:
