@@ -224,7 +224,8 @@ class Crt:
 
     def _open_more(self) -> None:
         # One that neither comes nor fails (a proxy that says nothing) must not be waited for for ever.
-        opening = sum(time.monotonic() - since < PATIENCE for since in self._opening.values())
+        begun = time.monotonic() - PATIENCE
+        opening = sum(since > begun for since in self._opening.values())
         at_hand = len(self._connections) - len(self._calls) + opening
         for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
             try:

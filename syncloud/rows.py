@@ -23,7 +23,9 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 def row_of(base: Base) -> tuple[object, ...]:
     """A time that the column cannot hold is clamped: the tag of the side that is a disk has it whole (`_exact`)."""
     crc = None if base.crc is None else base.crc - (1 << 64 if base.crc >> 63 else 0)
-    mtime_ns = min(max(base.mtime_ns, _LOWEST), _HIGHEST)
+    mtime_ns = base.mtime_ns
+    if not _LOWEST < mtime_ns < _HIGHEST:
+        mtime_ns = min(max(mtime_ns, _LOWEST), _HIGHEST)
     return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, base.mode, crc, base.absent)
 
 

@@ -429,7 +429,7 @@ MUTANTS = (
         "        except KeyError:\n            self._miscounted = True\n",
         "test_ledger.py::test_damage_is_shown_and_nothing_is_acknowledged"),
     Mutant("one bad path", "a time below 64 bits is no row", "rows",
-        "min(max(base.mtime_ns, _LOWEST), _HIGHEST)", "min(base.mtime_ns, _HIGHEST)",
+        "min(max(mtime_ns, _LOWEST), _HIGHEST)", "min(mtime_ns, _HIGHEST)",
         "test_state.py::test_a_row_comes_back_as_it_was_also_after_a_restart"),
     Mutant("one bad path", "a time beyond 64 bits comes back as another", "rows",
         "            mtime_ns = _exact(mtime_ns, tags)\n", "            pass\n",
