@@ -21,12 +21,11 @@ _SHOWN = 40
 """Characters of an odd value that a message quotes."""
 
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]{1,256})"|([\x21\x23-\x7e]{1,256})')
-# Compiled when the first one is met: a start has other things to do.
-_VERSION = r"[\x21-\x7e]{1,1024}"
-_SEQUENCER = r"[0-9A-Fa-f]{1,128}"
-_BUCKET = r"[\x21-\x7e]{1,255}"
-_EVENT = r"[\x20-\x7e]{1,128}"
-_FORMAT = r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}"
+_VERSION = re.compile(r"[\x21-\x7e]{1,1024}")
+_SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,128}")
+_BUCKET = re.compile(r"[\x21-\x7e]{1,255}")
+_EVENT = re.compile(r"[\x20-\x7e]{1,128}")
+_FORMAT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
@@ -102,8 +101,8 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def _matched(form: str, text: str, what: str) -> str:
-    if re.fullmatch(form, text) is None:
+def _matched(form: re.Pattern[str], text: str, what: str) -> str:
+    if form.fullmatch(text) is None:
         raise _odd(text, what)
     return text
 
