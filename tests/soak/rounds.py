@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from syncloud import checksum, names
 from tests.support.emulator import Bucket, Emulator
 from tests.support.environment import isolated
-from tests.support.faults import FAULTS, Fault, Storm, refuse, slow
+from tests.support.faults import FAULTS, Fault, Storm, late, refuse, slow
 from tests.support.meddler import Meddler
 from tests.support.processes import Process
 from tests.support.throttle import throttled
@@ -37,23 +37,26 @@ if TYPE_CHECKING:
 
     from tests.support.meddler import Answer, Asked, Forward
 
-LARGE = [f"big-{number}" for number in range(9)]
+LARGE = [f"big-{number}" for number in range(7)]
 """More than syncloud carries at a time, so that one that is given up makes room for the next."""
 SMALL = [f"small-{number:02}" for number in range(60)]
 """They come and go while the large ones are on their way, each with a descriptor."""
-SIZES = {"big": (9 << 20, 20 << 20), "small": (1, 64 << 10)}
+SIZES = {"big": (17 << 20, 33 << 20), "small": (1, 64 << 10)}
 STORMY = 1.5
 """Seconds of faults in each round, from its first part on."""
 _OF_PARTS = frozenset({"GetObject", "UploadPart", "CompleteMultipartUpload"})
 _NAMES = frozenset({"reset", "hang up", "truncated", "shortened", "corrupted", "500", "200 with an error", "404"})
 _REFUSALS = (
     Fault("412 of a part", refuse(412, "PreconditionFailed"), frozenset({"GetObject"})),
+    Fault("late 400 of a part", late(0.3, refuse(400, "InvalidRequest")), frozenset({"GetObject"})),
+    Fault("later 416 of a part", late(0.8, refuse(416, "InvalidRange")), frozenset({"GetObject"})),
     Fault("404 of an upload", refuse(404, "NoSuchUpload"), frozenset({"UploadPart"})),
     Fault("slow part", slow(0.4), _OF_PARTS),
 )
 _COMMON = [replace(fault, operations=fault.operations & _OF_PARTS) for fault in FAULTS if fault.name in _NAMES]
 WEATHER = (*_COMMON, *_REFUSALS, *_REFUSALS, *_REFUSALS)
-"""Half of all faults refuse a part or hold it up, while its siblings are on their way."""
+"""More than half of all faults refuse a part or hold it up; a late refusal meets siblings whose bytes are on their way to the
+disk."""
 
 
 class Rounds:
@@ -96,7 +99,7 @@ class Rounds:
         if number == 1:
             for name in (*LARGE, *SMALL):
                 self._put(chance, name)
-        room = chance.choice([0, 0, 0, chance.randint(9 << 20, 60 << 20)])
+        room = chance.choice([0, 0, 0, chance.randint(17 << 20, 99 << 20)])
         env = throttled(write_us=chance.choice([0, 200_000, 300_000]), every=chance.choice([5, 8, 13]), room=room)
         process = self._start("pull", home, "", env, endpoint)
         self._live(process, chance, storm, lambda: self._put(chance, chance.choice(LARGE)))
@@ -158,8 +161,8 @@ class Rounds:
         with process:
             self._begun.wait(30)
             calm.start()
-            if chance.random() < 0.5:
-                time.sleep(chance.uniform(0.0, 1.0))
+            for _ in range(chance.choice([0, 0, 1, 3])):
+                time.sleep(chance.uniform(0.0, 0.7))
                 change()
             if chance.random() < 0.4:
                 time.sleep(chance.uniform(0.0, 2.5))

@@ -61,6 +61,16 @@ def slow(seconds: float) -> Meddle:
     return late
 
 
+def late(seconds: float, meddle: Meddle) -> Meddle:
+    """What `meddle` does, so much later."""
+
+    def delayed(asked: Asked, forward: Forward) -> Answer | None:
+        time.sleep(seconds)
+        return meddle(asked, forward)
+
+    return delayed
+
+
 def truncated(asked: Asked, forward: Forward) -> Answer | None:
     """The connection ends in the middle of the answer's body."""
     answer = forward(asked)
