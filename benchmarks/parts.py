@@ -27,10 +27,10 @@ def main() -> None:
     from syncloud.rows import Reader
     from syncloud.watch import WatchSource
 
-    watch = WatchSource(directory)
+    tree = LocalTree(directory, nonce="0")
+    watch = WatchSource(tree.root)
     told["arm"] = _timed(lambda: watch._arm())
     watch._disarm()
-    tree = LocalTree(directory, nonce="0")
     told["scan"] = _timed(lambda: deque(tree.scan(), 0))
     reader, census = Reader(memory / "state.sqlite"), Census()
     unlike = Unlike(tree.scan(), reader.sightings(), reader.get, census)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import config, inspection, log, names, service, status
+from . import config, log, names, private, service
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
@@ -123,9 +123,12 @@ def _reread(invocation: Invocation) -> Callable[[], Settings]:
 
 def _status(invocation: Invocation) -> int:
     """One page for the instance, or for every one; 0 where all are healthy."""
+    from . import status  # here, as no other command needs it
+
     healthy = True
     for directory in _states(invocation.settings):
-        now = status.read(directory)
+        with private.as_owner(directory):
+            now = status.read(directory)
         healthy = healthy and now.healthy
         _say(status.encode(now) if invocation.json else status.page(directory.name, now))
     return 0 if healthy else 1
@@ -147,8 +150,11 @@ def _states(settings: Settings) -> list[Path]:
 
 
 def _resume(invocation: Invocation) -> int:
+    from . import inspection  # here, as no other command needs it
+
     (directory,) = _states(invocation.settings)
-    inspection.leave_note(directory, "resume", "allow-deletes" if invocation.allow_deletes else "look-again")
+    with private.as_owner(directory):
+        inspection.leave_note(directory, "resume", "allow-deletes" if invocation.allow_deletes else "look-again")
     return 0
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapp
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import batch, commit, identity, inspection, log, multipart, names, sample, state
+from . import batch, commit, identity, log, mounts, multipart, names, sample, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -30,6 +30,7 @@ from .model import Hint, Policy, Tag
 from .objects import Conditions
 from .probe import probe
 from .rehearsal import Rehearsal
+from .root import Root
 from .s3 import S3Tree
 from .steps import CalledOff, Steps
 from .tree import Tree
@@ -158,16 +159,19 @@ def _open(
     pair = state.Pair(role, str(directory), settings.bucket, settings.prefix)
     place = settings.state_dir if say is None else Path(opened.enter_context(tempfile.TemporaryDirectory()))
     if say is not None:
+        from . import inspection  # here, as only a rehearsal needs it
+
         inspection.copy(settings.state_dir, place)
     memory = state.State(place, pair)
     opened.callback(memory.close)
     if memory.rebuilt not in ("", "new"):
         log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)
     chosen = Filter(settings.patterns)
-    _require_directory(role, directory, memory, make=say is None)
-    _require_state_outside(directory, settings.state_dir, chosen)
+    if say is None:
+        _make_directory(role, directory, memory)
     local = _directory(role, directory, settings, memory, chosen)
     opened.callback(local.close)
+    _require_state_outside(local.root, settings.state_dir, chosen)
     _recall_mounts(local, memory)
     _require_same_root(local, memory)
     aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
@@ -235,28 +239,21 @@ def _engine(
     )
 
 
-def _require_directory(role: str, directory: Path, memory: state.State, *, make: bool) -> None:
-    """push needs its directory; pull makes it on the first run only: an unmounted disk is not an empty mirror."""
-    if directory.exists():
-        return
-    if role == "pull" and make and memory.get_meta("root") is None:
-        try:
-            directory.mkdir(parents=True)
-        except OSError as error:
-            raise HostUnavailable(f"cannot make {directory}: {error.strerror}") from error
-        return
-    raise HostUnavailable(f"{directory} is not there", hint="make it, or mount what it is on")
+def _make_directory(role: str, directory: Path, memory: state.State) -> None:
+    """pull makes its directory, on the first run only: an unmounted disk is not an empty mirror."""
+    if role == "pull" and memory.get_meta("root") is None:
+        Root(directory, make=True).close()
 
 
-def _require_state_outside(directory: Path, state_dir: Path, chosen: Filter) -> None:
+def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
     """A state that is synced itself would change with every file that is, without end."""
     try:
-        inside = state_dir.resolve().relative_to(directory.resolve())
+        inside = state_dir.resolve().relative_to(mounts.path_of(root.fd))
     except ValueError:
         return
     if not chosen.excludes(str(inside / "state.sqlite")):
         raise ConfigurationError(
-            f"the state directory {state_dir} is inside of {directory}, which is to be synced",
+            f"the state directory {state_dir} is inside of {root.path}, which is to be synced",
             hint="choose another one with --state-dir, or exclude it",
         )
 
@@ -275,12 +272,18 @@ def _familiar(role: str, memory: state.State, under: str, beside: Collection[str
 
 
 def _require_same_root(local: LocalTree, memory: state.State) -> None:
-    """Another directory under the old name, with none of the files in it, is a disk that is not mounted."""
-    kept = memory.get_meta("root")
-    if kept is not None and not _is_meant(memory) and (reason := local.places.doubt_root(identity.parse(kept))):
+    """Another directory under the old name, with none of the files in it, is a disk that is not mounted. Where others can
+    exchange what is on the way, another directory is theirs, whatever it holds, until somebody says that it is meant.
+    """
+    kept, now, note = memory.get_meta("root"), local.places.root(), memory.get_meta("resume")
+    before = identity.parse(kept) if kept is not None else now
+    if note is None and local.root.exposed is not None and before.is_refuted_by(now):
+        text = f"{local.root.path} is another directory than it was, and others may change {local.root.exposed}"
+        raise HostUnavailable(text, hint="put it back; if it is meant, syncloud resume INSTANCE says so")
+    if kept is not None and not _is_meant(memory) and (reason := local.places.doubt_root(before)):
         hint = "mount the disk; if the files are gone for good, syncloud resume INSTANCE --allow-deletes says so"
-        raise HostUnavailable(f"{local.root} {reason}", hint=hint)
-    memory.set_meta("root", json.dumps(local.places.root().encode()))
+        raise HostUnavailable(f"{local.root.path} {reason}", hint=hint)
+    memory.set_meta("root", json.dumps(now.encode()))
 
 
 def _is_meant(memory: state.State) -> bool:

@@ -70,7 +70,7 @@ class Daemon:
     def _source(self) -> WatchSource | QueueSource:
         sync, engine = self._sync, self._sync.engine
         if sync.role == "push":
-            return WatchSource(sync.directory)
+            return WatchSource(sync.local.root)
         assert sync.settings.queue_url is not None
         return QueueSource(
             sync.aws.client("sqs"),

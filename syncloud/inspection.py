@@ -8,14 +8,14 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
-from . import rows
+from . import private, rows
 from .errors import ConfigurationError, HostUnavailable
 from .model import Failure
 
 
 def copy(directory: Path, to: Path) -> None:
     """Copy the state in `directory`, if there is one, into the directory `to`: a rehearsal may write what it likes."""
-    file = directory / "state.sqlite"
+    file = _file(directory)
     if file.exists():
         old = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
         new = sqlite3.connect(to / "state.sqlite")
@@ -24,6 +24,13 @@ def copy(directory: Path, to: Path) -> None:
                 old.backup(new)
         except sqlite3.Error as error:
             raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
+
+
+def _file(directory: Path) -> Path:
+    """Raises ConfigurationError where anything of the database is no regular file."""
+    name = "state.sqlite"
+    private.require_files(directory, (name, f"{name}-wal", f"{name}-shm"))
+    return directory / name
 
 
 class Glance(NamedTuple):
@@ -39,7 +46,7 @@ class Glance(NamedTuple):
 
 def peek(directory: Path) -> Glance | None:
     """A look that takes no lock; None where there is no state. Raises ConfigurationError, HostUnavailable."""
-    file = directory / "state.sqlite"
+    file = _file(directory)
     try:
         os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
         with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
@@ -68,7 +75,7 @@ def _forbidden(file: Path, error: PermissionError) -> ConfigurationError:
 
 def leave_note(directory: Path, name: str, value: str) -> None:
     """Tell the daemon of this state something; it looks every 2 s. Raises ConfigurationError where there is no state."""
-    file = directory / "state.sqlite"
+    file = _file(directory)
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
         with contextlib.closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as db:

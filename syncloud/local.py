@@ -19,9 +19,10 @@ from typing import TypeVar
 from . import batch, blame, commit, disk, leftovers, log, names, places, steady
 from .content import LocalContent
 from .descriptor import Descriptor
-from .errors import BusyError, Changed, ConfigurationError, SyncloudError, Unsteady, Unsyncable
+from .errors import BusyError, Changed, SyncloudError, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
 from .reconcile import flat
+from .root import Root
 from .scan import Scan
 from .staging import Staging
 from .tree import Content
@@ -34,7 +35,7 @@ class LocalTree:
     """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files; `known` names some files
     of the base, by which a file system that is mounted again is recognised.
 
-    Raises ConfigurationError where the root is no directory, BusyError where another syncloud has it.
+    Raises as `Root`, and BusyError where another syncloud has it.
     """
 
     role = "pull"
@@ -50,17 +51,14 @@ class LocalTree:
         threads: int = 4,
         known: places.Known = places.nothing,
     ) -> None:
-        self.root = root
+        self.root = Root(root)
         self.nonce = nonce
         self._prefix = prefix
-        try:
-            self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except NotADirectoryError as error:
-            raise ConfigurationError(f"{root} is not a directory") from error
+        self._fd = self.root.fd
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._fd)
+            self.root.close()
             raise BusyError(f"another syncloud has the directory {root}") from error
         self.places = places.Places(root, self._fd, known=known, ignored=ignored)
         self._workers = Workers(threads)
@@ -91,18 +89,8 @@ class LocalTree:
     # As both
 
     def missing(self) -> str | None:
-        """Why the root is not the directory we opened any more (unmounted, renamed, replaced, mounted over), or None.
-
-        While it is open, no other directory gets its numbers.
-        """
-        ours = os.fstat(self._fd)
-        try:
-            now = os.stat(self.root)
-        except OSError as error:
-            return f"{self.root} cannot be seen: {error.strerror}"
-        if (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino):
-            return f"{self.root} is another directory now"
-        return None
+        """As `Root.missing`."""
+        return self.root.missing()
 
     def frozen(self) -> str | None:
         """Why the disk counts as frozen, or None."""
@@ -342,7 +330,7 @@ class LocalTree:
         """Wait for the calls that run. The root stays open for one that never returns: its number is not another file's."""
         if self._workers.close():
             self.places.close()
-            os.close(self._fd)
+            self.root.close()
         else:
             fcntl.flock(self._fd, fcntl.LOCK_UN)  # the next daemon of this process may have it
 

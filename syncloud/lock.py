@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 import struct
 import time
 from pathlib import Path
 
+from . import private
 from .errors import BusyError, ConfigurationError, HostUnavailable
 
 WAIT = 3.0
@@ -27,22 +27,13 @@ _FLOCK = "hhqqi"
 def take(directory: Path) -> int:
     """The descriptor that holds the lock. Makes the directory where it is missing.
 
-    Raises BusyError where another daemon holds it, ConfigurationError, HostUnavailable.
+    Raises BusyError where another daemon holds it, and as `private.opened`.
     """
+    at = private.opened(directory)
     try:
-        _make(directory)
-        fd = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except PermissionError as error:
-        raise ConfigurationError(
-            f"cannot use the state directory {directory}: {error.strerror}",
-            hint="choose another one with --state-dir",
-            code="EACCES",
-        ) from error
-    except OSError as error:
-        raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
-    if os.stat(directory).st_mode & stat.S_IWOTH:
-        os.close(fd)
-        raise ConfigurationError(f"anybody may write the state directory {directory}", hint=f"chmod o-w {directory}")
+        fd = _file(directory, at)
+    finally:
+        os.close(at)
     try:
         _take(fd)
     except BlockingIOError as error:
@@ -52,6 +43,17 @@ def take(directory: Path) -> int:
         os.close(fd)
         raise HostUnavailable(f"cannot lock the state directory {directory}: {error.strerror}") from error
     return fd
+
+
+def _file(directory: Path, at: int) -> int:
+    private.require_files(directory, ["lock"])
+    try:
+        return os.open("lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
+    except PermissionError as error:
+        what, hint = f"cannot use the state directory {directory}: {error.strerror}", "choose another one with --state-dir"
+        raise ConfigurationError(what, hint=hint, code="EACCES") from error
+    except OSError as error:
+        raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
 
 
 def _take(fd: int) -> None:
@@ -77,7 +79,7 @@ def _is_held(fd: int) -> bool:
 def in_use(directory: Path) -> bool:
     """Whether a daemon holds the lock. Takes nothing."""
     try:
-        fd = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -86,10 +88,3 @@ def in_use(directory: Path) -> bool:
         return False
     finally:
         os.close(fd)
-
-
-def _make(directory: Path) -> None:
-    """For the owner alone; what is missing above it may be read by others, never written, whatever the umask."""
-    for parent in reversed([parent for parent in directory.parents if not parent.exists()]):
-        parent.mkdir(exist_ok=True, mode=0o755)
-    directory.mkdir(exist_ok=True, mode=0o700)

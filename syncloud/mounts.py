@@ -42,10 +42,16 @@ def parsed(mountinfo: Iterable[bytes]) -> Iterator[Mount]:
         yield Mount(int(fields[0]), path, fields[fields.index(b"-", 6) + 1].decode("ascii", "replace"))
 
 
-def remote(root: str) -> list[tuple[str, str]]:
-    """Path and type of every mount that `root` is on, or that is below it, where others can change files unheard."""
+def path_of(fd: int) -> str:
+    """The path by which the lists of mounts know the directory that is open as `fd`: proc_pid_fd(5)."""
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+
+def remote(root: int) -> list[tuple[str, str]]:
+    """Path and type of every mount that the open directory `root` is on, or that is below it, where others can change files
+    unheard."""
     try:
-        return remote_among(mounted(), os.path.realpath(root), _mount_id(root))
+        return remote_among(mounted(), path_of(root), _mount_id(root))
     except (OSError, ValueError):
         return []
 
@@ -62,13 +68,9 @@ def _is_remote(kind: str) -> bool:
     return kind in _NETWORK or kind == "fuse" or kind.startswith("fuse.")
 
 
-def _mount_id(path: str) -> int:
+def _mount_id(fd: int) -> int:
     """By the kernel's own word: a path says nothing where one mount hides another."""
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
-            if line.startswith("mnt_id:"):
-                return int(line.split()[1])
-    finally:
-        os.close(fd)
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+        if line.startswith("mnt_id:"):
+            return int(line.split()[1])
     raise ValueError("no mount id")

@@ -1,4 +1,5 @@
-"""watchdog's observer, its ends mended: one thread less, a walk of any depth, what it says of an overflow, what is left open.
+"""watchdog's observer, its ends mended: one thread less, a walk of any depth that no link leads astray, what it says of an
+overflow, what is left open.
 
 Owner of watchdog's observers; for its versions 6 and 7.
 """
@@ -6,13 +7,15 @@ Owner of watchdog's observers; for its versions 6 and 7.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import logging
 import os
 import threading
 import traceback
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, AnyStr
 
 from watchdog import events as wd
@@ -20,42 +23,78 @@ from watchdog.observers import inotify, inotify_c
 from watchdog.observers.api import EventDispatcher, EventQueue
 from watchdog.observers.inotify import InotifyObserver
 
-LONGEST = 4095
-"""Bytes of a path that the kernel takes: PATH_MAX, without the zero at its end."""
+from . import disk
+
+
+def place(fd: int) -> str:
+    """The name under which the directory open as `fd` is watched. It leads there whatever has the directory's path now."""
+    return f"{_DESCRIPTORS}{fd}"
+
+
+_DESCRIPTORS = "/proc/self/fd/"
+
+
+def _opened(path: AnyStr, flags: int) -> int:
+    """A descriptor of `path`, which is a `place` or below one: no symbolic link is followed there. Raises OSError."""
+    number, _, below = os.fsdecode(path).removeprefix(_DESCRIPTORS).partition("/")
+    return disk.open_beneath(int(number), below or ".", flags | os.O_DIRECTORY)
 
 
 def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
-    """As os.walk from the top down, without following links.
+    """As os.walk from the top down, without following links, also those that take the place of a directory meanwhile.
 
-    That one recurses before Python 3.12, and ends with the depth of somebody's tree; and it names directories whose paths the
-    kernel does not take, at the first of which watchdog 6 gives up.
+    That one recurses before Python 3.12, and ends with the depth of somebody's tree.
     """
     stack = [top]
     while stack:
         at = stack.pop()
         try:
-            with os.scandir(at) as listing:
-                items = [(item.name, _is_directory(item), item.is_symlink()) for item in listing]
+            items = _listed(at)
         except OSError:
             continue
-        paths = {name: os.path.join(at, name) for name, is_directory, _ in items if is_directory}
-        paths = {name: path for name, path in paths.items() if len(os.fsencode(path)) <= LONGEST}
-        yield at, list(paths), [name for name, is_directory, _ in items if not is_directory]
-        links = {name for name, _, is_link in items if is_link}
-        stack += [path for name, path in paths.items() if name not in links]
+        below = [name for name, is_directory in items if is_directory]
+        yield at, below, [name for name, is_directory in items if not is_directory]
+        stack += [os.path.join(at, name) for name in below]
 
 
-def _is_directory(item: os.DirEntry[Any]) -> bool:
+def _listed(at: AnyStr) -> list[tuple[AnyStr, bool]]:
+    """What is in a directory, and whether it is a directory itself."""
+    fd = _opened(at, os.O_RDONLY)
     try:
-        return item.is_dir()
-    except OSError:  # a link to nowhere that can be seen
-        return False
+        with os.scandir(fd) as listing:
+            form = _FORMS[type(at)]
+            return [(form(item.name), item.is_dir(follow_symlinks=False)) for item in listing]
+    finally:
+        os.close(fd)
 
 
+_FORMS: Mapping[type, Callable[[str], Any]] = {bytes: os.fsencode, str: str}
+"""Of the names below a path, which are like the path itself."""
+
+
+def _add_watch(queue: int, path: bytes, mask: int) -> int:
+    """As inotify_add_watch(2), which looks up a path, and follows the links that somebody has put on the way meanwhile."""
+    try:
+        fd = _opened(path, os.O_PATH)
+    except OSError as error:
+        ctypes.set_errno(error.errno or errno.EIO)
+        return -1
+    try:
+        return int(_by_path(queue, os.fsencode(place(fd)), mask & ~_DONT_FOLLOW))
+    finally:
+        number = ctypes.get_errno()
+        os.close(fd)
+        ctypes.set_errno(number)
+
+
+_DONT_FOLLOW = 0x0200_0000
+"""IN_DONT_FOLLOW, since the name of a descriptor is a link itself."""
+_by_path = inotify_c.inotify_add_watch
 _os = types.ModuleType("os")
 vars(_os).update(vars(os), walk=walk)
 for _module in (inotify, inotify_c, wd):
     vars(_module)["os"] = _os
+vars(inotify_c)["inotify_add_watch"] = _add_watch
 
 
 class Observer(InotifyObserver):
@@ -71,7 +110,7 @@ class Observer(InotifyObserver):
         return self._straight
 
     def watch(self, root: str, wanted: list[type[wd.FileSystemEvent]]) -> None:
-        """`root` and everything below it, from now on. Raises OSError, RuntimeError; then nothing of it is left."""
+        """The `place` and everything below it, from now on. Raises OSError, RuntimeError; then nothing of it is left."""
         # watchdog 7 warns, with a text of its own each time, of a directory that it has met twice: its walk and the event.
         warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
         try:

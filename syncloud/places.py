@@ -149,7 +149,7 @@ class Places:
 
     def _mounted(self) -> tuple[set[str], dict[str, str]]:
         """The mount points below the root, relative to it; those of the kernel's own file systems apart, with the reason."""
-        below = os.path.realpath(self._root).rstrip("/") + "/"
+        below = mounts.path_of(self._fd).rstrip("/") + "/"
         points, closed = set(), {}
         for one in mounts.mounted():
             place = one.path.removeprefix(below)

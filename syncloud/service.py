@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from . import log, pulse, status
+from . import log, pulse
 from .compose import composed
 from .config import Settings
 from .errors import ConfigurationError, HostUnavailable, SyncloudError, Unavailable
@@ -193,6 +193,8 @@ class _Service:
             await self._keep_waiting(error, running=False)
 
     async def _keep_waiting(self, error: SyncloudError, *, running: bool = True) -> None:
+        from . import status  # here, as a single pass never waits
+
         note = functools.partial(status.keep_waiting, self._settings.state_dir, error, running=running)
         with contextlib.suppress(CalledOff):
             await self._steps.finish(note)

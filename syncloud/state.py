@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from . import lock, names, rows
+from . import lock, names, private, rows
 from .errors import HostUnavailable, PairError
 from .model import Base, Failure, Tag
 from .rows import Reader
@@ -147,7 +147,8 @@ class State:
         return HostUnavailable(f"cannot {verb} the state {self._file}: {error}", hint=hint, code=rows.code_of(error))
 
     def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        private.require_files(self.directory, (f"{self._file.name}{suffix}" for suffix in _FILES))
+        os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             db.execute("PRAGMA journal_mode=WAL")

@@ -6,26 +6,27 @@ watch; see gorakhargosh/watchdog#654 and FACTS on versions 6 and 7). So a monito
 not watched is watched again, and what cannot be watched is polled and said; so is the whole tree, where the kernel refuses any
 watch. What other hosts change on a network file system no kernel tells: that is said once. A directory that was moved out of
 the tree keeps its watch, and its old path with watchdog 6 even after it came back under another name: then all is watched
-anew. Nothing is written into the user's tree.
+anew. Nothing is written into the user's tree, and no symbolic link is followed there, however quick who puts it there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from watchdog import events as wd
 from watchdog.utils import BaseThread
 
-from . import inotify, log, mounts, names, pulse
+from . import disk, inotify, log, mounts, names, pulse
 from .model import Hint, Kind
-from .observer import Observer, OverflowHandler
+from .observer import Observer, OverflowHandler, place
 from .progress import Progress
+from .root import Root
 
 TICK = 0.25
 """Seconds between two looks of the monitor while events come; while none do, it looks with the pulse."""
@@ -72,9 +73,10 @@ class WatchSource(wd.FileSystemEventHandler):
     between two looks at everything while a part of the tree cannot be watched.
     """
 
-    def __init__(self, root: Path, *, burst_limit: int | None = None, poll: float = POLL) -> None:
-        self._root = str(root)
-        self._strip = len(self._root.rstrip("/")) + 1
+    def __init__(self, root: Root, *, burst_limit: int | None = None, poll: float = POLL) -> None:
+        self._root = root
+        self._fd = os.dup(root.fd)
+        self._top = place(self._fd)
         self._deliver: Callable[[Hint], None] = lambda hint: None
         self._observer: Observer | None = None
         self._descriptors: list[int] = []
@@ -92,10 +94,10 @@ class WatchSource(wd.FileSystemEventHandler):
         self._unread_since: float | None = None
         self._moved_since: float | None = None
         self._removed = False
-        self._armed_on: tuple[int, int] | None = None
         self._armed_at = 0.0
         self._places: dict[int, str] = {}
-        self._beyond: list[str] = []
+        self._left: list[threading.Thread] = []
+        """Threads of watchdog's that have not ended when they should: they may still use the descriptor."""
         self._progress = Progress()
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
@@ -108,10 +110,10 @@ class WatchSource(wd.FileSystemEventHandler):
         try:
             self._arm()
         except (OSError, RuntimeError) as error:
-            if not os.path.isdir(self._root):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._root) from error
+            if self._root.missing():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root.path)) from error
             self._refused(error)  # whatever it met below: it is tried again, and polled until then
-        for path, kind in mounts.remote(self._root):
+        for path, kind in mounts.remote(self._fd):
             text = "%s is on %s: what other hosts change there is found by the periodic look only"
             log.warning("watch.remote", text, path, kind, path=path)
         # watchdog 7 says nothing where it could not watch a directory: the first look at the watches follows at once.
@@ -123,6 +125,8 @@ class WatchSource(wd.FileSystemEventHandler):
         if self._monitor.ident is not None:
             self._monitor.join(timeout=5)
         self._disarm()
+        if not any(thread.is_alive() for thread in self._left):
+            os.close(self._fd)
         logging.getLogger("watchdog").removeHandler(self._overflow)
 
     def trouble(self) -> str | None:
@@ -143,9 +147,9 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _arm(self) -> None:
         before, others = set(inotify.descriptors()), set(threading.enumerate())
-        self._armed_on, self._armed_at = _identity(self._root), time.monotonic()
+        self._armed_at = time.monotonic()
         observer = Observer(self)
-        observer.watch(self._root, _WANTED)
+        observer.watch(self._top, _WANTED)
         self._observer = observer
         self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(inotify.descriptors())
         new = set(threading.enumerate()) - others
@@ -153,9 +157,11 @@ class WatchSource(wd.FileSystemEventHandler):
         self._unread_since = None
 
     def _disarm(self) -> None:
-        observer, self._observer, self._threads, self._descriptors = self._observer, None, [], []
+        observer, self._observer, self._descriptors = self._observer, None, []
         if observer is not None:
             observer.end()
+        threads, self._threads = [*self._threads, *self._left], []
+        self._left = [thread for thread in threads if thread.is_alive()]
 
     # Events, on the thread of watchdog's that made them: only enqueue
 
@@ -179,9 +185,13 @@ class WatchSource(wd.FileSystemEventHandler):
     def _hint(self, path: str | bytes, kind: Kind, *, subtree: bool = False) -> None:
         if not path:
             return
-        relative = os.fsdecode(path)[self._strip :]
+        relative = self._below(path)
         if relative or subtree:
             self._deliver(Hint(relative, kind, subtree=subtree))
+
+    def _below(self, path: str | bytes) -> str:
+        """What watchdog calls `path`, relative to the root."""
+        return os.fsdecode(path)[len(self._top) + 1 :]
 
     # The monitor
 
@@ -229,8 +239,8 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _dead(self, now: float, unread: int) -> str | None:
         """Why watchdog does not hear any more, or None."""
-        if _identity(self._root) != self._armed_on:
-            return f"{self._root} is not the directory it was"
+        if missing := self._root.missing():
+            return missing
         for thread in self._threads:
             if not thread.is_alive():
                 return f"watchdog's thread {type(thread).__name__} has ended"
@@ -243,8 +253,8 @@ class WatchSource(wd.FileSystemEventHandler):
         return None
 
     def _rearm(self, reason: str) -> None:
-        if not os.path.isdir(self._root):
-            self._tell(f"{self._root} is not there")
+        if missing := self._root.missing():
+            self._tell(missing)  # what is there instead is none of our business
             return
         log.warning("watch.rearmed", "%s: watching anew", reason, reason=reason)
         try:
@@ -258,12 +268,12 @@ class WatchSource(wd.FileSystemEventHandler):
         """Nothing is watched: all of it is polled, and each time it is tried again."""
         limit = _LIMITS.get(error.errno or 0) if isinstance(error, OSError) else None
         if limit is None:
-            self._tell(f"{self._root} cannot be watched: {error}")
+            self._tell(f"{self._root.path} cannot be watched: {error}")
         else:
             self._tell_unwatched(self._unwatched(), limit)
 
     def _tell_unwatched(self, paths: list[str], limit: str = "max_user_watches") -> None:
-        example = _shown(paths[0] if paths else self._root)
+        example = self._shown(paths[0] if paths else "")
         self._tell(f"{len(paths)} directories cannot be watched, {example} is one; raise fs.inotify.{limit}")
 
     def _tell(self, trouble: str | None) -> None:
@@ -288,14 +298,12 @@ class WatchSource(wd.FileSystemEventHandler):
         if self._stop.is_set():
             return  # nothing is armed any more, and the walk may have been broken off
         if missing:
-            self._rearm(f"{len(missing)} directories are not watched, {_shown(missing[0])} is one")
+            self._rearm(f"{len(missing)} directories are not watched, {self._shown(missing[0])} is one")
             missing = self._unwatched()
         if self._observer is None:
             return  # it has been told why
         if missing:
             self._tell_unwatched(missing)
-        elif self._beyond:
-            self._tell(f"{len(self._beyond)} directories have paths too long to be watched, {_shown(self._beyond[0])} is one")
         elif self._trouble is not None and self._dead(time.monotonic(), self._unread()) is None:
             self._tell(None)
 
@@ -305,7 +313,7 @@ class WatchSource(wd.FileSystemEventHandler):
             return f"{away} directories were moved away with their watches"
         for inode, path in before.items():
             if inode in watched and self._places[inode] != path:
-                return f"{_shown(path)} was moved away and came back with its watch"
+                return f"{self._shown(path)} was moved away and came back with its watch"
         return None
 
     def _watched(self) -> set[int]:
@@ -320,30 +328,17 @@ class WatchSource(wd.FileSystemEventHandler):
         return [path for inode, path in places.items() if inode not in watched]
 
     def _directories(self) -> Iterator[tuple[int, str]]:
-        """Inode and path of every directory that can be read, without following links. `_beyond` gets those whose path the
-        kernel does not take, although a key would: a long root alone makes such."""
-        self._beyond = []
-        stack = [self._root]
+        """Inode and path of every directory that can be read, without following links."""
+        stack = [""]
         while stack and not self._stop.is_set():
             path = stack.pop()
-            try:
-                yield os.stat(path, follow_symlinks=False).st_ino, path
-                with os.scandir(path) as listing:
-                    stack.extend(item.path for item in listing if item.is_dir(follow_symlinks=False))
-            except OSError as error:
-                if error.errno == errno.ENAMETOOLONG and not names.too_long_for_a_key("", f"{path[self._strip :]}/n"):
-                    self._beyond.append(path)
+            with contextlib.suppress(OSError), disk.directory(self._fd, path) as at:
+                yield os.fstat(at).st_ino, path
+                with os.scandir(at) as listing:
+                    below = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
+                stack += [f"{path}/{name}" if path else name for name in below]
 
-
-def _shown(path: str) -> str:
-    """A path in a sentence."""
-    text = names.spelled(path)
-    return text if len(text) <= 200 else f"{text[:100]}...{text[-90:]}"
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    def _shown(self, path: str) -> str:
+        """A path below the root in a sentence."""
+        text = names.spelled(str(self._root.path / path))
+        return text if len(text) <= 200 else f"{text[:100]}...{text[-90:]}"

@@ -32,8 +32,8 @@ ROWS: tuple[frozenset[str], ...] = (
         {"tree", "plan", "hints", "reconcile", "settle", "ledger", "deletions", "leftout", "listing", "outage", "rehearsal"}
         | {"rows", "counters", "rivals", "room", "pulse", "attempts", "inbox", "failing", "pace", "witness"}
         | {"names", "fields", "filters", "patterns", "checksum", "objects", "events", "sequencers", "poison", "versions"}
-        | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame"}
-        | {"workers", "descriptor", "progress", "steps", "lock"}
+        | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame", "way", "root"}
+        | {"workers", "descriptor", "progress", "steps", "lock", "private"}
         | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "leftovers", "multipart", "copies"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
@@ -76,7 +76,7 @@ OWNERS: dict[str, Owned] = {
     "sdnotify": Owned("sdnotify", frozenset({"notify"})),
     "tqdm": Owned("tqdm", frozenset({"log"})),
     "watchdog": Owned("watchdog", frozenset({"watch", "observer"})),
-    "ctypes": Owned("", frozenset({"connections", "disk", "local"})),
+    "ctypes": Owned("", frozenset({"connections", "disk", "observer"})),
     "sqlite3": Owned("", frozenset({"state", "rows", "inspection"})),
 }
 

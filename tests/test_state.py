@@ -292,13 +292,6 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
     assert set(modes.values()) == {0o600}, modes
 
 
-def test_a_directory_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state").chmod(0o1777)
-    with pytest.raises(ConfigurationError, match="anybody may write"):
-        State(tmp_path / "state", PAIR)
-
-
 def test_a_second_daemon_is_refused(memory: State) -> None:
     with pytest.raises(BusyError):
         State(memory.directory, PAIR)
