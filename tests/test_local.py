@@ -43,6 +43,7 @@ from syncloud.reconcile import flat
 from syncloud.tree import Content
 from tests.support.namespaces import may_mount
 from tests.support.nobody import NOBODY, let_through
+from tests.support.trees import deep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -995,18 +996,6 @@ def test_a_full_set_of_racing_edits_is_kept(tree: LocalTree, root: Path) -> None
     write(tree, "f.txt", b"2", theirs)
     assert (root / "f.txt").read_bytes() == b"2"
     assert (root / aside).read_bytes() == b"theirs"
-
-
-def deep(root: Path, levels: int, name: str = "d") -> None:
-    """By descriptors: the path is longer than open(2) takes."""
-    at = os.open(root, os.O_RDONLY)
-    for _ in range(levels):
-        os.mkdir(name, dir_fd=at)
-        below = os.open(name, os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=at))
-    os.close(at)
 
 
 @pytest.mark.parametrize("levels", [400, 511, 512, 1_500, 3_000])

@@ -21,7 +21,7 @@ from watchdog.observers.api import BaseObserver, EventDispatcher
 from syncloud.model import Hint, Kind
 from syncloud.root import Root
 from syncloud.watch import CALM, TICK, WatchSource
-from tests.support.trees import wait_until
+from tests.support.trees import deep, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -555,17 +555,6 @@ def test_stopping_leaves_no_thread_and_no_descriptor(root: Path) -> None:
 # Trees as users have them
 
 
-def deep(root: Path, levels: int, name: str) -> None:
-    """By descriptors: the path may be longer than open(2) takes."""
-    at = os.open(root, os.O_RDONLY)
-    for _ in range(levels):
-        os.mkdir(name, dir_fd=at)
-        below = os.open(name, os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(at)
-
-
 @pytest.fixture
 def abyss(tmp_path: Path) -> Iterator[Path]:
     """A root that pytest need not remove: its own way of doing it recurses."""
@@ -583,7 +572,7 @@ def heard(watched: Watched, path: str) -> bool:
 
 @pytest.mark.parametrize("levels", [900, 1_500, 3_000])
 def test_a_tree_of_any_depth_is_watched_as_far_as_a_path_is_long(abyss: Path, levels: int) -> None:
-    deep(abyss, levels, "d")
+    deep(abyss, levels)
     (abyss / "other").mkdir()
     watched = Watched(abyss)
     try:
@@ -597,7 +586,7 @@ def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(abyss: Path, tmp_p
     (abyss / "other").mkdir()
     watched = Watched(abyss)
     try:
-        deep(abyss / "other", 1_200, "d")
+        deep(abyss / "other", 1_200)
         watched.hear("other/d")
         (abyss / "other").rename(abyss / "moved")
         watched.hear("moved")

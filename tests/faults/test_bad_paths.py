@@ -20,7 +20,7 @@ import pytest
 
 from syncloud import names
 from tests.support.namespaces import as_its_owner_may, may_mount, mounted, seen_by, within
-from tests.support.trees import wait_until
+from tests.support.trees import deep, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,18 +211,6 @@ def test_a_disk_that_is_full_for_the_state_is_waited_for(rig: Rig) -> None:
 
 
 # Depth
-
-
-def deep(root: Path, levels: int, name: str = "d") -> None:
-    """By descriptors: the path is longer than open(2) takes."""
-    at = os.open(root, os.O_RDONLY)
-    for _ in range(levels):
-        os.mkdir(name, dir_fd=at)
-        below = os.open(name, os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=at))
-    os.close(at)
 
 
 @contextlib.contextmanager

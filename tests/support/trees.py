@@ -62,3 +62,15 @@ def wait_until_equal(one: Path, other: Path, *, timeout: float) -> None:
         assert now < deadline, f"still different after {timeout} s:\n" + "\n".join(told[:20])
         time.sleep(max(0.5, 4 * (now - started)))  # reading large trees must not take the time of who fills them
         started = time.monotonic()
+
+
+def deep(root: Path, levels: int, name: str = "d") -> None:
+    """So many directories, one in the other, with a file at the end. By descriptors: the path is longer than open(2) takes."""
+    at = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=at))
+    os.close(at)
