@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from awscrt.auth import AwsCredentialsProvider, AwsSignedBodyHeaderType, AwsSigningConfig, aws_sign_request
 from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpRequest
-from awscrt.io import ClientTlsContext, TlsContextOptions
+from awscrt.io import ClientTlsContext, TlsContextOptions, TlsVersion
 
 from syncloud import __version__, variables
 from syncloud.credentials import Credentials, Process
@@ -148,8 +148,12 @@ class Aws:
         return url
 
     def tls(self) -> ClientTlsContext:
-        """What awscrt trusts, by the order of botocore: AWS_CA_BUNDLE, ca_bundle of the profile, REQUESTS_CA_BUNDLE."""
+        """What awscrt trusts, by the order of botocore: AWS_CA_BUNDLE, ca_bundle of the profile, REQUESTS_CA_BUNDLE.
+
+        And no less than TLS 1.2, as Python's own: awscrt by itself speaks 1.0 (RFC 8996 forbids that and 1.1).
+        """
         options = TlsContextOptions()
+        options.min_tls_ver = TlsVersion.TLSv1_2
         bundle = self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
         try:
             if bundle:

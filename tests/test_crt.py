@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -624,17 +625,23 @@ def private_ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def passed_on(aws_server: Emulator) -> Handle:
+    """What comes is the emulator's."""
+
+    def handle(sock: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", urlsplit(aws_server.endpoint).port or 0)) as behind:
+            splice(sock, behind)
+
+    return handle
+
+
 @pytest.fixture
 def secure(private_ca: Path, aws_server: Emulator) -> Iterator[Server]:
     """The emulator behind TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(private_ca / "server.pem", private_ca / "server.key")
 
-    def handle(sock: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", urlsplit(aws_server.endpoint).port or 0)) as behind:
-            splice(sock, behind)
-
-    with Server(handle, context=context) as server:
+    with Server(passed_on(aws_server), context=context) as server:
         yield server
 
 
@@ -715,6 +722,35 @@ def test_a_listing_over_tls_goes_by_both_stacks(
                 await client.close()
 
     asyncio.run(go())
+
+
+@pytest.fixture(params=["TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3"])
+def aged(request: pytest.FixtureRequest, private_ca: Path, aws_server: Emulator) -> Iterator[tuple[str, Server]]:
+    """The emulator behind a server that speaks this version alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(private_ca / "server.pem", private_ca / "server.key")
+    context.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL itself would not speak the old ones
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion[request.param]
+
+    with Server(passed_on(aws_server), context=context) as server:
+        yield request.param, server
+
+
+@pytest.mark.slow
+def test_neither_stack_speaks_less_than_tls_1_2(
+    aged: tuple[str, Server], bucket: Bucket, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, server = aged
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    if version in ("TLSv1_2", "TLSv1_3"):
+        both_stacks(server.endpoint, bucket)
+        return
+    with contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws, pytest.raises(Unavailable), translated("boto3"):
+        aws.client("s3").head_bucket(Bucket=bucket.name)
+    with pytest.raises(Unavailable):
+        get(server.endpoint, bucket.name, deadline=3)
 
 
 @pytest.fixture
