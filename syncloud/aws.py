@@ -35,6 +35,9 @@ from syncloud.credentials import Credentials, Process
 from syncloud.errors import ConfigurationError, CredentialsError
 from syncloud.translation import translated
 
+UNSIGNED = "UNSIGNED-PAYLOAD"
+"""Instead of a body's SHA-256: TLS guards the bytes, or nobody is on the way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -47,6 +50,12 @@ class Address:
     @property
     def url(self) -> str:
         return f"{self.scheme}://{self.host}{self.prefix}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine is on the way."""
+        name = urlsplit(self.url).hostname or ""
+        return name in ("localhost", "::1") or (name.startswith("127.") and name.replace(".", "").isdecimal())
 
 
 class Aws:
@@ -123,12 +132,13 @@ class Aws:
             client.close()
         return _address(seen[0].removesuffix("/probe"))
 
-    def sign(self, request: HttpRequest) -> HttpRequest:
-        """The request with AWS's signature of this moment; its bytes stay unsigned. Raises AwsCrtError, CredentialsError.
+    def sign(self, request: HttpRequest, payload: str = UNSIGNED) -> HttpRequest:
+        """The request with AWS's signature of this moment. `payload` is the SHA-256 of its body, which is signed then, too.
 
-        Source: "Authenticating Requests (AWS Signature Version 4)" of the Amazon S3 API reference.
+        Raises AwsCrtError, CredentialsError. Source: "Authenticating Requests (AWS Signature Version 4)" of the Amazon S3 API
+        reference.
         """
-        config = _signing(self.credentials.provider(), self.region, int(time.time()))
+        config = _signing(self.credentials.provider(), self.region, int(time.time()), payload)
         signed: HttpRequest = aws_sign_request(request, config).result()  # at once: what it signs with is at hand
         return signed
 
@@ -224,8 +234,8 @@ class Aws:
 
 
 @functools.lru_cache(maxsize=1)
-def _signing(provider: AwsCredentialsProvider, region: str, second: int) -> AwsSigningConfig:
-    """All that is signed within one second since the epoch has the same date, and shares this."""
+def _signing(provider: AwsCredentialsProvider, region: str, second: int, payload: str) -> AwsSigningConfig:
+    """All unsigned bodies of one second since the epoch have the same date, and share this."""
     return AwsSigningConfig(
         credentials_provider=provider,
         region=region,
@@ -233,7 +243,7 @@ def _signing(provider: AwsCredentialsProvider, region: str, second: int) -> AwsS
         date=datetime.fromtimestamp(second, UTC),
         use_double_uri_encode=False,
         should_normalize_uri_path=False,
-        signed_body_value="UNSIGNED-PAYLOAD",
+        signed_body_value=payload,
         signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
     )
 

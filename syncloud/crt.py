@@ -24,11 +24,11 @@ from urllib.parse import quote
 
 from awscrt.http import HttpHeaders, HttpRequest
 
-from . import __version__, fields
-from .aws import Aws
+from . import __version__, fields, log
+from .aws import UNSIGNED, Aws
 from .connections import Connections
 from .errors import Malformed, Unavailable
-from .flight import Body, Flight, Request, size_of
+from .flight import Body, Flight, Request, sha256_of, size_of
 from .response import Response
 from .translation import TLS_HINT, is_of_crt, translate
 
@@ -58,7 +58,8 @@ class Crt:
         self._aws = aws
         self._address = aws.s3_address(bucket)
         self._limit = max(transfers, 1)
-        self._connections = Connections(self._address, aws.proxy(self._address), aws.tls)
+        proxy = aws.proxy(self._address)
+        self._connections = Connections(self._address, proxy, aws.tls)
         aws.credentials.start()
         self._flights: set[Flight] = set()
         self._calls: set[Flight] = set()
@@ -71,6 +72,11 @@ class Crt:
         self._timer: asyncio.TimerHandle | None = None
         self._answered = False
         self._by_tls = self._address.scheme == "https"
+        self._watched = not self._by_tls and (bool(proxy) or not self._address.is_loopback)
+        """Whether somebody on the way could replace what is sent."""
+        if self._watched:
+            text = "http://%s is plain HTTP: whoever is on the way can read all, and replace what comes from there; use https"
+            log.warning("endpoint.plain", text, self._address.host)
 
     @property
     def unproven(self) -> bool:
@@ -190,7 +196,8 @@ class Crt:
         return f"{path}?{'&'.join(pairs)}" if pairs else path
 
     def _signed(self, request: Request) -> HttpRequest:
-        return self._aws.sign(HttpRequest(request.method, request.target, HttpHeaders(request.fields), request.stream()))
+        asked = HttpRequest(request.method, request.target, HttpHeaders(request.fields), request.stream())
+        return self._aws.sign(asked, sha256_of(request.body) if self._watched else UNSIGNED)
 
     async def close(self) -> None:
         """Give up what is under way (it ends as Unavailable) and wait, at most 10 s, until awscrt has let go."""

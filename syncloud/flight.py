@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,11 @@ class Request(NamedTuple):
             return io.BytesIO(self.body) if self.body else None
         self.body.seek(0)
         return self.body
+
+
+def sha256_of(body: Body | None) -> str:
+    """As a header has it."""
+    return hashlib.sha256(body.getbuffer() if isinstance(body, io.BytesIO) else body or b"").hexdigest()
 
 
 def size_of(body: Body | None) -> int:

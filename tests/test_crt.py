@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import os
 import select
@@ -25,7 +26,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from syncloud import checksum
-from syncloud.aws import Aws
+from syncloud.aws import Address, Aws
 from syncloud.connections import REST, Connections
 from syncloud.crt import CROWD, TRIES, Crt
 from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, Unavailable
@@ -588,7 +589,7 @@ def test_closing_ends_what_is_under_way() -> None:
 def test_a_process_with_requests_under_way_exits(ending: str) -> None:
     program = f"""
         import asyncio, os, sys
-        from syncloud.aws import Aws
+        from syncloud.aws import Address, Aws
         from syncloud.crt import Crt
 
         async def main():
@@ -784,6 +785,47 @@ def test_http_proxy_holds_for_both_stacks(
     monkeypatch.setenv("HTTP_PROXY", server.endpoint)
     both_stacks(bucket.server.endpoint, bucket)
     assert [line.split(" ")[0] for line in lines] == ["HEAD", "PUT"]
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 70_000, io.BytesIO(b"in a stream")], ids=["empty", "bytes", "stream"])
+def test_over_plain_http_elsewhere_a_body_is_signed_and_that_is_told(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], body: bytes | io.BytesIO
+) -> None:
+    """A store refuses what does not have the digest that was signed."""
+    asked: list[bytes] = []
+
+    def handle(sock: socket.socket) -> None:
+        asked.append(head(sock))
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, bucket.name) as client:
+            await client.send("PUT", "key", operation="PutObject", body=body, deadline=10)
+
+    def digest() -> str:
+        lines = asked.pop().decode().lower().split("\r\n")
+        return next(line.partition(": ")[2] for line in lines if line.startswith("x-amz-content-sha256"))
+
+    with Server(handle) as server:
+        asyncio.run(go(server.endpoint))
+        assert digest() == "unsigned-payload"
+        assert "is plain HTTP" not in capsys.readouterr().err
+        monkeypatch.setenv("HTTP_PROXY", server.endpoint)
+        asyncio.run(go("http://s3.example.org"))
+        assert "http://s3.example.org is plain HTTP" in capsys.readouterr().err
+    plain = body.getvalue() if isinstance(body, io.BytesIO) else body
+    assert digest() == hashlib.sha256(plain).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [
+        *((host, True) for host in ("localhost", "localhost:9000", "127.0.0.1", "127.1.2.3:80", "[::1]:9000")),
+        *((host, False) for host in ("10.0.0.1", "127.example.org", "s3.example.org", "[2001:db8::1]", "1127.0.0.1")),
+    ],
+)
+def test_nobody_is_on_the_way_to_this_machine_alone(host: str, alone: bool) -> None:
+    assert Address("http", host, "").is_loopback is alone
 
 
 def test_https_proxy_holds_for_both_stacks(
