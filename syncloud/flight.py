@@ -11,12 +11,17 @@ from typing import Any, NamedTuple
 
 from awscrt.http import HttpRequest
 
+from .errors import Unavailable
+from .model import SMALL
 from .response import EARLY, Response, outcome
 from .translation import is_of_crt, translate
 
 Body = bytes | io.BytesIO
 """What is sent: all of it, and nobody may write to a stream before there is an answer."""
 
+ANSWER_MAX = 2 * SMALL
+"""Bytes. The largest that is asked for is a part, or a small object; a page of 1,000 keys has 4 MB at most."""
+_HINT = "check the endpoint, and what is on the way to it"
 _LATER = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -63,12 +68,14 @@ class Flight:
     status: int = 0
     headers: list[tuple[str, str]] = field(default_factory=list)
     chunks: list[bytes] = field(default_factory=list)
+    left: int = 0
+    """Bytes that the answer may still have."""
     error: Any = None
 
     def board(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
         """Raises what awscrt raises; then nothing is called back."""
         self.connection, self.reused, self.landed = connection, reused, False
-        self.status, self.headers, self.chunks = 0, [], []
+        self.status, self.headers, self.chunks, self.left = 0, [], [], ANSWER_MAX
         stream = connection.request(signed, self.on_response, self.on_body)
         stream.completion_future.add_done_callback(self.on_done)
         stream.activate()
@@ -77,7 +84,12 @@ class Flight:
         self.status, self.headers = status_code, headers
 
     def on_body(self, chunk: bytes, **_: Any) -> None:
-        self.chunks.append(chunk)
+        self.left -= len(chunk)
+        if self.left >= 0:
+            self.chunks.append(chunk)
+        else:
+            self.chunks.clear()
+            self.connection.close()  # awscrt takes what comes, as fast as it comes
 
     def on_done(self, completion: concurrent.futures.Future[int]) -> None:
         self.error = completion.exception()
@@ -93,6 +105,8 @@ class Flight:
         """Raises Unavailable where there is no answer, or one that says that another try may do better; as it is, an error that
         is neither awscrt's nor ours.
         """
+        if self.left < 0:
+            raise Unavailable(f"{self.request.what}: an answer of more than {ANSWER_MAX:,} bytes is no store's", hint=_HINT)
         if self.error is not None:
             raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
         answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks)

@@ -817,6 +817,31 @@ def test_over_plain_http_elsewhere_a_body_is_signed_and_that_is_told(
     assert digest() == hashlib.sha256(plain).hexdigest()
 
 
+@pytest.mark.parametrize("status", [b"200 OK", b"403 Forbidden"], ids=["an answer", "an error"])
+@pytest.mark.parametrize("stack", ["loop", "thread"])
+def test_an_answer_without_end_is_cut_off_and_takes_no_memory(bucket: Bucket, status: bytes, stack: str) -> None:
+    sent: list[int] = []
+
+    def handle(sock: socket.socket) -> None:
+        head(sock)
+        sock.sendall(b"HTTP/1.1 " + status + b"\r\ncontent-length: 4000000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(4_000):
+                sock.sendall(bytes(1_000_000))
+                sent.append(1)
+
+    async def go(endpoint: str) -> None:
+        async with crt(endpoint, bucket.name) as client:
+            if stack == "loop":
+                await client.send("GET", "key", operation="GetObject", deadline=30)
+            else:
+                await asyncio.to_thread(client.ask, "ListObjectsV2", "list", [], deadline=30)
+
+    with Server(handle) as server, pytest.raises(Unavailable, match=r"more than 16,777,216 bytes"):
+        asyncio.run(go(server.endpoint))
+    assert len(sent) < TRIES * 60, "what is on the way and in buffers, besides"
+
+
 @pytest.mark.parametrize(
     ("host", "alone"),
     [
