@@ -25,6 +25,9 @@ from watchdog.observers.inotify import InotifyObserver
 
 from . import disk
 
+LONGEST = 4095
+"""Bytes of a path that the kernel takes: PATH_MAX, without the zero at its end."""
+
 
 def place(fd: int) -> str:
     """The name under which the directory open as `fd` is watched. It leads there whatever has the directory's path now."""
@@ -43,7 +46,8 @@ def _opened(path: AnyStr, flags: int) -> int:
 def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
     """As os.walk from the top down, without following links, also those that take the place of a directory meanwhile.
 
-    That one recurses before Python 3.12, and ends with the depth of somebody's tree.
+    That one recurses before Python 3.12, and ends with the depth of somebody's tree; and it names directories whose paths the
+    kernel does not take, at the first of which watchdog 6 gives up. No key is as long.
     """
     stack = [top]
     while stack:
@@ -52,9 +56,13 @@ def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[A
             items = _listed(at)
         except OSError:
             continue
-        below = [name for name, is_directory in items if is_directory]
+        below = [name for name, is_directory in items if is_directory and _fits(at, name)]
         yield at, below, [name for name, is_directory in items if not is_directory]
         stack += [os.path.join(at, name) for name in below]
+
+
+def _fits(at: AnyStr, name: AnyStr) -> bool:
+    return len(os.fsencode(os.path.join(at, name))) <= LONGEST
 
 
 def _listed(at: AnyStr) -> list[tuple[AnyStr, bool]]:

@@ -107,17 +107,19 @@ class Way:
         return bool(status.st_mode & stat.S_IWOTH)
 
     def _target(self, part: str, at: int, where: str) -> str:
-        """The text of the link `part`."""
+        """The text of the link `part`; its own name where it is a directory after all: somebody exchanges it to and fro."""
+        self._links += 1
+        if self._links > LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), where)
         fd = os.open(part, _ITSELF, dir_fd=at)
         self._opened.callback(os.close, fd)
         status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            return part
         if not stat.S_ISLNK(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), where)
         if status.st_uid not in self._trusted or self._may_be_exchanged(at, status):
             raise Untrusted(where)
-        self._links += 1
-        if self._links > LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), where)
         return os.readlink("", dir_fd=fd)
 
 
