@@ -75,8 +75,8 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def __init__(self, root: Root, *, burst_limit: int | None = None, poll: float = POLL) -> None:
         self._root = root
-        self._fd = os.dup(root.fd)
-        self._top = place(self._fd)
+        self._fd = -1
+        self._top = ""
         self._deliver: Callable[[Hint], None] = lambda hint: None
         self._observer: Observer | None = None
         self._descriptors: list[int] = []
@@ -111,6 +111,7 @@ class WatchSource(wd.FileSystemEventHandler):
             self._arm()
         except (OSError, RuntimeError) as error:
             if self._root.missing():
+                self._close()  # who does not start is not stopped
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root.path)) from error
             self._refused(error)  # whatever it met below: it is tried again, and polled until then
         for path, kind in mounts.remote(self._fd):
@@ -125,9 +126,14 @@ class WatchSource(wd.FileSystemEventHandler):
         if self._monitor.ident is not None:
             self._monitor.join(timeout=5)
         self._disarm()
-        if not any(thread.is_alive() for thread in self._left):
-            os.close(self._fd)
+        self._close()
         logging.getLogger("watchdog").removeHandler(self._overflow)
+
+    def _close(self) -> None:
+        """One that a thread left behind may still use stays open: its number is not another file's."""
+        if self._fd >= 0 and not any(thread.is_alive() for thread in self._left):
+            os.close(self._fd)
+            self._fd = -1
 
     def trouble(self) -> str | None:
         return self._trouble
@@ -148,6 +154,9 @@ class WatchSource(wd.FileSystemEventHandler):
     def _arm(self) -> None:
         before, others = set(inotify.descriptors()), set(threading.enumerate())
         self._armed_at = time.monotonic()
+        if self._fd < 0:
+            self._fd = os.dup(self._root.fd)
+            self._top = place(self._fd)
         observer = Observer(self)
         observer.watch(self._top, _WANTED)
         self._observer = observer

@@ -648,12 +648,14 @@ def test_where_watching_fails_for_whatever_reason_all_is_polled(tmp_path: Path, 
 
 def test_without_a_root_there_is_no_start(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Root(root)
+    descriptors = len(os.listdir("/proc/self/fd"))
     source = WatchSource(place)
     root.rmdir()
     with monkeypatch.context() as patched:
         patched.setattr(BaseObserver, "schedule", _refuse)
         with pytest.raises(FileNotFoundError):
             source.start(lambda hint: None)
+    assert len(os.listdir("/proc/self/fd")) == descriptors, "who waits for a root tries again and again"
     source.stop()
     place.close()
 
