@@ -8,7 +8,7 @@
     |-- Unavailable                  exit 69  time can mend it: network, throttling, a server's fault
     |   |-- CredentialsError         exit 77  none found, or expired
     |   `-- PermissionRefused        exit 77  the other side says no
-    |-- Malformed                exit 1   no request can be made of these values; others go on
+    |-- Malformed                    exit 1   no request can be made of these values; others go on
     |-- HostUnavailable              exit 69  this host cannot go on now: full disk, read-only, no descriptors
     `-- PathError                    exit 1   about one path; the others go on
         |-- Changed                           a condition failed: look and decide again
