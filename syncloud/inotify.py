@@ -37,12 +37,13 @@ def unread(fd: int) -> int:
     return int(count)
 
 
-def watched_inodes(fd: int) -> Iterator[int]:
-    """The inodes that an inotify descriptor watches: proc_pid_fdinfo(5)."""
+def watches(fd: int) -> Iterator[tuple[int, int]]:
+    """The watches of an inotify descriptor, each with the inode that it watches: proc_pid_fdinfo(5)."""
     try:
         with open(f"/proc/self/fdinfo/{fd}") as lines:
             for line in lines:
                 if line.startswith("inotify "):
-                    yield int(line.partition("ino:")[2].split()[0], 16)
+                    _, watch, inode, *_ = line.split()
+                    yield int(watch.removeprefix("wd:"), 16), int(inode.removeprefix("ino:"), 16)
     except OSError:
         return

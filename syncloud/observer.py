@@ -20,13 +20,13 @@ from typing import Any, AnyStr
 
 from watchdog import events as wd
 from watchdog.observers import inotify, inotify_c
-from watchdog.observers.api import EventDispatcher, EventQueue
+from watchdog.observers.api import EventDispatcher, EventEmitter, EventQueue
 from watchdog.observers.inotify import InotifyObserver
 
 from . import disk
 
 LONGEST = 4095
-"""Bytes of a path that the kernel takes: PATH_MAX, without the zero at its end."""
+"""Bytes of a path below the descriptor that the kernel takes: PATH_MAX, without the zero at its end."""
 
 
 def place(fd: int) -> str:
@@ -39,8 +39,14 @@ _DESCRIPTORS = "/proc/self/fd/"
 
 def _opened(path: AnyStr, flags: int) -> int:
     """A descriptor of `path`, which is a `place` or below one: no symbolic link is followed there. Raises OSError."""
-    number, _, below = os.fsdecode(path).removeprefix(_DESCRIPTORS).partition("/")
+    number, below = _parted(path)
     return disk.open_beneath(int(number), below or ".", flags | os.O_DIRECTORY)
+
+
+def _parted(path: AnyStr) -> tuple[str, str]:
+    """The descriptor's number and what is below it."""
+    number, _, below = os.fsdecode(path).removeprefix(_DESCRIPTORS).partition("/")
+    return number, below
 
 
 def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
@@ -62,7 +68,8 @@ def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[A
 
 
 def _fits(at: AnyStr, name: AnyStr) -> bool:
-    return len(os.fsencode(os.path.join(at, name))) <= LONGEST
+    _, below = _parted(os.path.join(at, name))
+    return len(os.fsencode(below)) <= LONGEST
 
 
 def _listed(at: AnyStr) -> list[tuple[AnyStr, bool]]:
@@ -129,6 +136,14 @@ class Observer(InotifyObserver):
             _close_forgotten(error)
             raise
 
+    def heard_as(self) -> dict[int, str]:
+        """The path below the root under which the events of each watch are told; none where the version is not known."""
+        return {
+            watch: os.fsdecode(path)[len(emitter.watch.path) + 1 :]
+            for emitter in self.emitters
+            for watch, path in _paths(emitter).items()
+        }
+
     def end(self) -> None:
         """Stop, within 5 s: a thread of watchdog's that died with a lock in its hands would never end, and is left alone."""
         ending = threading.Thread(target=self._end, name="watch-end", daemon=True)
@@ -165,6 +180,15 @@ class OverflowHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if "overflow" in record.getMessage():
             self.seen = True
+
+
+def _paths(emitter: EventEmitter) -> dict[int, bytes]:
+    """A copy of what watchdog calls its watches: the one thread that writes there goes on."""
+    group = getattr(emitter, "_inotify", None)  # that of watchdog 7; 6 has a buffer around it
+    for owner, field in ((group, "_active_callbacks_by_watch"), (getattr(group, "_inotify", None), "_path_for_wd")):
+        if paths := getattr(owner, field, None):
+            return dict(paths)
+    return {}
 
 
 def _close_forgotten(error: BaseException) -> None:

@@ -5,8 +5,9 @@ watch; see gorakhargosh/watchdog#654 and FACTS on versions 6 and 7). So a monito
 (/proc/self/fdinfo lists every inotify watch by inode, FIONREAD the unread bytes): a burst ends in a look at everything, what is
 not watched is watched again, and what cannot be watched is polled and said; so is the whole tree, where the kernel refuses any
 watch. What other hosts change on a network file system no kernel tells: that is said once. A directory that was moved out of
-the tree keeps its watch, and its old path with watchdog 6 even after it came back under another name: then all is watched
-anew. Nothing is written into the user's tree, and no symbolic link is followed there, however quick who puts it there.
+the tree keeps its watch, and its old path with watchdog 6 even after it came back under another name: what watchdog calls each
+watch is compared with where it is, and where they differ all is watched anew. Nothing is written into the user's tree, and no
+symbolic link is followed there, however quick who puts it there.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from watchdog import events as wd
 from watchdog.utils import BaseThread
 
 from . import disk, inotify, log, mounts, names, pulse
+from .coverage import Coverage, compare
 from .model import Hint, Kind
 from .observer import Observer, OverflowHandler, place
 from .progress import Progress
@@ -93,9 +95,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._trouble: str | None = None
         self._unread_since: float | None = None
         self._moved_since: float | None = None
-        self._removed = False
         self._armed_at = 0.0
-        self._places: dict[int, str] = {}
         self._left: list[threading.Thread] = []
         """Threads of watchdog's that have not ended when they should: they may still use the descriptor."""
         self._progress = Progress()
@@ -180,7 +180,6 @@ class WatchSource(wd.FileSystemEventHandler):
         self._last_event = time.monotonic()
         if isinstance(event, _DIRECTORY):
             self._moved_since = self._moved_since or time.monotonic()
-            self._removed = self._removed or isinstance(event, wd.DirDeletedEvent)
             for path in (event.src_path, event.dest_path):
                 self._hint(path, Kind.OPEN, subtree=True)
         elif isinstance(event, wd.FileMovedEvent):
@@ -279,10 +278,10 @@ class WatchSource(wd.FileSystemEventHandler):
         if limit is None:
             self._tell(f"{self._root.path} cannot be watched: {error}")
         else:
-            self._tell_unwatched(self._unwatched(), limit)
+            self._tell_unwatched(self._compared().missing, limit)
 
-    def _tell_unwatched(self, paths: list[str], limit: str = "max_user_watches") -> None:
-        example = self._shown(paths[0] if paths else "")
+    def _tell_unwatched(self, paths: Collection[str], limit: str = "max_user_watches") -> None:
+        example = self._shown(min(paths, default=""))
         self._tell(f"{len(paths)} directories cannot be watched, {example} is one; raise fs.inotify.{limit}")
 
     def _tell(self, trouble: str | None) -> None:
@@ -294,55 +293,50 @@ class WatchSource(wd.FileSystemEventHandler):
             log.warning("watch.whole", "everything is watched again")
 
     def _cover(self) -> None:
-        """Every directory must be among the kernel's watches, and nothing else; where it is not so, arm anew, or say so."""
-        removed, self._removed = self._removed, False
-        watched = self._watched()
-        before, self._places = self._places, dict(self._directories())
-        missing = self._missing(self._places)
-        if removed and (reason := self._misplaced(watched, before)):
-            self._rearm(reason)
-            missing = self._unwatched()
-        if missing and not self._stop.wait(2 * TICK):
-            missing = self._unwatched()
+        """Every directory must be among the kernel's watches, under its path, and nothing else; else arm anew, or say so."""
+        coverage = self._coverage()
         if self._stop.is_set():
             return  # nothing is armed any more, and the walk may have been broken off
-        if missing:
-            self._rearm(f"{len(missing)} directories are not watched, {self._shown(missing[0])} is one")
-            missing = self._unwatched()
+        if not coverage.is_whole:
+            self._rearm(self._fault(coverage))
+            coverage = self._coverage()
         if self._observer is None:
             return  # it has been told why
-        if missing:
-            self._tell_unwatched(missing)
+        if coverage.missing:
+            self._tell_unwatched(coverage.missing)
         elif self._trouble is not None and self._dead(time.monotonic(), self._unread()) is None:
             self._tell(None)
 
-    def _misplaced(self, watched: set[int], before: dict[int, str]) -> str | None:
-        """Directories have gone: does one of them still have its watch, elsewhere, or in the tree under another path?"""
-        if away := len(watched - self._places.keys()):
-            return f"{away} directories were moved away with their watches"
-        for inode, path in before.items():
-            if inode in watched and self._places[inode] != path:
-                return f"{self._shown(path)} was moved away and came back with its watch"
-        return None
+    def _fault(self, coverage: Coverage) -> str:
+        if coverage.missing:
+            return f"{len(coverage.missing)} directories are not watched, {self._shown(min(coverage.missing))} is one"
+        if coverage.astray:
+            example = self._shown(min(path for _, path in coverage.astray))
+            return f"{len(coverage.astray)} directories are heard under paths of the past, {example} is one"
+        return f"{len(coverage.away)} directories were moved away with their watches"
 
-    def _watched(self) -> set[int]:
-        return {inode for fd in self._descriptors for inode in inotify.watched_inodes(fd)}
+    def _coverage(self) -> Coverage:
+        """What two looks agree on: watchdog comes a moment later."""
+        coverage = self._compared()
+        if not coverage.is_whole and not self._stop.wait(2 * TICK):
+            coverage = coverage.both(self._compared())
+        return coverage
 
-    def _unwatched(self) -> list[str]:
-        return self._missing(dict(self._directories()))
+    def _compared(self) -> Coverage:
+        before, heard_as = self._watches(), {} if self._observer is None else self._observer.heard_as()
+        inodes = dict(self._directories())
+        return compare(inodes, before, heard_as, self._watches())
 
-    def _missing(self, places: dict[int, str]) -> list[str]:
-        """Those of these directories that the kernel does not watch. It is asked after they were seen: watchdog comes later."""
-        watched = self._watched()
-        return [path for inode, path in places.items() if inode not in watched]
+    def _watches(self) -> dict[int, int]:
+        return dict(watch for fd in self._descriptors for watch in inotify.watches(fd))
 
-    def _directories(self) -> Iterator[tuple[int, str]]:
-        """Inode and path of every directory that can be read, without following links."""
+    def _directories(self) -> Iterator[tuple[str, int]]:
+        """Path and inode of every directory that can be read, without following links."""
         stack = [""]
         while stack and not self._stop.is_set():
             path = stack.pop()
             with contextlib.suppress(OSError), disk.directory(self._fd, path) as at:
-                yield os.fstat(at).st_ino, path
+                yield path, os.fstat(at).st_ino
                 with os.scandir(at) as listing:
                     below = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
                 stack += [f"{path}/{name}" if path else name for name in below]
