@@ -347,10 +347,15 @@ def set_aside(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:
     return aside, entry_of(entry.path, status, hold.crc, racy=not proven)
 
 
-def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry:
-    """Give the file a new mtime and mode; its bytes stay. Raises Changed."""
+def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry | None:
+    """Give the file a new mtime and mode; its bytes stay. None where it has another name, which may be anywhere.
+
+    Raises Changed.
+    """
     parent, name = split(expected.path)
     with disk.directory(root, parent) as at, opened(at, name, expected, readable=True) as hold:
+        if hold.before.st_nlink > 1:
+            return None
         dressed = _dress_visibly(hold.fd, mtime_ns, mode)
         status, proven = hold.settle()
         if tag_of(status) != tag_of(dressed) or not hold.is_at(at, name):

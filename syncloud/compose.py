@@ -11,13 +11,14 @@ import contextlib
 import functools
 import itertools
 import json
+import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import batch, commit, identity, log, mounts, multipart, names, sample, state
+from . import batch, commit, identity, log, mounts, multipart, names, rights, sample, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -28,6 +29,7 @@ from .hints import Coalescer
 from .local import LocalTree
 from .model import Hint, Policy, Tag
 from .objects import Conditions
+from .owners import SameOwner
 from .probe import probe
 from .rehearsal import Rehearsal
 from .root import Root
@@ -178,7 +180,7 @@ def _open(
     opened.callback(aws.close)
     aws.require_credentials()
     crt = Crt(aws, settings.bucket, transfers=settings.transfers)
-    remote = _bucket(crt, aws, settings, memory)
+    remote = _bucket(role, crt, aws, settings, memory)
     source: Tree = local if role == "push" else remote
     target: Tree = remote if role == "push" else local
     engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen, steps.loop)
@@ -196,7 +198,15 @@ async def _close(steps: Steps, opened: contextlib.ExitStack) -> None:
 
 def _directory(role: str, directory: Path, settings: Settings, memory: state.State, chosen: Filter) -> LocalTree:
     known = functools.partial(_familiar, role, memory)
-    return LocalTree(directory, nonce=_nonce(memory), ignored=chosen.prunes, prefix=settings.prefix, known=known)
+    is_deputy = role == "push" and not settings.any_owner and rights.reads_everything()
+    return LocalTree(
+        directory,
+        nonce=_nonce(memory),
+        ignored=chosen.prunes,
+        prefix=settings.prefix,
+        known=known,
+        owners=SameOwner if is_deputy else None,
+    )
 
 
 def _recall_mounts(local: LocalTree, memory: state.State) -> None:
@@ -206,7 +216,7 @@ def _recall_mounts(local: LocalTree, memory: state.State) -> None:
     memory.set_meta("mounts", local.places.kept())
 
 
-def _bucket(crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
+def _bucket(role: str, crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
     return S3Tree(
         crt,
         functools.partial(aws.client, "s3"),
@@ -215,7 +225,13 @@ def _bucket(crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> S3Tr
         nonce=_nonce(memory),
         with_checksum=settings.checksum != "none",
         uploads=memory,
+        denied=_denied(settings) if role == "pull" else 0,
     )
+
+
+def _denied(settings: Settings) -> int:
+    """Who may write to the bucket decides what is in the files, and not who else may write to them."""
+    return rights.umask() | (0 if settings.world_writable else stat.S_IWOTH)
 
 
 async def _let_end(task: asyncio.Task[None]) -> None:

@@ -165,7 +165,7 @@ def _make_directory(root: int, path: str) -> None:
     parent, _, name = path.rpartition("/")
     with directory(root, parent) as at:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o777, dir_fd=at)
+            os.mkdir(name, 0o775, dir_fd=at)  # less the umask; never for everybody, whatever that is
         os.fsync(at)
 
 

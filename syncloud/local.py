@@ -21,6 +21,7 @@ from .content import LocalContent
 from .descriptor import Descriptor
 from .errors import BusyError, Changed, SyncloudError, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
+from .owners import AnyOwner, Owners
 from .reconcile import flat
 from .root import Root
 from .scan import Scan
@@ -33,7 +34,8 @@ T = TypeVar("T")
 
 class LocalTree:
     """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files; `known` names some files
-    of the base, by which a file system that is mounted again is recognised.
+    of the base, by which a file system that is mounted again is recognised; `owners`, made with the user id of the directory's
+    owner, says whose files take part: by default, anybody's.
 
     Raises as `Root`, and BusyError where another syncloud has it.
     """
@@ -50,6 +52,7 @@ class LocalTree:
         prefix: str = "",
         threads: int = 4,
         known: places.Known = places.nothing,
+        owners: Callable[[int], Owners] | None = None,
     ) -> None:
         self.root = Root(root)
         self.nonce = nonce
@@ -63,7 +66,8 @@ class LocalTree:
         self.places = places.Places(root, self._fd, known=known, ignored=ignored)
         self._workers = Workers(threads)
         self._batches = batch.Batches(self._workers, self._fd, nonce)
-        self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce)
+        whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
+        self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose)
 
     async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
         try:
@@ -149,6 +153,8 @@ class LocalTree:
             os.close(fd)
         if stat.S_ISDIR(status.st_mode):
             return _marker(path) if path.endswith("/") else self._absent(path)
+        if not patient and self._scan.owners.awaits(status):
+            raise Unsteady(path, f"{path}: has {status.st_nlink} names at the moment")
         side = self._nominate(path, status)
         if not isinstance(side, Entry):
             return side
@@ -287,8 +293,11 @@ class LocalTree:
             log.warning("conflict.kept", text, written.path, file.aside, path=written.path)
         return written
 
-    async def touch(self, expected: Entry, source: Entry) -> Entry:
-        """Give the file the source's mtime and mode. Raises Changed."""
+    async def touch(self, expected: Entry, source: Entry) -> Entry | None:
+        """Give the file the source's mtime and mode; None where it has another name, which would get them too.
+
+        Raises Changed.
+        """
         if expected.path.endswith("/"):
             return expected
         return await self._alter(commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path)

@@ -107,9 +107,10 @@ def parse_mtime(text: str) -> int | None:
     return value if -(2**31) * 10**9 <= value < 2**63 else None
 
 
-def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str) -> Entry:
-    """What an answer says of the object at `path`. Raises Corrupt where the body has not the checksum it came with, or
-    where there is no body and no length either.
+def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str, denied: int = 0) -> Entry:
+    """What an answer says of the object at `path`. `denied`: permission bits that no object gives.
+
+    Raises Corrupt where the body has not the checksum it came with, or where there is no body and no length either.
     """
     seconds = _modified(headers.get("last-modified", ""))
     tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), "" if seconds is None else str(seconds))
@@ -125,7 +126,7 @@ def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str)
         tag,
         size,
         (seconds or 0) * 10**9 if mtime_ns is None else mtime_ns,
-        int(mode, 8) & 0o777 if _MODE.match(mode) else DEFAULT_MODE,
+        (int(mode, 8) & 0o777 if _MODE.match(mode) else DEFAULT_MODE) & ~denied,
         crc,
         body,
         headers.get(MARK) == names.mark(nonce, path),

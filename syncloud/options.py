@@ -263,6 +263,13 @@ OPTIONS: tuple[Option, ...] = (
            _pattern(True), many=True, empty=True, example="[*.json]",
            details="Written as exclude is. What is below an excluded directory cannot be taken back. With includes alone the "
                    "last pattern that matches a path, or a directory above it, decides."),
+    Option("any-owner", _WHAT, ("push",), "publish what belongs to others, too", parse=_boolean, default="false",
+           details="For a service that reads everything (root, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH). Without it, such a one "
+                   "publishes the files of the directory's owner alone, and none that has a second name: who may write into "
+                   "the directory could move or link there what he may not read."),
+    Option("world-writable", _WHAT, ("pull",), "let metadata make files that everybody may write", parse=_boolean,
+           default="false",
+           details="What the umask takes away stays away: files get the mode that the metadata says, less the umask."),
     Option("checksum", _WHAT, SYNC, "the checksum sent with each object", "KIND", default="auto",
            choices=("auto", "crc64nvme", "none"),
            details="auto and crc64nvme send CRC64NVME; none is for a store that refuses it."),
@@ -325,6 +332,8 @@ class Settings:
     max_delete: int
     conflict: ConflictPolicy
     patterns: tuple[tuple[bool, str], ...]
+    any_owner: bool
+    world_writable: bool
     checksum: str
     transfers: int
     min_interval: float

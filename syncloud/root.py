@@ -24,7 +24,7 @@ class Root:
     def __init__(self, path: Path, *, make: bool = False) -> None:
         self.path = path
         try:
-            with Way(path, make=0o777 if make else None) as way:
+            with Way(path, make=0o775 if make else None) as way:
                 self.exposed = way.exposed
                 self.fd = way.directory()
         except Untrusted as error:

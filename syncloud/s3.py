@@ -31,7 +31,9 @@ _RESTORED = 'ongoing-request="false"'
 
 
 class S3Tree:
-    """`crt`: every request but the first one over TLS, which is for boto3's client; `s3` makes that."""
+    """`crt`: every request but the first one over TLS, which is for boto3's client; `s3` makes that. `denied`: permission
+    bits that no object's metadata gives to a file.
+    """
 
     role = "push"
     written_event = "push.uploaded"
@@ -47,6 +49,7 @@ class S3Tree:
         conditions: objects.Conditions = objects.OBEYED,
         with_checksum: bool = True,
         uploads: multipart.Uploads | None = None,
+        denied: int = 0,
     ) -> None:
         self._crt = crt
         self._s3 = s3
@@ -56,6 +59,7 @@ class S3Tree:
         self.conditions = conditions
         self.with_checksum = with_checksum
         self.uploads = uploads
+        self._denied = denied
         self._copies = Copies(self, self._send)
         self._unversioned = False
         self._checked = False
@@ -126,7 +130,7 @@ class S3Tree:
         if headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", ""):
             return Unknown(path, "archived: restore the object first")
         body = None if head else response.body
-        entry = objects.entry_of(path, headers, body, self._nonce)
+        entry = objects.entry_of(path, headers, body, self._nonce, self._denied)
         if path.endswith("/") and entry.size:
             return Unknown(path, "the key ends in a slash and has content")
         if entry.crc is None and base is not None and known is not None and entry.tag[0] == known[0]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from . import blame, disk, names, steady
 from .model import Run, Sighting, Unknown
+from .owners import Owners
 from .workers import Workers
 
 LENGTH = 500
@@ -22,10 +23,15 @@ TOGETHER = 50
 
 
 class Scan:
-    """Of the tree below the directory that is open as `fd`. `ignored(directory)` prunes it, `prefix` is that of the keys."""
+    """Of the tree below the directory that is open as `fd`. `ignored(directory)` prunes it, `prefix` is that of the keys,
+    `owners` says whose files take part.
+    """
 
-    def __init__(self, fd: int, workers: Workers, *, ignored: Callable[[str], bool], prefix: str, nonce: str) -> None:
+    def __init__(
+        self, fd: int, workers: Workers, *, ignored: Callable[[str], bool], prefix: str, nonce: str, owners: Owners
+    ) -> None:
         self._fd = fd
+        self.owners = owners
         self._workers = workers
         self._ignored = ignored
         self._prefix = prefix
@@ -83,7 +89,7 @@ class Scan:
                 continue
             if names.is_hidden(item.name):
                 continue
-            if (reason := self.refusal(path, status)) is not None:
+            if (reason := self.refusal(path, status)) is not None and not self.owners.awaits(status):
                 others.append((path, Unknown(path, reason)))
             else:
                 files.append(steady.sighting_of(path, status))
@@ -118,7 +124,7 @@ class Scan:
             return reason
         if names.too_long_for_a_key(self._prefix, path):
             return f"the key would be longer than {names.KEY_MAX} bytes"
-        return None
+        return self.owners.refusal(status)
 
 
 def _in_order(files: list[Sighting], others: list[tuple[str, Unknown | str]]) -> list[Unknown | Run | str]:

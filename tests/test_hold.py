@@ -250,6 +250,7 @@ def test_beside_an_open_writer_no_row_is_believed(file: Path, root: int, act: st
     time.sleep(0.02)
     there = expected(file, root)
     now = commit.touch(root, there, MTIME, 0o640) if act == "touch" else commit.set_aside(root, there, "")[1]
+    assert now is not None
     mapping[:] = THEIRS
     assert file.read_bytes() == THEIRS
     assert now.lasting_tag() != steady.tag_of(file.stat())
@@ -494,6 +495,7 @@ def test_no_edit_is_lost_among_many_touches(file: Path, root: int) -> None:
                 seen = steady.read_whole(fd, os.fstat(fd), "f", None, patient=False)
                 os.close(fd)
                 touched = commit.touch(root, seen, MTIME + number, 0o640)
+                assert touched is not None
                 before = steady.tag_of(file.stat())
                 crc = checksum.update(file.read_bytes())
                 if touched.lasting_tag() == before == steady.tag_of(file.stat()):

@@ -883,6 +883,7 @@ def test_what_is_written_is_what_is_seen(tree: LocalTree, root: Path) -> None:
     again = write(tree, "a/b/f", b"newer", written)
     assert (root / "a/b/f").read_bytes() == b"newer"
     touched = do(tree.touch(again, new("a/b/f", mode=0o600, mtime_ns=7)))
+    assert touched is not None
     assert entry(tree, "a/b/f").tag == touched.tag
     do(tree.delete(touched))
     assert os.listdir(root) == []

@@ -96,7 +96,7 @@ def test_what_a_daemon_keeps_is_its_owners_alone_whatever_the_umask(rig: Rig, ro
 # Hostile objects
 
 
-@pytest.mark.parametrize(("mode", "given"), [("6755", 0o755), ("107777", 0o777), ("0x1ff", 0o644), ("-1", 0o644), ("4000", 0)])
+@pytest.mark.parametrize(("mode", "given"), [("6755", 0o755), ("107777", 0o755), ("0x1ff", 0o644), ("-1", 0o644), ("4000", 0)])
 def test_no_object_makes_a_file_that_runs_as_somebody_else(rig: Rig, mode: str, given: int) -> None:
     rig.bucket.put("program", b"#!/bin/sh", mode=mode)
     assert rig.pull("--once").wait(timeout=60) == 0
