@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import batch, blame, commit, disk, leftovers, log, names, places, steady
+from .budget import Budget
 from .content import LocalContent
 from .descriptor import Descriptor
 from .errors import BusyError, Changed, SyncloudError, Unsteady, Unsyncable
@@ -65,6 +66,7 @@ class LocalTree:
             raise BusyError(f"another syncloud has the directory {root}") from error
         self.places = places.Places(root, self._fd, known=known, ignored=ignored)
         self._workers = Workers(threads)
+        self._budget = Budget()
         self._batches = batch.Batches(self._workers, self._fd, nonce)
         whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
         self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose)
@@ -281,7 +283,7 @@ class LocalTree:
         assert content is not None
         await self._require_writable(entry.path)
         call = functools.partial(self._run, path=entry.path)
-        return await self._told(await Staging(call, self._fd, entry, expected, self.nonce).write(content))
+        return await self._told(await Staging(call, self._budget, self._fd, entry, expected, self.nonce).write(content))
 
     async def _told(self, file: batch.File) -> Entry:
         try:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from . import checksum, log, objects
+from .budget import Budget
 from .errors import Changed, Corrupt, HostUnavailable, SyncloudError
 from .flight import Body
 from .model import SMALL, Entry
@@ -22,7 +23,7 @@ from .tree import Content
 
 PARTS_MAX = 10_000
 IN_FLIGHT = 64 * 1024 * 1024
-"""Bytes of whole parts in memory at a time, for one object; the short last one comes on top."""
+"""Bytes of parts in memory at a time, for one object; of all together as many as the store's budget has."""
 COMPLETION = 300.0
 """Seconds that a completion may take: "several minutes", in which S3 sends a space now and then."""
 _WHOLE = {"x-amz-checksum-type": "FULL_OBJECT"}
@@ -43,6 +44,7 @@ class Store(Protocol):
 
     with_checksum: bool
     uploads: Uploads | None
+    budget: Budget
 
     async def request(
         self,
@@ -117,30 +119,62 @@ def _proof(size: int, crc: int) -> dict[str, str]:
 async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[Part], int]:
     """The parts, and the checksum of the whole: read in order, sent side by side."""
     size, crc = part_size(entry.size), 0
-    buffers = _buffers(size, min(max(1, IN_FLIGHT // size), entry.size // size))
+    buffers = _Buffers(store.budget, size, max(1, IN_FLIGHT // size))
     tasks: list[asyncio.Task[Part]] = []
 
     async def send(number: int, buffer: io.BytesIO, crc: int) -> Part:
         part = await _send_part(store, entry.path, upload_id, number, buffer, crc)
-        buffers.put_nowait(buffer)  # only after an answer: awscrt may read on from one that was given up
+        buffers.keep(buffer)  # only after an answer: awscrt may read on from one that was given up
         return part
 
     async with asyncio.TaskGroup() as group:
         for number, offset in enumerate(range(0, entry.size, size), 1):
-            whole = entry.size - offset >= size
-            buffer = await buffers.get() if whole else io.BytesIO(bytes(entry.size - offset))
-            crc, own = await content.fill(buffer.getbuffer(), offset, crc)
+            buffer = await buffers.take(min(size, entry.size - offset))
+            try:
+                crc, own = await content.fill(buffer.getbuffer(), offset, crc)
+            except BaseException:
+                buffers.give()
+                raise
             tasks.append(group.create_task(send(number, buffer, own)))
+            tasks[-1].add_done_callback(buffers.give)  # also where it was cancelled before it began
+            del buffer  # while the next one is waited for
     return [task.result() for task in tasks], crc
 
 
-def _buffers(size: int, count: int) -> asyncio.Queue[io.BytesIO]:
-    """For all parts, each in its turn: fresh memory costs more than reading the file into it does."""
-    buffers: asyncio.Queue[io.BytesIO] = asyncio.Queue()
-    blank = bytes(size)
-    for _ in range(count):
-        buffers.put_nowait(io.BytesIO(blank))  # copied when it is written to
-    return buffers
+class _Buffers:
+    """At most `count` of `size` bytes for one upload, each granted by the `budget` of all. One is used again where nobody waits
+    for its memory: fresh memory costs more than reading the file into it does.
+    """
+
+    def __init__(self, budget: Budget, size: int, count: int) -> None:
+        self._budget = budget
+        self._size = size
+        self._places = asyncio.Semaphore(count)
+        self._kept: list[io.BytesIO] = []
+
+    async def take(self, length: int) -> io.BytesIO:
+        await self._places.acquire()
+        if self._budget.is_wanted:
+            self._kept.clear()
+        try:
+            await self._budget.take(self._size)
+        except asyncio.CancelledError:
+            self._places.release()
+            raise
+        if self._kept and length == self._size:
+            return self._kept.pop()
+        return io.BytesIO(bytes(length))
+
+    def keep(self, buffer: io.BytesIO) -> None:
+        if not self._budget.is_wanted and buffer.getbuffer().nbytes == self._size:
+            self._kept.append(buffer)
+
+    def give(self, _: object = None) -> None:
+        """What `take` has granted."""
+        if self._budget.is_wanted:
+            self._kept.clear()
+        self._budget.give(self._size)
+        self._places.release()
 
 
 async def _send_part(store: Store, path: str, upload_id: str, number: int, data: io.BytesIO, crc: int) -> Part:

@@ -274,7 +274,7 @@ OPTIONS: tuple[Option, ...] = (
            choices=("auto", "crc64nvme", "none"),
            details="auto and crc64nvme send CRC64NVME; none is for a store that refuses it."),
     Option("transfers", _PACE, SYNC, "objects in transfer at a time", "N", _whole(1, 1024), default="256",
-           details="From 1 to 1024. Fewer of large ones: 64 until their size has been seen, 4 that travel in parts."),
+           details="From 1 to 1024. The parts of large ones share 256 MiB of memory, in turns."),
     Option("min-interval", _PACE, ("push",), "publish one file at most once in this time", "TIME", _duration("0s", "1h"),
            default="1s", details="From 0s to 1h. The newest content wins."),
     Option("reconcile-interval", _PACE, SYNC, "look at everything again after this time", "TIME",

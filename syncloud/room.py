@@ -8,7 +8,7 @@ from .model import SMALL, Entry, Side
 BREATH = 0.01
 """Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
 BODIES = 64 * SMALL
-"""Bytes of small files, from the look to the end of the transfer. A larger one is carried in parts (settle.LARGE)."""
+"""Bytes of small files, from the look to the end of the transfer. A larger one is carried in parts, out of a `budget`."""
 
 
 class Room:
@@ -42,7 +42,7 @@ class Room:
     def see(self, path: str, side: Side) -> None:
         """What a look has found: from now on `path` weighs what it is."""
         if path in self._weights:
-            weight = min(side.size, SMALL) if isinstance(side, Entry) else 0
+            weight = _bytes_of(side) if isinstance(side, Entry) else 0
             self._promised += weight - self._weights[path]
             self._weights[path] = weight
 
@@ -53,4 +53,8 @@ class Room:
 def _weight(work: Work) -> int:
     if work.deleting:
         return 0
-    return min(work.nominated.size, SMALL) if isinstance(work.nominated, Entry) else SMALL
+    return _bytes_of(work.nominated) if isinstance(work.nominated, Entry) else SMALL
+
+
+def _bytes_of(entry: Entry) -> int:
+    return entry.size if entry.size <= SMALL else 0

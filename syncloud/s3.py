@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import checksum, keys, log, multipart, names, objects
+from .budget import Budget
 from .copies import Copies
 from .errors import Archived, Changed, Corrupt, Malformed, PathError, SyncloudError, Unavailable
 from .flight import Body
@@ -60,6 +61,7 @@ class S3Tree:
         self.with_checksum = with_checksum
         self.uploads = uploads
         self._denied = denied
+        self.budget = Budget()
         self._copies = Copies(self, self._send)
         self._unversioned = False
         self._checked = False

@@ -41,8 +41,6 @@ from .plan import decide
 from .rivals import REASON, Rivals
 from .tree import Tree
 
-LARGE = 4
-"""Files that are carried in parts at a time, each with up to 64 MiB of them in memory."""
 ROUNDS = 8
 """Decisions for one path before it has to wait: enough for two comparisons and a few lost races."""
 
@@ -101,7 +99,6 @@ class Settler:
         self._is_left_out = is_left_out
         self._kept: dict[str, Tag] = {}
         """The targets whose bytes are kept under a conflict name already, while the copy that follows does not succeed."""
-        self._large = asyncio.Semaphore(LARGE)
         self._in_doubt: dict[str, Tag] = {}
         """What the source was at first writes whose outcome nobody has told: no row says that they may have left something."""
 
@@ -235,13 +232,12 @@ class Settler:
     async def _write(self, entry: Entry, expected: Entry | None, work: Work) -> Entry:
         if entry.body is not None or entry.path.endswith("/"):
             return await self._target.write(entry, None, expected)
-        async with self._large:
-            content = await self._source.open(entry, patient=work.patient)
-            try:
-                with _begun():
-                    return await self._target.write(entry, content, expected)
-            finally:
-                content.close()
+        content = await self._source.open(entry, patient=work.patient)
+        try:
+            with _begun():
+                return await self._target.write(entry, content, expected)
+        finally:
+            content.close()
 
     async def _duplicate(self, entry: Entry) -> Entry | None:
         """A rename is suspected by what it leaves as it was, proven by content; then the target copies its own bytes."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Sequence
 
 from . import batch, blame, checksum, commit, disk, names
+from .budget import Budget
 from .descriptor import Descriptor
 from .errors import Corrupt
 from .model import SMALL, Entry
@@ -18,20 +18,26 @@ from .tree import Content
 from .workers import Caller
 
 PARTS = 8
-"""Parts of a large file that are under way, each with its bytes in memory."""
+"""Parts of one large file that are under way, each with its bytes in memory."""
 
 
 class Staging:
-    """`entry` on its way in place of `expected`, below the open directory `root`. `call` runs a function on a disk thread."""
+    """`entry` on its way in place of `expected`, below the open directory `root`. `call` runs a function on a disk thread;
+    `budget` is what the parts of all large files may hold.
+    """
 
-    def __init__(self, call: Caller, root: int, entry: Entry, expected: Entry | None, nonce: str) -> None:
+    def __init__(self, call: Caller, budget: Budget, root: int, entry: Entry, expected: Entry | None, nonce: str) -> None:
         self._call = call
+        self._budget = budget
         self._root = root
         self._entry = entry
         self._expected = expected
         self._nonce = nonce
         self._temporary = names.hidden("tmp", nonce)
         self._given_up = False
+        self._held = 0
+        self._places = asyncio.Semaphore(PARTS)
+        self._under_way: asyncio.Queue[asyncio.Task[Sequence[bytes]] | None] = asyncio.Queue()
         self._file = Descriptor(self._finish)
 
     async def write(self, content: Content) -> batch.File:
@@ -53,19 +59,33 @@ class Staging:
 
     async def _fill(self, content: Content) -> int:
         """All parts, some at a time, and the checksum of the whole, for which they are taken in their order."""
-        under_way: deque[asyncio.Task[Sequence[bytes]]] = deque()
-        crc, size = 0, self._entry.size
+        size = self._entry.size
         try:
             async with asyncio.TaskGroup() as group:
+                summing = group.create_task(self._sum())
                 for offset in range(0, size, SMALL):
-                    if len(under_way) == PARTS:
-                        crc = await self._call(checksum.of, await under_way.popleft(), crc)
-                    under_way.append(group.create_task(self._part(content, offset, min(SMALL, size - offset))))
-                while under_way:
-                    crc = await self._call(checksum.of, await under_way.popleft(), crc)
+                    await self._places.acquire()
+                    await self._budget.take(SMALL)
+                    self._held += SMALL
+                    part = self._part(content, offset, min(SMALL, size - offset))
+                    self._under_way.put_nowait(group.create_task(part))
+                self._under_way.put_nowait(None)
         except BaseExceptionGroup as several:
             # The parts fail of one cause; the engine knows what to do with an error, not with a group of them.
             raise several.exceptions[0] from several
+        finally:
+            self._budget.give(self._held)
+        return summing.result()
+
+    async def _sum(self) -> int:
+        """The checksum of the parts as they come. Beside their making, because who waits for memory must not hold any up."""
+        crc = 0
+        while (part := await self._under_way.get()) is not None:
+            crc = await self._call(checksum.of, await part, crc)
+            self._held -= SMALL
+            self._budget.give(SMALL)
+            self._places.release()
+            del part  # it holds the bytes while the next one is waited for
         return crc
 
     async def _part(self, content: Content, offset: int, length: int) -> Sequence[bytes]:

@@ -164,9 +164,8 @@ def _read(fd: int, size: int) -> bytes:
     return data
 
 
-def digest(fd: int, size: int) -> int:
-    """CRC64NVME of the first `size` bytes, or of all where there are fewer."""
-    crc, offset = 0, 0
+def digest(fd: int, size: int, offset: int = 0, crc: int = 0) -> int:
+    """CRC64NVME of the first `size` bytes, or of all where there are fewer; `crc` is that of those before `offset`."""
     while offset < size and (data := os.pread(fd, min(1 << 20, size - offset), offset)):
         crc = checksum.update(data, crc)
         offset += len(data)

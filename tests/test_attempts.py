@@ -437,6 +437,7 @@ def test_thousands_that_fail_stop_neither_a_listing_nor_the_queue(state: State) 
             await until(lambda: "z" in target.files and engine.counters.last_reconcile, 60)
             await until(lambda: len(engine.failing) == BACKLOG + 700, 60)
             await until(lambda: engine.pending < 100, 30)
+            await until(lambda: len(state.failing()) == BACKLOG + 700, 30)
             assert receipt.given, "the record is what obliges"
             assert len(state.failing()) == BACKLOG + 700
         assert len(Failing(state, time.monotonic).due()) > 0, "the next start looks at them"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud import checksum
+from syncloud.budget import Budget
 from syncloud.errors import Blocked, Changed, Corrupt
 from syncloud.local import LocalTree
 from syncloud.model import SMALL, Entry
@@ -160,7 +161,7 @@ def test_a_temporary_that_is_made_after_its_task_was_cancelled_is_removed(root: 
         return await asyncio.to_thread(_after, go, function, *arguments)
 
     async def cancelled() -> None:
-        staging = Staging(held_up, at, ENTRY, None, NONCE)
+        staging = Staging(held_up, Budget(), at, ENTRY, None, NONCE)
         task = asyncio.create_task(staging.write(Source([BODY], refused=False)))
         await asyncio.sleep(0.05)
         task.cancel()

@@ -1,0 +1,220 @@
+"""Memory for the parts of large files: bounded, granted in the order of the asking, never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncloud import multipart
+from syncloud.budget import Budget
+from syncloud.local import LocalTree
+from syncloud.model import SMALL, Entry
+from syncloud.response import Response
+from syncloud.tree import Content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+    from typing import Any
+
+
+async def rest() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_who_asks_takes_his_turn() -> None:
+    """A file that asks for a thousand parts waits after each for all others."""
+
+    async def go() -> list[str]:
+        budget, order = Budget(2), list[str]()
+
+        async def carry(name: str, parts: int) -> None:
+            for _ in range(parts):
+                await budget.take(1)
+                order.append(name)
+                asyncio.get_running_loop().call_soon(budget.give, 1)
+
+        async with asyncio.TaskGroup() as group:
+            for hog in "ABCD":
+                group.create_task(carry(hog, 1000))
+            await rest()
+            await group.create_task(carry("small", 3))
+            at = [number for number, name in enumerate(order) if name == "small"]
+        assert at[-1] - at[0] <= 2 * 5 + 2, "three parts take three rounds of all five"
+        return order
+
+    assert len(asyncio.run(go())) == 4003
+
+
+def test_what_is_more_than_all_of_it_is_granted_alone() -> None:
+    async def go() -> None:
+        budget = Budget(10)
+        await budget.take(1)
+        large = asyncio.ensure_future(budget.take(100))
+        later = asyncio.ensure_future(budget.take(1))
+        await rest()
+        assert not large.done()
+        assert not later.done(), "nobody overtakes"
+        budget.give(1)
+        await rest()
+        assert large.done()
+        assert not later.done()
+        budget.give(100)
+        await rest()
+        assert later.done()
+
+    asyncio.run(go())
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 4), st.booleans()), max_size=20))
+def test_nothing_is_lost_whoever_gives_up_when(works: list[tuple[int, int, bool]]) -> None:
+    """Each takes some, holds it for a few turns of the loop, and may be cancelled while it waits or holds."""
+
+    async def go() -> None:
+        budget, held = Budget(10), 0
+
+        async def work(amount: int, turns: int) -> None:
+            nonlocal held
+            await budget.take(amount)
+            held += min(amount, 10)
+            assert held <= 10
+            try:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            finally:
+                held -= min(amount, 10)
+                budget.give(amount)
+
+        tasks = []
+        for amount, turns, cancelled in works:
+            tasks.append((asyncio.ensure_future(work(amount, turns)), cancelled))
+            await asyncio.sleep(0)
+            for task, is_cancelled in tasks[-2:]:
+                if is_cancelled:
+                    task.cancel()
+        for task, _ in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait_for(task, 5)
+        assert not budget.is_wanted
+        await asyncio.wait_for(budget.take(10), 5)
+
+    asyncio.run(go())
+
+
+class Slow(Content):
+    """Bytes of a size that nobody has memory for; each part takes a turn of the loop."""
+
+    def __init__(self, entry: Entry, fails_at: int = -1) -> None:
+        self.entry = entry
+        self._fails_at = fails_at
+
+    async def part(self, offset: int, length: int) -> Sequence[bytes]:
+        await asyncio.sleep(0)
+        if offset == self._fails_at:
+            raise OSError("the disk")
+        return [bytes(length)]
+
+    async def verify(self, crc: int | None) -> None:
+        """It is the only state."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Store:
+    """Takes parts, and counts the bytes of those that are on their way."""
+
+    with_checksum = False
+    uploads: multipart.Uploads | None = None
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.now = self.most = 0
+
+    async def request(self, method: str, path: str, operation: str, *_: Any, body: Any = None, **__: Any) -> Response:
+        if operation == "UploadPart":
+            size = body.getbuffer().nbytes
+            self.now += size
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.001)
+            self.now -= size
+        names = {"CreateMultipartUpload": "UploadId", "CompleteMultipartUpload": "ETag"}
+        text = f"<a><{names[operation]}>1</{names[operation]}></a>" if operation in names else ""
+        return Response(200, {"etag": "1"}, [text.encode()])
+
+    def metadata(self, entry: Entry) -> dict[str, str]:
+        return {}
+
+    def written(self, entry: Entry, etag: str, version: str) -> Entry:
+        return entry
+
+
+def entries(count: int, size: int) -> Iterable[Entry]:
+    return [Entry(f"f{number}", ("1", "", ""), size, 1, 0o644) for number in range(count)]
+
+
+def test_all_uploads_together_hold_no_more_than_the_budget() -> None:
+    async def go() -> Store:
+        store = Store(Budget(4 * SMALL))
+        async with asyncio.TaskGroup() as group:
+            for entry in entries(12, 5 * SMALL + 1):
+                group.create_task(multipart.upload(store, entry, Slow(entry), {}))
+        await asyncio.wait_for(store.budget.take(4 * SMALL), 5)
+        return store
+
+    store = asyncio.run(go())
+    assert SMALL < store.most <= 4 * SMALL
+
+
+def test_an_upload_that_fails_or_is_given_up_keeps_nothing() -> None:
+    async def go() -> None:
+        store = Store(Budget(2 * SMALL))
+        failing, waiting, given_up = entries(3, 5 * SMALL)
+        tasks = [
+            asyncio.ensure_future(multipart.upload(store, failing, Slow(failing, 2 * SMALL), {})),
+            asyncio.ensure_future(multipart.upload(store, waiting, Slow(waiting), {})),
+            asyncio.ensure_future(multipart.upload(store, given_up, Slow(given_up), {})),
+        ]
+        await rest()
+        tasks[2].cancel()
+        done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+        assert [type(one) for one in done] == [OSError, Entry, asyncio.CancelledError]
+        await asyncio.wait_for(store.budget.take(2 * SMALL), 5)
+
+    asyncio.run(go())
+
+
+def test_downloads_that_share_too_little_for_one_of_them_all_arrive(tmp_path: Path) -> None:
+    """Each holds a part and waits for the next: none may wait for itself."""
+
+    async def go() -> None:
+        tree = LocalTree(tmp_path, nonce="0123456789abcdef")
+        tree._budget = Budget(2 * SMALL)
+        writing = [tree.write(entry, Slow(entry), None) for entry in entries(6, 3 * SMALL + 1)]
+        await asyncio.wait_for(asyncio.gather(*writing), 60)
+        await asyncio.wait_for(tree._budget.take(2 * SMALL), 5)
+        tree.close()
+
+    asyncio.run(go())
+    assert {path.stat().st_size for path in tmp_path.iterdir()} == {3 * SMALL + 1}
+
+
+def test_a_download_that_fails_keeps_nothing(tmp_path: Path) -> None:
+    async def go() -> None:
+        tree = LocalTree(tmp_path, nonce="0123456789abcdef")
+        tree._budget = Budget(2 * SMALL)
+        failing, other = entries(2, 4 * SMALL)
+        tasks = [tree.write(failing, Slow(failing, 2 * SMALL), None), tree.write(other, Slow(other), None)]
+        done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        assert isinstance(done[1], Entry)
+        assert not isinstance(done[0], Entry)
+        await asyncio.wait_for(tree._budget.take(2 * SMALL), 5)
+        tree.close()
+
+    asyncio.run(go())
+    assert [path.name for path in tmp_path.iterdir()] == ["f1"]
