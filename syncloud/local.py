@@ -7,7 +7,6 @@ only a steady read counts: equal stats before and after, and no writer in betwee
 from __future__ import annotations
 
 import errno
-import fcntl
 import functools
 import os
 import stat
@@ -18,9 +17,10 @@ from typing import TypeVar
 
 from . import batch, blame, commit, disk, leftovers, log, names, places, steady
 from .budget import Budget
+from .claim import Claim
 from .content import LocalContent
 from .descriptor import Descriptor
-from .errors import BusyError, Changed, SyncloudError, Unsteady, Unsyncable
+from .errors import Changed, SyncloudError, Unsteady, Unsyncable
 from .model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
 from .owners import AnyOwner, Owners
 from .reconcile import flat
@@ -60,10 +60,10 @@ class LocalTree:
         self._prefix = prefix
         self._fd = self.root.fd
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            self._claim = Claim(self._fd, str(root))
+        except BaseException:
             self.root.close()
-            raise BusyError(f"another syncloud has the directory {root}") from error
+            raise
         self.places = places.Places(root, self._fd, known=known, ignored=ignored)
         self._workers = Workers(threads)
         self._budget = Budget()
@@ -342,8 +342,7 @@ class LocalTree:
         if self._workers.close():
             self.places.close()
             self.root.close()
-        else:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)  # the next daemon of this process may have it
+        self._claim.release()
 
 
 def _marker(path: str) -> Entry:

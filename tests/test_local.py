@@ -364,6 +364,11 @@ def test_a_file_may_become_a_folder_and_a_file_again(tree: LocalTree, root: Path
     assert entry(tree, "a").body == b"3"
 
 
+def test_a_root_that_was_closed_is_free(root: Path) -> None:
+    for _ in range(3):
+        LocalTree(root, nonce=NONCE).close()
+
+
 def test_one_root_has_one_master(tree: LocalTree, root: Path, tmp_path: Path) -> None:
     with pytest.raises(BusyError):
         LocalTree(root, nonce=NONCE)

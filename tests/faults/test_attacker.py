@@ -243,3 +243,38 @@ def test_what_others_have_put_into_a_state_keeps_no_look_waiting(home: Home) -> 
             assert look.wait(timeout=20) in (1, 78)
             assert "is not a regular file" in look.stderr
     unharmed(home)
+
+
+HELD = "exec 9< dir; flock -{} 9; echo held; sleep 100"
+
+
+@pytest.mark.parametrize("kind", ["s", "x"])
+@pytest.mark.parametrize("role", ["push", "pull"])
+def test_a_lock_of_somebody_else_on_the_directory_stops_no_daemon(home: Home, role: str, kind: str) -> None:
+    """Whoever may read it can take one, before the daemon starts and while it runs; and can take one beside it."""
+    home.out.chmod(0o755)
+    os.chown(home.out, 0, 0)
+    argv = ["sh", "-euc", HELD.format(kind)]
+    where = home.out.parent
+    with subprocess.Popen(argv, user=NOBODY, group=NOBODY, cwd=where, stdout=subprocess.PIPE, start_new_session=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        daemon = home.daemon(role)
+        home.new(role, "first")
+        if role == "push":
+            os.chown(home.out / "first", 0, 0)
+        wait_until(lambda: home.carried(role, "first"), timeout=30)
+        os.killpg(holder.pid, 9)
+    wait_until(lambda: subprocess.run(["flock", "-n", str(home.out), "true"], check=False).returncode == 0, timeout=10)
+    assert daemon.stop() == 143
+
+
+@pytest.mark.parametrize(("first", "second"), [("push", "pull"), ("pull", "push"), ("push", "push")])
+def test_a_directory_has_one_daemon(home: Home, first: str, second: str) -> None:
+    daemon = home.daemon(first)
+    pair = ["--directory", str(home.out), "--bucket", home.bucket.name, "--state-dir", str(home.place / "another")]
+    queue = ["--queue-url", home.bucket.queue_url] if second == "pull" else []
+    other = home.start(second, *pair, *queue, endpoint=home.meddler.endpoint)
+    assert other.wait() == 1
+    assert f"process {daemon.pid} of user 0" in other.stderr
+    assert daemon.running
