@@ -20,7 +20,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import log
+from . import log, rights
 from .errors import BusyError
 
 SERVICE_USER = "_syncloud"
@@ -41,7 +41,9 @@ class Peer:
 
     def counts(self, directory: os.stat_result) -> bool:
         """Whether this one could stop a daemon of ours in the directory anyway."""
-        if self.uid in {0, os.geteuid(), directory.st_uid, _service_user()}:
+        if self.uid in {0, os.geteuid(), _service_user()}:
+            return True
+        if self.uid == directory.st_uid and rights.knows(self.uid):
             return True
         if directory.st_gid in self.groups:
             return bool(directory.st_mode & stat.S_IWGRP)
@@ -72,7 +74,7 @@ class Claim:
         if peer.counts(directory):
             raise BusyError(f"another syncloud has the directory {shown}: process {peer.pid} of user {peer.uid}")
         text = "process %d of user %d claims %s, too, where it may write nothing: going on beside it"
-        log.warning("directory.shared", text, peer.pid, peer.uid, shown, user=peer.uid)
+        log.warning("directory.shared", text, peer.pid, peer.uid, shown)
 
     def release(self) -> None:
         self._socket.close()

@@ -25,6 +25,15 @@ def umask() -> int:
     return mask
 
 
+def knows(user: int) -> bool:
+    """Whether that number is one user's: in a user namespace (PrivateUsers=) all that it has no number for share one."""
+    try:
+        whole = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
+        return whole or user != int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        return True
+
+
 def _status(name: str) -> str | None:
     try:
         lines = Path("/proc/thread-self/status").read_text().splitlines()

@@ -106,3 +106,13 @@ def test_a_directory_is_never_made_writable_for_everybody(tmp_path: Path) -> Non
         os.umask(before)
         os.close(fd)
     assert {stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("a", "a/b")} == {0o775}
+
+
+def test_a_number_that_many_users_share_is_nobodys() -> None:
+    assert rights.knows(65534), "here it is a user of its own"
+    code = "from syncloud import rights; print(rights.knows(65534), rights.knows(0))"
+    argv = ["unshare", "--user", "--map-root-user", sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode and not done.stdout:
+        pytest.skip("user namespaces are not allowed here")
+    assert done.stdout.split() == ["False", "True"]
