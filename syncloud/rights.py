@@ -29,9 +29,16 @@ def knows(user: int) -> bool:
     """Whether that number is one user's: in a user namespace (PrivateUsers=) all that it has no number for share one."""
     try:
         whole = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
-        return whole or user != int(Path("/proc/sys/kernel/overflowuid").read_text())
-    except (OSError, ValueError):
+    except OSError:
         return True
+    return whole or user != _shared()
+
+
+def _shared() -> int:
+    try:
+        return int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        return 65534  # as nearly everywhere; ProcSubset=pid hides it
 
 
 def _status(name: str) -> str | None:
