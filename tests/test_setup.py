@@ -165,6 +165,8 @@ def test_the_settings_reach_queue_and_policies(cloud: Cloud) -> None:
         "StringEquals": {"aws:SourceAccount": "000000000000"},
     }
     assert grant["Resource"] == denial["Resource"] == attributes["QueueArn"]
+    (stack,) = cloud.cloudformation.describe_stacks(StackName=cloud.name)["Stacks"]
+    assert attributes["QueueArn"] == f"arn:aws:sqs:us-east-1:000000000000:syncloud-{stack['StackId'].rpartition('/')[2]}"
 
 
 def test_a_prefix_that_needs_it_is_encoded_in_the_filter(cloud: Cloud) -> None:
