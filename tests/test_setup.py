@@ -604,7 +604,7 @@ def test_a_configuration_offers_the_drop_ins_that_its_unit_may_need(tmp_path: Pa
     cf.write_config(file, ["bucket = example", "queue-url = https://sqs/q"])
     offered = [line.removeprefix("#").strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
     assert f"systemctl enable --now syncloud-push@{name}" in offered
-    assert {"ReadWritePaths=DIR", "User=NAME"} < set(offered)
+    assert {"ReadWritePaths=DIR", "User=NAME", "SupplementaryGroups=_syncloud", "RemoveIPC=no"} < set(offered)
     assert (r"StateDirectory=syncloud/my\\\\x20pictures" in offered) == ("\\" in name)
     invocation = config.parse(["pull", "--config", str(file), "--directory", str(tmp_path)], {})
     assert (invocation.settings.bucket, invocation.settings.queue_url) == ("example", "https://sqs/q")
