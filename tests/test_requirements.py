@@ -100,5 +100,15 @@ def test_nothing_is_installed_without_hashes() -> None:
         assert "--no-build-isolation" in line, f"what builds need would come without a hash: {line}"
 
 
+def test_the_versions_that_were_looked_at_are_these() -> None:
+    """A list with a date that is not of these versions would say something of others."""
+    told = re.findall(r"^- ([a-z0-9-]+) (\d[\w.]*), (\d[\w.]*)$", _text("SECURITY.md"), re.MULTILINE)
+    required = [
+        canonicalize_name(Requirement(line).name) for line in METADATA["options"]["install_requires"].strip().splitlines()
+    ]
+    newest, oldest = pins(CHECKOUT / "requirements/test.txt"), pins(CHECKOUT / "requirements/oldest.txt")
+    assert told == [(name, *newest[name], *oldest[name]) for name in required]
+
+
 def _text(name: str) -> str:
     return (CHECKOUT / name).read_text()
