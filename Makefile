@@ -8,12 +8,14 @@ FUZZ_SECONDS ?= 60
 SOAK_SEED ?=
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
+LOCK_FLAGS ?=
 WORDS ?=
 
 VENV := .venv
 OLDEST := .venv-oldest
 # Measured is what the package runs on: Python as the distribution builds it, where it can make an environment.
 BENCH := .venv-bench
+LOCK := .venv-lock
 DISTRIBUTION = $(shell /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo /usr/bin/python3 || echo python3)
 # Quick tests come first, then the slow ones, then the others (conftest.py); one at a time keeps that order over the workers.
@@ -23,7 +25,7 @@ PYTEST := python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1
 .DELETE_ON_ERROR:
 # Two targets may fill the same environment.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-system prove mutants soak fuzz test-oldest bench bench-quick bench-micro bench-curves check deb format clean
+.PHONY: help demo test test-faults test-system prove mutants soak fuzz test-oldest bench bench-quick bench-micro bench-curves check deb lock audit format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -79,16 +81,34 @@ check: $(VENV)/.dev ## lint, format and types
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 
+# What comes into an environment is named with its hashes: a package that was exchanged on its way, or in the index, is refused.
+# All platforms and all Pythons from 3.11 on share a file; setup.cfg's lower bounds are for those who install the package.
+RESOLVE = $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' $(LOCK_FLAGS)
+
+lock: $(LOCK)/.lock ## resolve requirements/ anew, what is there is kept where it fits (LOCK_FLAGS=--upgrade for the newest)
+	@sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(RESOLVE) --output-file requirements/build.txt - >/dev/null
+	@for extra in demo test fuzz bench dev lock; do \
+		$(RESOLVE) --extra $$extra --output-file requirements/$$extra.txt setup.cfg >/dev/null || exit 1; done
+	@$(RESOLVE) --extra test --constraint tests/oldest.txt --output-file requirements/oldest.txt setup.cfg >/dev/null
+
+audit: $(LOCK)/.lock ## ask OSV (api.osv.dev) for advisories about every version in requirements/
+	@for file in requirements/*.txt; do echo "$$file"; \
+		$(LOCK)/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes --requirement $$file || exit 1; done
+
 format: $(VENV)/.dev ## bring the code into the form that check wants
 	@$(VENV)/bin/ruff check --fix
 	@$(VENV)/bin/ruff format
 
 clean: ## remove the environments and what tools left
-	rm -rf $(VENV) $(OLDEST) $(BENCH) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(BENCH) $(LOCK) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call environment,DIRECTORY,EXTRA,STAMPS,PIP OPTIONS): the stamps are missing while pip works, so that an environment whose
-# making was interrupted is made again; so is one whose Python has gone.
+SILENT := --quiet --quiet --disable-pip-version-check
+
+# $(call environment,DIRECTORY,FILE,STAMPS): everything in requirements/FILE.txt, and the checkout itself. The stamps are missing
+# while pip works, so that an environment whose making was interrupted is made again; so is one whose Python has gone. Builds
+# are not isolated: pip would fetch what they need without a hash.
 define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "syncloud needs Python 3.11 or later; name one: make PYTHON=python3.13" >&2; exit 1; }
@@ -97,28 +117,33 @@ define environment
 	@echo "Installing into $(1) ($(2)); the first time takes a minute." >&2
 	@if ! { [ -e $(1)/.whole ] && $(1)/bin/python -m pip --version; } >/dev/null 2>&1; then \
 		rm -rf $(1) && $(PYTHON) -m venv $(1); fi
-	@rm -f $(addprefix $(1)/,.whole .demo .test .bench .dev)
-	@$(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check $(4) --editable '.[$(2)]'
+	@rm -f $(addprefix $(1)/,.whole .demo .test .fuzz .bench .dev .lock)
+	@$(1)/bin/python -m pip install $(SILENT) --no-build-isolation --require-hashes --requirement requirements/build.txt
+	@$(1)/bin/python -m pip install $(SILENT) --no-build-isolation --require-hashes --requirement requirements/$(2).txt
+	@$(1)/bin/python -m pip install $(SILENT) --no-build-isolation --no-deps --editable .
 	@touch $(1)/.whole $(addprefix $(1)/,$(3))
 endef
 
-SOURCES := setup.cfg pyproject.toml
+SOURCES := setup.cfg pyproject.toml requirements/build.txt
 
-$(VENV)/.demo: $(SOURCES)
+$(VENV)/.demo: $(SOURCES) requirements/demo.txt
 	$(call environment,$(VENV),demo,.demo)
 
-$(VENV)/.test: $(SOURCES)
+$(VENV)/.test: $(SOURCES) requirements/test.txt
 	$(call environment,$(VENV),test,.demo .test)
 
-$(VENV)/.fuzz: $(SOURCES)
+$(VENV)/.fuzz: $(SOURCES) requirements/fuzz.txt
 	$(call environment,$(VENV),fuzz,.demo .test .fuzz)
 
 $(BENCH)/.bench: PYTHON = $(DISTRIBUTION)
-$(BENCH)/.bench: $(SOURCES)
+$(BENCH)/.bench: $(SOURCES) requirements/bench.txt
 	$(call environment,$(BENCH),bench,.bench)
 
-$(VENV)/.dev: $(SOURCES)
+$(VENV)/.dev: $(SOURCES) requirements/dev.txt
 	$(call environment,$(VENV),dev,.demo .test .dev)
 
-$(OLDEST)/.test: $(SOURCES) tests/oldest.txt
-	$(call environment,$(OLDEST),test,.test,--constraint tests/oldest.txt)
+$(OLDEST)/.test: $(SOURCES) requirements/oldest.txt
+	$(call environment,$(OLDEST),oldest,.test)
+
+$(LOCK)/.lock: $(SOURCES) requirements/lock.txt
+	$(call environment,$(LOCK),lock,.lock)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import config, log, names, private, service
+from . import config, disclosure, log, names, private, service
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
@@ -67,6 +68,10 @@ def _sync(invocation: Invocation) -> int:
     """push and pull: in service until a signal, or one pass."""
     settings = invocation.settings
     log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=invocation.command)
+    for file in disclosure.found(config.ETC, settings.instance, os.environ):
+        log.warning(
+            "secrets.open", "others have rights to %s, which may hold secrets", file, hint=f"chmod 600 {shlex.quote(str(file))}"
+        )
     gc.set_threshold(_YOUNG)
     if not (invocation.once or invocation.dry_run):
         asyncio.run(service.serve(invocation.command, settings, reread=_reread(invocation)))

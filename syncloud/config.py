@@ -393,4 +393,4 @@ def _require(found: argparse.Namespace, values: Mapping[str, Any], *, command: s
 def _place(files: Sequence[Path]) -> str:
     if not files:
         return "a file (--config, --instance)"
-    return f"{files[-1]}{'' if files[-1].exists() else ' (which does not exist)'}"
+    return f"{files[-1]}{'' if os.path.exists(files[-1]) else ' (which does not exist)'}"

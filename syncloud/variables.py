@@ -53,11 +53,16 @@ def alone(environ: Mapping[str, str]) -> Variables | None:
     access_key, secret_key = (environ.get(name, "") for name in _KEYS)
     if not (access_key and secret_key) or any(name.startswith("AWS_") and name not in _READ_HERE for name in environ):
         return None
-    if any(_is_there(environ.get(name, usual)) for name, usual in _FILES.items()):
+    if any(_is_there(file(name, environ)) for name in _FILES):
         return None
     keys = Keys(access_key, secret_key, environ.get("AWS_SESSION_TOKEN"))
     return Variables(environ.get("AWS_DEFAULT_REGION"), keys)
 
 
+def file(name: str, environ: Mapping[str, str]) -> str:
+    """Where botocore looks for the file of this variable; it need not exist."""
+    return os.path.expanduser(os.path.expandvars(environ.get(name, _FILES[name])))
+
+
 def _is_there(file: str) -> bool:
-    return file != os.devnull and os.path.lexists(os.path.expanduser(os.path.expandvars(file)))
+    return file != os.devnull and os.path.lexists(file)

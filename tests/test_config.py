@@ -18,6 +18,7 @@ from syncloud import config, options
 from syncloud.errors import ConfigurationError, UsageError
 from syncloud.model import ConflictPolicy
 from syncloud.options import OPTIONS, Invocation, Option, Scope, Settings
+from tests.support.nobody import NOBODY
 
 PUSH = ("push", "--directory", "/srv/x", "--bucket", "buk")
 QUEUE = "https://sqs.eu-central-1.amazonaws.com/1/q"
@@ -303,6 +304,20 @@ def test_files_that_cannot_be_read(read: Read, etc: Path, tmp_path: Path) -> Non
     (etc / "jef.conf").mkdir()
     assert problems(read, "push", "--instance", "jef") == [f"{etc}/jef.conf: cannot be read: Is a directory"]
     assert "~nobody-has-this-name" in problems(read, "push", "--config", "~nobody-has-this-name/x")[0]
+
+
+def test_a_closed_directory_of_settings_is_told_and_no_traceback(read: Read, etc: Path) -> None:
+    """As /etc/syncloud is for users outside of its group."""
+    (etc / "jef.conf").write_text("bucket = b\n")
+    etc.chmod(0o700 if os.geteuid() == 0 else 0)
+    user = os.geteuid()
+    os.seteuid(NOBODY if user == 0 else user)
+    try:
+        told = problems(read, "push", "--instance", "jef")
+    finally:
+        os.seteuid(user)
+        etc.chmod(0o700)
+    assert told == [f"{etc}/{name}.conf: cannot be read: Permission denied" for name in ("syncloud", "jef")]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_the_user_of_the_units_is_the_one_that_is_made() -> None:
     assert made.groups() == ("_syncloud", "/var/lib/syncloud", "/usr/sbin/nologin")
     for unit in _units():
         assert f"\nUser={made[1]}\n" in unit.read_text(), unit.name
-    assert re.search(rf"^d /etc/syncloud 2755 root {made[1]}$", (DEBIAN / "syncloud.tmpfiles").read_text(), re.MULTILINE)
+    assert re.search(rf"^d /etc/syncloud 2750 root {made[1]}$", (DEBIAN / "syncloud.tmpfiles").read_text(), re.MULTILINE)
 
 
 def _units() -> list[Path]:

@@ -165,6 +165,8 @@ def test_the_settings_reach_queue_and_policies(cloud: Cloud) -> None:
         "StringEquals": {"aws:SourceAccount": "000000000000"},
     }
     assert grant["Resource"] == denial["Resource"] == attributes["QueueArn"]
+    (stack,) = cloud.cloudformation.describe_stacks(StackName=cloud.name)["Stacks"]
+    assert attributes["QueueArn"] == f"arn:aws:sqs:us-east-1:000000000000:syncloud-{stack['StackId'].rpartition('/')[2]}"
 
 
 def test_a_prefix_that_needs_it_is_encoded_in_the_filter(cloud: Cloud) -> None:
@@ -602,7 +604,7 @@ def test_a_configuration_offers_the_drop_ins_that_its_unit_may_need(tmp_path: Pa
     cf.write_config(file, ["bucket = example", "queue-url = https://sqs/q"])
     offered = [line.removeprefix("#").strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
     assert f"systemctl enable --now syncloud-push@{name}" in offered
-    assert {"ReadWritePaths=DIR", "User=NAME"} < set(offered)
+    assert {"ReadWritePaths=DIR", "User=NAME", "SupplementaryGroups=_syncloud", "RemoveIPC=no"} < set(offered)
     assert (r"StateDirectory=syncloud/my\\\\x20pictures" in offered) == ("\\" in name)
     invocation = config.parse(["pull", "--config", str(file), "--directory", str(tmp_path)], {})
     assert (invocation.settings.bucket, invocation.settings.queue_url) == ("example", "https://sqs/q")

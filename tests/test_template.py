@@ -114,12 +114,46 @@ def test_the_queues_are_encrypted_and_messages_end_in_the_dead_letter_queue() ->
     assert properties("DeadLetterQueue")["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
+def test_the_dead_letter_queue_takes_from_this_queue_alone() -> None:
+    """By a name that is written down: each of the two queues would else wait for the other one to exist."""
+    (name,) = {str(properties("Queue")["QueueName"])}
+    allowed = properties("DeadLetterQueue")["RedriveAllowPolicy"]
+    assert allowed["redrivePermission"] == "byQueue"
+    (source,) = allowed["sourceQueueArns"]
+    text, names = source["Fn::Sub"]
+    assert text == "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:syncloud-${Id}"
+    assert name == str({"Fn::Sub": ["syncloud-${Id}", names]})
+
+
 @pytest.mark.parametrize("logical_id", ["BucketPolicy", "QueuePolicy", "DeadLetterQueuePolicy"])
 def test_nobody_gets_in_without_tls(logical_id: str) -> None:
-    (denial,) = [statement for statement in statements(logical_id) if statement["Effect"] == "Deny"]
+    (denial,) = [statement for statement in statements(logical_id) if statement["Sid"] == "TlsOnly"]
+    assert denial["Effect"] == "Deny"
     assert denial["Principal"] == "*"
     assert denial["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert actions(denial) <= {"s3:*", "sqs:*"}
+    assert all(row["Effect"] == "Deny" for row in statements(logical_id) if row["Principal"] == "*")
+
+
+def test_nobody_gets_to_the_bucket_with_an_old_tls() -> None:
+    """A condition of its own: a request without TLS has no version, and no number is less than one that is not there."""
+    (denial,) = [statement for statement in statements("BucketPolicy") if statement["Sid"] == "NoOldTls"]
+    (plain,) = [statement for statement in statements("BucketPolicy") if statement["Sid"] == "TlsOnly"]
+    assert denial["Condition"] == {"NumericLessThan": {"s3:TlsVersion": "1.2"}}
+    assert {key: denial[key] for key in ("Effect", "Principal", "Action", "Resource")} == {
+        key: plain[key] for key in ("Effect", "Principal", "Action", "Resource")
+    }
+
+
+@pytest.mark.parametrize("logical_id", ["PushPolicy", "PullPolicy"])
+def test_a_bucket_of_the_same_name_in_another_account_is_not_ours(logical_id: str) -> None:
+    """The ARN of a bucket names no account: whoever makes it anew, after it was removed, would get what push sends."""
+    of_the_bucket = [statement for statement in statements(logical_id) if statement["Resource"] in (BUCKET, OBJECTS)]
+    assert {statement["Sid"] for statement in of_the_bucket} == {"Objects", "List"}
+    for statement in of_the_bucket:
+        branches = statement["Condition"].get("Fn::If", [None, statement["Condition"]])[1:]
+        for branch in branches:
+            assert branch["StringEquals"] == {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}
 
 
 def test_only_this_bucket_of_this_account_may_send() -> None:
@@ -131,8 +165,8 @@ def test_only_this_bucket_of_this_account_may_send() -> None:
         "ArnEquals": {"aws:SourceArn": BUCKET},
         "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
     }
-    others = [logical_id for logical_id in ("BucketPolicy", "DeadLetterQueuePolicy") for row in statements(logical_id)]
-    assert len(others) == 2, "they deny, and grant nothing"
+    others = {row["Effect"] for logical_id in ("BucketPolicy", "DeadLetterQueuePolicy") for row in statements(logical_id)}
+    assert others == {"Deny"}, "they grant nothing"
 
 
 def test_the_bucket_comes_after_the_policy_that_s3_checks() -> None:
@@ -175,8 +209,9 @@ def test_the_roles_list_nothing_outside_the_prefix(logical_id: str) -> None:
     assert actions(listing) == {"s3:ListBucket"}
     condition, then, otherwise = listing["Condition"]["Fn::If"]
     assert condition == "HasPrefix"
-    assert then == {"StringLike": {"s3:prefix": {"Fn::Sub": "${Prefix}*"}}}
-    assert otherwise == {"Ref": "AWS::NoValue"}
+    assert then["StringLike"] == {"s3:prefix": {"Fn::Sub": "${Prefix}*"}}
+    assert set(then) == {"StringLike", "StringEquals"}
+    assert set(otherwise) == {"StringEquals"}
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,11 @@ _ADVICE = """\
 # Or syncloud-pull@{instance}; where its directory is not below /srv, /var/lib or /home, by systemctl edit:
 #     [Service]
 #     ReadWritePaths=DIR
-# To run as another user than _syncloud, who has to be able to read this file:
+# To run as another user than _syncloud (RemoveIPC=no where that user has other programs, too):
 #     [Service]
 #     User=NAME
+#     SupplementaryGroups=_syncloud
+#     RemoveIPC=no
 """
 _ADVICE_ESCAPED = """\
 # The name has a backslash. EnvironmentFile= takes it for one of a pattern, and StateDirectory=, on systemd 254 to 260, for one

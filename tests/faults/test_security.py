@@ -1,4 +1,4 @@
-"""What a hostile object, neighbour or thief meets: docs/SECURITY.md, where a process is needed to prove it."""
+"""What a hostile object, neighbour or thief meets: SECURITY.md, where a process is needed to prove it."""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ def package() -> Path:
 @pytest.fixture(scope="session")
 def newer_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same at a higher version; not in dist/, where it could be taken for the real one."""
-    return Path(shutil.move(packaged("build", "--version", NEWER), tmp_path_factory.mktemp("newer")))
+    made = packaged("build", "--version", NEWER)
+    made.with_suffix(".spdx.json").unlink()
+    return Path(shutil.move(made, tmp_path_factory.mktemp("newer")))
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud import cf
+from tests.system.conftest import PACKAGING
 from tests.system.instance import CREDENTIALS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.support.emulator import Bucket
     from tests.system.instance import Instance
@@ -155,19 +156,97 @@ def test_another_place_takes_a_drop_in(machine: Machine, instance: Start, bucket
     assert journal.lines("--priority=warning")
 
 
-def test_another_user_takes_a_drop_in(machine: Machine, instance: Start, bucket: Bucket) -> None:
+@pytest.fixture
+def jo(machine: Machine) -> Iterator[str]:
+    """A user of the machine, with a home."""
     machine.run("useradd", "--create-home", "jo")
+    yield "jo"
+    machine.run("userdel", "--remove", "jo")
+
+
+def test_another_user_takes_a_drop_in(jo: str, machine: Machine, instance: Start, bucket: Bucket) -> None:
+    """examples/user.conf, with her name: what she alone can read is published, and her settings are those of root's file."""
     push = instance("push", directory="/home/jo/private")
     machine.run("chown", "-R", "jo:jo", "/home/jo/private")
     machine.run("chmod", "700", "/home/jo/private")
-    machine.run("chgrp", "jo", f"/etc/syncloud/{push.name}.conf")
-    push.drop_in("[Service]\nUser=jo\n")
+    push.drop_in(_user_example(jo))
     push.start()
-    machine.run("runuser", "-u", "jo", "--", "sh", "-c", "umask 077; echo mine >/home/jo/private/diary")
+    machine.run("runuser", "-u", jo, "--", "sh", "-c", "umask 077; echo mine >/home/jo/private/diary")
     push.until(lambda: bucket.keys() == ["diary"])
     assert machine.path(push.state_dir).stat().st_uid == machine.path("/home/jo").stat().st_uid
     push.stop()
-    machine.run("userdel", "--remove", "jo")
+
+
+def test_a_state_follows_its_instance_to_another_user_and_back(
+    jo: str, machine: Machine, instance: Start, bucket: Bucket
+) -> None:
+    """systemd gives it to the new user, with everything in it; nothing is compared or sent anew."""
+    push = instance("push")
+    push.start()
+    (push.files / "file").write_bytes(b"1")
+    machine.run("chmod", "644", f"{push.settings['directory']}/file")
+    push.until(lambda: bucket.keys() == ["file"])
+    push.until(lambda: push.status()["files"] == 1)
+    for user, drop_in in ((jo, _user_example(jo)), ("_syncloud", "")):
+        push.stop()
+        push.drop_in(drop_in)
+        journal = push.start()
+        assert journal.wait_event("reconcile.finished")["message"] == "looked at 1 files, 0 to settle"
+        assert not journal.events("push.uploaded")
+        assert not journal.events("state.rebuilt")
+        owners = machine.run("find", push.state_dir, "-printf", "%u\n")
+        assert set(owners.split()) == {user}
+        assert push.status()["files"] == 1
+    push.stop()
+
+
+def test_instances_of_two_users_cannot_read_each_other(jo: str, machine: Machine, instance: Start) -> None:
+    hers, ours = instance("push"), instance("push")
+    machine.run("chown", "jo:jo", hers.settings["directory"])
+    machine.run("chmod", "700", hers.settings["directory"], ours.settings["directory"])
+    hers.drop_in(_user_example(jo))
+    for one in (hers, ours):
+        one.start()
+    for user, other in ((jo, ours), ("_syncloud", hers)):
+        for place in (other.state_dir, other.settings["directory"]):
+            refused = machine.call("runuser", "-u", user, "--", "ls", place)
+            assert "Permission denied" in refused.stderr
+    for one in (hers, ours):
+        one.stop()
+
+
+def _user_example(name: str) -> str:
+    """examples/user.conf for a person who has other programs."""
+    text = (PACKAGING / "examples/user.conf").read_text()
+    assert text.count("\nUser=syncloud-jef\n") == text.count("\n#RemoveIPC=no\n") == 1
+    return text.replace("User=syncloud-jef", f"User={name}").replace("#RemoveIPC", "RemoveIPC")
+
+
+def test_a_user_without_the_group_is_told_which_one_is_missing(jo: str, push: Instance) -> None:
+    push.drop_in(f"[Service]\nUser={jo}\n")
+    refused = push.machine.call("systemctl", "start", push.unit)
+    assert refused.returncode != 0
+    assert push.show("ExecMainStatus") == "78"
+    assert "cannot be read: Permission denied" in push.journal.wait_event("service.failed")["message"]
+
+
+def test_others_do_not_get_into_the_configuration(jo: str, machine: Machine, push: Instance) -> None:
+    """Not even where a file with secrets has a usual mode, of which the start warns with the command that mends it."""
+    status = machine.path("/etc/syncloud").stat()
+    assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o2750)
+    assert machine.run("stat", "--format=%G", "/etc/syncloud").strip() == "_syncloud"
+    file = f"/etc/syncloud/{push.name}.env"
+    machine.run("chmod", "644", file)
+    for name in (file, "/etc/syncloud/syncloud.conf"):
+        refused = machine.call("runuser", "-u", jo, "--", "cat", name)
+        assert (refused.returncode, "Permission denied" in refused.stderr) == (1, True)
+    told = push.start().wait_event("secrets.open")
+    assert (told["level"], told["hint"]) == ("warning", f"chmod 600 {file}")
+    push.stop()
+    machine.run(*told["hint"].split())
+    journal = push.start()
+    journal.wait_event("service.started")
+    assert not journal.events("secrets.open")
 
 
 def test_credentials_can_come_through_load_credential(machine: Machine, push: Instance, bucket: Bucket) -> None:

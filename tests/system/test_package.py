@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.system.conftest import NEWER, SELF
 from tests.system.instance import Instance
 from tests.system.machine import Container
+from tests.test_sbom import checksums, require_valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,25 @@ def fresh(fresh_root: Path, tmp_path: Path) -> Iterator[Container]:
         yield made
     finally:
         made.close()
+
+
+def test_the_bill_of_materials_is_of_what_is_installed(container: Container, package: Path) -> None:
+    """Every file is there with its checksum, and so are the dependencies, in a version within their bounds."""
+    told = json.loads(package.with_suffix(".spdx.json").read_text())
+    require_valid(told)
+    assert checksums(told, "SHA256")
+    lines = "".join(f"{checksum}  /{name}\n" for name, checksum in checksums(told, "SHA256").items())
+    container.run("sha256sum", "--check", "--strict", "--quiet", stdin=lines)
+    listed = container.run("dpkg-query", "--listfiles", "syncloud").split()
+    assert {f"/{name}" for name in checksums(told, "SHA256")} <= set(listed)
+    bounds = {one["name"]: one["versionInfo"] for one in told["packages"][1:]}
+    depends = container.run("dpkg-query", "--show", "--showformat=${Depends}", "syncloud")
+    assert set(bounds) == {one.split()[0].partition(":")[0] for one in depends.split(",")}
+    assert bounds["python3-awscrt"] == ">= 0.24"
+    for name, bound in bounds.items():
+        if bound != "any":
+            version = container.run("dpkg-query", "--show", "--showformat=${Version}", name)
+            container.run("dpkg", "--compare-versions", version, *bound.split())
 
 
 @pytest.mark.slow
