@@ -33,7 +33,8 @@ ROWS: tuple[frozenset[str], ...] = (
         | {"rows", "counters", "rivals", "room", "pulse", "attempts", "inbox", "failing", "pace", "witness"}
         | {"names", "fields", "filters", "patterns", "checksum", "objects", "events", "sequencers", "poison", "versions"}
         | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame", "way", "root"}
-        | {"budget", "claim", "coverage", "owners", "rights", "workers", "descriptor", "progress", "steps", "lock", "private", "disclosure"}
+        | {"workers", "descriptor", "progress", "steps", "lock", "claim", "private", "disclosure", "owners", "rights"}
+        | {"budget", "coverage"}
         | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "leftovers", "multipart", "copies"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
