@@ -30,11 +30,13 @@ from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpRequest
 from awscrt.io import ClientTlsContext, TlsContextOptions, TlsVersion
 
-from syncloud import __version__, variables
-from syncloud.credentials import Credentials, Process
+from syncloud import __version__, bounds, variables
+from syncloud.credentials import Credentials
 from syncloud.errors import ConfigurationError, CredentialsError
 from syncloud.translation import translated
 
+PATIENCE = 30.0
+"""Seconds for a whole answer of SQS or CloudFormation (bounds.py). A long poll is silent for 20 of them."""
 UNSIGNED = "UNSIGNED-PAYLOAD"
 """Instead of a body's SHA-256: TLS guards the bytes, or nobody is on the way."""
 
@@ -189,7 +191,7 @@ class Aws:
         """A session of botocore's, with its configuration read."""
         import botocore.session  # here: where variables say everything, nobody needs it
 
-        _bound_processes()
+        bounds.install()
         with translated("reading the AWS configuration"):
             session = botocore.session.Session(profile=self._profile)
             session.get_scoped_config()
@@ -203,7 +205,7 @@ class Aws:
             # Two places retry: this one for a request, the engine for a path (DESIGN 5).
             retries={"mode": "standard", "total_max_attempts": 3},
             connect_timeout=10,
-            read_timeout=60,  # a long poll is silent for 20 s
+            read_timeout=PATIENCE,
             max_pool_connections=32,
             # Older S3-compatible stores refuse the checksums that are on by default (FACTS 3).
             request_checksum_calculation="when_required",
@@ -215,9 +217,11 @@ class Aws:
                 self._core = self._botocore()
             self._session = self._session or boto3.Session(botocore_session=self._core)
             try:
-                return self._session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
+                client = self._session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
             except ValueError as error:  # botocore's word for an endpoint that is no URL
                 raise ConfigurationError(str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile") from error
+            client.meta.events.register("before-call.s3", bounds.stay)
+            return client
 
     def _region_of_endpoint(self) -> str:
         if self._plain_url():
@@ -252,17 +256,8 @@ def _credentials_afresh(profile: str | None) -> Any:
     """As a new process would find them. Handlers are for clients; without them a session is made in half the time."""
     import botocore.session
 
-    _bound_processes()
+    bounds.install()
     return botocore.session.Session(profile=profile, include_builtin_handlers=False).get_credentials()
-
-
-@functools.cache
-def _bound_processes() -> None:
-    """Every provider of botocore's that asks a process, a role's source profile included, asks one that has an end."""
-    import botocore.credentials as theirs
-
-    asking = functools.partial(theirs.ProcessProvider, popen=Process)
-    theirs.ProcessProvider = asking  # type: ignore[misc, assignment]
 
 
 _PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)?/?", re.I)

@@ -35,6 +35,7 @@ ROWS: tuple[frozenset[str], ...] = (
         | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame", "way", "root"}
         | {"coverage", "workers", "descriptor", "progress", "steps", "lock", "private"}
         | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "leftovers", "multipart", "copies"}
+        | {"bounds"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
     # 2: the engine, the trees, the two sources of hints, the memory; each knows the others only by their contracts
@@ -70,7 +71,7 @@ class Owned(NamedTuple):
 OWNERS: dict[str, Owned] = {
     "awscrt": Owned("awscrt", frozenset({"aws", "credentials", "connections", "crt", "flight", "checksum", "translation"})),
     "boto3": Owned("boto3", frozenset({"aws"})),
-    "botocore": Owned("boto3", frozenset({"aws", "cf", "translation"})),
+    "botocore": Owned("boto3", frozenset({"aws", "bounds", "cf", "translation"})),
     "configargparse": Owned("configargparse", frozenset({"config"})),
     "pythonjsonlogger": Owned("python-json-logger", frozenset({"log"})),
     "sdnotify": Owned("sdnotify", frozenset({"notify"})),
