@@ -738,7 +738,7 @@ MUTANTS = (
     Mutant("deadlines", "credentials are lost at the first renewal that fails, not at their end", "credentials",
         'self._problem = problem if self._held is None or self._expired() else ""', "self._problem = problem",
         "test_aws.py::test_a_renewal_that_fails_before_the_end_changes_nothing"),
-    Mutant("credentials", "a credential process that hangs is waited for, by all", "aws",
+    Mutant("credentials", "a credential process that hangs is waited for, by all", "bounds",
         "    asking = functools.partial(theirs.ProcessProvider, popen=Process)\n", "    return\n",
         "test_aws.py::test_a_credential_process_that_hangs_is_ended_and_nobody_waits_for_it_for_ever"),
     Mutant("credentials", "a variable of AWS's that only botocore understands is overlooked", "variables",
