@@ -31,7 +31,7 @@ from awscrt.http import HttpRequest
 from awscrt.io import ClientTlsContext, TlsContextOptions, TlsVersion
 
 from syncloud import __version__, bounds, variables
-from syncloud.credentials import Credentials
+from syncloud.credentials import Credentials, looked_for
 from syncloud.errors import ConfigurationError, CredentialsError
 from syncloud.translation import translated
 
@@ -70,6 +70,7 @@ class Aws:
     def __init__(self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None) -> None:
         if endpoint_url and (urlsplit(endpoint_url).scheme not in ("http", "https") or not urlsplit(endpoint_url).hostname):
             raise ConfigurationError(f"endpoint-url {endpoint_url!r} is not a URL", hint="as in https://s3.example.org:9000")
+        variables.require_sound(os.environ)
         self._lock = threading.RLock()
         self._endpoint_url = endpoint_url or None
         self._session: Any = None
@@ -185,15 +186,12 @@ class Aws:
 
     def _find_credentials(self) -> Any:
         with self._lock:
-            return self._core.get_credentials()
+            return looked_for(self._core.get_credentials)
 
     def _botocore(self) -> Any:
         """A session of botocore's, with its configuration read."""
-        import botocore.session  # here: where variables say everything, nobody needs it
-
-        bounds.install()
         with translated("reading the AWS configuration"):
-            session = botocore.session.Session(profile=self._profile)
+            session = bounds.session(profile=self._profile)
             session.get_scoped_config()
         return session
 
@@ -254,10 +252,7 @@ def _signing(provider: AwsCredentialsProvider, region: str, second: int, payload
 
 def _credentials_afresh(profile: str | None) -> Any:
     """As a new process would find them. Handlers are for clients; without them a session is made in half the time."""
-    import botocore.session
-
-    bounds.install()
-    return botocore.session.Session(profile=profile, include_builtin_handlers=False).get_credentials()
+    return bounds.session(profile=profile, include_builtin_handlers=False).get_credentials()
 
 
 _PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)?/?", re.I)

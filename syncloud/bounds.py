@@ -1,4 +1,4 @@
-"""What botocore leaves open has an end here: an answer, in time and in size, and a credential process.
+"""What botocore leaves open has an end here: an answer, in time and in size, a credential process, and what it signs with.
 
 botocore's timeout is that of a single recv(2), so a byte now and then keeps an answer going for ever; and it reads what
 comes to the end, wherever that is. Its connections are told to read otherwise, all of them: those of its own sources of
@@ -13,7 +13,7 @@ import time
 from http.client import HTTPResponse
 from typing import Any
 
-from .credentials import Process
+from .credentials import Process, admitted
 
 ANSWER_MAX = 8 * 1024 * 1024
 """Bytes, with status line and headers. Ten messages of SQS have 1 MiB, six times that where JSON escapes all of it."""
@@ -74,9 +74,35 @@ def stay(params: dict[str, Any], **_: Any) -> None:
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
+def _asked(command: list[str], **options: Any) -> Process:
+    from botocore.exceptions import CredentialRetrievalError
+
+    try:
+        return Process(command, **options)
+    except (OSError, ValueError, IndexError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it cannot be run"
+        raise CredentialRetrievalError(provider="custom-process", error_msg=f"{command[:1]}: {reason}") from error
+
+
+def _admit(**told: Any) -> None:
+    """Before a request is signed: with what no header can hold, nothing is."""
+    if (source := getattr(told["request_signer"], "_credentials", None)) is not None:
+        admitted(source)
+
+
+def session(**options: Any) -> Any:
+    """A session of botocore's, bounded."""
+    import botocore.session  # here: where variables say everything, nobody needs it
+
+    _install()
+    made = botocore.session.Session(**options)
+    made.register("before-sign", _admit)
+    return made
+
+
 @functools.cache
-def install() -> None:
-    """Bound all that botocore does in this process. Every one of its providers that asks a process, a role's source profile
+def _install() -> None:
+    """For all that botocore does in this process. Every one of its providers that asks a process, a role's source profile
     included, asks one that has an end.
     """
     import botocore.awsrequest as wire  # here: it brings all of botocore with it
@@ -84,5 +110,5 @@ def install() -> None:
 
     wire.AWSHTTPConnection.response_class = Answer  # type: ignore[assignment]
     wire.AWSHTTPSConnection.response_class = Answer  # type: ignore[assignment]
-    asking = functools.partial(theirs.ProcessProvider, popen=Process)
+    asking = functools.partial(theirs.ProcessProvider, popen=_asked)
     theirs.ProcessProvider = asking  # type: ignore[misc, assignment]

@@ -25,9 +25,11 @@ The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for
 
 from __future__ import annotations
 
+from .secrecy import scrubbed
+
 
 class SyncloudError(Exception):
-    """The root: `str()` says what and where, `hint` what to do next.
+    """The root: `str()` says what and where, `hint` what to do next. The words of others are in both, so no secret is.
 
     `code` is the other side's word for it (an S3 error code, an errno name), for logs.
     """
@@ -36,10 +38,10 @@ class SyncloudError(Exception):
     hint = ""
 
     def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint or type(self).hint
-        self.code = code
-        self.request_id = request_id
+        super().__init__(scrubbed(message))
+        self.hint = scrubbed(hint) or type(self).hint
+        self.code = scrubbed(code)
+        self.request_id = scrubbed(request_id)
 
 
 class UsageError(SyncloudError):

@@ -28,6 +28,7 @@ from typing import Any, TextIO, TypedDict, Unpack
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from .errors import SyncloudError
+from .secrecy import cleaned
 
 LINE = 48 * 1024 - 64
 """Bytes. journald.conf(5), LineMax=48K: a longer line is split, which breaks its JSON. 64 are for the prefix."""
@@ -294,7 +295,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     def _write(self, records: list[logging.LogRecord]) -> None:
         for record in records:
             try:
-                self.put(self.format(record))
+                self.put(self.format(cleaned(record, FIELDS)))
             except Exception:  # noqa: BLE001 - as StreamHandler does: a log line must not end the work
                 self.handleError(record)
 
@@ -363,7 +364,7 @@ class _Line(logging.Formatter):
         if told and not text.endswith(str(told)):
             text += f": {told}"
         text += f" ({hint})" if hint else ""
-        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        trace = record.exc_text.splitlines() if record.exc_text else []
         lines = [_cut(_escape(line), 8192) for line in (text, *trace)]
         if self._journal:
             return "\n".join(f"<{_PRIORITY.get(record.levelno, 6)}>{line}" for line in lines)

@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .errors import ConfigurationError
+
 _FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _READ_HERE = frozenset(
@@ -46,6 +48,16 @@ class Variables:
 
     def get_credentials(self) -> Keys:
         return self.keys
+
+
+def require_sound(environ: Mapping[str, str]) -> None:
+    """Raises ConfigurationError with the name of a variable of AWS's that no request and no path can hold, such as a token with
+    a line break: whoever tried it would say it in the error.
+    """
+    for name in sorted(environ):
+        if name.startswith("AWS_") and not (environ[name].isprintable() and environ[name] == environ[name].strip()):
+            text = f"{name} in the environment has a line break or another control character in it, or a blank at its end"
+            raise ConfigurationError(text, hint="set it again, and restart")
 
 
 def alone(environ: Mapping[str, str]) -> Variables | None:
