@@ -28,7 +28,7 @@ from . import __version__, fields, log
 from .aws import UNSIGNED, Aws
 from .connections import Connections
 from .errors import Malformed, Unavailable
-from .flight import Body, Flight, Request, sha256_of, size_of
+from .flight import ANSWER_MAX, Body, Flight, Request, sha256_of, size_of
 from .response import Response
 from .translation import TLS_HINT, is_of_crt, translate
 
@@ -93,20 +93,21 @@ class Crt:
         headers: Pairs = (),
         body: Body | None = None,
         deadline: float | None = None,
+        most: int = ANSWER_MAX,
     ) -> Response:
         """Send one request about `key` (empty: about the bucket) and return the answer, whatever its status.
 
         `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `PATIENCE` and the time for the
-        bytes to send at `SLOWEST`: give one for a large download.
+        bytes to send at `SLOWEST`: give one for a large download. `most`: the bytes that are asked for.
 
-        Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Malformed where a value
-        cannot be sent.
+        Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Overlong for one of more
+        than `most` bytes; Malformed where a value cannot be sent.
         """
         if deadline is None:
             deadline = PATIENCE + size_of(body) / SLOWEST
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
-        request = self._request(what, operation, method, key, query, headers, body)
+        request = self._request(what, operation, method, key, query, headers, body)._replace(most=most)
         flight = Flight(request, loop.create_future(), loop.time() + deadline, self._land)
         self._watch(flight)
         try:

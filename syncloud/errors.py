@@ -7,7 +7,8 @@
     |-- BusyError                    exit 1   another daemon holds the state or the directory
     |-- Unavailable                  exit 69  time can mend it: network, throttling, a server's fault
     |   |-- CredentialsError         exit 77  none found, or expired
-    |   `-- PermissionRefused        exit 77  the other side says no
+    |   |-- PermissionRefused        exit 77  the other side says no
+    |   `-- Overlong                 exit 69  an answer of more bytes than were asked for
     |-- Malformed                    exit 1   no request can be made of these values; others go on
     |-- HostUnavailable              exit 69  this host cannot go on now: full disk, read-only, no descriptors
     `-- PathError                    exit 1   about one path; the others go on
@@ -74,6 +75,12 @@ class CredentialsError(Unavailable):
 class PermissionRefused(Unavailable):
     exit_code = 77
     hint = "the policies that syncloud setup makes show what each role needs"
+
+
+class Overlong(Unavailable):
+    """It was cut off. To ask once more brings the same."""
+
+    hint = "check the endpoint, and what is on the way to it"
 
 
 class Malformed(SyncloudError):

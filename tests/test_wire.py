@@ -14,14 +14,15 @@ import pytest
 
 from syncloud import aws as settings
 from syncloud.aws import Aws
-from syncloud.errors import ConfigurationError, CredentialsError, SyncloudError, Unavailable
+from syncloud.errors import ConfigurationError, Corrupt, CredentialsError, SyncloudError, Unavailable
+from syncloud.model import Entry, Side
 from syncloud.s3 import S3Tree
 from syncloud.sqs import QueueSource
 from syncloud.translation import translated
 from tests.test_crt import Server, answering, crt, error_xml, get, head, http, private_ca, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     import botocore.client
@@ -189,6 +190,66 @@ def test_an_answer_nested_without_end_is_an_error_like_any_other(body: bytes, qu
     with Server(answering(http("200 OK", body))) as server:
         error = ended(polled(queue(server.endpoint)), within=60)
     assert type(error) is Unavailable
+
+
+# --- a body of more bytes than were promised
+
+
+def longer(sent: list[int], length: int) -> Handle:
+    """Says of every object that it has eight bytes, and sends `length` of them to whoever asks for it."""
+
+    def handle(sock: Any) -> None:
+        while request := head(sock):
+            of_head = request.startswith(b"HEAD")
+            lines = [b"HTTP/1.1 200 OK", b'ETag: "e"', b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT"]
+            lines.append(b"Content-Length: %d" % (8 if of_head else length))
+            sock.sendall(b"\r\n".join([*lines, b"", b""]))
+            with contextlib.suppress(OSError):
+                while not of_head and sum(sent) < length:
+                    sock.sendall(b"x" * 65536)
+                    sent.append(65536)
+
+    return handle
+
+
+@contextlib.asynccontextmanager
+async def tree_at(endpoint: str) -> AsyncIterator[S3Tree]:
+    async with crt(endpoint) as client:
+        yield S3Tree(client, lambda: None, bucket="bucket", prefix="", nonce="0" * 16)
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_a_pinned_get_ends_at_its_size_and_the_object_is_looked_at(size: int) -> None:
+    """What an event has promised may be a lie of its sender: HEAD says what is true."""
+    sent: list[int] = []
+
+    async def go(endpoint: str) -> Side:
+        async with tree_at(endpoint) as tree:
+            return await tree.observe("a", None, None, nominated=Entry("a", ("e", "", ""), size, 0, 0))
+
+    with Server(longer(sent, 1_000_000_000)) as server:
+        seen = asyncio.run(go(server.endpoint))
+        assert server.connections == 2, "what goes on sending is given up"
+    assert isinstance(seen, Entry)
+    assert (seen.size, seen.body) == (8, None)
+    assert sum(sent) < 60_000_000, "what is on the way and in buffers"
+
+
+def test_a_part_ends_at_its_size_and_is_its_paths_failure() -> None:
+    sent: list[int] = []
+
+    async def go(endpoint: str) -> None:
+        async with tree_at(endpoint) as tree:
+            with pytest.raises(Corrupt, match="more than 8 bytes") as caught:
+                await tree.part(Entry("a", ("e", "", ""), 8, 0, 0), 0, 8)
+            assert caught.value.path == "a"
+            with pytest.raises(Corrupt, match="more than 4 bytes"):
+                await tree.part(Entry("a", ("e", "", ""), 8, 0, 0), 0, 4)
+
+    with Server(longer(sent, 1_000_000_000)) as server:
+        asyncio.run(go(server.endpoint))
+        assert server.connections == 2, "each is asked for once"
+    assert sum(sent) < 60_000_000, "what is on the way and in buffers"
 
 
 # --- redirects
