@@ -13,7 +13,7 @@ from awscrt.http import HttpRequest
 
 from .errors import Overlong
 from .model import SMALL
-from .response import EARLY, Response, outcome
+from .response import EARLY, EXPECTED_OWNER, Response, outcome
 from .translation import is_of_crt, translate
 
 Body = bytes | io.BytesIO
@@ -114,7 +114,8 @@ class Flight:
             raise Overlong(f"{self.request.what}: more than {self._most(self.status):,} bytes came, which is no store's answer")
         if self.error is not None:
             raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
-        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks)
+        owner = dict(self.request.fields).get(EXPECTED_OWNER, "") if self.status == 403 else ""
+        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks, owner)
         answer = outcome(answer) if self.request.operation in EARLY else answer
         if answer.status in _LATER or (answer.status == 400 and answer.code == "RequestTimeout"):
             raise answer.refusal(self.request.what)

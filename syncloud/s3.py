@@ -176,7 +176,8 @@ class S3Tree:
         where = f"s3://{self.bucket}/{self.prefix}"
         if self._crt.unproven:  # boto3 says at once what is wrong with a certificate
             with translated(f"list {where}"):
-                self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+                expected = {"ExpectedBucketOwner": self._crt.owner} if self._crt.owner else {}
+                self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected)
         else:
             keys.first(self._crt, where, self.prefix)
         self._checked = True

@@ -90,6 +90,7 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ("options", r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}"): [("arn:", "a", " "), ("", "a", "")],
     ("options", r"[A-Za-z][A-Za-z0-9-]{0,127}"): [("", "a", "")],
     ("options", r"https?://[^\s/]\S*"): [("https://", "a", " "), ("https://", "a/", " ")],
+    ("options", r"[0-9]{12}"): [("", "1", "")],
     ("options", r"[a-z0-9-]+"): [("", "a", ".")],
     ("options", r"[\x00-\x1f\x7f]"): [("", "a", "")],
     ("options", r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)"): [("", "1", ""), ("1.", "1", ""), ("1", "m", "")],

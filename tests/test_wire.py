@@ -14,6 +14,7 @@ import pytest
 
 from syncloud import aws as settings
 from syncloud.aws import Aws
+from syncloud.crt import Crt
 from syncloud.errors import ConfigurationError, Corrupt, CredentialsError, SyncloudError, Unavailable
 from syncloud.model import Entry, Side
 from syncloud.s3 import S3Tree
@@ -213,9 +214,14 @@ def longer(sent: list[int], length: int) -> Handle:
 
 
 @contextlib.asynccontextmanager
-async def tree_at(endpoint: str) -> AsyncIterator[S3Tree]:
-    async with crt(endpoint) as client:
-        yield S3Tree(client, lambda: None, bucket="bucket", prefix="", nonce="0" * 16)
+async def tree_at(endpoint: str, *, owner: str = "") -> AsyncIterator[S3Tree]:
+    """The bucket of the account `owner`, or of whoever it is."""
+    with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
+        client = Crt(aws, "bucket", transfers=4, owner=owner)
+        try:
+            yield S3Tree(client, lambda: aws.client("s3"), bucket="bucket", prefix="", nonce="0" * 16)
+        finally:
+            await client.close()
 
 
 @pytest.mark.parametrize("size", [0, 8])
