@@ -30,13 +30,11 @@ from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpRequest
 from awscrt.io import ClientTlsContext, TlsContextOptions, TlsVersion
 
-from syncloud import __version__, bounds, variables
+from syncloud import bounds, variables
 from syncloud.credentials import Credentials, looked_for
 from syncloud.errors import ConfigurationError, CredentialsError
 from syncloud.translation import translated
 
-PATIENCE = 30.0
-"""Seconds for a whole answer of SQS or CloudFormation (bounds.py). A long poll is silent for 20 of them."""
 UNSIGNED = "UNSIGNED-PAYLOAD"
 """Instead of a body's SHA-256: TLS guards the bytes, or nobody is on the way."""
 
@@ -70,7 +68,7 @@ class Aws:
     def __init__(self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None) -> None:
         if endpoint_url and (urlsplit(endpoint_url).scheme not in ("http", "https") or not urlsplit(endpoint_url).hostname):
             raise ConfigurationError(f"endpoint-url {endpoint_url!r} is not a URL", hint="as in https://s3.example.org:9000")
-        variables.require_sound(os.environ)
+        variables.admit(os.environ)
         self._lock = threading.RLock()
         self._endpoint_url = endpoint_url or None
         self._session: Any = None
@@ -197,25 +195,13 @@ class Aws:
 
     def _make(self, service: str, region: str) -> Any:
         import boto3  # here: a single pass over small files needs no client
-        import botocore.config
 
-        config = botocore.config.Config(
-            # Two places retry: this one for a request, the engine for a path (DESIGN 5).
-            retries={"mode": "standard", "total_max_attempts": 3},
-            connect_timeout=10,
-            read_timeout=PATIENCE,
-            max_pool_connections=32,
-            # Older S3-compatible stores refuse the checksums that are on by default (FACTS 3).
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra=f"syncloud/{__version__}",
-        )
         with self._lock, translated(f"making the {service} client"):
             if isinstance(self._core, variables.Variables):
                 self._core = self._botocore()
             self._session = self._session or boto3.Session(botocore_session=self._core)
             try:
-                client = self._session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
+                client = self._session.client(service, region_name=region, endpoint_url=self._endpoint_url)
             except ValueError as error:  # botocore's word for an endpoint that is no URL
                 raise ConfigurationError(str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile") from error
             client.meta.events.register("before-call.s3", bounds.stay)

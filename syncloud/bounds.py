@@ -13,12 +13,13 @@ import time
 from http.client import HTTPResponse
 from typing import Any
 
+from . import __version__
 from .credentials import Process, admitted
 
 ANSWER_MAX = 8 * 1024 * 1024
 """Bytes, with status line and headers. Ten messages of SQS have 1 MiB, six times that where JSON escapes all of it."""
-_PATIENCE = 60.0
-"""Seconds for an answer on a socket that has no timeout: botocore's own default."""
+PATIENCE, CONNECT = 30.0, 10.0
+"""Seconds for a whole answer, of which a long poll is silent for 20, and for a connection or what a proxy says to it."""
 
 
 class Endless(Exception):
@@ -40,7 +41,7 @@ class _Bounded(io.RawIOBase):
         super().__init__()
         self._stream = stream
         self._sock = sock
-        self._timeout: float = sock.gettimeout() or _PATIENCE
+        self._timeout: float = sock.gettimeout() or PATIENCE
         self._deadline = time.monotonic() + self._timeout
         self._left = ANSWER_MAX
 
@@ -91,12 +92,26 @@ def _admit(**told: Any) -> None:
 
 
 def session(**options: Any) -> Any:
-    """A session of botocore's, bounded."""
-    import botocore.session  # here: where variables say everything, nobody needs it
+    """A session of botocore's, bounded: its clients, and those that its sources of credentials make (STS)."""
+    import botocore.config  # here: where variables say everything, nobody needs it
+    import botocore.session
 
     _install()
     made = botocore.session.Session(**options)
     made.register("before-sign", _admit)
+    made.set_default_client_config(
+        botocore.config.Config(
+            # Two places retry: this one for a request, the engine for a path (DESIGN 5).
+            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=CONNECT,
+            read_timeout=PATIENCE,
+            max_pool_connections=32,
+            # Older S3-compatible stores refuse the checksums that are on by default (FACTS 3).
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            user_agent_extra=f"syncloud/{__version__}",
+        )
+    )
     return made
 
 

@@ -959,7 +959,7 @@ MUTANTS = (
         "            return super().communicate(input, timeout or self.PATIENCE)\n",
         "test_secrets.py::test_what_a_failing_credential_process_says_is_not_repeated"),
     Mutant("secrets", "a variable with a line break is taken", "aws",
-        "        variables.require_sound(os.environ)\n", "",
+        "        variables.admit(os.environ)\n", "",
         "test_secrets.py::test_a_variable_that_no_request_can_hold_is_named"),
     Mutant("wire", "a GET takes more bytes than it asks for", "flight",
         "        return self.request.most if 200 <= status < 300 else REFUSAL_MAX\n", "        return ANSWER_MAX\n",
