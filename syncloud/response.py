@@ -53,9 +53,7 @@ class Response:
         error = refused(
             what, status=self.status, code=self.code, message=self._said("Message"), request_id=request_id, region=region
         )
-        if self.owner and isinstance(error, PermissionRefused):
-            error.hint += f"; or the bucket belongs to another account than {self.owner} (expected-bucket-owner)"
-        return error
+        return or_of_another(error, self.owner)
 
     def _said(self, name: str) -> str:
         if self.ok or not self.body:
@@ -64,6 +62,13 @@ class Response:
             return ElementTree.fromstring(self.body).findtext(name, "")
         except (ElementTree.ParseError, LookupError, ValueError):  # a proxy's page, in whatever encoding
             return ""
+
+
+def or_of_another(error: SyncloudError, owner: str) -> SyncloudError:
+    """The refusal of a request that expected `owner`, if it expected one, with that other reason for it."""
+    if owner and isinstance(error, PermissionRefused):
+        error.hint += f"; or the bucket belongs to another account than {owner} (expected-bucket-owner)"
+    return error
 
 
 def outcome(answer: Response) -> Response:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import checksum, keys, log, multipart, names, objects
 from .copies import Copies
-from .errors import Archived, Changed, Corrupt, Malformed, Overlong, PathError, SyncloudError, Unavailable
+from .errors import Archived, Changed, Corrupt, Malformed, Overlong, PathError, PermissionRefused, SyncloudError, Unavailable
 from .flight import Body
 from .model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+from .response import or_of_another
 from .translation import translated
 from .tree import Content
 
@@ -175,9 +176,13 @@ class S3Tree:
         """
         where = f"s3://{self.bucket}/{self.prefix}"
         if self._crt.unproven:  # boto3 says at once what is wrong with a certificate
-            with translated(f"list {where}"):
-                expected = {"ExpectedBucketOwner": self._crt.owner} if self._crt.owner else {}
-                self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected)
+            owner = self._crt.owner
+            try:
+                with translated(f"list {where}"):
+                    expected = {"ExpectedBucketOwner": owner} if owner else {}
+                    self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected)
+            except PermissionRefused as error:
+                raise or_of_another(error, owner) from error.__cause__
         else:
             keys.first(self._crt, where, self.prefix)
         self._checked = True

@@ -59,7 +59,7 @@ def scrubbed(text: str) -> str:
     if "://" in text:
         text = _PASSWORD.sub(rf"\1{HIDDEN}@", text)
     lower = text.lower()
-    if any(mark in lower for mark in _MARKS):
+    if any([mark in lower for mark in _MARKS]):  # noqa: C419 - a generator takes twice as long
         text = _NAMED.sub(rf"\1{HIDDEN}", _AUTHORIZATION.sub(rf"\1{HIDDEN}", text))
     return text
 
@@ -69,15 +69,17 @@ def cleaned(record: logging.LogRecord, names: Iterable[str]) -> logging.LogRecor
     because half a secret is not recognised. The traceback of a library's warning goes: it says nothing to who can mend it.
     """
     told = record.__dict__
-    texts = {name: str(told[name]) for name in names if told.get(name) is not None and type(told[name]) not in (int, float)}
-    texts["msg"] = record.getMessage()
+    present = [name for name in names if name in told]
     raised = record.exc_info[1] if record.exc_info else None
-    if raised is None:
-        if (whole := "\0".join(texts.values())) == scrubbed(whole):
+    if raised is None:  # nearly all are clean, and this is their whole price
+        whole = "\0".join((record.getMessage(), *(str(told[name]) for name in present)))
+        if scrubbed(whole) == whole:
             return record
-    elif record.levelno < logging.ERROR:
+    texts = {name: str(told[name]) for name in present if type(told[name]) not in (int, float, type(None))}
+    texts["msg"] = record.getMessage()
+    if raised is not None and record.levelno < logging.ERROR:
         texts["error"] = f"{type(raised).__name__}: {raised}"
-    else:
+    elif raised is not None:
         texts["exc_text"] = _PLAIN.formatException((type(raised), raised, raised.__traceback__))
     clean = copy.copy(record)
     clean.__dict__.update({name: scrubbed(text) for name, text in texts.items()}, args=(), exc_info=None)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud import cf, config
-from syncloud.errors import ConfigurationError
+from syncloud.errors import ConfigurationError, PermissionRefused
 from syncloud.model import SMALL
 from tests.support.meddler import Answer, Asked, Forward, Meddler, error
-from tests.test_crt import Server, head, http, private_ca
+from tests.test_crt import Server, answering, error_xml, head, http, private_ca
 from tests.test_wire import tls, tree_at
 
 if TYPE_CHECKING:
@@ -128,6 +128,17 @@ def test_what_setup_writes_is_understood(tmp_path: Path) -> None:
     for role in ("push", "pull"):
         read = config.parse([role, "--config", str(tmp_path / "jef.conf"), "--directory", "/srv/jef"], {})
         assert read.settings.expected_bucket_owner == OURS
+
+
+def test_a_refusal_over_tls_names_the_account(tls: ssl.SSLContext) -> None:
+    async def go(endpoint: str) -> None:
+        async with tree_at(endpoint, owner=THEIRS) as tree:
+            with pytest.raises(PermissionRefused) as caught:
+                await asyncio.to_thread(tree.check)
+            assert f"another account than {THEIRS}" in caught.value.hint
+
+    with Server(answering(http("403 Forbidden", error_xml("AccessDenied"))), context=tls) as server:
+        asyncio.run(go(server.endpoint))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import log, secrecy, status
+from syncloud import cf, log, secrecy, status
 from syncloud.aws import Aws
 from syncloud.errors import ConfigurationError, CredentialsError, SyncloudError
 from syncloud.notify import Notifier
@@ -96,7 +96,7 @@ def test_what_is_a_secret_by_its_name_is_hidden(text: str) -> None:
     assert scrubbed(told).count(HIDDEN) == told.count(HIDDEN)
 
 
-@pytest.mark.parametrize("text", HARMLESS)
+@pytest.mark.parametrize("text", [*HARMLESS, cf.template_text()])
 def test_other_words_stay(text: str) -> None:
     assert scrubbed(text) == text
 

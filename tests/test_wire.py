@@ -37,13 +37,13 @@ FIRST = {
     "status line": b"HTTP/1.1 200 ",
     "header": b"HTTP/1.1 200 OK\r\nX-Long: ",
     "headers": b"HTTP/1.1 200 OK\r\n",
-    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n",
+    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n",
     "body of no length": b"HTTP/1.1 200 OK\r\n\r\n",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     "chunk extension": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;",
     "trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
     "gzip": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "error": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 1000000000\r\n\r\n",
+    "error": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 100000000\r\n\r\n",
 }
 """Where an answer can be without an end."""
 CHUNK = b"1000\r\n" + b"a" * 4096 + b"\r\n"
