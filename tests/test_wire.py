@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud import bounds
+from syncloud import bounds, sqs
 from syncloud.aws import Aws
 from syncloud.crt import Crt
 from syncloud.errors import ConfigurationError, Corrupt, CredentialsError, SyncloudError, Unavailable
@@ -226,6 +226,18 @@ def test_a_poll_that_drips_is_an_outage_of_the_queue(queue: Any, monkeypatch: py
         source.stop()
     assert told is not None
     assert "ead timeout" in told
+
+
+def test_a_poll_without_an_answer_is_told_before_it_has_failed(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore asks three times, each with the whole deadline."""
+    monkeypatch.setattr(sqs, "SILENT", 1.0)
+    with Server(answers(FIRST["body"], b"a", pause=0.2)) as server:
+        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="")
+        source.start(lambda hint: None)
+        assert source.trouble() is None
+        time.sleep(2)
+        assert "no poll" in (source.trouble() or "")
+        source.stop()
 
 
 @pytest.mark.parametrize("body", [b"[" * 4_000_000, b'{"a":' * 1_000_000], ids=["arrays", "objects"])
