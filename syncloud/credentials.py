@@ -56,13 +56,13 @@ class Process(subprocess.Popen[bytes]):
 def _is_answer(said: bytes) -> bool:
     """Whether it is of the form of "Sourcing credentials with an external process" in the AWS CLI user guide."""
     try:
-        told = json.loads(said)
+        told = json.loads(said.decode())
     except (ValueError, RecursionError):
         return False
     if not isinstance(told, dict) or told.get("Version") != 1:
         return False
-    texts = (told.get("AccessKeyId"), told.get("SecretAccessKey"), told.get("SessionToken", ""), told.get("Expiration", ""))
-    return all(isinstance(text, str) for text in texts)
+    optional = (told[name] for name in ("SessionToken", "Expiration") if told.get(name) is not None)
+    return all(isinstance(text, str) for text in (told.get("AccessKeyId"), told.get("SecretAccessKey"), *optional))
 
 
 # The door

@@ -341,6 +341,16 @@ def test_renewed_credentials_are_secrets_as_well(profile: Callable[[str], Aws], 
 
 # --- a credential process that fails
 
+
+@pytest.mark.parametrize("more", [{"SessionToken": None, "Expiration": None}, {"AccountId": "111122223333"}, {"More": [1]}])
+def test_what_a_credential_process_need_not_say_is_not_asked_for(
+    more: dict[str, object], profile: Callable[[str], Aws], tmp_path: Path
+) -> None:
+    aws = profile(program(tmp_path, saying(**more)))
+    aws.credentials.refresh()
+    aws.credentials.check()
+
+
 FAILING = {
     "an error": f"import sys; sys.exit('{PROBE}')",
     "an error that is no text": f"import os; os.write(2, b'\\xff\\xfe{PROBE}'); os._exit(3)",
