@@ -51,6 +51,8 @@ def _hide_secrets() -> None:
 
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = last
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda told: last(told.exc_type, told.exc_value, told.exc_traceback)
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = lambda told: last(told.exc_type, told.exc_value, told.exc_traceback)
 

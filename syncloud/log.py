@@ -21,7 +21,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO, TypedDict, Unpack
 
@@ -272,8 +272,18 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called under the handler's lock, which covers `Repeats` as well."""
-        due = self._repeats.due()
-        self._write([*due, record] if self._repeats.admit(record) else due)
+        self._write(self._repeats.due())
+        try:
+            is_told = self._repeats.admit(record)
+        except Exception:  # noqa: BLE001 - its parts do not fit together, see `_write`
+            self.handleError(record)
+        else:
+            self._write([record] if is_told else [])
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """What went wrong, and where: logging would print the record's parts, which nobody has looked through."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"a line of {record.name} cannot be told: {type(sys.exception()).__name__}\n")
 
     def settle(self) -> None:
         self._locked(self._repeats.due)
