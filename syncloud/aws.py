@@ -30,8 +30,8 @@ from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpRequest
 from awscrt.io import ClientTlsContext, TlsContextOptions, TlsVersion
 
-from syncloud import __version__, variables
-from syncloud.credentials import Credentials, Process
+from syncloud import bounds, variables
+from syncloud.credentials import Credentials, looked_for
 from syncloud.errors import ConfigurationError, CredentialsError
 from syncloud.translation import translated
 
@@ -68,6 +68,7 @@ class Aws:
     def __init__(self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None) -> None:
         if endpoint_url and (urlsplit(endpoint_url).scheme not in ("http", "https") or not urlsplit(endpoint_url).hostname):
             raise ConfigurationError(f"endpoint-url {endpoint_url!r} is not a URL", hint="as in https://s3.example.org:9000")
+        variables.admit(os.environ)
         self._lock = threading.RLock()
         self._endpoint_url = endpoint_url or None
         self._session: Any = None
@@ -183,41 +184,28 @@ class Aws:
 
     def _find_credentials(self) -> Any:
         with self._lock:
-            return self._core.get_credentials()
+            return looked_for(self._core.get_credentials)
 
     def _botocore(self) -> Any:
         """A session of botocore's, with its configuration read."""
-        import botocore.session  # here: where variables say everything, nobody needs it
-
-        _bound_processes()
         with translated("reading the AWS configuration"):
-            session = botocore.session.Session(profile=self._profile)
+            session = bounds.session(profile=self._profile)
             session.get_scoped_config()
         return session
 
     def _make(self, service: str, region: str) -> Any:
         import boto3  # here: a single pass over small files needs no client
-        import botocore.config
 
-        config = botocore.config.Config(
-            # Two places retry: this one for a request, the engine for a path (DESIGN 5).
-            retries={"mode": "standard", "total_max_attempts": 3},
-            connect_timeout=10,
-            read_timeout=60,  # a long poll is silent for 20 s
-            max_pool_connections=32,
-            # Older S3-compatible stores refuse the checksums that are on by default (FACTS 3).
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra=f"syncloud/{__version__}",
-        )
         with self._lock, translated(f"making the {service} client"):
             if isinstance(self._core, variables.Variables):
                 self._core = self._botocore()
             self._session = self._session or boto3.Session(botocore_session=self._core)
             try:
-                return self._session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
+                client = self._session.client(service, region_name=region, endpoint_url=self._endpoint_url)
             except ValueError as error:  # botocore's word for an endpoint that is no URL
                 raise ConfigurationError(str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile") from error
+            client.meta.events.register("before-call.s3", bounds.stay)
+            return client
 
     def _region_of_endpoint(self) -> str:
         if self._plain_url():
@@ -250,19 +238,7 @@ def _signing(provider: AwsCredentialsProvider, region: str, second: int, payload
 
 def _credentials_afresh(profile: str | None) -> Any:
     """As a new process would find them. Handlers are for clients; without them a session is made in half the time."""
-    import botocore.session
-
-    _bound_processes()
-    return botocore.session.Session(profile=profile, include_builtin_handlers=False).get_credentials()
-
-
-@functools.cache
-def _bound_processes() -> None:
-    """Every provider of botocore's that asks a process, a role's source profile included, asks one that has an end."""
-    import botocore.credentials as theirs
-
-    asking = functools.partial(theirs.ProcessProvider, popen=Process)
-    theirs.ProcessProvider = asking  # type: ignore[misc, assignment]
+    return bounds.session(profile=profile, include_builtin_handlers=False).get_credentials()
 
 
 _PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)?/?", re.I)

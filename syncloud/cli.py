@@ -7,14 +7,18 @@ import gc
 import os
 import shlex
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 from . import config, disclosure, log, names, private, service
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
+from .secrecy import scrubbed
 
 _YOUNG = 10_000
 """Objects. What is under way makes thousands at a time, which go by themselves: Python would look through all after 700."""
@@ -22,6 +26,7 @@ _YOUNG = 10_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: those of errors.py, or 128 and the signal that ended it."""
+    _hide_secrets()
     try:
         invocation = config.parse(sys.argv[1:] if argv is None else argv, os.environ)
         return _COMMANDS[invocation.command](invocation)
@@ -37,6 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         log.close()
+
+
+def _hide_secrets() -> None:
+    """In what Python itself prints of an error that nobody foresaw."""
+
+    def last(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        print(scrubbed("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = last
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda told: last(told.exc_type, told.exc_value, told.exc_traceback)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda told: last(told.exc_type, told.exc_value, told.exc_traceback)
 
 
 def _leave(exit_code: int) -> NoReturn:
@@ -55,13 +74,13 @@ def _tell(error: SyncloudError) -> None:
             log.setup(log_format="auto", log_level="info", instance="", role="")
         log.error("service.failed", "%s", error, error=error)
         return
-    print(f"syncloud: {error}", file=sys.stderr)
+    print(scrubbed(f"syncloud: {error}"), file=sys.stderr)
     if error.hint:
-        print(f"          {error.hint}", file=sys.stderr)
+        print(scrubbed(f"          {error.hint}"), file=sys.stderr)
 
 
 def _say(line: str) -> None:
-    print(names.spelled(line), flush=True)
+    print(names.spelled(scrubbed(line)), flush=True)
 
 
 def _sync(invocation: Invocation) -> int:

@@ -179,7 +179,7 @@ def _open(
     aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
     opened.callback(aws.close)
     aws.require_credentials()
-    crt = Crt(aws, settings.bucket, transfers=settings.transfers)
+    crt = Crt(aws, settings.bucket, transfers=settings.transfers, owner=settings.expected_bucket_owner or "")
     remote = _bucket(role, crt, aws, settings, memory)
     source: Tree = local if role == "push" else remote
     target: Tree = remote if role == "push" else local

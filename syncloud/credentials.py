@@ -8,6 +8,8 @@ read again here.
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -15,7 +17,9 @@ from typing import Any
 
 from awscrt.auth import AwsCredentialsProvider
 
-from .errors import CredentialsError
+from .errors import CredentialsError, SyncloudError
+from .secrecy import learn
+from .translation import aws_errors
 
 _FILES = ("shared-credentials-file", "config-file")
 """botocore's names for where credentials come from that know no end."""
@@ -28,9 +32,11 @@ class Process(subprocess.Popen[bytes]):
     """Seconds; somebody may be asked for a code."""
 
     def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:  # noqa: A002
-        """What it has written. Where it does not end it is killed, which botocore takes for a failure with these words."""
+        """What it has written. Where that is no answer, or it does not end, botocore takes these words for those of a failure:
+        its own may hold a secret.
+        """
         try:
-            return super().communicate(input, timeout or self.PATIENCE)
+            answer, _ = super().communicate(input, timeout or self.PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):  # a disk or a debugger may hold it
@@ -39,6 +45,76 @@ class Process(subprocess.Popen[bytes]):
                 if pipe is not None:
                     pipe.close()
             return b"", f"the credential process gave no answer within {self.PATIENCE:.0f} s".encode()
+        if self.returncode:
+            return b"", f"the credential process ended with {self.returncode}; run it by hand to see why".encode()
+        if not _is_answer(answer):
+            self.returncode = 65  # EX_DATAERR of sysexits.h(3)
+            return b"", b"the answer of the credential process is not of the form that is expected (Version 1)"
+        return answer, b""
+
+
+def _is_answer(said: bytes) -> bool:
+    """Whether it is of the form of "Sourcing credentials with an external process" in the AWS CLI user guide."""
+    try:
+        told = json.loads(said.decode())
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(told, dict) or told.get("Version") != 1:
+        return False
+    optional = (told[name] for name in ("SessionToken", "Expiration") if told.get(name) is not None)
+    return all(isinstance(text, str) for text in (told.get("AccessKeyId"), told.get("SecretAccessKey"), *optional))
+
+
+# The door
+
+_PARTS = (
+    ("access_key", "an access key id", re.compile(r"[\x21-\x7e]{1,1024}"), "AWS_ACCESS_KEY_ID", "AccessKeyId"),
+    (
+        "secret_key",
+        "a secret key",
+        re.compile(r"(?! )[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,1024}(?<! )"),
+        "AWS_SECRET_ACCESS_KEY",
+        "SecretAccessKey",
+    ),
+    ("token", "a session token", re.compile(r"[\x21-\x7e]{1,16384}"), "AWS_SESSION_TOKEN", "SessionToken"),
+)
+"""What each part of some credentials may be, and what it is called in variables and, in lower case, in files; elsewhere."""
+
+
+def admitted(source: Any) -> Any:
+    """botocore's credentials of this moment, frozen. Their secrets are told to nobody from now on.
+
+    Raises CredentialsError for a part that no request can be signed with, such as a token with a line break: whoever tried it
+    would say it in the error.
+    """
+    frozen = source.get_frozen_credentials()
+    learn(*(part for part in (frozen.secret_key, frozen.token) if isinstance(part, str)))
+    for part, what, form, variable, member in _PARTS:
+        value = getattr(frozen, part)
+        if part == "token" and not value:
+            continue
+        if not isinstance(value, str) or form.fullmatch(value) is None:
+            name = {"env": variable, **dict.fromkeys(_FILES, variable.lower())}.get(source.method, member)
+            raise CredentialsError(
+                f"{name}, from {source.method}, cannot be {what}: a character is in it that none has, or it is too long",
+                hint="a line break or a blank at its end is the usual reason; set it again",
+            )
+    return frozen
+
+
+def _words(error: Exception) -> str:
+    """Of an error about credentials. What is neither ours nor botocore's may say anything, so only its kind is told."""
+    return str(error) if isinstance(error, (SyncloudError, *aws_errors())) else type(error).__name__
+
+
+def looked_for(find: Callable[[], Any]) -> Any:
+    """What `find` finds. Raises CredentialsError, whatever that raises."""
+    try:
+        return find()
+    except SyncloudError:
+        raise
+    except Exception as error:
+        raise CredentialsError(f"the AWS credentials cannot be had: {_words(error)}") from error
 
 
 class Credentials:
@@ -103,9 +179,9 @@ class Credentials:
                 return "no AWS credentials were found"
             if self._source.method in _FILES:
                 self._read_again()
-            frozen = self._source.get_frozen_credentials()
+            frozen = admitted(self._source)
         except Exception as error:  # noqa: BLE001 - a credential process, the metadata service: anything can come
-            return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {error}"
+            return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {_words(error)}"
         # No expiration: awscrt would refuse to sign after it, and whether it is over is for `check` and the server to say.
         self._held = AwsCredentialsProvider.new_static(frozen.access_key, frozen.secret_key, frozen.token)
         return "the AWS credentials have expired" if self._expired() else ""
@@ -114,7 +190,7 @@ class Credentials:
         """Somebody may have written the file anew. boto3's clients hold this very object, so it is changed in place."""
         found = self._afresh()
         if found is not None and found.method in _FILES:
-            new = found.get_frozen_credentials()
+            new = admitted(found)
             self._source.access_key, self._source.secret_key, self._source.token = new.access_key, new.secret_key, new.token
 
     def _expired(self, within: float = 0.0) -> bool:

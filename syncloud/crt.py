@@ -28,8 +28,8 @@ from . import __version__, fields, log
 from .aws import UNSIGNED, Aws
 from .connections import Connections
 from .errors import Malformed, Unavailable
-from .flight import Body, Flight, Request, sha256_of, size_of
-from .response import Response
+from .flight import ANSWER_MAX, Body, Flight, Request, sha256_of, size_of
+from .response import EXPECTED_OWNER, Response
 from .translation import TLS_HINT, is_of_crt, translate
 
 Pairs = Iterable[tuple[str, str]]
@@ -48,13 +48,16 @@ CROWD, TICK = 32, 0.002
 
 
 class Crt:
-    """Requests to one bucket, from one event loop. `transfers` is how many may be on the wire at once.
+    """Requests to one bucket, from one event loop. `transfers` is how many may be on the wire at once, `owner` the account that
+    the bucket is expected to belong to, if that is known.
 
     Making it reads the configuration and finds the credentials, which can take seconds.
     """
 
-    def __init__(self, aws: Aws, bucket: str, *, transfers: int) -> None:
+    def __init__(self, aws: Aws, bucket: str, *, transfers: int, owner: str = "") -> None:
         self._bucket = f"s3://{bucket}"
+        self.owner = owner
+        self._always = (("user-agent", f"syncloud/{__version__}"), *(((EXPECTED_OWNER, owner),) if owner else ()))
         self._aws = aws
         self._address = aws.s3_address(bucket)
         self._limit = max(transfers, 1)
@@ -93,20 +96,21 @@ class Crt:
         headers: Pairs = (),
         body: Body | None = None,
         deadline: float | None = None,
+        most: int = ANSWER_MAX,
     ) -> Response:
         """Send one request about `key` (empty: about the bucket) and return the answer, whatever its status.
 
         `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `PATIENCE` and the time for the
-        bytes to send at `SLOWEST`: give one for a large download.
+        bytes to send at `SLOWEST`: give one for a large download. `most`: the bytes that are asked for.
 
-        Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Malformed where a value
-        cannot be sent.
+        Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Overlong for one of more
+        than `most` bytes; Malformed where a value cannot be sent.
         """
         if deadline is None:
             deadline = PATIENCE + size_of(body) / SLOWEST
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
-        request = self._request(what, operation, method, key, query, headers, body)
+        request = self._request(what, operation, method, key, query, headers, body)._replace(most=most)
         flight = Flight(request, loop.create_future(), loop.time() + deadline, self._land)
         self._watch(flight)
         try:
@@ -175,7 +179,7 @@ class Crt:
     ) -> Request:
         self._require_open(what)
         self._aws.credentials.check()
-        named = [("host", self._address.host), ("user-agent", f"syncloud/{__version__}"), *headers]
+        named = [("host", self._address.host), *self._always, *headers]
         if not fields.sendable("".join(value for _, value in named)):
             name, value = next(pair for pair in named if not fields.sendable(pair[1]))
             raise Malformed(f"{what}: the header {name} cannot be {value[:40]!a}")

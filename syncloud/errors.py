@@ -7,7 +7,8 @@
     |-- BusyError                    exit 1   another daemon holds the state or the directory
     |-- Unavailable                  exit 69  time can mend it: network, throttling, a server's fault
     |   |-- CredentialsError         exit 77  none found, or expired
-    |   `-- PermissionRefused        exit 77  the other side says no
+    |   |-- PermissionRefused        exit 77  the other side says no
+    |   `-- Overlong                 exit 69  an answer of more bytes than were asked for
     |-- Malformed                    exit 1   no request can be made of these values; others go on
     |-- HostUnavailable              exit 69  this host cannot go on now: full disk, read-only, no descriptors
     `-- PathError                    exit 1   about one path; the others go on
@@ -25,9 +26,11 @@ The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for
 
 from __future__ import annotations
 
+from .secrecy import scrubbed
+
 
 class SyncloudError(Exception):
-    """The root: `str()` says what and where, `hint` what to do next.
+    """The root: `str()` says what and where, `hint` what to do next. The words of others are in both, so no secret is.
 
     `code` is the other side's word for it (an S3 error code, an errno name), for logs.
     """
@@ -36,10 +39,10 @@ class SyncloudError(Exception):
     hint = ""
 
     def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint or type(self).hint
-        self.code = code
-        self.request_id = request_id
+        super().__init__(scrubbed(message))
+        self.hint = scrubbed(hint) or type(self).hint
+        self.code = scrubbed(code)
+        self.request_id = scrubbed(request_id)
 
 
 class UsageError(SyncloudError):
@@ -72,6 +75,12 @@ class CredentialsError(Unavailable):
 class PermissionRefused(Unavailable):
     exit_code = 77
     hint = "the policies that syncloud setup makes show what each role needs"
+
+
+class Overlong(Unavailable):
+    """It was cut off. To ask once more brings the same."""
+
+    hint = "check the endpoint, and what is on the way to it"
 
 
 class Malformed(SyncloudError):

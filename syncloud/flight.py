@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from awscrt.http import HttpRequest
 
-from .errors import Unavailable
+from .errors import Overlong
 from .model import SMALL
-from .response import EARLY, Response, outcome
+from .response import EARLY, EXPECTED_OWNER, Response, outcome
 from .translation import is_of_crt, translate
 
 Body = bytes | io.BytesIO
@@ -21,12 +21,13 @@ Body = bytes | io.BytesIO
 
 ANSWER_MAX = 2 * SMALL
 """Bytes. The largest that is asked for is a part, or a small object; a page of 1,000 keys has 4 MB at most."""
-_HINT = "check the endpoint, and what is on the way to it"
+REFUSAL_MAX = 1024 * 1024
+"""Bytes of an answer that is no success: S3 says in some hundred what it has against a request."""
 _LATER = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Request(NamedTuple):
-    """What is asked, and in words. It is signed anew for every try."""
+    """What is asked, and in words. It is signed anew for every try. `most`: bytes that a body may have which is granted."""
 
     what: str
     operation: str
@@ -34,6 +35,7 @@ class Request(NamedTuple):
     target: str
     fields: list[tuple[str, str]]
     body: Body | None
+    most: int = ANSWER_MAX
 
     def stream(self) -> io.BytesIO | None:
         """The body from its beginning; None where it is empty."""
@@ -75,13 +77,16 @@ class Flight:
     def board(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
         """Raises what awscrt raises; then nothing is called back."""
         self.connection, self.reused, self.landed = connection, reused, False
-        self.status, self.headers, self.chunks, self.left = 0, [], [], ANSWER_MAX
+        self.status, self.headers, self.chunks, self.left = 0, [], [], 0
         stream = connection.request(signed, self.on_response, self.on_body)
         stream.completion_future.add_done_callback(self.on_done)
         stream.activate()
 
     def on_response(self, status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
-        self.status, self.headers = status_code, headers
+        self.status, self.headers, self.left = status_code, headers, self._most(status_code)
+
+    def _most(self, status: int) -> int:
+        return self.request.most if 200 <= status < 300 else REFUSAL_MAX
 
     def on_body(self, chunk: bytes, **_: Any) -> None:
         self.left -= len(chunk)
@@ -106,10 +111,11 @@ class Flight:
         is neither awscrt's nor ours.
         """
         if self.left < 0:
-            raise Unavailable(f"{self.request.what}: an answer of more than {ANSWER_MAX:,} bytes is no store's", hint=_HINT)
+            raise Overlong(f"{self.request.what}: more than {self._most(self.status):,} bytes came, which is no store's answer")
         if self.error is not None:
             raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
-        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks)
+        owner = dict(self.request.fields).get(EXPECTED_OWNER, "") if self.status == 403 else ""
+        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks, owner)
         answer = outcome(answer) if self.request.operation in EARLY else answer
         if answer.status in _LATER or (answer.status == 400 and answer.code == "RequestTimeout"):
             raise answer.refusal(self.request.what)

@@ -21,13 +21,14 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO, TypedDict, Unpack
 
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from .errors import SyncloudError
+from .secrecy import cleaned
 
 LINE = 48 * 1024 - 64
 """Bytes. journald.conf(5), LineMax=48K: a longer line is split, which breaks its JSON. 64 are for the prefix."""
@@ -271,8 +272,18 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called under the handler's lock, which covers `Repeats` as well."""
-        due = self._repeats.due()
-        self._write([*due, record] if self._repeats.admit(record) else due)
+        self._write(self._repeats.due())
+        try:
+            is_told = self._repeats.admit(record)
+        except Exception:  # noqa: BLE001 - its parts do not fit together, see `_write`
+            self.handleError(record)
+        else:
+            self._write([record] if is_told else [])
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """What went wrong, and where: logging would print the record's parts, which nobody has looked through."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"a line of {record.name} cannot be told: {type(sys.exception()).__name__}\n")
 
     def settle(self) -> None:
         self._locked(self._repeats.due)
@@ -294,7 +305,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     def _write(self, records: list[logging.LogRecord]) -> None:
         for record in records:
             try:
-                self.put(self.format(record))
+                self.put(self.format(cleaned(record, FIELDS)))
             except Exception:  # noqa: BLE001 - as StreamHandler does: a log line must not end the work
                 self.handleError(record)
 
@@ -363,7 +374,7 @@ class _Line(logging.Formatter):
         if told and not text.endswith(str(told)):
             text += f": {told}"
         text += f" ({hint})" if hint else ""
-        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        trace = record.exc_text.splitlines() if record.exc_text else []
         lines = [_cut(_escape(line), 8192) for line in (text, *trace)]
         if self._journal:
             return "\n".join(f"<{_PRIORITY.get(record.levelno, 6)}>{line}" for line in lines)

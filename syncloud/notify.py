@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from sdnotify import SystemdNotifier
 
+from .secrecy import scrubbed
+
 _STATUS = 1000
 """Characters of a status; systemd drops datagrams above 4096 bytes."""
 
@@ -41,7 +43,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """One line of ASCII, other characters become "?". At most one a second is sent; the newest one follows by `flush()`."""
-        line = " ".join(text.split()).encode("ascii", "replace").decode("ascii")
+        line = " ".join(scrubbed(text).split()).encode("ascii", "replace").decode("ascii")
         self._wanted = "".join(character if character.isprintable() else "?" for character in line)[:_STATUS]
         self.flush()
 

@@ -288,6 +288,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("region", _CLOUD, AWS, "the region", "NAME", _like(r"[a-z0-9-]+", "a region's name"), unset="as set for boto3",
            example="eu-central-1"),
     Option("profile", _CLOUD, AWS, "the profile in ~/.aws", "NAME", unset="as set for boto3", example="status"),
+    Option("expected-bucket-owner", _CLOUD, SYNC, "the account that the bucket belongs to", "ACCOUNT",
+           _like(r"[0-9]{12}", "the number of an AWS account (12 digits)"), unset="whoever it belongs to",
+           example="111122223333",
+           details="Said with each request: S3 refuses it where the bucket belongs to another account, which may have claimed "
+                   "the name since. syncloud setup writes it down. Other stores ignore it."),
     Option("endpoint-url", _CLOUD, AWS, "the address of another store than AWS", "URL", _URL, unset="as set for boto3",
            example="https://s3.example.org"),
     Option("ready", _MANNERS, SYNC, "when systemd is told that the service is up", "WHEN", default="started",
@@ -343,6 +348,7 @@ class Settings:
     region: str | None
     profile: str | None
     endpoint_url: str | None
+    expected_bucket_owner: str | None
     ready: str
     log_format: str
     log_level: str

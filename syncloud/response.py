@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
-from .errors import SyncloudError
+from .errors import PermissionRefused, SyncloudError
 from .translation import refused
 
 EARLY = frozenset({"CopyObject", "CompleteMultipartUpload"})
 """Operations that S3 answers with 200 before it knows the outcome; an error comes in the body (their API reference)."""
+EXPECTED_OWNER = "x-amz-expected-bucket-owner"
+"""The header by which S3 refuses a bucket of another account ("Verifying bucket ownership with bucket owner condition")."""
 _LATE = {
     "PreconditionFailed": 412,
     "ConditionalRequestConflict": 409,
@@ -28,6 +30,8 @@ class Response:
     headers: dict[str, str]
     pieces: Sequence[bytes]
     """The body as it came: joining megabytes costs as much as receiving them."""
+    owner: str = ""
+    """The account that was expected, of a request that is refused: S3 does not say whether that was why."""
 
     @property
     def body(self) -> bytes:
@@ -46,9 +50,10 @@ class Response:
         """The SyncloudError for this answer, for whoever did not expect it."""
         region = self._said("Region") or self.headers.get("x-amz-bucket-region", "")
         request_id = self.headers.get("x-amz-request-id", "")
-        return refused(
+        error = refused(
             what, status=self.status, code=self.code, message=self._said("Message"), request_id=request_id, region=region
         )
+        return or_of_another(error, self.owner)
 
     def _said(self, name: str) -> str:
         if self.ok or not self.body:
@@ -57,6 +62,13 @@ class Response:
             return ElementTree.fromstring(self.body).findtext(name, "")
         except (ElementTree.ParseError, LookupError, ValueError):  # a proxy's page, in whatever encoding
             return ""
+
+
+def or_of_another(error: SyncloudError, owner: str) -> SyncloudError:
+    """The refusal of a request that expected `owner`, if it expected one, with that other reason for it."""
+    if owner and isinstance(error, PermissionRefused):
+        error.hint += f"; or the bucket belongs to another account than {owner} (expected-bucket-owner)"
+    return error
 
 
 def outcome(answer: Response) -> Response:

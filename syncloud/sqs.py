@@ -36,6 +36,8 @@ STILL = 60.0
 """Seconds without any message settled, while as many are held as may be, after which that is a trouble to be told."""
 GAP = 3600.0
 """Seconds without a poll, the host's sleep included, after which the queue may have forgotten messages."""
+SILENT = 45.0
+"""Seconds of a poll, its repetition included, after which the queue is not heard any more, whether it has failed or not."""
 MEND_FIRST, MEND_MAX = 1.0, 30.0
 
 
@@ -100,6 +102,7 @@ class QueueSource:
         self._still = still
         self._versions = Versions(queue_url, _awake_or_not, interval=relist)
         self._full_since: float | None = None
+        self._asked: float | None = None
         self._polled = _awake_or_not()
         self.answered = threading.Event()
         self._threads = [
@@ -134,6 +137,9 @@ class QueueSource:
         full_since = self._full_since
         if full_since is not None and time.monotonic() - full_since > self._still:
             return f"{HELD_MAX:,} messages wait for paths that cannot be settled; nothing more is received until some are"
+        asked = self._asked
+        if not self._troubles and asked is not None and time.monotonic() - asked > SILENT:
+            return f"the queue {self._url} has answered no poll for {SILENT:.0f} s"
         return next(iter(list(self._troubles.values())), None)
 
     def frozen(self) -> str | None:
@@ -178,7 +184,7 @@ class QueueSource:
         if self.hold() or full:
             self._stop.wait(0.2)
             return False
-        asked = time.monotonic()
+        asked = self._asked = time.monotonic()
         # The first poll is a short one, to know soon whether the queue is there.
         wait = WAIT if self.answered.is_set() and not self._gap else 0
         try:
@@ -189,6 +195,7 @@ class QueueSource:
             self._gap = True
             raise
         finally:
+            self._asked = None
             self.answered.set()
         if self._stop.is_set():
             self._give_back(answer.get("Messages", ()))

@@ -15,6 +15,7 @@ from pathlib import Path
 from . import inspection, lock, state
 from .engine import Engine
 from .errors import ConfigurationError, SyncloudError
+from .secrecy import scrubbed
 
 FRESH = 90.0
 """Seconds after which a daemon that runs should have written another snapshot: it does so twice a minute."""
@@ -85,7 +86,7 @@ def snapshot(engine: Engine, pair: state.Pair, trouble: str | None, *, before: S
         conflicts=counters.conflicts,
         last_transfer=counters.last_transfer or before.last_transfer,
         last_reconcile=counters.last_reconcile,
-        trouble=str(error) if error is not None else trouble or "",
+        trouble=scrubbed(str(error) if error is not None else trouble or ""),
         hint=error.hint if error is not None else "",
         retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
         rival=engine.rivals.path,

@@ -22,7 +22,7 @@ def aws_errors() -> tuple[type[Exception], ...]:
     """Everything the two stacks raise of themselves; `translate` maps each."""
     from botocore.parsers import ResponseParserError  # here: it brings all of botocore with it
 
-    return BotoCoreError, ClientError, ResponseParserError, AwsCrtError
+    return BotoCoreError, ClientError, ResponseParserError, AwsCrtError, RecursionError
 
 
 @contextlib.contextmanager
@@ -41,6 +41,8 @@ def translate(error: Exception, what: str) -> SyncloudError:
     """
     if isinstance(error, SyncloudError):
         return error
+    if isinstance(error, RecursionError):  # what a parser of botocore's says to an answer of a million brackets
+        return Unavailable(f"{what}: the answer is nested without end", code="RecursionError")
     if isinstance(error, RuntimeError):
         return _crt_error(_named(error), what)
     if isinstance(error, ClientError):

@@ -12,8 +12,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .errors import ConfigurationError
+from .secrecy import learn
+
 _FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN")
 _READ_HERE = frozenset(
     {*_KEYS, *_FILES, "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}
     | {"AWS_EC2_METADATA_DISABLED"}
@@ -46,6 +50,19 @@ class Variables:
 
     def get_credentials(self) -> Keys:
         return self.keys
+
+
+def admit(environ: Mapping[str, str]) -> None:
+    """What is secret in them is told to nobody from now on.
+
+    Raises ConfigurationError with the name of a variable of AWS's that no request and no path can hold, such as a token with a
+    line break: whoever tried it would say it in the error.
+    """
+    learn(*(environ.get(name) for name in _SECRETS))
+    for name in sorted(environ):
+        if name.startswith("AWS_") and not (environ[name].isprintable() and environ[name] == environ[name].strip()):
+            text = f"{name} in the environment has a line break or another control character in it, or a blank at its end"
+            raise ConfigurationError(text, hint="set it again, and restart")
 
 
 def alone(environ: Mapping[str, str]) -> Variables | None:

@@ -30,6 +30,12 @@ MADE = {
 PROXY = r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)?/?"
 CONFLICT = r"\.conflict-\d{8}T\d{6}Z-[A-Za-z0-9_-]+?(?:-\d+)?(?=\.|\Z)"
 ESCAPED = "[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+SECRET_KEY = r"(?! )[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,1024}(?<! )"
+AUTHORIZATION = r"""(authorization(?:\\?["']?\s{0,4}[:=]|\\?["'],)\s{0,4}b?\\?["']?)[^\r\n"'\\]+"""
+NAMED = (
+    r"""((?:signature|x-amz-credential|secret_?access_?key|(?:security|session)[_-]?token)"""
+    r"""(?:\\?["']?\s{0,4}(?:[:=>]|%3D)|\\?["'],)\s{0,4}b?\\?["']?)[^\s"'\\<>&,;)}]+"""
+)
 MARK = ".conflict-20261122T030405Z-"
 
 HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
@@ -49,6 +55,9 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         "cf.operations",
         r"_IN_PROGRESS (state|status)|InvalidChangeSetStatus|OperationInProgress|AlreadyExistsException",
     ): [("", "_IN_PROGRESS stat", ""), ("", "InvalidChangeSetStatu", "")],
+    ("credentials", r"[\x21-\x7e]{1,1024}"): [("", "a", ""), ("", "a", "\n")],
+    ("credentials", r"[\x21-\x7e]{1,16384}"): [("", "a", ""), ("", "a", "\n")],
+    ("credentials", SECRET_KEY): [("", "a", " "), ("", " ", ""), ("a", " ", "a")],
     ("fields", r'(?:W/)?"([\x21\x23-\x7e]{1,256})"|([\x21\x23-\x7e]{1,256})'): [
         ('W/"', "a", '"'),
         ('"', "a", ""),
@@ -81,6 +90,7 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ("options", r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}"): [("arn:", "a", " "), ("", "a", "")],
     ("options", r"[A-Za-z][A-Za-z0-9-]{0,127}"): [("", "a", "")],
     ("options", r"https?://[^\s/]\S*"): [("https://", "a", " "), ("https://", "a/", " ")],
+    ("options", r"[0-9]{12}"): [("", "1", "")],
     ("options", r"[a-z0-9-]+"): [("", "a", ".")],
     ("options", r"[\x00-\x1f\x7f]"): [("", "a", "")],
     ("options", r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)"): [("", "1", ""), ("1.", "1", ""), ("1", "m", "")],
@@ -88,6 +98,20 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ("options", r"(?![-])[A-Za-z0-9_.\\@-]{1,200}"): [("", "a", ""), ("", "-", "")],
     ("options", r"[^A-Za-z0-9-]"): [("", ".", ""), ("", "a", "")],
     ("options", r"[^A-Za-z0-9_.-]"): [("", "/", ""), ("", "a", "")],
+    ("secrecy", AUTHORIZATION): [
+        ("", "authorization", ""),
+        ("authorization: ", "a", ""),
+        ("", "authorization: a\n", ""),
+        ("authorization", " ", ""),
+    ],
+    ("secrecy", NAMED): [("", "signature", ""), ("signature=", "a", ""), ("", "signature=", ""), ("session_token", " ", "")],
+    ("secrecy", r"""(://[^/\s:@"']{0,256}:)[^/\s@"']{1,256}@"""): [
+        ("://", "a", ""),
+        ("://a:", "a", ""),
+        ("", "://a:", ""),
+        ("", "://", "@"),
+        ("://", "a:", ""),
+    ],
     ("translation", r"(\d+) \((\w+)\): (.*)"): [
         ("", "1", ""),
         ("1 (", "a", ""),

@@ -118,6 +118,7 @@ def test_a_first_setup_makes_everything_and_tells_of_it(cloud: Cloud) -> None:
         "prefix = status/",
         f"queue-url = {made.queue_url}",
         "region = us-east-1",
+        f"expected-bucket-owner = {'0' * 12}",
     ]
     assert cloud.stack.outputs() == made
 
@@ -444,7 +445,7 @@ def test_what_the_template_keeps_is_named_with_the_commands_that_remove_it(stubb
         "LastUpdatedTimestamp": datetime.now(UTC),
     }
     stubbed.cloudformation.add_response("list_stack_resources", {"StackResourceSummaries": [bucket]})
-    stubbed.s3.add_response("list_object_versions", {}, {"Bucket": "b"})
+    stubbed.s3.add_response("list_object_versions", {}, {"Bucket": "b", "ExpectedBucketOwner": "111122223333"})
     stubbed.tells(OLD)
     stubbed.cloudformation.add_response("delete_stack", {}, {"StackName": "s"})
     stubbed.tells(OLD, ("DELETE_IN_PROGRESS", "AWS::CloudFormation::Stack", STACK_ID, ""))

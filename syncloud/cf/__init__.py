@@ -49,6 +49,7 @@ class Outputs:
     region: str
     push_policy_arn: str
     pull_policy_arn: str
+    account: str = ""
 
 
 def configuration_lines(outputs: Outputs) -> list[str]:
@@ -58,6 +59,7 @@ def configuration_lines(outputs: Outputs) -> list[str]:
         "prefix": outputs.prefix,
         "queue-url": outputs.queue_url,
         "region": outputs.region,
+        "expected-bucket-owner": outputs.account,
     }
     return [f"{name} = {value}" for name, value in values.items() if value]
 

@@ -116,6 +116,7 @@ class Stack:
                 region=told["Region"],
                 push_policy_arn=told["PushPolicyArn"],
                 pull_policy_arn=told["PullPolicyArn"],
+                account=_account(stack["StackId"]),
             )
         except KeyError as missing:
             raise ConfigurationError(
@@ -141,7 +142,7 @@ class Stack:
         self._must_be_ours(stack)
         self._must_keep_bucket(stack, bucket)
         for name in self._operations.buckets(stack_id):
-            self._must_be_empty(name)
+            self._must_be_empty(name, owner=_account(stack_id))
         region = stack_id.split(":")[3]
         kept = sorted(self._operations.delete(stack).kept)
         return [f"{_REMOVAL.get(kind, f'# {kind} {{}}').format(name)} --region {region}" for kind, name in kept]
@@ -233,10 +234,10 @@ class Stack:
                 hint="give another --stack-name",
             )
 
-    def _must_be_empty(self, bucket: str) -> None:
+    def _must_be_empty(self, bucket: str, *, owner: str) -> None:
         try:
             with asking(f"listing the versions in {bucket}"):
-                page = self._s3.list_object_versions(Bucket=bucket)
+                page = self._s3.list_object_versions(Bucket=bucket, ExpectedBucketOwner=owner)
         except SyncloudError as error:
             if _http_status(error) == 404:
                 return
@@ -254,6 +255,11 @@ class Stack:
 
 def _parameters(stack: Description) -> dict[str, str]:
     return {row["ParameterKey"]: row.get("ParameterValue", "") for row in stack.get("Parameters", ())}
+
+
+def _account(stack_id: str) -> str:
+    """An id is arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/UUID."""
+    return stack_id.split(":")[4]
 
 
 def _http_status(error: SyncloudError) -> int:

@@ -20,6 +20,8 @@ from tests.support.meddler import always
 from tests.support.processes import Process
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
+from tests.test_crt import Server
+from tests.test_wire import FIRST, answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +128,16 @@ def test_a_queue_that_is_gone_is_told_once_and_caught_up_with(rig: Rig, door: Do
     rig.until_pulled(content, timeout=120)
     wait_until(lambda: not systemd.status().startswith("degraded"), timeout=30)
     assert _told(pull) == {"queue.unreachable": 1, "queue.reachable": 1, "service.started": 1}
+
+
+def test_a_queue_that_drips_is_degraded_and_told(rig: Rig, systemd: Systemd) -> None:
+    """A byte each half second, for ever: each recv(2) has something to read, and no event was ever heard."""
+    with Server(answers(FIRST["body"], b"a", pause=0.5)) as server:
+        pull = rig.pull(env={"AWS_ENDPOINT_URL_SQS": server.endpoint} | systemd.environment)
+        wait_until(lambda: systemd.status().startswith("degraded"), timeout=75)
+        assert "answered no poll" in systemd.status()
+        assert "ead timeout" in pull.wait_event("queue.unreachable", timeout=120)["message"]
+        assert pull.stop() == 143
 
 
 def test_both_gone_is_a_line_for_each(rig: Rig, door: Door) -> None:
