@@ -89,7 +89,7 @@ def snapshot(engine: Engine, pair: state.Pair, trouble: str | None, *, before: S
         hint=error.hint if error is not None else "",
         retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
         rival=engine.rivals.path,
-        left_out_count=len(engine.left_out.reasons),
+        left_out_count=len(engine.left_out),
         failing_count=len(engine.failing) + engine.failing.more,
     )
     if counters.last_error is not None:

@@ -172,6 +172,19 @@ def test_each_key_is_a_file_or_refused(hostile: Bucket, world: Path, tmp_path: P
     assert set(recorded(tmp_path / "state")) == set(REFUSED)
 
 
+def test_many_refused_keys_are_few_lines_of_the_journal(hostile: Bucket, tmp_path: Path, pull: Callable[..., Process]) -> None:
+    names = ["a//" + "\u00e9" * 400 + f"{number:03}" for number in range(120)]
+    for name in names:
+        hostile.put(PREFIX + name, b"x")
+    process = pull("--once")
+    assert process.wait(timeout=60) == 0, process.stderr
+    lines = process.events("path.skipped")
+    assert len(lines) <= 21
+    assert sum(line.get("count", 1) for line in lines) == len(names)
+    assert max(len(line) for line in process.stderr.splitlines() if "path.skipped" in line) < 1_000
+    assert set(recorded(tmp_path / "state")) == set(names), "the state and the page have them all"
+
+
 def test_a_terminal_gets_single_harmless_lines(hostile: Bucket, world: Path, pull: Callable[..., Process]) -> None:
     fill(hostile)
     process = pull("--once", form="text")

@@ -33,7 +33,7 @@ ROWS: tuple[frozenset[str], ...] = (
         | {"rows", "counters", "rivals", "room", "pulse", "attempts", "inbox", "failing", "pace", "witness"}
         | {"names", "fields", "filters", "patterns", "checksum", "objects", "events", "sequencers", "poison", "versions"}
         | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame", "way", "root"}
-        | {"coverage", "workers", "descriptor", "progress", "steps", "lock", "private"}
+        | {"coverage", "workers", "descriptor", "progress", "steps", "lock", "private", "display"}
         | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "leftovers", "multipart", "copies"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}
     ),
