@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import config, log, names, private, service
+from . import config, display, log, private, service
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
@@ -21,6 +22,9 @@ _YOUNG = 10_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: those of errors.py, or 128 and the signal that ended it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that this locale cannot write is no reason to end
     try:
         invocation = config.parse(sys.argv[1:] if argv is None else argv, os.environ)
         return _COMMANDS[invocation.command](invocation)
@@ -33,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - whatever it is, its text may command a terminal
+        _tell_unforeseen(error)
         return 1
     finally:
         log.close()
@@ -54,13 +61,21 @@ def _tell(error: SyncloudError) -> None:
             log.setup(log_format="auto", log_level="info", instance="", role="")
         log.error("service.failed", "%s", error, error=error)
         return
-    print(f"syncloud: {error}", file=sys.stderr)
+    first, *others = map(display.escaped, error.told)
+    print("\n  ".join([f"syncloud: {first}", *others]), file=sys.stderr)
     if error.hint:
-        print(f"          {error.hint}", file=sys.stderr)
+        print(f"          {display.laid_out(error.hint)}", file=sys.stderr)
 
 
-def _say(line: str) -> None:
-    print(names.spelled(line), flush=True)
+def _tell_unforeseen(error: Exception) -> None:
+    """Its trace by the log: Python would print the texts in it as they are."""
+    if not log.active():
+        log.setup(log_format="auto", log_level="info", instance="", role="")
+    log.exception("internal.error", "ended unexpectedly: %r", error)
+
+
+def _say(text: str) -> None:
+    print(display.laid_out(text), flush=True)
 
 
 def _sync(invocation: Invocation) -> int:
@@ -130,7 +145,7 @@ def _status(invocation: Invocation) -> int:
         with private.as_owner(directory):
             now = status.read(directory)
         healthy = healthy and now.healthy
-        _say(status.encode(now) if invocation.json else status.page(directory.name, now))
+        _say(display.in_json(status.encode(now)) if invocation.json else status.page(directory.name, now))
     return 0 if healthy else 1
 
 

@@ -25,6 +25,8 @@ The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SyncloudError(Exception):
     """The root: `str()` says what and where, `hint` what to do next.
@@ -35,11 +37,13 @@ class SyncloudError(Exception):
     exit_code = 1
     hint = ""
 
-    def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "", told: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.hint = hint or type(self).hint
         self.code = code
         self.request_id = request_id
+        self.told = list(told) or [message]
+        """Its lines for a person. Only our own line ends part them: a name may hold one, too."""
 
 
 class UsageError(SyncloudError):

@@ -98,7 +98,7 @@ def _directory(at: Path) -> None:
     at.mkdir()
 
 
-@pytest.mark.parametrize("name", ["lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm"])
+@pytest.mark.parametrize("name", ["lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "state.sqlite-journal"])
 @pytest.mark.parametrize("make", [_link, _pipe, _directory])
 def test_only_regular_files_are_opened(folder: Path, name: str, make: Callable[[Path], None]) -> None:
     state = folder / "state"
