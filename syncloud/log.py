@@ -41,6 +41,7 @@ _What = tuple[object, ...]
 _KIND = 3
 NAMED = 20
 """Different warnings of one kind that are told within a minute; the next ones are counted."""
+_MORE = "more messages of this kind follow and are counted; the first: %s"
 
 
 class Fields(TypedDict, total=False):
@@ -237,6 +238,8 @@ class Repeats:
             what = kind
             if kind not in self._since:
                 self._begin(kind)
+                record.msg, record.args = _MORE, (record.getMessage(),)
+                return True
         self._held[what] = (self._held.get(what, (0, record))[0] + 1, record)
         return False
 

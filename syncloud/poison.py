@@ -44,4 +44,4 @@ class Poisoned:
         """Log what is wrong with it: the first reason, and how many there are."""
         self.count += 1
         what = reasons[0] if len(reasons) == 1 else f"{len(reasons):,} records, the first: {reasons[0]}"
-        log.warning("queue.poison", _TEXT, message_id, what, error=what, queue=self._queue)
+        log.warning("queue.poison", _TEXT, message_id, what, reason=what, queue=self._queue)

@@ -179,7 +179,7 @@ def test_many_refused_keys_are_few_lines_of_the_journal(hostile: Bucket, tmp_pat
     process = pull("--once")
     assert process.wait(timeout=60) == 0, process.stderr
     lines = process.events("path.skipped")
-    assert len(lines) <= 21
+    assert len(lines) <= 22
     assert sum(line.get("count", 1) for line in lines) == len(names)
     assert max(len(line) for line in process.stderr.splitlines() if "path.skipped" in line) < 1_000
     assert set(recorded(tmp_path / "state")) == set(names), "the state and the page have them all"

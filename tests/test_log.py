@@ -302,6 +302,9 @@ def test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted() -> Non
     clock = Clock()
     repeats = log.Repeats(clock=clock)
     assert all(repeats.admit(record(error=f"E{number}")) for number in range(log.NAMED))
+    more = record(error="F", path="a")
+    assert repeats.admit(more)
+    assert more.getMessage() == "more messages of this kind follow and are counted; the first: cannot send a"
     assert not any(repeats.admit(record(error=f"F{number}", path=f"p{number}")) for number in range(1_000))
     assert not repeats.admit(record(error="E0")), "one that was named is counted by itself"
     assert repeats.admit(record("pull.failed", error="E")), "another event has its own twenty"
