@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import display, names
+from syncloud import display, names, status
 from syncloud.leftout import LeftOut
 from syncloud.model import Unknown
 from syncloud.reconcile import Census, nominate
@@ -70,3 +70,13 @@ def test_a_long_name_is_shortened_in_the_log_and_whole_in_the_state(state: State
     assert len(record.getMessage()) < display.NAME_MAX + 100
     assert len(record.__dict__["path"]) <= display.NAME_MAX
     assert record.__dict__["path"].startswith("b\n")
+
+
+def test_the_page_knows_how_many_have_no_room(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "MOST", 10)
+    left_out = LeftOut(state, most=10)
+    listed(left_out, refused(1_000), most=10)
+    state.set_meta("snapshot", status.encode(status.Snapshot(role="pull", left_out_count=len(left_out))))
+    now = status.read(tmp_path)
+    assert (now.left_out_count, len(now.left_out)) == (1_000, 10)
+    assert "and 980 more" in status.page("jef", now)

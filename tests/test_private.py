@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,13 @@ def test_a_link_of_others_to_a_state_is_refused_and_our_own_is_followed(folder: 
     assert (folder / "real/state.sqlite").exists()
     os.chown(folder / "link", NOBODY, NOBODY, follow_symlinks=False)
     assert "is a symbolic link that others can change" in str(refused(folder / "link"))
+
+
+def test_a_hint_for_the_shell_holds_a_name_as_one_word(folder: Path) -> None:
+    state = folder / "a b; $(id) \u202e"
+    state.mkdir(mode=0o777)
+    state.chmod(0o777)
+    assert shlex.split(refused(state).hint) == ["chmod", "go-w", str(state)]
 
 
 # What is in it
