@@ -788,7 +788,7 @@ MUTANTS = (
         "test_sqs.py::test_of_another_bucket_nothing_counts_in_whatever_form_it_comes"),
     Mutant("queue", "a forged promise is believed again with each try", "attempts",
         "        work.nominated = None  #", "        #",
-        "test_hostile_messages.py::test_a_promise_that_leads_to_no_answer_is_not_believed_again"),
+        "test_attempts.py::test_a_promise_that_led_to_a_failure_is_not_made_again"),
     Mutant("queue", "a key is remembered beyond its hour", "sequencers",
         'return sequencer if now - at <= self._remember else ""', "return sequencer",
         "test_sequencers.py::test_after_an_hour_every_event_of_a_key_leads_to_a_look_again"),
