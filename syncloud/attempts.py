@@ -125,6 +125,7 @@ class Attempts:
         error.code = error.code or type(error).__name__  # the log counts repeats by it, whatever path they name
         self._counters.fail(error)
         content = self._contents.get(work.path, _promised(work))
+        work.nominated = None  # a promise that led to a failure may be forged: the next look believes nobody
         self._coalescer.finish(work)
         delay = self._failing.fail(work, error, took=self._clock() - began, content=content)
         tries = self._failing.tries(work.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import os
 import shlex
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from . import config, disclosure, log, names, private, service
+from . import config, disclosure, display, log, private, service
 from .config import Invocation, Settings
 from .errors import ConfigurationError, SyncloudError
 from .options import SYSTEM_STATES
@@ -27,6 +28,9 @@ _YOUNG = 10_000
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: those of errors.py, or 128 and the signal that ended it."""
     _hide_secrets()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that this locale cannot write is no reason to end
     try:
         invocation = config.parse(sys.argv[1:] if argv is None else argv, os.environ)
         return _COMMANDS[invocation.command](invocation)
@@ -40,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:  # noqa: BLE001 - whatever it is, its text may command a terminal
+        _tell_unforeseen(error)
+        return 1
     finally:
         log.close()
 
@@ -48,7 +55,8 @@ def _hide_secrets() -> None:
     """In what Python itself prints of an error that nobody foresaw."""
 
     def last(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-        print(scrubbed("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+        text = scrubbed("".join(traceback.format_exception(kind, error, trace)))
+        print(display.laid_out(text), end="", file=sys.stderr)
 
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = last
@@ -74,13 +82,21 @@ def _tell(error: SyncloudError) -> None:
             log.setup(log_format="auto", log_level="info", instance="", role="")
         log.error("service.failed", "%s", error, error=error)
         return
-    print(scrubbed(f"syncloud: {error}"), file=sys.stderr)
+    first, *others = map(display.escaped, map(scrubbed, error.told))
+    print("\n  ".join([f"syncloud: {first}", *others]), file=sys.stderr)
     if error.hint:
-        print(scrubbed(f"          {error.hint}"), file=sys.stderr)
+        print(f"          {display.laid_out(scrubbed(error.hint))}", file=sys.stderr)
 
 
-def _say(line: str) -> None:
-    print(names.spelled(scrubbed(line)), flush=True)
+def _tell_unforeseen(error: Exception) -> None:
+    """Its trace by the log: Python would print the texts in it as they are."""
+    if not log.active():
+        log.setup(log_format="auto", log_level="info", instance="", role="")
+    log.exception("internal.error", "ended unexpectedly: %r", error)
+
+
+def _say(text: str) -> None:
+    print(display.laid_out(scrubbed(text)), flush=True)
 
 
 def _sync(invocation: Invocation) -> int:
@@ -154,7 +170,7 @@ def _status(invocation: Invocation) -> int:
         with private.as_owner(directory):
             now = status.read(directory)
         healthy = healthy and now.healthy
-        _say(status.encode(now) if invocation.json else status.page(directory.name, now))
+        _say(display.in_json(status.encode(now)) if invocation.json else status.page(directory.name, now))
     return 0 if healthy else 1
 
 

@@ -106,8 +106,9 @@ class _Problems:
 
     def settle(self, command: str) -> None:
         if self.told:
-            head = f"{len(self.told)} problems in the configuration:\n  " if len(self.told) > 1 else ""
-            raise ConfigurationError(head + "\n  ".join(self.told), hint=f"see syncloud {command} --help")
+            head = [f"{len(self.told)} problems in the configuration:"] if len(self.told) > 1 else []
+            lines = [*head, *self.told]
+            raise ConfigurationError("\n  ".join(lines), hint=f"see syncloud {command} --help", told=lines)
 
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]

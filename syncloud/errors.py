@@ -26,6 +26,8 @@ The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .secrecy import scrubbed
 
 
@@ -38,11 +40,13 @@ class SyncloudError(Exception):
     exit_code = 1
     hint = ""
 
-    def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "", told: Sequence[str] = ()) -> None:
         super().__init__(scrubbed(message))
         self.hint = scrubbed(hint) or type(self).hint
         self.code = scrubbed(code)
         self.request_id = scrubbed(request_id)
+        self.told = [scrubbed(line) for line in told or [message]]
+        """Its lines for a person. Only our own line ends part them: a name may hold one, too."""
 
 
 class UsageError(SyncloudError):

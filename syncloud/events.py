@@ -10,24 +10,29 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import unquote_plus
 
 from . import fields
 
 DEPTH = 8
 """Envelopes within envelopes; a message that nests deeper is nobody's notification."""
-RECORDS = 5_000
-"""In one message. SQS takes 1 MiB, and S3 writes more than 400 bytes a record."""
+RECORDS = 1024 * 1024 // 400
+"""In one message. SQS takes 1 MiB, and S3 writes more than 400 bytes a record. Each one may cost a look at a path."""
 
 _T = TypeVar("_T")
 
 
 class Poison(ValueError):
-    """Not a notification: nothing in it can be read. It is left for the dead-letter queue."""
+    """Not a notification: nothing in it can be read. It is left for the dead-letter queue. `parts` are all that it has."""
+
+    def __init__(self, reason: str, parts: Sequence[Bad] = (), *, bucket: str = "") -> None:
+        super().__init__(reason)
+        self.parts = parts
+        self.bucket = bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class TestEvent:
     """S3 says that it can reach the queue; nothing happened."""
 
     __test__ = False
+    bucket: ClassVar[str] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,10 @@ class NewMajor:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A record that no store sends, beside others of the same message: `reason` is for a log."""
+    """A record that no store sends: `reason` is for a log. `bucket` is empty where it is not known."""
 
     reason: str
+    bucket: str = ""
 
 
 Decoded = ObjectEvent | TestEvent | NewMajor | Bad
@@ -87,10 +94,10 @@ def decode(body: str) -> list[Decoded]:
     """Everything a message says, and a Bad for each part of it that says nothing. Raises Poison where no other is there."""
     found = list(islice(_judged(body, 0), RECORDS + 1))
     if len(found) > RECORDS:
-        raise Poison(f"more than {RECORDS:,} records")
-    bad = [part.reason for part in found if isinstance(part, Bad)]
+        found = [Bad(f"more than {RECORDS:,} records")]
+    bad = [part for part in found if isinstance(part, Bad)]
     if len(bad) == len(found):
-        raise Poison(bad[0])
+        raise Poison(bad[0].reason, bad)
     return found
 
 
@@ -102,7 +109,7 @@ def _judged(value: Any, depth: int) -> Iterator[Decoded]:
             empty = False
             yield part
     except _FAULTS as error:
-        yield Bad(_told(error))
+        yield Bad(_told(error), error.bucket if isinstance(error, Poison) else "")
     else:
         if empty:
             yield Bad("no event in it")
@@ -171,7 +178,7 @@ def _read(form: Callable[[dict[str, Any]], Decoded], record: dict[str, Any], par
         with contextlib.suppress(TypeError, KeyError):
             key = record[part]["object"]["key"]
         named = f"{key[:_NAMED]!a}: " if isinstance(key, str) else ""
-        raise Poison(named + _told(error)) from error
+        raise Poison(named + _told(error), bucket=_bucket_of(record[part])) from error
 
 
 def _inner(value: dict[str, Any]) -> Any:
@@ -185,7 +192,7 @@ def _inner(value: dict[str, Any]) -> Any:
 def _native(record: dict[str, Any]) -> Decoded:
     version = fields.version_of_format(record.get("eventVersion", "2.0"))
     if version.partition(".")[0] != "2":
-        return NewMajor(version, _bucket_of(record))
+        return NewMajor(version, _bucket_of(record["s3"]))
     thing = record["s3"]["object"]
     return ObjectEvent(
         bucket=fields.bucket(record["s3"]["bucket"]["name"]),
@@ -212,10 +219,10 @@ def _bridged(event: dict[str, Any]) -> Decoded:
     )
 
 
-def _bucket_of(record: dict[str, Any]) -> str:
-    """Of a format that nobody knows yet, as far as it is like the known one."""
+def _bucket_of(about: Any) -> str:
+    """Empty where it is not known: of an odd record, and of a format of the future, as far as they are like the known one."""
     try:
-        return fields.bucket(record["s3"]["bucket"]["name"])
+        return fields.bucket(about["bucket"]["name"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return ""
 

@@ -28,9 +28,8 @@ def copy(directory: Path, to: Path) -> None:
 
 def _file(directory: Path) -> Path:
     """Raises ConfigurationError where anything of the database is no regular file."""
-    name = "state.sqlite"
-    private.require_files(directory, (name, f"{name}-wal", f"{name}-shm"))
-    return directory / name
+    private.require_files(directory, rows.FILES)
+    return directory / rows.FILES[0]
 
 
 class Glance(NamedTuple):
@@ -48,7 +47,7 @@ def peek(directory: Path) -> Glance | None:
     """A look that takes no lock; None where there is no state. Raises ConfigurationError, HostUnavailable."""
     file = _file(directory)
     try:
-        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
         with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
             meta = dict(db.execute("SELECT name, value FROM meta WHERE name IN ('pair', 'snapshot')"))
             (files,) = db.execute("SELECT count(*) FROM base WHERE NOT absent").fetchone()
@@ -77,7 +76,7 @@ def leave_note(directory: Path, name: str, value: str) -> None:
     """Tell the daemon of this state something; it looks every 2 s. Raises ConfigurationError where there is no state."""
     file = _file(directory)
     try:
-        os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
         with contextlib.closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
     except FileNotFoundError:

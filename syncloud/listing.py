@@ -74,6 +74,7 @@ class Lister:
             finally:
                 self.since = float("inf")
         self._count(work, census, count, gone, time.monotonic() - started)
+        await self._leave_out(census)
         self._ledger.record(None, (), work.receipts)
 
     async def _nominate(self, work: Work, census: Census) -> tuple[int, int]:
@@ -107,17 +108,21 @@ class Lister:
         self.since = self._began
 
     def _count(self, work: Work, census: Census, count: int, gone: int, took: float) -> None:
-        for unknown in census.unknown:
-            self._left_out.note(unknown)
         tell, event = (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
         if not work.path:
             self._left_out.recount(census)
             self._counters.reconciled(both=work.both)
-            blind = sum(unknown.subtree for unknown in census.unknown)
-            for path in self._deletions.listed(gone=gone + blind, found=count + blind):
+            for path in self._deletions.listed(gone=gone + census.blind, found=count + census.blind):
                 self._deliver(Hint(path))
         text, files = "looked at %d files, %d to settle", census.files
         tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
+
+    async def _leave_out(self, census: Census) -> None:
+        """Each one may be written to the state: the loop turns meanwhile, however many somebody has made."""
+        for number, unknown in enumerate(census.unknown, 1):
+            self._left_out.note(unknown)
+            if number % CHUNK == 0:
+                await asyncio.sleep(0)
 
 
 def _take(hints: Iterator[Hint], count: int) -> list[Hint]:

@@ -16,10 +16,9 @@ import functools
 import io
 import logging
 import os
-import re
 import sys
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from typing import Any, TextIO, TypedDict, Unpack
 
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
+from . import display
 from .errors import SyncloudError
 from .secrecy import cleaned
 
@@ -34,11 +34,15 @@ LINE = 48 * 1024 - 64
 """Bytes. journald.conf(5), LineMax=48K: a longer line is split, which breaks its JSON. 64 are for the prefix."""
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-_ESCAPED = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What json.dumps leaves and a terminal or the journal must not get: controls, line breaks, bidi overrides, surrogates."""
-_CONTROLS = re.compile("[\x00-\x1f]|" + _ESCAPED.pattern)
 
 _logger = logging.getLogger("syncloud")
+
+_What = tuple[object, ...]
+"""What a warning says: logger, event, level and error; without the error all others of its kind."""
+_KIND = 3
+NAMED = 20
+"""Different warnings of one kind that are told within a minute; the next ones are counted."""
+_MORE = "more messages of this kind follow and are counted; the first: %s"
 
 
 class Fields(TypedDict, total=False):
@@ -192,7 +196,7 @@ def progress(description: str, *, total: int | None, unit: str) -> Iterator[Call
     from tqdm import tqdm  # here, since a daemon never needs it
 
     tqdm.monitor_interval = 0  # no thread
-    out, label = handler.stream, _escape(description)
+    out, label = handler.stream, display.escaped(description)
     handler.put = functools.partial(tqdm.write, file=out)
     try:
         with tqdm(desc=label, total=total, unit=unit, unit_scale=unit == "B", file=out, leave=False, dynamic_ncols=True) as bar:
@@ -202,31 +206,47 @@ def progress(description: str, *, total: int | None, unit: str) -> Iterator[Call
 
 
 class Repeats:
-    """Holds back warnings that say the same again: same event, level and error, within `window` seconds.
+    """Holds back warnings that say the same again: same event, level and error, within `window` seconds. Of one event and
+    level it admits `most` different ones, because others choose how many there are; the rest count as one.
 
     The first is told at once. The others are counted, and the last of them is told with `count` when the window is over,
     when `drain()` is called, or when more than `limit` different ones are being counted. None is lost, and none comes more
     than once in a window.
     """
 
-    def __init__(self, *, window: float = 60.0, limit: int = 1000, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, window: float = 60.0, most: int = NAMED, limit: int = 1000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._window = window
+        self._most = most
         self._limit = limit
         self._clock = clock
-        self._since: OrderedDict[tuple[object, ...], float] = OrderedDict()
-        self._held: dict[tuple[object, ...], tuple[int, logging.LogRecord]] = {}
+        self._since: OrderedDict[_What, float] = OrderedDict()
+        self._held: dict[_What, tuple[int, logging.LogRecord]] = {}
+        self._named: Counter[_What] = Counter()
 
     def admit(self, record: logging.LogRecord) -> bool:
         """Whether to tell `record` now; else it is counted. Take what is `due()` first."""
         if record.levelno < logging.WARNING:
             return True
         about = getattr(record, "error_code", None) or getattr(record, "error", None) or record.getMessage()
-        what = (record.name, getattr(record, "event", None), record.levelno, about)
-        if what in self._since:
-            self._held[what] = (self._held.get(what, (0, record))[0] + 1, record)
-            return False
+        kind = (record.name, getattr(record, "event", None), record.levelno)
+        what: _What = (*kind, about)
+        if what not in self._since:
+            if self._named[kind] < self._most:
+                self._begin(what)
+                return True
+            what = kind
+            if kind not in self._since:
+                self._begin(kind)
+                record.msg, record.args = _MORE, (record.getMessage(),)
+                return True
+        self._held[what] = (self._held.get(what, (0, record))[0] + 1, record)
+        return False
+
+    def _begin(self, what: _What) -> None:
         self._since[what] = self._clock()
-        return True
+        self._named[what[:_KIND]] += 1
 
     def due(self) -> list[logging.LogRecord]:
         """The counts whose window is over."""
@@ -243,13 +263,17 @@ class Repeats:
         """All counts, now."""
         return [record for what in list(self._since) for record in self._release(what)]
 
-    def _release(self, what: tuple[object, ...]) -> list[logging.LogRecord]:
+    def _release(self, what: _What) -> list[logging.LogRecord]:
         since = self._since.pop(what)
+        kind = what[:_KIND]
+        self._named[kind] -= 1
+        if not self._named[kind]:
+            del self._named[kind]
         count, record = self._held.pop(what, (0, None))
         if record is None:
             return []
         if self._clock() - since >= self._window:
-            self._since[what] = self._clock()  # the count is a line too: the next one comes a window later
+            self._begin(what)  # the count is a line too: the next one comes a window later
         summary = copy.copy(record)
         summary.msg = "%s (the last of %d more in %.0f s)"
         summary.args = (record.getMessage(), count, self._clock() - since)
@@ -340,7 +364,7 @@ class _Json(JsonFormatter):
                 log_data[name] = value
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
-        """Values are cut until the line fits: 20 texts of 64 characters do, even if each becomes six bytes."""
+        """Values are cut until the line fits: 20 texts of 64 characters do, even if each becomes twelve bytes."""
         line = self._line(log_data)
         for most in (16384, 2048, 64):
             if len(line.encode()) <= LINE:
@@ -349,10 +373,7 @@ class _Json(JsonFormatter):
         return line
 
     def _line(self, log_data: dict[str, Any]) -> str:
-        line = super().serialize_log_record(log_data)
-        if line.isascii() and "\x7f" not in line:
-            return line  # as nearly all are: this asks for less time than the search
-        return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+        return display.in_json(super().serialize_log_record(log_data))
 
 
 @functools.lru_cache(maxsize=1)
@@ -375,23 +396,12 @@ class _Line(logging.Formatter):
             text += f": {told}"
         text += f" ({hint})" if hint else ""
         trace = record.exc_text.splitlines() if record.exc_text else []
-        lines = [_cut(_escape(line), 8192) for line in (text, *trace)]
+        lines = [display.cut(display.escaped(line), 8192) for line in (text, *trace)]
         if self._journal:
             return "\n".join(f"<{_PRIORITY.get(record.levelno, 6)}>{line}" for line in lines)
         level = f"{record.levelname.lower()}: " if record.levelno != logging.INFO else ""
         return "\n  ".join([f"{self.formatTime(record, '%H:%M:%S')} {level}{lines[0]}", *lines[1:]])
 
 
-def _escape(text: str) -> str:
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 def _cut(value: Any, most: int) -> Any:
-    """At most about `most` characters, from both ends: of a traceback the last lines matter, of a path the first."""
-    if isinstance(value, bool | int | float):
-        return value
-    text = str(value)
-    if len(text) <= most:
-        return text
-    half = most // 2 - 16
-    return f"{text[:half]}...[{len(text) - 2 * half} more]...{text[-half:]}"
+    return value if isinstance(value, bool | int | float) else display.cut(str(value), most)

@@ -7,29 +7,21 @@ dead-letter queue. By then everything else in it has been followed, so another d
 from __future__ import annotations
 
 import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
 
 from . import log
 
 KNOWN = 10_000
 """Messages that are known again, the latest of them."""
-LINES = 20
-"""Messages that are named in the log within a minute; the next ones are counted."""
-MINUTE = 60.0
 _TEXT = "message %s: %s; it is left for the dead-letter queue"
-_MORE = "more messages hold records that no store sends; they are left for the dead-letter queue"
 
 
 class Poisoned:
     """Of any thread. `queue` is its URL, for the log."""
 
-    def __init__(self, queue: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, queue: str) -> None:
         self._queue = queue
-        self._clock = clock
         self._known: OrderedDict[str, None] = OrderedDict()
-        self._named: deque[float] = deque()
         self._lock = threading.Lock()
         self.count = 0
 
@@ -52,16 +44,4 @@ class Poisoned:
         """Log what is wrong with it: the first reason, and how many there are."""
         self.count += 1
         what = reasons[0] if len(reasons) == 1 else f"{len(reasons):,} records, the first: {reasons[0]}"
-        if self._may_be_named():
-            log.warning("queue.poison", _TEXT, message_id, what, error=what, queue=self._queue, count=self.count)
-        else:
-            log.warning("queue.poison", _MORE, queue=self._queue, count=self.count)
-
-    def _may_be_named(self) -> bool:
-        now = self._clock()
-        while self._named and now - self._named[0] > MINUTE:
-            self._named.popleft()
-        if len(self._named) >= LINES:
-            return False
-        self._named.append(now)
-        return True
+        log.warning("queue.poison", _TEXT, message_id, what, reason=what, queue=self._queue)

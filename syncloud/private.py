@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,9 +28,9 @@ def opened(directory: Path) -> int:
     try:
         with Way(directory.absolute(), make=0o700) as way:
             if way.exposed is not None:
-                folder = way.exposed
+                folder = shlex.quote(str(way.exposed))  # a hint is copied into a shell
                 hint = f"chown root {folder}; chmod go-w {folder}; or {_ELSEWHERE}"
-                raise ConfigurationError(f"{what}: others can exchange what is in {folder}", hint=hint)
+                raise ConfigurationError(f"{what}: others can exchange what is in {way.exposed}", hint=hint)
             _require_own(directory, os.fstat(way.fd))
             return way.directory()
     except Untrusted as error:
@@ -43,12 +44,13 @@ def opened(directory: Path) -> int:
 
 def _require_own(directory: Path, status: os.stat_result) -> None:
     if status.st_uid not in trusted():
-        owner = os.geteuid()
         raise ConfigurationError(
-            f"the state directory {directory} belongs to another user ({status.st_uid})", hint=f"chown {owner} {directory}"
+            f"the state directory {directory} belongs to another user ({status.st_uid})",
+            hint=f"chown {os.geteuid()} {shlex.quote(str(directory))}",
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigurationError(f"others may write the state directory {directory}", hint=f"chmod go-w {directory}")
+        hint = f"chmod go-w {shlex.quote(str(directory))}"
+        raise ConfigurationError(f"others may write the state directory {directory}", hint=hint)
 
 
 def require_files(directory: Path, names: Iterable[str]) -> None:

@@ -13,19 +13,36 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from . import names
 from .model import Absent, Base, Entry, Hint, Run, Side, Sighting, Unknown, same
+
+MOST = 20_000
+"""Paths that are left out, each of them with its reason."""
 
 
 @dataclass(slots=True)
 class Census:
     """What a pass has counted: regular files of the source, what could not be seen, and which of the paths that are
-    `recorded` as left out it has met.
+    `recorded` as left out it has met. `blind` counts the directories among the `unknown`, `more` those beyond `most`.
     """
 
     files: int = 0
     recorded: frozenset[str] = frozenset()
     met: set[str] = field(default_factory=set)
     unknown: list[Unknown] = field(default_factory=list)
+    blind: int = 0
+    more: int = 0
+    most: int = MOST
+
+    def count(self, unknown: Unknown) -> None:
+        """Of one beyond `most` only the number is kept, because others choose how many there are."""
+        self.blind += unknown.subtree
+        if (path := names.spelled(unknown.path)) in self.recorded:
+            self.met.add(path)
+        if len(self.unknown) < self.most:
+            self.unknown.append(unknown)
+        else:
+            self.more += 1
 
 
 def flat(listing: Iterable[Side | Run]) -> Iterator[Side]:
@@ -127,7 +144,7 @@ def _judge(
     for side in (seen, there):
         # What only the target has is its own affair, whatever it is; but below a folder that is hidden nothing is absent.
         if isinstance(side, Unknown) and (side is seen or seen is not None or base is not None or side.subtree):
-            census.unknown.append(side)
+            census.count(side)
             if side.subtree:
                 blind.append(f"{side.path}/" if side.path else "")
     if isinstance(seen, Unknown) or isinstance(there, Unknown) or any(path.startswith(prefix) for prefix in blind):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from . import display, names
 from .model import Base, Entry, Run, Side, Tag
 from .tree import Content, Tree
 
 
 class Rehearsal:
-    """`say` gets one line for each action: a verb, a tab, the path."""
+    """`say` gets one line for each action: a verb, a tab, the path as it may be shown."""
 
     def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
         self.role = tree.role
@@ -38,23 +39,23 @@ class Rehearsal:
         # What is expected there was only assumed: a real write would have found out, so look.
         now = await self._tree.observe(entry.path, None, None)
         if expected is None and isinstance(now, Entry):
-            self._say(f"compare\t{entry.path}")
+            self._tell("compare", entry)
         else:
-            self._say(f"{'copy' if expected is None else 'replace'}\t{entry.path}")
+            self._tell("copy" if expected is None else "replace", entry)
         return entry
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
-        self._say(f"touch\t{expected.path}")
+        self._tell("touch", expected)
         return expected
 
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 
     async def delete(self, expected: Entry) -> None:
-        self._say(f"delete\t{expected.path}")
+        self._tell("delete", expected)
 
     async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
-        self._say(f"set aside\t{entry.path}")
+        self._tell("set aside", entry)
         return entry.path, entry
 
     async def reach(self, known: str | None) -> None:
@@ -62,3 +63,6 @@ class Rehearsal:
 
     def keeps_versions(self, entry: Entry) -> bool:
         return self._tree.keeps_versions(entry)
+
+    def _tell(self, verb: str, entry: Entry) -> None:
+        self._say(f"{verb}\t{display.escaped(names.spelled(entry.path))}")

@@ -233,12 +233,7 @@ class QueueSource:
     def _follow(self, message: Message, body: str) -> None:
         if self._is_held(message) or self._poison.knows(message.message_id):
             return
-        try:
-            decoded = events.decode(body)
-        except events.Poison as poison:
-            self._poison.tell(message.message_id, [str(poison)])
-            self._poison.leave(message.message_id)
-            return
+        decoded = self._of_this_bucket(body)
         if bad := [part.reason for part in decoded if isinstance(part, events.Bad)]:
             message.left = True
             self._poison.tell(message.message_id, bad)
@@ -252,6 +247,18 @@ class QueueSource:
                 self._deliver(hint)
         message.acknowledge()
 
+    def _of_this_bucket(self, body: str) -> list[events.Decoded]:
+        """The parts of a message about this bucket or about none. The bucket comes first: a part about another one costs
+        nothing, whatever its version or its odd values.
+        """
+        try:
+            parts = events.decode(body)
+        except events.Poison as poison:
+            parts = list(poison.parts)
+        ours = [part for part in parts if part.bucket in ("", self._bucket)]
+        self.ignored += len(parts) - len(ours)
+        return ours
+
     def _is_held(self, message: Message) -> bool:
         """Received once more while it is in work: only the newest handle deletes it."""
         with self._lock:
@@ -261,7 +268,7 @@ class QueueSource:
             return earlier is not None
 
     def _hint(self, event: events.ObjectEvent, message: Message) -> Hint | None:
-        mine = event.bucket == self._bucket and event.key.startswith(self._prefix) and event.key != self._prefix
+        mine = event.key.startswith(self._prefix) and event.key != self._prefix
         path = names.path_of(self._prefix, event.key) if mine else ""
         if not mine or not event.relevant or names.is_hidden(path) or self._is_older(event):
             self.ignored += 1
@@ -276,9 +283,7 @@ class QueueSource:
         """The first one leads to a listing, and stays in the queue until it is done. The next ones may go: another listing
         follows when the time has come, and a start, which a crash would bring first, lists everything.
         """
-        if event.bucket not in ("", self._bucket):
-            self.ignored += 1
-        elif self._versions.came(event.version):
+        if self._versions.came(event.version):
             message.expect()
             self._look_everywhere(message)
 

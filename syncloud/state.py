@@ -142,13 +142,13 @@ class State:
         if rows.is_damage(error):
             self._damage = self._damage or str(error)
             with contextlib.suppress(OSError):
-                os.close(os.open(self._mark, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+                os.close(os.open(self._mark, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
         hint = "the next start sets it aside and builds it anew; nothing is deleted because of that" if self._damage else ""
         return HostUnavailable(f"cannot {verb} the state {self._file}: {error}", hint=hint, code=rows.code_of(error))
 
     def _connect(self) -> sqlite3.Connection:
-        private.require_files(self.directory, (f"{self._file.name}{suffix}" for suffix in _FILES))
-        os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        private.require_files(self.directory, rows.FILES)
+        os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             db.execute("PRAGMA journal_mode=WAL")

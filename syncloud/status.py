@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from . import inspection, lock, state
+from . import display, inspection, lock, state
 from .engine import Engine
 from .errors import ConfigurationError, SyncloudError
+from .reconcile import MOST
 from .secrecy import scrubbed
 
 FRESH = 90.0
@@ -90,7 +91,7 @@ def snapshot(engine: Engine, pair: state.Pair, trouble: str | None, *, before: S
         hint=error.hint if error is not None else "",
         retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
         rival=engine.rivals.path,
-        left_out_count=len(engine.left_out.reasons),
+        left_out_count=len(engine.left_out),
         failing_count=len(engine.failing) + engine.failing.more,
     )
     if counters.last_error is not None:
@@ -166,7 +167,9 @@ def read(directory: Path) -> Snapshot:
         now = replace(now, role=role, directory=rest)
     age = time.time() - now.at
     running = lock.in_use(directory) or (now.waiting and age < FRESH)
-    now = replace(now, files=found.files, left_out=found.left_out, left_out_count=len(found.left_out), running=running)
+    count = len(found.left_out)
+    count = max(count, now.left_out_count) if count >= MOST else count  # the daemon has counted those without a row
+    now = replace(now, files=found.files, left_out=found.left_out, left_out_count=count, running=running)
     now = replace(now, failing=[failure._asdict() for failure in found.failing], failing_count=len(found.failing))
     if running and age > FRESH:
         return replace(now, trouble=f"it has not reported for {_ago(age)}", hint="systemctl status shows what systemd knows")
@@ -199,14 +202,14 @@ def page(name: str, now: Snapshot) -> str:
     if now.weaker:
         rows += _explained("weaker", now.weaker, 'see SEMANTICS.md, "Stores without conditions"')
     rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:SHOWN]]
-    rows += _more(len(now.left_out))
+    rows += _more(now.left_out_count)
     for failure in now.failing[:SHOWN]:
         tries = f"{failure['tries']} tries since {_ago(time.time() - float(failure['since']))} ago"
         rows += _explained(
             "failing", f"{failure['path']}: {failure['code']}: {failure['cause']} ({tries})", str(failure["hint"])
         )
     rows += _more(len(now.failing))
-    return "\n".join([name, *(f"  {label:<15} {text}" for label, text in rows)])
+    return "\n".join([display.escaped(name), *(f"  {label:<15} {display.escaped(text)}" for label, text in rows)])
 
 
 def _more(count: int) -> list[tuple[str, str]]:

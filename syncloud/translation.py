@@ -14,6 +14,7 @@ from http import HTTPStatus
 from awscrt.exceptions import AwsCrtError
 from botocore.exceptions import BotoCoreError, ClientError
 
+from . import display
 from .errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, SyncloudError, Unavailable
 
 
@@ -97,6 +98,7 @@ def refused(
     what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = ""
 ) -> SyncloudError:
     """The SyncloudError for an answer that is no success. `region` is the one the answer names, if any."""
+    code, message, request_id, region = (display.cut(text, _SENTENCE) for text in (code, message, request_id, region))
     kind, hint = _judge(what, status, code, message, region)
     said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
     return kind(said, hint=hint, code=code or str(status), request_id=request_id)
@@ -132,7 +134,7 @@ def _judge(what: str, status: int, code: str, message: str, region: str) -> tupl
 
 def _region_in(message: str) -> str:
     """The last region that a store's message names, which is the right one; empty where it names none."""
-    return next(iter(_REGION.findall(message[:_SENTENCE])[-1:]), "")
+    return next(iter(_REGION.findall(message)[-1:]), "")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -142,7 +144,7 @@ def _words(text: str) -> frozenset[str]:
 # Bounded repetitions: a message may be long, and made to be searched for long.
 _REGION = re.compile(r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b")
 _SENTENCE = 2_000
-"""Characters of a message in which a region is looked for; AWS writes 200."""
+"""Characters of each text of an answer, which goes into the log and the state; AWS writes 200."""
 
 TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}

@@ -565,6 +565,35 @@ def test_uploads_that_are_never_committed_are_begun_less_and_less_often(state: S
     asyncio.run(scenario())
 
 
+class Trusting(MemoryTree):
+    """A source that cannot look at a path of which it is promised anything."""
+
+    def __init__(self) -> None:
+        super().__init__("pull")
+        self.promised: list[Side | None] = []
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        self.promised.append(nominated)
+        if nominated is not None:
+            raise PathError(path, f"{path}: not as promised")
+        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+
+
+def test_a_promise_that_led_to_a_failure_is_not_made_again(state: State) -> None:
+    async def scenario() -> None:
+        source, target = Trusting(), Bucket()
+        source.put("a", b"1")
+        promise = source._entry("a")
+        async with running(source, target, state) as engine:
+            engine.deliver(Hint("a", nominated=promise))
+            await until(lambda: files(target) == {"a"})
+        assert source.promised == [promise, None]
+
+    asyncio.run(scenario())
+
+
 class Startled(MemoryTree):
     """A source whose writer is at work whenever it is looked at for the second time."""
 

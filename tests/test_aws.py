@@ -624,6 +624,12 @@ def test_answers(status: int, code: str, message: str, expected: type[SyncloudEr
     assert message in str(error)
 
 
+def test_an_answer_says_no_more_than_a_log_and_a_state_may_hold() -> None:
+    long = "x" * 1_000_000
+    error = refused("x", status=400, code=long, message=long, request_id=long, region=long)
+    assert max(map(len, (str(error), error.code, error.request_id, error.hint))) < 5_000
+
+
 def test_the_answer_may_name_the_region() -> None:
     assert "eu-west-2" in refused("x", status=301, code="PermanentRedirect", region="eu-west-2").hint
     assert "eu-west-2" in refused("x", status=400, region="eu-west-2").hint, "a HEAD has no body"

@@ -139,10 +139,10 @@ def recorded(state: Path) -> dict[str, str]:
 
 @pytest.fixture
 def pull(hostile: Bucket, world: Path, tmp_path: Path, syncloud: Start) -> Callable[..., Process]:
-    def start(*more: str, endpoint: str = "", form: str = "json") -> Process:
+    def start(*more: str, endpoint: str = "", form: str = "json", env: dict[str, str] | None = None) -> Process:
         places = ["--directory", str(world / "middle" / "root"), "--state-dir", str(tmp_path / "state")]
         where = ["--bucket", hostile.name, "--prefix", "p", "--log-format", form]
-        return syncloud("pull", *places, *where, *more, endpoint=endpoint)
+        return syncloud("pull", *places, *where, *more, endpoint=endpoint, env=env)
 
     return start
 
@@ -172,6 +172,19 @@ def test_each_key_is_a_file_or_refused(hostile: Bucket, world: Path, tmp_path: P
     assert set(recorded(tmp_path / "state")) == set(REFUSED)
 
 
+def test_many_refused_keys_are_few_lines_of_the_journal(hostile: Bucket, tmp_path: Path, pull: Callable[..., Process]) -> None:
+    names = ["a//" + "\u00e9" * 400 + f"{number:03}" for number in range(120)]
+    for name in names:
+        hostile.put(PREFIX + name, b"x")
+    process = pull("--once")
+    assert process.wait(timeout=60) == 0, process.stderr
+    lines = process.events("path.skipped")
+    assert len(lines) <= 22
+    assert sum(line.get("count", 1) for line in lines) == len(names)
+    assert max(len(line) for line in process.stderr.splitlines() if "path.skipped" in line) < 1_000
+    assert set(recorded(tmp_path / "state")) == set(names), "the state and the page have them all"
+
+
 def test_a_terminal_gets_single_harmless_lines(hostile: Bucket, world: Path, pull: Callable[..., Process]) -> None:
     fill(hostile)
     process = pull("--once", form="text")
@@ -181,6 +194,23 @@ def test_a_terminal_gets_single_harmless_lines(hostile: Bucket, world: Path, pul
     assert not [line for line in process.stderr.split("\n") if line.startswith(("feed", '{"event": "service.started"}'))]
     assert "\u2028" not in process.stderr
     assert "\u202e" not in process.stderr
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}])
+def test_a_rehearsal_of_pull_names_keys_in_single_harmless_lines(
+    hostile: Bucket, world: Path, pull: Callable[..., Process], locale: dict[str, str]
+) -> None:
+    fill(hostile)
+    (world / "middle" / "root").mkdir()
+    process = pull("--dry-run", form="text", env=locale)
+    assert process.wait(timeout=60) == 0, process.stderr
+    lines = process.stdout.split("\n")
+    assert lines.pop() == ""
+    assert len(lines) == len(FILES) + 1, "and the marker"
+    for verb, tab, path in (line.partition("\t") for line in lines):
+        assert (verb, tab) == ("copy", "\t")
+        assert path.isprintable(), ascii(path)
+    assert all(line.isprintable() for line in process.stderr.split("\n"))
 
 
 def test_each_event_is_a_file_or_refused(hostile: Bucket, world: Path, tmp_path: Path, pull: Callable[..., Process]) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncloud import log
 from syncloud.errors import PermissionRefused
@@ -290,10 +292,47 @@ def test_memory_is_bounded_and_nothing_is_lost() -> None:
         for _ in range(3):
             due = repeats.due()
             counted += sum(summary.__dict__["count"] for summary in due)
-            told += repeats.admit(record(error=f"E{number}"))
+            told += repeats.admit(record(f"event.{number}"))
     counted += sum(summary.__dict__["count"] for summary in repeats.drain())
     assert (told, counted) == (200, 400)
     assert len(repeats._since) == 0
+
+
+def test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted() -> None:
+    clock = Clock()
+    repeats = log.Repeats(clock=clock)
+    assert all(repeats.admit(record(error=f"E{number}")) for number in range(log.NAMED))
+    more = record(error="F", path="a")
+    assert repeats.admit(more)
+    assert more.getMessage() == "more messages of this kind follow and are counted; the first: cannot send a"
+    assert not any(repeats.admit(record(error=f"F{number}", path=f"p{number}")) for number in range(1_000))
+    assert not repeats.admit(record(error="E0")), "one that was named is counted by itself"
+    assert repeats.admit(record("pull.failed", error="E")), "another event has its own twenty"
+    assert repeats.admit(record(error="E", level=logging.ERROR)), "and so has another level"
+    clock.now = 60.0
+    assert [(summary.__dict__["count"], summary.__dict__["path"]) for summary in repeats.due()] == [(1, "p"), (1_000, "p999")]
+    assert repeats.admit(record(error="later"))
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab"), st.floats(0, 20)), max_size=300))
+def test_nobody_makes_more_lines_than_a_bound_a_minute_and_none_is_lost(said: list[tuple[int, str, float]]) -> None:
+    clock = Clock()
+    repeats = log.Repeats(clock=clock, most=5)
+    lines: dict[str, list[float]] = {"a": [], "b": []}
+    counted = 0
+    for error, event, later in said:
+        clock.now += later
+        for summary in repeats.due():
+            counted += summary.__dict__["count"]
+            lines[summary.__dict__["event"]].append(clock.now)
+        if repeats.admit(record(event, error=str(error))):
+            counted += 1
+            lines[event].append(clock.now)
+    counted += sum(summary.__dict__["count"] for summary in repeats.drain())
+    assert counted == len(said)
+    for times in lines.values():
+        # Each of the five, and what counts the others, has a line and a count of what repeated it.
+        assert all(sum(at <= other < at + 60 for other in times) <= 2 * (5 + 1) for at in times)
 
 
 def test_closing_tells_the_counts() -> None:

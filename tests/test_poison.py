@@ -1,27 +1,13 @@
-"""What is left in the queue is named, without flooding the log, and known when it is delivered again."""
+"""What is left in the queue is named, and known when it is delivered again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from syncloud.poison import KNOWN, LINES, MINUTE, Poisoned
+from syncloud.poison import KNOWN, Poisoned
 
 if TYPE_CHECKING:
     from tests.support.listener import Listener
-
-
-def test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted(logged: Listener) -> None:
-    now = 0.0
-    poisoned = Poisoned("queue", clock=lambda: now)
-    for number in range(LINES + 5):
-        poisoned.tell(f"m{number}", [f"reason {number}"])
-    lines = logged.messages
-    assert [f"message m{number}: reason {number};" in line for number, line in enumerate(lines[:LINES])] == [True] * LINES
-    assert len({*lines[LINES:]}) == 1, "so that the log counts them as one that repeats"
-    assert poisoned.count == LINES + 5
-    now = MINUTE + 1
-    poisoned.tell("later", ["reason"])
-    assert "message later: reason;" in logged.messages[-1]
 
 
 def test_many_records_of_one_message_are_one_line(logged: Listener) -> None:

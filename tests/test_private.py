@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,13 @@ def test_a_link_of_others_to_a_state_is_refused_and_our_own_is_followed(folder: 
     assert "is a symbolic link that others can change" in str(refused(folder / "link"))
 
 
+def test_a_hint_for_the_shell_holds_a_name_as_one_word(folder: Path) -> None:
+    state = folder / "a b; $(id) \u202e"
+    state.mkdir(mode=0o777)
+    state.chmod(0o777)
+    assert shlex.split(refused(state).hint) == ["chmod", "go-w", str(state)]
+
+
 # What is in it
 
 
@@ -98,7 +106,7 @@ def _directory(at: Path) -> None:
     at.mkdir()
 
 
-@pytest.mark.parametrize("name", ["lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm"])
+@pytest.mark.parametrize("name", ["lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "state.sqlite-journal"])
 @pytest.mark.parametrize("make", [_link, _pipe, _directory])
 def test_only_regular_files_are_opened(folder: Path, name: str, make: Callable[[Path], None]) -> None:
     state = folder / "state"

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +175,22 @@ def test_what_is_not_ours_is_taken_out_of_the_queue_and_ignored(bucket: Bucket) 
         assert there.hints.all() == []
         assert there.source.ignored == 10
         assert there.source.poisoned == 0
+
+
+def test_of_another_bucket_nothing_counts_in_whatever_form_it_comes(bucket: Bucket) -> None:
+    """Neither a look nor a listing nor a place in the dead-letter queue: other teams' messages are their own affair."""
+    elsewhere = replace(bucket, name="another-bucket")
+    odd: list[dict[str, object]] = [{"eTag": "x\ny"}, {"size": -1}, {"sequencer": "no"}, {"versionId": 7}]
+    forms: list[object] = [native(elsewhere, "p/a", version=version) for version in ("2.1", "3.0", "1", "two")]
+    forms += [native(elsewhere, "p/a", **thing) for thing in odd] + [native(elsewhere, "p/" + "k" * 5_000)]
+    forms += [native(elsewhere, "p/a", event="a\nb"), native(elsewhere, "p/a", event="ObjectRemoved:Delete")]
+    forms += [bridged(elsewhere, "p/a"), bridged(elsewhere, "p/a", etag="x\ny"), bridged(elsewhere, "p/a", "\n")]
+    forms += [{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": elsewhere.name}]
+    send(bucket, *forms, *map(sns, forms), *map(lambda_of_sns, forms), *map(lambda_of_sqs, map(sns, forms)))
+    with listening(bucket) as there:
+        until(lambda: left(bucket) == (0, 0))
+        assert there.hints.all() == []
+        assert (there.source.poisoned, there.source.gaps) == (0, 0)
 
 
 def test_a_new_major_version_lists_everything(bucket: Bucket) -> None:
@@ -498,7 +514,8 @@ POISON = [
 
 
 def test_poison_stays_in_the_queue_and_the_rest_goes_on(bucket: Bucket) -> None:
-    bodies = [body for body in POISON if body.strip()]  # SQS takes no empty message
+    # SQS takes no empty message, and what is about another bucket is no poison.
+    bodies = [body.replace('"b"', f'"{bucket.name}"') for body in POISON if body.strip()]
     for body in bodies:
         send(bucket, body)
     send(bucket, native(bucket, "p/good"))

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from .. import display
 from ..errors import SyncloudError, Unavailable
 from .child import Child, command, environment
 from .journey import Event, Journey, differences, took, tree
@@ -166,7 +167,7 @@ class _Demo:
             if event.name == "service.ready":
                 self._ready.add(event.role)
             elif event.level not in ("info", "debug"):
-                self._notes.append(f"{event.role}: {_plain(event.message)}")
+                self._notes.append(f"{event.role}: {display.escaped(event.message)}")
         return new
 
     # One round
@@ -307,7 +308,7 @@ def _say(*lines: str) -> None:
 
 def _some(lines: list[str], *, indent: str = "  ") -> list[str]:
     more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [indent + _plain(line) for line in lines[:_SHOWN]] + more
+    return [indent + display.escaped(line) for line in lines[:_SHOWN]] + more
 
 
 def _since(began: float) -> str:
@@ -316,8 +317,3 @@ def _since(began: float) -> str:
 
 def _short(path: str) -> str:
     return path if len(path) <= 30 else "..." + path[-27:]
-
-
-def _plain(text: str) -> str:
-    """A name may hold what a terminal obeys."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

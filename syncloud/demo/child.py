@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
+from .. import display
 from ..errors import Unavailable
 from .journey import Event
 
@@ -91,6 +92,6 @@ class Child:
         with pipe:
             for raw in pipe:
                 at = time.time()
-                self._tail.append(raw.decode(errors="backslashreplace").rstrip())
+                self._tail.append(display.escaped(raw.decode(errors="backslashreplace").rstrip()))
                 with contextlib.suppress(ValueError):
                     self._take(Event.of(at, self.name, json.loads(raw)))
