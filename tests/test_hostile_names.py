@@ -79,6 +79,7 @@ def test_the_page_and_its_json_are_harmless(bucket: Bucket, tmp_path: Path, sync
     ended(syncloud("push", *where, "--once", env=locale))
     page = ended(syncloud("status", "--state-dir", str(tmp_path / "state"), env=locale), 1)
     assert page.stdout.count("left out") == len(EVIL) + 1
+    assert "\nsyncloud: forged" not in page.stdout
     told = ended(syncloud("status", "--state-dir", str(tmp_path / "state"), "--json", env=locale), 1)
     assert set(json.loads(told.stdout)["left_out"]) == {*(f"fifo/{name}" for name in EVIL.values()), "not-utf-8-\\xff"}
 
@@ -98,15 +99,18 @@ def test_the_page_and_its_json_are_harmless(bucket: Bucket, tmp_path: Path, sync
     ],
     ids=lambda words: "-".join(words).replace("{}", "X").replace("/", ""),
 )
-def test_errors_name_values_in_harmless_lines(tmp_path: Path, syncloud: Start, words: list[str]) -> None:
-    name = "".join(EVIL.values()) + "\udcff"
+@pytest.mark.parametrize("kinds", [list(EVIL), ["separators", "bidi", "invisible", "letters"]], ids=["all", "no-controls"])
+def test_errors_name_values_in_harmless_lines(tmp_path: Path, syncloud: Start, words: list[str], kinds: list[str]) -> None:
+    name = "".join(EVIL[kind] for kind in kinds) + ("\udcff" if "escape" in kinds else "")
     words = [word.format(name) for word in words]
     if "file.conf" in words:
         file = tmp_path / "file.conf"
         oneline = name.replace("\n", "").encode(errors="replace").decode()
         file.write_text(f"{oneline} = x\ntransfers = {oneline}\nbucket {oneline}\n", encoding="utf-8")
         words[-1] = str(file)
-    process = syncloud(*words, env={**LOCALES["ascii"], "SYNCLOUD_STATE_DIR": str(tmp_path / "state")})
+    process = syncloud(
+        *words, env={**LOCALES["ascii" if "escape" in kinds else "utf-8"], "SYNCLOUD_STATE_DIR": str(tmp_path / "state")}
+    )
     assert process.wait(timeout=60) > 0
     assert is_harmless(process.stdout + process.stderr), ascii(process.stderr)
     assert "Traceback" not in process.stderr, process.stderr

@@ -34,6 +34,7 @@ def listed(left_out: LeftOut, unknown: list[Unknown], *, most: int) -> None:
     """As a listing of everything does it."""
     census = Census(recorded=frozenset(left_out.reasons), most=most)
     assert not list(nominate(iter(unknown), None, iter([]), census))
+    assert (len(census.unknown), census.more) == (min(len(unknown), most), max(0, len(unknown) - most))
     left_out.recount(census)
     for one in census.unknown:
         left_out.note(one)
