@@ -285,6 +285,9 @@ class LocalTree:
         call = functools.partial(self._run, path=entry.path)
         return await self._told(await Staging(call, self._budget, self._fd, entry, expected, self.nonce).write(content))
 
+    async def admit(self, entry: Entry) -> None:
+        await self._budget.turn(SMALL, entry.size)
+
     async def _told(self, file: batch.File) -> Entry:
         try:
             written = file.outcome()

@@ -112,6 +112,9 @@ class MemoryTree:
         self.files[expected.path].writer = file.writer
         return replace(touched, crc=source.crc)
 
+    async def admit(self, entry: Entry) -> None:
+        """There is room for all."""
+
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 

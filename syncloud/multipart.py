@@ -129,7 +129,7 @@ async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: s
 
     async with asyncio.TaskGroup() as group:
         for number, offset in enumerate(range(0, entry.size, size), 1):
-            buffer = await buffers.take(min(size, entry.size - offset))
+            buffer = await buffers.take(entry.size - offset)
             try:
                 crc, own = await content.fill(buffer.getbuffer(), offset, crc)
             except BaseException:
@@ -152,18 +152,19 @@ class _Buffers:
         self._places = asyncio.Semaphore(count)
         self._kept: list[io.BytesIO] = []
 
-    async def take(self, length: int) -> io.BytesIO:
+    async def take(self, left: int) -> io.BytesIO:
+        """For the next part of a file of which `left` bytes are to be sent yet."""
         await self._places.acquire()
         if self._budget.is_wanted:
             self._kept.clear()
         try:
-            await self._budget.take(self._size)
+            await self._budget.take(self._size, left)
         except asyncio.CancelledError:
             self._places.release()
             raise
-        if self._kept and length == self._size:
+        if self._kept and left >= self._size:
             return self._kept.pop()
-        return io.BytesIO(bytes(length))
+        return io.BytesIO(bytes(min(left, self._size)))
 
     def keep(self, buffer: io.BytesIO) -> None:
         if not self._budget.is_wanted and buffer.getbuffer().nbytes == self._size:

@@ -48,6 +48,9 @@ class Rehearsal:
         self._tell("touch", expected)
         return expected
 
+    async def admit(self, entry: Entry) -> None:
+        """Nothing is carried."""
+
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 

@@ -253,6 +253,9 @@ class S3Tree:
         self._require(response, entry.path, "write")
         return self.written(entry, response.headers["etag"], response.headers.get("x-amz-version-id", ""))
 
+    async def admit(self, entry: Entry) -> None:
+        await self.budget.turn(multipart.part_size(entry.size), entry.size)
+
     def written(self, entry: Entry, etag: str, version: str) -> Entry:
         tag = objects.tag_of(etag, version)
         if not tag[1] and not self._unversioned:

@@ -232,6 +232,7 @@ class Settler:
     async def _write(self, entry: Entry, expected: Entry | None, work: Work) -> Entry:
         if entry.body is not None or entry.path.endswith("/"):
             return await self._target.write(entry, None, expected)
+        await self._target.admit(entry)  # what is opened first may be another file by its turn
         content = await self._source.open(entry, patient=work.patient)
         try:
             with _begun():

@@ -65,7 +65,7 @@ class Staging:
                 summing = group.create_task(self._sum())
                 for offset in range(0, size, SMALL):
                     await self._places.acquire()
-                    await self._budget.take(SMALL)
+                    await self._budget.take(SMALL, size - offset)
                     self._held += SMALL
                     part = self._part(content, offset, min(SMALL, size - offset))
                     self._under_way.put_nowait(group.create_task(part))

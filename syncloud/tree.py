@@ -77,6 +77,9 @@ class Tree(Protocol):
         Raises Changed, Blocked, Corrupt.
         """
 
+    async def admit(self, entry: Entry) -> None:
+        """Wait until it is the turn of a file of this size, which is too large to be carried in one piece."""
+
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         """Give `expected` the mtime and mode of `source`, whose bytes are equal; None where the bytes must travel for it."""
 

@@ -27,39 +27,51 @@ async def rest() -> None:
         await asyncio.sleep(0)
 
 
-def test_who_asks_takes_his_turn() -> None:
-    """A file that asks for a thousand parts waits after each for all others."""
+async def carried(budget: Budget, sizes: dict[str, int]) -> list[str]:
+    """Carry files of so many parts, two parts at a time: the name of each part in its order."""
+    order = list[str]()
 
-    async def go() -> list[str]:
-        budget, order = Budget(2), list[str]()
+    async def carry(name: str, parts: int) -> None:
+        for left in range(parts, 0, -1):
+            await budget.take(1, left)
+            order.append(name)
+            asyncio.get_running_loop().call_soon(budget.give, 1)
 
-        async def carry(name: str, parts: int) -> None:
-            for _ in range(parts):
-                await budget.take(1)
-                order.append(name)
-                asyncio.get_running_loop().call_soon(budget.give, 1)
-
-        async with asyncio.TaskGroup() as group:
-            for hog in "ABCD":
-                group.create_task(carry(hog, 1000))
+    async with asyncio.TaskGroup() as group:
+        for name, parts in sizes.items():
+            group.create_task(carry(name, parts))
             await rest()
-            await group.create_task(carry("small", 3))
-            at = [number for number, name in enumerate(order) if name == "small"]
-        assert at[-1] - at[0] <= 2 * 5 + 2, "three parts take three rounds of all five"
-        return order
+    return order
 
-    assert len(asyncio.run(go())) == 4003
+
+def test_a_small_one_waits_for_no_huge_one() -> None:
+    order = asyncio.run(carried(Budget(2), {"A": 1000, "B": 1000, "C": 1000, "D": 1000, "small": 30}))
+    at = [number for number, name in enumerate(order) if name == "small"]
+    assert at[-1] - at[0] <= 2 * 30, "three turns of four are its own"
+
+
+def test_a_huge_one_goes_on_beside_any_number_of_small_ones() -> None:
+    order = asyncio.run(carried(Budget(2), {"huge": 1000} | {f"small{number}": 3 for number in range(300)}))
+    assert order[: order.index("small299")].count("huge") > 100
+
+
+def test_files_of_a_size_are_carried_one_after_the_other() -> None:
+    """So that the first is there soon, and not all of them at the end."""
+    order = asyncio.run(carried(Budget(2), {f"{number:02}": 20 for number in range(40)}))
+    ends = sorted(len(order) - order[::-1].index(f"{number:02}") for number in range(40))
+    assert ends[0] < len(order) // 10
+    assert ends[20] < len(order) * 3 // 4
 
 
 def test_what_is_more_than_all_of_it_is_granted_alone() -> None:
     async def go() -> None:
         budget = Budget(10)
-        await budget.take(1)
-        large = asyncio.ensure_future(budget.take(100))
-        later = asyncio.ensure_future(budget.take(1))
+        await budget.take(1, 1)
+        large = asyncio.ensure_future(budget.take(100, 5))
+        later = asyncio.ensure_future(budget.take(1, 6))
         await rest()
         assert not large.done()
-        assert not later.done(), "nobody overtakes"
+        assert not later.done(), "nobody overtakes who needs much"
         budget.give(1)
         await rest()
         assert large.done()
@@ -80,7 +92,7 @@ def test_nothing_is_lost_whoever_gives_up_when(works: list[tuple[int, int, bool]
 
         async def work(amount: int, turns: int) -> None:
             nonlocal held
-            await budget.take(amount)
+            await budget.take(amount, turns)
             held += min(amount, 10)
             assert held <= 10
             try:
@@ -101,7 +113,7 @@ def test_nothing_is_lost_whoever_gives_up_when(works: list[tuple[int, int, bool]
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait_for(task, 5)
         assert not budget.is_wanted
-        await asyncio.wait_for(budget.take(10), 5)
+        await asyncio.wait_for(budget.take(10, 1), 5)
 
     asyncio.run(go())
 
@@ -164,7 +176,7 @@ def test_all_uploads_together_hold_no_more_than_the_budget() -> None:
         async with asyncio.TaskGroup() as group:
             for entry in entries(12, 5 * SMALL + 1):
                 group.create_task(multipart.upload(store, entry, Slow(entry), {}))
-        await asyncio.wait_for(store.budget.take(4 * SMALL), 5)
+        await asyncio.wait_for(store.budget.take(4 * SMALL, 1), 5)
         return store
 
     store = asyncio.run(go())
@@ -184,7 +196,7 @@ def test_an_upload_that_fails_or_is_given_up_keeps_nothing() -> None:
         tasks[2].cancel()
         done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
         assert [type(one) for one in done] == [OSError, Entry, asyncio.CancelledError]
-        await asyncio.wait_for(store.budget.take(2 * SMALL), 5)
+        await asyncio.wait_for(store.budget.take(2 * SMALL, 1), 5)
 
     asyncio.run(go())
 
@@ -197,7 +209,7 @@ def test_downloads_that_share_too_little_for_one_of_them_all_arrive(tmp_path: Pa
         tree._budget = Budget(2 * SMALL)
         writing = [tree.write(entry, Slow(entry), None) for entry in entries(6, 3 * SMALL + 1)]
         await asyncio.wait_for(asyncio.gather(*writing), 60)
-        await asyncio.wait_for(tree._budget.take(2 * SMALL), 5)
+        await asyncio.wait_for(tree._budget.take(2 * SMALL, 1), 5)
         tree.close()
 
     asyncio.run(go())
@@ -213,7 +225,7 @@ def test_a_download_that_fails_keeps_nothing(tmp_path: Path) -> None:
         done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
         assert isinstance(done[1], Entry)
         assert not isinstance(done[0], Entry)
-        await asyncio.wait_for(tree._budget.take(2 * SMALL), 5)
+        await asyncio.wait_for(tree._budget.take(2 * SMALL, 1), 5)
         tree.close()
 
     asyncio.run(go())

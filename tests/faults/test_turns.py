@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def slow(asked: Asked, forward: Callable[[Asked], Answer]) -> Answer:
     return forward(asked)
 
 
-@pytest.mark.parametrize("count", [4, 40])
+@pytest.mark.parametrize("count", [4, 300])
 def test_huge_files_stop_no_other_large_file(rig: Rig, count: int) -> None:
     rig.meddler.meddle = slow
     rig.push()
@@ -51,11 +52,11 @@ def test_huge_files_stop_no_other_large_file(rig: Rig, count: int) -> None:
 
 
 def test_large_files_take_no_place_from_small_ones(rig: Rig) -> None:
-    """A hundred that wait for their parts, more than the bytes of small files that are under way at a time."""
+    """Some hundreds that wait for their parts, more than all that may be under way at a time."""
     rig.meddler.meddle = slow
     rig.push()
-    holes(rig, 100)
-    wait_until(lambda: sum(asked.name == "CreateMultipartUpload" for asked in rig.meddler.asked) > 70, timeout=60)
+    holes(rig, 600)
+    wait_until(lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) > 20, timeout=60)
     for number in range(20):
         rig.write(f"small{number}", b"1")
     wait_until(lambda: sum(key.startswith("small") for key in rig.objects()) == 20, timeout=30)
@@ -88,3 +89,28 @@ def test_large_objects_that_never_come_stop_no_other_download(rig: Rig) -> None:
     rig.bucket.put("large", body)
     wait_until(lambda: (rig.into / "large").exists() and (rig.into / "large").read_bytes() == body, timeout=90)
     assert pull.running
+
+
+def test_a_file_that_changes_while_it_waits_is_read_once(rig: Rig) -> None:
+    """It is opened when its turn has come, so that no upload of bytes of the past is begun."""
+    gate = threading.Event()
+
+    def gated(asked: Asked, forward: Callable[[Asked], Answer]) -> Answer:
+        if asked.name == "UploadPart" and "/first" in asked.target:
+            gate.wait(60)
+        return forward(asked)
+
+    rig.meddler.meddle = gated
+    rig.push()
+    for number in range(6):
+        rig.write(f"first{number}", bytes(80 << 20))
+    wait_until(lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) >= 20, timeout=60)
+    for _ in range(4):
+        rig.write("waits", os.urandom(90 << 20))
+        time.sleep(3)
+    assert not [asked for asked in rig.meddler.asked if "/waits" in asked.target], "it is not its turn"
+    last = (rig.out / "waits").read_bytes()
+    gate.set()
+    wait_until(lambda: rig.objects().get("waits") == last, timeout=120)
+    begun = [asked for asked in rig.meddler.asked if asked.name == "CreateMultipartUpload" and "/waits" in asked.target]
+    assert len(begun) == 1
