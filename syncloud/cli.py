@@ -82,7 +82,7 @@ def _tell(error: SyncloudError) -> None:
             log.setup(log_format="auto", log_level="info", instance="", role="")
         log.error("service.failed", "%s", error, error=error)
         return
-    first, *others = map(display.escaped, map(scrubbed, error.told))
+    first, *others = map(display.escaped, error.told)
     print("\n  ".join([f"syncloud: {first}", *others]), file=sys.stderr)
     if error.hint:
         print(f"          {display.laid_out(scrubbed(error.hint))}", file=sys.stderr)

@@ -184,6 +184,9 @@ class Rough:
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         return await self._change(source.path, lambda: self.tree.touch(expected, source))
 
+    async def admit(self, entry: Entry) -> None:
+        await self.tree.admit(entry)
+
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         return await self._change(entry.path, lambda: self.tree.duplicate(origin, entry))
 
