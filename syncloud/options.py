@@ -264,11 +264,9 @@ OPTIONS: tuple[Option, ...] = (
            details="Written as exclude is. What is below an excluded directory cannot be taken back. With includes alone the "
                    "last pattern that matches a path, or a directory above it, decides."),
     Option("any-owner", _WHAT, ("push",), "publish what belongs to others, too", parse=_boolean, default="false",
-           details="For a service that reads everything (root, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH). Without it, such a one "
-                   "publishes the files of the directory's owner alone, and none that has a second name: who may write into "
-                   "the directory could move or link there what he may not read."),
-    Option("world-writable", _WHAT, ("pull",), "let metadata make files that everybody may write", parse=_boolean,
-           default="false",
+           details="Without it, a service that reads everything (root, CAP_DAC_READ_SEARCH) publishes the files of the "
+                   "directory's owner alone, and none that has a second name: others may have put it there."),
+    Option("world-writable", _WHAT, ("pull",), "let metadata make files that all may write", parse=_boolean, default="false",
            details="What the umask takes away stays away: files get the mode that the metadata says, less the umask."),
     Option("checksum", _WHAT, SYNC, "the checksum sent with each object", "KIND", default="auto",
            choices=("auto", "crc64nvme", "none"),
@@ -289,8 +287,7 @@ OPTIONS: tuple[Option, ...] = (
            example="eu-central-1"),
     Option("profile", _CLOUD, AWS, "the profile in ~/.aws", "NAME", unset="as set for boto3", example="status"),
     Option("expected-bucket-owner", _CLOUD, SYNC, "the account that the bucket belongs to", "ACCOUNT",
-           _like(r"[0-9]{12}", "the number of an AWS account (12 digits)"), unset="whoever it belongs to",
-           example="111122223333",
+           _like(r"[0-9]{12}", "the number of an AWS account (12 digits)"), unset="any", example="111122223333",
            details="Said with each request: S3 refuses it where the bucket belongs to another account, which may have claimed "
                    "the name since. syncloud setup writes it down. Other stores ignore it."),
     Option("endpoint-url", _CLOUD, AWS, "the address of another store than AWS", "URL", _URL, unset="as set for boto3",

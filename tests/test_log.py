@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from syncloud import log
 from syncloud.errors import PermissionRefused
+from syncloud.repeats import Repeats
 
 NASTY = "a\nb\x1b[2J\x7f\x85\u2028\u202e\udcff\u4f60.txt"
 
@@ -240,7 +241,7 @@ def record(event: str = "push.failed", error: str = "E", level: int = logging.WA
 
 def test_repeats_are_told_once_and_then_counted() -> None:
     clock = Clock()
-    repeats = log.Repeats(clock=clock)
+    repeats = Repeats(clock=clock)
     assert repeats.admit(record())
     assert not any(repeats.admit(record(path=f"p{number}")) for number in range(7))
     clock.now = 59.9
@@ -263,14 +264,14 @@ def test_repeats_are_told_once_and_then_counted() -> None:
 
 def test_one_alone_is_not_counted() -> None:
     clock = Clock()
-    repeats = log.Repeats(clock=clock)
+    repeats = Repeats(clock=clock)
     repeats.admit(record())
     clock.now = 61
     assert repeats.due() == []
 
 
 def test_what_differs_is_told() -> None:
-    repeats = log.Repeats(clock=Clock())
+    repeats = Repeats(clock=Clock())
     assert repeats.admit(record())
     assert repeats.admit(record(error="F"))
     assert repeats.admit(record(event="pull.failed"))
@@ -279,14 +280,14 @@ def test_what_differs_is_told() -> None:
 
 
 def test_without_an_error_the_message_counts() -> None:
-    repeats = log.Repeats(clock=Clock())
+    repeats = Repeats(clock=Clock())
     assert repeats.admit(record(error="", path="a"))
     assert repeats.admit(record(error="", path="b"))
     assert not repeats.admit(record(error="", path="b"))
 
 
 def test_memory_is_bounded_and_nothing_is_lost() -> None:
-    repeats = log.Repeats(clock=Clock(), limit=10)
+    repeats = Repeats(clock=Clock(), limit=10)
     told = counted = 0
     for number in range(200):
         for _ in range(3):
@@ -300,7 +301,7 @@ def test_memory_is_bounded_and_nothing_is_lost() -> None:
 
 def test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted() -> None:
     clock = Clock()
-    repeats = log.Repeats(clock=clock)
+    repeats = Repeats(clock=clock)
     assert all(repeats.admit(record(error=f"E{number}")) for number in range(log.NAMED))
     more = record(error="F", path="a")
     assert repeats.admit(more)
@@ -317,7 +318,7 @@ def test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted() -> Non
 @given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab"), st.floats(0, 20)), max_size=300))
 def test_nobody_makes_more_lines_than_a_bound_a_minute_and_none_is_lost(said: list[tuple[int, str, float]]) -> None:
     clock = Clock()
-    repeats = log.Repeats(clock=clock, most=5)
+    repeats = Repeats(clock=clock, most=5)
     lines: dict[str, list[float]] = {"a": [], "b": []}
     counted = 0
     for error, event, later in said:

@@ -936,7 +936,7 @@ MUTANTS = (
     Mutant("log", "control characters of a name reach the terminal", "display",
         '"".join(one if one.isprintable() else form(one) for one in text)', "text",
         "test_log.py::test_nasty_names_in_text"),
-    Mutant("log", "warnings that others choose, each another one, fill the log", "log",
+    Mutant("log", "warnings that others choose, each another one, fill the log", "repeats",
         "if self._named[kind] < self._most:", "if True:",
         "test_log.py::test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted"),
     Mutant("log", "every path that is left out takes a place in memory and state", "leftout",
