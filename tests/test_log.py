@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from syncloud import log
 from syncloud.errors import PermissionRefused
-from syncloud.repeats import Repeats
+from syncloud.repeats import NAMED, Repeats
 
 NASTY = "a\nb\x1b[2J\x7f\x85\u2028\u202e\udcff\u4f60.txt"
 
@@ -302,7 +302,7 @@ def test_memory_is_bounded_and_nothing_is_lost() -> None:
 def test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted() -> None:
     clock = Clock()
     repeats = Repeats(clock=clock)
-    assert all(repeats.admit(record(error=f"E{number}")) for number in range(log.NAMED))
+    assert all(repeats.admit(record(error=f"E{number}")) for number in range(NAMED))
     more = record(error="F", path="a")
     assert repeats.admit(more)
     assert more.getMessage() == "more messages of this kind follow and are counted; the first: cannot send a"
