@@ -101,12 +101,12 @@ def session(**options: Any) -> Any:
     made.register("before-sign", _admit)
     made.set_default_client_config(
         botocore.config.Config(
-            # Two places retry: this one for a request, the engine for a path (DESIGN 5).
+            # Two places retry: this one for a request, the engine for a path.
             retries={"mode": "standard", "total_max_attempts": 3},
             connect_timeout=CONNECT,
             read_timeout=PATIENCE,
             max_pool_connections=32,
-            # Older S3-compatible stores refuse the checksums that are on by default (FACTS 3).
+            # Older S3-compatible stores refuse the checksums that are on by default since botocore 1.36.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             user_agent_extra=f"syncloud/{__version__}",

@@ -16,8 +16,8 @@ Each of these acts moves the ctime of a file that somebody may be editing, so wh
     mark                         on temporaries alone, and it says itself of which bytes
 
 NAME is never absent while it is replaced, and a watcher sees one MOVED_TO. Every function works below the open directory
-`root`, or in the open directory `at`, and may be called from any thread. Sources: rename(2), fsync(2); FACTS: rename is
-atomic for readers.
+`root`, or in the open directory `at`, and may be called from any thread. Sources: rename(2), which is
+atomic for readers, and fsync(2).
 """
 
 from __future__ import annotations

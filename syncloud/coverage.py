@@ -10,17 +10,23 @@ from dataclasses import dataclass
 class Coverage:
     """What is wrong with the watches.
 
-    `missing`: directories of the tree that the kernel does not watch; `astray`: inodes in the tree, each with the path of the
-    past under which it is heard; `away`: inodes that are watched and not in the tree, as where a directory was moved out.
+    `missing`: directories of the tree, with their inodes, that the kernel does not watch; `astray`: inodes in the tree, each
+    with the path of the past under which it is heard; `away`: inodes that are watched and not in the tree, as where a directory
+    was moved out.
     """
 
-    missing: frozenset[str] = frozenset()
+    missing: frozenset[tuple[str, int]] = frozenset()
     astray: frozenset[tuple[int, str]] = frozenset()
     away: frozenset[int] = frozenset()
 
     @property
     def is_whole(self) -> bool:
         return not (self.missing or self.astray or self.away)
+
+    @property
+    def paths(self) -> list[str]:
+        """Of what is missing."""
+        return [path for path, _ in self.missing]
 
     def both(self, other: Coverage) -> Coverage:
         """What both looks have seen: a tree that changes between reading one fact and the next shows each fault once."""
@@ -40,7 +46,7 @@ def compare(
     watched, present = set(after.values()), set(inodes.values())
     lasting = {watch: inode for watch, inode in before.items() if after.get(watch) == inode}
     return Coverage(
-        missing=frozenset(path for path, inode in inodes.items() if inode not in watched),
+        missing=frozenset((path, inode) for path, inode in inodes.items() if inode not in watched),
         astray=frozenset(
             (inode, path)
             for watch, path in heard_as.items()

@@ -1,7 +1,7 @@
 """WatchSource: hints from inotify, by watchdog. Owner of watchdog, with `observer`.
 
 watchdog loses events silently in several ways (an overflowing queue, a reader thread that dies, directories it never came to
-watch; see gorakhargosh/watchdog#654 and FACTS on versions 6 and 7). So a monitor beside it looks at what the kernel itself says
+watch; see gorakhargosh/watchdog#654). So a monitor beside it looks at what the kernel itself says
 (/proc/self/fdinfo lists every inotify watch by inode, FIONREAD the unread bytes): a burst ends in a look at everything, what is
 not watched is watched again, and what cannot be watched is polled and said; so is the whole tree, where the kernel refuses any
 watch. What other hosts change on a network file system no kernel tells: that is said once. A directory that was moved out of
@@ -278,7 +278,7 @@ class WatchSource(wd.FileSystemEventHandler):
         if limit is None:
             self._tell(f"{self._root.path} cannot be watched: {error}")
         else:
-            self._tell_unwatched(self._compared().missing, limit)
+            self._tell_unwatched(self._compared().paths, limit)
 
     def _tell_unwatched(self, paths: Collection[str], limit: str = "max_user_watches") -> None:
         example = self._shown(min(paths, default=""))
@@ -303,13 +303,13 @@ class WatchSource(wd.FileSystemEventHandler):
         if self._observer is None:
             return  # it has been told why
         if coverage.missing:
-            self._tell_unwatched(coverage.missing)
+            self._tell_unwatched(coverage.paths)
         elif self._trouble is not None and self._dead(time.monotonic(), self._unread()) is None:
             self._tell(None)
 
     def _fault(self, coverage: Coverage) -> str:
         if coverage.missing:
-            return f"{len(coverage.missing)} directories are not watched, {self._shown(min(coverage.missing))} is one"
+            return f"{len(coverage.missing)} directories are not watched, {self._shown(min(coverage.paths))} is one"
         if coverage.astray:
             example = self._shown(min(path for _, path in coverage.astray))
             return f"{len(coverage.astray)} directories are heard under paths of the past, {example} is one"

@@ -236,7 +236,7 @@ def test_a_tree_that_never_rests_is_not_watched_anew(
             else:
                 at.rmdir()
                 at.mkdir()
-            time.sleep(0.001)
+            time.sleep(0.005)
             if time.monotonic() > end:
                 break
         watched.hear_edits("7/f")

@@ -12,9 +12,11 @@ import urllib.error
 import urllib.request
 import uuid
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool
 
 from tests.support.environment import ACCESS_KEY, REGION, SECRET_KEY, isolated
 from tests.support.processes import Process
@@ -24,14 +26,27 @@ if TYPE_CHECKING:
 
 
 def client(service: str, endpoint: str) -> Any:
-    """A boto3 client with the emulator's credentials."""
-    return boto3.client(
+    """A boto3 client with the emulator's credentials.
+
+    Where the product runs in this process, its bounds for answers are for its own clients: tests read whole objects.
+    """
+    made = boto3.client(
         service,
         endpoint_url=endpoint,
         region_name=REGION,
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
     )
+    made._endpoint.http_session._manager.pool_classes_by_scheme = {"http": _Pool}
+    return made
+
+
+class _Connection(AWSHTTPConnection):
+    response_class = HTTPResponse
+
+
+class _Pool(AWSHTTPConnectionPool):
+    ConnectionCls = _Connection
 
 
 class Emulator:
