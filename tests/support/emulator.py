@@ -42,7 +42,7 @@ def client(service: str, endpoint: str) -> Any:
 
 
 class _Connection(AWSHTTPConnection):
-    response_class = HTTPResponse
+    response_class = HTTPResponse  # type: ignore[assignment]
 
 
 class _Pool(AWSHTTPConnectionPool):
