@@ -21,7 +21,7 @@ from watchdog.observers.api import BaseObserver, EventDispatcher
 
 from syncloud.model import Hint, Kind
 from syncloud.root import Root
-from syncloud.watch import CALM, PATIENCE, TICK, WatchSource
+from syncloud.watch import CALM, TICK, WatchSource
 from tests.support.trees import deep, wait_until
 
 if TYPE_CHECKING:
@@ -190,8 +190,11 @@ def test_a_directory_that_was_moved_out_and_came_back_is_heard_under_its_new_nam
     watched.hear_edits("back/x/y/f", "back/x/new")
 
 
-def test_a_directory_that_comes_back_amid_ceaseless_edits_is_heard_under_its_new_name(root: Path, outside: Path) -> None:
+def test_a_directory_that_comes_back_amid_ceaseless_edits_is_heard_under_its_new_name(
+    root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first look at the watches that meets a directory may be one after it has gone and come back."""
+    monkeypatch.setattr("syncloud.watch.PATIENCE", 5.0)
     watched = Watched(root)
     done = threading.Event()
 
@@ -209,7 +212,7 @@ def test_a_directory_that_comes_back_amid_ceaseless_edits_is_heard_under_its_new
         watched.hear("moved")
         (root / "moved").rename(outside / "moved")
         (outside / "moved").rename(root / "back")
-        watched.until(lambda: heard(watched, "back/x/y/f"), seconds=PATIENCE + 20)
+        watched.until(lambda: heard(watched, "back/x/y/f"), seconds=30)
     finally:
         done.set()
         thread.join()
@@ -227,7 +230,7 @@ def test_a_tree_that_never_rests_is_not_watched_anew(
     watched = Watched(root)
     try:
         watched.settle()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 6
         for turn in itertools.count():
             at = root / f"{turn % 50}"
             if change == "rename":
@@ -644,7 +647,10 @@ def test_a_tree_of_any_depth_is_watched_as_far_as_a_path_is_long(abyss: Path, le
         watched.stop()
 
 
-def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(abyss: Path, tmp_path: Path) -> None:
+def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(
+    abyss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncloud.watch.PATIENCE", 5.0)
     (abyss / "other").mkdir()
     watched = Watched(abyss)
     try:
