@@ -315,15 +315,16 @@ def _put_back(at: int, old: str, name: str, hold: Hold) -> NoReturn:
 
 def remove_emptied(root: int, directory: str) -> None:
     """The directory, if it is empty, and those above that have become so; never the root."""
-    while directory:
-        above, name = split(directory)
-        try:
+    last = None
+    with contextlib.suppress(OSError):
+        while directory:
+            above, name = split(directory)
             with disk.directory(root, above) as at:
                 os.rmdir(name, dir_fd=at)
-                os.fsync(at)
-        except OSError:
-            return
-        directory = above
+            directory = last = above
+    if last is not None:
+        with contextlib.suppress(OSError), disk.directory(root, last) as at:
+            os.fsync(at)  # of those below it nothing is left to sync
 
 
 def set_aside(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:

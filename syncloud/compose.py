@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import json
+import os
 import stat
 import tempfile
 import time
@@ -36,6 +37,7 @@ from .root import Root
 from .s3 import S3Tree
 from .steps import CalledOff, Steps
 from .tree import Tree
+from .way import trusted
 
 PATIENCE = 5.0
 """Seconds that an end waits for the aborting of old uploads."""
@@ -293,6 +295,9 @@ def _require_same_root(local: LocalTree, memory: state.State) -> None:
     """
     kept, now, note = memory.get_meta("root"), local.places.root(), memory.get_meta("resume")
     before = identity.parse(kept) if kept is not None else now
+    if note is None and kept is None and local.root.exposed is not None and os.fstat(local.root.fd).st_uid in trusted():
+        text = f"{local.root.path} belongs to root or to this user, and others may change {local.root.exposed}"
+        raise HostUnavailable(text, hint="look whether it is the one you mean; then syncloud resume INSTANCE says so")
     if note is None and local.root.exposed is not None and before.is_refuted_by(now):
         text = f"{local.root.path} is another directory than it was, and others may change {local.root.exposed}"
         raise HostUnavailable(text, hint="put it back; if it is meant, syncloud resume INSTANCE says so")

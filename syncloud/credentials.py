@@ -196,4 +196,7 @@ class Credentials:
     def _expired(self, within: float = 0.0) -> bool:
         """Of a source that knows an end (botocore's RefreshableCredentials); static ones do not. `within` is in seconds."""
         ends = getattr(self._source, "refresh_needed", None)
-        return bool(ends is not None and ends(refresh_in=within))
+        try:
+            return bool(ends is not None and ends(refresh_in=within))
+        except (TypeError, ValueError, OverflowError):
+            return True  # a source has told an end that no clock can be compared with: one without a zone, say

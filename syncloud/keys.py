@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_plus
-from xml.etree import ElementTree
 
-from . import fields, log
+from . import fields, log, markup
 from .crt import Crt
 from .errors import Unavailable
 from .response import Response
@@ -84,7 +83,7 @@ def parse(answer: Response, what: str) -> Page:
     keys no path can be are logged and left out.
     """
     try:
-        root = ElementTree.fromstring(answer.body)
+        root = markup.read(answer.body)
         space, name = root.tag.rpartition("}")[::2]
         space += "}" if space else ""
         if name != "ListBucketResult":
@@ -95,7 +94,7 @@ def parse(answer: Response, what: str) -> Page:
         more = root.findtext(f"{space}NextContinuationToken", "") if root.findtext(f"{space}IsTruncated") == "true" else None
         if more == "":
             raise ValueError("it does not say where it goes on")
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
+    except markup.UNREADABLE as error:
         raise Unavailable(f"{what}: the answer is no listing: {error}") from error
     return Page(items, more or "")
 

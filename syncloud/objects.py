@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from html import escape
 from typing import NamedTuple
-from xml.etree import ElementTree
 
-from . import checksum, fields, names
+from . import checksum, fields, markup, names
 from .errors import Corrupt, Unavailable
 from .model import Entry
 
@@ -174,8 +173,8 @@ def required(body: bytes, name: str) -> str:
 def text_of(body: bytes, name: str) -> str:
     """What the first element of this name holds, in an answer that is XML; empty where there is none."""
     try:
-        elements = ElementTree.fromstring(body).iter()
-    except (ElementTree.ParseError, LookupError, ValueError):  # a proxy's page, in whatever encoding
+        elements = markup.read(body).iter()
+    except markup.UNREADABLE:  # a proxy's page, in whatever encoding
         return ""
     return next((element.text or "" for element in elements if element.tag.rpartition("}")[2] == name), "")
 

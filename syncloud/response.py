@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from xml.etree import ElementTree
 
+from . import markup
 from .errors import PermissionRefused, SyncloudError
 from .translation import refused
 
@@ -59,8 +59,8 @@ class Response:
         if self.ok or not self.body:
             return ""
         try:
-            return ElementTree.fromstring(self.body).findtext(name, "")
-        except (ElementTree.ParseError, LookupError, ValueError):  # a proxy's page, in whatever encoding
+            return markup.read(self.body).findtext(name, "")
+        except markup.UNREADABLE:  # a proxy's page, in whatever encoding
             return ""
 
 

@@ -18,6 +18,8 @@ from .workers import Workers
 
 LENGTH = 500
 """Files of one directory that are compared with the base at once."""
+SIZE_MAX = 5 * 2**40
+"""Bytes. A part is a ten-thousandth of a file at least, and is held in memory as a whole."""
 TOGETHER = 50
 """Names of one directory that are looked at before the walk reports that it goes on."""
 
@@ -124,6 +126,8 @@ class Scan:
             return reason
         if names.too_long_for_a_key(self._prefix, path):
             return f"the key would be longer than {names.KEY_MAX} bytes"
+        if status.st_size > SIZE_MAX:
+            return "larger than 5 TiB: each of its 10,000 parts would take too much memory"
         return self.owners.refusal(status)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from . import events, log, names
 from .errors import SyncloudError, Unavailable
+from .haste import Haste
 from .model import Absent, Entry, Hint, Side
 from .poison import Poisoned
 from .sequencers import Sequencers
@@ -103,6 +104,7 @@ class QueueSource:
         self._versions = Versions(queue_url, _awake_or_not, interval=relist)
         self._full_since: float | None = None
         self._asked: float | None = None
+        self._haste = Haste()
         self._polled = _awake_or_not()
         self.answered = threading.Event()
         self._threads = [
@@ -140,7 +142,7 @@ class QueueSource:
         asked = self._asked
         if not self._troubles and asked is not None and time.monotonic() - asked > SILENT:
             return f"the queue {self._url} has answered no poll for {SILENT:.0f} s"
-        return next(iter(list(self._troubles.values())), None)
+        return next(iter(list(self._troubles.values())), self._haste.trouble(self._url))
 
     def frozen(self) -> str | None:
         """How long a poll takes is the queue's affair, within botocore's timeouts: that is an outage."""
@@ -207,6 +209,7 @@ class QueueSource:
             self._look_everywhere(None)
         self._polled = now
         messages = answer.get("Messages") or ()
+        self._stop.wait(self._haste.pause(took=time.monotonic() - asked, waited=wait > 0, messages=len(messages)))
         for raw in messages:
             self._take(raw, asked)
         if 0 < len(messages) < BATCH:

@@ -385,6 +385,8 @@ FAILING = {
     "another version": f'print(\'{{"Version": "{PROBE}"}}\')',
     "other types": f'print(\'{{"Version": 1, "AccessKeyId": 1, "SecretAccessKey": ["{PROBE}"]}}\')',
     "another time": saying(Expiration=PROBE),
+    "a time without a zone": saying(Expiration="2035-01-01 00:00:00"),
+    "a time of no zone that there is": saying(Expiration="2035-01-01T00:00:00+99:99"),
     "nested without end": "print('[' * 200_000)",
     "nothing": "",
     "a signal": "import os; os.kill(os.getpid(), 9)",

@@ -278,3 +278,20 @@ def test_a_directory_has_one_daemon(home: Home, first: str, second: str) -> None
     assert other.wait() == 1
     assert f"process {daemon.pid} of user 0" in other.stderr
     assert daemon.running
+
+
+@pytest.mark.parametrize("role", ["push", "pull"])
+def test_a_directory_of_roots_in_a_place_of_others_waits_for_resume_at_the_first_start(home: Home, role: str) -> None:
+    """An exchange needs no right to what is exchanged: who owns the folder can give any directory in it the name."""
+    home.private.rename(home.out.parent / "private")
+    attack(home, "mv dir was; mv private dir")
+    home.bucket.put("authorized_keys", b"mine")
+    daemon = home.push(ready=False) if role == "push" else home.pull(ready=False)
+    waits(daemon, "belongs to root or to this user, and others may change")
+    assert home.daemon(role, "--once").wait() in (1, 69)
+    assert os.listdir(home.out) == ["secret"]
+    assert SECRET not in home.objects().values()
+    assert daemon.running
+    state = home.push_state if role == "push" else home.pull_state
+    assert home.start("resume", "--state-dir", str(state)).wait() == 0
+    wait_until(lambda: home.carried(role, "secret" if role == "push" else "authorized_keys"), timeout=60)

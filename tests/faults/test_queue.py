@@ -456,3 +456,33 @@ def test_what_cannot_be_deleted_from_the_queue_comes_again_and_costs_no_request_
     assert len(pull.events("pull.written")) == 1
     rig.meddler.meddle = seen_again
     until_acknowledged(rig)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, {"content-type": "text/html"}, b"<html>login</html>"),
+        Answer(200, {"content-type": "application/x-amz-json-1.0"}, b"{}"),
+        Answer(200, {"content-type": "application/x-amz-json-1.0"}, b'{"__type": "InternalError"}'),
+    ],
+    ids=["a page", "nothing", "an error within a 200"],
+)
+def test_what_answers_polls_at_once_and_is_no_queue_is_asked_seldom_and_told(rig: Rig, answer: Answer) -> None:
+    """A captive portal, a broken proxy: pull would be deaf, and ask hundreds of times a second."""
+    pull = rig.pull()
+    rig.meddler.meddle = lambda asked, forward: answer if asked.name == "ReceiveMessage" else forward(asked)
+    wait_until(lambda: sum(asked.name == "ReceiveMessage" for asked in rig.meddler.asked) > 5, timeout=60)
+    before = len(rig.meddler.asked)
+    time.sleep(15)
+    assert len(rig.meddler.asked) - before < 40
+    wait_until(lambda: "answers at once" in _page(rig), timeout=60)
+    rig.meddler.meddle = lambda asked, forward: forward(asked)
+    rig.bucket.put("after", b"1")
+    rig.until_pulled({"after": b"1"})
+    assert pull.running
+
+
+def _page(rig: Rig) -> str:
+    status = rig.start("status", "--state-dir", str(rig.pull_state))
+    status.wait()
+    return status.stdout
