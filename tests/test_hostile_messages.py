@@ -69,6 +69,7 @@ def test_a_forged_message_costs_one_look_at_one_path(
         bucket.put(f"p/dir/sub/{number}", b"x")
     bucket.put("p/file", b"x")
     process = follow()
+    process.wait_for(lambda: len(process.events("pull.written")) == 31)  # what the first listing has found
     before = len(meddler.asked)
     keys = ["missing", "dir", "dir/", "dir/sub", "dir/sub/", "dir/su", "d", "file/", "file/below", "dir/sub/1", "dir/sub/2/"]
     refused = ["../x", "a//b", "/", "/etc/x", ".", "n" * 256, "dir//", "./x"]
