@@ -456,7 +456,7 @@ MUTANTS = (
         "test_budget.py::test_what_is_more_than_all_of_it_is_granted_alone"),
     Mutant("turns", "memory that is granted to who has given up is lost", "budget",
         "            else:\n                self.give(turn.amount)\n", "",
-        "test_budget.py::test_nothing_is_lost_whoever_gives_up_when"),
+        "test_budget.py::test_what_is_granted_to_who_gives_up_in_that_moment_is_not_lost"),
     Mutant("turns", "large files take the places of small ones", "room",
         " + min(len(self._large), WAITING)", "",
         "faults/test_turns.py::test_large_files_take_no_place_from_small_ones"),
