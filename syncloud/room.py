@@ -9,8 +9,6 @@ BREATH = 0.01
 """Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
 BODIES = 64 * SMALL
 """Bytes of small files, from the look to the end of the transfer. A larger one is carried in parts, out of a `budget`."""
-
-
 WAITING = 4096
 """Large files that take no place: most of them wait for the turn of a part, and hold nothing meanwhile."""
 
