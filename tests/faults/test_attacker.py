@@ -252,8 +252,9 @@ HELD = "exec 9< dir; flock -{} 9; echo held; sleep 100"
 @pytest.mark.parametrize("role", ["push", "pull"])
 def test_a_lock_of_somebody_else_on_the_directory_stops_no_daemon(home: Home, role: str, kind: str) -> None:
     """Whoever may read it can take one, before the daemon starts and while it runs; and can take one beside it."""
-    home.out.chmod(0o755)
-    os.chown(home.out, 0, 0)
+    for folder in (home.out, home.out.parent):
+        os.chown(folder, 0, 0)
+        folder.chmod(0o755)
     argv = ["sh", "-euc", HELD.format(kind)]
     where = home.out.parent
     with subprocess.Popen(argv, user=NOBODY, group=NOBODY, cwd=where, stdout=subprocess.PIPE, start_new_session=True) as holder:
