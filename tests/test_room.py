@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,15 +76,21 @@ def test_a_deletion_holds_no_bytes() -> None:
     assert (room.free, room.places) == (56, 56)
 
 
+MANY = 65
+"""More than go in before anybody has seen their sizes."""
+
+
 class Slow(MemoryTree):
-    """Takes its time for each write, and counts how many it has at once."""
+    """Ends no write before `MANY` are under way at a time, or a second has passed."""
 
     now = most = 0
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
         self.now += 1
         self.most = max(self.most, self.now)
-        await asyncio.sleep(0.05)
+        until = time.monotonic() + 1
+        while self.most < MANY and time.monotonic() < until:
+            await asyncio.sleep(0.01)
         self.now -= 1
         return await super().write(entry, content, expected)
 
@@ -104,4 +111,4 @@ def test_small_files_of_which_nobody_told_the_size_are_many_at_a_time(tmp_path: 
         assert len(list(target.scan())) == 400
         return target.most
 
-    assert asyncio.run(go()) > 64
+    assert asyncio.run(go()) >= MANY
