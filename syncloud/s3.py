@@ -184,7 +184,7 @@ class S3Tree:
         if self._crt.unproven:  # boto3 says at once what is wrong with a certificate
             owner = self._crt.owner
             try:
-                with translated(f"list {where}"):
+                with translated(f"list {where}", asked=self._crt.region):
                     expected = {"ExpectedBucketOwner": owner} if owner else {}
                     self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected)
             except PermissionRefused as error:
