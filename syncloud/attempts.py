@@ -14,6 +14,7 @@ from collections.abc import Callable
 from . import log
 from .counters import Counters
 from .deletions import Deletions
+from .drought import Drought
 from .errors import PathError, SyncloudError, Unsettled, Unsteady, Unsyncable
 from .failing import LASTING, Failing
 from .hints import Coalescer, Work
@@ -42,6 +43,7 @@ class Attempts:
         counters: Counters,
         failing: Failing,
         witness: Witness,
+        drought: Drought,
         pace: Pace,
         clock: Callable[[], float],
         ended: Callable[[], None],
@@ -56,6 +58,7 @@ class Attempts:
         self._counters = counters
         self._failing = failing
         self._witness = witness
+        self._drought = drought
         self._pace = pace
         self._clock = clock
         self._ended = ended
@@ -129,6 +132,8 @@ class Attempts:
         self._coalescer.finish(work)
         delay = self._failing.fail(work, error, took=self._clock() - began, content=content)
         tries = self._failing.tries(work.path)
+        if tries < LASTING and not isinstance(error, Unsettled):
+            self._drought.failed(work.path, error)
         if not isinstance(error, Unsettled) or tries >= LASTING:
             again = f"again in {delay:.0f} s" if delay is not None else "again once fewer paths fail"
             log.warning("path.failed", "%s; %s", error, again, path=work.path, attempt=tries, error=error)
@@ -159,6 +164,7 @@ class Attempts:
             self._left_out.clear(work.path)
         self._ledger.record(outcome.put, outcome.drops, work.receipts)
         self._failing.clear(work.path)
+        self._drought.settled(work.path)
         self.failed.pop(work.path, None)
         self._counters.tally(work, outcome)
         self._coalescer.finish(work, transferred=outcome.transferred)

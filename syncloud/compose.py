@@ -322,14 +322,15 @@ def _nonce(memory: state.State) -> str:
 
 
 async def _conditions(crt: Crt, sync: Sync) -> Conditions:
-    """AWS obeys all conditions; any other store is probed once."""
+    """AWS obeys all conditions; any other store is probed once, and again where deletions are wanted that were not allowed."""
     bucket, steps = sync.settings.bucket, sync.steps
     host = sync.aws.s3_address(bucket).host
     if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return Conditions()
     name = f"conditions {host} {bucket}"
-    known = await steps.run(sync.state.notes.get, name)
-    if known is None:
-        known = json.dumps(asdict(await steps.wait_for(probe(crt, bucket, sync.settings.prefix))))
-        await steps.run(sync.state.notes.set, name, known)
-    return Conditions(**json.loads(known))
+    kept = await steps.run(sync.state.notes.get, name)
+    known = Conditions(**json.loads(kept)) if kept is not None else None
+    if known is None or (known.untried and sync.settings.delete):
+        known = await steps.wait_for(probe(crt, bucket, sync.settings.prefix))
+        await steps.run(sync.state.notes.set, name, json.dumps(asdict(known)))
+    return known

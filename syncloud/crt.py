@@ -59,6 +59,7 @@ class Crt:
         self.owner = owner
         self._always = (("user-agent", f"syncloud/{__version__}"), *(((EXPECTED_OWNER, owner),) if owner else ()))
         self._aws = aws
+        self.region = aws.region
         self._address = aws.s3_address(bucket)
         self._limit = max(transfers, 1)
         proxy = aws.proxy(self._address)
@@ -186,7 +187,7 @@ class Crt:
         if body is not None or method in ("PUT", "POST"):
             named.append(("content-length", str(size_of(body))))
         try:
-            return Request(what, operation, method, self._target(key, query), named, body)
+            return Request(what, operation, method, self._target(key, query), named, body, ANSWER_MAX, self.region)
         except UnicodeEncodeError as error:
             raise Malformed(f"{what}: the name is not valid UTF-8") from error
 

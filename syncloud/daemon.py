@@ -273,7 +273,8 @@ class Daemon:
     def _snapshot(self, *, running: bool) -> status.Snapshot:
         trouble = self.frozen() or self._hints.trouble() or self._sync.local.places.trouble()
         now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
-        return replace(now, weaker=self._sync.remote.conditions.weaker)
+        poisoned = self._hints.poisoned if isinstance(self._hints, QueueSource) else 0
+        return replace(now, weaker=self._sync.remote.conditions.weaker, poisoned=poisoned)
 
     async def _keep(self, now: status.Snapshot) -> None:
         self._kept = now

@@ -18,6 +18,7 @@ from . import log, pulse
 from .attempts import Attempts
 from .counters import Counters
 from .deletions import MEMO, Deletions
+from .drought import Drought
 from .errors import HostUnavailable, PathError, SyncloudError
 from .failing import Failing
 from .hints import TOO_MANY, Coalescer, Work
@@ -79,6 +80,7 @@ class Engine:
         self._coalescer, self._clock = coalescer, clock
         self.outage, self.listing = Outage.pair(clock)
         self._witness = Witness(self.outage, self._reach, clock, wake=self._nudge)
+        self.drought = Drought(source, target, state, clock)
         self.failing, self._pace = Failing(state, clock, share=transfers // 4), Pace(clock)
         self.counters = Counters()
         self.turned_at = clock()
@@ -101,6 +103,7 @@ class Engine:
             counters=self.counters,
             failing=self.failing,
             witness=self._witness,
+            drought=self.drought,
             pace=self._pace,
             clock=clock,
             ended=self._ended,
@@ -149,8 +152,8 @@ class Engine:
 
     @property
     def trouble(self) -> SyncloudError | None:
-        """What holds the work back as a whole, or None."""
-        return self._stuck or self._deletions.error
+        """What holds the work back as a whole, or keeps everything from getting through, or None."""
+        return self._stuck or self.drought.error or self._deletions.error
 
     @property
     def _stuck(self) -> SyncloudError | None:
@@ -245,6 +248,8 @@ class Engine:
             free = self._room.free
             self._begin(self._coalescer.take(free if self._once else self._pace.limit(free)))
             self._start_deletions()
+            if self.drought.suspected and not self._once:
+                self.drought.look(self.pending - self.failing.young - len(self._deletions))
         self._set_alarm()
 
     def _start_listings(self) -> None:

@@ -3,7 +3,8 @@
     SyncloudError                    exit 1
     |-- UsageError                   exit 2   the command line makes no sense
     |-- ConfigurationError           exit 78  a file, a variable or a value is wrong
-    |   `-- PairError                exit 78  the state belongs to another directory, bucket or role
+    |   |-- PairError                exit 78  the state belongs to another directory, bucket or role
+    |   `-- Elsewhere                exit 78  an answer sends us elsewhere, and names no other region
     |-- BusyError                    exit 1   another daemon holds the state or the directory
     |-- Unavailable                  exit 69  time can mend it: network, throttling, a server's fault
     |   |-- CredentialsError         exit 77  none found, or expired
@@ -20,8 +21,8 @@
         |-- Corrupt                           the bytes do not have their checksum
         `-- Archived                          the object is in cold storage
 
-The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for `Unavailable`, `HostUnavailable` or
-`PathError`.
+The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for `Unavailable`, `HostUnavailable`, `Elsewhere`
+or `PathError`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ class ConfigurationError(SyncloudError):
 
 class PairError(ConfigurationError):
     hint = "give this pair a --state-dir of its own, or move the old one away: it is rebuilt without deleting anything"
+
+
+class Elsewhere(ConfigurationError):
+    """What is to be set instead is not said, so it may pass: a daemon asks again."""
+
+    hint = "set --region to the bucket's region, or check the endpoint and what is on the way to it"
 
 
 class BusyError(SyncloudError):

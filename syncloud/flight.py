@@ -27,7 +27,8 @@ _LATER = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Request(NamedTuple):
-    """What is asked, and in words. It is signed anew for every try. `most`: bytes that a body may have which is granted."""
+    """What is asked, and in words. It is signed anew for every try, for `region`. `most`: bytes that a body may have which is
+    granted."""
 
     what: str
     operation: str
@@ -36,6 +37,7 @@ class Request(NamedTuple):
     fields: list[tuple[str, str]]
     body: Body | None
     most: int = ANSWER_MAX
+    region: str = ""
 
     def stream(self) -> io.BytesIO | None:
         """The body from its beginning; None where it is empty."""
@@ -115,7 +117,8 @@ class Flight:
         if self.error is not None:
             raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
         owner = dict(self.request.fields).get(EXPECTED_OWNER, "") if self.status == 403 else ""
-        answer = Response(self.status, {name.lower(): value for name, value in self.headers}, self.chunks, owner)
+        headers = {name.lower(): value for name, value in self.headers}
+        answer = Response(self.status, headers, self.chunks, owner, self.request.region)
         answer = outcome(answer) if self.request.operation in EARLY else answer
         if answer.status in _LATER or (answer.status == 400 and answer.code == "RequestTimeout"):
             raise answer.refusal(self.request.what)

@@ -10,7 +10,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +43,7 @@ class LocalTree:
 
     role = "pull"
     written_event = "pull.written"
+    given = taken = 0
 
     def __init__(
         self,
@@ -327,6 +328,12 @@ class LocalTree:
 
     async def reach(self, known: str | None) -> None:
         """Nothing to ask: after a failed call `blame` asks the root."""
+
+    async def try_giving(self, known: Sequence[str]) -> None:
+        """As `reach`."""
+
+    async def try_taking(self) -> None:
+        """As `reach`."""
 
     def keeps_versions(self, entry: Entry) -> bool:
         return False

@@ -5,7 +5,7 @@ Every write makes a new generation, and every content that ever was is kept in `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from . import checksum
@@ -31,7 +31,7 @@ class MemoryTree:
         self.written_event = f"{role}.written"
         self.files: dict[str, _File] = {}
         self.history: set[bytes] = set()
-        self.writes = 0
+        self.writes = self.given = self.taken = 0
         self._flat = flat
         self._generation = 0
         self.writer = "this state"
@@ -69,6 +69,7 @@ class MemoryTree:
         if entry.tag == known and base is not None:
             return replace(entry, crc=base.crc)
         body = self.files[path].body
+        self.given += len(body) <= SMALL
         return replace(entry, body=body, crc=checksum.update(body)) if len(body) <= SMALL else entry
 
     async def open(self, entry: Entry, *, patient: bool = False) -> MemoryContent:
@@ -90,6 +91,7 @@ class MemoryTree:
         self._expect(entry.path, expected)
         self._require_room(entry.path)
         self.writes += 1
+        self.taken += 1
         written = self.put(entry.path, body, mtime_ns=entry.mtime_ns, mode=entry.mode)
         self.files[entry.path].writer = self.writer
         return replace(written, crc=checksum.update(body))
@@ -134,6 +136,12 @@ class MemoryTree:
 
     async def reach(self, known: str | None) -> None:
         """Always."""
+
+    async def try_giving(self, known: Sequence[str]) -> None:
+        self.given += any(path in self.files for path in known)
+
+    async def try_taking(self) -> None:
+        self.taken += 1
 
     def keeps_versions(self, entry: Entry) -> bool:
         return False

@@ -10,7 +10,7 @@ import email.utils
 import functools
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import NamedTuple
 
@@ -28,12 +28,16 @@ _MODE = re.compile(r"[0-7]{3,7}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Which conditional requests the store really obeys, by operation. AWS obeys all of them."""
+    """Which conditional requests the store really obeys, by operation. AWS obeys all of them.
+
+    `untried`: no deletion was allowed, so `delete` is a guess, the careful one.
+    """
 
     put: bool = True
     complete: bool = True
     copy: bool = True
     delete: bool = True
+    untried: bool = field(default=False, compare=False)
 
     @property
     def weaker(self) -> str:
@@ -42,12 +46,13 @@ class Conditions:
         return f"this store ignores conditions on {'; '.join(told)}" if told else ""
 
     def _consequences(self) -> tuple[tuple[str, bool, str], ...]:
+        looked = "objects are deleted only where the bucket keeps versions, and only after a look"
         lost = "what somebody else writes between our look and our write is overwritten"
         return (
             ("PUT", self.put, lost),
             ("CompleteMultipartUpload", self.complete, "the same, for as long as a large file is uploaded"),
             ("COPY", self.copy, "renamed files and touched large ones are uploaded again"),
-            ("DELETE", self.delete, "objects are deleted only where the bucket keeps versions, and only after a look"),
+            ("DELETE", self.delete or self.untried, looked),
         )
 
 

@@ -15,21 +15,22 @@ from . import log, names, objects
 from .crt import Crt
 from .errors import SyncloudError, Unavailable
 from .objects import Conditions
-from .response import Response
+from .response import EARLY, Response
 
 Header = tuple[str, str]
 T = TypeVar("T")
 _ABSENT, _WRONG = ("if-none-match", "*"), ("if-match", '"00000000000000000000000000000000"')
 
-_NOT_KNOWN = (400, 501)
-"""What a store says that does not know the condition at all."""
-
 
 async def probe(crt: Crt, bucket: str, prefix: str) -> Conditions:
-    """A few small requests and their clean-up. Raises Unavailable and its kind: what could not be tried is not remembered."""
+    """A few small requests and their clean-up. Raises Unavailable and its kind: what could not be tried is not remembered.
+
+    What is found out is believed for as long as the state lasts, so only three answers count, each of which S3 defines for a
+    condition: 412 obeys it, 501 (NotImplemented) does not know it, and what succeeds all the same ignores it.
+    """
     one, other = (names.key_of(prefix, names.hidden("probe", names.new_nonce())) for _ in range(2))
     (put, copy, delete), (complete,) = await _side_by_side(_refuses_small(crt, bucket, one), _refuses_completion(crt, other))
-    conditions = Conditions(put=put, complete=put and complete, copy=put and copy, delete=delete)
+    conditions = Conditions(bool(put), bool(put and complete), bool(put and copy), bool(delete), untried=delete is None)
     if conditions.weaker:
         log.warning("store.conditions", '%s: see SEMANTICS.md, "Stores without conditions"', conditions.weaker, bucket=bucket)
     return conditions
@@ -45,11 +46,10 @@ async def _side_by_side(*tries: Awaitable[T]) -> list[T]:
     return found
 
 
-async def _refuses_small(crt: Crt, bucket: str, key: str) -> tuple[bool, ...]:
-    """PUT, copy and DELETE, each under a condition that does not hold."""
+async def _refuses_small(crt: Crt, bucket: str, key: str) -> tuple[bool, bool, bool | None]:
+    """PUT, copy and DELETE, each under a condition that does not hold. None: DELETE may not be tried."""
     created = await crt.send("PUT", key, operation="PutObject", headers=(_ABSENT,), body=b"")
-    if not created.ok and created.status != 412:  # 412: awscrt has met its own first try, whose answer was lost
-        _require_unknown(created, key)
+    if created.status != 412 and not _is_done(created, "PutObject", key):  # 412: awscrt has met its own first try
         return False, False, False
     try:
         source = ("x-amz-copy-source", quote(f"{bucket}/{key}", safe="/-_.~"))
@@ -60,7 +60,7 @@ async def _refuses_small(crt: Crt, bucket: str, key: str) -> tuple[bool, ...]:
             *(_refuses(crt, "PUT", key, "CopyObject", condition, source, replacing) for condition in (_ABSENT, _WRONG)),
         )
         put, copy = all(both[:2]), all(both[2:])
-        return put, copy, put and await _refuses(crt, "DELETE", key, "DeleteObject", _WRONG)
+        return put, copy, put and await _refuses_deletion(crt, key)
     finally:
         await crt.send("DELETE", key, operation="DeleteObject")
 
@@ -68,19 +68,19 @@ async def _refuses_small(crt: Crt, bucket: str, key: str) -> tuple[bool, ...]:
 async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: Header) -> bool:
     body = b"" if operation == "PutObject" else None
     response = await crt.send(method, key, operation=operation, headers=headers, body=body)
-    if response.status == 412:
-        return True
-    # A push that never deletes needs no permission for it.
-    if not response.ok and not (operation == "DeleteObject" and response.status == 403):
-        _require_unknown(response, key)
-    return False
+    return _is_refused(response, operation, key)
+
+
+async def _refuses_deletion(crt: Crt, key: str) -> bool | None:
+    """None where no deletion is allowed: a push that never deletes needs no permission for it."""
+    response = await crt.send("DELETE", key, operation="DeleteObject", headers=(_WRONG,))
+    return None if response.status == 403 else _is_refused(response, "DeleteObject", key)
 
 
 async def _refuses_completion(crt: Crt, key: str) -> tuple[bool]:
     """Of both conditions, and of one upload: SeaweedFS takes a second for one that is aborted beside another of its key."""
     created = await crt.send("POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b"")
-    if not created.ok:
-        _require_unknown(created, key)
+    if not _is_done(created, "CreateMultipartUpload", key):
         return (False,)
     upload = ("uploadId", objects.required(created.body, "UploadId"))
     try:
@@ -88,10 +88,9 @@ async def _refuses_completion(crt: Crt, key: str) -> tuple[bool]:
             crt.send("PUT", key, operation="PutObject", body=b""),
             crt.send("PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1"),
         )
-        if not there.ok:
-            _require_unknown(there, key)
+        if not (_is_done(there, "PutObject", key) and _is_done(part, "UploadPart", key)):
             return (False,)
-        body = objects.completion([objects.Part(1, part.headers.get("etag", ""))])
+        body = objects.completion([objects.Part(1, part.headers["etag"])])
         for condition in (_ABSENT, _WRONG):
             done = await crt.send(
                 "POST", key, operation="CompleteMultipartUpload", query=(upload,), headers=(condition,), body=body
@@ -103,13 +102,36 @@ async def _refuses_completion(crt: Crt, key: str) -> tuple[bool]:
             crt.send("DELETE", key, operation="AbortMultipartUpload", query=(upload,)),
             crt.send("DELETE", key, operation="DeleteObject"),
         )
-    if not done.ok and done.status != 412:
-        _require_unknown(done, key)
-    return (done.status == 412,)
+    return (_is_refused(done, "CompleteMultipartUpload", key),)
 
 
-def _require_unknown(response: Response, key: str) -> None:
-    if response.status not in _NOT_KNOWN:
-        error = response.refusal(f"try conditional requests on {key}")
-        # What fits none of these requests (a race, 409) is no reason to end: another time tells.
-        raise Unavailable(str(error), code=error.code, hint=error.hint) if type(error) is SyncloudError else error
+def _is_refused(response: Response, operation: str, key: str) -> bool:
+    """Whether the condition was obeyed. Raises as `_is_done`."""
+    if response.status == 412:
+        return True
+    _is_done(response, operation, key)
+    return False
+
+
+def _is_done(response: Response, operation: str, key: str) -> bool:
+    """Whether it was done; False where the store does not know such a request. Every other answer says nothing about the store:
+    another time tells. Raises Unavailable and its kind, ConfigurationError.
+    """
+    if response.ok:
+        if not _is_of_a_store(response, operation):
+            raise Unavailable(f"try conditional requests on {key}: the answer to {operation} is no store's", hint=_NO_STORE)
+        return True
+    if response.status == 501 or response.code == "NotImplemented":
+        return False
+    error = response.refusal(f"try conditional requests on {key}")
+    raise Unavailable(str(error), code=error.code, hint=error.hint) if type(error) is SyncloudError else error
+
+
+def _is_of_a_store(response: Response, operation: str) -> bool:
+    """Whether a success has what S3 gives with it; a portal answers anything with a page."""
+    if operation in ("PutObject", "UploadPart"):
+        return bool(response.headers.get("etag"))
+    return operation not in EARLY or bool(objects.text_of(response.body, "ETag"))
+
+
+_NO_STORE = "is it a portal's, or a proxy's? check the endpoint and what is on the way to it"

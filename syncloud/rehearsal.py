@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from . import display, names
 from .model import Base, Entry, Run, Side, Tag
@@ -15,6 +15,7 @@ class Rehearsal:
     def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
         self.role = tree.role
         self.written_event = tree.written_event
+        self.given = self.taken = 0
         self._tree = tree
         self._say = say
 
@@ -63,6 +64,12 @@ class Rehearsal:
 
     async def reach(self, known: str | None) -> None:
         await self._tree.reach(known)
+
+    async def try_giving(self, known: Sequence[str]) -> None:
+        await self._tree.try_giving(known)
+
+    async def try_taking(self) -> None:
+        """Nothing is put."""
 
     def keeps_versions(self, entry: Entry) -> bool:
         return self._tree.keeps_versions(entry)

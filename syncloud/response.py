@@ -32,6 +32,8 @@ class Response:
     """The body as it came: joining megabytes costs as much as receiving them."""
     owner: str = ""
     """The account that was expected, of a request that is refused: S3 does not say whether that was why."""
+    asked: str = ""
+    """The region that the request was signed for."""
 
     @property
     def body(self) -> bytes:
@@ -48,10 +50,17 @@ class Response:
 
     def refusal(self, what: str) -> SyncloudError:
         """The SyncloudError for this answer, for whoever did not expect it."""
-        region = self._said("Region") or self.headers.get("x-amz-bucket-region", "")
-        request_id = self.headers.get("x-amz-request-id", "")
+        code, request_id = self.code, self.headers.get("x-amz-request-id", "")
+        # A page without S3's words is not S3's, whatever is in its headers.
+        region = self._said("Region") or (self.headers.get("x-amz-bucket-region", "") if code or not self.body else "")
         error = refused(
-            what, status=self.status, code=self.code, message=self._said("Message"), request_id=request_id, region=region
+            what,
+            status=self.status,
+            code=code,
+            message=self._said("Message"),
+            request_id=request_id,
+            region=region,
+            asked=self.asked,
         )
         return or_of_another(error, self.owner)
 

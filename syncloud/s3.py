@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import checksum, keys, log, multipart, names, objects
+from . import checksum, keys, log, multipart, names, objects, trial
 from .budget import Budget
 from .copies import Copies
 from .errors import Archived, Changed, Corrupt, Malformed, Overlong, PathError, PermissionRefused, SyncloudError, Unavailable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _UNVERSIONED = "bucket %s keeps no versions: what is replaced or deleted there is gone for good; enable versioning on it"
+_TAKEN = ("PutObject", "UploadPart")
 _RESTORED = 'ongoing-request="false"'
 
 
@@ -40,6 +41,7 @@ class S3Tree:
 
     role = "push"
     written_event = "push.uploaded"
+    given = taken = 0
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class S3Tree:
         self.budget = Budget()
         self._copies = Copies(self, self._send)
         self._unversioned = False
+        self._trial = ""
         self._checked = False
         self._proof = asyncio.Lock()
         self._proven_at = 0.0
@@ -175,6 +178,13 @@ class S3Tree:
                 raise
         await asyncio.to_thread(self.check)
 
+    async def try_giving(self, known: Sequence[str]) -> None:
+        self.given += await trial.gives(self._send, known)
+
+    async def try_taking(self) -> None:
+        self._trial = self._trial or names.hidden("probe", self._nonce)
+        self.taken += await trial.takes(self._send, self._trial)
+
     def check(self) -> None:
         """Prove that the bucket is there and may be listed: one ListObjectsV2 with MaxKeys=1. Blocking.
 
@@ -184,7 +194,7 @@ class S3Tree:
         if self._crt.unproven:  # boto3 says at once what is wrong with a certificate
             owner = self._crt.owner
             try:
-                with translated(f"list {where}"):
+                with translated(f"list {where}", asked=self._crt.region):
                     expected = {"ExpectedBucketOwner": owner} if owner else {}
                     self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected)
             except PermissionRefused as error:
@@ -322,9 +332,13 @@ class S3Tree:
         """`more` is as `Crt.send` takes it."""
         key, named = names.key_of(self.prefix, path), tuple(headers.items())
         try:
-            return await self._crt.send(method, key, operation=operation, headers=named, body=body, **more)
+            response = await self._crt.send(method, key, operation=operation, headers=named, body=body, **more)
         except Malformed as error:
             raise PathError(path, str(error), code=error.code, hint=error.hint) from error
+        if response.ok:
+            self.given += operation == "GetObject"
+            self.taken += operation in _TAKEN
+        return response
 
     async def request(
         self,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import log, pulse
 from .compose import composed
 from .config import Settings
-from .errors import ConfigurationError, HostUnavailable, SyncloudError, Unavailable
+from .errors import ConfigurationError, Elsewhere, HostUnavailable, SyncloudError, Unavailable
 from .notify import Notifier
 from .orders import Orders
 from .steps import CalledOff, Steps
@@ -133,7 +133,7 @@ class _Service:
                 await self._live()
             except CalledOff:
                 self.notifier.stopping()
-            except (Unavailable, HostUnavailable) as error:
+            except (Unavailable, HostUnavailable, Elsewhere) as error:
                 await self._wait_for(error)
             except ConfigurationError as error:
                 self._revert(error)

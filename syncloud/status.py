@@ -30,6 +30,7 @@ class Snapshot:
     """What an instance was doing at the time `at` (seconds since the epoch); times that never came are 0.
 
     `waiting`: it runs, but cannot begin before `trouble` is over. Counts are since the start of the daemon, but for `files`.
+    `poisoned`: messages of the queue with a record that no store sends, which were left there.
     `failing`: the paths that keep failing, each with code, cause, hint, tries and the time of its first failure.
     """
 
@@ -45,6 +46,7 @@ class Snapshot:
     transferred: int = 0
     bytes: int = 0
     conflicts: int = 0
+    poisoned: int = 0
     last_transfer: float = 0.0
     last_reconcile: float = 0.0
     trouble: str = ""
@@ -113,6 +115,8 @@ def sentence(now: Snapshot) -> str:
         parts.append(f"last {transfer} {_ago(now.at - now.last_transfer)} ago")
     if now.conflicts:
         parts.append(f"{_count(now.conflicts, 'conflict')} kept")
+    if now.poisoned:
+        parts.append(f"{_count(now.poisoned, 'odd message')} left in the queue")
     if now.rival:
         parts.append(f"{now.rival!r} is written by somebody else, too")
     if now.left_out_count:
@@ -192,6 +196,7 @@ def page(name: str, now: Snapshot) -> str:
         (f"last {transfer}", _when(now.last_transfer)),
         ("last listing", _when(now.last_reconcile)),
         ("conflicts kept", f"{now.conflicts:,} since the start"),
+        *([("odd messages", f"{now.poisoned:,} since the start")] if now.role == "pull" else []),
         *_explained("trouble", now.trouble or "none", now.hint),
     ]
     if now.last_error and now.last_error != now.trouble:

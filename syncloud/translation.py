@@ -15,7 +15,7 @@ from awscrt.exceptions import AwsCrtError
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import display
-from .errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, SyncloudError, Unavailable
+from .errors import ConfigurationError, CredentialsError, Elsewhere, Malformed, PermissionRefused, SyncloudError, Unavailable
 
 
 @functools.cache
@@ -27,15 +27,15 @@ def aws_errors() -> tuple[type[Exception], ...]:
 
 
 @contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Within it, whatever boto3 and awscrt raise comes out as a SyncloudError about `what`."""
+def translated(what: str, *, asked: str = "") -> Iterator[None]:
+    """Within it, whatever boto3 and awscrt raise comes out as a SyncloudError about `what`. The region `asked` was asked."""
     try:
         yield
     except aws_errors() as error:
-        raise translate(error, what) from error
+        raise translate(error, what, asked=asked) from error
 
 
-def translate(error: Exception, what: str) -> SyncloudError:
+def translate(error: Exception, what: str, *, asked: str = "") -> SyncloudError:
     """The SyncloudError for one of `aws_errors()`: what was done, and the other side's words.
 
     Also for what awscrt's C code refuses at once, a RuntimeError, and for an error that is one of ours already.
@@ -61,6 +61,7 @@ def translate(error: Exception, what: str) -> SyncloudError:
             message=message,
             request_id=str(meta.get("RequestId", "")),
             region=str(said.get("Region", "") or headers.get("x-amz-bucket-region", "")),
+            asked=asked,
         )
     if isinstance(error, AwsCrtError):
         return _crt_error(error, what)
@@ -95,16 +96,33 @@ def _named(error: RuntimeError) -> AwsCrtError:
 
 
 def refused(
-    what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = ""
+    what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = "", asked: str = ""
 ) -> SyncloudError:
-    """The SyncloudError for an answer that is no success. `region` is the one the answer names, if any."""
+    """The SyncloudError for an answer that is no success. `region` is the one that the answer names, if any, and `asked` the
+    one that the request was for."""
     code, message, request_id, region = (display.cut(text, _SENTENCE) for text in (code, message, request_id, region))
-    kind, hint = _judge(what, status, code, message, region)
+    kind, hint = _elsewhere(status, code, message, region, asked) or _judge(what, status, code, message)
     said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
     return kind(said, hint=hint, code=code or str(status), request_id=request_id)
 
 
-def _judge(what: str, status: int, code: str, message: str, region: str) -> tuple[type[SyncloudError], str]:
+def _elsewhere(status: int, code: str, message: str, named: str, asked: str) -> tuple[type[SyncloudError], str] | None:
+    """What an answer means that sends us elsewhere; None for any other answer.
+
+    A setting is wrong for sure only where S3 itself names another region than the one that was asked. It does so in its XML, or
+    in a header of the answer to a HEAD, which has no body. Any other redirect may be a portal's or a proxy's. S3 itself answers
+    307 while a new bucket is not known everywhere ("Request routing", "Error responses" of the Amazon S3 documentation).
+    """
+    right = named or _region_in(message)
+    by_header = code in ("", str(status)) and status in (301, 400)
+    if (code in _WRONG_REGION or by_header) and right != asked and _NAME_OF_A_REGION.fullmatch(right):
+        return ConfigurationError, f"set --region {right}"
+    if code in _WRONG_REGION:
+        return Elsewhere, ""
+    return (Unavailable, "is it a portal's answer, or a proxy's? it is asked again") if 300 <= status < 400 else None
+
+
+def _judge(what: str, status: int, code: str, message: str) -> tuple[type[SyncloudError], str]:
     if code in _CLOCK or "Signature expired" in message or "Signature not yet current" in message:
         return CredentialsError, _CLOCK_HINT
     if code in _EXPIRED:
@@ -117,9 +135,6 @@ def _judge(what: str, status: int, code: str, message: str, region: str) -> tupl
     if code in _MISSING:
         name = re.search(r"s3://[^/\s]+|https?://\S+", what)
         return Unavailable, f"{name[0] if name else 'it'} must exist: check its name and region, or make it with syncloud setup"
-    if code in _WRONG_REGION or status in (301, 307, 308) or (status == 400 and region and code in ("", "400")):
-        right = region or _region_in(message)
-        return ConfigurationError, f"set --region {right}" if right else "set --region to the bucket's region"
     if code in _THROTTLED or status in (408, 429) or status >= 500:
         return Unavailable, "it is retried more slowly" if code in _THROTTLED else ""
     if code.startswith("KMS.") or "kms:" in message:
@@ -143,6 +158,7 @@ def _words(text: str) -> frozenset[str]:
 
 # Bounded repetitions: a message may be long, and made to be searched for long.
 _REGION = re.compile(r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b")
+_NAME_OF_A_REGION = re.compile(r"[a-z0-9-]{1,63}")
 _SENTENCE = 2_000
 """Characters of each text of an answer, which goes into the log and the state; AWS writes 200."""
 
@@ -170,8 +186,8 @@ _UNKNOWN_SIGNER = _words("""InvalidAccessKeyId SignatureDoesNotMatch InvalidSign
     MissingAuthenticationToken MissingAuthenticationTokenException""")
 _MISSING = _words("""NoSuchBucket QueueDoesNotExist QueueDeletedRecently AWS.SimpleQueueService.NonExistentQueue
     AWS.SimpleQueueService.QueueDeletedRecently""")
-_WRONG_REGION = _words("""PermanentRedirect TemporaryRedirect Redirect AuthorizationHeaderMalformed
-    IllegalLocationConstraintException IllegalLocationConstraint InvalidLocationConstraint""")
+_WRONG_REGION = _words("""PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException
+    IllegalLocationConstraint InvalidLocationConstraint""")
 _THROTTLED = _words("""SlowDown Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException
     TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded OverLimit PriorRequestNotComplete
     KMS.ThrottlingException KmsThrottled RequestTimeout RequestTimeoutException ServiceUnavailable InternalError""")

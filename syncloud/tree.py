@@ -48,6 +48,15 @@ class Tree(Protocol):
     written_event: str
     """The log's name for a file that arrived here."""
 
+    @property
+    def given(self) -> int:
+        """How often bytes of a file have come from here, which no answer to `scan` or `reach` proves. A tree that knows whose
+        fault its failures are counts nothing."""
+
+    @property
+    def taken(self) -> int:
+        """The same, of bytes that were put here."""
+
     def scan(self, under: str = "") -> Iterator[Side | Run]:
         """Nominate everything below the folder `under`, in the order of the paths' UTF-8 bytes. Blocking.
 
@@ -95,6 +104,12 @@ class Tree(Protocol):
     async def reach(self, known: str | None) -> None:
         """Prove cheaply that this side answers; `known` is a path that should be there. Raises the errors of `observe`."""
 
+    async def try_giving(self, known: Sequence[str]) -> None:
+        """Count in `given` if any of these files, which should be there, can be had. Raises the errors of `observe`."""
+
+    async def try_taking(self) -> None:
+        """Count in `taken` if a file can be put here, under a hidden name. Raises the errors of `write`."""
+
     def keeps_versions(self, entry: Entry) -> bool:
         """Whether overwriting `entry` leaves it retrievable."""
 
@@ -123,6 +138,9 @@ class Rows(Protocol):
 
     def get(self, path: str) -> Base | None:
         """One row, of the same moment as what comes of `sightings`."""
+
+    def query(self, query: str, values: Mapping[str, str]) -> Iterator[Base]:
+        """The rows of another question to the same table."""
 
     def close(self) -> None: ...
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.deletions import MEMO
+from syncloud.drought import GRACE
 from syncloud.engine import Engine
 from syncloud.errors import Changed, HostUnavailable, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.failing import LASTING, MOST, Failing
@@ -73,6 +74,25 @@ class Bucket(MemoryTree):
         self.questions += 1
         if self.down:
             raise Unavailable("nobody answers")
+
+    async def try_taking(self) -> None:
+        if self.down or self.refuses("a trial"):
+            raise self.error
+        await super().try_taking()
+
+
+class Silent(MemoryTree):
+    """A source that counts nothing, as a disk does, of which it is known whose fault its failures are."""
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        seen = await super().observe(path, base, known, nominated=nominated, patient=patient)
+        self.given = 0
+        return seen
+
+    async def try_giving(self, known: Sequence[str]) -> None:
+        """Nothing to ask."""
 
 
 class Receipt:
@@ -190,6 +210,32 @@ def test_where_all_are_refused_there_is_no_hot_loop_and_nothing_is_deleted(state
             target.refuses = lambda _: False
             engine.resume(allow_deletes=False)
             await until(lambda: len(target.files) == 201)
+
+    asyncio.run(scenario())
+
+
+def test_where_every_write_is_refused_it_is_told_and_holds_nothing_up(state: State) -> None:
+    async def scenario() -> None:
+        source, target = Silent("pull"), Bucket()
+        source.put("old", b"0")
+        async with running(source, target, state) as engine:
+            engine.deliver(ALL)
+            await until(lambda: "old" in target.files)
+            for number in range(5):
+                source.put(f"f{number}", b"1")
+            target.refuses = lambda _: True
+            engine.deliver(ALL)
+            await until(lambda: engine.drought.error is not None, GRACE + 10)
+            assert engine.trouble is engine.drought.error
+            assert not engine.paused, "messages are received"
+            assert engine.outage.error is None
+            source.remove("old")
+            engine.deliver(Hint("old"))
+            await until(lambda: target.deleted == ["old"], 15)
+            target.refuses = lambda _: False
+            engine.resume(allow_deletes=False)
+            await until(lambda: len(target.files) == 5)
+            await until(lambda: engine.trouble is None, 5)
 
     asyncio.run(scenario())
 

@@ -23,7 +23,15 @@ from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalE
 from syncloud import __version__, variables
 from syncloud.aws import Address, Aws
 from syncloud.credentials import Process
-from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, SyncloudError, Unavailable
+from syncloud.errors import (
+    ConfigurationError,
+    CredentialsError,
+    Elsewhere,
+    Malformed,
+    PermissionRefused,
+    SyncloudError,
+    Unavailable,
+)
 from syncloud.translation import aws_errors, is_of_crt, refused, translate, translated
 
 if TYPE_CHECKING:
@@ -597,8 +605,9 @@ def test_families_of_exceptions(name: str, expected: type[SyncloudError]) -> Non
         (404, "NoSuchBucket", "", Unavailable, "s3://b must exist"),
         (400, "AWS.SimpleQueueService.NonExistentQueue", "", Unavailable, "must exist"),
         (400, "QueueDoesNotExist", "", Unavailable, "must exist"),
-        (301, "PermanentRedirect", "", ConfigurationError, "region"),
-        (301, "301", "Moved Permanently", ConfigurationError, "region"),
+        (301, "PermanentRedirect", "", Elsewhere, "region"),
+        (301, "301", "Moved Permanently", Unavailable, "portal"),
+        (307, "TemporaryRedirect", "", Unavailable, "portal"),
         (400, "AuthorizationHeaderMalformed", "'us-east-1' is wrong; expecting 'eu-west-1'", ConfigurationError, "eu-west-1"),
         (400, "IllegalLocationConstraintException", "The eu-central-1 location constraint", ConfigurationError, "eu-central-1"),
         (503, "SlowDown", "", Unavailable, "slowly"),
@@ -633,6 +642,37 @@ def test_an_answer_says_no_more_than_a_log_and_a_state_may_hold() -> None:
 def test_the_answer_may_name_the_region() -> None:
     assert "eu-west-2" in refused("x", status=301, code="PermanentRedirect", region="eu-west-2").hint
     assert "eu-west-2" in refused("x", status=400, region="eu-west-2").hint, "a HEAD has no body"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "named", "expected"),
+    [
+        (301, "PermanentRedirect", "eu-west-2", ConfigurationError),
+        (400, "AuthorizationHeaderMalformed", "eu-west-2", ConfigurationError),
+        (301, "", "eu-west-2", ConfigurationError),
+        (400, "", "eu-west-2", ConfigurationError),
+        (301, "PermanentRedirect", "us-east-1", Elsewhere),
+        (301, "PermanentRedirect", "", Elsewhere),
+        (301, "PermanentRedirect", "http://elsewhere/", Elsewhere),
+        (301, "PermanentRedirect", "e" * 64, Elsewhere),
+        (400, "AuthorizationHeaderMalformed", "us-east-1", Elsewhere),
+        (301, "", "us-east-1", Unavailable),
+        (301, "", "eu west", Unavailable),
+        (301, "", "", Unavailable),
+        (307, "TemporaryRedirect", "eu-west-2", Unavailable),
+        (307, "Redirect", "eu-west-2", Unavailable),
+        (302, "", "eu-west-2", Unavailable),
+        (307, "", "eu-west-2", Unavailable),
+        (308, "", "eu-west-2", Unavailable),
+        (400, "", "us-east-1", CredentialsError),
+    ],
+)
+def test_only_another_region_that_s3_names_is_a_wrong_setting(
+    status: int, code: str, named: str, expected: type[SyncloudError]
+) -> None:
+    error = refused("x", status=status, code=code, region=named, asked="us-east-1")
+    assert type(error) is expected
+    assert (error.hint == "set --region eu-west-2") == (expected is ConfigurationError)
 
 
 @pytest.mark.parametrize(

@@ -368,6 +368,14 @@ def test_a_page_that_is_no_xml_is_judged_by_its_status() -> None:
     assert str(error) == "get s3://bucket/key: HTTP status 403"
 
 
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "400 Bad Request"])
+def test_a_page_with_the_headers_of_s3_is_not_s3s(status: str) -> None:
+    with Server(answering(http(status, b"<html>Please log in.<br></html>", x_amz_bucket_region="eu-west-2"))) as server:
+        error = get(server.endpoint).refusal("get s3://bucket/key")
+    assert isinstance(error, Unavailable)
+    assert "eu-west-2" not in error.hint
+
+
 def test_a_page_in_no_known_encoding_is_judged_by_its_status() -> None:
     page = http("503 Slow Down", b'<?xml version="1.0" encoding="klingon"?><Error/>')
     with Server(answering(page)) as server, pytest.raises(Unavailable, match="HTTP status 503"):

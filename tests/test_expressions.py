@@ -115,6 +115,7 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("1 (", "a", ") "),
         ("1 (a): ", "1 (a): ", ""),
     ],
+    ("translation", r"[a-z0-9-]{1,63}"): [("", "a", "")],
     ("translation", r"s3://[^/\s]+|https?://\S+"): [("", "s3://", ""), ("", "http://", ""), ("", "http:/", "")],
     ("translation", r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b"): [
         ("", "aa-", ""),

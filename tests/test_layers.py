@@ -34,7 +34,7 @@ ROWS: tuple[frozenset[str], ...] = (
         | {"names", "fields", "filters", "patterns", "checksum", "objects", "events", "sequencers", "poison", "versions"}
         | {"disk", "inotify", "observer", "mounts", "identity", "familiar", "sample", "places", "blame", "way", "root"}
         | {"workers", "descriptor", "progress", "steps", "lock", "claim", "private", "disclosure", "owners", "rights"}
-        | {"budget", "coverage", "display", "haste", "markup", "repeats"}
+        | {"budget", "coverage", "display", "drought", "haste", "markup", "repeats", "trial"}
         | {"steady", "content", "scan", "hold", "commit", "batch", "staging", "leftovers", "multipart", "copies"}
         | {"bounds"}
         | {"aws", "variables", "translation", "credentials", "connections", "crt", "flight", "response", "keys", "log"}

@@ -18,7 +18,7 @@ import random
 import selectors
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -134,6 +134,14 @@ class Rough:
         self._node = node
         self._life = node.life
 
+    @property
+    def given(self) -> int:
+        return self.tree.given
+
+    @property
+    def taken(self) -> int:
+        return self.tree.taken
+
     async def _step(self, effect: Callable[[], Awaitable[T]]) -> T:
         await self._pause()
         self._node.requests += 1
@@ -199,6 +207,12 @@ class Rough:
 
     async def reach(self, known: str | None) -> None:
         await self._step(lambda: self.tree.reach(known))
+
+    async def try_giving(self, known: Sequence[str]) -> None:
+        await self._step(lambda: self.tree.try_giving(known))
+
+    async def try_taking(self) -> None:
+        await self._step(self.tree.try_taking)
 
     def keeps_versions(self, entry: Entry) -> bool:
         return self.tree.keeps_versions(entry)

@@ -1096,6 +1096,51 @@ async def test_a_probe_without_a_bucket_or_a_permission_says_so(bucket: Bucket) 
     assert bucket.keys() == []
 
 
+CONDITIONAL = ("PutObject", "CopyObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "DeleteObject")
+PAGE = Answer(200, {"content-type": "text/html"}, b"<html>Welcome! Please accept our terms.<br></html>")
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+@pytest.mark.parametrize(
+    "answer",
+    [error(400, "InvalidRequest"), error(400, ""), error(405, "MethodNotAllowed"), error(409, "OperationAborted"), PAGE],
+    ids=["400", "400 of nobody", "405", "409", "a portal's page"],
+)
+@awaited
+async def test_an_answer_that_is_not_about_the_condition_says_nothing_about_the_store(
+    bucket: Bucket, name: str, answer: Answer
+) -> None:
+    """What the probe finds out is believed for as long as the state lasts."""
+    if answer is PAGE and name == "DeleteObject":
+        return  # a success of DELETE has nothing by which it could be known; the other five come first
+    refuse = functools.partial(refused, answer=answer)
+    meddle = always(refuse, name)
+    if name == "DeleteObject":
+        meddle = only_under_a_condition(refuse)
+    with Meddler(bucket.server.endpoint, meddle) as meddler, pytest.raises(Unavailable):
+        await probed(bucket, meddler.endpoint)
+
+
+def only_under_a_condition(meddle: Meddle) -> Meddle:
+    """`meddle` for a DELETE that has one."""
+
+    def chosen(asked: Asked, forward: Forward) -> Answer | None:
+        conditional = asked.name == "DeleteObject" and "if-match" in asked.headers
+        return meddle(asked, forward) if conditional else forward(asked)
+
+    return chosen
+
+
+@awaited
+async def test_a_condition_that_is_not_implemented_may_be_told_under_any_status(bucket: Bucket) -> None:
+    def unknown(asked: Asked, forward: Forward) -> Answer | None:
+        answer = unimplemented(asked, forward)
+        return error(400, "NotImplemented") if answer is not None and answer.status == 501 else answer
+
+    with Meddler(bucket.server.endpoint, unknown) as meddler:
+        assert await probed(bucket, meddler.endpoint) == Conditions(put=False, complete=False, copy=False, delete=False)
+
+
 @awaited
 async def test_a_probe_needs_no_permission_to_delete(bucket: Bucket) -> None:
     """A push that never deletes does without; the trial objects stay, under names that every pull ignores."""
@@ -1104,7 +1149,10 @@ async def test_a_probe_needs_no_permission_to_delete(bucket: Bucket) -> None:
         return error(403, "AccessDenied")
 
     with Meddler(bucket.server.endpoint, always(refuse, "DeleteObject")) as meddler:
-        assert await probed(bucket, meddler.endpoint) == Conditions(copy=False, delete=False)
+        found = await probed(bucket, meddler.endpoint)
+    assert found == Conditions(copy=False, delete=False)
+    assert found.untried
+    assert "DELETE" not in found.weaker, "nothing is known of it"
     left = bucket.keys()
     assert len(left) == 2  # one for the completion of multipart uploads, one for all else
     assert all(map(names.is_hidden, left))

@@ -260,8 +260,16 @@ def test_what_is_no_notification_ends_in_the_dead_letter_queue_and_stops_nobody(
     until_acknowledged(rig)
     pull.wait_event("queue.poison")
     assert sorted(dead_letters(rig.bucket)) == sorted(poison)
+    wait_until(lambda: _status(rig, "--json").count('"poisoned": 4,'), timeout=60, every=1)
+    assert "odd messages    4 since the start" in _status(rig)
     send(rig.bucket, put(rig.bucket, "b", b"2"))
     rig.until_pulled({"a": b"1", "b": b"2"})
+
+
+def _status(rig: Rig, *more: str) -> str:
+    asked = rig.start("status", "--state-dir", str(rig.pull_state), *more)
+    asked.wait()
+    return asked.stdout
 
 
 LONG = "k/" * 550 + "xy"

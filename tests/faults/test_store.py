@@ -13,7 +13,7 @@ import pytest
 
 from syncloud.model import SMALL
 from tests.support.faults import STORE, UPLOADS, disavow, in_turn, late_error, moved, refuse, slow_down
-from tests.support.meddler import always, drop, once, unconditional
+from tests.support.meddler import Answer, always, drop, once, unconditional
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.rig import Rig
-    from tests.support.meddler import Answer, Asked, Forward, Meddle
+    from tests.support.meddler import Asked, Forward, Meddle
 
 MAKES = ("PutObject", "CompleteMultipartUpload")
 """What makes an object out of a small file, and out of a large one."""
@@ -360,6 +360,69 @@ def test_a_wrong_region_ends_a_start_with_the_exit_code_that_systemd_does_not_tr
     assert push.wait(timeout=60) == 78
     assert "eu-west-1" in push.stderr
     assert not set(rig.meddler.names()) - UPLOADS
+
+
+def _page(status: int) -> Meddle:
+    """A portal's, or a proxy's, which knows what S3's headers look like."""
+    headers = {"location": "http://portal.invalid/", "x-amz-bucket-region": "eu-west-1", "content-type": "text/html"}
+    return lambda asked, forward: Answer(status, headers, b"<html>Please log in.<br></html>")
+
+
+REDIRECTS: dict[str, Meddle] = {
+    "301 of nobody": _page(301),
+    "307 of nobody": _page(307),
+    "308 of nobody": _page(308),
+    "301 of a store without a region": refuse(301, "PermanentRedirect"),
+    "301 of a store to the same region": refuse(301, "PermanentRedirect", x_amz_bucket_region="us-east-1"),
+    "301 of a store to what is no region": refuse(301, "PermanentRedirect", x_amz_bucket_region="No Region!"),
+    "307 of a new bucket": refuse(307, "TemporaryRedirect", x_amz_bucket_region="eu-west-1"),
+}
+
+
+@pytest.mark.parametrize("kind", REDIRECTS)
+def test_a_redirect_that_names_no_other_region_is_waited_out_by_a_start_that_probes(rig: Rig, kind: str) -> None:
+    rig.meddler.meddle = always(REDIRECTS[kind], *STORE)
+    rig.write("a", b"1")
+    push = rig.push(ready=False)
+    push.wait_event("start.waiting")
+    rig.meddler.meddle = lambda asked, forward: forward(asked)
+    rig.until_pushed({"a": b"1"})
+    assert "eu-west-1" not in push.stderr
+    assert push.stop() == 143
+
+
+@pytest.mark.parametrize("kind", ["another region", *REDIRECTS])
+def test_no_redirect_ends_what_runs(rig: Rig, kind: str) -> None:
+    push = rig.push("--min-interval", "0")
+    rig.meddler.meddle = always(moved if kind == "another region" else REDIRECTS[kind], *STORE)
+    rig.write("a", b"1")
+    push.wait_event("outage.started", timeout=30)
+    rig.meddler.meddle = lambda asked, forward: forward(asked)
+    rig.until_pushed({"a": b"1"})
+    assert push.stop() == 143
+
+
+@pytest.mark.parametrize("status", [400, 405])
+def test_what_has_nothing_to_do_with_conditions_is_not_remembered_of_the_store(rig: Rig, status: int) -> None:
+    rig.meddler.meddle = in_turn([refuse(status, "InvalidRequest")] * 5, *UPLOADS, "CopyObject", "CreateMultipartUpload")
+    push = rig.push(ready=False)
+    told = push.wait_event("start.waiting")
+    assert "InvalidRequest" in told["message"]
+    push.wait_event("service.ready")
+    (weaker,) = push.events("store.conditions")
+    assert "PUT" not in weaker["message"], "the emulator obeys it"
+    assert "CompleteMultipartUpload" not in weaker["message"]
+    assert push.stop() == 143
+
+
+def test_deletions_that_were_not_allowed_are_tried_again_once_they_are_wanted(rig: Rig) -> None:
+    rig.meddler.meddle = always(refuse(403, "AccessDenied"), "DeleteObject")
+    assert rig.push("--once").wait(timeout=60) == 0
+    rig.meddler.meddle = lambda asked, forward: forward(asked)
+    for more, probes in (((), 0), (("--delete",), 1), (("--delete",), 0)):
+        begun = len(rig.meddler.asked)
+        assert rig.push("--once", *more).wait(timeout=60) == 0
+        assert rig.meddler.names()[begun:].count("CreateMultipartUpload") == probes
 
 
 @pytest.mark.parametrize(
