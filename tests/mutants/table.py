@@ -511,6 +511,13 @@ MUTANTS = (
     Mutant("root", "a directory of root's in a place of others is taken at the first start", "compose",
         "if note is None and kept is None and local.root.exposed is not None and", "if False and",
         "faults/test_attacker.py::test_a_directory_of_roots_in_a_place_of_others_waits_for_resume_at_the_first_start"),
+    Mutant("root", "what takes the place of a made directory is taken for it", "root",
+        " and disk.birth(self.fd) >= since", "",
+        "test_root.py::test_what_takes_the_place_of_what_was_made_is_not_taken_for_it"),
+    Mutant("root", "a directory that was made is not remembered", "compose",
+        'memory.set_meta("root", json.dumps(made.encode()))', "pass",
+        "faults/test_attacker.py::"
+        "test_a_directory_that_pull_has_made_in_a_place_of_others_waits_for_nobody_until_it_is_exchanged"),
     Mutant("root", "each directory of a chain is synced before the next is made", "disk",
         "    for below in reversed(missing):\n        _make_directory(root, below)\n    for below in reversed(missing):\n",
         "    for below in reversed(missing):\n        _make_directory(root, below)\n",
