@@ -1,8 +1,8 @@
 """What botocore leaves open has an end here: an answer, in time and in size, a credential process, and what it signs with.
 
 botocore's timeout is that of a single recv(2), so a byte now and then keeps an answer going for ever; and it reads what
-comes to the end, wherever that is. Its connections are told to read otherwise, all of them: those of its own sources of
-credentials (the metadata service, STS) are made by nobody else.
+comes to the end, wherever that is, and makes objects of all of it. Its connections are told to read otherwise, all of them:
+those of its own sources of credentials (the metadata service, STS) are made by nobody else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from http.client import HTTPResponse
 from typing import Any
 
-from . import __version__
+from . import __version__, markup
 from .credentials import Process, admitted
 
 ANSWER_MAX = 8 * 1024 * 1024
@@ -66,6 +66,26 @@ class _Bounded(io.RawIOBase):
     def close(self) -> None:
         self._stream.close()
         super().close()
+
+
+def _of_a_size(theirs: Any) -> Any:
+    """botocore's class of responses, without those of which a tree would take hundreds of megabytes."""
+
+    class Response(theirs):  # type: ignore[misc]
+        @property
+        def content(self) -> bytes:
+            """Raises Endless."""
+            body: bytes = super().content
+            if reason := markup.excess(body):
+                raise Endless(f"an answer with {reason} is no service's")
+            return body
+
+        @property
+        def text(self) -> str:
+            """In UTF-8, as it was judged, whatever its header says."""
+            return self.content.decode("utf-8", "replace")
+
+    return Response
 
 
 def stay(params: dict[str, Any], **_: Any) -> None:
@@ -125,5 +145,6 @@ def _install() -> None:
 
     wire.AWSHTTPConnection.response_class = Answer  # type: ignore[assignment]
     wire.AWSHTTPSConnection.response_class = Answer  # type: ignore[assignment]
+    wire.AWSResponse = _of_a_size(wire.AWSResponse)  # type: ignore[misc]
     asking = functools.partial(theirs.ProcessProvider, popen=_asked)
     theirs.ProcessProvider = asking  # type: ignore[misc, assignment]

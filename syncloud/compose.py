@@ -258,9 +258,14 @@ def _engine(
 
 
 def _make_directory(role: str, directory: Path, memory: state.State) -> None:
-    """pull makes its directory, on the first run only: an unmounted disk is not an empty mirror."""
+    """pull makes its directory, on the first run only: an unmounted disk is not an empty mirror. What it has made is known at
+    once, where the file system gives it an identity: in a place of others, only a directory that is known needs no `resume`.
+    """
     if role == "pull" and memory.get_meta("root") is None:
-        Root(directory, make=True).close()
+        with contextlib.closing(Root(directory, make=True)) as root:
+            made = identity.of(root.fd) if root.newly_made else identity.Identity()
+            if made.is_proven_by(made):
+                memory.set_meta("root", json.dumps(made.encode()))
 
 
 def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:

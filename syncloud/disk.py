@@ -16,6 +16,7 @@ import os
 import platform
 import signal
 import stat
+import time
 from collections.abc import Iterator, Sequence
 
 _AT_ONCE = 16
@@ -29,6 +30,8 @@ _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _AT_NO_AUTOMOUNT, _AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = 0x800, 0x1000, 0x4000
 _STATX_MNT_ID_UNIQUE, _STATX_BTIME = 0x4000, 0x800
 _HANDLE_SIZE = 128
+_COARSE_CLOCK = 5
+"""CLOCK_REALTIME_COARSE (clock_gettime(2)), which Python does not name: file systems take their stamps from it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -301,6 +304,11 @@ def mount_id(fd: int) -> int:
     if not found.mask & _STATX_MNT_ID_UNIQUE:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     return int(found.mount)
+
+
+def stamping() -> int:
+    """Nanoseconds since the epoch, as file systems of this machine stamp files now."""
+    return time.clock_gettime_ns(_COARSE_CLOCK)
 
 
 def birth(fd: int) -> int:

@@ -10,12 +10,14 @@ import errno
 import os
 from pathlib import Path
 
+from . import disk
 from .errors import ConfigurationError, HostUnavailable
 from .way import HINT, Untrusted, Way
 
 
 class Root:
-    """The directory `path`, open as `fd`; with `make` it is made where it is missing. `exposed` is that of its `Way`.
+    """The directory `path`, open as `fd`; with `make` it is made where it is missing. `exposed` is that of its `Way`;
+    `newly_made`, whether `fd` is surely the directory that was made, and not one that was given its name at once.
 
     Raises HostUnavailable where it is not there, or a link of others is on the way; ConfigurationError where it is no
     directory.
@@ -27,6 +29,7 @@ class Root:
             with Way(path, make=0o775 if make else None) as way:
                 self.exposed = way.exposed
                 self.fd = way.directory()
+            self.newly_made = way.since is not None and self._is_born(way.since)
         except Untrusted as error:
             raise HostUnavailable(f"{path}: {error.filename} is {error.strerror}", hint=HINT, code="ELOOP") from error
         except NotADirectoryError as error:
@@ -36,6 +39,17 @@ class Root:
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, "")
             raise HostUnavailable(f"{path} cannot be opened: {error.strerror}", code=code) from error
+
+    def _is_born(self, since: int) -> bool:
+        """Others may have exchanged what was made before it was opened, for anything of their folder. But they can give no
+        directory of ours an owner or a time of birth, so an older one, with or without files, is not taken.
+        """
+        try:
+            with os.scandir(self.fd) as files:
+                is_empty = next(files, None) is None
+            return is_empty and os.fstat(self.fd).st_uid == os.geteuid() and disk.birth(self.fd) >= since
+        except OSError:  # a kernel that does not tell
+            return False
 
     def missing(self) -> str | None:
         """Why the path does not lead to the directory that was opened any more (unmounted, renamed, replaced), or None.

@@ -23,8 +23,6 @@ _RACY_NS = 20_000_000
 file systems) leave the same stamps."""
 _MOMENT = 0.002
 """Seconds between two looks at the clock while a tick is waited for."""
-_COARSE_CLOCK = 5
-"""CLOCK_REALTIME_COARSE (clock_gettime(2)), which Python does not name: file systems take their stamps from it."""
 _DOUBT = 0.02
 """Seconds between two looks where the kernel does not say whether a writer holds the file."""
 
@@ -139,7 +137,7 @@ def _recurs_for(stamp: int) -> int:
     since Linux 6.13 a stamp may be ahead of the tick, and the coarse ones of other file systems with it.) One without a
     fraction is of a file system that keeps seconds (ext4 with small inodes) or hundredths (vfat).
     """
-    age = time.clock_gettime_ns(_COARSE_CLOCK) - stamp
+    age = disk.stamping() - stamp
     if stamp % 1_000_000 == 0:
         return max(0, (_RACY_NS if stamp % 1_000_000_000 else 2_000_000_000) - abs(age))
     return _RACY_NS if -_RACY_NS < age < 1000 else 0

@@ -15,6 +15,8 @@ import os
 import stat
 from pathlib import Path
 
+from . import disk
+
 LINKS = 40
 """Links that are followed on the way, as many as the kernel follows: path_resolution(7)."""
 HINT = "name the directory itself, or let the link and its folder belong to root (chown -h root LINK; chmod go-w FOLDER)"
@@ -39,8 +41,9 @@ class Way:
     """Within `with`, `fd` (by O_PATH) is the directory at `path`; with `make` it is made where it is missing, with this mode,
     and those above it so that others may read them.
 
-    `exposed`: the first folder on the way in which others can exchange the next component, or None. Raises OSError: Untrusted,
-    NotADirectoryError, FileNotFoundError and others.
+    `exposed`: the first folder on the way in which others can exchange the next component, or None. `since`: the stamp that a
+    directory has at least that was made at `path` now, or None where none was. Raises OSError: Untrusted, NotADirectoryError,
+    FileNotFoundError and others.
     """
 
     def __init__(self, path: Path, *, make: int | None = None) -> None:
@@ -49,6 +52,7 @@ class Way:
         self._links = 0
         self._opened = contextlib.ExitStack()
         self.exposed: str | None = None
+        self.since: int | None = None
         try:
             self.fd = self._walked(list(path.parts[:0:-1]))
         except BaseException:
@@ -81,8 +85,10 @@ class Way:
             except FileNotFoundError:
                 if self._make is None:
                     raise
+                since = disk.stamping()
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o755 if parts else self._make, dir_fd=at)
+                    self.since = None if parts else since
                 parts.append(part)
             else:
                 if self.exposed is None and part != ".." and self._may_be_exchanged(at, os.fstat(below)):

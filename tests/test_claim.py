@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from tests.support.nobody import NOBODY, let_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.listener import Listener
 
@@ -36,6 +36,23 @@ def listen(name):
 held = [listen(name) for name in sys.argv[1].split("|")]
 print("holds", flush=True)
 signal.pause()
+"""
+FILLS = """
+name, once = "\\0" + sys.argv[1], sys.argv[2] == "once"
+asking, is_full = [], False
+while not (is_full and once):
+    made = socket.socket(socket.AF_UNIX)
+    made.setblocking(False)
+    try:
+        made.connect(name)
+    except BlockingIOError:
+        if not is_full:
+            print("full", flush=True)
+        is_full = True
+    except ConnectionRefusedError:
+        break
+    asking = [*asking[-100:], made]
+sys.stdin.read()
 """
 
 
@@ -65,6 +82,27 @@ def listening(name: str, user: int, *, groups: tuple[int, ...] = (), backlog: in
             yield
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def filling(claim: str, user: int, how: str) -> Iterator[None]:
+    """A process of `user` that takes every place in the queue of that name, and with `how` "ever" each that is free again."""
+    become = f"import os, socket, sys; os.setgroups([]); os.setgid({user}); os.setuid({user})\n"
+    argv = [sys.executable, "-c", become + FILLS, claim, how]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "full\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def claim_on(fd: int) -> str:
+    """The whole name of the one claim that there is."""
+    lines = Path("/proc/thread-self/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    [name] = {at for line in lines if (at := line.partition(" @")[2]).startswith(name_of(fd))}
+    return name
 
 
 def claims(fd: int) -> bool:
@@ -186,7 +224,17 @@ def test_odd_names_of_others_stop_nobody(fd: int, tail: str) -> None:
 
 
 @as_root
-def test_who_leaves_no_place_in_his_queue_is_not_waited_for(fd: int) -> None:
+@pytest.mark.parametrize("how", ["once", "ever"])
+def test_who_fills_the_queue_of_a_claim_hides_it_from_nobody(fd: int, how: str) -> None:
+    claim = Claim(fd, "dir")
+    with filling(claim_on(fd), NOBODY, how), pytest.raises(BusyError, match=f"process {os.getpid()} of user 0"):
+        Claim(fd, "dir")
+    claim.release()
+    assert claims(fd)
+
+
+@as_root
+def test_who_leaves_no_place_in_his_queue_is_told_and_stops_nobody(fd: int, logged: Listener) -> None:
     name = f"{name_of(fd)}0123456789abcdef"
     with listening(name, NOBODY, backlog=0), contextlib.ExitStack() as stack:
         for _ in range(4):
@@ -195,6 +243,8 @@ def test_who_leaves_no_place_in_his_queue_is_not_waited_for(fd: int) -> None:
             with contextlib.suppress(OSError):
                 asking.connect(f"\0{name}")
         assert claims(fd)
+    assert logged.events == ["directory.shared"]
+    assert "does not answer" in logged.messages[0]
 
 
 def test_a_thousand_names_of_others_are_looked_through(fd: int) -> None:

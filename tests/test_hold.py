@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import batch, checksum, commit, steady
+from syncloud import batch, checksum, commit, disk, steady
 from syncloud.errors import Changed, Unsteady
 from syncloud.model import Entry
 from syncloud.settle import _agreed
@@ -446,7 +446,7 @@ def test_an_edit_within_the_tick_of_our_act_is_seen_by_the_next_look(tmp_path: P
 
 
 def test_stamps_last_once_their_tick_is_over(tmp_path: Path) -> None:
-    now = time.clock_gettime_ns(steady._COARSE_CLOCK)
+    now = disk.stamping()
     assert steady._recurs_for(now), "this tick"
     assert not steady._recurs_for(now - 1_000_001), "the one before"
     assert steady._recurs_for(now + 2_000_001), "multigrain, and still the last one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,6 +175,44 @@ def test_it_is_made_where_that_is_asked_for(place: Path) -> None:
         Root(path, make=True).close()
         assert path.is_dir()
     assert (place / "real/other").is_dir()
+
+
+def test_what_was_made_is_known_from_what_was_there(place: Path) -> None:
+    assert newly_made(place / "new/er")
+    assert not newly_made(place / "new/er"), "it is there"
+    assert not newly_made(place / "real")
+
+
+def newly_made(path: Path) -> bool:
+    root = Root(path, make=True)
+    root.close()
+    return root.newly_made
+
+
+def test_what_takes_the_place_of_what_was_made_is_not_taken_for_it(place: Path) -> None:
+    """Between mkdir(2) and open(2) others who own the folder can exchange them; a directory of ours, empty, too."""
+    old, it = place / "real", place / "it"
+
+    def exchange() -> None:
+        while not it.exists():
+            pass
+        it.rename(place / "was")
+        old.rename(it)
+
+    numbers, until, exchanged = old.stat().st_ino, time.monotonic() + 30, 0
+    time.sleep(0.02)  # stamps are those of a tick
+    while exchanged < 3 and time.monotonic() < until:
+        thread = threading.Thread(target=exchange)
+        thread.start()
+        root = Root(it, make=True)
+        is_old = os.fstat(root.fd).st_ino == numbers
+        root.close()
+        thread.join()
+        assert root.newly_made is not is_old
+        exchanged += is_old
+        it.rename(old)
+        (place / "was").rmdir()
+    assert exchanged == 3
 
 
 def test_another_directory_under_its_name_is_noticed(place: Path) -> None:

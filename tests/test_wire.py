@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 import threading
 import time
@@ -245,6 +246,72 @@ def test_an_answer_nested_without_end_is_an_error_like_any_other(body: bytes, qu
     with Server(answering(http("200 OK", body))) as server:
         error = ended(polled(queue(server.endpoint)), within=60)
     assert type(error) is Unavailable
+
+
+MANY = {
+    "xml": b"<a>" + b"<b/>" * 1_500_000 + b"</a>",
+    "xml of sixteen bits": ("<a>" + "<b/>" * 800_000 + "</a>").encode("utf-16"),
+    "xml after a break": b"\n<a>" + b"<b/>" * 1_500_000 + b"</a>",
+    "json": b'{"Messages": [' + b"[]," * 2_000_000 + b"[]]}",
+    "json after a break": b'\n{"Messages": [' + b"{}," * 2_000_000 + b"{}]}",
+}
+"""Less than eight megabytes each, of which a parser makes some hundreds."""
+ASKED: dict[str, Callable[[Any], object]] = {
+    "sqs": lambda aws: aws.client("sqs").receive_message(QueueUrl=QUEUE),
+    "sts": lambda aws: aws.client("sts").get_caller_identity(),
+    "cloudformation": lambda aws: aws.client("cloudformation").describe_stacks(StackName="s"),
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+@pytest.mark.parametrize(("service", "status"), [*((one, "200 OK") for one in ASKED), ("sqs", "400 Bad Request")])
+def test_what_no_answer_has_is_not_made_a_tree_by_botocore(service: str, kind: str, status: str) -> None:
+    with Server(answering(http(status, MANY[kind]))) as server, contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws:
+        tracemalloc.start()
+        try:
+            with pytest.raises(SyncloudError), translated("ask"):
+                ASKED[service](aws)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < PEAK
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "utf-16", "cp037"])
+def test_what_no_answer_of_the_metadata_service_has_is_no_text_of_any_charset(
+    charset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may name the charset in which its answer is to be read, and so one in which no bracket is one."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.delenv(name)
+    body = ("[" + "[]," * 1_300_000 + "[]]").encode(charset)
+    answer = http("200 OK", body).replace(b"\r\n", f"\r\nContent-Type: text/plain; charset={charset}\r\n".encode(), 1)
+
+    def metadata(sock: Any) -> None:
+        while request := head(sock):
+            sock.sendall(answer if b"/role" in request else http("200 OK", b"token" if b"PUT" in request else b"role"))
+
+    with Server(metadata) as server:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
+        with contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws:
+            tracemalloc.start()
+            try:
+                assert ended(aws.credentials.refresh, within=60) is None
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            with pytest.raises(CredentialsError):
+                aws.credentials.check()
+    assert peak < PEAK
+
+
+def test_messages_that_hold_json_or_xml_are_text() -> None:
+    """Ten messages have one MiB, and whoever may send some chooses their text."""
+    texts = ['\\"{[' * 50_000, '"{[' * 90_000, "\\" * 100_000 + "[" * 150_000, "<a>" * 110_000]
+    body = json.dumps({"Messages": [{"Body": text} for text in texts]}).encode()
+    with Server(answering(http("200 OK", body))) as server, contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws:
+        got = aws.client("sqs").receive_message(QueueUrl=QUEUE)
+    assert [one["Body"] for one in got["Messages"]] == texts
 
 
 # --- a body of more bytes than were promised

@@ -281,6 +281,19 @@ def test_a_directory_has_one_daemon(home: Home, first: str, second: str) -> None
     assert daemon.running
 
 
+def test_a_directory_that_pull_has_made_in_a_place_of_others_waits_for_nobody_until_it_is_exchanged(home: Home) -> None:
+    attack(home, "rmdir dir")
+    home.bucket.put("first", b"1")
+    daemon = home.pull(ready=False)
+    wait_until(lambda: home.carried("pull", "first"), timeout=30)
+    assert daemon.stop() == 143
+    home.private.rename(home.out.parent / "private")
+    attack(home, "mv dir was; mv private dir")
+    home.bucket.put("authorized_keys", b"mine")
+    waits(home.pull(ready=False), "is another directory than it was, and others may change")
+    assert os.listdir(home.out) == ["secret"]
+
+
 @pytest.mark.parametrize("role", ["push", "pull"])
 def test_a_directory_of_roots_in_a_place_of_others_waits_for_resume_at_the_first_start(home: Home, role: str) -> None:
     """An exchange needs no right to what is exchanged: who owns the folder can give any directory in it the name."""
