@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from . import commit, disk, names
-from .errors import Corrupt
+from . import commit, disk, marks, names
+from .errors import Changed, Corrupt
 from .model import SMALL, Entry
 from .workers import Workers
 
@@ -133,8 +133,10 @@ def _dress(nonce: str, at: int, file: File) -> None:
     assert file.staged is not None
     _require_whole(file.entry, file.staged.fd)
     if file.staged.crc is not None:
-        commit.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
-    file.staged.dressed = commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
+        marks.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
+    dressed = commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
+    _require_whole(file.entry, dressed.st_size)
+    file.staged.dressed = dressed
 
 
 def _require_whole(entry: Entry, fd: int) -> None:

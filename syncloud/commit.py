@@ -43,9 +43,6 @@ def split(path: str) -> tuple[str, str]:
     return parent, name
 
 
-_MARK = "user.syncloud"
-
-
 @dataclass(slots=True)
 class Staged:
     """A temporary, not yet visible. `expected` is what it may replace (None: nothing), `dressed` its stamps when ready."""
@@ -149,35 +146,6 @@ def dress(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
     os.fchmod(fd, mode)
     os.utime(fd, ns=(mtime_ns, mtime_ns))
     return os.fstat(fd)
-
-
-def mark(fd: int, path: str, crc: int, nonce: str) -> None:
-    """Note in the file that these bytes at this path are ours, for the case that no row will say so (xattr(7), 24 bytes)."""
-    with contextlib.suppress(OSError):  # a file system without: then a crash may cost a conflict copy, no more
-        os.setxattr(fd, _MARK, _marking(path, crc, nonce))
-
-
-def marked(fd: int, path: str, crc: int, nonce: str) -> bool:
-    """Whether the file says so, and still has the bytes of which it says so."""
-    try:
-        return os.getxattr(fd, _MARK) == _marking(path, crc, nonce)
-    except OSError:
-        return False
-
-
-def claimed(root: int, path: str, nonce: str) -> bool | None:
-    """False where the file does not say that it is ours; None where it does: its bytes have to prove it."""
-    with contextlib.suppress(OSError):
-        fd = disk.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            return None if os.getxattr(fd, _MARK).startswith(bytes.fromhex(names.mark(nonce, path))) else False
-        finally:
-            os.close(fd)
-    return False
-
-
-def _marking(path: str, crc: int, nonce: str) -> bytes:
-    return bytes.fromhex(names.mark(nonce, path)) + crc.to_bytes(8, "big")
 
 
 def discard(at: int, staged: Staged) -> None:

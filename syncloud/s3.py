@@ -282,6 +282,10 @@ class S3Tree:
 
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        """What an object's metadata says gives nobody rights in the bucket."""
+        return source.mode
+
         try:
             return await self._copies.make(origin, entry, {"if-none-match": "*"})
         except Changed:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import batch, checksum, commit, disk, names, steady
+from syncloud import batch, checksum, commit, disk, marks, names, steady
 from syncloud.errors import Blocked, Changed
 from syncloud.local import LocalTree
 from syncloud.model import Entry
@@ -608,8 +608,8 @@ def test_a_mark_says_whose_bytes_are_at_this_path(tmp_path: Path) -> None:
     file.write_bytes(NEW)
     with file.open("rb") as opened:
         fd = opened.fileno()
-        commit.mark(fd, "d/name", 7, NONCE)
-        assert commit.marked(fd, "d/name", 7, NONCE)
-        assert not commit.marked(fd, "d/name", 8, NONCE)
-        assert not commit.marked(fd, "d/other", 7, NONCE)
-        assert not commit.marked(fd, "d/name", 7, "f" * 16)
+        marks.mark(fd, "d/name", 7, NONCE)
+        assert marks.marked(fd, "d/name", 7, NONCE)
+        assert not marks.marked(fd, "d/name", 8, NONCE)
+        assert not marks.marked(fd, "d/other", 7, NONCE)
+        assert not marks.marked(fd, "d/name", 7, "f" * 16)
