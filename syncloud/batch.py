@@ -3,7 +3,7 @@
     stage   every file gets its temporary, bytes, mark, mode and mtime
     begin   the disk begins with all of them, where there are several; nobody waits for it
     sync    every file; the first fsync takes the journal along, those that follow find it written
-    name    every file gets its name, as `commit` does it
+    name    every file gets its name, as `commit` does it; a look says whether it was the file that got it
     then    one fsync for each directory, opened and verified once for the batch
     prove   every small file is read again, while nobody writes to it: only now is anything told
 
@@ -38,6 +38,7 @@ class File:
     """`entry` on its way to its name, in place of `expected`: in the end it is `written`, or there is an `error`.
 
     A small one brings its bytes in `entry`, a large one its filled temporary. `aside`: where somebody's bytes had to go.
+    `exchanged`: another file has the name, because somebody has put it in the place of the temporary.
     """
 
     entry: Entry
@@ -45,6 +46,7 @@ class File:
     staged: commit.Staged | None = None
     written: Entry | None = None
     aside: str | None = None
+    exchanged: bool = False
     error: Exception | None = None
 
     def outcome(self) -> Entry:
@@ -131,7 +133,6 @@ def _stage(nonce: str, at: int, file: File) -> None:
 
 def _dress(nonce: str, at: int, file: File) -> None:
     assert file.staged is not None
-    _require_whole(file.entry, file.staged.fd)
     if file.staged.crc is not None:
         marks.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
     dressed = commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
@@ -139,9 +140,8 @@ def _dress(nonce: str, at: int, file: File) -> None:
     file.staged.dressed = dressed
 
 
-def _require_whole(entry: Entry, fd: int) -> None:
+def _require_whole(entry: Entry, size: int) -> None:
     """All writes have returned: the file has its size, or it gets no name."""
-    size = os.fstat(fd).st_size
     if size != entry.size:
         raise Corrupt(entry.path, f"{entry.path}: {size} bytes are on the disk instead of {entry.size}")
 
@@ -168,6 +168,10 @@ def _name(nonce: str, at: int, file: File) -> None:
 def _prove(at: int, file: File) -> None:
     assert file.staged is not None
     if file.entry.body is not None:
+    if not commit.is_named(at, file.staged):
+        file.exchanged = True
+        path = file.entry.path
+        raise Changed(path, f"{path}: another file has this name, not the one that was written for it")
         file.written = commit.committed(file.staged, file.entry.body)
 
 

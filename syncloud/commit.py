@@ -195,6 +195,17 @@ def committed(staged: Staged, body: bytes) -> Entry:
 
 
 def _appear(at: int, staged: Staged, name: str) -> None:
+def is_named(at: int, staged: Staged) -> bool:
+    """After `commit`, whether no other file has the name: who may write into the directory can exchange a temporary.
+
+    One that has gone already was there: who takes files away as they come must not get them twice.
+    """
+    assert staged.dressed is not None
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(split(staged.path)[1], dir_fd=at, follow_symlinks=False), staged.dressed)
+    return True
+
+
     try:
         disk.rename_exclusive(at, staged.temporary, name)
     except FileExistsError as error:

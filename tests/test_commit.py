@@ -417,6 +417,37 @@ def test_what_vanishes_while_it_is_replaced_is_told(tmp_path: Path, folder: Path
     said = run(tmp_path, "replace", "-e", "inject=linkat:delay_enter=600ms", then=(folder / "name.txt").unlink)
     assert said == "Changed"
 
+@stretched
+@pytest.mark.parametrize("what", ["new", "replace", "exchange"])
+def test_a_small_file_in_the_place_of_a_temporary_is_never_taken_for_what_was_written(
+    tmp_path: Path, folder: Path, what: str
+) -> None:
+    """Between its bytes and its name, whichever way it gets that."""
+
+    def exchange() -> None:
+        (temporary,) = (name for name in os.listdir(folder) if names.is_hidden(name))
+        (folder / "mine").write_bytes(THEIRS)
+        (folder / "mine").rename(folder / temporary)
+
+    if what != "new":
+        (folder / "name.txt").write_bytes(OLD)
+    held = ["-e", "inject=fsync:delay_exit=600ms:when=1"]
+    if what == "exchange":
+        held += ["-e", "inject=linkat:error=EPERM:when=1"]
+    said = run(tmp_path, what.replace("exchange", "replace"), *held, then=exchange)
+    assert said == "Changed"
+    assert contents(folder) == {"name.txt": THEIRS}
+
+
+@stretched
+def test_what_is_taken_away_as_soon_as_it_has_its_name_was_written(tmp_path: Path, folder: Path) -> None:
+    """As a program does that takes files in as they come: it does not get them twice."""
+    held = "inject=renameat2:delay_exit=600ms:when=1"
+    said = run(tmp_path, "new", "-e", held, then=lambda: (folder / "name.txt").rename(folder / "taken"))
+    assert said == "None"
+    assert contents(folder) == {"taken": NEW}
+
+
 
 @stretched
 @EDITS
