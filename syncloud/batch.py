@@ -61,6 +61,8 @@ class File:
 @dataclass(slots=True)
 class _Folder:
     at: int
+    made: list[str]
+    """The directories that were made for it, the deepest last: they go again with the last file that does not come."""
     files: list[File] = field(default_factory=list)
 
 
@@ -101,16 +103,19 @@ def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
         for file in files:
             parent, _ = commit.split(file.entry.path)
             if parent not in opened:
+                made: list[str] = []
                 try:
-                    opened[parent] = _Folder(commit.open_parent(root, file.entry.path))
+                    opened[parent] = _Folder(commit.open_parent(root, file.entry.path, made), made)
                 except Exception as error:  # noqa: BLE001 - it is this file's, whatever it is
                     file.error = error
                     continue
             opened[parent].files.append(file)
         yield list(opened.values())
     finally:
-        for folder in opened.values():
+        for folder in reversed(opened.values()):  # what was made later may lie in what was made before
             os.close(folder.at)
+            if folder.made and not any(file.written for file in folder.files):
+                commit.remove_made(root, folder.made)
 
 
 def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None:
@@ -163,15 +168,15 @@ def _name(nonce: str, at: int, file: File) -> None:
         file.written, file.aside = commit.commit_held(at, file.staged, nonce)
     else:
         file.aside = commit.commit(at, file.staged, nonce)
+    if not commit.is_named(at, file.staged):
+        file.exchanged = True
+        path = file.entry.path
+        raise Changed(path, f"{path}: another file has this name, not the one that was written for it")
 
 
 def _prove(at: int, file: File) -> None:
     assert file.staged is not None
     if file.entry.body is not None:
-    if not commit.is_named(at, file.staged):
-        file.exchanged = True
-        path = file.entry.path
-        raise Changed(path, f"{path}: another file has this name, not the one that was written for it")
         file.written = commit.committed(file.staged, file.entry.body)
 
 

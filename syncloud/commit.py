@@ -27,6 +27,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -62,15 +63,18 @@ class Staged:
         return entry_of(self.path, self.dressed, self.crc, racy=True)
 
 
-def create(root: int, path: str, temporary: str) -> int:
-    """A descriptor of the empty hidden file `temporary` beside `path` (directories made on the way).
+def create(root: int, path: str, temporary: str, made: list[str]) -> int:
+    """A descriptor of the empty hidden file `temporary` beside `path`; `made` gets the directories made on the way.
 
     Raises Blocked where `path` is a directory: no large file is downloaded to find that out at its end.
     """
-    at = open_parent(root, path)
+    at = open_parent(root, path, made)
     try:
         _require_no_directory(at, path)
         return create_in(at, temporary)
+    except BaseException:
+        remove_made(root, made)
+        raise
     finally:
         os.close(at)
 
@@ -86,14 +90,14 @@ def create_in(at: int, temporary: str) -> int:
     return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=at)
 
 
-def open_parent(root: int, path: str) -> int:
-    """A descriptor of the directory of `path`, which is made where it is missing. Raises Blocked."""
+def open_parent(root: int, path: str, made: list[str]) -> int:
+    """A descriptor of the directory of `path`, which is made where it is missing, and then in `made`. Raises Blocked."""
     parent, _ = split(path)
     flags = os.O_RDONLY | os.O_DIRECTORY
     try:
         return disk.open_beneath(root, parent or ".", flags)
     except FileNotFoundError:
-        _make_parents(root, path, parent)
+        _make_parents(root, path, parent, made)
         return disk.open_beneath(root, parent, flags)
     except NotADirectoryError as error:
         raise _blocked(root, path, parent) from error
@@ -101,15 +105,18 @@ def open_parent(root: int, path: str) -> int:
 
 def make_directory(root: int, marker: str) -> None:
     """The empty directory that a `dir/` marker stands for. Raises Blocked."""
-    _make_parents(root, marker, marker.rstrip("/"))
+    _make_parents(root, marker, marker.rstrip("/"), [])
 
 
-def _make_parents(root: int, path: str, parent: str) -> None:
+def _make_parents(root: int, path: str, parent: str, made: list[str]) -> None:
     try:
         if parent:
-            disk.make_directories(root, parent)
+            disk.make_directories(root, parent, made)
     except NotADirectoryError as error:
         raise _blocked(root, path, parent) from error
+    except OSError:
+        remove_made(root, made)
+        raise
 
 
 def _blocked(root: int, path: str, parent: str) -> Blocked:
@@ -188,13 +195,6 @@ def commit_held(at: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]
     return staged.entry(status, proven=proven), aside
 
 
-def committed(staged: Staged, body: bytes) -> Entry:
-    """The small file `body`, which has its name now; `racy` where somebody was quick."""
-    status, proven = holds(staged.fd, body)
-    return staged.entry(status, proven=proven)
-
-
-def _appear(at: int, staged: Staged, name: str) -> None:
 def is_named(at: int, staged: Staged) -> bool:
     """After `commit`, whether no other file has the name: who may write into the directory can exchange a temporary.
 
@@ -206,6 +206,13 @@ def is_named(at: int, staged: Staged) -> bool:
     return True
 
 
+def committed(staged: Staged, body: bytes) -> Entry:
+    """The small file `body`, which has its name now; `racy` where somebody was quick."""
+    status, proven = holds(staged.fd, body)
+    return staged.entry(status, proven=proven)
+
+
+def _appear(at: int, staged: Staged, name: str) -> None:
     try:
         disk.rename_exclusive(at, staged.temporary, name)
     except FileExistsError as error:
@@ -292,11 +299,17 @@ def _put_back(at: int, old: str, name: str, hold: Hold) -> NoReturn:
     raise Changed(path, f"{path}: changed while it was deleted")
 
 
-def remove_emptied(root: int, directory: str) -> None:
-    """The directory, if it is empty, and those above that have become so; never the root."""
+def remove_made(root: int, made: list[str]) -> None:
+    """What was made on the way to a file that gets no name, as far as it still is empty."""
+    if made:
+        remove_emptied(root, made[-1], made)
+
+
+def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None) -> None:
+    """The directory, if it is empty, and those above that have become so; never the root, nor any but those `among` these."""
     last = None
     with contextlib.suppress(OSError):
-        while directory:
+        while directory and (among is None or directory in among):
             above, name = split(directory)
             with disk.directory(root, above) as at:
                 os.rmdir(name, dir_fd=at)

@@ -160,7 +160,7 @@ def test_an_mtime_is_kept_to_the_nanosecond(root: int, folder: Path, mtime: int)
 
 def test_a_temporary_is_hidden_beside_its_name_and_private(root: int, folder: Path) -> None:
     temporary = names.hidden("tmp", NONCE)
-    os.close(commit.create(root, "d/new/name.txt", temporary))
+    os.close(commit.create(root, "d/new/name.txt", temporary, []))
     assert names.is_hidden(temporary)
     assert names.is_ours(temporary, "tmp", NONCE)
     assert not temporary.endswith(".txt")
@@ -221,9 +221,8 @@ def test_where_nothing_was_expected_nothing_is_replaced(root: int, folder: Path)
 def test_a_file_where_a_directory_must_be_is_named(root: int, folder: Path, path: str, blocker: str) -> None:
     (folder / "f").touch()
     (folder.parent / "f").touch()
-    make = (
-        commit.make_directory if path.endswith("/") else functools.partial(commit.create, temporary=names.hidden("tmp", NONCE))
-    )
+    create = functools.partial(commit.create, temporary=names.hidden("tmp", NONCE), made=[])
+    make = commit.make_directory if path.endswith("/") else create
     with pytest.raises(Blocked) as caught:
         make(root, path)
     assert (caught.value.path, caught.value.blocker) == (path, blocker)
@@ -417,6 +416,7 @@ def test_what_vanishes_while_it_is_replaced_is_told(tmp_path: Path, folder: Path
     said = run(tmp_path, "replace", "-e", "inject=linkat:delay_enter=600ms", then=(folder / "name.txt").unlink)
     assert said == "Changed"
 
+
 @stretched
 @pytest.mark.parametrize("what", ["new", "replace", "exchange"])
 def test_a_small_file_in_the_place_of_a_temporary_is_never_taken_for_what_was_written(
@@ -446,7 +446,6 @@ def test_what_is_taken_away_as_soon_as_it_has_its_name_was_written(tmp_path: Pat
     said = run(tmp_path, "new", "-e", held, then=lambda: (folder / "name.txt").rename(folder / "taken"))
     assert said == "None"
     assert contents(folder) == {"taken": NEW}
-
 
 
 @stretched
@@ -624,7 +623,7 @@ def test_a_crash_after_an_edit_does_not_lose_the_edit(
 def test_an_exclusive_name_is_not_needed_to_discard(root: int, folder: Path) -> None:
     """What an exchange has put under the temporary's name is not ours to discard."""
     temporary = names.hidden("tmp", NONCE)
-    fd = commit.create(root, NAME, temporary)
+    fd = commit.create(root, NAME, temporary, [])
     (folder / "name.txt").write_bytes(THEIRS)
     with disk.directory(root, "d") as at:
         assert disk.exchange(at, temporary, "name.txt")
