@@ -15,7 +15,7 @@ from html import escape
 from typing import NamedTuple
 
 from . import checksum, fields, markup, names
-from .errors import Corrupt, Unavailable
+from .errors import Changed, Corrupt, Unavailable
 from .model import Entry
 
 DEFAULT_MODE = 0o644
@@ -88,6 +88,28 @@ def pin(entry: Entry) -> str:
     if not entry.tag[0]:
         raise Corrupt(entry.path, f"{entry.path}: the store gives no ETag that a condition could name")
     return f'"{entry.tag[0]}"'
+
+
+def require_whole(path: str, status: int) -> None:
+    """Raise Corrupt where an answer is not about a whole object, as it was asked for: a part of one would be taken for it."""
+    if status != 200:
+        raise Corrupt(path, f"{path}: the answer is {status}, where an object is 200")
+
+
+def require_part(entry: Entry, status: int, headers: dict[str, str], offset: int, length: int) -> None:
+    """Raise Changed where an answer is about another object than `entry`, Corrupt where it is about other bytes of it.
+
+    Both were asked for, and a store that ignores If-Match or Range answers all the same. What is not said contradicts nothing.
+    """
+    path, etag = entry.path, tag_of(headers.get("etag", ""), "")[0]
+    if etag and etag != entry.tag[0]:
+        raise Changed(path, f"{path}: the object changed while it was read, and the store ignores If-Match")
+    if length == entry.size:
+        require_whole(path, status)
+        return
+    told, asked = headers.get("content-range", ""), f"bytes {offset}-{offset + length - 1}"
+    if status != 206 or told not in (f"{asked}/{entry.size}", f"{asked}/*"):
+        raise Corrupt(path, f"{path}: {status} {told[:80]!a} came where {asked}/{entry.size} was asked for")
 
 
 def format_mtime(mtime_ns: int) -> str:

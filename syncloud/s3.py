@@ -131,6 +131,7 @@ class S3Tree:
                 return Absent(path)
             return Unknown(path, "refused, while nothing at all is listed: that does not prove that it is gone")
         self._require(response, path, "read")
+        objects.require_whole(path, response.status)
         headers = response.headers
         if headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", ""):
             return Unknown(path, "archived: restore the object first")
@@ -213,6 +214,7 @@ class S3Tree:
         if response.status == 403 and response.code == "InvalidObjectState":
             raise Archived(entry.path, f"{entry.path}: archived")
         self._require(response, entry.path, "read")
+        objects.require_part(entry, response.status, response.headers, offset, length)
         came = sum(map(len, response.pieces))
         if came != length:
             raise Corrupt(entry.path, f"{entry.path}: {came} bytes came instead of {length}")
@@ -280,12 +282,12 @@ class S3Tree:
             return await self.write(source, None, expected)
         return await self._copies.make(expected, source, {"if-match": objects.pin(expected)})
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
-        """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
     async def mode_for(self, expected: Entry, source: Entry) -> int:
         """What an object's metadata says gives nobody rights in the bucket."""
         return source.mode
 
+    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
         try:
             return await self._copies.make(origin, entry, {"if-none-match": "*"})
         except Changed:
