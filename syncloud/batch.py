@@ -3,7 +3,7 @@
     stage   every file gets its temporary, bytes, mark, mode and mtime
     begin   the disk begins with all of them, where there are several; nobody waits for it
     sync    every file; the first fsync takes the journal along, those that follow find it written
-    name    every file gets its name, as `commit` does it
+    name    every file gets its name, as `commit` does it; a look says whether it was the file that got it
     then    one fsync for each directory, opened and verified once for the batch
     prove   every small file is read again, while nobody writes to it: only now is anything told
 
@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from . import commit, disk, names
-from .errors import Corrupt
+from . import commit, disk, marks, names
+from .errors import Changed, Corrupt
 from .model import SMALL, Entry
 from .workers import Workers
 
@@ -38,6 +38,7 @@ class File:
     """`entry` on its way to its name, in place of `expected`: in the end it is `written`, or there is an `error`.
 
     A small one brings its bytes in `entry`, a large one its filled temporary. `aside`: where somebody's bytes had to go.
+    `exchanged`: another file has the name, because somebody has put it in the place of the temporary.
     """
 
     entry: Entry
@@ -45,6 +46,7 @@ class File:
     staged: commit.Staged | None = None
     written: Entry | None = None
     aside: str | None = None
+    exchanged: bool = False
     error: Exception | None = None
 
     def outcome(self) -> Entry:
@@ -59,6 +61,8 @@ class File:
 @dataclass(slots=True)
 class _Folder:
     at: int
+    made: list[str]
+    """The directories that were made for it, the deepest last: they go again with the last file that does not come."""
     files: list[File] = field(default_factory=list)
 
 
@@ -99,16 +103,19 @@ def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
         for file in files:
             parent, _ = commit.split(file.entry.path)
             if parent not in opened:
+                made: list[str] = []
                 try:
-                    opened[parent] = _Folder(commit.open_parent(root, file.entry.path))
+                    opened[parent] = _Folder(commit.open_parent(root, file.entry.path, made), made)
                 except Exception as error:  # noqa: BLE001 - it is this file's, whatever it is
                     file.error = error
                     continue
             opened[parent].files.append(file)
         yield list(opened.values())
     finally:
-        for folder in opened.values():
+        for folder in reversed(opened.values()):  # what was made later may lie in what was made before
             os.close(folder.at)
+            if folder.made and not any(file.written for file in folder.files):
+                commit.remove_made(root, folder.made)
 
 
 def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None:
@@ -131,15 +138,15 @@ def _stage(nonce: str, at: int, file: File) -> None:
 
 def _dress(nonce: str, at: int, file: File) -> None:
     assert file.staged is not None
-    _require_whole(file.entry, file.staged.fd)
     if file.staged.crc is not None:
-        commit.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
-    file.staged.dressed = commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
+        marks.mark(file.staged.fd, file.entry.path, file.staged.crc, nonce)
+    dressed = commit.dress(file.staged.fd, file.entry.mtime_ns, file.entry.mode)
+    _require_whole(file.entry, dressed.st_size)
+    file.staged.dressed = dressed
 
 
-def _require_whole(entry: Entry, fd: int) -> None:
+def _require_whole(entry: Entry, size: int) -> None:
     """All writes have returned: the file has its size, or it gets no name."""
-    size = os.fstat(fd).st_size
     if size != entry.size:
         raise Corrupt(entry.path, f"{entry.path}: {size} bytes are on the disk instead of {entry.size}")
 
@@ -161,6 +168,10 @@ def _name(nonce: str, at: int, file: File) -> None:
         file.written, file.aside = commit.commit_held(at, file.staged, nonce)
     else:
         file.aside = commit.commit(at, file.staged, nonce)
+    if not commit.is_named(at, file.staged):
+        file.exchanged = True
+        path = file.entry.path
+        raise Changed(path, f"{path}: another file has this name, not the one that was written for it")
 
 
 def _prove(at: int, file: File) -> None:

@@ -27,6 +27,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -41,9 +42,6 @@ from .steady import digest, entry_of, tag_of
 def split(path: str) -> tuple[str, str]:
     parent, _, name = path.rpartition("/")
     return parent, name
-
-
-_MARK = "user.syncloud"
 
 
 @dataclass(slots=True)
@@ -65,15 +63,18 @@ class Staged:
         return entry_of(self.path, self.dressed, self.crc, racy=True)
 
 
-def create(root: int, path: str, temporary: str) -> int:
-    """A descriptor of the empty hidden file `temporary` beside `path` (directories made on the way).
+def create(root: int, path: str, temporary: str, made: list[str]) -> int:
+    """A descriptor of the empty hidden file `temporary` beside `path`; `made` gets the directories made on the way.
 
     Raises Blocked where `path` is a directory: no large file is downloaded to find that out at its end.
     """
-    at = open_parent(root, path)
+    at = open_parent(root, path, made)
     try:
         _require_no_directory(at, path)
         return create_in(at, temporary)
+    except BaseException:
+        remove_made(root, made)
+        raise
     finally:
         os.close(at)
 
@@ -89,14 +90,14 @@ def create_in(at: int, temporary: str) -> int:
     return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=at)
 
 
-def open_parent(root: int, path: str) -> int:
-    """A descriptor of the directory of `path`, which is made where it is missing. Raises Blocked."""
+def open_parent(root: int, path: str, made: list[str]) -> int:
+    """A descriptor of the directory of `path`, which is made where it is missing, and then in `made`. Raises Blocked."""
     parent, _ = split(path)
     flags = os.O_RDONLY | os.O_DIRECTORY
     try:
         return disk.open_beneath(root, parent or ".", flags)
     except FileNotFoundError:
-        _make_parents(root, path, parent)
+        _make_parents(root, path, parent, made)
         return disk.open_beneath(root, parent, flags)
     except NotADirectoryError as error:
         raise _blocked(root, path, parent) from error
@@ -104,15 +105,18 @@ def open_parent(root: int, path: str) -> int:
 
 def make_directory(root: int, marker: str) -> None:
     """The empty directory that a `dir/` marker stands for. Raises Blocked."""
-    _make_parents(root, marker, marker.rstrip("/"))
+    _make_parents(root, marker, marker.rstrip("/"), [])
 
 
-def _make_parents(root: int, path: str, parent: str) -> None:
+def _make_parents(root: int, path: str, parent: str, made: list[str]) -> None:
     try:
         if parent:
-            disk.make_directories(root, parent)
+            disk.make_directories(root, parent, made)
     except NotADirectoryError as error:
         raise _blocked(root, path, parent) from error
+    except OSError:
+        remove_made(root, made)
+        raise
 
 
 def _blocked(root: int, path: str, parent: str) -> Blocked:
@@ -149,35 +153,6 @@ def dress(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
     os.fchmod(fd, mode)
     os.utime(fd, ns=(mtime_ns, mtime_ns))
     return os.fstat(fd)
-
-
-def mark(fd: int, path: str, crc: int, nonce: str) -> None:
-    """Note in the file that these bytes at this path are ours, for the case that no row will say so (xattr(7), 24 bytes)."""
-    with contextlib.suppress(OSError):  # a file system without: then a crash may cost a conflict copy, no more
-        os.setxattr(fd, _MARK, _marking(path, crc, nonce))
-
-
-def marked(fd: int, path: str, crc: int, nonce: str) -> bool:
-    """Whether the file says so, and still has the bytes of which it says so."""
-    try:
-        return os.getxattr(fd, _MARK) == _marking(path, crc, nonce)
-    except OSError:
-        return False
-
-
-def claimed(root: int, path: str, nonce: str) -> bool | None:
-    """False where the file does not say that it is ours; None where it does: its bytes have to prove it."""
-    with contextlib.suppress(OSError):
-        fd = disk.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            return None if os.getxattr(fd, _MARK).startswith(bytes.fromhex(names.mark(nonce, path))) else False
-        finally:
-            os.close(fd)
-    return False
-
-
-def _marking(path: str, crc: int, nonce: str) -> bytes:
-    return bytes.fromhex(names.mark(nonce, path)) + crc.to_bytes(8, "big")
 
 
 def discard(at: int, staged: Staged) -> None:
@@ -218,6 +193,17 @@ def commit_held(at: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]
         except Changed:
             status, proven = staged.dressed, False
     return staged.entry(status, proven=proven), aside
+
+
+def is_named(at: int, staged: Staged) -> bool:
+    """After `commit`, whether no other file has the name: who may write into the directory can exchange a temporary.
+
+    One that has gone already was there: who takes files away as they come must not get them twice.
+    """
+    assert staged.dressed is not None
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(split(staged.path)[1], dir_fd=at, follow_symlinks=False), staged.dressed)
+    return True
 
 
 def committed(staged: Staged, body: bytes) -> Entry:
@@ -313,11 +299,17 @@ def _put_back(at: int, old: str, name: str, hold: Hold) -> NoReturn:
     raise Changed(path, f"{path}: changed while it was deleted")
 
 
-def remove_emptied(root: int, directory: str) -> None:
-    """The directory, if it is empty, and those above that have become so; never the root."""
+def remove_made(root: int, made: list[str]) -> None:
+    """What was made on the way to a file that gets no name, as far as it still is empty."""
+    if made:
+        remove_emptied(root, made[-1], made)
+
+
+def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None) -> None:
+    """The directory, if it is empty, and those above that have become so; never the root, nor any but those `among` these."""
     last = None
     with contextlib.suppress(OSError):
-        while directory:
+        while directory and (among is None or directory in among):
             above, name = split(directory)
             with disk.directory(root, above) as at:
                 os.rmdir(name, dir_fd=at)

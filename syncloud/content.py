@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import checksum, commit, disk
+from . import checksum, disk, marks
 from .descriptor import Descriptor
 from .errors import Unsteady
 from .model import Entry
@@ -77,7 +77,7 @@ class LocalContent(Content):
 
     def _is_marked(self, crc: int, nonce: str) -> bool:
         with self._file.held() as fd:
-            return commit.marked(fd, self.entry.path, crc, nonce)
+            return marks.marked(fd, self.entry.path, crc, nonce)
 
     async def is_held(self) -> bool:
         """Whether a program has the file open for writing: through a mapping it stores without a stamp."""

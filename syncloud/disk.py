@@ -144,8 +144,11 @@ def directory(root: int, path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def make_directories(root: int, path: str) -> None:
-    """Make the directory `path` and its parents durable below `root`. Raises OSError (ENOTDIR, ELOOP, ...)."""
+def make_directories(root: int, path: str, made: list[str]) -> None:
+    """Make the directory `path` and its parents durable below `root`; `made` gets those that were not there, as they are made.
+
+    Raises OSError (ENOTDIR, ELOOP, ...).
+    """
     if _is_directory(root, path):
         return
     missing = [path]
@@ -153,7 +156,8 @@ def make_directories(root: int, path: str) -> None:
         missing.append(above)
     # All are made before the first is synced: a journal then has them in one commit, and a key of 490 levels costs no 490.
     for below in reversed(missing):
-        _make_directory(root, below)
+        if _make_directory(root, below):
+            made.append(below)
     for below in reversed(missing):
         with directory(root, below.rpartition("/")[0]) as at:
             os.fsync(at)
@@ -168,10 +172,12 @@ def _is_directory(root: int, path: str) -> bool:
     return True
 
 
-def _make_directory(root: int, path: str) -> None:
+def _make_directory(root: int, path: str) -> bool:
     parent, _, name = path.rpartition("/")
     with directory(root, parent) as at, contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o775, dir_fd=at)  # less the umask; never for everybody, whatever that is
+        return True
+    return False
 
 
 def rename_exclusive(at: int, old: str, new: str) -> None:

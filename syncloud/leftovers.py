@@ -46,7 +46,8 @@ def _listed(at: int) -> tuple[list[str], list[str]]:
 def recover(root: int, path: str, known: Mapping[Tag, int | None], nonce: str, kept: int) -> str | None:
     """Clean up one: the conflict path where it was not provably ours. Only a file can be ours. Raises OSError.
 
-    `known`: by inode, size and mtime the checksum of what the base knows. An edit before the crash may have left all three.
+    Whose temporary it is its owner says, not its name alone: the nonce in that is no secret. `known`: by inode, size and mtime
+    the checksum of what the base knows. An edit before the crash may have left all three.
     `kept`: how many of its directory have got a conflict name before.
     """
     parent, name = commit.split(path)
@@ -55,5 +56,6 @@ def recover(root: int, path: str, known: Mapping[Tag, int | None], nonce: str, k
     if not stat.S_ISREG(status.st_mode):
         return None
     tag = steady.tag_of(status)[:3]
-    ours = names.is_ours(name, "tmp", nonce) or (tag in known and commit.has_bytes(root, path, known[tag]))
+    is_temporary = names.is_ours(name, "tmp", nonce) and status.st_uid == os.geteuid()
+    ours = is_temporary or (tag in known and commit.has_bytes(root, path, known[tag]))
     return commit.recover(root, path, ours, kept)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import batch, blame, commit, disk, leftovers, log, names, places, steady
+from . import batch, blame, commit, disk, leftovers, log, marks, names, places, steady
 from .budget import Budget
 from .claim import Claim
 from .content import LocalContent
@@ -166,13 +166,13 @@ class LocalTree:
         if base is not None and side.tag == known and side.size == base.size:
             return replace(side, crc=base.crc)
         if side.size > SMALL:
-            return replace(side, ours=commit.claimed(self._fd, path, self.nonce))
+            return replace(side, ours=marks.claimed(self._fd, path, self.nonce))
         try:
             fd = self._open_small(path)
         except OSError as error:
             return self._unseen(path, error)
         try:
-            again = self._read_small(fd, path, base, None, patient, lambda crc: commit.marked(fd, path, crc, self.nonce))
+            again = self._read_small(fd, path, base, None, patient, lambda crc: marks.marked(fd, path, crc, self.nonce))
             if again is None:
                 raise Unsteady(path, f"{path}: replaced while it was looked at")
             return again
@@ -290,14 +290,17 @@ class LocalTree:
         await self._budget.turn(SMALL, entry.size)
 
     async def _told(self, file: batch.File) -> Entry:
-        try:
-            written = file.outcome()
-        except OSError as error:
-            raise await self._blamed(error, file.entry.path) from error
+        path = file.entry.path
         if file.aside is not None:
             text = "%s was edited here while it was replaced: the edit is kept as %s"
-            log.warning("conflict.kept", text, written.path, file.aside, path=written.path)
-        return written
+            log.warning("conflict.kept", text, path, file.aside, path=path)
+        if file.exchanged:
+            text = "%s: somebody has put a file in the place of the one that was to get this name; it is looked at again"
+            log.warning(f"{self.role}.exchanged", text, path, path=path)
+        try:
+            return file.outcome()
+        except OSError as error:
+            raise await self._blamed(error, path) from error
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         """Give the file the source's mtime and mode; None where it has another name, which would get them too.
@@ -307,6 +310,14 @@ class LocalTree:
         if expected.path.endswith("/"):
             return expected
         return await self._alter(commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path)
+
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        """The source's mode; of what we did not write, without the bits for group and others that it does not have."""
+        more = source.mode & ~expected.mode & 0o077
+        if not more or expected.path.endswith("/"):
+            return source.mode
+        is_own = await self._run(marks.is_own, self._fd, expected, self.nonce, path=expected.path)
+        return source.mode if is_own else source.mode & ~more
 
     async def delete(self, expected: Entry) -> None:
         """Remove the file, provided it is `expected`; an empty directory for a marker. Raises Changed."""

@@ -114,6 +114,9 @@ class MemoryTree:
         self.files[expected.path].writer = file.writer
         return replace(touched, crc=source.crc)
 
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        return source.mode
+
     async def admit(self, entry: Entry) -> None:
         """There is room for all."""
 

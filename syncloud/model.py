@@ -95,7 +95,8 @@ class Run:
 class Base:
     """The last state on which both sides of a path agreed; the only memory that must survive.
 
-    `absent`: the source has gone since and the target was left alone (deletes were off).
+    `absent`: the source has gone since and the target was left alone (deletes were off). `withheld`: bits of `mode` that the
+    target was not given, because it was there before.
     """
 
     path: str
@@ -106,10 +107,15 @@ class Base:
     mode: int
     crc: int | None
     absent: bool = False
+    withheld: int = 0
+
+    @property
+    def target_mode(self) -> int:
+        return self.mode & ~self.withheld
 
     def as_target(self) -> Entry:
         """The target as it was: the assumption of every conditional write."""
-        return Entry(self.path, self.target, self.size, self.mtime_ns, self.mode, self.crc)
+        return Entry(self.path, self.target, self.size, self.mtime_ns, self.target_mode, self.crc)
 
 
 class Failure(NamedTuple):

@@ -9,13 +9,13 @@ import calendar
 import email.utils
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import NamedTuple
 
 from . import checksum, fields, markup, names
-from .errors import Corrupt, Unavailable
+from .errors import Changed, Corrupt, Unavailable
 from .model import Entry
 
 DEFAULT_MODE = 0o644
@@ -24,6 +24,8 @@ MARK = "x-amz-meta-syncloud"
 _MTIME = re.compile(r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _MODE = re.compile(r"[0-7]{3,7}\Z")
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+_RESTORED = 'ongoing-request="false"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,11 @@ class Part(NamedTuple):
     crc: str = ""
 
 
+def is_archived(headers: Mapping[str, str]) -> bool:
+    """Whether the object is in cold storage, and no restored copy of it can be read."""
+    return headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", "")
+
+
 def metadata(entry: Entry, nonce: str) -> dict[str, str]:
     """The user metadata that we write, as headers."""
     return {
@@ -93,6 +100,28 @@ def pin(entry: Entry) -> str:
     if not entry.tag[0]:
         raise Corrupt(entry.path, f"{entry.path}: the store gives no ETag that a condition could name")
     return f'"{entry.tag[0]}"'
+
+
+def require_whole(path: str, status: int) -> None:
+    """Raise Corrupt where an answer is not about a whole object, as it was asked for: a part of one would be taken for it."""
+    if status != 200:
+        raise Corrupt(path, f"{path}: the answer is {status}, where an object is 200")
+
+
+def require_part(entry: Entry, status: int, headers: dict[str, str], offset: int, length: int) -> None:
+    """Raise Changed where an answer is about another object than `entry`, Corrupt where it is about other bytes of it.
+
+    Both were asked for, and a store that ignores If-Match or Range answers all the same. What is not said contradicts nothing.
+    """
+    path, etag = entry.path, tag_of(headers.get("etag", ""), "")[0]
+    if etag and etag != entry.tag[0]:
+        raise Changed(path, f"{path}: the object changed while it was read, and the store ignores If-Match")
+    if length == entry.size:
+        require_whole(path, status)
+        return
+    told, asked = headers.get("content-range", ""), f"bytes {offset}-{offset + length - 1}"
+    if status != 206 or told not in (f"{asked}/{entry.size}", f"{asked}/*"):
+        raise Corrupt(path, f"{path}: {status} {told[:80]!a} came where {asked}/{entry.size} was asked for")
 
 
 def format_mtime(mtime_ns: int) -> str:

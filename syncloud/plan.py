@@ -56,7 +56,7 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
         return Forget(base)
     if base.absent:
         return None
-    untouched = _as_base(target, base.target, base)
+    untouched = _as_base(target, base.target, base.target_mode, base)
     if untouched is None or (not untouched and target.ours is None):
         return Compare(None, target)
     # Our own bytes that differ from the base are a write that a crash kept unrecorded; equal ones were touched by somebody.
@@ -66,9 +66,9 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
 
 
 def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Action | None:
-    untouched = _as_base(target, base.target, base)
+    untouched = _as_base(target, base.target, base.target_mode, base)
     # A source that was absent is new again, whatever it looks like.
-    unchanged = False if base.absent else _as_base(source, base.source, base)
+    unchanged = False if base.absent else _as_base(source, base.source, base.mode, base)
     if untouched is None or unchanged is None:
         return Compare(source if unchanged is None else None, target if untouched is None else None)
     if unchanged and untouched:
@@ -115,8 +115,8 @@ def _differing(source: Entry, target: Entry) -> Action:
     return Copy(source, target) if target.ours else Conflict(source, target)
 
 
-def _as_base(entry: Entry, tag: Tag, base: Base) -> bool | None:
-    """Whether `entry` still is what the base says; None: only its bytes can tell.
+def _as_base(entry: Entry, tag: Tag, mode: int, base: Base) -> bool | None:
+    """Whether `entry` still is what the base says, with this tag and mode; None: only its bytes can tell.
 
     Another size is another content, whatever the tag says: a tag may have been recorded of bytes that nobody meant.
     """
@@ -124,7 +124,8 @@ def _as_base(entry: Entry, tag: Tag, base: Base) -> bool | None:
         return False
     if same(entry.tag, tag):
         return True
-    if (entry.size, entry.mtime_ns, entry.mode) != (base.size, base.mtime_ns, base.mode):
+    # A user may have given a target what was withheld from it: then both sides agree all the more.
+    if entry.mtime_ns != base.mtime_ns or entry.mode not in (mode, base.mode):
         return False
     if base.crc is None:
         return False

@@ -49,6 +49,9 @@ class Rehearsal:
         self._tell("touch", expected)
         return expected
 
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        return await self._tree.mode_for(expected, source)
+
     async def admit(self, entry: Entry) -> None:
         """Nothing is carried."""
 

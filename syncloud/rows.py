@@ -17,6 +17,8 @@ from .model import Base, Sighting, Tag
 FILES = tuple(f"state.sqlite{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))
 """The database, and whatever sqlite opens beside it where it is there: it would wait for a pipe."""
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
+_BITS, _ALL = 9, 0o777
+"""Of a mode. The column has those that were withheld above them; a push withholds none, so its listings compare the column."""
 Values = tuple[str, ...] | Mapping[str, str]
 _OF_A_ROW = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -28,7 +30,8 @@ def row_of(base: Base) -> tuple[object, ...]:
     mtime_ns = base.mtime_ns
     if not _LOWEST < mtime_ns < _HIGHEST:
         mtime_ns = min(max(mtime_ns, _LOWEST), _HIGHEST)
-    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, base.mode, crc, base.absent)
+    mode = base.mode | base.withheld << _BITS
+    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, mode, crc, base.absent)
 
 
 def base_of(row: Any) -> Base:
@@ -39,7 +42,7 @@ def base_of(row: Any) -> Base:
         tags: tuple[Tag, Tag] = tuple(source.split(" ")), tuple(target.split(" "))
         if not _LOWEST < mtime_ns < _HIGHEST:
             mtime_ns = _exact(mtime_ns, tags)
-        return Base(path, *tags, size, mtime_ns, mode, unsigned, bool(absent))
+        return Base(path, *tags, size, mtime_ns, mode & _ALL, unsigned, bool(absent), mode >> _BITS)
     except (AttributeError, TypeError, ValueError) as error:
         raise sqlite3.DatabaseError(f"a row makes no sense: {error}") from error
 

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from .crt import Crt
     from .response import Response
 
-_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _UNVERSIONED = "bucket %s keeps no versions: what is replaced or deleted there is gone for good; enable versioning on it"
 _TAKEN = ("PutObject", "UploadPart")
-_RESTORED = 'ongoing-request="false"'
 
 
 class S3Tree:
@@ -134,8 +132,9 @@ class S3Tree:
                 return Absent(path)
             return Unknown(path, "refused, while nothing at all is listed: that does not prove that it is gone")
         self._require(response, path, "read")
+        objects.require_whole(path, response.status)
         headers = response.headers
-        if headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", ""):
+        if objects.is_archived(headers):
             return Unknown(path, "archived: restore the object first")
         body = None if head else response.body
         entry = objects.entry_of(path, headers, body, self._nonce, self._denied)
@@ -223,6 +222,7 @@ class S3Tree:
         if response.status == 403 and response.code == "InvalidObjectState":
             raise Archived(entry.path, f"{entry.path}: archived")
         self._require(response, entry.path, "read")
+        objects.require_part(entry, response.status, response.headers, offset, length)
         came = sum(map(len, response.pieces))
         if came != length:
             raise Corrupt(entry.path, f"{entry.path}: {came} bytes came instead of {length}")
@@ -289,6 +289,10 @@ class S3Tree:
         if source.body is not None:
             return await self.write(source, None, expected)
         return await self._copies.make(expected, source, {"if-match": objects.pin(expected)})
+
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        """What an object's metadata says gives nobody rights in the bucket."""
+        return source.mode
 
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""

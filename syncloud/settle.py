@@ -187,7 +187,7 @@ class Settler:
             case Copy():
                 return await self._copy(action, work)
             case Adopt():
-                return await self._adopt(action, work)
+                return await self._adopt(action, base, work)
             case Conflict():
                 if base is not None:
                     self.rivals.wrote(work.path)
@@ -290,16 +290,26 @@ class Settler:
             return "a file that is not as syncloud has put it there; move it away, or rename one of the two"
         return ""
 
-    async def _adopt(self, action: Adopt, work: Work) -> Outcome:
-        source, target = action.source, action.target
-        if (source.mtime_ns, source.mode) == (target.mtime_ns, target.mode):
-            return Outcome(put=_agreed(source, target))
+    async def _adopt(self, action: Adopt, base: Base | None, work: Work) -> Outcome:
+        """Who may read or write what others have put there is not for the source: what it lacks stays withheld until given."""
+        told, target = action.source, action.target
+        before = 0 if base is None else base.withheld & ~target.mode
+        source = replace(told, mode=await self._target.mode_for(target, told) & ~before)
         started = time.monotonic()
-        touched = await self._target.touch(target, source)
-        if touched is None:
-            return await self._copy(Copy(source, target), work)
-        self._log_transfer(f"{self._target.role}.touched", source, touched, started)
-        return Outcome(put=_agreed(source, replace(touched, crc=target.crc)), transferred=True)
+        if (source.mtime_ns, source.mode) == (target.mtime_ns, target.mode):
+            outcome = Outcome(put=_agreed(source, target))
+        elif (touched := await self._target.touch(target, source)) is None:
+            outcome = await self._copy(Copy(source, target), work)
+        else:
+            self._log_transfer(f"{self._target.role}.touched", source, touched, started)
+            outcome = Outcome(put=_agreed(source, replace(touched, crc=target.crc)), transferred=True)
+        withheld = told.mode & ~source.mode
+        if withheld & ~before:
+            text = "%s was here before: it keeps its mode, without %03o of %03o"
+            log.info(f"{self._target.role}.restrained", text, told.path, withheld, told.mode, path=told.path)
+        if outcome.put is not None:
+            outcome.put = replace(outcome.put, mode=told.mode, withheld=withheld)
+        return outcome
 
     async def _conflict(self, action: Conflict, work: Work) -> Outcome:
         path, source, expected = work.path, action.source, action.target

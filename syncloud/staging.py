@@ -34,6 +34,7 @@ class Staging:
         self._expected = expected
         self._nonce = nonce
         self._temporary = names.hidden("tmp", nonce)
+        self._made: list[str] = []
         self._given_up = False
         self._held = 0
         self._places = asyncio.Semaphore(PARTS)
@@ -53,7 +54,7 @@ class Staging:
             await self._let_go()
 
     def _create(self) -> None:
-        self._file.take(commit.create(self._root, self._entry.path, self._temporary))
+        self._file.take(commit.create(self._root, self._entry.path, self._temporary, self._made))
         with self._file.held() as fd:
             blame.require_room(fd, self._entry.size)
 
@@ -109,6 +110,8 @@ class Staging:
         with self._file.held() as fd:
             file = batch.File(self._entry, self._expected, self._staged(fd, crc))
             batch.put_large(self._root, file, self._nonce)
+            if file.error is None:
+                self._made.clear()
             return file
 
     def _staged(self, fd: int, crc: int | None = None) -> commit.Staged:
@@ -122,6 +125,7 @@ class Staging:
             self._file.close()  # the threads have ended
 
     def _finish(self, fd: int) -> None:
-        """After the last user: a temporary that got no name goes, with its bytes."""
+        """After the last user: a temporary that got no name goes, with its bytes and with the directories made for it."""
         commit.discard_below(self._root, self._staged(fd))
+        commit.remove_made(self._root, self._made)
         os.close(fd)

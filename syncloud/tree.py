@@ -92,6 +92,9 @@ class Tree(Protocol):
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         """Give `expected` the mtime and mode of `source`, whose bytes are equal; None where the bytes must travel for it."""
 
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        """The mode that `touch` may give to `expected`, which nobody may be able to read or write because of `source`."""
+
     async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from `origin`, which holds the same bytes, on this side; None where that cannot be had."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import batch, checksum, commit, disk, names, steady
+from syncloud import batch, checksum, commit, disk, marks, names, steady
 from syncloud.errors import Blocked, Changed
 from syncloud.local import LocalTree
 from syncloud.model import Entry
@@ -160,7 +160,7 @@ def test_an_mtime_is_kept_to_the_nanosecond(root: int, folder: Path, mtime: int)
 
 def test_a_temporary_is_hidden_beside_its_name_and_private(root: int, folder: Path) -> None:
     temporary = names.hidden("tmp", NONCE)
-    os.close(commit.create(root, "d/new/name.txt", temporary))
+    os.close(commit.create(root, "d/new/name.txt", temporary, []))
     assert names.is_hidden(temporary)
     assert names.is_ours(temporary, "tmp", NONCE)
     assert not temporary.endswith(".txt")
@@ -221,9 +221,8 @@ def test_where_nothing_was_expected_nothing_is_replaced(root: int, folder: Path)
 def test_a_file_where_a_directory_must_be_is_named(root: int, folder: Path, path: str, blocker: str) -> None:
     (folder / "f").touch()
     (folder.parent / "f").touch()
-    make = (
-        commit.make_directory if path.endswith("/") else functools.partial(commit.create, temporary=names.hidden("tmp", NONCE))
-    )
+    create = functools.partial(commit.create, temporary=names.hidden("tmp", NONCE), made=[])
+    make = commit.make_directory if path.endswith("/") else create
     with pytest.raises(Blocked) as caught:
         make(root, path)
     assert (caught.value.path, caught.value.blocker) == (path, blocker)
@@ -419,6 +418,37 @@ def test_what_vanishes_while_it_is_replaced_is_told(tmp_path: Path, folder: Path
 
 
 @stretched
+@pytest.mark.parametrize("what", ["new", "replace", "exchange"])
+def test_a_small_file_in_the_place_of_a_temporary_is_never_taken_for_what_was_written(
+    tmp_path: Path, folder: Path, what: str
+) -> None:
+    """Between its bytes and its name, whichever way it gets that."""
+
+    def exchange() -> None:
+        (temporary,) = (name for name in os.listdir(folder) if names.is_hidden(name))
+        (folder / "mine").write_bytes(THEIRS)
+        (folder / "mine").rename(folder / temporary)
+
+    if what != "new":
+        (folder / "name.txt").write_bytes(OLD)
+    held = ["-e", "inject=fsync:delay_exit=600ms:when=1"]
+    if what == "exchange":
+        held += ["-e", "inject=linkat:error=EPERM:when=1"]
+    said = run(tmp_path, what.replace("exchange", "replace"), *held, then=exchange)
+    assert said == "Changed"
+    assert contents(folder) == {"name.txt": THEIRS}
+
+
+@stretched
+def test_what_is_taken_away_as_soon_as_it_has_its_name_was_written(tmp_path: Path, folder: Path) -> None:
+    """As a program does that takes files in as they come: it does not get them twice."""
+    held = "inject=renameat2:delay_exit=600ms:when=1"
+    said = run(tmp_path, "new", "-e", held, then=lambda: (folder / "name.txt").rename(folder / "taken"))
+    assert said == "None"
+    assert contents(folder) == {"taken": NEW}
+
+
+@stretched
 @EDITS
 def test_without_hard_links_the_two_are_exchanged(tmp_path: Path, folder: Path, edit: Callable[[Path], None]) -> None:
     (folder / "name.txt").write_bytes(OLD)
@@ -593,7 +623,7 @@ def test_a_crash_after_an_edit_does_not_lose_the_edit(
 def test_an_exclusive_name_is_not_needed_to_discard(root: int, folder: Path) -> None:
     """What an exchange has put under the temporary's name is not ours to discard."""
     temporary = names.hidden("tmp", NONCE)
-    fd = commit.create(root, NAME, temporary)
+    fd = commit.create(root, NAME, temporary, [])
     (folder / "name.txt").write_bytes(THEIRS)
     with disk.directory(root, "d") as at:
         assert disk.exchange(at, temporary, "name.txt")
@@ -608,8 +638,8 @@ def test_a_mark_says_whose_bytes_are_at_this_path(tmp_path: Path) -> None:
     file.write_bytes(NEW)
     with file.open("rb") as opened:
         fd = opened.fileno()
-        commit.mark(fd, "d/name", 7, NONCE)
-        assert commit.marked(fd, "d/name", 7, NONCE)
-        assert not commit.marked(fd, "d/name", 8, NONCE)
-        assert not commit.marked(fd, "d/other", 7, NONCE)
-        assert not commit.marked(fd, "d/name", 7, "f" * 16)
+        marks.mark(fd, "d/name", 7, NONCE)
+        assert marks.marked(fd, "d/name", 7, NONCE)
+        assert not marks.marked(fd, "d/name", 8, NONCE)
+        assert not marks.marked(fd, "d/other", 7, NONCE)
+        assert not marks.marked(fd, "d/name", 7, "f" * 16)

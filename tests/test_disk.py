@@ -140,12 +140,12 @@ def test_a_parent_that_becomes_a_link_meanwhile_leads_nowhere(
 
 
 def test_directories_are_made_below_the_root_only(root: int, tmp_path: Path) -> None:
-    disk.make_directories(root, "n/o/p")
-    disk.make_directories(root, "n/o/p")
+    disk.make_directories(root, "n/o/p", [])
+    disk.make_directories(root, "n/o/p", [])
     assert (tmp_path / "root/n/o/p").is_dir()
     for path, error in {"up/x": errno.ELOOP, "link/x": errno.ELOOP, "f/x": errno.ENOTDIR, "../x": errno.EXDEV}.items():
         with pytest.raises(OSError, match=os.strerror(error)):
-            disk.make_directories(root, path)
+            disk.make_directories(root, path, [])
     assert not (tmp_path / "x").exists()
     assert not (tmp_path / "root/d/x").exists()
 
@@ -170,7 +170,7 @@ def test_a_chain_of_directories_is_made_before_it_is_synced_and_removed_before_t
     for name in real:
         monkeypatch.setattr(os, name, noting(name))
     path = "/".join("a" * 50)
-    disk.make_directories(root, path)
+    disk.make_directories(root, path, [])
     assert order == ["mkdir"] * 50 + ["fsync"] * 50
     order.clear()
     commit.remove_emptied(root, path)

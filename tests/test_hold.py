@@ -48,7 +48,7 @@ if not act.startswith("new"):
 new = Entry("f", ("remote",), len(NEW), MTIME, 0o640, checksum.update(NEW), NEW)
 def put_large():
     temporary = names.hidden("tmp", NONCE)
-    fd = commit.create(root, "f", temporary)
+    fd = commit.create(root, "f", temporary, [])
     os.pwrite(fd, NEW, 0)
     file = batch.File(dataclasses.replace(new, body=None), there, commit.Staged("f", fd, temporary, there, new.crc))
     batch.put_large(root, file, NONCE)

@@ -1091,6 +1091,20 @@ def test_leftovers_are_ours_or_kept(tree: LocalTree, root: Path) -> None:
     assert list(tree.leftovers()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another owner")
+def test_a_leftover_of_another_user_is_not_removed_because_of_its_name(tree: LocalTree, root: Path) -> None:
+    """Who may read the bucket knows the nonce that our names have."""
+    mine, theirs = names.hidden("tmp", NONCE), names.hidden("tmp", NONCE)
+    for name in (mine, theirs):
+        (root / name).write_text(name)
+    os.chown(root / theirs, NOBODY, NOBODY)
+    assert tree.recover(mine, {}) is None
+    aside = tree.recover(theirs, {})
+    assert aside is not None
+    assert sorted(os.listdir(root)) == [aside]
+    assert (root / aside).read_text() == theirs
+
+
 def test_closing_leaves_no_descriptor(root: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):

@@ -192,6 +192,9 @@ class Rough:
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         return await self._change(source.path, lambda: self.tree.touch(expected, source))
 
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        return await self.tree.mode_for(expected, source)
+
     async def admit(self, entry: Entry) -> None:
         await self.tree.admit(entry)
 

@@ -101,7 +101,7 @@ def test_who_reads_everything_is_known_by_capabilities_not_by_the_user(dropped: 
 def test_a_directory_is_never_made_writable_for_everybody(tmp_path: Path) -> None:
     before, fd = os.umask(0), os.open(tmp_path, os.O_RDONLY)
     try:
-        disk.make_directories(fd, "a/b")
+        disk.make_directories(fd, "a/b", [])
     finally:
         os.umask(before)
         os.close(fd)

@@ -479,6 +479,63 @@ async def test_parts_are_pinned_to_the_version_that_was_seen(bucket: Bucket) -> 
         content.close()
 
 
+def as_told(status: int | None = None, **headers: str) -> Meddle:
+    """Of each GET the answer has these headers (or, empty, none of the name) and this status."""
+
+    def told(asked: Asked, forward: Forward) -> Answer:
+        answer = forward(asked).with_headers(**headers)
+        kept = {name: value for name, value in answer.headers.items() if value}
+        return replace(answer, headers=kept, status=status or answer.status)
+
+    return always(told, "GetObject")
+
+
+OTHER_PARTS = [
+    (as_told(etag='"another"'), Changed),
+    (as_told(content_range="bytes 3-5/10"), Corrupt),
+    (as_told(content_range="bytes 2-5/10"), Corrupt),
+    (as_told(content_range="bytes 2-4/11"), Corrupt),
+    (as_told(content_range="bytes */10"), Corrupt),
+    (as_told(content_range="2-4/10"), Corrupt),
+    (as_told(content_range=""), Corrupt),
+    (as_told(200), Corrupt),
+    (as_told(203), Corrupt),
+]
+
+
+@pytest.mark.parametrize(("told", "wrong"), OTHER_PARTS)
+@awaited
+async def test_a_part_of_another_object_or_of_another_place_is_its_paths_failure(
+    bucket: Bucket, told: Meddle, wrong: type[PathError]
+) -> None:
+    """If-Match and Range are asked for; a store may ignore them, and a cache on the way may have something else."""
+    with Meddler(bucket.server.endpoint, told) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            first = await tree.write(small("a", b"0123456789"), None, None)
+            with pytest.raises(wrong) as caught:
+                await tree.part(first, 2, 3)
+            assert caught.value.path == "a"
+            meddler.meddle = as_told(etag="")
+            assert b"".join(await tree.part(first, 2, 3)) == b"234", "what is not said contradicts nothing"
+            meddler.meddle = as_told(content_range="bytes 2-4/*")
+            assert b"".join(await tree.part(first, 2, 3)) == b"234"
+
+
+@awaited
+async def test_a_whole_of_another_object_or_a_part_of_it_is_its_paths_failure(bucket: Bucket) -> None:
+    with Meddler(bucket.server.endpoint, as_told(etag='"another"')) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            first = await tree.write(small("a", b"0123456789"), None, None)
+            with pytest.raises(Changed):
+                await tree.part(first, 0, 10)
+            for status in (203, 206):
+                meddler.meddle = as_told(status)
+                with pytest.raises(Corrupt):
+                    await tree.part(first, 0, 10)
+                with pytest.raises(Corrupt):
+                    await tree.observe("a", None, None, nominated=first)
+
+
 @awaited
 async def test_an_empty_object_can_be_read_whole(bucket: Bucket) -> None:
     async with opened(bucket) as tree:

@@ -6,15 +6,19 @@ import asyncio
 import os
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import checksum
+from syncloud import checksum, names
 from syncloud.budget import Budget
 from syncloud.errors import Blocked, Changed, Corrupt
+from syncloud.hints import Work
 from syncloud.local import LocalTree
-from syncloud.model import SMALL, Entry
+from syncloud.memory import MemoryTree
+from syncloud.model import SMALL, Base, Entry, Policy
+from syncloud.settle import Settler
 from syncloud.staging import Staging
 from syncloud.tree import Content
 
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import Any
+
+    from tests.support.listener import Listener
 
 NONCE = "0123456789abcdef"
 BODY = bytes(range(256)) * (SMALL // 256) + b"the second part"
@@ -96,7 +102,7 @@ def others(place: Path) -> list[int]:
 
 
 async def emptied(folder: Path) -> None:
-    """Until no temporary is left."""
+    """Until no temporary is left, nor the directory that was made for it."""
     deadline = time.monotonic() + 30
     while os.listdir(folder):
         assert time.monotonic() < deadline, os.listdir(folder)
@@ -118,7 +124,7 @@ def test_a_late_write_never_reaches_another_file(tree: LocalTree, root: Path, tm
         await asyncio.wait([task], timeout=30)
         assert task.done()
         assert task.cancelled() if cancelled else isinstance(task.exception(), Changed)
-        await emptied(root / "d")
+        await emptied(root)
         return opened
 
     opened = asyncio.run(given_up())
@@ -168,10 +174,12 @@ def test_a_temporary_that_is_made_after_its_task_was_cancelled_is_removed(root: 
         await asyncio.wait([task], timeout=0.1)
         go.set()
         await asyncio.wait([task], timeout=30)
-        while os.listdir(root) != ["d"]:
-            await asyncio.sleep(0.01)
-        await emptied(root / "d")
+        async with asyncio.timeout(30):
+            while root.stat().st_mtime_ns == untouched:
+                await asyncio.sleep(0.01)
+        await emptied(root)
 
+    untouched = root.stat().st_mtime_ns
     asyncio.run(cancelled())
     assert len(os.listdir("/proc/self/fd")) <= before
     os.close(at)
@@ -187,14 +195,14 @@ def test_a_file_that_has_not_its_size_gets_no_name(tree: LocalTree, root: Path, 
     """Whatever the parts promised: of an object without a checksum the size is what can be known."""
     with pytest.raises(Corrupt, match=f"{len(BODY) - missing} bytes are on the disk instead of {len(BODY)}"):
         asyncio.run(tree.write(ENTRY, Given(BODY[:-missing]), None))
-    assert os.listdir(root / "d") == []
+    assert os.listdir(root) == []
 
 
 def test_a_small_file_that_has_not_its_size_gets_no_name(tree: LocalTree, root: Path) -> None:
     entry = Entry("d/small", ("etag", "", ""), 5, 0, 0o640, None, b"four")
     with pytest.raises(Corrupt, match="4 bytes are on the disk instead of 5"):
         asyncio.run(tree.write(entry, None, None))
-    assert os.listdir(root / "d") == []
+    assert os.listdir(root) == []
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -242,3 +250,122 @@ def test_where_a_directory_has_the_name_nothing_is_downloaded(tree: LocalTree, r
     with pytest.raises(Blocked):
         asyncio.run(tree.write(ENTRY, Unasked(BODY), None))
     assert os.listdir(root / "d") == ["big"]
+
+
+# A temporary in the place of which somebody puts a file of his own
+
+
+class Exchanged(Given):
+    """While its last part comes, `theirs` takes the place of the temporary in `folder`: as often as there is one."""
+
+    def __init__(self, folder: Path, *theirs: bytes) -> None:
+        super().__init__(BODY)
+        self._folder = folder
+        self._theirs = list(theirs)
+
+    async def part(self, offset: int, length: int) -> Sequence[bytes]:
+        if offset and self._theirs:
+            (temporary,) = (name for name in os.listdir(self._folder) if names.is_hidden(name))
+            (self._folder / "mine").write_bytes(self._theirs.pop(0))
+            (self._folder / "mine").rename(self._folder / temporary)
+        return await super().part(offset, length)
+
+
+def test_a_file_in_the_place_of_a_temporary_is_never_taken_for_what_was_written(
+    tree: LocalTree, root: Path, logged: Listener
+) -> None:
+    async def write() -> None:
+        await tree.write(ENTRY, Exchanged(root / "d", b"theirs"), None)
+
+    (root / "d").mkdir()
+    with pytest.raises(Changed, match="another file"):
+        asyncio.run(write())
+    assert (root / "d/big").read_bytes() == b"theirs", "it is somebody's, and stays"
+    assert os.listdir(root / "d") == ["big"]
+    assert logged.events == ["pull.exchanged"]
+
+
+def test_what_was_put_in_the_place_of_a_temporary_is_kept_and_the_file_comes(
+    tree: LocalTree, root: Path, logged: Listener
+) -> None:
+    class Source(MemoryTree):
+        content: Content
+
+        async def open(self, entry: Entry, *, patient: bool = False) -> Any:
+            return self.content
+
+    async def nothing(_: object) -> list[Base]:
+        return []
+
+    source = Source("push")
+    source.put("d/big", BODY)
+    source.content = Exchanged(root / "d", b"theirs", b"theirs again")
+    (root / "d").mkdir()
+    settler = Settler(source, tree, policy=Policy(), base_of=lambda _: None, renamed_from=nothing, look_again=lambda _: None)
+    outcome = asyncio.run(settler.settle(Work("d/big", 0, 0, 0)))
+    assert outcome.put is not None
+    assert (root / "d/big").read_bytes() == BODY
+    kept = {(root / "d" / name).read_bytes() for name in os.listdir(root / "d") if "conflict" in name}
+    assert kept == {b"theirs", b"theirs again"}
+    assert logged.events == ["pull.exchanged", "conflict.kept"] * 2
+
+
+# Directories that were made for a file which does not come
+
+
+class Broken(Given):
+    """A large file of which the last part never comes; `before` is done when it is asked for."""
+
+    def __init__(self, before: Callable[[], object] = lambda: None) -> None:
+        super().__init__(BODY)
+        self._before = before
+
+    async def part(self, offset: int, length: int) -> Sequence[bytes]:
+        if offset:
+            self._before()
+            raise Changed(ENTRY.path, "the object changed while it was read")
+        return await super().part(offset, length)
+
+
+def give_up(tree: LocalTree, path: str, content: Content | None, body: bytes | None = None) -> None:
+    size = len(BODY) if body is None else len(body) + 1  # one byte is missing on the disk
+
+    async def write() -> None:
+        await tree.write(replace(ENTRY, path=path, size=size, body=body), content, None)
+
+    with pytest.raises((Changed, Corrupt)):
+        asyncio.run(write())
+
+
+def all_below(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+@pytest.mark.parametrize("body", [None, b"small"], ids=["large", "small"])
+def test_directories_that_were_made_for_what_does_not_come_go_with_it(tree: LocalTree, root: Path, body: bytes | None) -> None:
+    content = Broken() if body is None else None
+    give_up(tree, "a/b/c/file", content, body)
+    assert all_below(root) == set()
+    (root / "theirs" / "empty").mkdir(parents=True)
+    give_up(tree, "theirs/empty/c/d/file", content, body)
+    give_up(tree, "theirs/empty/file", content, body)
+    assert all_below(root) == {"theirs", "theirs/empty"}, "what was there before stays"
+
+
+def test_a_directory_in_which_there_is_something_by_then_stays(tree: LocalTree, root: Path) -> None:
+    give_up(tree, "a/b/c/file", Broken(before=lambda: (root / "a" / "theirs").touch()))
+    assert all_below(root) == {"a", "a/theirs"}
+    give_up(tree, "d/e/file", Broken(before=lambda: (root / "d" / "e" / "f").mkdir()))
+    assert all_below(root) == {"a", "a/theirs", "d", "d/e", "d/e/f"}
+
+
+def test_the_files_of_a_batch_keep_their_directories_from_one_that_does_not_come(tree: LocalTree, root: Path) -> None:
+    async def write(path: str, body: bytes, size: int) -> None:
+        await tree.write(replace(ENTRY, path=path, size=size, body=body), None, None)
+
+    async def together() -> list[BaseException | None]:
+        files = [("a/bad", 2), ("a/b/good", 1), ("a/c/bad", 2), ("d/bad", 2), ("d/e/bad", 2)]
+        return await asyncio.gather(*(write(path, b"1", size) for path, size in files), return_exceptions=True)
+
+    assert [type(one) for one in asyncio.run(together())] == [Corrupt, type(None), Corrupt, Corrupt, Corrupt]
+    assert all_below(root) == {"a", "a/b", "a/b/good"}

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +87,29 @@ def test_an_object_that_is_replaced_between_its_event_and_its_bytes(rig: Rig, si
     assert not pull.events("conflict.kept")
     assert [event["size"] for event in pull.events("pull.written", path="a")] == [5, size], "no mix in between"
     assert not pull.events("path.failed")
+
+
+def test_a_store_that_ignores_if_match_mixes_no_two_objects(rig: Rig) -> None:
+    """Neither version has a checksum of the whole that could tell."""
+    between, newest = b"between" * (SMALL // 6), b"newest!" * (SMALL // 6)
+    _, pull = _both(rig, b"first")
+
+    def ignoring(asked: Asked, forward: Forward) -> Answer:
+        kept = {name: value for name, value in asked.headers.items() if name not in ("if-match", "x-amz-checksum-mode")}
+        answer = forward(replace(asked, headers=kept))
+        return replace(answer, headers={name: value for name, value in answer.headers.items() if "checksum" not in name})
+
+    def replaced(asked: Asked, forward: Forward) -> Answer:
+        rig.bucket.put("a", newest)
+        return ignoring(asked, forward)
+
+    of_parts = in_turn([ignoring, replaced, *[ignoring] * 50], "GetObject")
+    rig.meddler.meddle = before(always(ignoring, "HeadObject"), of_parts)
+    rig.bucket.put("a", between)
+    rig.until_pulled({"a": newest})
+    pull.wait_event("pull.written", path="a", size=len(newest))
+    assert [event["size"] for event in pull.events("pull.written", path="a")] == [5, len(newest)], "no mix in between"
+    assert not pull.events("conflict.kept")
 
 
 def _passed(asked: Asked, forward: Forward) -> Answer:
