@@ -14,8 +14,7 @@ from http import HTTPStatus
 from awscrt.exceptions import AwsCrtError
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import display
-from .errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, SyncloudError, Unavailable
+from .errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, SyncloudError, Unavailable, cut
 
 
 @functools.cache
@@ -98,7 +97,7 @@ def refused(
     what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = ""
 ) -> SyncloudError:
     """The SyncloudError for an answer that is no success. `region` is the one the answer names, if any."""
-    code, message, request_id, region = (display.cut(text, _SENTENCE) for text in (code, message, request_id, region))
+    code, message, request_id, region = (cut(text, _SENTENCE) for text in (code, message, request_id, region))
     kind, hint = _judge(what, status, code, message, region)
     said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
     return kind(said, hint=hint, code=code or str(status), request_id=request_id)
