@@ -86,9 +86,10 @@ def coalescer(items: int, place: Path) -> Loop:
 
 def state_write(items: int, place: Path) -> Loop:
     """Rows, five hundred in a transaction."""
-    from syncloud.state import Pair, State
+    from syncloud.state import Pair
+    from tests.support.states import opened_state
 
-    state, rows = State(place / "state", Pair("push", "/d", "b", "p/")), _rows(items)
+    state, rows = opened_state(place / "state", Pair("push", "/d", "b", "p/")), _rows(items)
 
     def loop() -> None:
         for start in range(0, items, 500):
@@ -99,9 +100,10 @@ def state_write(items: int, place: Path) -> Loop:
 
 def state_read(items: int, place: Path) -> Loop:
     """All rows, in order, as they are compared with a listing."""
-    from syncloud.state import Pair, State
+    from syncloud.state import Pair
+    from tests.support.states import opened_state
 
-    state = State(place / "state", Pair("push", "/d", "b", "p/"))
+    state = opened_state(place / "state", Pair("push", "/d", "b", "p/"))
     state.record(_rows(items), ())
     return lambda: deque(state.reader().sightings(), 0)
 

@@ -17,9 +17,8 @@ from typing import NoReturn
 
 from . import config, disclosure, display, log, private, service
 from .config import Invocation, Settings
-from .errors import ConfigurationError, SyncloudError
+from .errors import ConfigurationError, SyncloudError, scrubbed
 from .options import SYSTEM_STATES
-from .secrecy import scrubbed
 
 _YOUNG = 10_000
 """Objects. What is under way makes thousands at a time, which go by themselves: Python would look through all after 700."""

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapp
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import batch, commit, identity, log, mounts, multipart, names, rights, sample, state
+from . import batch, commit, identity, log, mounts, multipart, names, private, rights, sample, state
 from .aws import Aws
 from .config import Settings
 from .crt import Crt
@@ -166,7 +166,9 @@ def _open(
         from . import inspection  # here, as only a rehearsal needs it
 
         inspection.copy(settings.state_dir, place)
-    memory = state.State(place, pair)
+    at = private.opened(place)
+    opened.callback(os.close, at)
+    memory = state.State(place, pair, at)
     opened.callback(memory.close)
     if memory.rebuilt not in ("", "new"):
         log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)

@@ -17,8 +17,7 @@ from typing import Any
 
 from awscrt.auth import AwsCredentialsProvider
 
-from .errors import CredentialsError, SyncloudError
-from .secrecy import learn
+from .errors import CredentialsError, SyncloudError, learn
 from .translation import aws_errors
 
 _FILES = ("shared-credentials-file", "config-file")

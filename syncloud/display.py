@@ -32,11 +32,3 @@ def _replaced(text: str, form: Callable[[str], str]) -> str:
     if text.isprintable():
         return text  # as nearly all are: this asks for less time than the loop
     return "".join(one if one.isprintable() else form(one) for one in text)
-
-
-def cut(text: str, most: int) -> str:
-    """At most about `most` characters, from both ends: of a traceback the last lines matter, of a path the first."""
-    if len(text) <= most:
-        return text
-    half = most // 2 - 16
-    return f"{text[:half]}...[{len(text) - 2 * half} more]...{text[-half:]}"

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
-from . import private, rows
+from . import files, rows
 from .errors import ConfigurationError, HostUnavailable
 from .model import Failure
 
@@ -28,8 +28,8 @@ def copy(directory: Path, to: Path) -> None:
 
 def _file(directory: Path) -> Path:
     """Raises ConfigurationError where anything of the database is no regular file."""
-    private.require_files(directory, rows.FILES)
-    return directory / rows.FILES[0]
+    files.require_regular(directory, files.DATABASE)
+    return directory / files.DATABASE[0]
 
 
 class Glance(NamedTuple):

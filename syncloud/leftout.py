@@ -6,7 +6,7 @@ import contextlib
 import itertools
 
 from . import display, log, names
-from .errors import HostUnavailable
+from .errors import HostUnavailable, cut
 from .model import Unknown
 from .reconcile import MOST, Census
 from .tree import State
@@ -39,7 +39,7 @@ class LeftOut:
         with contextlib.suppress(HostUnavailable):  # a note for people: what must be written is told by the ledger
             news = self._state.note_unsyncable(unknown.path, unknown.reason)
         if news:
-            shown = display.cut(unknown.path, display.NAME_MAX)
+            shown = cut(unknown.path, display.NAME_MAX)
             log.warning("path.skipped", "%s is left out: %s", shown or ".", unknown.reason, path=shown)
 
     def _count(self, number: int) -> None:

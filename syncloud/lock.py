@@ -14,7 +14,7 @@ import struct
 import time
 from pathlib import Path
 
-from . import private
+from . import files
 from .errors import BusyError, ConfigurationError, HostUnavailable
 
 WAIT = 3.0
@@ -24,16 +24,12 @@ _FLOCK = "hhqqi"
 """struct flock of fcntl(2): type, whence, start, length (0: all of it), process."""
 
 
-def take(directory: Path) -> int:
-    """The descriptor that holds the lock. Makes the directory where it is missing.
+def take(directory: Path, at: int) -> int:
+    """The descriptor that holds the lock of `directory`, of which `at` is a descriptor.
 
-    Raises BusyError where another daemon holds it, and as `private.opened`.
+    Raises BusyError where another daemon holds it, ConfigurationError where it cannot be used, HostUnavailable.
     """
-    at = private.opened(directory)
-    try:
-        fd = _file(directory, at)
-    finally:
-        os.close(at)
+    fd = _file(directory, at)
     try:
         _take(fd)
     except BlockingIOError as error:
@@ -46,9 +42,9 @@ def take(directory: Path) -> int:
 
 
 def _file(directory: Path, at: int) -> int:
-    private.require_files(directory, ["lock"])
+    files.require_regular(directory, [files.LOCK])
     try:
-        return os.open("lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
+        return os.open(files.LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
     except PermissionError as error:
         what, hint = f"cannot use the state directory {directory}: {error.strerror}", "choose another one with --state-dir"
         raise ConfigurationError(what, hint=hint, code="EACCES") from error
@@ -79,7 +75,7 @@ def _is_held(fd: int) -> bool:
 def in_use(directory: Path) -> bool:
     """Whether a daemon holds the lock. Takes nothing."""
     try:
-        fd = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        fd = os.open(directory / files.LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

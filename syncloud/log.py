@@ -24,9 +24,9 @@ from typing import Any, TextIO, TypedDict, Unpack
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from . import display
-from .errors import SyncloudError
+from .errors import SyncloudError, cut
+from .redaction import cleaned
 from .repeats import Repeats
-from .secrecy import cleaned
 
 LINE = 48 * 1024 - 64
 """Bytes. journald.conf(5), LineMax=48K: a longer line is split, which breaks its JSON. 64 are for the prefix."""
@@ -310,7 +310,7 @@ class _Line(logging.Formatter):
             text += f": {told}"
         text += f" ({hint})" if hint else ""
         trace = record.exc_text.splitlines() if record.exc_text else []
-        lines = [display.cut(display.escaped(line), 8192) for line in (text, *trace)]
+        lines = [cut(display.escaped(line), 8192) for line in (text, *trace)]
         if self._journal:
             return "\n".join(f"<{_PRIORITY.get(record.levelno, 6)}>{line}" for line in lines)
         level = f"{record.levelname.lower()}: " if record.levelno != logging.INFO else ""
@@ -318,4 +318,4 @@ class _Line(logging.Formatter):
 
 
 def _cut(value: Any, most: int) -> Any:
-    return value if isinstance(value, bool | int | float) else display.cut(str(value), most)
+    return value if isinstance(value, bool | int | float) else cut(str(value), most)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from sdnotify import SystemdNotifier
 
-from .secrecy import scrubbed
+from .errors import scrubbed
 
 _STATUS = 1000
 """Characters of a status; systemd drops datagrams above 4096 bytes."""

@@ -10,7 +10,7 @@ import errno
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import ConfigurationError, HostUnavailable
@@ -51,14 +51,6 @@ def _require_own(directory: Path, status: os.stat_result) -> None:
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         hint = f"chmod go-w {shlex.quote(str(directory))}"
         raise ConfigurationError(f"others may write the state directory {directory}", hint=hint)
-
-
-def require_files(directory: Path, names: Iterable[str]) -> None:
-    """Raise ConfigurationError for one that is there and is no regular file: a link leads elsewhere, a pipe is waited for."""
-    for name in names:
-        with contextlib.suppress(OSError):
-            if not stat.S_ISREG(os.stat(directory / name, follow_symlinks=False).st_mode):
-                raise ConfigurationError(f"{directory / name} is not a regular file", hint="nobody needs it: remove it")
 
 
 @contextlib.contextmanager

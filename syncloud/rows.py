@@ -14,8 +14,6 @@ from typing import Any
 from .errors import HostUnavailable
 from .model import Base, Sighting, Tag
 
-FILES = tuple(f"state.sqlite{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))
-"""The database, and whatever sqlite opens beside it where it is there: it would wait for a pipe."""
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _BITS, _ALL = 9, 0o777
 """Of a mode. The column has those that were withheld above them; a push withholds none, so its listings compare the column."""

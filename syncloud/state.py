@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from . import lock, names, private, rows
+from . import files, lock, names, rows
 from .errors import HostUnavailable, PairError
 from .model import Base, Failure, Tag
 from .rows import Reader
@@ -68,17 +68,18 @@ class Pair:
 
 
 class State:
-    """One connection, used by the control thread; `reader()` gives another thread one of its own, as `notes` has.
+    """One connection, used by the control thread; `reader()` gives another thread one of its own, as `notes` has. `at` is a
+    descriptor of `directory`, whose owner closes it.
 
     Raises BusyError where another daemon holds the directory, PairError where it belongs to another pair,
     HostUnavailable where the disk refuses. A corrupt or newer database is set aside and rebuilt: `rebuilt` says why.
     """
 
-    def __init__(self, directory: Path, pair: Pair) -> None:
+    def __init__(self, directory: Path, pair: Pair, at: int) -> None:
         self.directory = directory
         self.rebuilt = ""
         self._count: int | None = None
-        self._lock = lock.take(directory)
+        self._lock = lock.take(directory, at)
         self._file = directory / "state.sqlite"
         self._damage = ""
         with contextlib.ExitStack() as undone:
@@ -147,7 +148,7 @@ class State:
         return HostUnavailable(f"cannot {verb} the state {self._file}: {error}", hint=hint, code=rows.code_of(error))
 
     def _connect(self) -> sqlite3.Connection:
-        private.require_files(self.directory, rows.FILES)
+        files.require_regular(self.directory, files.DATABASE)
         os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=30)
         try:

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from . import display, inspection, lock, state
 from .engine import Engine
-from .errors import ConfigurationError, SyncloudError
+from .errors import ConfigurationError, SyncloudError, scrubbed
 from .reconcile import MOST
-from .secrecy import scrubbed
 
 FRESH = 90.0
 """Seconds after which a daemon that runs should have written another snapshot: it does so twice a minute."""

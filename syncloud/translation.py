@@ -14,8 +14,16 @@ from http import HTTPStatus
 from awscrt.exceptions import AwsCrtError
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import display
-from .errors import ConfigurationError, CredentialsError, Elsewhere, Malformed, PermissionRefused, SyncloudError, Unavailable
+from .errors import (
+    ConfigurationError,
+    CredentialsError,
+    Elsewhere,
+    Malformed,
+    PermissionRefused,
+    SyncloudError,
+    Unavailable,
+    cut,
+)
 
 
 @functools.cache
@@ -100,7 +108,7 @@ def refused(
 ) -> SyncloudError:
     """The SyncloudError for an answer that is no success. `region` is the one that the answer names, if any, and `asked` the
     one that the request was for."""
-    code, message, request_id, region = (display.cut(text, _SENTENCE) for text in (code, message, request_id, region))
+    code, message, request_id, region = (cut(text, _SENTENCE) for text in (code, message, request_id, region))
     kind, hint = _elsewhere(status, code, message, region, asked) or _judge(what, status, code, message)
     said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
     return kind(said, hint=hint, code=code or str(status), request_id=request_id)

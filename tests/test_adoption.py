@@ -20,8 +20,9 @@ from syncloud.local import LocalTree
 from syncloud.memory import MemoryTree
 from syncloud.model import RACY, SMALL, Base, ConflictPolicy, Hint, Policy
 from syncloud.rows import base_of, row_of
-from syncloud.state import Pair, State
+from syncloud.state import Pair
 from tests.support.listener import listening_to_the_log
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -54,7 +55,7 @@ class Pull:
         self.root, self.bucket = place / "root", MemoryTree("push")
         (self.root / "d").mkdir(parents=True)
         self.file = self.root / NAME
-        self.state = State(place / "state", Pair("pull", "d", "b", ""))
+        self.state = opened_state(place / "state", Pair("pull", "d", "b", ""))
 
     @contextlib.asynccontextmanager
     async def running(self, policy: Policy) -> AsyncIterator[Engine]:

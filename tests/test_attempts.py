@@ -21,6 +21,7 @@ from syncloud.listing import BACKLOG
 from syncloud.memory import MemoryTree
 from syncloud.model import SMALL, Base, Failure, Hint, Kind, Policy, Unknown
 from syncloud.state import Pair, State
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,7 +105,7 @@ class Receipt:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
-    made = State(tmp_path / "state", Pair("push", "d", "b", ""))
+    made = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
     yield made
     made.close()
 
@@ -723,7 +724,7 @@ def test_an_error_of_our_own_stops_neither_the_loop_nor_the_path(tmp_path: Path,
             assert files(target) == {"a"}
             await until(lambda: engine.pending == 0)
 
-    state = BrittleState(tmp_path, Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path, Pair("push", "d", "b", ""), BrittleState)
     state.brittle = {broken}
     with contextlib.closing(state):
         asyncio.run(scenario(state))
@@ -767,7 +768,7 @@ def test_where_every_turn_fails_the_watchdog_sees_none(tmp_path: Path) -> None:
             await asyncio.sleep(2.5)
             assert engine.turned_at == turned_at
 
-    with contextlib.closing(Broken(tmp_path, Pair("push", "d", "b", ""))) as state:
+    with contextlib.closing(opened_state(tmp_path, Pair("push", "d", "b", ""), Broken)) as state:
         asyncio.run(scenario(state))
 
 
@@ -845,7 +846,7 @@ def _moved(tmp_path: Path, *, full: int, new: bytes = b"2") -> list[str]:
             await until(lambda: "delete a" in state.acts, 20)
             await until(lambda: engine.pending == 0)
 
-    state = Order(tmp_path, Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path, Pair("push", "d", "b", ""), Order)
     state.acts = []
     with contextlib.closing(state):
         asyncio.run(scenario(state))
@@ -886,7 +887,7 @@ def test_a_deletion_whose_count_cannot_be_written_is_not_made(tmp_path: Path) ->
             await until(lambda: "delete a" in state.acts)
             await until(lambda: engine.pending == 0 and engine.trouble is None)
 
-    state = Forgetful(tmp_path, Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path, Pair("push", "d", "b", ""), Forgetful)
     state.acts = []
     with contextlib.closing(state):
         asyncio.run(scenario(state))

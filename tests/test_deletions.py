@@ -16,6 +16,7 @@ from syncloud.ledger import Ledger
 from syncloud.model import Base, Policy
 from syncloud.settle import Outcome
 from syncloud.state import Pair, State
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -98,7 +99,7 @@ def _paths(first: int, last: int) -> list[str]:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    state = State(tmp_path / "state", Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
     yield World(state)
     state.close()
 

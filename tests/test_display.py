@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncloud import display
+from syncloud.errors import cut
 
 ANY = st.text(st.characters(exclude_categories=[]), max_size=40)
 """Halves of surrogate pairs too."""
@@ -55,7 +56,7 @@ def test_json_means_the_same_and_is_printable(value: dict[str, str], ascii_only:
 
 @given(ANY, st.integers(64, 300))
 def test_a_cut_is_short_and_has_both_ends(text: str, most: int) -> None:
-    assert display.cut(text, most) == text or len(display.cut(text, most)) <= most
+    assert cut(text, most) == text or len(cut(text, most)) <= most
     long = text + "x" * 400 + text
-    assert display.cut(long, most).startswith(long[:16])
-    assert display.cut(long, most).endswith(long[-16:])
+    assert cut(long, most).startswith(long[:16])
+    assert cut(long, most).endswith(long[-16:])

@@ -12,6 +12,7 @@ from syncloud.errors import PermissionRefused, Unavailable
 from syncloud.memory import MemoryTree
 from syncloud.model import Base
 from syncloud.state import Pair, State
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,7 +72,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    state = State(tmp_path / "state", Pair("pull", "d", "b", ""))
+    state = opened_state(tmp_path / "state", Pair("pull", "d", "b", ""))
     yield World(state)
     state.close()
 

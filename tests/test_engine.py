@@ -22,6 +22,7 @@ from syncloud.rivals import Rivals
 from syncloud.settle import Settler
 from syncloud.state import Pair, State
 from tests.support.opcodes import opcodes
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -113,7 +114,7 @@ class Receipt:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
-    made = State(tmp_path / "state", Pair("push", "d", "b", ""))
+    made = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
     yield made
     made.close()
 
@@ -268,7 +269,7 @@ def test_places_that_come_free_one_by_one_are_filled_together(tmp_path: Path) ->
             assert len(target.files) == 80
         return state.asked
 
-    state = AskedState(tmp_path / "state", Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""), AskedState)
     with contextlib.closing(state):
         assert asyncio.run(scenario(state)) <= 42  # 34; each by itself: 51
 
@@ -622,7 +623,7 @@ class EndlessTree(LargeTree):
 def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_closed(tmp_path: Path) -> None:
     """What the thread uses (the rows' reader, the root's descriptor) would be closed under it, or be another file's."""
     told: list[str] = []
-    state = WatchedState(tmp_path / "state", Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""), WatchedState)
     state.closed = told
 
     async def called_off() -> None:

@@ -95,14 +95,14 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ("options", r"(?![-])[A-Za-z0-9_.\\@-]{1,200}"): [("", "a", ""), ("", "-", "")],
     ("options", r"[^A-Za-z0-9-]"): [("", ".", ""), ("", "a", "")],
     ("options", r"[^A-Za-z0-9_.-]"): [("", "/", ""), ("", "a", "")],
-    ("secrecy", AUTHORIZATION): [
+    ("errors", AUTHORIZATION): [
         ("", "authorization", ""),
         ("authorization: ", "a", ""),
         ("", "authorization: a\n", ""),
         ("authorization", " ", ""),
     ],
-    ("secrecy", NAMED): [("", "signature", ""), ("signature=", "a", ""), ("", "signature=", ""), ("session_token", " ", "")],
-    ("secrecy", r"""(://[^/\s:@"']{0,256}:)[^/\s@"']{1,256}@"""): [
+    ("errors", NAMED): [("", "signature", ""), ("signature=", "a", ""), ("", "signature=", ""), ("session_token", " ", "")],
+    ("errors", r"""(://[^/\s:@"']{0,256}:)[^/\s@"']{1,256}@"""): [
         ("://", "a", ""),
         ("://a:", "a", ""),
         ("", "://a:", ""),

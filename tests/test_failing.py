@@ -14,6 +14,7 @@ from syncloud.failing import BUSY_MAX, EFFORT, LASTING, NEWS, RETRY_MAX, Failing
 from syncloud.hints import Work
 from syncloud.model import Base, Entry, Failure
 from syncloud.state import Pair, State
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,7 +72,7 @@ def _work(path: str = "a", *receipts: Receipt, closed: bool = False) -> Work:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    state = State(tmp_path / "state", Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
     yield World(state)
     state.close()
 
@@ -274,7 +275,7 @@ class FullState(State):
 
 
 def test_a_receipt_whose_path_cannot_be_recorded_is_kept(tmp_path: Path) -> None:
-    receipt, state = Receipt(), FullState(tmp_path, Pair("push", "d", "b", ""))
+    receipt, state = Receipt(), opened_state(tmp_path, Pair("push", "d", "b", ""), FullState)
     world, work = World(state), _work("a", receipt)
     for _ in range(LASTING):
         world.fail(work=work)
@@ -283,7 +284,7 @@ def test_a_receipt_whose_path_cannot_be_recorded_is_kept(tmp_path: Path) -> None
     state.full = False
     world.give_back()
     state.close()
-    state = FullState(tmp_path, Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path, Pair("push", "d", "b", ""), FullState)
     world = World(state)
     assert receipt.given == 1
     assert [failure.path for failure in state.failing()] == ["a"]
@@ -436,9 +437,9 @@ def test_no_path_is_lost_and_no_receipt_given_back_twice(world: World, steps: li
 
 
 def test_what_an_earlier_version_has_written_is_opened(tmp_path: Path) -> None:
-    state = State(tmp_path, Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path, Pair("push", "d", "b", ""))
     state._db.execute("DROP TABLE failing")
     state.close()
-    state = State(tmp_path, Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path, Pair("push", "d", "b", ""))
     assert state.failing() == []
     state.close()

@@ -18,6 +18,7 @@ from syncloud import disk, familiar, identity, sample, steady
 from syncloud.identity import Identity
 from syncloud.model import Base
 from syncloud.state import Pair, State
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -278,7 +279,7 @@ def test_the_spans_hold_what_is_below_and_not_beside(paths: list[str], beside: l
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[State]:
-    with contextlib.closing(State(tmp_path / "state", Pair("push", "/d", "bucket", ""))) as made:
+    with contextlib.closing(opened_state(tmp_path / "state", Pair("push", "/d", "bucket", ""))) as made:
         yield made
 
 

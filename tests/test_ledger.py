@@ -18,6 +18,7 @@ from syncloud.ledger import Ledger
 from syncloud.leftout import LeftOut
 from syncloud.model import Base, Unknown
 from syncloud.state import Pair, State
+from tests.support.states import opened_state
 
 GOOD = Base("good", ("11", "3", "9", "9"), ("etag", "", "17"), 3, 0, 0o640, None)
 BAD = {
@@ -48,7 +49,7 @@ class Broken:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
-    made = State(tmp_path, Pair("push", "/srv/a", "bucket", ""))
+    made = opened_state(tmp_path, Pair("push", "/srv/a", "bucket", ""))
     yield made
     made.close()
 
@@ -113,7 +114,7 @@ def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(t
     """A closed database takes no row, and refuses none: nothing is left out, and no receipt is given back."""
 
     async def scenario() -> None:
-        state = State(tmp_path, Pair("push", "/srv/a", "bucket", ""))
+        state = opened_state(tmp_path, Pair("push", "/srv/a", "bucket", ""))
         left_out: list[Unknown] = []
         ledger, ticket = Ledger(state, leave_out=left_out.append), Ticket(tmp_path / "state.sqlite")
         with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:

@@ -11,6 +11,7 @@ from syncloud.leftout import LeftOut
 from syncloud.model import Unknown
 from syncloud.reconcile import Census, nominate
 from syncloud.state import Pair, State
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
-    made = State(tmp_path, Pair("pull", "/srv/a", "bucket", ""))
+    made = opened_state(tmp_path, Pair("pull", "/srv/a", "bucket", ""))
     yield made
     made.close()
 

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def taken(directory: Path) -> int:
+    at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return lock.take(directory, at)
+    finally:
+        os.close(at)
+
+
 def test_one_holds_it_and_everybody_sees_that(tmp_path: Path) -> None:
-    held = lock.take(tmp_path)
+    held = taken(tmp_path)
     assert lock.in_use(tmp_path)
     with pytest.raises(BusyError, match="another syncloud uses the state"):
-        lock.take(tmp_path)
+        taken(tmp_path)
     os.close(held)
     assert not lock.in_use(tmp_path)
 
@@ -33,7 +41,7 @@ def test_where_there_is_no_lock_nobody_holds_it(tmp_path: Path) -> None:
 
 
 def test_looks_without_end_keep_no_start_out(tmp_path: Path) -> None:
-    os.close(lock.take(tmp_path))
+    os.close(taken(tmp_path))
     over = threading.Event()
 
     def look() -> None:
@@ -44,7 +52,7 @@ def test_looks_without_end_keep_no_start_out(tmp_path: Path) -> None:
     looker.start()
     try:
         for _ in range(2_000):
-            os.close(lock.take(tmp_path))
+            os.close(taken(tmp_path))
     finally:
         over.set()
         looker.join()
@@ -52,27 +60,27 @@ def test_looks_without_end_keep_no_start_out(tmp_path: Path) -> None:
 
 def test_a_look_of_an_older_program_is_waited_for(tmp_path: Path) -> None:
     """It took the lock for a moment to see whether it could."""
-    os.close(lock.take(tmp_path))
+    os.close(taken(tmp_path))
     older = os.open(tmp_path / "lock", os.O_RDWR)
     fcntl.flock(older, fcntl.LOCK_EX)
     threading.Timer(0.3, os.close, [older]).start()
-    os.close(lock.take(tmp_path))
+    os.close(taken(tmp_path))
 
 
 def test_an_older_daemon_keeps_a_start_out(tmp_path: Path) -> None:
     """It holds the one lock alone: flock(2)."""
-    os.close(lock.take(tmp_path))
+    os.close(taken(tmp_path))
     older = os.open(tmp_path / "lock", os.O_RDWR)
     fcntl.flock(older, fcntl.LOCK_EX)
     begun = time.monotonic()
     with pytest.raises(BusyError):
-        lock.take(tmp_path)
+        taken(tmp_path)
     assert time.monotonic() - begun > lock.WAIT / 2
     os.close(older)
 
 
 def test_an_older_start_is_kept_out(tmp_path: Path) -> None:
-    held = lock.take(tmp_path)
+    held = taken(tmp_path)
     older = os.open(tmp_path / "lock", os.O_RDWR)
     with pytest.raises(BlockingIOError):
         fcntl.flock(older, fcntl.LOCK_EX | fcntl.LOCK_NB)

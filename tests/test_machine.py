@@ -36,6 +36,7 @@ from syncloud.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side
 from syncloud.settle import Outcome, Settler
 from syncloud.state import Pair, State
 from syncloud.tree import Content
+from tests.support.states import opened_state
 
 T = TypeVar("T")
 PATHS = ("a", "b.xml", "d/x", "d/y", "e/f/g")
@@ -307,7 +308,7 @@ class Node:
     async def start(self) -> None:
         assert self.engine is None
         self.excluded = excluded = self.wants_excluded
-        self.state = State(self.directory, Pair(self.name, "/d", "bucket", ""))
+        self.state = opened_state(self.directory, Pair(self.name, "/d", "bucket", ""))
         self.coalescer = Coalescer(self.loop.time)
         self.engine = Engine(
             Rough(self.source, self),

@@ -17,6 +17,7 @@ from syncloud.memory import MemoryTree
 from syncloud.model import Hint, Policy
 from syncloud.plan import FREE_DELETIONS
 from syncloud.state import Pair, State
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -61,7 +62,7 @@ class Pull:
 
 @pytest.fixture
 def pull(tmp_path: Path) -> Iterator[Pull]:
-    state = State(tmp_path / "state", Pair("pull", "d", "b", ""))
+    state = opened_state(tmp_path / "state", Pair("pull", "d", "b", ""))
     yield Pull(state)
     state.close()
 

@@ -282,8 +282,9 @@ def _state(directory: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
-from syncloud.state import Pair, State
-State(Path(sys.argv[1]), Pair("push", "/srv/photos", "bucket", "")).set_meta("snapshot", "{}")
+from syncloud.state import Pair
+from tests.support.states import opened_state
+opened_state(Path(sys.argv[1]), Pair("push", "/srv/photos", "bucket", "")).set_meta("snapshot", "{}")
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", program, directory], timeout=30, check=False)

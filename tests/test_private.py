@@ -11,8 +11,9 @@ import pytest
 
 from syncloud import inspection, private, status
 from syncloud.errors import ConfigurationError, SyncloudError
-from syncloud.state import Pair, State
+from syncloud.state import Pair
 from tests.support.nobody import NOBODY, let_through
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ def test_it_is_made_for_the_owner_alone_and_can_be_read_up_to_there(folder: Path
 
 def refused(directory: Path) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as told:
-        State(directory, PAIR)
+        opened_state(directory, PAIR)
     assert told.value.exit_code == 78
     return told.value
 
@@ -78,7 +79,7 @@ def test_a_state_that_others_may_write_is_refused(folder: Path, mode: int) -> No
 def test_a_link_of_others_to_a_state_is_refused_and_our_own_is_followed(folder: Path) -> None:
     (folder / "real").mkdir(mode=0o700)
     (folder / "link").symlink_to("real")
-    State(folder / "link", PAIR).close()
+    opened_state(folder / "link", PAIR).close()
     assert (folder / "real/state.sqlite").exists()
     os.chown(folder / "link", NOBODY, NOBODY, follow_symlinks=False)
     assert "is a symbolic link that others can change" in str(refused(folder / "link"))
@@ -110,7 +111,7 @@ def _directory(at: Path) -> None:
 @pytest.mark.parametrize("make", [_link, _pipe, _directory])
 def test_only_regular_files_are_opened(folder: Path, name: str, make: Callable[[Path], None]) -> None:
     state = folder / "state"
-    State(state, PAIR).close()
+    opened_state(state, PAIR).close()
     (state / name).unlink(missing_ok=True)
     make(state / name)
     told = refused(state)

@@ -13,7 +13,8 @@ from syncloud.hints import Coalescer, Work
 from syncloud.memory import MemoryTree
 from syncloud.model import SMALL, Absent, Entry, Hint, Policy
 from syncloud.room import BODIES, WAITING, Room
-from syncloud.state import Pair, State
+from syncloud.state import Pair
+from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +101,7 @@ def test_small_files_of_which_nobody_told_the_size_are_many_at_a_time(tmp_path: 
 
     async def go() -> int:
         source, target = MemoryTree("push"), Slow("push")
-        state = State(tmp_path / "state", Pair("push", "d", "b", ""))
+        state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
         loop = asyncio.get_running_loop()
         engine = Engine(source, target, state, Coalescer(loop.time), policy=Policy(), transfers=256)
         for number in range(400):

@@ -18,11 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import cf, log, secrecy, status
+from syncloud import cf, errors, log, status
 from syncloud.aws import Aws
-from syncloud.errors import ConfigurationError, CredentialsError, SyncloudError
+from syncloud.errors import HIDDEN, LEAST, ConfigurationError, CredentialsError, SyncloudError, scrubbed
 from syncloud.notify import Notifier
-from syncloud.secrecy import HIDDEN, LEAST, scrubbed
 from syncloud.translation import translate
 from tests.support.systemd import Systemd
 from tests.test_crt import Server, answering, error_xml, http
@@ -42,9 +41,9 @@ PROBE = "PrObE0PrObE0PrObE0PrObE0PrObE0"
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """SECRET and TOKEN are those of this process, during the test."""
-    monkeypatch.setattr(secrecy, "_secrets", ())
-    monkeypatch.setattr(secrecy, "_forms", ())
-    secrecy.learn(SECRET, TOKEN)
+    monkeypatch.setattr(errors, "_secrets", ())
+    monkeypatch.setattr(errors, "_forms", ())
+    errors.learn(SECRET, TOKEN)
 
 
 def shown(secret: str) -> list[str]:
@@ -112,28 +111,28 @@ def test_known_secrets_are_hidden_in_every_form(form: str) -> None:
 
 @given(secret=st.text(min_size=LEAST, max_size=40), before=st.text(max_size=20), after=st.text(max_size=20))
 def test_a_known_secret_is_in_no_text(secret: str, before: str, after: str) -> None:
-    kept = secrecy._secrets, secrecy._forms
+    kept = errors._secrets, errors._forms
     try:
-        secrecy.learn(secret)
+        errors.learn(secret)
         assert secret not in scrubbed(f"{before}{secret}{after}").replace(HIDDEN, "") or secret in HIDDEN
     finally:
-        secrecy._secrets, secrecy._forms = kept
+        errors._secrets, errors._forms = kept
 
 
 def test_short_and_empty_ones_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrecy, "_secrets", ())
-    monkeypatch.setattr(secrecy, "_forms", ())
-    secrecy.learn("", None, "test", " ", "a" * (LEAST - 1))
+    monkeypatch.setattr(errors, "_secrets", ())
+    monkeypatch.setattr(errors, "_forms", ())
+    errors.learn("", None, "test", " ", "a" * (LEAST - 1))
     assert scrubbed("this is a test aaaaaaaaaaaa") == "this is a test aaaaaaaaaaaa"
 
 
 def test_the_newest_secrets_are_known_and_no_more_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrecy, "_secrets", ())
-    monkeypatch.setattr(secrecy, "_forms", ())
+    monkeypatch.setattr(errors, "_secrets", ())
+    monkeypatch.setattr(errors, "_forms", ())
     for number in range(1000):
-        secrecy.learn(f"secret-number-{number:04}")
+        errors.learn(f"secret-number-{number:04}")
     assert scrubbed("secret-number-0999") == HIDDEN
-    assert len(secrecy._forms) < 50
+    assert len(errors._forms) < 50
 
 
 @pytest.mark.usefixtures("known")
@@ -216,9 +215,9 @@ def test_the_words_of_a_store_are_told_without_secrets() -> None:
 
 LAST = """
     import sys, threading
-    from syncloud import cli, secrecy
+    from syncloud import cli, errors
     cli.main(["status", "--state-dir", "/nowhere"])
-    secrecy.learn(sys.argv[1])
+    errors.learn(sys.argv[1])
     def fail(): raise ValueError(sys.argv[1])
     class Late:
         def __del__(self): fail()

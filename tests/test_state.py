@@ -21,6 +21,7 @@ from syncloud.errors import BusyError, ConfigurationError, HostUnavailable, Pair
 from syncloud.model import Base, Sighting
 from syncloud.state import Pair, State
 from tests.support.nobody import NOBODY, let_through
+from tests.support.states import opened_state
 
 PAIR = Pair("push", "/srv/jef", "crawls", "jef/")
 CRC = 0xFEDC_BA98_7654_3210
@@ -42,7 +43,7 @@ def memory(tmp_path: Path) -> Iterator[State]:
 
 @contextlib.contextmanager
 def opened(directory: Path, pair: Pair = PAIR) -> Iterator[State]:
-    made = State(directory, pair)
+    made = opened_state(directory, pair)
     try:
         yield made
     finally:
@@ -294,7 +295,7 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
 
 def test_a_second_daemon_is_refused(memory: State) -> None:
     with pytest.raises(BusyError):
-        State(memory.directory, PAIR)
+        opened_state(memory.directory, PAIR)
 
 
 def test_after_a_clean_end_it_can_be_opened_again(tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ def test_another_pair_is_refused_and_the_lock_let_go(tmp_path: Path, other: Pair
     with opened(tmp_path):
         pass
     with pytest.raises(PairError, match="belongs to: push /srv/jef s3://crawls/jef/"):
-        State(tmp_path, other)
+        opened_state(tmp_path, other)
     with opened(tmp_path):
         pass
 
@@ -324,7 +325,7 @@ def test_another_pair_is_refused_and_the_lock_let_go(tmp_path: Path, other: Pair
 def test_a_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((ConfigurationError, HostUnavailable)):
-        State(tmp_path / "file" / "state", PAIR)
+        opened_state(tmp_path / "file" / "state", PAIR)
 
 
 # Damage
@@ -479,7 +480,7 @@ def test_a_newer_database_is_set_aside(tmp_path: Path) -> None:
 def test_a_killed_process_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
-        memory = State(tmp_path, PAIR)
+        memory = opened_state(tmp_path, PAIR)
         memory.record([row("a")], [])
         os._exit(0)
     os.waitpid(child, 0)
@@ -536,11 +537,12 @@ def test_a_state_that_cannot_be_seen_has_not_gone(tmp_path: Path) -> None:
 UNSEEN = """
 import os, sys
 from pathlib import Path
-from syncloud.state import Pair, State
+from syncloud.state import Pair
+from tests.support.states import opened_state
 os.setgid(65534)
 os.setuid(65534)
 place = Path(sys.argv[1])
-state = State(place, Pair("push", "d", "b", ""))
+state = opened_state(place, Pair("push", "d", "b", ""))
 os.chmod(place, 0)
 print(state.broken())
 os.chmod(place, 0o700)

@@ -15,6 +15,7 @@ from syncloud.memory import MemoryTree
 from syncloud.model import Hint, Policy
 from syncloud.state import Pair, State
 from tests.support.meddler import Answer, always, error, unconditional
+from tests.support.states import opened_state
 from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def test_thousands_of_held_deletions_stop_neither_listings_nor_copies(tmp_path: 
         engine.stop()
         await work
 
-    state = State(tmp_path / "state", Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
     asyncio.run(scenario(state))
     state.close()
 
@@ -327,7 +328,7 @@ def test_a_deletion_begins_when_the_copies_before_it_are_committed(tmp_path: Pat
         await work
         return target
 
-    state = State(tmp_path / "state", Pair("push", "d", "b", ""))
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
     witness = asyncio.run(scenario())
     assert witness.recorded >= {f"new{number}" for number in range(20)}
     state.close()

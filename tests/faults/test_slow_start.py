@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.model import Base
-from syncloud.state import Pair, State
+from syncloud.state import Pair
 from tests.support.late_disk import LateDisk
+from tests.support.states import opened_state
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
 
@@ -152,7 +153,7 @@ def test_a_first_listing_that_stands_still_asks_for_no_more_time(
 def _crashed_state(rig: Rig, *, rows: int = 0) -> Path:
     """The state of a push that was killed, with so many rows of files that are not there any more."""
     pair = Pair("push", str(rig.out), rig.bucket.name, "")
-    memory = State(rig.push_state, pair)
+    memory = opened_state(rig.push_state, pair)
     tag = ("1", "2", "3", "4")
     memory.record([Base(f"{number:06}{'x' * 80}", tag, ("e", "", ""), 1, 1, 0o644, 1) for number in range(rows)], [])
     memory.close()

@@ -1,0 +1,31 @@
+"""States of tests: opened as a service opens its own."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from syncloud import private
+from syncloud.state import Pair, State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Kind = TypeVar("Kind", bound=State)
+
+
+@overload
+def opened_state(directory: Path, pair: Pair) -> State: ...
+
+
+@overload
+def opened_state(directory: Path, pair: Pair, kind: type[Kind]) -> Kind: ...
+
+
+def opened_state(directory: Path, pair: Pair, kind: type[State] = State) -> State:
+    """A state of this kind in `directory`, which is made where it is missing."""
+    at = private.opened(directory)
+    try:
+        return kind(directory, pair, at)
+    finally:
+        os.close(at)
