@@ -26,9 +26,10 @@ from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup
 from awscrt.s3 import S3Client, S3RequestTlsMode, S3RequestType, create_default_s3_signing_config
 
 from benchmarks.servers import BUCKET
-from syncloud import checksum, objects
-from syncloud.model import Entry
-from syncloud.names import new_nonce
+from syncloud.core import checksum
+from syncloud.core.model import Entry
+from syncloud.core.names import new_nonce
+from syncloud.s3 import objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable

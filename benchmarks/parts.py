@@ -22,10 +22,10 @@ def main() -> None:
     directory, memory = map(Path, sys.argv[1:3])
     told = {"import": _timed(_import)}
     from benchmarks.measure import memory_of
-    from syncloud.local import LocalTree
-    from syncloud.reconcile import Census, Unlike, nominate
-    from syncloud.rows import Reader
-    from syncloud.watch import WatchSource
+    from syncloud.core.diff import Census, Unlike, nominate
+    from syncloud.local.tree import LocalTree
+    from syncloud.local.watcher import WatchSource
+    from syncloud.state.rows import Reader
 
     tree = LocalTree(directory, nonce="0")
     watch = WatchSource(tree.root)

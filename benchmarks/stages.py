@@ -56,11 +56,11 @@ def _clock(owner: type, method: str, *, before: str = "", after: str = "", of: C
 
 
 def _set_clocks() -> None:
-    from syncloud.crt import Crt
-    from syncloud.flight import Flight
-    from syncloud.local import LocalTree
-    from syncloud.settle import Settler
-    from syncloud.watch import WatchSource
+    from syncloud.engine.reconciler import Settler
+    from syncloud.local.tree import LocalTree
+    from syncloud.local.watcher import WatchSource
+    from syncloud.s3.request import Flight
+    from syncloud.s3.transport import Crt
 
     _clock(WatchSource, "_hint", before="hint", of=lambda source, path, *_: path)
     _clock(Settler, "settle", before="settle", of=lambda settler, work: work.path)
@@ -71,7 +71,7 @@ def _set_clocks() -> None:
 
 
 if __name__ == "__main__":
-    from syncloud.cli import main
+    from syncloud.cli.main import main
 
     _set_clocks()
     sys.exit(main())

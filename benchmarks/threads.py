@@ -23,7 +23,7 @@ def _name_them() -> None:
 
 
 if __name__ == "__main__":
-    from syncloud.cli import main
+    from syncloud.cli.main import main
 
     threading.Thread(target=_name_them, name="names", daemon=True).start()
     sys.exit(main())

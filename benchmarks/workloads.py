@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from syncloud.model import Base, Side
+    from syncloud.core.model import Base, Side
 
     Loop = Callable[[], object]
 
 
 def _rows(items: int) -> list[Base]:
-    from syncloud.model import Base
+    from syncloud.core.model import Base
 
     return [
         Base(f"{number // 100:05}/{number:07}", (str(number), "16", "1", "2"), (f"{number:032x}", "", ""), 16, 1, 0o644, number)
@@ -32,8 +32,8 @@ def _rows(items: int) -> list[Base]:
 
 def planner(items: int, place: Path) -> Loop:
     """`decide` for what is unchanged, new, changed on one side, gone."""
-    from syncloud.model import Absent, Entry, Policy
-    from syncloud.plan import decide
+    from syncloud.core.model import Absent, Entry, Policy
+    from syncloud.core.planner import decide
 
     cases: list[tuple[Side, Side, Base | None]] = []
     for base in _rows(items // 4):
@@ -51,9 +51,9 @@ def planner(items: int, place: Path) -> Loop:
 
 def reconcile(items: int, place: Path) -> Loop:
     """The merge of a listing with the rows where nothing has changed."""
-    from syncloud.model import Run
-    from syncloud.reconcile import Census, Unlike, nominate
-    from syncloud.steady import entry_of_sighting
+    from syncloud.core.diff import Census, Unlike, nominate
+    from syncloud.core.model import Run
+    from syncloud.local.stable_read import entry_of_sighting
 
     known = [(row.path, " ".join(row.source), row.mode) for row in _rows(items)]
     runs = [Run(known[at : at + 100], entry_of_sighting) for at in range(0, items, 100)]
@@ -68,8 +68,8 @@ def reconcile(items: int, place: Path) -> Loop:
 
 def coalescer(items: int, place: Path) -> Loop:
     """A hint from its arrival to the end of its work."""
-    from syncloud.hints import Coalescer
-    from syncloud.model import Hint, Kind
+    from syncloud.core.model import Hint, Kind
+    from syncloud.core.work_queue import Coalescer
 
     hints = [Hint(row.path, Kind.CLOSED) for row in _rows(items)]
 
@@ -86,7 +86,7 @@ def coalescer(items: int, place: Path) -> Loop:
 
 def state_write(items: int, place: Path) -> Loop:
     """Rows, five hundred in a transaction."""
-    from syncloud.state import Pair
+    from syncloud.state.store import Pair
     from tests.support.states import opened_state
 
     state, rows = opened_state(place / "state", Pair("push", "/d", "b", "p/")), _rows(items)
@@ -100,7 +100,7 @@ def state_write(items: int, place: Path) -> Loop:
 
 def state_read(items: int, place: Path) -> Loop:
     """All rows, in order, as they are compared with a listing."""
-    from syncloud.state import Pair
+    from syncloud.state.store import Pair
     from tests.support.states import opened_state
 
     state = opened_state(place / "state", Pair("push", "/d", "b", "p/"))
@@ -110,7 +110,7 @@ def state_read(items: int, place: Path) -> Loop:
 
 def scan(items: int, place: Path) -> Loop:
     """A directory's files, a hundred in each of its directories."""
-    from syncloud.local import LocalTree
+    from syncloud.local.tree import LocalTree
 
     for number in range(items):
         path = place / "tree" / f"{number // 100:05}" / f"{number:07}"
@@ -122,7 +122,7 @@ def scan(items: int, place: Path) -> Loop:
 
 def decode(items: int, place: Path) -> Loop:
     """S3's own notifications, one record each."""
-    from syncloud.events import decode as decoded
+    from syncloud.queue.notifications import decode as decoded
 
     thing = {"key": "00001/a+file%2C.txt", "size": 16, "eTag": "0" * 32, "versionId": "v" * 32, "sequencer": "0" * 16}
     s3 = {"s3SchemaVersion": "1.0", "configurationId": "c", "bucket": {"name": "b", "arn": "arn:aws:s3:::b"}, "object": thing}
@@ -139,8 +139,8 @@ def decode(items: int, place: Path) -> Loop:
 
 def listing(items: int, place: Path) -> Loop:
     """One page of ListObjectsV2."""
-    from syncloud.keys import parse
-    from syncloud.response import Response
+    from syncloud.s3.listing import parse
+    from syncloud.s3.response import Response
 
     told = "<LastModified>2026-11-25T01:00:00.000Z</LastModified><ETag>&quot;{0:032x}&quot;</ETag><Size>16</Size>"
     rows = [f"<Contents><Key>00001/{{0:07}}</Key>{told}</Contents>".format(number) for number in range(items)]

@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the package that is built is not installed yet
 
 from syncloud import __version__  # noqa: E402
-from syncloud.options import COMMANDS, OPTIONS, Option, Scope  # noqa: E402
+from syncloud.config.options import COMMANDS, OPTIONS, Option, Scope  # noqa: E402
 
 PAGES = {
     "syncloud": (1, "files between machines, through S3"),

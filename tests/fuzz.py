@@ -34,18 +34,19 @@ _BRIDGED = {
 
 
 def _events(data: bytes) -> None:
-    from syncloud import events, fields
+    from syncloud.core import fields
+    from syncloud.queue import notifications
 
-    with contextlib.suppress(events.Poison):
-        for event in events.decode(data.decode(errors="replace")):
-            if isinstance(event, events.ObjectEvent):
+    with contextlib.suppress(notifications.Poison):
+        for event in notifications.decode(data.decode(errors="replace")):
+            if isinstance(event, notifications.ObjectEvent):
                 assert fields.key(event.key) == event.key
                 assert all(map(fields.sendable, (event.etag, event.version, event.sequencer, event.bucket, event.name)))
 
 
 def _names(data: bytes) -> None:
     """A key that is not refused is one file below the root, with a way back to exactly that key."""
-    from syncloud import names
+    from syncloud.core import names
 
     key = "p/" + data.decode(errors="surrogateescape")
     path = names.path_of("p/", key)
@@ -58,8 +59,8 @@ def _names(data: bytes) -> None:
 
 def _headers(data: bytes) -> None:
     """An answer's headers, one `name: value` a line, and its body after an empty one."""
-    from syncloud import objects
     from syncloud.errors import Corrupt
+    from syncloud.s3 import objects
 
     head, _, body = data.partition(b"\n\n")
     pairs = (line.partition(":") for line in head.decode(errors="replace").split("\n"))
@@ -74,7 +75,7 @@ def _headers(data: bytes) -> None:
 
 
 def _configuration(data: bytes) -> None:
-    from syncloud import config
+    from syncloud.config import parser as config
     from syncloud.errors import SyncloudError
 
     file = Path(tempfile.gettempdir()) / f"syncloud-fuzz-{os.getpid()}.conf"
@@ -112,7 +113,7 @@ def _fuzz(name: str, seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["syncloud"]):
-        from syncloud import config, events, names, objects  # noqa: F401 - for the targets' own imports
+        from syncloud.config import parser as config  # noqa: F401 - for the targets' own imports
     target, seeds = TARGETS[name]
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds):

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.engine import Engine
-from syncloud.hints import Coalescer
-from syncloud.local import LocalTree
-from syncloud.memory import MemoryTree
-from syncloud.model import RACY, SMALL, Base, ConflictPolicy, Hint, Policy
-from syncloud.rows import base_of, row_of
-from syncloud.state import Pair
+from syncloud.core.model import RACY, SMALL, Base, ConflictPolicy, Hint, Policy
+from syncloud.core.work_queue import Coalescer
+from syncloud.engine.loop import Engine
+from syncloud.local.tree import LocalTree
+from syncloud.state.rows import base_of, row_of
+from syncloud.state.store import Pair
 from tests.support.listener import listening_to_the_log
+from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:

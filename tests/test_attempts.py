@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.deletions import MEMO
-from syncloud.drought import GRACE
-from syncloud.engine import Engine
+from syncloud.core.model import SMALL, Base, Failure, Hint, Kind, Policy, Unknown
+from syncloud.core.work_queue import Coalescer, Work
+from syncloud.engine.delete_guard import MEMO
+from syncloud.engine.drought import GRACE
+from syncloud.engine.failing import LASTING, MOST, Failing
+from syncloud.engine.loop import Engine
+from syncloud.engine.scanner import BACKLOG
 from syncloud.errors import Changed, HostUnavailable, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
-from syncloud.failing import LASTING, MOST, Failing
-from syncloud.hints import Coalescer, Work
-from syncloud.listing import BACKLOG
-from syncloud.memory import MemoryTree
-from syncloud.model import SMALL, Base, Failure, Hint, Kind, Policy, Unknown
-from syncloud.state import Pair, State
+from syncloud.state.store import Pair, State
+from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from syncloud.model import Entry, Side, Tag
-    from syncloud.tree import Content
+    from syncloud.core.interfaces import Content
+    from syncloud.core.model import Entry, Side, Tag
 
 ALL = Hint("", subtree=True, both=True)
 REFUSED = PermissionRefused("write: AccessDenied", code="AccessDenied", hint="see the bucket's policy")

@@ -20,9 +20,11 @@ from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from botocore.credentials import ContainerProvider, EnvProvider
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
-from syncloud import __version__, variables
-from syncloud.aws import Address, Aws
-from syncloud.credentials import Process
+from syncloud import __version__
+from syncloud.aws import environment as variables
+from syncloud.aws.credentials import Process
+from syncloud.aws.error_mapping import aws_errors, is_of_crt, refused, translate, translated
+from syncloud.aws.session import Address, Aws
 from syncloud.errors import (
     ConfigurationError,
     CredentialsError,
@@ -32,7 +34,6 @@ from syncloud.errors import (
     SyncloudError,
     Unavailable,
 )
-from syncloud.translation import aws_errors, is_of_crt, refused, translate, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -291,8 +292,8 @@ def test_a_file_of_botocores_is_left_to_it(monkeypatch: pytest.MonkeyPatch, tmp_
 
 LEAN = """
 import sys
-from syncloud import cli
-from syncloud.aws import Aws
+from syncloud.cli import main
+from syncloud.aws.session import Aws
 
 aws = Aws()
 aws.credentials.start()

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import batch
+from syncloud.core.model import SMALL, Entry
 from syncloud.errors import Blocked, Changed
-from syncloud.model import SMALL, Entry
-from syncloud.workers import Workers
+from syncloud.local import batch
+from syncloud.local.threads import Workers
 from tests.support import strace
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def test_what_does_not_fit_leaves_nothing_and_the_others_are_there(root: int) ->
 
 CHILD = """
 import os, sys
-from syncloud import batch
-from syncloud.model import Entry
+from syncloud.local import batch
+from syncloud.core.model import Entry
 root = os.open(sys.argv[1], os.O_RDONLY)
 names = ["one/a", "two/b", "one/c"]
 files = [batch.File(Entry(name, ("remote",), 3, 5, 0o640, 7, b"new"), None) for name in names]
@@ -235,8 +235,8 @@ def test_a_close_lets_nobody_wait_for_ever(root: int) -> None:
 
 ONE = """
 import os, sys
-from syncloud import batch
-from syncloud.model import Entry
+from syncloud.local import batch
+from syncloud.core.model import Entry
 root = os.open(sys.argv[1], os.O_RDONLY)
 file = batch.File(Entry("a", ("remote",), 3, 0, 0o640, 7, b"new"), None)
 batch.put_small(root, [file], "0123456789abcdef")

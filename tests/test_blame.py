@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import blame
 from syncloud.errors import Changed, HostUnavailable, PathError, SyncloudError, Unsyncable
+from syncloud.local import error_mapping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ GONE = dict.fromkeys([errno.ENOENT, errno.ENOTDIR], Changed)
 def test_where_the_root_is_well_an_error_is_the_paths_own(tmp_path: Path, number: int, kind: type[SyncloudError]) -> None:
     root = os.open(tmp_path, os.O_RDONLY)
     try:
-        error = blame.translate(OSError(number, os.strerror(number)), "some/path", root, "0123456789abcdef")
+        error = error_mapping.translate(OSError(number, os.strerror(number)), "some/path", root, "0123456789abcdef")
     finally:
         os.close(root)
     assert type(error) is kind
@@ -36,6 +36,6 @@ def test_where_the_root_is_well_an_error_is_the_paths_own(tmp_path: Path, number
 def test_what_cannot_fit_is_not_begun(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         free = os.fstatvfs(file.fileno())
-        blame.require_room(file.fileno(), 1)
+        error_mapping.require_room(file.fileno(), 1)
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            blame.require_room(file.fileno(), free.f_blocks * free.f_frsize * 2)
+            error_mapping.require_room(file.fileno(), free.f_blocks * free.f_frsize * 2)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import multipart
-from syncloud.budget import Budget
-from syncloud.local import LocalTree
-from syncloud.model import SMALL, Entry
-from syncloud.response import Response
-from syncloud.tree import Content
+from syncloud.core.budget import Budget
+from syncloud.core.interfaces import Content
+from syncloud.core.model import SMALL, Entry
+from syncloud.local.tree import LocalTree
+from syncloud.s3 import multipart
+from syncloud.s3.response import Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

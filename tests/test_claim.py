@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.claim import Claim, Peer
 from syncloud.errors import BusyError
+from syncloud.local.claim import Claim, Peer
 from tests.support.nobody import NOBODY, let_through
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def test_a_directory_is_claimed_once_until_it_is_released(fd: int, tmp_path: Pat
 
 
 def test_a_claim_ends_with_its_process(fd: int) -> None:
-    claiming = f"from syncloud.claim import Claim; held = Claim({fd}, 'dir')"
+    claiming = f"from syncloud.local.claim import Claim; held = Claim({fd}, 'dir')"
     code = f"import signal; {claiming}; print('has it', flush=True); signal.pause()"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, pass_fds=[fd]) as process:
         assert process.stdout is not None
@@ -198,7 +198,7 @@ def test_whoever_its_user_is_a_daemon_that_writes_is_found_by_root_and_the_other
     claim = Claim(fd, "dir")
     code = f"""
 import os, sys
-from syncloud.claim import Claim  # while it still may read it
+from syncloud.local.claim import Claim  # while it still may read it
 from syncloud.errors import BusyError
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 try:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import batch, checksum, commit, disk, marks, names, steady
+from syncloud.core import checksum, names
+from syncloud.core.model import Entry
 from syncloud.errors import Blocked, Changed
-from syncloud.local import LocalTree
-from syncloud.model import Entry
+from syncloud.local import batch, marks, replace, stable_read, syscalls
+from syncloud.local.tree import LocalTree
 from tests.support.nobody import NOBODY, let_through
 
 if TYPE_CHECKING:
@@ -36,22 +37,22 @@ NAME = "d/name.txt"
 
 CHILD = """
 import os, sys
-from syncloud import batch, commit, steady
+from syncloud.local import batch, replace, stable_read
 from syncloud.errors import SyncloudError
-from syncloud.model import Entry
+from syncloud.core.model import Entry
 NAME, NONCE, NEW, MTIME = "d/name.txt", "0123456789abcdef", b"new" * 1000, 1_700_000_000_123_456_789
 if len(sys.argv) > 3:
     os.setgid(65534)
     os.setuid(65534)
 root = os.open(sys.argv[1], os.O_RDONLY)
 os.umask(0o077)
-seen = None if sys.argv[2] == "new" else steady.entry_of(NAME, os.stat(NAME, dir_fd=root))
+seen = None if sys.argv[2] == "new" else stable_read.entry_of(NAME, os.stat(NAME, dir_fd=root))
 print("ready", flush=True)
 try:
     if sys.argv[2] == "delete":
-        commit.delete(root, seen, NONCE)
+        replace.delete(root, seen, NONCE)
     elif sys.argv[2] == "set aside":
-        print(commit.set_aside(root, seen, "")[0])
+        print(replace.set_aside(root, seen, "")[0])
     else:
         file = batch.File(Entry(NAME, ("remote",), len(NEW), MTIME, 0o640, None, NEW), seen)
         batch.put_small(root, [file], NONCE)
@@ -103,7 +104,7 @@ def root(folder: Path) -> Iterator[int]:
 
 
 def seen(root: int, path: str = NAME) -> Entry:
-    return steady.entry_of(path, os.stat(path, dir_fd=root, follow_symlinks=False))
+    return stable_read.entry_of(path, os.stat(path, dir_fd=root, follow_symlinks=False))
 
 
 def put(root: int, expected: Entry | None, body: bytes = NEW, path: str = NAME, mode: int = 0o640) -> tuple[Entry, str | None]:
@@ -145,7 +146,7 @@ def test_a_new_file_gets_its_bytes_mode_and_mtime_whatever_the_umask(root: int, 
             entry, aside = put(root, None, path=f"d/{mode:o}", mode=mode)
             status = (folder / f"{mode:o}").stat()
             assert (status.st_mode & 0o7777, status.st_mtime_ns, aside) == (mode, MTIME, None)
-            assert entry == steady.entry_of(f"d/{mode:o}", status)
+            assert entry == stable_read.entry_of(f"d/{mode:o}", status)
     finally:
         os.umask(before)
 
@@ -160,7 +161,7 @@ def test_an_mtime_is_kept_to_the_nanosecond(root: int, folder: Path, mtime: int)
 
 def test_a_temporary_is_hidden_beside_its_name_and_private(root: int, folder: Path) -> None:
     temporary = names.hidden("tmp", NONCE)
-    os.close(commit.create(root, "d/new/name.txt", temporary, []))
+    os.close(replace.create(root, "d/new/name.txt", temporary, []))
     assert names.is_hidden(temporary)
     assert names.is_ours(temporary, "tmp", NONCE)
     assert not temporary.endswith(".txt")
@@ -194,13 +195,13 @@ def test_anything_else_is_not_replaced(root: int, folder: Path, change: str) -> 
     elif change == "link":
         file.symlink_to("/etc/passwd")
     before = os.listdir(folder)
-    for attempt in (lambda: put(root, expected), lambda: commit.delete(root, expected, NONCE)):
+    for attempt in (lambda: put(root, expected), lambda: replace.delete(root, expected, NONCE)):
         with pytest.raises(Changed):
             attempt()
     with pytest.raises(Changed):
-        commit.touch(root, expected, MTIME, 0o777)
+        replace.touch(root, expected, MTIME, 0o777)
     with pytest.raises(Changed):
-        commit.set_aside(root, expected, "")
+        replace.set_aside(root, expected, "")
     assert os.listdir(folder) == before
 
 
@@ -221,8 +222,8 @@ def test_where_nothing_was_expected_nothing_is_replaced(root: int, folder: Path)
 def test_a_file_where_a_directory_must_be_is_named(root: int, folder: Path, path: str, blocker: str) -> None:
     (folder / "f").touch()
     (folder.parent / "f").touch()
-    create = functools.partial(commit.create, temporary=names.hidden("tmp", NONCE), made=[])
-    make = commit.make_directory if path.endswith("/") else create
+    create = functools.partial(replace.create, temporary=names.hidden("tmp", NONCE), made=[])
+    make = replace.make_directory if path.endswith("/") else create
     with pytest.raises(Blocked) as caught:
         make(root, path)
     assert (caught.value.path, caught.value.blocker) == (path, blocker)
@@ -231,20 +232,20 @@ def test_a_file_where_a_directory_must_be_is_named(root: int, folder: Path, path
 def test_a_file_is_deleted_and_so_are_the_directories_that_this_empties(root: int, folder: Path) -> None:
     put(root, None, path="d/a/b/c/name")
     put(root, None, path="d/a/other")
-    commit.delete(root, seen(root, "d/a/b/c/name"), NONCE)
+    replace.delete(root, seen(root, "d/a/b/c/name"), NONCE)
     assert os.listdir(folder / "a") == ["other"]
-    commit.delete(root, seen(root, "d/a/other"), NONCE)
+    replace.delete(root, seen(root, "d/a/other"), NONCE)
     assert not folder.exists()
     assert folder.parent.is_dir(), "the root stays"
     put(root, None, path="name")
-    commit.delete(root, seen(root, "name"), NONCE)
+    replace.delete(root, seen(root, "name"), NONCE)
     assert folder.parent.is_dir()
 
 
 def test_a_touch_changes_mtime_and_mode_only(root: int, folder: Path) -> None:
     put(root, None, OLD)
     before = seen(root)
-    entry = commit.touch(root, before, 5, 0o604)
+    entry = replace.touch(root, before, 5, 0o604)
     assert entry == seen(root)
     assert (entry.mtime_ns, entry.mode, entry.tag[0], entry.size) == (5, 0o604, before.tag[0], before.size)
     assert contents(folder) == {"name.txt": OLD}
@@ -252,8 +253,8 @@ def test_a_touch_changes_mtime_and_mode_only(root: int, folder: Path) -> None:
 
 def test_what_is_set_aside_is_there_under_both_names(root: int, folder: Path) -> None:
     (folder / "name.txt").write_bytes(THEIRS)
-    first, entry = commit.set_aside(root, seen(root), "")
-    second, entry = commit.set_aside(root, entry, "")
+    first, entry = replace.set_aside(root, seen(root), "")
+    second, entry = replace.set_aside(root, entry, "")
     assert entry == seen(root), "the link has moved its ctime"
     assert first != second
     put(root, entry)
@@ -263,7 +264,7 @@ def test_what_is_set_aside_is_there_under_both_names(root: int, folder: Path) ->
 def test_a_conflict_name_fits_the_file_system(root: int, folder: Path) -> None:
     name = "d/" + "\N{SNOWMAN}" * 83 + ".txt"
     put(root, None, THEIRS, path=name)
-    aside, _ = commit.set_aside(root, seen(root, name), "p" * 700 + "/")
+    aside, _ = replace.set_aside(root, seen(root, name), "p" * 700 + "/")
     assert len(Path(aside).name.encode()) <= 255
     assert len(("p" * 700 + "/" + aside).encode()) <= 1024
     assert (folder.parent / aside).read_bytes() == THEIRS
@@ -273,8 +274,8 @@ def test_a_crash_leaves_what_is_ours_and_what_is_kept(root: int, folder: Path) -
     ours, theirs = names.hidden("old", NONCE), names.hidden("old", NONCE)
     (folder / ours).write_bytes(OLD)
     (folder / theirs).write_bytes(THEIRS)
-    assert commit.recover(root, f"d/{ours}", True) is None
-    aside = commit.recover(root, f"d/{theirs}", False)
+    assert replace.recover(root, f"d/{ours}", True) is None
+    aside = replace.recover(root, f"d/{theirs}", False)
     assert aside is not None
     assert contents(folder) == {Path(aside).name: THEIRS}
 
@@ -345,7 +346,7 @@ def test_a_deletion_never_takes_what_came_meanwhile(root: int, folder: Path) -> 
         thread.start()
         gate.wait()
         try:
-            commit.delete(root, expected, NONCE)
+            replace.delete(root, expected, NONCE)
             outcomes.add("deleted")
         except Changed:
             outcomes.add("changed")
@@ -585,7 +586,7 @@ def test_a_crash_before_any_step_leaves_one_whole_state(tmp_path: Path, folder: 
         if what != "new":
             folder.mkdir()
             file.write_bytes(OLD)
-            known = {steady.tag_of(file.stat())[:3]: checksum.update(OLD)}
+            known = {stable_read.tag_of(file.stat())[:3]: checksum.update(OLD)}
 
     def now() -> bytes | None:
         return file.read_bytes() if file.exists() else None
@@ -623,11 +624,11 @@ def test_a_crash_after_an_edit_does_not_lose_the_edit(
 def test_an_exclusive_name_is_not_needed_to_discard(root: int, folder: Path) -> None:
     """What an exchange has put under the temporary's name is not ours to discard."""
     temporary = names.hidden("tmp", NONCE)
-    fd = commit.create(root, NAME, temporary, [])
+    fd = replace.create(root, NAME, temporary, [])
     (folder / "name.txt").write_bytes(THEIRS)
-    with disk.directory(root, "d") as at:
-        assert disk.exchange(at, temporary, "name.txt")
-        commit.discard(at, commit.Staged(NAME, fd, temporary, None, None))
+    with syscalls.directory(root, "d") as at:
+        assert syscalls.exchange(at, temporary, "name.txt")
+        replace.discard(at, replace.Staged(NAME, fd, temporary, None, None))
     assert (folder / temporary).read_bytes() == THEIRS
     os.close(fd)
 

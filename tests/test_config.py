@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import config, options
+from syncloud.config import options, parser
+from syncloud.config.options import OPTIONS, Invocation, Option, Scope, Settings
+from syncloud.core.model import ConflictPolicy
 from syncloud.errors import ConfigurationError, UsageError
-from syncloud.model import ConflictPolicy
-from syncloud.options import OPTIONS, Invocation, Option, Scope, Settings
 from tests.support.nobody import NOBODY
 
 PUSH = ("push", "--directory", "/srv/x", "--bucket", "buk")
@@ -33,7 +33,7 @@ def etc(tmp_path: Path) -> Path:
 @pytest.fixture
 def read(etc: Path) -> Read:
     def parse(*argv: str, **environ: str) -> Invocation:
-        return config.parse(argv, {"HOME": "/home/u", **environ}, etc=etc, uid=1000)
+        return parser.parse(argv, {"HOME": "/home/u", **environ}, etc=etc, uid=1000)
 
     return parse
 
@@ -522,7 +522,7 @@ def test_the_derived_instance_is_stable_and_distinct(read: Read) -> None:
     ],
 )
 def test_state_directory(environ: dict[str, str], uid: int, expected: str, etc: Path) -> None:
-    settings = config.parse([*PUSH, "--instance", "jef"], environ, etc=etc, uid=uid).settings
+    settings = parser.parse([*PUSH, "--instance", "jef"], environ, etc=etc, uid=uid).settings
     assert settings.state_dir == Path(expected)
 
 
@@ -542,7 +542,7 @@ def test_whatever_is_written_it_is_read_or_refused(tmp_path_factory: Any, lines:
     environ = {f"SYNCLOUD_{name.upper().replace('-', '_')}": value for name, value in lines.items() if name != "config"}
     for argv, variables in (([*PUSH, "--config", str(file)], {}), ([*PUSH], environ)):
         try:
-            config.parse(argv, variables, uid=1000)
+            parser.parse(argv, variables, uid=1000)
         except ConfigurationError as error:
             assert str(error)  # noqa: PT017 - it may or may not be raised
 
@@ -551,7 +551,7 @@ def test_whatever_is_written_it_is_read_or_refused(tmp_path_factory: Any, lines:
 def test_patterns_arrive_as_they_were_written(patterns: list[str]) -> None:
     words = [f"--exclude={pattern}" for pattern in patterns]
     try:
-        settings = config.parse([*PUSH, *words], {"HOME": "/"}, uid=1000).settings
+        settings = parser.parse([*PUSH, *words], {"HOME": "/"}, uid=1000).settings
     except ConfigurationError:
         return
     except UsageError:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud.coverage import Coverage, compare
+from syncloud.local.coverage import Coverage, compare
 
 TREE = {"": 1, "d": 2, "d/e": 3}
 WATCHES = {10: 1, 11: 2, 12: 3}

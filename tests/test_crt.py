@@ -25,14 +25,14 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from syncloud import checksum
-from syncloud.aws import Address, Aws
-from syncloud.connections import REST, Connections
-from syncloud.crt import CROWD, TRIES, Crt
+from syncloud.aws.error_mapping import translated
+from syncloud.aws.session import Address, Aws
+from syncloud.core import checksum
 from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, Unavailable
-from syncloud.response import Response
-from syncloud.s3 import S3Tree
-from syncloud.translation import translated
+from syncloud.s3.pool import REST, Connections
+from syncloud.s3.response import Response
+from syncloud.s3.transport import CROWD, TRIES, Crt
+from syncloud.s3.tree import S3Tree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -597,8 +597,8 @@ def test_closing_ends_what_is_under_way() -> None:
 def test_a_process_with_requests_under_way_exits(ending: str) -> None:
     program = f"""
         import asyncio, os, sys
-        from syncloud.aws import Address, Aws
-        from syncloud.crt import Crt
+        from syncloud.aws.session import Address, Aws
+        from syncloud.s3.transport import Crt
 
         async def main():
             client = Crt(Aws(endpoint_url=sys.argv[1]), "bucket", transfers=4)
@@ -1230,7 +1230,7 @@ def test_who_asks_while_a_proxy_says_nothing_is_served_when_that_has_lasted_too_
     secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is still being opened then is taken for what will come, and nobody else asks once it is not."""
-    monkeypatch.setattr("syncloud.crt.PATIENCE", 3.0)
+    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 3.0)
 
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:
@@ -1246,7 +1246,7 @@ def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(
     secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither does the connection come nor does it fail: awscrt waits as long as the proxy."""
-    monkeypatch.setattr("syncloud.crt.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 1.0)
 
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:

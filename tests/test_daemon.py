@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.config import parse
-from syncloud.orders import Orders
-from syncloud.service import _Service
-from syncloud.steps import Steps
+from syncloud.config.parser import parse
+from syncloud.service.signals import Orders
+from syncloud.service.steps import Steps
+from syncloud.service.supervisor import _Service
 from tests.support.meddler import Meddler
 from tests.support.processes import Process
 from tests.support.systemd import Systemd

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import pytest
 
-from syncloud.deletions import HOUR, MEMO, PATIENCE, Deletions, _Moves
-from syncloud.hints import Work
-from syncloud.ledger import Ledger
-from syncloud.model import Base, Policy
-from syncloud.settle import Outcome
-from syncloud.state import Pair, State
+from syncloud.core.model import Base, Policy
+from syncloud.core.work_queue import Work
+from syncloud.engine.delete_guard import HOUR, MEMO, PATIENCE, Deletions, _Moves
+from syncloud.engine.reconciler import Outcome
+from syncloud.engine.state_writer import Ledger
+from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.descriptor import Descriptor
+from syncloud.local.descriptor import Descriptor
 
 if TYPE_CHECKING:
     from pathlib import Path

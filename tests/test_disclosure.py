@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import disclosure
+from syncloud.service import disclosure
 from tests.support.environment import ACCESS_KEY, SECRET_KEY
 
 if TYPE_CHECKING:

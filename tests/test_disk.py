@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import commit, disk
+from syncloud.local import replace, syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,16 +51,16 @@ def root(tmp_path: Path) -> Iterator[int]:
 @pytest.fixture
 def by_hand() -> Iterator[None]:
     """As on a kernel, or in a sandbox, without openat2."""
-    before = disk._openat2_works
-    disk._openat2_works = False
+    before = syscalls._openat2_works
+    syscalls._openat2_works = False
     yield
-    disk._openat2_works = before
+    syscalls._openat2_works = before
 
 
 def answer(root: int, path: str, flags: int) -> int | str:
     """The inode, or the error's name."""
     try:
-        fd = disk.open_beneath(root, path, flags)
+        fd = syscalls.open_beneath(root, path, flags)
     except OSError as error:
         return errno.errorcode[error.errno or 0]
     try:
@@ -118,7 +118,7 @@ def test_a_parent_that_becomes_a_link_meanwhile_leads_nowhere(
     def swap() -> None:
         (base / "trap").symlink_to(outside)
         while not stop.is_set():
-            disk.exchange(root, "d", "trap")
+            syscalls.exchange(root, "d", "trap")
 
     thread = threading.Thread(target=swap)
     thread.start()
@@ -126,7 +126,7 @@ def test_a_parent_that_becomes_a_link_meanwhile_leads_nowhere(
     try:
         for _ in range(5_000):
             try:
-                fd = disk.open_beneath(root, "d/g", os.O_RDONLY)
+                fd = syscalls.open_beneath(root, "d/g", os.O_RDONLY)
             except OSError as error:
                 seen.add(errno.errorcode[error.errno or 0])
                 continue
@@ -140,12 +140,12 @@ def test_a_parent_that_becomes_a_link_meanwhile_leads_nowhere(
 
 
 def test_directories_are_made_below_the_root_only(root: int, tmp_path: Path) -> None:
-    disk.make_directories(root, "n/o/p", [])
-    disk.make_directories(root, "n/o/p", [])
+    syscalls.make_directories(root, "n/o/p", [])
+    syscalls.make_directories(root, "n/o/p", [])
     assert (tmp_path / "root/n/o/p").is_dir()
     for path, error in {"up/x": errno.ELOOP, "link/x": errno.ELOOP, "f/x": errno.ENOTDIR, "../x": errno.EXDEV}.items():
         with pytest.raises(OSError, match=os.strerror(error)):
-            disk.make_directories(root, path, [])
+            syscalls.make_directories(root, path, [])
     assert not (tmp_path / "x").exists()
     assert not (tmp_path / "root/d/x").exists()
 
@@ -170,24 +170,24 @@ def test_a_chain_of_directories_is_made_before_it_is_synced_and_removed_before_t
     for name in real:
         monkeypatch.setattr(os, name, noting(name))
     path = "/".join("a" * 50)
-    disk.make_directories(root, path, [])
+    syscalls.make_directories(root, path, [])
     assert order == ["mkdir"] * 50 + ["fsync"] * 50
     order.clear()
-    commit.remove_emptied(root, path)
+    replace.remove_emptied(root, path)
     assert order == ["rmdir"] * 50 + ["fsync"]
 
 
 def test_an_exclusive_rename_never_replaces(root: int, tmp_path: Path) -> None:
-    disk.rename_exclusive(root, "f", "g")
+    syscalls.rename_exclusive(root, "f", "g")
     assert not (tmp_path / "root/f").exists()
     (tmp_path / "root/f").write_text("other")
     for taken in ("f", "d", "dead"):
         with pytest.raises(FileExistsError):
-            disk.rename_exclusive(root, "g", taken)
+            syscalls.rename_exclusive(root, "g", taken)
     assert (tmp_path / "root/f").read_text() == "other"
     assert (tmp_path / "root/g").read_text() == "f"
     with pytest.raises(FileNotFoundError):
-        disk.rename_exclusive(root, "no", "new")
+        syscalls.rename_exclusive(root, "no", "new")
 
 
 def test_one_of_many_wins_the_name(root: int, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_one_of_many_wins_the_name(root: int, tmp_path: Path) -> None:
     def race(number: int) -> None:
         gate.wait()
         with contextlib.suppress(FileExistsError):
-            disk.rename_exclusive(root, f"t{number}", "prize")
+            syscalls.rename_exclusive(root, f"t{number}", "prize")
             won.append(str(number))
 
     threads = [threading.Thread(target=race, args=(number,)) for number in range(8)]
@@ -211,7 +211,7 @@ def test_one_of_many_wins_the_name(root: int, tmp_path: Path) -> None:
 
 
 def test_an_exchange_swaps_two_names(root: int, tmp_path: Path) -> None:
-    assert disk.exchange(root, "f", "d")
+    assert syscalls.exchange(root, "f", "d")
     assert (tmp_path / "root/d").read_text() == "f"
     assert (tmp_path / "root/f/g").read_text() == "g"
 
@@ -224,14 +224,14 @@ def test_an_open_writer_is_seen_until_it_closes(tmp_path: Path) -> None:
     file.write_bytes(b"x" * 4096)
     fd = os.open(file, os.O_RDONLY)
     try:
-        assert disk.held_by_writer(fd) is False
+        assert syscalls.held_by_writer(fd) is False
         for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND):
             writer = os.open(file, flags)
-            assert disk.held_by_writer(fd) is True
+            assert syscalls.held_by_writer(fd) is True
             os.close(writer)
-            assert disk.held_by_writer(fd) is False
+            assert syscalls.held_by_writer(fd) is False
         with open(file, "rb"):
-            assert disk.held_by_writer(fd) is False
+            assert syscalls.held_by_writer(fd) is False
     finally:
         os.close(fd)
 
@@ -243,9 +243,9 @@ def test_a_shared_mapping_is_a_writer_after_its_descriptor_is_closed(tmp_path: P
         mapping = mmap.mmap(writer.fileno(), 4096)
     fd = os.open(file, os.O_RDONLY)
     try:
-        assert disk.held_by_writer(fd) is True
+        assert syscalls.held_by_writer(fd) is True
         mapping.close()
-        assert disk.held_by_writer(fd) is False
+        assert syscalls.held_by_writer(fd) is False
     finally:
         os.close(fd)
 
@@ -258,9 +258,9 @@ def test_a_writer_in_another_process_is_seen(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert disk.held_by_writer(fd) is True
+        assert syscalls.held_by_writer(fd) is True
         child.communicate()
-    assert disk.held_by_writer(fd) is False
+    assert syscalls.held_by_writer(fd) is False
     os.close(fd)
 
 
@@ -269,7 +269,8 @@ def test_who_is_not_the_owner_learns_that_the_kernel_does_not_tell(tmp_path: Pat
         pytest.skip("only root can make a file of another owner")
     (tmp_path / "f").touch()
     fd = os.open(tmp_path / "f", os.O_RDONLY)
-    code = "import os, sys; from syncloud import disk; os.setuid(65534); print(disk.held_by_writer(int(sys.argv[1])))"
+    asked = "import os, sys; from syncloud.local.syscalls import held_by_writer as held"
+    code = f"{asked}; os.setuid(65534); print(held(int(sys.argv[1])))"
     ran = subprocess.run([sys.executable, "-c", code, str(fd)], pass_fds=[fd], capture_output=True, text=True, check=True)
     os.close(fd)
     assert ran.stdout.strip() == "None"
@@ -280,10 +281,10 @@ def test_a_writer_that_comes_while_we_ask_does_not_end_the_process(tmp_path: Pat
     (tmp_path / "f").touch()
     code = """
 import os, sys, time
-from syncloud import disk
+from syncloud.local import syscalls
 fd, end, seen = os.open(sys.argv[1], os.O_RDONLY), time.monotonic() + 1.5, set()
 while time.monotonic() < end:
-    seen.add(disk.held_by_writer(fd))
+    seen.add(syscalls.held_by_writer(fd))
 print(*sorted(seen))
 """
     stop = threading.Event()
@@ -316,8 +317,8 @@ def test_a_foreign_lease_is_told_and_not_waited_for(tmp_path: Path, walked: bool
     fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     try:
         with pytest.raises(BlockingIOError):
-            disk.open_beneath(root, "f", os.O_RDONLY | os.O_NONBLOCK)
-        os.close(disk.open_beneath(root, "f", os.O_PATH))
+            syscalls.open_beneath(root, "f", os.O_RDONLY | os.O_NONBLOCK)
+        os.close(syscalls.open_beneath(root, "f", os.O_PATH))
     finally:
         os.close(holder)
         os.close(root)
@@ -327,7 +328,7 @@ def test_pieces_are_written_one_after_the_other(tmp_path: Path) -> None:
     pieces = [os.urandom(size) for size in (16_384, 0, 1, 70_000, *[100] * 60)]
     fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
     try:
-        disk.write_back(fd, pieces, 5)
+        syscalls.write_back(fd, pieces, 5)
     finally:
         os.close(fd)
     assert (tmp_path / "f").read_bytes() == bytes(5) + b"".join(pieces)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import display
 from syncloud.errors import cut
+from syncloud.log import display
 
 ANY = st.text(st.characters(exclude_categories=[]), max_size=40)
 """Halves of surrogate pairs too."""

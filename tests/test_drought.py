@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.drought import FEW, GRACE, PAUSE, Drought
+from syncloud.core.model import Base
+from syncloud.engine.drought import FEW, GRACE, PAUSE, Drought
 from syncloud.errors import PermissionRefused, Unavailable
-from syncloud.memory import MemoryTree
-from syncloud.model import Base
-from syncloud.state import Pair, State
+from syncloud.state.store import Pair, State
+from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import pulse
-from syncloud.engine import Engine
+from syncloud.core import timing
+from syncloud.core.model import Base, ConflictPolicy, Hint, Kind, Policy, Unknown
+from syncloud.core.work_queue import TOO_MANY, Coalescer, Work
+from syncloud.engine.conflict_limit import Rivals
+from syncloud.engine.loop import Engine
+from syncloud.engine.reconciler import Settler
+from syncloud.engine.state_writer import Ledger
 from syncloud.errors import HostUnavailable, PathError, Unavailable
-from syncloud.hints import TOO_MANY, Coalescer, Work
-from syncloud.ledger import Ledger
-from syncloud.memory import MemoryContent, MemoryTree
-from syncloud.model import Base, ConflictPolicy, Hint, Kind, Policy, Unknown
-from syncloud.rivals import Rivals
-from syncloud.settle import Settler
-from syncloud.state import Pair, State
+from syncloud.state.store import Pair, State
+from tests.support.memory import MemoryContent, MemoryTree
 from tests.support.opcodes import opcodes
 from tests.support.states import opened_state
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
-    from syncloud.model import Entry, Side, Tag
-    from syncloud.rows import Reader
-    from syncloud.tree import Content
+    from syncloud.core.interfaces import Content
+    from syncloud.core.model import Entry, Side, Tag
+    from syncloud.state.rows import Reader
 
 ALL = Hint("", subtree=True, both=True)
 
@@ -190,7 +190,7 @@ def test_an_idle_engine_rests(state: State) -> None:
             await settled(engine)
             assert target.files["a"].body == b"1"
             before, turned_at = clock.asked, engine.turned_at
-            await asyncio.sleep(pulse.REST + 0.5)
+            await asyncio.sleep(timing.REST + 0.5)
             assert engine.turned_at > turned_at, "the watchdog sees that it can turn"
             return clock.asked - before
 
@@ -203,7 +203,7 @@ def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(stat
         coalescer = Coalescer(time.monotonic, quiet=2.0)
         engine = Engine(source, target, state, coalescer, policy=Policy(), transfers=8)
         work = asyncio.create_task(engine.run())
-        await asyncio.sleep(pulse.until_next(time.monotonic(), resting=True) + 0.1)  # no pulse meanwhile
+        await asyncio.sleep(timing.until_next(time.monotonic(), resting=True) + 0.1)  # no pulse meanwhile
         turned_at, told_at = engine.turned_at, time.monotonic()
         source.put("open", b"1")
         engine.deliver(Hint("open", Kind.OPEN))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import fields
-from syncloud.events import RECORDS, Bad, Decoded, NewMajor, ObjectEvent, Poison, TestEvent, decode, older
+from syncloud.core import fields
+from syncloud.queue.notifications import RECORDS, Bad, Decoded, NewMajor, ObjectEvent, Poison, TestEvent, decode, older
 
 KEY = "jef/red flower+1@é.xml"
 ENCODED = "jef/red+flower%2B1%40%C3%A9.xml"

@@ -22,8 +22,8 @@ HANDED_ON = {"_like": "fullmatch"}
 """Functions that have an expression as their first argument, and what they do with it."""
 
 MADE = {
-    ("options", "pattern"): "the argument of _like, whose calls are in the table",
-    ("patterns", "''.join((f'[{one}]' for one in sets))"): "nothing but brackets, so it has one length",
+    ("config.options", "pattern"): "the argument of _like, whose calls are in the table",
+    ("core.patterns", "''.join((f'[{one}]' for one in sets))"): "nothing but brackets, so it has one length",
 }
 """Expressions that no text of the code is, and why none goes back; `test_no_name_holds_a_match_up` tries those of patterns."""
 
@@ -38,42 +38,42 @@ NAMED = (
 MARK = ".conflict-20261122T030405Z-"
 
 HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
-    ("aws", PROXY): [
+    ("aws.session", PROXY): [
         ("http://", "a", " "),
         ("http://", "a", "@ "),
         ("http://[", ":", ""),
         ("http://a:", "1", "x"),
         ("http://", "a@", ""),
     ],
-    ("aws", r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?"): [("https://", "a", ":"), ("https://", "a:1", "")],
-    ("aws", r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"): [("", "a", ""), ("", "-", ""), ("", "a-", "-")],
-    ("aws", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"): [("", "a", "-"), ("", "a-", "")],
+    ("aws.session", r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?"): [("https://", "a", ":"), ("https://", "a:1", "")],
+    ("aws.session", r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"): [("", "a", ""), ("", "-", ""), ("", "a-", "-")],
+    ("aws.session", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"): [("", "a", "-"), ("", "a-", "")],
     ("cf.operations", r"didn't contain changes|no updates are to be performed"): [("", "didn't contain change", "")],
     ("cf.operations", r"access ?denied|not authorized|forbidden"): [("", "access ", ""), ("", "not authorize", "")],
     (
         "cf.operations",
         r"_IN_PROGRESS (state|status)|InvalidChangeSetStatus|OperationInProgress|AlreadyExistsException",
     ): [("", "_IN_PROGRESS stat", ""), ("", "InvalidChangeSetStatu", "")],
-    ("credentials", r"[\x21-\x7e]{1,1024}"): [("", "a", ""), ("", "a", "\n")],
-    ("credentials", r"[\x21-\x7e]{1,16384}"): [("", "a", ""), ("", "a", "\n")],
-    ("credentials", SECRET_KEY): [("", "a", " "), ("", " ", ""), ("a", " ", "a")],
-    ("fields", r'(?:W/)?"([\x21\x23-\x7e]{1,256})"|([\x21\x23-\x7e]{1,256})'): [
+    ("aws.credentials", r"[\x21-\x7e]{1,1024}"): [("", "a", ""), ("", "a", "\n")],
+    ("aws.credentials", r"[\x21-\x7e]{1,16384}"): [("", "a", ""), ("", "a", "\n")],
+    ("aws.credentials", SECRET_KEY): [("", "a", " "), ("", " ", ""), ("a", " ", "a")],
+    ("core.fields", r'(?:W/)?"([\x21\x23-\x7e]{1,256})"|([\x21\x23-\x7e]{1,256})'): [
         ('W/"', "a", '"'),
         ('"', "a", ""),
         ("", "W/", ""),
         ("", '"a', ""),
     ],
-    ("fields", r"[\x21-\x7e]{1,1024}"): [("", "a", ""), ("", "a", "\n")],
-    ("fields", r"[0-9A-Fa-f]{1,128}"): [("", "A", ""), ("", "A", "x")],
-    ("fields", r"[\x21-\x7e]{1,255}"): [("", "a", ""), ("", "a", "\n")],
-    ("fields", r"[\x20-\x7e]{1,128}"): [("", " ", ""), ("", "a", "\n")],
-    ("fields", r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}"): [("", "1", ""), ("", "1.", ""), ("", "1.1", "x")],
-    ("fields", r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"): [("", "a", ""), ("", "a", "\n")],
-    ("names", r"\.syncloud-(?:tmp|old|probe)-[0-9a-f]{16}-[0-9a-f]{16}\Z"): [
+    ("core.fields", r"[\x21-\x7e]{1,1024}"): [("", "a", ""), ("", "a", "\n")],
+    ("core.fields", r"[0-9A-Fa-f]{1,128}"): [("", "A", ""), ("", "A", "x")],
+    ("core.fields", r"[\x21-\x7e]{1,255}"): [("", "a", ""), ("", "a", "\n")],
+    ("core.fields", r"[\x20-\x7e]{1,128}"): [("", " ", ""), ("", "a", "\n")],
+    ("core.fields", r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}"): [("", "1", ""), ("", "1.", ""), ("", "1.1", "x")],
+    ("core.fields", r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"): [("", "a", ""), ("", "a", "\n")],
+    ("core.names", r"\.syncloud-(?:tmp|old|probe)-[0-9a-f]{16}-[0-9a-f]{16}\Z"): [
         (".syncloud-tmp-", "0", ""),
         ("", ".syncloud-tmp-", ""),
     ],
-    ("names", CONFLICT): [
+    ("core.names", CONFLICT): [
         (MARK, "a", "\n"),
         (MARK, "-1", "\n"),
         (MARK, "1", "\n"),
@@ -81,20 +81,20 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("", MARK, "\n"),
         ("", ".conflict-", ""),
     ],
-    ("names", r"[^A-Za-z0-9_-]"): [("", ".", ""), ("", "a", "")],
-    ("objects", r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z"): [("", "1", ""), ("1.", "1", "x"), ("", "1.", "")],
-    ("objects", r"[0-7]{3,7}\Z"): [("", "1", ""), ("", "1", "x")],
-    ("options", r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}"): [("arn:", "a", " "), ("", "a", "")],
-    ("options", r"[A-Za-z][A-Za-z0-9-]{0,127}"): [("", "a", "")],
-    ("options", r"https?://[^\s/]\S*"): [("https://", "a", " "), ("https://", "a/", " ")],
-    ("options", r"[0-9]{12}"): [("", "1", "")],
-    ("options", r"[a-z0-9-]+"): [("", "a", ".")],
-    ("options", r"[\x00-\x1f\x7f]"): [("", "a", "")],
-    ("options", r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)"): [("", "1", ""), ("1.", "1", ""), ("1", "m", "")],
-    ("options", r"[0-9]{1,9}"): [("", "1", "")],
-    ("options", r"(?![-])[A-Za-z0-9_.\\@-]{1,200}"): [("", "a", ""), ("", "-", "")],
-    ("options", r"[^A-Za-z0-9-]"): [("", ".", ""), ("", "a", "")],
-    ("options", r"[^A-Za-z0-9_.-]"): [("", "/", ""), ("", "a", "")],
+    ("core.names", r"[^A-Za-z0-9_-]"): [("", ".", ""), ("", "a", "")],
+    ("s3.objects", r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z"): [("", "1", ""), ("1.", "1", "x"), ("", "1.", "")],
+    ("s3.objects", r"[0-7]{3,7}\Z"): [("", "1", ""), ("", "1", "x")],
+    ("config.options", r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}"): [("arn:", "a", " "), ("", "a", "")],
+    ("config.options", r"[A-Za-z][A-Za-z0-9-]{0,127}"): [("", "a", "")],
+    ("config.options", r"https?://[^\s/]\S*"): [("https://", "a", " "), ("https://", "a/", " ")],
+    ("config.options", r"[0-9]{12}"): [("", "1", "")],
+    ("config.options", r"[a-z0-9-]+"): [("", "a", ".")],
+    ("config.options", r"[\x00-\x1f\x7f]"): [("", "a", "")],
+    ("config.options", r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)"): [("", "1", ""), ("1.", "1", ""), ("1", "m", "")],
+    ("config.options", r"[0-9]{1,9}"): [("", "1", "")],
+    ("config.options", r"(?![-])[A-Za-z0-9_.\\@-]{1,200}"): [("", "a", ""), ("", "-", "")],
+    ("config.options", r"[^A-Za-z0-9-]"): [("", ".", ""), ("", "a", "")],
+    ("config.options", r"[^A-Za-z0-9_.-]"): [("", "/", ""), ("", "a", "")],
     ("errors", AUTHORIZATION): [
         ("", "authorization", ""),
         ("authorization: ", "a", ""),
@@ -109,15 +109,15 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("", "://", "@"),
         ("://", "a:", ""),
     ],
-    ("translation", r"(\d+) \((\w+)\): (.*)"): [
+    ("aws.error_mapping", r"(\d+) \((\w+)\): (.*)"): [
         ("", "1", ""),
         ("1 (", "a", ""),
         ("1 (", "a", ") "),
         ("1 (a): ", "1 (a): ", ""),
     ],
-    ("translation", r"[a-z0-9-]{1,63}"): [("", "a", "")],
-    ("translation", r"s3://[^/\s]+|https?://\S+"): [("", "s3://", ""), ("", "http://", ""), ("", "http:/", "")],
-    ("translation", r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b"): [
+    ("aws.error_mapping", r"[a-z0-9-]{1,63}"): [("", "a", "")],
+    ("aws.error_mapping", r"s3://[^/\s]+|https?://\S+"): [("", "s3://", ""), ("", "http://", ""), ("", "http:/", "")],
+    ("aws.error_mapping", r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b"): [
         ("", "aa-", ""),
         ("aa", "-a", ""),
         ("aa-", "a", ""),

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncloud import failing
+from syncloud.core.model import Base, Entry, Failure
+from syncloud.core.work_queue import Work
+from syncloud.engine import failing
+from syncloud.engine.failing import BUSY_MAX, EFFORT, LASTING, NEWS, RETRY_MAX, Failing
 from syncloud.errors import HostUnavailable, PathError, PermissionRefused, SyncloudError, Unsettled
-from syncloud.failing import BUSY_MAX, EFFORT, LASTING, NEWS, RETRY_MAX, Failing
-from syncloud.hints import Work
-from syncloud.model import Base, Entry, Failure
-from syncloud.state import Pair, State
+from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import fields
+from syncloud.core import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncloud.core.filters import Filter
 from syncloud.errors import ConfigurationError
-from syncloud.filters import Filter
 
 
 def excluding(*patterns: str) -> Filter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncloud.haste import MOST, ODD, Haste
+from syncloud.queue.haste import MOST, ODD, Haste
 
 
 def test_a_queue_that_waits_or_has_messages_is_asked_again_at_once() -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from syncloud import hints
-from syncloud.hints import Coalescer, Work
-from syncloud.model import Absent, Hint, Kind
+from syncloud.core import work_queue
+from syncloud.core.model import Absent, Hint, Kind
+from syncloud.core.work_queue import Coalescer, Work
 
 
 class Clock:
@@ -182,7 +182,7 @@ def test_what_was_transferred_last_costs_each_path_the_same(coalescer: Coalescer
     clock.now += 61
     settle(30_000)
     settle(40_000)
-    assert len(coalescer._last) <= 2 * hints.LAST + 1
+    assert len(coalescer._last) <= 2 * work_queue.LAST + 1
 
 
 def test_the_deadline_is_ten_times_the_last_transfer(coalescer: Coalescer, clock: Clock) -> None:
@@ -441,14 +441,14 @@ def test_next_due_never_sleeps_through_a_path_that_is_due(steps: list[tuple[obje
 
 def test_beyond_a_limit_a_look_at_everything_stands_for_the_rest(clock: Clock) -> None:
     coalescer = Coalescer(clock)
-    for number in range(hints.TOO_MANY + 10):
+    for number in range(work_queue.TOO_MANY + 10):
         coalescer.add(Hint(str(number), Kind.CLOSED))
-    assert len(coalescer) == hints.TOO_MANY
+    assert len(coalescer) == work_queue.TOO_MANY
     clock.now += 1
     assert [work.path for work in coalescer.take_subtrees()] == [""]
     receipt = Ticket()
     coalescer.add(Hint("promised", receipt=receipt))
-    assert len(coalescer) == hints.TOO_MANY + 1, "a receipt is owed to its own path"
+    assert len(coalescer) == work_queue.TOO_MANY + 1, "a receipt is owed to its own path"
 
 
 @pytest.mark.parametrize("subtree", [False, True])

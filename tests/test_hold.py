@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import batch, checksum, commit, disk, steady
+from syncloud.core import checksum
+from syncloud.core.model import Entry
+from syncloud.engine.reconciler import _agreed
 from syncloud.errors import Changed, Unsteady
-from syncloud.model import Entry
-from syncloud.settle import _agreed
+from syncloud.local import batch, stable_read, syscalls
+from syncloud.local import replace as commit
 from tests.support import strace
 from tests.support.namespaces import may_mount
 from tests.support.nobody import NOBODY, let_through
@@ -36,15 +38,16 @@ OLD, NEW, THEIRS = b"old" * 1000, b"new" * 1000, b"its" * 1000
 MTIME = 1_600_000_000_123_456_789
 ACT = """
 import dataclasses, json, os, sys
-from syncloud import batch, checksum, commit, names, steady
+from syncloud.local import batch, replace as commit, stable_read
+from syncloud.core import checksum, names
 from syncloud.errors import SyncloudError
-from syncloud.model import Entry
+from syncloud.core.model import Entry
 OLD, NEW, MTIME, NONCE = b"old" * 1000, b"new" * 1000, 1_700_000_000_123_456_789, "0123456789abcdef"
 place, act, *quiet = sys.argv[1:]
 root = os.open(place, os.O_RDONLY)
 there = None
 if not act.startswith("new"):
-    there = dataclasses.replace(steady.entry_of("f", os.stat("f", dir_fd=root)), crc=checksum.update(OLD))
+    there = dataclasses.replace(stable_read.entry_of("f", os.stat("f", dir_fd=root)), crc=checksum.update(OLD))
 new = Entry("f", ("remote",), len(NEW), MTIME, 0o640, checksum.update(NEW), NEW)
 def put_large():
     temporary = names.hidden("tmp", NONCE)
@@ -187,7 +190,7 @@ def outcome(tmp_path: Path, file: Path, said: Said) -> None:
     assert THEIRS in there.values(), (said, list(there))
     assert not any(name.startswith(".syncloud-") for name in there)
     if isinstance(said, list) and there["f"] == THEIRS:
-        assert tuple(said) != steady.tag_of(file.stat()), "the edit is recorded as ours"
+        assert tuple(said) != stable_read.tag_of(file.stat()), "the edit is recorded as ours"
 
 
 @pytest.mark.parametrize(("act", "where"), CASES, ids=[f"{act}, {where}" for act, where in CASES])
@@ -225,13 +228,13 @@ def test_an_act_that_nobody_disturbs_is_believed(tmp_path: Path, file: Path, act
     os.chown(file, NOBODY, NOBODY)
     said = perform(tmp_path, act, "fchmod:delay_enter=1ms", lambda: None, lease=lease)
     assert isinstance(said, list)
-    assert tuple(said) == steady.tag_of(file.stat())
+    assert tuple(said) == stable_read.tag_of(file.stat())
     assert act == "set aside" or os.listdir(file.parent) == ["f"], "and makes no conflict copy"
 
 
 def expected(file: Path, root: int, *, racy: bool = False) -> Entry:
     body = file.read_bytes()
-    return steady.entry_of("f", os.stat("f", dir_fd=root), checksum.update(body), racy=racy)
+    return stable_read.entry_of("f", os.stat("f", dir_fd=root), checksum.update(body), racy=racy)
 
 
 @pytest.fixture
@@ -253,7 +256,7 @@ def test_beside_an_open_writer_no_row_is_believed(file: Path, root: int, act: st
     assert now is not None
     mapping[:] = THEIRS
     assert file.read_bytes() == THEIRS
-    assert now.lasting_tag() != steady.tag_of(file.stat())
+    assert now.lasting_tag() != stable_read.tag_of(file.stat())
     mapping.close()
 
 
@@ -368,7 +371,7 @@ def test_a_file_that_takes_the_name_during_a_touch_is_not_touched(tmp_path: Path
 def test_a_mode_of_somebody_during_a_touch_is_not_recorded_as_agreed(tmp_path: Path, file: Path) -> None:
     said = perform(tmp_path, "touch", "utimensat:delay_exit=500ms:when=1", lambda: file.chmod(0o604))
     status = file.stat()
-    if isinstance(said, list) and tuple(said) == steady.tag_of(status):
+    if isinstance(said, list) and tuple(said) == stable_read.tag_of(status):
         assert status.st_mode & 0o777 == 0o640, "it is as both sides agreed"
 
 
@@ -379,7 +382,7 @@ def test_a_mode_of_somebody_after_the_rename_is_not_recorded_as_agreed(tmp_path:
     where = "renameat2:delay_exit=500ms" if act.startswith("new") else "renameat:delay_exit=500ms"
     said = perform(tmp_path, act, where, lambda: file.chmod(0o604))
     assert isinstance(said, list)
-    assert tuple(said) != steady.tag_of(file.stat())
+    assert tuple(said) != stable_read.tag_of(file.stat())
 
 
 @pytest.mark.parametrize("act", ["new", "new large", "replace", "replace large"])
@@ -395,7 +398,7 @@ def test_a_temporary_that_somebody_edits_is_not_taken_for_what_was_sent(tmp_path
     said = perform(tmp_path, act, "fsync:delay_enter=500ms:when=1", meddle)
     if isinstance(said, list):
         assert file.read_bytes() == THEIRS
-        assert tuple(said) != steady.tag_of(file.stat())
+        assert tuple(said) != stable_read.tag_of(file.stat())
     else:
         assert said == "Changed"
         assert [name.read_bytes() for name in file.parent.iterdir()] == ([] if act.startswith("new") else [OLD])
@@ -407,8 +410,9 @@ def test_a_temporary_that_somebody_edits_is_not_taken_for_what_was_sent(tmp_path
 COARSE = """
 import os, sys
 from pathlib import Path
-from syncloud import batch, checksum, commit, steady
-from syncloud.model import Entry
+from syncloud.local import batch, replace as commit, stable_read
+from syncloud.core import checksum
+from syncloud.core.model import Entry
 file, act, met = Path(sys.argv[1]) / "f", sys.argv[2], 0
 root = os.open(file.parent, os.O_RDONLY)
 def put(body):
@@ -423,14 +427,14 @@ for number in range(200):
     elif act == "set aside":
         aside, now = commit.set_aside(root, now, "")
         os.unlink(aside, dir_fd=root)
-        now = Entry(now.path, steady.tag_of(file.stat()), now.size, now.mtime_ns, now.mode, now.crc, racy=now.racy)
+        now = Entry(now.path, stable_read.tag_of(file.stat()), now.size, now.mtime_ns, now.mode, now.crc, racy=now.racy)
     before = file.stat()
     with file.open("r+b") as writer:
         writer.write(b"two")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     same = os.stat(file).st_ctime_ns == before.st_ctime_ns
     met += same
-    assert now.lasting_tag() != steady.tag_of(file.stat()), f"an edit is lost in round {number}"
+    assert now.lasting_tag() != stable_read.tag_of(file.stat()), f"an edit is lost in round {number}"
 print(met)
 """
 
@@ -446,17 +450,17 @@ def test_an_edit_within_the_tick_of_our_act_is_seen_by_the_next_look(tmp_path: P
 
 
 def test_stamps_last_once_their_tick_is_over(tmp_path: Path) -> None:
-    now = disk.stamping()
-    assert steady._recurs_for(now), "this tick"
-    assert not steady._recurs_for(now - 1_000_001), "the one before"
-    assert steady._recurs_for(now + 2_000_001), "multigrain, and still the last one"
-    assert not steady._recurs_for(now + 10**9 + 1), "of a clock that was set back"
+    now = syscalls.stamping()
+    assert stable_read._recurs_for(now), "this tick"
+    assert not stable_read._recurs_for(now - 1_000_001), "the one before"
+    assert stable_read._recurs_for(now + 2_000_001), "multigrain, and still the last one"
+    assert not stable_read._recurs_for(now + 10**9 + 1), "of a clock that was set back"
     second = time.time_ns() // 10**9 * 10**9
-    assert steady._recurs_for(second) > steady._RACY_NS, "a file system that keeps whole seconds"
-    assert not steady._recurs_for(second - 3 * 10**9)
+    assert stable_read._recurs_for(second) > stable_read._RACY_NS, "a file system that keeps whole seconds"
+    assert not stable_read._recurs_for(second - 3 * 10**9)
     with (tmp_path / "f").open("w") as opened:
         began = time.monotonic()
-        assert steady.lasting(opened.fileno())[1]
+        assert stable_read.lasting(opened.fileno())[1]
         assert time.monotonic() - began < 1
 
 
@@ -492,13 +496,13 @@ def test_no_edit_is_lost_among_many_touches(file: Path, root: int) -> None:
             number += 1
             with contextlib.suppress(Changed, Unsteady):
                 fd = os.open(file, os.O_RDONLY)
-                seen = steady.read_whole(fd, os.fstat(fd), "f", None, patient=False)
+                seen = stable_read.read_whole(fd, os.fstat(fd), "f", None, patient=False)
                 os.close(fd)
                 touched = commit.touch(root, seen, MTIME + number, 0o640)
                 assert touched is not None
-                before = steady.tag_of(file.stat())
+                before = stable_read.tag_of(file.stat())
                 crc = checksum.update(file.read_bytes())
-                if touched.lasting_tag() == before == steady.tag_of(file.stat()):
+                if touched.lasting_tag() == before == stable_read.tag_of(file.stat()):
                     believed += 1
                     assert crc == seen.crc, f"an edit is taken for ours in round {number}"
     finally:

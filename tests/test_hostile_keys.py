@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud import names
+from syncloud.core import names
 from tests.support.meddler import Meddler, encoding
 
 if TYPE_CHECKING:

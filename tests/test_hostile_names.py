@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import cli
+from syncloud.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ class Odd(str):
 
 
 def test_an_end_that_nobody_foresaw_is_told_in_harmless_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([Odd("no-command")]) == 1
+    assert main.main([Odd("no-command")]) == 1
     told = capsys.readouterr().err
     assert is_harmless(told), ascii(told)
     assert "ended unexpectedly" in told

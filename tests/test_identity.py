@@ -14,17 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import disk, familiar, identity, sample, steady
-from syncloud.identity import Identity
-from syncloud.model import Base
-from syncloud.state import Pair, State
+from syncloud.core import sample
+from syncloud.core.model import Base
+from syncloud.local import familiar, identity, stable_read, syscalls
+from syncloud.local.identity import Identity
+from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from syncloud.model import Tag
+    from syncloud.core.model import Tag
 
 A, B = "fsid:a", "fsid:b"
 PROVEN = Identity(A, "1")
@@ -52,7 +53,7 @@ def put(root: Path, path: str, content: bytes = b"content") -> tuple[str, Tag]:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     os.utime(file, ns=(MTIME, MTIME))
-    return path, steady.tag_of(file.stat())
+    return path, stable_read.tag_of(file.stat())
 
 
 def doubt(root: Path, rows: list[tuple[str, Tag]], kept: Identity, now: Identity) -> str | None:
@@ -97,7 +98,7 @@ def test_what_the_kernel_refuses_is_no_evidence() -> None:
     try:
         assert identity.of(reading) == UNKNOWN
         with pytest.raises(OSError, match="Bad file descriptor"):
-            disk.handle(-1)
+            syscalls.handle(-1)
         assert identity.of(-1) == UNKNOWN
     finally:
         os.close(reading)
@@ -108,7 +109,7 @@ def test_a_mount_is_the_same_for_all_that_is_seen_through_it(tmp_path: Path) -> 
     (tmp_path / "below").mkdir()
     with opened(tmp_path) as above, opened(tmp_path / "below", os.O_PATH) as below:
         try:
-            assert disk.mount_id(above) == disk.mount_id(below)
+            assert syscalls.mount_id(above) == syscalls.mount_id(below)
         except OSError:
             pytest.skip("this kernel numbers mounts anew only since Linux 6.8")
         one = identity.stamp(above)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import keys
 from syncloud.errors import Unavailable
-from syncloud.keys import Listed, Page
-from syncloud.response import Response
+from syncloud.s3 import listing as keys
+from syncloud.s3.listing import Listed, Page
+from syncloud.s3.response import Response
 
 if TYPE_CHECKING:
     from tests.support.listener import Listener

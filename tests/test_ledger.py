@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from syncloud import ledger as module
+from syncloud.core.model import Base, Unknown
+from syncloud.engine import state_writer as module
+from syncloud.engine.skipped import LeftOut
+from syncloud.engine.state_writer import Ledger
 from syncloud.errors import HostUnavailable
-from syncloud.ledger import Ledger
-from syncloud.leftout import LeftOut
-from syncloud.model import Base, Unknown
-from syncloud.state import Pair, State
+from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
 GOOD = Base("good", ("11", "3", "9", "9"), ("etag", "", "17"), 3, 0, 0o640, None)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import display, names, status
-from syncloud.leftout import LeftOut
-from syncloud.model import Unknown
-from syncloud.reconcile import Census, nominate
-from syncloud.state import Pair, State
+from syncloud.core import names
+from syncloud.core.diff import Census, nominate
+from syncloud.core.model import Unknown
+from syncloud.engine.skipped import LeftOut
+from syncloud.log import display
+from syncloud.service import status
+from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:

@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from syncloud import checksum, disk, hints, names, steady
+from syncloud.core import checksum, names, work_queue
+from syncloud.core.diff import flat
+from syncloud.core.interfaces import Content
+from syncloud.core.model import SMALL, Absent, Base, Entry, Run, Side, Unknown
 from syncloud.errors import (
     Blocked,
     BusyError,
@@ -37,10 +40,9 @@ from syncloud.errors import (
     Unsteady,
     Unsyncable,
 )
-from syncloud.local import LocalTree
-from syncloud.model import SMALL, Absent, Base, Entry, Run, Side, Unknown
-from syncloud.reconcile import flat
-from syncloud.tree import Content
+from syncloud.local import stable_read as steady
+from syncloud.local import syscalls
+from syncloud.local.tree import LocalTree
 from tests.support.namespaces import may_mount
 from tests.support.nobody import NOBODY, let_through
 from tests.support.trees import deep
@@ -252,8 +254,8 @@ def test_a_name_too_long_for_the_disk_is_never_absent(tree: LocalTree) -> None:
 UNREADABLE = """
 import asyncio, os, sys
 from pathlib import Path
-from syncloud.local import LocalTree
-from syncloud.reconcile import flat
+from syncloud.local.tree import LocalTree
+from syncloud.core.diff import flat
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -310,13 +312,13 @@ def test_absence_is_proven_below_the_root_only(tree: LocalTree, root: Path) -> N
 def test_behind_a_link_nothing_is_absent_without_openat2_either(tree: LocalTree, root: Path) -> None:
     (root / "real").mkdir()
     (root / "link").symlink_to("real")
-    before = disk._openat2_works
-    disk._openat2_works = False
+    before = syscalls._openat2_works
+    syscalls._openat2_works = False
     try:
         assert isinstance(look(tree, "link/no"), Unknown)
         assert look(tree, "real/no") == Absent("real/no")
     finally:
-        disk._openat2_works = before
+        syscalls._openat2_works = before
 
 
 @pytest.mark.parametrize("how", ["renamed", "replaced", "removed", "linked"])
@@ -477,7 +479,7 @@ def test_who_has_emptied_a_file_and_holds_it_open_is_waited_for_until_the_deadli
     (root / "f").write_bytes(b"text")
     base = base_of(entry(tree, "f"))
     with open(root / "f", "wb"):
-        time.sleep(hints.QUIET)
+        time.sleep(work_queue.QUIET)
         with pytest.raises(Unsteady):
             look(tree, "f", base)
         side = look(tree, "f", base, patient=True)
@@ -492,7 +494,7 @@ def test_who_holds_a_file_open_and_is_quiet_is_no_writer(tree: LocalTree, root: 
         writer.flush()
         with pytest.raises(Unsteady):
             look(tree, "f")
-        time.sleep(hints.QUIET)
+        time.sleep(work_queue.QUIET)
         assert entry(tree, "f").body == b"all of it"
 
 
@@ -576,7 +578,7 @@ def test_what_was_rewritten_and_closed_after_it_was_read_is_not_believed(root: P
     """strace holds the read back until another writer has come and gone: no lease tells of that."""
     code = """
 import os, sys
-from syncloud import steady
+from syncloud.local import stable_read as steady
 from syncloud.errors import Unsteady
 fd = os.open(sys.argv[1], os.O_RDONLY)
 print("opened", flush=True)
@@ -749,9 +751,9 @@ def test_a_big_file_is_opened_only_as_it_was_seen(tree: LocalTree, root: Path) -
 SETTLED = """
 import asyncio, os, sys
 from pathlib import Path
-from syncloud import steady
-from syncloud.local import LocalTree
-from syncloud.model import SMALL, Entry
+from syncloud.local import stable_read as steady
+from syncloud.local.tree import LocalTree
+from syncloud.core.model import SMALL, Entry
 file = Path(sys.argv[1]) / "big"
 file.write_bytes(bytes(SMALL + 1))
 tree, missed = LocalTree(file.parent, nonce="0123456789abcdef"), 0
@@ -838,7 +840,7 @@ def test_a_file_that_does_not_fit_leaves_nothing(root: Path) -> None:
     code = """
 import asyncio, os, resource, signal, sys
 from pathlib import Path
-from syncloud.local import LocalTree
+from syncloud.local.tree import LocalTree
 from tests.test_local import Bytes, new
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
@@ -902,7 +904,7 @@ def test_no_key_leaves_the_directory(tree: LocalTree, root: Path, tmp_path: Path
     (root / "deep").mkdir()
     for link in ("out", "deep/out"):
         (root / link).symlink_to(outside)
-    before, disk._openat2_works = disk._openat2_works, not walked
+    before, syscalls._openat2_works = syscalls._openat2_works, not walked
     try:
         for attempt in (
             lambda: tree.write(new(path), None, None),
@@ -915,7 +917,7 @@ def test_no_key_leaves_the_directory(tree: LocalTree, root: Path, tmp_path: Path
             with pytest.raises(PathError):
                 do(attempt())
     finally:
-        disk._openat2_works = before
+        syscalls._openat2_works = before
     assert os.listdir(outside) == []
     assert sorted(os.listdir(tmp_path)) == ["outside", "root"]
     assert (root / "out").is_symlink()
@@ -932,11 +934,11 @@ def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, ro
     def swap() -> None:
         pause = random.Random(1)
         while not stop.is_set():
-            disk.exchange(fd, "d", "trap")
+            syscalls.exchange(fd, "d", "trap")
             time.sleep(pause.uniform(0.0, 0.002))  # of all lengths, so that a write gets through now and then
 
     thread = threading.Thread(target=swap)
-    before, disk._openat2_works = disk._openat2_works, not walked
+    before, syscalls._openat2_works = syscalls._openat2_works, not walked
     thread.start()
     done, number, deadline = 0, 0, time.monotonic() + 30
     try:
@@ -950,7 +952,7 @@ def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, ro
     finally:
         stop.set()
         thread.join()
-        disk._openat2_works = before
+        syscalls._openat2_works = before
         os.close(fd)
     assert done
     assert os.listdir(outside) == []

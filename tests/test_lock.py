@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import lock
 from syncloud.errors import BusyError
+from syncloud.state import lock
 
 if TYPE_CHECKING:
     from pathlib import Path

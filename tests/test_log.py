@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from syncloud import log
 from syncloud.errors import PermissionRefused
-from syncloud.repeats import NAMED, Repeats
+from syncloud.log.repeats import NAMED, Repeats
 
 NASTY = "a\nb\x1b[2J\x7f\x85\u2028\u202e\udcff\u4f60.txt"
 

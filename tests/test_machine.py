@@ -27,15 +27,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from syncloud.engine import Engine
+from syncloud.core.interfaces import Content
+from syncloud.core.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag, Unknown
+from syncloud.core.work_queue import Coalescer, Work
+from syncloud.engine.failing import LASTING
+from syncloud.engine.loop import Engine
+from syncloud.engine.reconciler import Outcome, Settler
 from syncloud.errors import Unavailable
-from syncloud.failing import LASTING
-from syncloud.hints import Coalescer, Work
-from syncloud.memory import MemoryContent, MemoryTree
-from syncloud.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag, Unknown
-from syncloud.settle import Outcome, Settler
-from syncloud.state import Pair, State
-from syncloud.tree import Content
+from syncloud.state.store import Pair, State
+from tests.support.memory import MemoryContent, MemoryTree
 from tests.support.states import opened_state
 
 T = TypeVar("T")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.deletions import MEMO
-from syncloud.engine import Engine
-from syncloud.hints import Coalescer
-from syncloud.memory import MemoryTree
-from syncloud.model import Hint, Policy
-from syncloud.plan import FREE_DELETIONS
-from syncloud.state import Pair, State
+from syncloud.core.model import Hint, Policy
+from syncloud.core.planner import FREE_DELETIONS
+from syncloud.core.work_queue import Coalescer
+from syncloud.engine.delete_guard import MEMO
+from syncloud.engine.loop import Engine
+from syncloud.state.store import Pair, State
+from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:

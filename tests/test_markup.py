@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from syncloud import keys, markup, objects
+from syncloud.aws import markup
 from syncloud.errors import SyncloudError, Unavailable
-from syncloud.response import Response
+from syncloud.s3 import listing, objects
+from syncloud.s3.response import Response
 
 ROW = "<Contents><Key>k</Key><ETag>&quot;1&quot;</ETag><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified>"
 MORE = (
@@ -23,7 +24,7 @@ ENDLESS = {
 
 def test_a_whole_page_is_read() -> None:
     body = f"<ListBucketResult>{(ROW + MORE) * 1000}</ListBucketResult>".encode()
-    assert len(keys.parse(Response(200, {}, [body]), "list").items) == 1000
+    assert len(listing.parse(Response(200, {}, [body]), "list").items) == 1000
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
@@ -32,7 +33,7 @@ def test_what_no_answer_has_is_not_made_a_tree(kind: str) -> None:
     with pytest.raises(markup.UNREADABLE):
         markup.read(body)
     with pytest.raises(Unavailable, match="is no listing"):
-        keys.parse(Response(200, {}, [body]), "list")
+        listing.parse(Response(200, {}, [body]), "list")
     assert objects.text_of(body, "ETag") == ""
     refusal = Response(400, {}, [body]).refusal("write")
     assert isinstance(refusal, SyncloudError)

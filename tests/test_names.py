@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from syncloud import names
+from syncloud.core import names
 
 WHEN = datetime(2026, 11, 22, 3, 4, 5, tzinfo=UTC)
 MARK = ".conflict-20261122T030405Z-host1"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncloud.notify import Notifier
+from syncloud.service.systemd import Notifier
 
 
 class Clock:

@@ -11,9 +11,10 @@ from botocore.serialize import RestXMLSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import checksum, names, objects
+from syncloud.core import checksum, names
+from syncloud.core.model import Entry
 from syncloud.errors import Corrupt, Unavailable
-from syncloud.model import Entry
+from syncloud.s3 import objects
 
 EARLIEST, LATEST = -(2**31) * 10**9, 2**63
 """From 1901 (ext4) to 2262 (64 bits of nanoseconds)."""

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from syncloud.orders import Orders
+from syncloud.service.signals import Orders
 
 
 async def waited(orders: Orders, seconds: float) -> float:

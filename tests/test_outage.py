@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncloud.engine.outage import DELAY_MAX, Outage
 from syncloud.errors import CredentialsError, PermissionRefused, SyncloudError, Unavailable
-from syncloud.outage import DELAY_MAX, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

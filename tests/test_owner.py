@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import cf, config
+from syncloud import cf
+from syncloud.config import parser
+from syncloud.core.model import SMALL
 from syncloud.errors import ConfigurationError, PermissionRefused
-from syncloud.model import SMALL
 from tests.support.meddler import Answer, Asked, Forward, Meddler, error
 from tests.test_crt import Server, answering, error_xml, head, http, private_ca
 from tests.test_wire import tls, tree_at
@@ -126,7 +127,7 @@ def test_what_setup_writes_is_understood(tmp_path: Path) -> None:
     outputs = cf.Outputs("buk", "", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull", OURS)
     cf.write_config(tmp_path / "jef.conf", cf.configuration_lines(outputs))
     for role in ("push", "pull"):
-        read = config.parse([role, "--config", str(tmp_path / "jef.conf"), "--directory", "/srv/jef"], {})
+        read = parser.parse([role, "--config", str(tmp_path / "jef.conf"), "--directory", "/srv/jef"], {})
         assert read.settings.expected_bucket_owner == OURS
 
 
@@ -146,4 +147,4 @@ def test_a_refusal_over_tls_names_the_account(tls: ssl.SSLContext) -> None:
 )
 def test_an_account_has_twelve_digits(bad: str) -> None:
     with pytest.raises(ConfigurationError, match=re.compile("expected-bucket-owner")):
-        config.parse(["push", "--directory", "/x", "--bucket", "buk", "--expected-bucket-owner", bad], {})
+        parser.parse(["push", "--directory", "/x", "--bucket", "buk", "--expected-bucket-owner", bad], {})

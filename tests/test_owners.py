@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import disk, rights
+from syncloud.core.model import Entry, Run, Side, Unknown
+from syncloud.core.work_queue import QUIET
 from syncloud.errors import Unsteady
-from syncloud.hints import QUIET
-from syncloud.local import LocalTree
-from syncloud.model import Entry, Run, Side, Unknown
-from syncloud.owners import AnyOwner, SameOwner
+from syncloud.local import rights, syscalls
+from syncloud.local.owners import AnyOwner, SameOwner
+from syncloud.local.tree import LocalTree
 from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_the_umask_is_what_the_next_file_is_made_with(tmp_path: Path) -> None:
 )
 def test_who_reads_everything_is_known_by_capabilities_not_by_the_user(dropped: str, reads: bool) -> None:
     argv = ["setpriv", *([f"--bounding-set={dropped}", f"--inh-caps={dropped}"] if dropped else [])]
-    code = "from syncloud import rights; print(rights.reads_everything())"
+    code = "from syncloud.local import rights; print(rights.reads_everything())"
     done = subprocess.run([*argv, sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(reads)
 
@@ -101,7 +101,7 @@ def test_who_reads_everything_is_known_by_capabilities_not_by_the_user(dropped: 
 def test_a_directory_is_never_made_writable_for_everybody(tmp_path: Path) -> None:
     before, fd = os.umask(0), os.open(tmp_path, os.O_RDONLY)
     try:
-        disk.make_directories(fd, "a/b", [])
+        syscalls.make_directories(fd, "a/b", [])
     finally:
         os.umask(before)
         os.close(fd)
@@ -110,7 +110,7 @@ def test_a_directory_is_never_made_writable_for_everybody(tmp_path: Path) -> Non
 
 def test_a_number_that_many_users_share_is_nobodys() -> None:
     assert rights.knows(65534), "here it is a user of its own"
-    code = "from syncloud import rights; print(rights.knows(65534), rights.knows(0))"
+    code = "from syncloud.local import rights; print(rights.knows(65534), rights.knows(0))"
     argv = ["unshare", "--user", "--map-root-user", sys.executable, "-c", code]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode and not done.stdout:

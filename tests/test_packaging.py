@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from syncloud import __version__, compose, daemon, engine, service, steps
+from syncloud import __version__
+from syncloud.engine import loop
+from syncloud.service import daemon, steps, supervisor, wiring
 
 CHECKOUT = Path(__file__).parent.parent
 PACKAGING = CHECKOUT / "packaging"
@@ -114,9 +116,9 @@ def _units() -> list[Path]:
 def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
     """A start is given up TimeoutStartSec= after its last progress; a stop has all the time that its parts may take."""
     seconds = {name: float(value) for name, value in re.findall(r"^(Timeout\w+Sec)=(\d+)s$", unit.read_text(), re.MULTILINE)}
-    assert seconds["TimeoutStartSec"] == service.EXTENSION
+    assert seconds["TimeoutStartSec"] == supervisor.EXTENSION
     of_the_client = 10.0
-    longest = daemon.FLUSH + 2 * engine.GRACE + of_the_client + compose.PATIENCE + steps.GRACE + 3 * steps.LAST
+    longest = daemon.FLUSH + 2 * loop.GRACE + of_the_client + wiring.PATIENCE + steps.GRACE + 3 * steps.LAST
     assert seconds["TimeoutStopSec"] > longest
 
 
@@ -282,7 +284,7 @@ def _state(directory: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
-from syncloud.state import Pair
+from syncloud.state.store import Pair
 from tests.support.states import opened_state
 opened_state(Path(sys.argv[1]), Pair("push", "/srv/photos", "bucket", "")).set_meta("snapshot", "{}")
 os.kill(os.getpid(), signal.SIGKILL)

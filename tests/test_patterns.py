@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from syncloud.filters import Filter
+from syncloud.core.filters import Filter
 from tests.support.git import Case, Git
 
 if TYPE_CHECKING:

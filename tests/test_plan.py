@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from syncloud import checksum
-from syncloud.model import (
+from syncloud.core import checksum
+from syncloud.core.model import (
     Absent,
     Action,
     Adopt,
@@ -28,7 +28,7 @@ from syncloud.model import (
     Unknown,
     same,
 )
-from syncloud.plan import FREE_DELETIONS, decide, deletions_allowed
+from syncloud.core.planner import FREE_DELETIONS, decide, deletions_allowed
 
 PATH = "jef/crawler.xml"
 OLD, NEW, FOREIGN = b"old bytes", b"new bytes", b"not ours!"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from syncloud.poison import KNOWN, Poisoned
+from syncloud.queue.poison import KNOWN, Poisoned
 
 if TYPE_CHECKING:
     from tests.support.listener import Listener

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import inspection, private, status
 from syncloud.errors import ConfigurationError, SyncloudError
-from syncloud.state import Pair
+from syncloud.service import state_directory, status
+from syncloud.state import inspect
+from syncloud.state.store import Pair
 from tests.support.nobody import NOBODY, let_through
 from tests.support.states import opened_state
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 def test_it_is_made_for_the_owner_alone_and_can_be_read_up_to_there(folder: Path) -> None:
     before = os.umask(0)
     try:
-        os.close(private.opened(folder / "a/b/state"))
+        os.close(state_directory.opened(folder / "a/b/state"))
     finally:
         os.umask(before)
     assert [stat.S_IMODE((folder / path).stat().st_mode) for path in ("a", "a/b", "a/b/state")] == [0o755, 0o755, 0o700]
@@ -118,11 +119,11 @@ def test_only_regular_files_are_opened(folder: Path, name: str, make: Callable[[
     assert f"{state / name} is not a regular file" in str(told)
     assert not (folder / "target").exists()
     if name != "lock":
-        for look in (status.read, inspection.peek, lambda at: inspection.leave_note(at, "resume", "look-again")):
+        for look in (status.read, inspect.peek, lambda at: inspect.leave_note(at, "resume", "look-again")):
             with pytest.raises(ConfigurationError, match="is not a regular file"):
                 look(state)
         with pytest.raises(ConfigurationError, match="is not a regular file"):
-            inspection.copy(state, folder)
+            inspect.copy(state, folder)
 
 
 # Root looks at what another user has
@@ -134,13 +135,13 @@ def test_root_acts_as_the_owner_of_a_state(tmp_path: Path, folder: Path) -> None
     (tmp_path / "secret").write_text("of root's")
     (tmp_path / "secret").chmod(0o600)
     os.chown(folder, NOBODY, NOBODY)
-    with private.as_owner(folder):
+    with state_directory.as_owner(folder):
         assert os.geteuid() == NOBODY
         with pytest.raises(PermissionError):
             (tmp_path / "secret").read_text()
     assert (os.geteuid(), os.getegid()) == (0, 0)
     assert (tmp_path / "secret").read_text() == "of root's"
-    with pytest.raises(SyncloudError), private.as_owner(folder):
+    with pytest.raises(SyncloudError), state_directory.as_owner(folder):
         raise SyncloudError("whatever happens")
     assert os.geteuid() == 0
 
@@ -148,5 +149,5 @@ def test_root_acts_as_the_owner_of_a_state(tmp_path: Path, folder: Path) -> None
 @needs_root
 def test_nothing_changes_for_a_state_of_roots_or_one_that_is_not_there(folder: Path) -> None:
     for directory in (folder, folder / "no"):
-        with private.as_owner(directory):
+        with state_directory.as_owner(directory):
             assert os.geteuid() == 0

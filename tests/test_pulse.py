@@ -5,26 +5,26 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import pulse
-from syncloud.pulse import REST, WORK
+from syncloud.core import timing
+from syncloud.core.timing import REST, WORK
 
 moments = st.floats(min_value=0, max_value=1e6)
 
 
 @given(moments)
 def test_the_next_wake_is_ahead_and_no_period_away(now: float) -> None:
-    assert 0 < pulse.until_next(now, resting=False) <= WORK
-    assert 0 < pulse.until_next(now, resting=True) <= REST
+    assert 0 < timing.until_next(now, resting=False) <= WORK
+    assert 0 < timing.until_next(now, resting=True) <= REST
 
 
 @given(moments, st.floats(min_value=0, max_value=REST))
 def test_parts_that_fall_asleep_one_after_the_other_wake_together(now: float, later: float) -> None:
-    first = now + pulse.until_next(now, resting=True)
+    first = now + timing.until_next(now, resting=True)
     if now + later < first:
-        assert abs(now + later + pulse.until_next(now + later, resting=True) - first) < 1e-6
+        assert abs(now + later + timing.until_next(now + later, resting=True) - first) < 1e-6
 
 
 @given(moments)
 def test_whoever_rests_wakes_when_another_one_that_works_does(now: float) -> None:
-    at = now + pulse.until_next(now, resting=True)
+    at = now + timing.until_next(now, resting=True)
     assert min(at % WORK, WORK - at % WORK) < 1e-6

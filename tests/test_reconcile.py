@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud.model import Absent, Base, Entry, Hint, Run, Side, Sighting, Unknown
-from syncloud.reconcile import Census, Unlike, flat, nominate
+from syncloud.core.diff import Census, Unlike, flat, nominate
+from syncloud.core.model import Absent, Base, Entry, Hint, Run, Side, Sighting, Unknown
 
 PATHS = st.sampled_from(["a", "a-b", "a/", "a/b", "a/b/c", "a0", "b", "d/x", "d/y", "é", "\uffff", "\U0001f600"])
 

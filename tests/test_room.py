@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.engine import Engine
-from syncloud.hints import Coalescer, Work
-from syncloud.memory import MemoryTree
-from syncloud.model import SMALL, Absent, Entry, Hint, Policy
-from syncloud.room import BODIES, WAITING, Room
-from syncloud.state import Pair
+from syncloud.core.model import SMALL, Absent, Entry, Hint, Policy
+from syncloud.core.work_queue import Coalescer, Work
+from syncloud.engine.loop import Engine
+from syncloud.engine.transfer_limit import BODIES, WAITING, Room
+from syncloud.state.store import Pair
+from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from syncloud.tree import Content
+    from syncloud.core.interfaces import Content
 
 
 def work(path: str, size: int | None = None) -> Work:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.errors import ConfigurationError, HostUnavailable
-from syncloud.root import Root
-from syncloud.way import LINKS
+from syncloud.local.root import Root
+from syncloud.local.way import LINKS
 from tests.support.nobody import NOBODY
 
 if TYPE_CHECKING:

@@ -16,21 +16,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import checksum, multipart, names, objects
-from syncloud.aws import Aws
-from syncloud.copies import COPY_LIMIT
-from syncloud.crt import Crt
+from syncloud.aws.session import Aws
+from syncloud.core import checksum, names
+from syncloud.core.interfaces import Content
+from syncloud.core.model import SMALL, Absent, Base, Entry, Policy, Unknown
+from syncloud.core.work_queue import Work
+from syncloud.engine.reconciler import Settler
 from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
-from syncloud.hints import Work
-from syncloud.memory import MemoryTree
-from syncloud.model import SMALL, Absent, Base, Entry, Policy, Unknown
-from syncloud.objects import Conditions
-from syncloud.probe import probe
-from syncloud.s3 import S3Tree
-from syncloud.settle import Settler
-from syncloud.tree import Content
+from syncloud.s3 import multipart, objects
+from syncloud.s3.capabilities import probe
+from syncloud.s3.copies import COPY_LIMIT
+from syncloud.s3.objects import Conditions
+from syncloud.s3.transport import Crt
+from syncloud.s3.tree import S3Tree
 from tests.support.faults import hang_up, late_error, refuse
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
+from tests.support.memory import MemoryTree
 
 if TYPE_CHECKING:
     from tests.support.emulator import Bucket
@@ -717,7 +718,7 @@ async def test_an_upload_that_has_no_name_is_none(bucket: Bucket) -> None:
 
 @awaited
 async def test_a_completion_may_take_longer_than_other_requests(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncloud.crt.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 1.0)
 
     def slow(asked: Asked, forward: Forward) -> Answer:
         time.sleep(2)

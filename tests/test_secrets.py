@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud import cf, errors, log, status
-from syncloud.aws import Aws
+from syncloud import cf, errors, log
+from syncloud.aws.error_mapping import translate
+from syncloud.aws.session import Aws
 from syncloud.errors import HIDDEN, LEAST, ConfigurationError, CredentialsError, SyncloudError, scrubbed
-from syncloud.notify import Notifier
-from syncloud.translation import translate
+from syncloud.service import status
+from syncloud.service.systemd import Notifier
 from tests.support.systemd import Systemd
 from tests.test_crt import Server, answering, error_xml, http
 
@@ -215,8 +216,9 @@ def test_the_words_of_a_store_are_told_without_secrets() -> None:
 
 LAST = """
     import sys, threading
-    from syncloud import cli, errors
-    cli.main(["status", "--state-dir", "/nowhere"])
+    from syncloud.cli import main
+    from syncloud import errors
+    main.main(["status", "--state-dir", "/nowhere"])
     errors.learn(sys.argv[1])
     def fail(): raise ValueError(sys.argv[1])
     class Late:

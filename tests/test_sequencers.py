@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncloud.sequencers import MOST, REMEMBER, Sequencers
+from syncloud.queue.sequencers import MOST, REMEMBER, Sequencers
 
 
 def test_what_comes_before_what_was_handled_is_older() -> None:

@@ -14,9 +14,10 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from syncloud import cf, config
+from syncloud import cf
 from syncloud.cf.operations import ChangeSet
 from syncloud.cf.stack import Stack
+from syncloud.config import parser
 from syncloud.errors import BusyError, ConfigurationError, PermissionRefused, Unavailable
 
 if TYPE_CHECKING:
@@ -607,7 +608,7 @@ def test_a_configuration_offers_the_drop_ins_that_its_unit_may_need(tmp_path: Pa
     assert f"systemctl enable --now syncloud-push@{name}" in offered
     assert {"ReadWritePaths=DIR", "User=NAME", "SupplementaryGroups=_syncloud", "RemoveIPC=no"} < set(offered)
     assert (r"StateDirectory=syncloud/my\\\\x20pictures" in offered) == ("\\" in name)
-    invocation = config.parse(["pull", "--config", str(file), "--directory", str(tmp_path)], {})
+    invocation = parser.parse(["pull", "--config", str(file), "--directory", str(tmp_path)], {})
     assert (invocation.settings.bucket, invocation.settings.queue_url) == ("example", "https://sqs/q")
 
 

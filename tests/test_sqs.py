@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud import names
-from syncloud.aws import Aws
+from syncloud.aws.session import Aws
+from syncloud.core import names
+from syncloud.core.model import Absent, Entry, Hint
 from syncloud.errors import Unavailable
-from syncloud.model import Absent, Entry, Hint
-from syncloud.sqs import BATCH, HELD_MAX, Message, QueueSource
+from syncloud.queue.message import Message
+from syncloud.queue.sqs import BATCH, HELD_MAX, QueueSource
 from tests.support.meddler import Meddler, always, drop, once
 from tests.support.messages import receiving, short_polls, unsuccessful
 from tests.support.notifications import (

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import checksum, names
-from syncloud.budget import Budget
+from syncloud.core import checksum, names
+from syncloud.core.budget import Budget
+from syncloud.core.interfaces import Content
+from syncloud.core.model import SMALL, Base, Entry, Policy
+from syncloud.core.work_queue import Work
+from syncloud.engine.reconciler import Settler
 from syncloud.errors import Blocked, Changed, Corrupt
-from syncloud.hints import Work
-from syncloud.local import LocalTree
-from syncloud.memory import MemoryTree
-from syncloud.model import SMALL, Base, Entry, Policy
-from syncloud.settle import Settler
-from syncloud.staging import Staging
-from syncloud.tree import Content
+from syncloud.local.staging import Staging
+from syncloud.local.tree import LocalTree
+from tests.support.memory import MemoryTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncloud import inspection, state
+from syncloud.core.model import Base, Sighting
 from syncloud.errors import BusyError, ConfigurationError, HostUnavailable, PairError
-from syncloud.model import Base, Sighting
-from syncloud.state import Pair, State
+from syncloud.state import inspect, store
+from syncloud.state.store import Pair, State
 from tests.support.nobody import NOBODY, let_through
 from tests.support.states import opened_state
 
@@ -470,7 +470,7 @@ def test_a_newer_database_is_set_aside(tmp_path: Path) -> None:
     with opened(tmp_path) as memory:
         memory.record([row("a")], [])
     with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as db:
-        db.execute(f"PRAGMA user_version={state.SCHEMA + 1}")
+        db.execute(f"PRAGMA user_version={store.SCHEMA + 1}")
     with opened(tmp_path) as memory:
         assert "schema" in memory.rebuilt
         assert paths(memory) == []
@@ -491,11 +491,11 @@ def test_a_killed_process_loses_nothing_that_was_recorded(tmp_path: Path) -> Non
 
 def test_a_rehearsal_gets_a_copy(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
-    inspection.copy(tmp_path / "none", tmp_path / "copy")
+    inspect.copy(tmp_path / "none", tmp_path / "copy")
     assert list((tmp_path / "copy").iterdir()) == []
     with opened(tmp_path / "state") as memory:
         memory.record([row("a")], [])
-        inspection.copy(memory.directory, tmp_path / "copy")
+        inspect.copy(memory.directory, tmp_path / "copy")
         with opened(tmp_path / "copy") as copied:
             copied.record([row("b")], ["a"])
             assert paths(copied) == ["b"]
@@ -537,7 +537,7 @@ def test_a_state_that_cannot_be_seen_has_not_gone(tmp_path: Path) -> None:
 UNSEEN = """
 import os, sys
 from pathlib import Path
-from syncloud.state import Pair
+from syncloud.state.store import Pair
 from tests.support.states import opened_state
 os.setgid(65534)
 os.setuid(65534)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import lock
-from syncloud.compose import composed
-from syncloud.config import parse
-from syncloud.steps import PATIENCE, CalledOff, Steps
+from syncloud.config.parser import parse
+from syncloud.service.steps import PATIENCE, CalledOff, Steps
+from syncloud.service.wiring import composed
+from syncloud.state import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from syncloud.compose import Sync
-    from syncloud.config import Settings
+    from syncloud.config.parser import Settings
+    from syncloud.service.wiring import Sync
     from tests.support.emulator import Bucket
 
 

@@ -11,18 +11,18 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from syncloud import checksum, names
-from syncloud.aws import Aws
-from syncloud.crt import Crt
+from syncloud.aws.session import Aws
+from syncloud.core import checksum, names
+from syncloud.core.diff import flat
+from syncloud.core.interfaces import Content, Tree
+from syncloud.core.model import SMALL, Absent, Base, Entry, Side
 from syncloud.errors import Changed
-from syncloud.local import LocalTree
-from syncloud.memory import MemoryTree
-from syncloud.model import SMALL, Absent, Base, Entry, Side
-from syncloud.probe import probe
-from syncloud.reconcile import flat
-from syncloud.s3 import S3Tree
-from syncloud.tree import Content, Tree
+from syncloud.local.tree import LocalTree
+from syncloud.s3.capabilities import probe
+from syncloud.s3.transport import Crt
+from syncloud.s3.tree import S3Tree
 from tests.support.emulator import Bucket
+from tests.support.memory import MemoryTree
 
 T = TypeVar("T")
 PREFIX = "pre/fix/"

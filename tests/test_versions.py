@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from syncloud.versions import RELIST, Versions
+from syncloud.queue.versions import RELIST, Versions
 
 if TYPE_CHECKING:
     from tests.support.listener import Listener

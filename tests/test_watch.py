@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 from watchdog.observers.api import BaseObserver, EventDispatcher
 
-from syncloud.model import Hint, Kind
-from syncloud.root import Root
-from syncloud.watch import CALM, TICK, WatchSource
+from syncloud.core.model import Hint, Kind
+from syncloud.local.root import Root
+from syncloud.local.watcher import CALM, TICK, WatchSource
 from tests.support.trees import deep, wait_until
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def test_a_directory_that_comes_back_amid_ceaseless_edits_is_heard_under_its_new
     root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look at the watches that meets a directory may be one after it has gone and come back."""
-    monkeypatch.setattr("syncloud.watch.PATIENCE", 5.0)
+    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 5.0)
     watched = Watched(root)
     done = threading.Event()
 
@@ -224,7 +224,7 @@ def test_a_tree_that_never_rests_is_not_watched_anew(
     root: Path, logged: Listener, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Every look meets a directory that has just come, gone or got another name: no fault, and no reason to begin again."""
-    monkeypatch.setattr("syncloud.watch.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 1.0)
     for number in range(50):
         (root / f"{number}").mkdir()
     watched = Watched(root)
@@ -308,8 +308,8 @@ def test_a_burst_ends_in_a_look_at_everything(root: Path) -> None:
 WATCHER = """
 import os, sys, threading, time
 from pathlib import Path
-from syncloud.root import Root
-from syncloud.watch import WatchSource
+from syncloud.local.root import Root
+from syncloud.local.watcher import WatchSource
 setting = Path("/proc/sys/user", sys.argv[2])
 if sys.argv[3] != "-":
     setting.write_text(sys.argv[3])
@@ -650,7 +650,7 @@ def test_a_tree_of_any_depth_is_watched_as_far_as_a_path_is_long(abyss: Path, le
 def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(
     abyss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncloud.watch.PATIENCE", 5.0)
+    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 5.0)
     (abyss / "other").mkdir()
     watched = Watched(abyss)
     try:

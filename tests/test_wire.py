@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud import bounds, sqs
-from syncloud.aws import Aws
-from syncloud.crt import Crt
+from syncloud.aws import bounds
+from syncloud.aws.error_mapping import translated
+from syncloud.aws.session import Aws
+from syncloud.core.model import Entry, Side
 from syncloud.errors import ConfigurationError, Corrupt, CredentialsError, SyncloudError, Unavailable
-from syncloud.model import Entry, Side
-from syncloud.s3 import S3Tree
-from syncloud.sqs import QueueSource
-from syncloud.translation import translated
+from syncloud.queue import sqs
+from syncloud.queue.sqs import QueueSource
+from syncloud.s3.transport import Crt
+from syncloud.s3.tree import S3Tree
 from tests.test_crt import Server, answering, crt, error_xml, get, head, http, private_ca, silent
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncloud.engine.outage import Outage
+from syncloud.engine.pace import CROWD, PAUSE, ROUND_MAX, Pace
+from syncloud.engine.witness import Witness
 from syncloud.errors import CredentialsError, HostUnavailable, PermissionRefused, SyncloudError, Unavailable
-from syncloud.outage import Outage
-from syncloud.pace import CROWD, PAUSE, ROUND_MAX, Pace
-from syncloud.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable

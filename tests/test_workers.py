@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import pytest
 
-from syncloud.workers import MOMENT, PATIENCE, SLOWEST, Workers
+from syncloud.local.threads import MOMENT, PATIENCE, SLOWEST, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 from botocore.exceptions import ClientError
 
+from ..aws.error_mapping import aws_errors, translate
 from ..errors import BusyError, ConfigurationError, PermissionRefused, SyncloudError, Unavailable
-from ..translation import aws_errors, translate
 
 Client: TypeAlias = Any
 """A boto3 client; boto3 makes their methods at run time."""

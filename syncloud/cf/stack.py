@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from botocore.exceptions import ClientError
 
 from ..errors import BusyError, ConfigurationError, SyncloudError
-from . import Outputs, template_text
 from .operations import OUR_NAMES, PLANNED, Change, ChangeSet, Client, Description, Operations, asking, failed, running
+from .template import Outputs, template_text
 
 # Parameters that only this template has together: how a stack is known to be one of ours before it is changed.
 _OURS = frozenset({"BucketName", "FilterPrefix", "NoncurrentVersionDays", "MaxReceiveCount"})

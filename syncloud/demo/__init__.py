@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from .. import display
 from ..errors import SyncloudError, Unavailable
+from ..log import display
 from .child import Child, command, environment
 from .journey import Event, Journey, differences, took, tree
 from .signals import Signals

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
-from .. import display
 from ..errors import Unavailable
+from ..log import display
 from .journey import Event
 
 _KEPT = ("PATH", "LANG", "LC_", "LD_", "PYTHON")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud import names
+from syncloud.core import names
 from tests.support.namespaces import as_its_owner_may, may_mount, mounted, seen_by, within
 from tests.support.trees import deep, wait_until
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.model import SMALL
+from syncloud.core.model import SMALL
 from tests.support.faults import (
     STORE,
     before,

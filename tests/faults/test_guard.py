@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud.engine import Engine
-from syncloud.hints import Coalescer
-from syncloud.memory import MemoryTree
-from syncloud.model import Hint, Policy
-from syncloud.state import Pair, State
+from syncloud.core.model import Hint, Policy
+from syncloud.core.work_queue import Coalescer
+from syncloud.engine.loop import Engine
+from syncloud.state.store import Pair, State
 from tests.support.meddler import Answer, always, error, unconditional
+from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 from tests.support.trees import wait_until
 

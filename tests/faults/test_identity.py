@@ -441,14 +441,14 @@ def test_another_file_system_at_once_in_its_place_gets_no_download(rig: Rig) -> 
 CONTINUITY = """
 import os, subprocess, sys
 from pathlib import Path
-from syncloud import steady
-from syncloud.places import Places
+from syncloud.local import stable_read
+from syncloud.local.mount_guard import Places
 root = Path(sys.argv[1])
 m, elsewhere = root / "m", root / "elsewhere"
 def do(*command): subprocess.run(list(map(str, command)), check=True)
 do("mount", "-t", sys.argv[2], "first", m)
 (m / "file").write_bytes(b"1")
-rows = [("m/file", steady.tag_of((m / "file").stat()))]
+rows = [("m/file", stable_read.tag_of((m / "file").stat()))]
 known = lambda under, beside: (row for row in rows)
 places = Places(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
 places.look()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud import mounts
+from syncloud.local import mountinfo
 from tests.support.processes import Process
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
@@ -284,7 +284,7 @@ MOUNTINFO = b"""\
     ],
 )
 def test_a_file_system_of_others_is_recognised(root: str, mount_id: int, found: list[tuple[str, str]]) -> None:
-    assert mounts.remote_among(mounts.parsed(MOUNTINFO.splitlines()), root, mount_id) == found
+    assert mountinfo.remote_among(mountinfo.parsed(MOUNTINFO.splitlines()), root, mount_id) == found
 
 
 @limited
@@ -303,7 +303,7 @@ def test_a_push_of_a_file_system_of_others_says_so(rig: Rig, aws_server: Emulato
 def test_a_disk_of_this_host_is_no_reason_for_a_warning(rig: Rig) -> None:
     fd = os.open(rig.out, os.O_RDONLY)
     try:
-        assert mounts.remote(fd) == []
+        assert mountinfo.remote(fd) == []
     finally:
         os.close(fd)
     push = rig.push()

@@ -181,7 +181,7 @@ def test_nothing_is_pulled_into_a_mount_point_without_its_disk(rig: Rig, disk: P
 ASKERS = """
 import os, subprocess, sys
 from pathlib import Path
-from syncloud.places import Places
+from syncloud.local.mount_guard import Places
 root = Path(sys.argv[1])
 places = Places(root, os.open(root, os.O_PATH), ignored=lambda _: False)
 places.look()

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from watchdog.events import FileSystemEventHandler
 from watchdog.observers.inotify import InotifyObserver
 
-from syncloud import checksum, names
+from syncloud.core import checksum, names
+from syncloud.core.diff import flat
+from syncloud.core.model import Absent, Entry, Unknown
 from syncloud.errors import PathError
-from syncloud.local import LocalTree
-from syncloud.model import Absent, Entry, Unknown
-from syncloud.reconcile import flat
+from syncloud.local.tree import LocalTree
 from tests.support.meddler import Answer
 from tests.support.trees import snapshot, wait_until
 

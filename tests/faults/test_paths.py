@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from syncloud.model import SMALL
+from syncloud.core.model import SMALL
 from tests.support.faults import hang_up, refuse, reset, stall
 from tests.support.meddler import Answer
 from tests.support.notifications import native, send

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from syncloud.sqs import QueueSource
+from syncloud.queue.sqs import QueueSource
 from tests.faults.rig import Rig
 from tests.support.emulator import client
 from tests.support.meddler import Answer, Meddler, error, once

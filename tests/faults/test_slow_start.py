@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.model import Base
-from syncloud.state import Pair
+from syncloud.core.model import Base
+from syncloud.state.store import Pair
 from tests.support.late_disk import LateDisk
 from tests.support.states import opened_state
 from tests.support.systemd import Systemd

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud.model import SMALL
+from syncloud.core.model import SMALL
 from tests.support.faults import STORE, UPLOADS, disavow, in_turn, late_error, moved, refuse, slow_down
 from tests.support.meddler import Answer, always, drop, once, unconditional
 from tests.support.systemd import Systemd

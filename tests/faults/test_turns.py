@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.model import SMALL
+from syncloud.core.model import SMALL
 from tests.support.meddler import Answer
 from tests.support.trees import wait_until
 

@@ -354,9 +354,9 @@ def test_what_pull_wrote_is_no_news_to_push_and_the_other_way_round(rig: Rig) ->
 RACE = """
 import asyncio, os, sys
 from pathlib import Path
-from syncloud.local import LocalTree
-from syncloud.model import Entry
-from syncloud.settle import _agreed
+from syncloud.local.tree import LocalTree
+from syncloud.core.model import Entry
+from syncloud.engine.reconciler import _agreed
 tree, file, met = LocalTree(Path(sys.argv[1]), nonce="0123456789abcdef"), Path(sys.argv[1]) / "f", 0
 for _ in range(300):
     file.write_bytes(b"one")

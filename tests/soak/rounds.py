@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncloud import checksum, names
+from syncloud.core import checksum, names
 from tests.support.emulator import Bucket, Emulator
 from tests.support.environment import isolated
 from tests.support.faults import FAULTS, Fault, Storm, late, refuse, slow

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from syncloud import checksum
+from syncloud.core import checksum
 from tests.support.meddler import Answer, Asked, Forward, drop, error
 
 if TYPE_CHECKING:

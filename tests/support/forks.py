@@ -119,7 +119,7 @@ def _warm_up() -> None:
 
 
 def _run(argv: list[str], env: dict[str, str], log: str) -> None:
-    from syncloud import cli
+    from syncloud.cli import main
 
     os.setsid()
     os.environ.clear()
@@ -130,7 +130,7 @@ def _run(argv: list[str], env: dict[str, str], log: str) -> None:
         os.dup2(fd, to)
     code = 1
     try:
-        code = cli.main(argv)
+        code = main.main(argv)
     except BaseException:  # noqa: BLE001 - whatever it is, it must be seen, and this process must not go on as the server
         traceback.print_exc()
     finally:

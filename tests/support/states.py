@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from syncloud import private
-from syncloud.state import Pair, State
+from syncloud.service import state_directory
+from syncloud.state.store import Pair, State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def opened_state(directory: Path, pair: Pair, kind: type[Kind]) -> Kind: ...
 
 def opened_state(directory: Path, pair: Pair, kind: type[State] = State) -> State:
     """A state of this kind in `directory`, which is made where it is missing."""
-    at = private.opened(directory)
+    at = state_directory.opened(directory)
     try:
         return kind(directory, pair, at)
     finally:

@@ -1,0 +1,84 @@
+"""AWS's environment variables, where they say everything: keys, and perhaps a region and an endpoint.
+
+botocore reads a dozen sources, and its import is a third of a pass that has nothing to do. Where its files are not there and no
+other variable of its is set, none of those sources has anything to say; in every other case it is asked.
+
+Source: "Configuration" and "Credentials" of the boto3 documentation (where it looks, and in which order).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import ConfigurationError, learn
+
+_FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN")
+_READ_HERE = frozenset(
+    {*_KEYS, *_FILES, "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}
+    | {"AWS_EC2_METADATA_DISABLED"}
+)
+"""What `Variables` and `aws` read themselves; the last is about another place for keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """As botocore's credentials, of which there are some that change: these do not."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+    method: str = "env"
+
+    def get_frozen_credentials(self) -> Keys:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """What is asked of a session of botocore's before a client is made, with the same answers."""
+
+    region: str | None
+    keys: Keys
+
+    def get_config_variable(self, name: str) -> str | None:
+        return self.region if name == "region" else None
+
+    def get_credentials(self) -> Keys:
+        return self.keys
+
+
+def admit(environ: Mapping[str, str]) -> None:
+    """What is secret in them is told to nobody from now on.
+
+    Raises ConfigurationError with the name of a variable of AWS's that no request and no path can hold, such as a token with a
+    line break: whoever tried it would say it in the error.
+    """
+    learn(*(environ.get(name) for name in _SECRETS))
+    for name in sorted(environ):
+        if name.startswith("AWS_") and not (environ[name].isprintable() and environ[name] == environ[name].strip()):
+            text = f"{name} in the environment has a line break or another control character in it, or a blank at its end"
+            raise ConfigurationError(text, hint="set it again, and restart")
+
+
+def alone(environ: Mapping[str, str]) -> Variables | None:
+    """None where anything else may have a say, or a key is missing."""
+    access_key, secret_key = (environ.get(name, "") for name in _KEYS)
+    if not (access_key and secret_key) or any(name.startswith("AWS_") and name not in _READ_HERE for name in environ):
+        return None
+    if any(_is_there(file(name, environ)) for name in _FILES):
+        return None
+    keys = Keys(access_key, secret_key, environ.get("AWS_SESSION_TOKEN"))
+    return Variables(environ.get("AWS_DEFAULT_REGION"), keys)
+
+
+def file(name: str, environ: Mapping[str, str]) -> str:
+    """Where botocore looks for the file of this variable; it need not exist."""
+    return os.path.expanduser(os.path.expandvars(environ.get(name, _FILES[name])))
+
+
+def _is_there(file: str) -> bool:
+    return file != os.devnull and os.path.lexists(file)

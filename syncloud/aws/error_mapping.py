@@ -1,0 +1,203 @@
+"""What boto3 and awscrt raise, and what a store answers, as errors of ours: what was done, the other side's words, a hint.
+
+Other modules need no botocore to handle its errors: `translated()` turns all of them into those of `errors.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from awscrt.exceptions import AwsCrtError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ..errors import (
+    ConfigurationError,
+    CredentialsError,
+    Elsewhere,
+    Malformed,
+    PermissionRefused,
+    SyncloudError,
+    Unavailable,
+    cut,
+)
+
+
+@functools.cache
+def aws_errors() -> tuple[type[Exception], ...]:
+    """Everything the two stacks raise of themselves; `translate` maps each."""
+    from botocore.parsers import ResponseParserError  # here: it brings all of botocore with it
+
+    return BotoCoreError, ClientError, ResponseParserError, AwsCrtError, RecursionError
+
+
+@contextlib.contextmanager
+def translated(what: str, *, asked: str = "") -> Iterator[None]:
+    """Within it, whatever boto3 and awscrt raise comes out as a SyncloudError about `what`. The region `asked` was asked."""
+    try:
+        yield
+    except aws_errors() as error:
+        raise translate(error, what, asked=asked) from error
+
+
+def translate(error: Exception, what: str, *, asked: str = "") -> SyncloudError:
+    """The SyncloudError for one of `aws_errors()`: what was done, and the other side's words.
+
+    Also for what awscrt's C code refuses at once, a RuntimeError, and for an error that is one of ours already.
+    """
+    if isinstance(error, SyncloudError):
+        return error
+    if isinstance(error, RecursionError):  # what a parser of botocore's says to an answer of a million brackets
+        return Unavailable(f"{what}: the answer is nested without end", code="RecursionError")
+    if isinstance(error, RuntimeError):
+        return _crt_error(_named(error), what)
+    if isinstance(error, ClientError):
+        said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        headers, status = meta.get("HTTPHeaders", {}), int(meta.get("HTTPStatusCode", 0))
+        code, message = str(said.get("Code", "")), str(said.get("Message", ""))
+        if code.isdigit():
+            # A body that botocore cannot read becomes the message, under the status as its code: a proxy's page, or what was
+            # sent, which may be a token.
+            message = _PHRASES.get(status, "")
+        return refused(
+            what,
+            status=status,
+            code=code,
+            message=message,
+            request_id=str(meta.get("RequestId", "")),
+            region=str(said.get("Region", "") or headers.get("x-amz-bucket-region", "")),
+            asked=asked,
+        )
+    if isinstance(error, AwsCrtError):
+        return _crt_error(error, what)
+    family = {kind.__name__ for kind in type(error).__mro__}
+    code = type(error).__name__
+    if family & _CREDENTIALS:
+        return CredentialsError(f"{what}: {error}", code=code)
+    if "SSLError" in family:
+        return Unavailable(f"{what}: {error}", code=code, hint=TLS_HINT)
+    if family & _PASSING:
+        return Unavailable(f"{what}: {error}", code=code)
+    return ConfigurationError(f"{what}: {error}", code=code)
+
+
+def is_of_crt(error: BaseException) -> bool:
+    """Whether awscrt may have raised it; what its C code refuses at once comes as a plain RuntimeError."""
+    return isinstance(error, AwsCrtError) or type(error) is RuntimeError
+
+
+def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
+    if error.name in _MALFORMED:
+        return Malformed(f"{what}: {error.name}: {error.message}", code=error.name)
+    kind = CredentialsError if error.name.startswith("AWS_AUTH_") else Unavailable
+    hint = TLS_HINT if "_TLS_" in error.name else ""
+    return kind(f"{what}: {error.name}: {error.message}", code=error.name, hint=hint)
+
+
+def _named(error: RuntimeError) -> AwsCrtError:
+    """Its text is "2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection ..."."""
+    found = re.fullmatch(r"(\d+) \((\w+)\): (.*)", str(error), re.S)
+    return AwsCrtError(int(found[1]), found[2], found[3]) if found else AwsCrtError(0, "AWS_ERROR_UNKNOWN", str(error))
+
+
+def refused(
+    what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = "", asked: str = ""
+) -> SyncloudError:
+    """The SyncloudError for an answer that is no success. `region` is the one that the answer names, if any, and `asked` the
+    one that the request was for."""
+    code, message, request_id, region = (cut(text, _SENTENCE) for text in (code, message, request_id, region))
+    kind, hint = _elsewhere(status, code, message, region, asked) or _judge(what, status, code, message)
+    said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
+    return kind(said, hint=hint, code=code or str(status), request_id=request_id)
+
+
+def _elsewhere(status: int, code: str, message: str, named: str, asked: str) -> tuple[type[SyncloudError], str] | None:
+    """What an answer means that sends us elsewhere; None for any other answer.
+
+    A setting is wrong for sure only where S3 itself names another region than the one that was asked. It does so in its XML, or
+    in a header of the answer to a HEAD, which has no body. Any other redirect may be a portal's or a proxy's. S3 itself answers
+    307 while a new bucket is not known everywhere ("Request routing", "Error responses" of the Amazon S3 documentation).
+    """
+    right = named or _region_in(message)
+    by_header = code in ("", str(status)) and status in (301, 400)
+    if (code in _WRONG_REGION or by_header) and right != asked and _NAME_OF_A_REGION.fullmatch(right):
+        return ConfigurationError, f"set --region {right}"
+    if code in _WRONG_REGION:
+        return Elsewhere, ""
+    return (Unavailable, "is it a portal's answer, or a proxy's? it is asked again") if 300 <= status < 400 else None
+
+
+def _judge(what: str, status: int, code: str, message: str) -> tuple[type[SyncloudError], str]:
+    if code in _CLOCK or "Signature expired" in message or "Signature not yet current" in message:
+        return CredentialsError, _CLOCK_HINT
+    if code in _EXPIRED:
+        return (
+            CredentialsError,
+            "the session token has expired: renew it; a credentials file is read again by itself, variables need a restart",
+        )
+    if code in _UNKNOWN_SIGNER:
+        return CredentialsError, ""
+    if code in _MISSING:
+        name = re.search(r"s3://[^/\s]+|https?://\S+", what)
+        return Unavailable, f"{name[0] if name else 'it'} must exist: check its name and region, or make it with syncloud setup"
+    if code in _THROTTLED or status in (408, 429) or status >= 500:
+        return Unavailable, "it is retried more slowly" if code in _THROTTLED else ""
+    if code.startswith("KMS.") or "kms:" in message:
+        return PermissionRefused, "the bucket or queue is encrypted with a KMS key that this role may not use"
+    if code in _DENIED or status in (401, 403):
+        return PermissionRefused, ""
+    if status == 400 and code in ("", "400"):
+        # The answer to a HEAD has no body, hence no reason; S3 says 400 for an expired token.
+        return CredentialsError, "the usual reason is an expired session token; aws sts get-caller-identity tells"
+    return SyncloudError, ""
+
+
+def _region_in(message: str) -> str:
+    """The last region that a store's message names, which is the right one; empty where it names none."""
+    return next(iter(_REGION.findall(message)[-1:]), "")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Bounded repetitions: a message may be long, and made to be searched for long.
+_REGION = re.compile(r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b")
+_NAME_OF_A_REGION = re.compile(r"[a-z0-9-]{1,63}")
+_SENTENCE = 2_000
+"""Characters of each text of an answer, which goes into the log and the state; AWS writes 200."""
+
+TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_CLOCK_HINT = "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
+
+# Families of botocore's exceptions, by name because not every version has all of them. What is in neither is about a
+# setting: a profile, a region, an endpoint, a name that is not allowed.
+_CREDENTIALS = _words("""NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError
+    NoAuthTokenError RefreshWithMFAUnsupportedError TokenRetrievalError SSOError LoginError""")
+_PASSING = _words("""HTTPClientError ConnectionError ChecksumError FlexibleChecksumError IncompleteReadError WaiterError
+    CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError UnseekableStreamError""")
+
+# What awscrt has against a request itself.
+_MALFORMED = _words("""AWS_ERROR_HTTP_INVALID_HEADER_NAME AWS_ERROR_HTTP_INVALID_HEADER_VALUE
+    AWS_ERROR_HTTP_INVALID_HEADER_FIELD AWS_ERROR_HTTP_INVALID_METHOD AWS_ERROR_HTTP_INVALID_PATH
+    AWS_AUTH_SIGNING_ILLEGAL_REQUEST_HEADER AWS_AUTH_SIGNING_ILLEGAL_REQUEST_QUERY_PARAM""")
+
+# Codes of S3, SQS, STS, SNS and CloudFormation.
+_CLOCK = _words("RequestTimeTooSkewed RequestExpired RequestInTheFuture")
+_EXPIRED = _words("ExpiredToken ExpiredTokenException TokenRefreshRequired")
+_UNKNOWN_SIGNER = _words("""InvalidAccessKeyId SignatureDoesNotMatch InvalidSignatureException IncompleteSignature
+    IncompleteSignatureException InvalidClientTokenId UnrecognizedClientException InvalidToken AuthFailure
+    MissingAuthenticationToken MissingAuthenticationTokenException""")
+_MISSING = _words("""NoSuchBucket QueueDoesNotExist QueueDeletedRecently AWS.SimpleQueueService.NonExistentQueue
+    AWS.SimpleQueueService.QueueDeletedRecently""")
+_WRONG_REGION = _words("""PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException
+    IllegalLocationConstraint InvalidLocationConstraint""")
+_THROTTLED = _words("""SlowDown Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException
+    TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded OverLimit PriorRequestNotComplete
+    KMS.ThrottlingException KmsThrottled RequestTimeout RequestTimeoutException ServiceUnavailable InternalError""")
+_DENIED = _words("""AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException UnauthorizedOperation
+    AllAccessDisabled AccountProblem NotSignedUp InvalidPayer InvalidSecurity OptInRequired""")

@@ -1,0 +1,91 @@
+"""The configuration file that `syncloud setup --write-config` makes of a stack's outputs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from ..errors import ConfigurationError
+from .template import Outputs
+
+
+def configuration_lines(outputs: Outputs) -> list[str]:
+    """`name = value` for the configuration file of a push or a pull."""
+    values = {
+        "bucket": outputs.bucket,
+        "prefix": outputs.prefix,
+        "queue-url": outputs.queue_url,
+        "region": outputs.region,
+        "expected-bucket-owner": outputs.account,
+    }
+    return [f"{name} = {value}" for name, value in values.items() if value]
+
+
+_ADVICE = """\
+# directory = DIR
+# systemctl enable --now syncloud-push@{instance}
+# Or syncloud-pull@{instance}; where its directory is not below /srv, /var/lib or /home, by systemctl edit:
+#     [Service]
+#     ReadWritePaths=DIR
+# To run as another user than _syncloud (RemoveIPC=no where that user has other programs, too):
+#     [Service]
+#     User=NAME
+#     SupplementaryGroups=_syncloud
+#     RemoveIPC=no
+"""
+_ADVICE_ESCAPED = """\
+# The name has a backslash. EnvironmentFile= takes it for one of a pattern, and StateDirectory=, on systemd 254 to 260, for one
+# of an escape (github.com/systemd/systemd/issues/41853):
+#     [Service]
+#     EnvironmentFile=-/etc/syncloud/{pattern}.env
+#     StateDirectory=
+#     StateDirectory=syncloud/{escaped}
+"""
+
+
+def advice(instance: str) -> str:
+    """What the operator of the unit `instance` may still need, as comments for its file: drop-ins for `systemctl edit`."""
+    told = _ADVICE.format(instance=instance)
+    if "\\" in instance:
+        # In StateDirectory= one level is for the file, one for what these versions do once too often.
+        levels = {name: instance.replace("\\", "\\" * count) for name, count in (("pattern", 2), ("escaped", 4))}
+        told += _ADVICE_ESCAPED.format(**levels)
+    return told
+
+
+def write_config(file: Path, lines: list[str]) -> None:
+    """Makes `file` with mode 0640, the lines and `advice` for the instance of its name. One that exists is never touched; if
+    it holds just that already, that is well.
+
+    ConfigurationError where it holds something else or cannot be written.
+    """
+    text = "".join(f"{line}\n" for line in lines) + advice(file.stem)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except FileExistsError:
+        if _holds(file, text):
+            return
+        raise ConfigurationError(
+            f"{file} exists and is never overwritten",
+            hint="move it away or name another file, and run the same command again; it changes nothing else",
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot make {file}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(descriptor, 0o640)  # whatever the umask took away: the group may be the service's
+            stream.write(text)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            file.unlink()  # half a file would be in the way of the next run
+        if isinstance(error, OSError):
+            raise ConfigurationError(f"cannot write {file}: {error.strerror}") from error
+        raise
+
+
+def _holds(file: Path, text: str) -> bool:
+    try:
+        return file.is_file() and file.read_text("utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False

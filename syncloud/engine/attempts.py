@@ -1,0 +1,175 @@
+"""The attempts to settle a path: at most one for each path at a time. This module decides how each one ends.
+
+settled         recorded and acknowledged; an earlier failure is cleared
+writer at work  looked at again once the file is quiet
+failed          the path's own failure: it waits for its next try; an outage: it waits for the end
+deferred        a deletion waits for its turn
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from .. import log
+from ..core.model import Entry, Side, Unknown
+from ..core.work_queue import Coalescer, Work
+from ..errors import PathError, SyncloudError, Unsettled, Unsteady, Unsyncable
+from .delete_guard import Deletions
+from .drought import Drought
+from .failing import LASTING, Failing
+from .pace import Pace
+from .reconciler import Outcome, Settler
+from .skipped import LeftOut
+from .state_writer import Ledger
+from .stats import Counters
+from .transfer_limit import Room
+from .witness import Witness
+
+
+class Attempts:
+    """`tasks` by path. With `once` a path is given up after a few tries; `failed` lists it. `ended` is called after each."""
+
+    def __init__(
+        self,
+        settler: Settler,
+        *,
+        tasks: dict[str, asyncio.Task[None]],
+        room: Room,
+        ledger: Ledger,
+        coalescer: Coalescer,
+        deletions: Deletions,
+        left_out: LeftOut,
+        counters: Counters,
+        failing: Failing,
+        witness: Witness,
+        drought: Drought,
+        pace: Pace,
+        clock: Callable[[], float],
+        ended: Callable[[], None],
+    ) -> None:
+        self._settler = settler
+        self._tasks = tasks
+        self._room = room
+        self._ledger = ledger
+        self._coalescer = coalescer
+        self._deletions = deletions
+        self._left_out = left_out
+        self._counters = counters
+        self._failing = failing
+        self._witness = witness
+        self._drought = drought
+        self._pace = pace
+        self._clock = clock
+        self._ended = ended
+        self._contents: dict[str, tuple[str, int]] = {}
+        self.once = False
+        self.failed: dict[str, SyncloudError] = {}
+
+    def start(self, work: Work) -> None:
+        self._room.enter(work)
+        self._tasks[work.path] = asyncio.get_running_loop().create_task(self._settle(work))
+
+    def see(self, path: str, side: Side) -> None:
+        """Remember the content that a look at the source found."""
+        self._room.see(path, side)
+        if isinstance(side, Entry):
+            self._contents[path] = side.tag[0], side.size
+
+    def made_way(self, work: Work, path: str) -> None:
+        """The file `path` was deleted for `work`. This deletion counts, even if `work` fails afterwards."""
+        self._deletions.made(work.path)
+        self._ledger.record(None, (path,), [])
+
+    def _finished(self, work: Work) -> None:
+        del self._tasks[work.path]
+        self._contents.pop(work.path, None)
+        self._room.leave(work)
+        self._ledger.let_go(work.path)
+        self._deletions.ended(work.path)
+        self._ended()
+
+    async def _settle(self, work: Work) -> None:
+        began = self._clock()
+        try:
+            self._done(work, await self._settler.settle(work), began)
+        except Unsettled as error:
+            work.opened = began if work.opened is None else work.opened
+            self.retry(work, error, began)
+        except Unsteady as error:
+            log.debug("read.unsteady", "%s", error, path=work.path)
+            self._coalescer.wait(work)
+            self._failing.put_off(work.path)
+            if self.once and work.patient:
+                self._give_up(work, error)
+        except Unsyncable as error:
+            self._done(work, Outcome(unknown=Unknown(work.path, str(error))), began)
+        except PathError as error:
+            self.retry(work, error, began)
+        except SyncloudError as error:
+            await self._judge(work, error, began)
+        except Exception as error:  # noqa: BLE001 - a bug must not lose the path: it is logged with its trace, and tried again
+            log.exception("internal.error", "%s: unexpected: %r", work.path, error, path=work.path)
+            self.retry(work, PathError(work.path, f"{work.path}: unexpected: {error!r}", hint="please report this"), began)
+        finally:
+            self._finished(work)
+
+    async def _judge(self, work: Work, error: SyncloudError, began: float) -> None:
+        """Decide between an outage and a failure of this path alone."""
+        if await self._witness.is_everybodys(work.path, error):
+            self._counters.fail(error)
+            self._coalescer.put_back(work, 0.0)
+        else:
+            self._pace.failed(work.path, error)
+            self.retry(work, error, began)
+
+    def retry(self, work: Work, error: SyncloudError, began: float) -> None:
+        """Let the path wait for its next try. A busy file is logged only once it keeps failing."""
+        error.code = error.code or type(error).__name__  # the log counts repeats by it, whatever path they name
+        self._counters.fail(error)
+        content = self._contents.get(work.path, _promised(work))
+        work.nominated = None  # a promise that led to a failure may be forged: the next look believes nobody
+        self._coalescer.finish(work)
+        delay = self._failing.fail(work, error, took=self._clock() - began, content=content)
+        tries = self._failing.tries(work.path)
+        if tries < LASTING and not isinstance(error, Unsettled):
+            self._drought.failed(work.path, error)
+        if not isinstance(error, Unsettled) or tries >= LASTING:
+            again = f"again in {delay:.0f} s" if delay is not None else "again once fewer paths fail"
+            log.warning("path.failed", "%s; %s", error, again, path=work.path, attempt=tries, error=error)
+        if delay is None:
+            self._ledger.record(None, (), work.receipts)
+        if self.once and (delay is None or tries >= LASTING):
+            self._give_up(work, error)
+
+    def _give_up(self, work: Work, error: SyncloudError) -> None:
+        """End the tries in a single pass, which reports the path at its end."""
+        self.failed[work.path] = error
+        self._failing.give_up(work.path)
+        if (dropped := self._coalescer.take_only(work.path)) is not None:
+            self._coalescer.finish(dropped)
+
+    def _done(self, work: Work, outcome: Outcome, began: float) -> None:
+        if outcome.transferred:
+            self._witness.passed(work.path, began)
+            self._pace.passed()
+        if outcome.deferred:
+            self._deletions.add(work)
+            self._failing.put_off(work.path)
+            return
+        self._deletions.settled(work, outcome)
+        if outcome.unknown is not None:
+            self._left_out.note(outcome.unknown)
+        else:
+            self._left_out.clear(work.path)
+        self._ledger.record(outcome.put, outcome.drops, work.receipts)
+        self._failing.clear(work.path)
+        self._drought.settled(work.path)
+        self.failed.pop(work.path, None)
+        self._counters.tally(work, outcome)
+        self._coalescer.finish(work, transferred=outcome.transferred)
+
+
+def _promised(work: Work) -> tuple[str, int] | None:
+    """The source's content according to a listing or an event."""
+    return (work.nominated.tag[0], work.nominated.size) if isinstance(work.nominated, Entry) else None

@@ -1,0 +1,82 @@
+"""`--dry-run`: a target that says what would be done to it and does nothing. A wrapper, so that everything else is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ..core import names
+from ..core.interfaces import Content, Tree
+from ..core.model import Base, Entry, Run, Side, Tag
+from ..log import display
+
+
+class Rehearsal:
+    """`say` gets one line for each action: a verb, a tab, the path as it may be shown."""
+
+    def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
+        self.role = tree.role
+        self.written_event = tree.written_event
+        self.given = self.taken = 0
+        self._tree = tree
+        self._say = say
+
+    def scan(self, under: str = "") -> Iterator[Side | Run]:
+        return self._tree.scan(under)
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        return await self._tree.observe(path, base, known, nominated=nominated, patient=patient)
+
+    async def open(self, entry: Entry, *, patient: bool = False) -> Content:
+        return await self._tree.open(entry, patient=patient)
+
+    async def digest(self, entry: Entry) -> Entry:
+        return await self._tree.digest(entry)
+
+    def rename_key(self, entry: Entry) -> Tag | None:
+        return self._tree.rename_key(entry)
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        # What is expected there was only assumed: a real write would have found out, so look.
+        now = await self._tree.observe(entry.path, None, None)
+        if expected is None and isinstance(now, Entry):
+            self._tell("compare", entry)
+        else:
+            self._tell("copy" if expected is None else "replace", entry)
+        return entry
+
+    async def touch(self, expected: Entry, source: Entry) -> Entry | None:
+        self._tell("touch", expected)
+        return expected
+
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        return await self._tree.mode_for(expected, source)
+
+    async def admit(self, entry: Entry) -> None:
+        """Nothing is carried."""
+
+    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        return None
+
+    async def delete(self, expected: Entry) -> None:
+        self._tell("delete", expected)
+
+    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+        self._tell("set aside", entry)
+        return entry.path, entry
+
+    async def reach(self, known: str | None) -> None:
+        await self._tree.reach(known)
+
+    async def try_giving(self, known: Sequence[str]) -> None:
+        await self._tree.try_giving(known)
+
+    async def try_taking(self) -> None:
+        """Nothing is put."""
+
+    def keeps_versions(self, entry: Entry) -> bool:
+        return self._tree.keeps_versions(entry)
+
+    def _tell(self, verb: str, entry: Entry) -> None:
+        self._say(f"{verb}\t{display.escaped(names.spelled(entry.path))}")

@@ -1,0 +1,339 @@
+"""Failing paths: each waits for its own next try and delays no other path.
+
+A path that fails a few times in a row is recorded in the state with its cause. The record replaces the queue's messages, which
+are acknowledged then. A recorded path does not count as pending, and every start tries it again. Success clears the record, and
+so does a source that is gone. Beyond `MOST` paths only their number is kept; a listing finds them once there is room again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..core.interfaces import State
+from ..core.model import Base, Entry, Failure, Receipt
+from ..core.work_queue import Work
+from ..errors import HostUnavailable, SyncloudError, Unsteady
+
+RETRY_FIRST, RETRY_MAX = 1.0, 300.0
+BUSY_MAX = 60.0
+"""Longest pauses, in seconds: for most failures, and for a file that is written all the time."""
+EFFORT = 5.0
+"""Shortest pause after a try, in durations of that try."""
+EFFORT_MAX = 3600.0
+"""Seconds; the bound of a pause that follows from `EFFORT`."""
+RATE = 10.0
+"""Tries per second of all recorded paths together in the long run; twice as many at first."""
+LASTING = 3
+"""Tries after which a path is recorded, and reported as one that keeps failing."""
+NEWS = 30.0
+"""Seconds after its last try in which events of a recorded path cause no other try; longer where `EFFORT` or `RATE` says so."""
+MOST = 50_000
+"""Paths."""
+ROOM = MOST // 10
+"""Free places from which on it is worth a listing to find the paths for which there was none."""
+CAUSE_MAX = 1_000
+"""Characters of a cause."""
+AT_ONCE = 500
+"""Paths that are handed out in one turn of the loop."""
+SHARE = 16
+"""Recorded paths that are tried at a time; or a quarter of the places, if that is less. They hold no others up."""
+
+Content = tuple[str, int]
+"""The first field of a source's tag (inode, ETag) and its size. A rename changes neither."""
+
+
+class _Given:
+    """Stands for receipts that were given back: an event named the path, and nothing is left to acknowledge."""
+
+    def acknowledge(self) -> None:
+        """Nothing is left to do."""
+
+
+GIVEN = _Given()
+
+
+@dataclass(slots=True)
+class _Row:
+    """`until`: earliest time of the next try; `fresh`: the same for an event. `work` waits until `due`; None during a try."""
+
+    failure: Failure
+    until: float
+    fresh: float
+    due: float = 0.0
+    content: Content | None = None
+    work: Work | None = None
+
+
+class Failing:
+    """Belongs to the control thread. `more` counts the failures for which there was no room since the last listing."""
+
+    def __init__(
+        self, state: State, clock: Callable[[], float], *, share: int = SHARE, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._share = max(1, min(share, SHARE))
+        self._state = state
+        self._clock = clock
+        self._wall = wall
+        self._rows: dict[str, _Row] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._soon: list[tuple[float, str]] = []
+        """When the recorded paths are due, and when those are that are not recorded yet."""
+        self._recorded: dict[str, None] = {}
+        self._young: set[str] = set()
+        self._back: set[str] = set()
+        self._trying: set[str] = set()
+        self._contents: dict[Content, set[str]] = {}
+        self._unwritten: dict[str, None] = {}
+        self.more = 0
+        for failure in state.failing():
+            self._recall(failure)
+
+    def _recall(self, failure: Failure) -> None:
+        now = self._clock()
+        self._recorded[failure.path] = None
+        self._rows[failure.path] = row = _Row(failure, now, now)
+        self._wait(row, Work(failure.path, now, now, both=True), now)  # the record does not say what the look was to be
+
+    def __len__(self) -> int:
+        """Recorded paths."""
+        return len(self._recorded)
+
+    def listed(self) -> None:
+        """A listing of everything begins, which finds the paths for which there was no room."""
+        self.more = 0
+
+    @property
+    def have_room_again(self) -> bool:
+        """Whether a listing should look for the paths for which there was no room."""
+        return self.more > 0 and len(self._rows) <= MOST - ROOM
+
+    @property
+    def young(self) -> int:
+        """Waiting paths that are not recorded yet. They count as pending."""
+        return len(self._young)
+
+    @property
+    def back(self) -> int:
+        """Recorded paths that were handed out for another try which has not ended."""
+        return len(self._back)
+
+    @property
+    def waiting(self) -> int:
+        return sum(row.work is not None for row in self._rows.values())
+
+    @property
+    def error(self) -> SyncloudError | None:
+        """The recorded paths in one sentence."""
+        if not self._recorded:
+            return None
+        failure = self._rows[next(iter(self._recorded))].failure
+        count = f"{len(self._recorded):,}{' and more' if self.more else ''}"
+        several = f"{count} paths keep failing, {failure.path!r} among them"
+        text = several if len(self._recorded) > 1 else f"{failure.path!r} keeps failing"
+        return SyncloudError(f"{text}: {failure.cause}", hint=failure.hint, code=failure.code)
+
+    def tries(self, path: str) -> int:
+        """Failures of this path in a row."""
+        row = self._rows.get(path)
+        return row.failure.tries if row is not None else 0
+
+    # Tries
+
+    def fail(self, work: Work, error: SyncloudError, *, took: float = 0.0, content: Content | None = None) -> float | None:
+        """A try of `work` that took `took` seconds failed: the seconds until the next one; None if the table is full."""
+        path, now = work.path, self._clock()
+        row = self._rows.get(path)
+        if row is None and len(self._rows) >= MOST:
+            self.more += 1
+            return None
+        tries = (row.failure.tries if row is not None else 0) + 1
+        since = row.failure.since if row is not None else self._wall()
+        failure = Failure(path, error.code or type(error).__name__, _plain(str(error)), _plain(error.hint), tries, since)
+        least = self._least(tries, took)
+        delay = max(least, self._pause(tries, busy=isinstance(error, Unsteady)))
+        fresh = now + max(NEWS, least)
+        work.deleting = False  # a deletion needs its turn once more
+        self._forget_content(path)
+        self._join(row, work)
+        content = content or (row.content if row is not None else None)
+        self._rows[path] = row = _Row(failure, now + delay, fresh, content=content)
+        if row.content is not None:
+            self._contents.setdefault(row.content, set()).add(path)
+        self._end_try(path)
+        if tries >= LASTING:
+            self._recorded[path] = self._unwritten[path] = None
+        self._wait(row, work, now + delay)
+        return delay
+
+    def _pause(self, tries: int, *, busy: bool) -> float:
+        most = max(BUSY_MAX if busy else RETRY_MAX, len(self._rows) / RATE)
+        return float(min(most, RETRY_FIRST * 2 ** min(tries - 1, 16)) * random.uniform(0.5, 1.0))
+
+    def _least(self, tries: int, took: float) -> float:
+        """The pause that no event shortens: what a try costs, and how many others there are."""
+        crowd = len(self._recorded) / RATE / 2 if tries >= LASTING else 0.0
+        return max(crowd, min(EFFORT * took, EFFORT_MAX))
+
+    def _wait(self, row: _Row, work: Work, until: float) -> None:
+        row.work = work
+        if row.due != until:
+            row.due = until
+            heapq.heappush(self._soon if row.failure.tries < LASTING else self._heap, (until, work.path))
+        if row.failure.tries < LASTING:
+            self._young.add(work.path)
+
+    def admit(self, work: Work) -> bool:
+        """Whether `work` may begin now; otherwise it waits here. Earlier work of the same path is merged into it."""
+        row = self._rows.get(work.path)
+        if row is None:
+            return True
+        self._join(row, work)
+        at, now = self._earliest(row, work), self._clock()
+        if now >= at and self._has_room(work.path):
+            return True
+        self._expect(row, work)
+        self._wait(row, work, max(at, now))
+        if work.path in self._recorded and work.receipts:
+            self._unwritten[work.path] = None
+        return False
+
+    def _has_room(self, path: str) -> bool:
+        """Whether `path` may be tried now. A recorded one takes a place of its share."""
+        if path in self._recorded and path not in self._trying:
+            if len(self._trying) >= self._share:
+                return False
+            self._trying.add(path)
+            self._back.add(path)
+        return True
+
+    def _expect(self, row: _Row, work: Work) -> None:
+        """What a listing has seen of a path that was not tried yet is enough to keep its old name."""
+        if row.content is None and isinstance(work.nominated, Entry):
+            row.content = work.nominated.tag[0], work.nominated.size
+            self._contents.setdefault(row.content, set()).add(work.path)
+
+    def put_off(self, path: str) -> None:
+        """The try of `path` waits for something else: its place is another one's."""
+        self._trying.discard(path)
+
+    def _end_try(self, path: str) -> None:
+        self._trying.discard(path)
+        self._back.discard(path)
+
+    def _join(self, row: _Row | None, work: Work) -> None:
+        """Merge the waiting work of the same path into `work`, the newer one."""
+        self._young.discard(work.path)
+        if row is not None and row.work is not None and row.work is not work:
+            work.receipts[:0] = row.work.receipts
+            work.both = work.both or row.work.both
+        if row is not None:
+            row.work = None
+
+    def _earliest(self, row: _Row, work: Work) -> float:
+        if row.failure.tries < LASTING:
+            return 0.0
+        news = work.closed or work.opened is not None or any(receipt is not GIVEN for receipt in work.receipts)
+        return min(row.until, row.fresh) if news else row.until
+
+    def due(self) -> list[Work]:
+        """At most `AT_ONCE` works whose pause is over; of recorded ones as many as have room."""
+        return self._taken(self._soon, AT_ONCE) + self._taken(self._heap, self._share - len(self._trying))
+
+    def _taken(self, heap: list[tuple[float, str]], most: int) -> list[Work]:
+        now = self._clock()
+        ready: list[Work] = []
+        while heap and heap[0][0] <= now and len(ready) < most:
+            _, path = heapq.heappop(heap)
+            row = self._rows.get(path)
+            if row is not None and row.work is not None and row.due <= now:
+                ready.append(self._hand_out(row))
+        return ready
+
+    def _hand_out(self, row: _Row) -> Work:
+        work, row.work, row.until, row.due = row.work, None, 0.0, 0.0
+        assert work is not None
+        work.since = self._clock()  # deletions wait for this try, not for the hours before it
+        self._young.discard(work.path)
+        if work.path in self._recorded:
+            self._back.add(work.path)
+            self._trying.add(work.path)
+        return work
+
+    @property
+    def next_due(self) -> float | None:
+        """When `due()` will next have something. The end of a try makes room for what has none now."""
+        heaps = [self._soon, *([self._heap] if len(self._trying) < self._share else [])]
+        return min((heap[0][0] for heap in heaps if heap), default=None)
+
+    def hasten(self, *, recorded: bool) -> list[Work]:
+        """Hand out the paths that are not recorded yet before their pause is over. The pause of recorded ones ends, or not."""
+        for path in self._recorded if recorded else ():
+            if (row := self._rows[path]).work is not None:
+                row.until = self._clock()
+                self._wait(row, row.work, row.until)
+        return [self._hand_out(row) for path in list(self._young) if (row := self._rows[path]).work is not None]
+
+    def give_up(self, path: str) -> None:
+        """No other try in this pass."""
+        if (row := self._rows.get(path)) is not None:
+            row.work = None
+        self._young.discard(path)
+        self._end_try(path)
+        self._unwritten.pop(path, None)
+
+    # Success
+
+    def clear(self, path: str) -> None:
+        """The path is settled."""
+        if self._rows:
+            self._forget_content(path)
+            self._end_try(path)
+            self._young.discard(path)
+            if self._rows.pop(path, None) is not None and path in self._recorded:
+                del self._recorded[path]
+                self._unwritten[path] = None
+
+    def _forget_content(self, path: str) -> None:
+        row = self._rows.get(path)
+        if row is not None and row.content is not None and (paths := self._contents.get(row.content)) is not None:
+            paths.discard(path)
+            if not paths:
+                del self._contents[row.content]
+
+    def heir(self, base: Base | None) -> str | None:
+        """A failing path that may be the new name of `base`. Until it arrives, only the old name holds these bytes.
+
+        An empty file has no bytes that could be lost, and all empty objects have the same ETag.
+        """
+        if base is None or not base.size:
+            return None
+        return next((path for path in self._contents.get((base.source[0], base.size), ()) if path != base.path), None)
+
+    def flush(self) -> list[Receipt]:
+        """Record changes in one transaction; the receipts to give back. If the disk refuses, the next call tries again."""
+        if not self._unwritten:
+            return []
+        paths, self._unwritten = self._unwritten, {}
+        rows = [self._rows[path] for path in paths if path in self._recorded]
+        gone = [path for path in paths if path not in self._recorded]
+        try:
+            self._state.note_failing([row.failure for row in rows], gone)
+        except HostUnavailable:
+            self._unwritten = paths | self._unwritten
+            return []
+        return [receipt for row in rows if row.work is not None for receipt in _taken(row.work)]
+
+
+def _taken(work: Work) -> list[Receipt]:
+    receipts = [receipt for receipt in work.receipts if receipt is not GIVEN]
+    work.receipts[:] = [GIVEN] if work.receipts else []
+    return receipts
+
+
+def _plain(text: str) -> str:
+    """The text in a form that the state can hold, and bounded."""
+    return text.encode(errors="backslashreplace").decode()[:CAUSE_MAX]

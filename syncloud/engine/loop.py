@@ -1,0 +1,400 @@
+"""The loop: hints in, work out, results recorded, receipts given back. One control thread decides and records.
+
+    hints --> coalesce --> settle (observe, decide, execute) --> record --> acknowledge
+
+Nothing is ever given up silently: a failing path waits for its own next try and delays no other (`failing`). An outage (of the
+network, credentials, a full disk) holds all work back, and one path at a time probes whether it is over. A second witness tells
+the two apart (`witness`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+from .. import log
+from ..core import timing
+from ..core.interfaces import State, Tree
+from ..core.model import Hint, Policy
+from ..core.work_queue import TOO_MANY, Coalescer, Work
+from ..errors import HostUnavailable, PathError, SyncloudError
+from .attempts import Attempts
+from .conflict_limit import REASON, Rivals
+from .delete_guard import MEMO, Deletions
+from .drought import Drought
+from .failing import Failing
+from .inbox import AGAIN, Inbox
+from .outage import Outage
+from .pace import Pace
+from .reconciler import Settler
+from .scanner import Lister, Listings
+from .skipped import LeftOut
+from .state_writer import Ledger
+from .stats import Counters
+from .transfer_limit import BREATH, Room
+from .witness import Witness
+
+LINGER = 0.7
+"""Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
+GRACE = 5.0
+"""Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
+
+
+class Engine:
+    """`excluded` names the paths that take no part. All times come from `clock` (monotonic seconds), `loop` runs it."""
+
+    def __init__(
+        self,
+        source: Tree,
+        target: Tree,
+        state: State,
+        coalescer: Coalescer,
+        *,
+        policy: Policy,
+        transfers: int,
+        excluded: Callable[[str], bool] = lambda _: False,
+        clock: Callable[[], float] = time.monotonic,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._source, self._target, self._state = source, target, state
+        self.left_out = LeftOut(state)
+        self._ledger, self._room = Ledger(state, leave_out=self.left_out.note), Room(transfers)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.rivals = Rivals(clock, [path for path, reason in self.left_out.reasons.items() if reason == REASON])
+        self._settler = Settler(
+            source,
+            target,
+            policy=policy,
+            base_of=self._ledger.base_of,
+            renamed_from=self._ledger.renamed_from,
+            under_way=self._tasks.get,
+            look_again=lambda path: self.deliver(Hint(path, both=True)),
+            see=lambda path, side: self._attempts.see(path, side),
+            left_out_above=lambda path: self.left_out.above(path),
+            made_way=lambda work, path: self._attempts.made_way(work, path),
+            excluded=excluded,
+            is_left_out=lambda path: path in self.left_out.reasons,
+            rivals=self.rivals,
+        )
+        self._coalescer, self._clock = coalescer, clock
+        self.outage, self.listing = Outage.pair(clock)
+        self._witness = Witness(self.outage, self._reach, clock, wake=self._nudge)
+        self.drought = Drought(source, target, state, clock)
+        self.failing, self._pace = Failing(state, clock, share=transfers // 4), Pace(clock)
+        self.counters, self.turned_at = Counters(), clock()
+        self._loop = loop or asyncio.get_running_loop()
+        self._inbox = Inbox(coalescer, clock, self._loop, wake=self._receive)
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._nudged = self._stopping = self._once = False
+        self._alarm_at = self._flush_from = self._flush_until = 0.0
+        memo = state.get_meta(MEMO) or ""
+        self._deletions = Deletions(policy, clock, self._ledger, memo, heir=self.failing.heir)
+        self._attempts = Attempts(
+            self._settler,
+            tasks=self._tasks,
+            room=self._room,
+            ledger=self._ledger,
+            coalescer=coalescer,
+            deletions=self._deletions,
+            left_out=self.left_out,
+            counters=self.counters,
+            failing=self.failing,
+            witness=self._witness,
+            drought=self.drought,
+            pace=self._pace,
+            clock=clock,
+            ended=self._ended,
+        )
+        self._lister = Lister(
+            source,
+            target,
+            state,
+            ledger=self._ledger,
+            left_out=self.left_out,
+            counters=self.counters,
+            deletions=self._deletions,
+            excluded=excluded,
+            deliver=self.deliver,
+            pending=lambda: 0 if self._over.done() else self.pending - min(len(self._deletions), TOO_MANY),
+            clock=clock,
+        )
+        self._listings = Listings(
+            self._lister, self.listing, counters=self.counters, coalescer=coalescer, clock=clock, ended=self._nudge
+        )
+
+    # Hints
+
+    def deliver(self, hint: Hint) -> None:
+        """Take a hint, from any thread, and return at once. An open file's wakes nobody: it has time."""
+        self._inbox.deliver(hint)
+
+    def _receive(self) -> None:
+        self._inbox.take_in()
+        (self._nudge if self._nudged or self._tasks else self._turn)()  # at rest, no time is lost
+
+    @property
+    def pending(self) -> int:
+        """Paths that wait, are in work, or wait for their deletion, except those recorded as failing."""
+        return len(self._coalescer) + len(self._inbox) + self.failing.young - self.failing.back
+
+    @property
+    def failed(self) -> dict[str, SyncloudError]:
+        """In a single pass: the paths that could not be settled."""
+        return self._attempts.failed
+
+    @property
+    def files(self) -> int:
+        """Paths on which both sides agree."""
+        return self._ledger.files
+
+    @property
+    def trouble(self) -> SyncloudError | None:
+        """What holds the work back as a whole, or keeps everything from getting through, or None."""
+        return self._stuck or self.drought.error or self._deletions.error
+
+    @property
+    def _stuck(self) -> SyncloudError | None:
+        return self._ledger.error or self.outage.error or self.listing.error
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing can be settled now: what is not taken in yet should wait where it is."""
+        return self._ledger.error is not None or self.outage.error is not None
+
+    @property
+    def scanning(self) -> bool:
+        return bool(self._listings.under_way or self._coalescer.listings)
+
+    # The loop
+
+    async def run(self) -> None:
+        """Serve until `stop()`."""
+        await self._turns()
+        await self._drain()
+
+    async def once(self) -> None:
+        """Work until nothing is left; `failed` has the paths that could not be settled.
+
+        Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
+        """
+        self._once = self._attempts.once = self._listings.once = self.listing.raised = True
+        self._coalescer.deadline = self._coalescer.quiet
+        await self._turns()
+        await self._drain()
+        if self.trouble is not None:
+            raise self.trouble
+
+    async def _turns(self) -> None:
+        self._over = self._loop.create_future()
+        self._nudge()
+        await self._over
+
+    def stop(self, *, flush: float = 0.0) -> None:
+        """End: settle what waits, for at most `flush` seconds; then finish what is under way, or abandon it after `GRACE`.
+
+        What is not settled by then is found again by the next start; but a host that is taken away has no next start.
+        """
+        self._stopping = True
+        self._flush_from = self._clock() + min(flush, LINGER)
+        self._flush_until = self._clock() + flush
+        self._coalescer.min_interval = 0.0
+        self._inbox.take_in()
+        self._take_up(self.failing.hasten(recorded=False))
+        self._coalescer.hasten()
+        for end in {self._flush_from, self._flush_until}:
+            self._loop.call_later(end - self._clock(), self._nudge)
+        self._nudge()
+
+    def _flushed(self) -> bool:
+        """Whether there is nothing that waiting could settle."""
+        now = self._clock()
+        settled = now >= self._flush_from and not len(self._deletions) and self._copies_are_done()
+        return settled or self._stuck is not None or now >= self._flush_until
+
+    def _nudge(self) -> None:
+        """A turn soon: one, however many ask for it."""
+        if not self._nudged:
+            self._nudged = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """One turn. A turn that ends unexpectedly is followed by another, and the watchdog sees only turns that succeed."""
+        self._nudged = False
+        try:
+            self._turn_once()
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the loop silently
+            log.exception("internal.error", "a turn of the loop ended unexpectedly: %r", error)
+            self._turn_by(self._clock() + AGAIN)
+        else:
+            self.turned_at = self._clock()
+
+    def _turn_once(self) -> None:
+        if self._over.done():
+            return
+        self._inbox.take_in()
+        if not self._listings.under_way:  # what comes meanwhile shares the next one
+            self._start_listings()
+        self._release()
+        if (self._stopping and self._flushed()) or (self._once and (self._stuck is not None or not self._busy)):
+            self._over.set_result(None)
+            return
+        if self._ledger.error is None and self.outage.error is not None:
+            self._probe()
+        elif self._ledger.error is None:
+            self._take_up(self.failing.due())
+            free = self._room.free
+            self._begin(self._coalescer.take(free if self._once else self._pace.limit(free)))
+            self._start_deletions()
+            if self.drought.suspected and not self._once:
+                self.drought.look(self.pending - self.failing.young - len(self._deletions))
+        self._set_alarm()
+
+    def _start_listings(self) -> None:
+        if self.failing.have_room_again:
+            self._coalescer.add(Hint("", subtree=True, both=True))
+        for work in self._coalescer.take_subtrees():
+            if not work.path:
+                self.failing.listed()
+            self._listings.start(work)
+
+    def _take_up(self, works: list[Work]) -> None:
+        for work in works:
+            self._coalescer.put_back(work, 0.0)
+
+    def _release(self) -> None:
+        """Record failing paths, then give their receipts back: the record is durable."""
+        if receipts := self.failing.flush():
+            self._ledger.record(None, (), receipts)
+
+    def _begin(self, taken: list[Work]) -> None:
+        going = [work for work in taken if self._admitted(work)]
+        try:
+            self._ledger.look_up([work.path for work in going], self._settler.inodes(going))
+        except Exception:
+            self._take_up(going)
+            raise
+        self._pace.began(len(going))
+        for work in going:
+            self._attempts.start(work)
+        if len(going) < len(taken):
+            self._nudge()
+
+    def _admitted(self, work: Work) -> bool:
+        admitted = self.failing.admit(work)
+        if not admitted:
+            self._coalescer.finish(work)
+        return admitted
+
+    @property
+    def _busy(self) -> bool:
+        return bool((self._untried if self._once else self.pending) or self._tasks or self.scanning)
+
+    @property
+    def _untried(self) -> bool:
+        """Whether anything waits that a single pass has to try: what an earlier life has recorded as failing, too."""
+        due = self.failing.next_due
+        waits = len(self._coalescer) or len(self._inbox) or self.failing.young
+        return bool(waits) or (due is not None and due <= self._clock())
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is to be done, nor waited for."""
+        return not self._busy and self._stuck is None
+
+    def _set_alarm(self) -> None:
+        """The next turn when something is due, and with the pulse: the watchdog sees it, open files get their quiet time."""
+        at = (now := self._clock()) + timing.until_next(now, resting=self.resting)
+        if self._ledger.error is None and self.outage.error is not None:
+            at = at if self._tasks or self._witness.asking else min(at, self.outage.next_try)
+        elif self._ledger.error is None and self._room.free:
+            due = self._coalescer.next_due(listings=not self._listings.under_way) or at
+            waits = self._pace.tight and not self._once
+            at = min(at, max(due, self._pace.next_round) if waits else due, self.failing.next_due or at)
+            at = max(at, now + BREATH) if waits else at
+        self._turn_by(at)
+
+    def _turn_by(self, at: float) -> None:
+        now = self._clock()
+        if self._alarm is not None:
+            if now < self._alarm_at <= at:
+                return
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = self._loop.call_later(max(0.0, at - now), self._nudge)
+
+    def _probe(self) -> None:
+        """In an outage, ask a question and try one path, another one each time."""
+        if self._tasks or not self.outage.due():
+            return
+        self._witness.probe()
+        taken = self._coalescer.take(1)
+        self._begin(taken)
+        if not taken and isinstance(self.outage.error, HostUnavailable):
+            self.outage.end()  # no path needs the host now
+
+    async def _reach(self, known: str | None) -> None:
+        await self._source.reach(known)
+        await self._target.reach(known)
+
+    def _ended(self) -> None:
+        self._turn_by(self._clock() + BREATH) if self._room.scarce else self._nudge()
+
+    async def _drain(self, grace: float = GRACE) -> None:
+        """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
+        tasks = [*self._listings.under_way, *self._tasks.values()]
+        for scan in self._listings.under_way:
+            scan.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=grace)  # a large upload is called off, where the store still answers
+        self._release()
+        self._ledger.close()
+
+    # Deletions go last
+
+    def _start_deletions(self) -> None:
+        """When no copy waits or is under way, and all are recorded: what was moved is uploaded before its old name goes."""
+        oldest = math.inf if self._copies_are_done() else self._oldest_copy() if len(self._deletions) else 0.0
+        if len(self._deletions) and not self._ledger.copies_written():
+            return
+        going, held = self._deletions.take(self._room.places, oldest)
+        if going:
+            self._ledger.flush()
+        for work in going:
+            (self._attempts.start if self._ledger.error is None else self._deletions.put_back)(work)
+        for work in held:
+            self._ledger.record(None, (), work.receipts)
+            self.failing.clear(work.path)  # it fails no more: only the guard keeps it
+            self._coalescer.finish(work)
+        for work, heir in self._deletions.withheld():
+            self._attempts.retry(
+                work, PathError(work.path, f"{work.path}: not deleted: {heir} has its bytes, and fails"), self._clock()
+            )
+        if held:
+            self._nudge()
+
+    def _oldest_copy(self) -> float:
+        """Since when the oldest one waits or is under way, or is still looked for."""
+        times = [self._coalescer.since(path) for path in self._tasks]
+        due = self._coalescer.next_due()
+        return min(times + ([due] if due is not None else []) + [self._lister.since, self._clock()])
+
+    def _copies_are_done(self) -> bool:
+        if self._tasks or self._inbox or self._listings.under_way:
+            return False
+        due = self._coalescer.next_due()
+        return due is None or due > self._clock()
+
+    def resume(self, *, allow_deletes: bool) -> None:
+        """Somebody has looked: what was held back for deletion may go, or gets another look."""
+        for path in (*self._deletions.resume(allow=allow_deletes), *self.rivals.resume()):
+            self.deliver(Hint(path))
+        self._take_up(self.failing.hasten(recorded=True))
+        self._coalescer.hasten()
+        self._nudge()

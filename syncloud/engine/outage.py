@@ -1,0 +1,86 @@
+"""Outages: of the network, the store, credentials, or the disk. Logged once, then once a minute.
+
+The second witness (`witness`) tells an outage from a failure of one path.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from .. import log
+from ..errors import SyncloudError
+
+DELAY_FIRST, DELAY_MAX = 1.0, 30.0
+"""Seconds between two tries."""
+TELL_EVERY = 60.0
+
+
+class Outage:
+    """`error` is what goes on, None while all is well; `next_try` when the next probe is due.
+
+    `beside` is another one that the same cause may well have: what that one tells is not told twice. Where
+    the error is `raised`, whoever catches it tells.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.beside: Outage | None = None
+        self.raised = False
+        self.error: SyncloudError | None = None
+        self.next_try = 0.0
+        self._since = 0.0
+        self._told = 0.0
+        self._delay = 0.0
+        self._silent = False
+
+    @classmethod
+    def pair(cls, clock: Callable[[], float]) -> tuple[Outage, Outage]:
+        """Two that stand beside each other."""
+        one, other = cls(clock), cls(clock)
+        one.beside, other.beside = other, one
+        return one, other
+
+    def suffer(self, error: SyncloudError) -> None:
+        """A failure that is no path's own. Stragglers that fail before the next probe is due do not delay it."""
+        now = self._clock()
+        if self.error is None:
+            self._since, self._told, self._delay = now, now, DELAY_FIRST
+            self._silent = self._is_told_elsewhere(error)
+            self._tell("outage.started", error)
+            self._put_off(now)
+        elif now >= self.next_try:
+            self._delay = min(DELAY_MAX, self._delay * 2)
+            if now - self._told >= TELL_EVERY:
+                self._told = now
+                self._silent = self._is_told_elsewhere(error)
+                self._tell("outage.continues", error)
+            self._put_off(now)
+        self.error = error
+
+    def _put_off(self, now: float) -> None:
+        self.next_try = now + self._delay * random.uniform(0.5, 1.0)
+
+    def _is_told_elsewhere(self, error: SyncloudError) -> bool:
+        beside = self.beside
+        return self.raised or (beside is not None and type(beside.error) is type(error) and not beside._silent)
+
+    def _tell(self, event: str, error: SyncloudError) -> None:
+        if not self._silent:
+            log.warning(event, "degraded: %s", error, error=error)
+
+    def due(self) -> bool:
+        return self._clock() >= self.next_try
+
+    def passed(self, began: float) -> None:
+        """A request got through. If it `began` before the outage, it proves nothing: the answer may be as old."""
+        if self.error is not None and began >= self._since:
+            self.end()
+
+    def end(self) -> None:
+        """The outage is over."""
+        if self.error is not None and not self._silent:
+            took = self._clock() - self._since
+            log.warning("outage.ended", "recovered after %.0f s", took, duration_ms=round(took * 1000))
+        self.error = None
+        self.next_try = 0.0

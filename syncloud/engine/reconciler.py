@@ -1,0 +1,388 @@
+"""One path, from the look to what is to be recorded: observe, decide, execute, until the table is silent.
+
+The settler neither schedules nor retries nor writes the state: the engine does. A condition that fails (Changed) leads to a
+new look at both sides and a new decision, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+
+from .. import log
+from ..core import checksum
+from ..core.interfaces import Tree
+from ..core.model import (
+    SMALL,
+    Absent,
+    Action,
+    Adopt,
+    Base,
+    Compare,
+    Conflict,
+    ConflictPolicy,
+    Copy,
+    Delete,
+    Drift,
+    Entry,
+    Forget,
+    Policy,
+    Release,
+    Side,
+    Tag,
+    Unknown,
+    same,
+)
+from ..core.planner import decide
+from ..core.work_queue import Work
+from ..errors import Blocked, Changed, Unsettled, Unsteady
+from .conflict_limit import REASON, Rivals
+
+ROUNDS = 8
+"""Decisions for one path before it has to wait: enough for two comparisons and a few lost races."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the engine is to record. `transferred`: something was changed on the target; `news`: because the source was another
+    than the base knew. `deferred`: a deletion that waits."""
+
+    put: Base | None = None
+    drops: tuple[str, ...] = ()
+    transferred: bool = False
+    news: bool = False
+    deferred: bool = False
+    unknown: Unknown | None = None
+    conflict: bool = False
+
+
+class Settler:
+    """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
+    another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion.
+    `see` is told what each look at the source has found; `made_way` is called after a file made way for a work; `is_left_out`
+    says of a path whether it was left out before.
+    """
+
+    def __init__(
+        self,
+        source: Tree,
+        target: Tree,
+        *,
+        policy: Policy,
+        base_of: Callable[[str], Base | None],
+        renamed_from: Callable[[Tag], Awaitable[list[Base]]],
+        look_again: Callable[[str], None],
+        see: Callable[[str, Side], None] = lambda path, side: None,
+        left_out_above: Callable[[str], list[str]] = lambda _: [],
+        made_way: Callable[[Work, str], None] = lambda work, path: None,
+        under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
+        excluded: Callable[[str], bool] = lambda _: False,
+        is_left_out: Callable[[str], bool] = lambda _: False,
+        rivals: Rivals | None = None,
+    ) -> None:
+        self.rivals = rivals or Rivals(time.monotonic)
+        self.policy = policy
+        self._source = source
+        self._target = target
+        self._base_of = base_of
+        self._renamed_from = renamed_from
+        self._look_again = look_again
+        self._see = see
+        self._left_out_above = left_out_above
+        self._made_way = made_way
+        self._ways: dict[str, str] = {}
+        self._under_way = under_way
+        self.excluded = excluded
+        self._is_left_out = is_left_out
+        self._kept: dict[str, Tag] = {}
+        """The targets whose bytes are kept under a conflict name already, while the copy that follows does not succeed."""
+        self._in_doubt: dict[str, Tag] = {}
+        """What the source was at first writes whose outcome nobody has told: no row says that they may have left something."""
+
+    def inodes(self, works: list[Work]) -> list[str]:
+        """By which a rename may be suspected, as far as a listing has seen them: what may be asked of all at once."""
+        seen = [work.nominated for work in works if isinstance(work.nominated, Entry)]
+        return [key[0] for entry in seen if (key := self._source.rename_key(entry)) is not None]
+
+    async def settle(self, work: Work) -> Outcome:
+        """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
+        try:
+            outcome = await self._rounds(work)
+            self._kept.pop(work.path, None)
+            return outcome
+        finally:
+            if (made_way := self._ways.pop(work.path, None)) is not None:
+                self._look_again(made_way)  # not earlier, because the file would come back and be in the way again
+
+    async def _rounds(self, work: Work) -> Outcome:
+        path = work.path
+        if self.excluded(path):
+            return Outcome(unknown=Unknown(path, "excluded"))
+        if self.rivals.skips(path):
+            return Outcome(unknown=Unknown(path, REASON))
+        base = self._base_of(path)
+        source = await self._look_at_source(path, base, work)
+        target = await self._assume_target(path, base, work)
+        for _ in range(ROUNDS):
+            if base is None and isinstance(source, Absent) and path in self._in_doubt:
+                target, base = await self._make_sure(path)
+            action = decide(source, target, base, self.policy)
+            log.debug("plan.decided", "%s: %s", path, type(action).__name__, path=path)
+            try:
+                if isinstance(action, Compare):
+                    with _begun():
+                        source, target = await self._compare(action, source, target)
+                else:
+                    outcome = await self._execute(action, source, target, base, work)
+                    if not outcome.deferred:
+                        self._in_doubt.pop(path, None)
+                    outcome.news = outcome.transferred and _is_news(source, base)
+                    return outcome
+            except Changed as changed:
+                log.debug("plan.again", "%s", changed, path=path)
+                with _begun():
+                    source = await self._look_at_source(path, base, replace(work, nominated=None))
+                target = await self._look_at_target(path, base)
+        raise Unsettled(path, f"{path}: after {ROUNDS} looks it still is not as the last one showed it")
+
+    async def _look_at_source(self, path: str, base: Base | None, work: Work) -> Side:
+        known = base.source if base is not None else None
+        source = await self._source.observe(path, base, known, nominated=work.nominated, patient=work.patient)
+        self._see(path, source)
+        return source
+
+    async def _assume_target(self, path: str, base: Base | None, work: Work) -> Side:
+        """As in the base, until a write's condition says otherwise. Looked at where a listing has doubted it, and where the
+        path was left out: what was in its way then costs an upload to find out.
+        """
+        if work.both or (base is None and self._is_left_out(path)):
+            return await self._look_at_target(path, base)
+        return base.as_target() if base is not None else Absent(path)
+
+    async def _look_at_target(self, path: str, base: Base | None) -> Side:
+        with _begun():
+            return await self._target.observe(path, base, base.target if base is not None else None, patient=True)
+
+    async def _make_sure(self, path: str) -> tuple[Side, Base | None]:
+        """The target, and the row that a lost answer has kept from us where it still is what we have put there."""
+        there = await self._look_at_target(path, None)
+        if isinstance(there, Entry) and there.crc is None:
+            there = await self._target.digest(there)
+        if not (isinstance(there, Entry) and there.ours):
+            return there, None
+        return there, Base(path, self._in_doubt[path], there.tag, there.size, there.mtime_ns, there.mode, there.crc)
+
+    async def _compare(self, action: Compare, source: Side, target: Side) -> tuple[Side, Side]:
+        if action.source is not None:
+            source = await self._source.digest(action.source)
+        if action.target is not None:
+            target = await self._target.digest(action.target)
+        return source, target
+
+    async def _execute(self, action: Action | None, source: Side, target: Side, base: Base | None, work: Work) -> Outcome:
+        match action:
+            case Copy():
+                return await self._copy(action, work)
+            case Adopt():
+                return await self._adopt(action, base, work)
+            case Conflict():
+                if base is not None:
+                    self.rivals.wrote(work.path)
+                return await self._conflict(action, work)
+            case Delete():
+                return await self._delete(action, work)
+            case Release(base=released):
+                return Outcome(put=replace(released, absent=True))
+            case Forget(base=forgotten):
+                return Outcome(drops=(forgotten.path,))
+            case Drift():
+                self._say("drifted", work.path, "was changed by somebody else; it is left so until its source changes")
+        unknown = next((side for side in (source, target) if isinstance(side, Unknown)), None)
+        return Outcome(unknown=unknown)
+
+    async def _copy(self, action: Copy, work: Work, *, conflict: bool = False) -> Outcome:
+        started = time.monotonic()
+        entry = action.source
+        entry = await self._brought(entry, work)
+        if action.expected is None:
+            self._in_doubt[work.path] = entry.tag
+        if action.expected is None and (copied := await self._duplicate(entry)) is not None:
+            self._log_transfer(f"{self._target.role}.renamed", entry, copied, started)
+            return Outcome(put=_agreed(entry, copied), transferred=True)
+        try:
+            written = await self._write(entry, action.expected, work)
+        except Blocked as blocked:
+            return await self._make_way(blocked, work)
+        self._log_transfer(self._target.written_event, entry, written, started)
+        return Outcome(put=_agreed(entry, written), transferred=True, conflict=conflict)
+
+    async def _with_body(self, entry: Entry, work: Work) -> Entry:
+        content = await self._source.open(entry, patient=work.patient)
+        try:
+            body = b"".join(await content.part(0, entry.size))
+            crc = checksum.update(body)
+            await content.verify(crc)
+        finally:
+            content.close()
+        return replace(entry, body=body, crc=crc)
+
+    async def _write(self, entry: Entry, expected: Entry | None, work: Work) -> Entry:
+        if entry.body is not None or entry.path.endswith("/"):
+            return await self._target.write(entry, None, expected)
+        await self._target.admit(entry)  # what is opened first may be another file by its turn
+        content = await self._source.open(entry, patient=work.patient)
+        try:
+            with _begun():
+                return await self._target.write(entry, content, expected)
+        finally:
+            content.close()
+
+    async def _duplicate(self, entry: Entry) -> Entry | None:
+        """A rename is suspected by what it leaves as it was, proven by content; then the target copies its own bytes."""
+        key = self._source.rename_key(entry)
+        for origin in await self._renamed_from(key) if key is not None else ():
+            if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.absent:
+                continue
+            if entry.crc is None:
+                entry = await self._source.digest(entry)
+            if entry.crc == origin.crc:
+                return await self._target.duplicate(origin.as_target(), entry)
+        return None
+
+    async def _make_way(self, blocked: Blocked, work: Work) -> Outcome:
+        """`a` is a file where `a/b` needs a directory: `a/b` wins if `a` may be deleted, and is as we wrote and recorded it.
+
+        The removal of `a` is a deletion like any other: it waits for its turn and for the guard. Otherwise `a/b` is left out.
+        """
+        path = blocked.blocker
+        if path == blocked.path:
+            return Outcome(unknown=Unknown(path, "a directory has this name on the other side"))
+        if self.excluded(path):
+            return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way, and excluded"))
+        if (task := self._under_way(path)) is not None:
+            await asyncio.wait([task])  # what it has just written, and not yet told, would look like somebody else's
+        base = self._base_of(path)
+        there = await self._look_at_target(path, base)
+        if isinstance(there, Absent):
+            raise Changed(blocked.path, f"{path} has gone meanwhile")
+        if reason := self._stays(there, base):
+            return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way: {reason}"))
+        if not work.deleting:
+            return Outcome(deferred=True)
+        assert isinstance(there, Entry)
+        await self._target.delete(there)
+        self._made_way(work, path)
+        self._ways[work.path] = path
+        work.deleting = False  # a second file in the way would be a second deletion
+        self._say("deleted", path, f"made way for {blocked.path}")
+        raise Changed(blocked.path, f"{path} made way")
+
+    def _stays(self, there: Side, base: Base | None) -> str:
+        """The reason why the file in the way is not deleted; empty if it may be."""
+        if isinstance(there, Unknown):
+            return there.reason
+        if not self.policy.delete:
+            return "a file, and nothing is deleted without --delete; move it away, or rename one of the two"
+        if base is None or base.absent or not isinstance(there, Entry) or there.tag != base.target:
+            return "a file that is not as syncloud has put it there; move it away, or rename one of the two"
+        return ""
+
+    async def _adopt(self, action: Adopt, base: Base | None, work: Work) -> Outcome:
+        """Who may read or write what others have put there is not for the source: what it lacks stays withheld until given."""
+        told, target = action.source, action.target
+        before = 0 if base is None else base.withheld & ~target.mode
+        source = replace(told, mode=await self._target.mode_for(target, told) & ~before)
+        started = time.monotonic()
+        if (source.mtime_ns, source.mode) == (target.mtime_ns, target.mode):
+            outcome = Outcome(put=_agreed(source, target))
+        elif (touched := await self._target.touch(target, source)) is None:
+            outcome = await self._copy(Copy(source, target), work)
+        else:
+            self._log_transfer(f"{self._target.role}.touched", source, touched, started)
+            outcome = Outcome(put=_agreed(source, replace(touched, crc=target.crc)), transferred=True)
+        withheld = told.mode & ~source.mode
+        if withheld & ~before:
+            text = "%s was here before: it keeps its mode, without %03o of %03o"
+            log.info(f"{self._target.role}.restrained", text, told.path, withheld, told.mode, path=told.path)
+        if outcome.put is not None:
+            outcome.put = replace(outcome.put, mode=told.mode, withheld=withheld)
+        return outcome
+
+    async def _conflict(self, action: Conflict, work: Work) -> Outcome:
+        path, source, expected = work.path, action.source, action.target
+        if self.policy.conflict is ConflictPolicy.SKIP:
+            self._say("skipped", path, "differs on both sides; nothing was done", event="conflict.skipped")
+            return Outcome(unknown=Unknown(path, "conflict: differs on both sides"))
+        if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(expected):
+            text = "differs on both sides; the other bytes stay as a version"
+            self._say("overwritten", path, text, event="conflict.overwritten")
+        elif self.rivals.skips(path):
+            return Outcome(unknown=Unknown(path, REASON))
+        else:
+            source = await self._brought(source, work)  # what cannot be brought leads to no conflict copy
+            expected = await self._keep(expected)
+        return await self._copy(Copy(source, expected), work, conflict=True)
+
+    async def _keep(self, expected: Entry) -> Entry:
+        """The target as it is now, its bytes under a conflict name as well: once, however often the copy after it fails."""
+        path = expected.path
+        if self._kept.get(path) == expected.tag and not expected.racy:
+            return expected
+        aside, expected = await self._target.set_aside(expected)
+        self._kept[path] = expected.tag
+        self.rivals.copied(path)
+        self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
+        return expected
+
+    async def _brought(self, entry: Entry, work: Work) -> Entry:
+        """A small file with its bytes."""
+        if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
+            return await self._with_body(entry, work)
+        return entry
+
+    async def _delete(self, action: Delete, work: Work) -> Outcome:
+        if not work.deleting:
+            return Outcome(deferred=True)
+        await self._target.delete(action.expected)
+        log.info(f"{self._target.role}.deleted", "deleted %s", work.path, path=work.path)
+        for above in self._left_out_above(work.path):
+            self._look_again(above)  # the directory that it gave way to may be gone
+        return Outcome(drops=(work.path,), transferred=True)
+
+    def _say(self, verb: str, path: str, text: str, *, event: str = "") -> None:
+        log.warning(event or f"{self._target.role}.{verb}", "%s %s", path, text, path=path)
+
+    def _log_transfer(self, event: str, entry: Entry, written: Entry, started: float) -> None:
+        if not log.is_told(logging.INFO):
+            return
+        took = round((time.monotonic() - started) * 1000, 1)
+        verb = event.partition(".")[2]
+        log.info(event, "%s %s", verb, entry.path, path=entry.path, size=entry.size, duration_ms=took, etag=_etag(written))
+
+
+@contextlib.contextmanager
+def _begun() -> Iterator[None]:
+    """Inside it bytes are read or sent, so a writer that is found only here has cost requests."""
+    try:
+        yield
+    except Unsteady as error:
+        raise Unsettled(error.path, str(error), code=error.code) from error
+
+
+def _is_news(source: Side, base: Base | None) -> bool:
+    if base is None or base.absent or not isinstance(source, Entry):
+        return True
+    return not same(source.tag, base.source)
+
+
+def _etag(entry: Entry) -> str:
+    return entry.tag[0]
+
+
+def _agreed(source: Entry, target: Entry) -> Base:
+    crc = target.crc if target.crc is not None else source.crc
+    return Base(source.path, source.lasting_tag(), target.lasting_tag(), source.size, source.mtime_ns, source.mode, crc)

@@ -1,0 +1,203 @@
+"""A listing: what the source has below a folder (and the target, where it is doubted) against the base, as hints."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import TypeVar
+
+from .. import log
+from ..core.diff import Census, Unlike, flat, nominate
+from ..core.interfaces import Rows, State, Tree
+from ..core.model import Absent, Hint
+from ..core.work_queue import Coalescer, Work
+from ..errors import SyncloudError
+from .delete_guard import Deletions
+from .outage import Outage
+from .skipped import LeftOut
+from .state_writer import Ledger
+from .stats import Counters
+
+T = TypeVar("T")
+
+CHUNK = 500
+BACKLOG = 5_000
+"""Hints that a listing may have waiting before it pauses: memory does not grow with the tree."""
+
+
+class Lister:
+    """One listing at a time. `deliver` takes the hints, of which `pending()` are not settled; `since` is when the one that is
+    under way began, infinity while there is none or while it pauses."""
+
+    def __init__(
+        self,
+        source: Tree,
+        target: Tree,
+        state: State,
+        *,
+        ledger: Ledger,
+        left_out: LeftOut,
+        counters: Counters,
+        deletions: Deletions,
+        excluded: Callable[[str], bool],
+        deliver: Callable[[Hint], None],
+        pending: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._state = state
+        self._ledger = ledger
+        self._left_out = left_out
+        self._counters = counters
+        self._deletions = deletions
+        self._excluded = excluded
+        self._deliver = deliver
+        self._pending = pending
+        self._clock = clock
+        self._gate = asyncio.Lock()
+        self._began = self.since = float("inf")
+
+    async def reconcile(self, work: Work) -> None:
+        """List the source below `work.path` (and the target too, with `both`) and nominate every difference."""
+        async with self._gate:
+            started, self._began = time.monotonic(), self._clock()
+            self.since = self._began
+            self._ledger.flush()
+            census = Census(recorded=frozenset(self._left_out.reasons))
+            try:
+                count, gone = await self._nominate(work, census)
+            finally:
+                self.since = float("inf")
+        self._count(work, census, count, gone, time.monotonic() - started)
+        await self._leave_out(census)
+        self._ledger.record(None, (), work.receipts)
+
+    async def _nominate(self, work: Work, census: Census) -> tuple[int, int]:
+        """How many differences there were, and how many of them are paths that the source lacks."""
+        reader, over = self._state.reader(), threading.Event()
+        count = gone = 0
+        try:
+            hints = self._differences(work, reader, census, over)
+            while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK), over):
+                count += len(chunk)
+                gone += sum(isinstance(hint.nominated, Absent) for hint in chunk)
+                for hint in chunk:
+                    self._deliver(hint)
+                await self._room()
+        finally:
+            await asyncio.to_thread(reader.close)
+        return count, gone
+
+    def _differences(self, work: Work, reader: Rows, census: Census, over: threading.Event) -> Iterator[Hint]:
+        seen = _until(over, self._source.scan(work.path))
+        if work.both:
+            there = flat(_until(over, self._target.scan(work.path)))
+            return nominate(flat(seen), there, reader.rows(work.path), census, self._excluded)
+        unlike = Unlike(seen, reader.sightings(work.path), reader.get, census)
+        return nominate(unlike.sides(), None, unlike.rows(), census, self._excluded)
+
+    async def _room(self) -> None:
+        while self._pending() > BACKLOG:
+            self.since = float("inf")
+            await asyncio.sleep(0.05)
+        self.since = self._began
+
+    def _count(self, work: Work, census: Census, count: int, gone: int, took: float) -> None:
+        tell, event = (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
+        if not work.path:
+            self._left_out.recount(census)
+            self._counters.reconciled(both=work.both)
+            for path in self._deletions.listed(gone=gone + census.blind, found=count + census.blind):
+                self._deliver(Hint(path))
+        text, files = "looked at %d files, %d to settle", census.files
+        tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
+
+    async def _leave_out(self, census: Census) -> None:
+        """Each one may be written to the state: the loop turns meanwhile, however many somebody has made."""
+        for number, unknown in enumerate(census.unknown, 1):
+            self._left_out.note(unknown)
+            if number % CHUNK == 0:
+                await asyncio.sleep(0)
+
+
+def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
+    with contextlib.suppress(_CalledOff):
+        return list(itertools.islice(hints, count))
+    return []
+
+
+class _CalledOff(Exception):
+    """Nobody waits for this listing any more."""
+
+
+async def _returned(chunk: Awaitable[list[Hint]], over: threading.Event) -> list[Hint]:
+    """The chunk. Cancelled, it waits until the thread has returned, because the thread uses what is closed next."""
+    task = asyncio.ensure_future(chunk)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        over.set()
+        await asyncio.wait([task])
+        raise
+
+
+def _until(over: threading.Event, listing: Iterator[T]) -> Iterator[T]:
+    """The listing. Raises _CalledOff once it is `over`: an early end would call the rest absent."""
+    try:
+        for item in listing:
+            if over.is_set():
+                raise _CalledOff
+            yield item
+    finally:
+        if isinstance(listing, Generator):
+            listing.close()  # now, not when somebody finds that nobody needs it
+
+
+class Listings:
+    """The listings `under_way`. A failed one is taken again, except in a single pass (`once`). `ended` is called after each."""
+
+    def __init__(
+        self,
+        lister: Lister,
+        outage: Outage,
+        *,
+        counters: Counters,
+        coalescer: Coalescer,
+        clock: Callable[[], float],
+        ended: Callable[[], None],
+    ) -> None:
+        self._lister = lister
+        self._outage = outage
+        self._counters = counters
+        self._coalescer = coalescer
+        self._clock = clock
+        self._ended = ended
+        self.under_way: set[asyncio.Task[None]] = set()
+        self.once = False
+
+    def start(self, work: Work) -> None:
+        task = asyncio.get_running_loop().create_task(self._lister.reconcile(work))
+        self.under_way.add(task)
+        task.add_done_callback(lambda done: self._listed(work, done))
+
+    def _listed(self, work: Work, task: asyncio.Task[None]) -> None:
+        self.under_way.discard(task)
+        self._ended()
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._outage.end()
+            return
+        if not isinstance(error, SyncloudError):
+            log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
+            error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
+        self._counters.fail(error)
+        self._outage.suffer(error)
+        if not self.once:
+            self._coalescer.list_again(work, max(1.0, self._outage.next_try - self._clock()))

@@ -1,0 +1,204 @@
+"""What is settled and not yet written: rows that share a transaction, and the receipts that follow its commit.
+
+The order is the promise: the effect is durable, then the row is committed, then the receipt is given back. A row that cannot be
+stored is left out by name, and the rows that share its transaction are stored without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from .. import log
+from ..core.interfaces import State
+from ..core.model import Base, Receipt, Tag, Unknown
+from ..errors import HostUnavailable
+
+WAIT = 0.05
+"""Seconds that a row may wait for others to share its transaction."""
+AGAIN = 1.0
+"""Seconds until a write that the disk refused is tried again."""
+STRANGERS_MAX = 10_000
+"""Inodes of which it is remembered that no row has them."""
+
+
+class Ledger:
+    """Belongs to the control thread. `error` is why nothing can be written now, None while all is well; `files` the number
+    of paths on which both sides agree, as it will be. `leave_out` notes a path whose row cannot be stored.
+    """
+
+    def __init__(self, state: State, *, leave_out: Callable[[Unknown], None] = lambda _: None) -> None:
+        self._state = state
+        self._leave_out = leave_out
+        self._miscounted = False
+        self._puts: dict[str, Base] = {}
+        self._drops: set[str] = set()
+        self._notes: dict[str, str] = {}
+        self._receipts: list[Receipt] = []
+        self._read: dict[str, Base | None] = {}
+        self._strangers: set[str] = set()
+        self._sought: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.error: HostUnavailable | None = None
+        self.files = state.count()
+
+    def look_up(self, paths: Sequence[str], inodes: Sequence[str]) -> None:
+        """Read what will be asked of these paths and inodes at once: each query lets other threads have the interpreter.
+
+        The rows of the paths are at hand until they are let go. Where the disk refuses, each path meets it by itself.
+        """
+        with contextlib.suppress(HostUnavailable):
+            if paths:
+                self._read |= dict.fromkeys(paths) | self._state.rows_of(paths)
+            self._ask_for(inodes)
+
+    def _ask_for(self, inodes: Sequence[str]) -> None:
+        if inodes:
+            self._strangers = self._strangers if len(self._strangers) < STRANGERS_MAX else set()
+            self._strangers |= self._state.strangers(inodes)
+
+    def let_go(self, path: str) -> None:
+        self._read.pop(path, None)
+
+    def base_of(self, path: str) -> Base | None:
+        """The base row as it will be."""
+        if path in self._drops:
+            return None
+        if (put := self._puts.get(path)) is not None:
+            return put
+        return self._read[path] if path in self._read else self._state.get(path)
+
+    async def renamed_from(self, beginning: Tag) -> list[Base]:
+        """A few written rows whose source tag begins with these fields. What a burst asks for in one turn is asked at once."""
+        if beginning[0] not in self._strangers:
+            self._sought.append(beginning[0])
+            await asyncio.sleep(0)  # the others of this turn of the loop come along
+            sought, self._sought = self._sought, []
+            with contextlib.suppress(HostUnavailable):
+                self._ask_for(sought)
+        return self._written(beginning)
+
+    def _written(self, beginning: Tag) -> list[Base]:
+        return [] if beginning[0] in self._strangers else self._state.find_source(beginning)
+
+    def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
+        """Write these soon, then acknowledge."""
+        if put is not None:
+            self.files += self._counts(put.path, not put.absent)
+            self._puts[put.path] = put
+            self._drops.discard(put.path)
+        for path in drops:
+            self.files += self._counts(path, False)
+            self._puts.pop(path, None)
+            self._drops.add(path)
+        self._receipts.extend(receipts)
+        self._soon()
+
+    def note(self, name: str, text: str) -> None:
+        """Keep `text` under `name`, in the same transaction."""
+        self._notes[name] = text
+        self._soon()
+
+    def kin(self, put: Base) -> list[Base]:
+        """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
+        return self._written(put.source[:1])
+
+    def _soon(self, wait: float = WAIT) -> None:
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.flush)
+
+    def _counts(self, path: str, now: bool) -> int:
+        """By how much `files` grows. Where the row cannot be read, all of them are counted once that is over."""
+        try:
+            before = self.base_of(path)
+        except HostUnavailable:
+            self._miscounted = True
+            return 0
+        return int(now) - int(before is not None and not before.absent)
+
+    def copies_written(self) -> bool:
+        """Whether every copy that was made is recorded; those that are not yet are written now."""
+        if self._puts:
+            self.flush()
+        return not self._puts
+
+    def close(self) -> None:
+        """Write and acknowledge what can be, for the last time: the state is closed next, and no timer may find it so."""
+        self._closed = True
+        self.flush()
+
+    def flush(self) -> None:
+        """Write and acknowledge all of it now; where the disk refuses, keep it and try again soon."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            self._write()
+        except HostUnavailable as error:
+            if self.error is None:
+                log.error("state.unwritable", "%s; nothing is acknowledged until it can be written", error, error=error)
+            self.error = error
+            self._soon(AGAIN)
+            return
+        if self.error is not None:
+            self.error = None
+            log.warning("state.writable", "the state can be written again")
+        for path in (*self._puts, *self._drops):
+            self.let_go(path)
+        self._strangers.difference_update(put.source[0] for put in self._puts.values())
+        self._puts.clear()
+        self._drops.clear()
+        self._notes.clear()
+        receipts, self._receipts = self._receipts, []
+        for receipt in receipts:
+            _give_back(receipt)
+
+    def _write(self) -> None:
+        """One transaction, or where one row spoils it, one for each. Raises HostUnavailable."""
+        try:
+            if self._puts or self._drops or self._notes:
+                self._state.record(self._puts.values(), self._drops, self._notes)
+        except HostUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is about one of them
+            log.debug("state.singly", "%r: each row is written by itself", error, error=error)
+            self._write_singly()
+        if self._miscounted:
+            self.files, self._miscounted = self._state.count(), False
+
+    def _write_singly(self) -> None:
+        for put in list(self._puts.values()):
+            self._write_one(put.path, puts=(put,))
+        for path in list(self._drops):
+            self._write_one(path, drops=(path,))
+        for name, text in self._notes.items():
+            self._write_one("", notes={name: text})
+
+    def _write_one(
+        self,
+        path: str,
+        *,
+        puts: Iterable[Base] = (),
+        drops: Iterable[str] = (),
+        notes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """A row that cannot be stored is left out by name, durably: so its receipt is given back with those of the others."""
+        try:
+            self._state.record(puts, drops, notes)
+        except HostUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - the others go on without it
+            log.exception("internal.error", "%s: its row cannot be stored: %r", path, error, path=path)
+            self._miscounted = True
+            if path:
+                self._leave_out(Unknown(path, f"its row cannot be stored: {error}"))
+
+
+def _give_back(receipt: Receipt) -> None:
+    try:
+        receipt.acknowledge()
+    except Exception as error:  # noqa: BLE001 - one that fails keeps no other back
+        log.exception("internal.error", "a receipt cannot be given back: %r", error)

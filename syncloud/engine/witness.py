@@ -1,0 +1,111 @@
+"""The second witness: it tells an outage from a failure of one path.
+
+A refusal, a timeout or a cut connection can concern one object (its key, its owner, its encryption) or the whole store. A
+question decides at once: a HEAD of the path that got through last, else a listing of one key. If the question is answered, the
+failure is the path's own, and no other path waits. If it fails as well, the failure is an outage.
+
+    a path fails --> question --> answered   the path's own failure
+                              --> fails      an outage, unless another path that began after the failure got through
+    outage --> a question and one path at a time; a success that began after the outage ends it
+
+Refusals of the host are outages here, because `blame` has asked its second witness already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from .. import log
+from ..errors import HostUnavailable, SyncloudError
+from .outage import Outage
+
+
+class Witness:
+    """`reach` asks both sides for an answer, given a path that should be there (or None). `wake` is called after each probe.
+    Times are `clock`'s."""
+
+    def __init__(
+        self,
+        outage: Outage,
+        reach: Callable[[str | None], Awaitable[None]],
+        clock: Callable[[], float],
+        *,
+        wake: Callable[[], None],
+    ) -> None:
+        self._outage = outage
+        self._reach = reach
+        self._wake = wake
+        self._clock = clock
+        self._known: str | None = None
+        self._through = -1.0
+        """The latest start of a request that got through."""
+        self._question: asyncio.Task[SyncloudError | None] | None = None
+        self._asked = 0.0
+
+    def passed(self, path: str, began: float) -> None:
+        """A transfer of `path` got through, so both sides have answered. `began`: its start."""
+        self._known = path
+        self._through = max(self._through, began)
+        self._outage.passed(began)
+
+    async def is_everybodys(self, path: str, error: SyncloudError) -> bool:
+        """Whether `error`, which `path` has met just now, is an outage. The outage is recorded then."""
+        if path == self._known:
+            self._known = None  # a failing path is no second witness
+        asks = not isinstance(error, HostUnavailable) and self._outage.error is None
+        if asks and await self._is_answered(self._clock()):
+            return False
+        self._outage.suffer(error)
+        return True
+
+    async def _is_answered(self, failed: float) -> bool:
+        """Whether any other request that began after the failure got through."""
+        return await self._answer(failed) is None or self._through >= failed
+
+    async def _answer(self, since: float) -> SyncloudError | None:
+        """The error of a question asked at `since` or later; None if it was answered. All who wait share one question."""
+        while True:
+            question = self._question or self._ask()
+            asked = self._asked
+            error = await asyncio.shield(question)
+            if asked >= since:
+                return error
+
+    def _ask(self) -> asyncio.Task[SyncloudError | None]:
+        self._asked = self._clock()
+        self._question = asyncio.get_running_loop().create_task(self._put())
+        return self._question
+
+    async def _put(self) -> SyncloudError | None:
+        try:
+            await self._reach(self._known)
+        except SyncloudError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a bug must not lose the paths that wait for the answer
+            log.exception("internal.error", "the question failed unexpectedly: %r", error)
+            return SyncloudError(f"the question failed: {error!r}", hint="please report this")
+        finally:
+            self._question = None
+        return None
+
+    @property
+    def asking(self) -> bool:
+        return self._question is not None
+
+    def probe(self) -> None:
+        """Ask whether the outage is over. Only a path can probe the host."""
+        if not self.asking and not isinstance(self._outage.error, HostUnavailable):
+            asked = self._clock()
+            self._ask().add_done_callback(lambda question: self._probed(question, asked))
+
+    def _probed(self, question: asyncio.Task[SyncloudError | None], asked: float) -> None:
+        if not question.cancelled() and not isinstance(self._outage.error, HostUnavailable):
+            self._learn(question.result(), asked)
+        self._wake()
+
+    def _learn(self, error: SyncloudError | None, asked: float) -> None:
+        if error is None:
+            self._outage.passed(asked)
+        elif self._outage.error is not None:
+            self._outage.suffer(error)

@@ -1,0 +1,108 @@
+"""The bytes of a big file on the disk: parts are read one by one, and proven to belong to one state."""
+
+from __future__ import annotations
+
+import os
+
+from ..core import checksum
+from ..core.interfaces import Content
+from ..core.model import Entry
+from ..errors import Unsteady
+from . import marks, syscalls
+from .descriptor import Descriptor
+from .stable_read import digest, tag_of
+from .threads import Caller
+
+_TURN = 64 * 1024 * 1024
+"""Bytes that one call reads for a checksum."""
+_HOT = 256 * 1024
+"""Bytes that the core's cache still holds when their checksums are taken."""
+
+
+class LocalContent(Content):
+    """A big file, opened: what was read is one state of it, or `verify` raises. `call` runs what blocks on a disk thread.
+
+    `patient`: it has waited for its deadline, a writer may be at work. Then what only grew counts with its size at open.
+    """
+
+    def __init__(self, entry: Entry, file: Descriptor, call: Caller, *, patient: bool) -> None:
+        self.entry = entry
+        self._file = file
+        self._call = call
+        self._patient = patient
+
+    async def part(self, offset: int, length: int) -> list[bytes]:
+        """Exactly `length` bytes. Raises Unsteady where the file has become shorter."""
+        return [await self._call(self._read, offset, length)]
+
+    def _read(self, offset: int, length: int) -> bytes:
+        with self._file.held() as fd:
+            data = os.pread(fd, length, offset)
+        if len(data) != length:
+            raise self._shorter()
+        return data
+
+    async def fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
+        return await self._call(self._fill, room, offset, crc)
+
+    def _fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
+        own = 0
+        with self._file.held() as fd:
+            for at in range(0, len(room), _HOT):
+                piece = room[at : at + _HOT]
+                if os.preadv(fd, [piece], offset + at) != len(piece):
+                    raise self._shorter()
+                crc, own = checksum.update(piece, crc), checksum.update(piece, own)
+        return crc, own
+
+    def _shorter(self) -> Unsteady:
+        return Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
+
+    async def digest(self) -> int:
+        """CRC64NVME of the bytes that the file had when it was opened, or of all where there are fewer by now.
+
+        Piece by piece: the disk's threads are for all files.
+        """
+        crc = 0
+        for offset in range(0, self.entry.size, _TURN):
+            crc = await self._call(self._digest, offset, crc, size=_TURN)
+        return crc
+
+    def _digest(self, offset: int, crc: int) -> int:
+        with self._file.held() as fd:
+            return digest(fd, min(offset + _TURN, self.entry.size), offset, crc)
+
+    async def is_marked(self, crc: int, nonce: str) -> bool:
+        """Whether the file says that the state with this nonce has put these bytes there."""
+        return await self._call(self._is_marked, crc, nonce)
+
+    def _is_marked(self, crc: int, nonce: str) -> bool:
+        with self._file.held() as fd:
+            return marks.marked(fd, self.entry.path, crc, nonce)
+
+    async def is_held(self) -> bool:
+        """Whether a program has the file open for writing: through a mapping it stores without a stamp."""
+        return await self._call(self._is_held)
+
+    def _is_held(self) -> bool:
+        with self._file.held() as fd:
+            return bool(syscalls.held_by_writer(fd))
+
+    async def verify(self, crc: int | None) -> None:
+        """Prove that all parts belong to one state. Raises Unsteady.
+
+        A larger file is not believed before its deadline: who has read the beginning of a rewritten one finds it again, too.
+        """
+        status = await self._call(self._status)
+        if tag_of(status) == self.entry.tag:
+            return
+        grown = self._patient and crc is not None and status.st_size >= self.entry.size
+        if not (grown and await self.digest() == crc):
+            raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
+
+    def _status(self) -> os.stat_result:
+        with self._file.held() as fd:
+            return os.fstat(fd)
+
+    def close(self) -> None:
+        self._file.close()

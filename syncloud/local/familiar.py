@@ -1,0 +1,103 @@
+"""Whether a directory may be believed when it shows that files are gone: by what it is, or by files that it still holds.
+
+Equal identities prove the same file system, or a copy of its image from any time. Where a whole sample of the files is gone,
+a deletion has left its time in the directory that held the file; an old copy has not. Different identities ask: a restored copy
+has most of the files. Where nothing is known, one file that is as the base knows it is enough.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from enum import Enum
+
+from ..core.model import RACY, Tag
+from . import syscalls
+from .identity import Identity
+
+OTHER = "is not the directory it was, and holds none of its files, or fewer than it lacks"
+UNPROVEN = "cannot be told from another directory, and holds none of its files as they were"
+OLDER = "holds none of its files, and nothing shows that they were deleted: is it an older copy?"
+_SECOND = 1_000_000_000
+
+
+class _Found(Enum):
+    """What is at a path of the base now."""
+
+    FAMILIAR = "a file of the size and mtime that the base knows"
+    MARKER = "an empty directory, which the base knows: any disk may have one of that name"
+    OTHER = "something else, or what cannot be seen"
+    DELETED = "nothing, and its directory has changed since"
+    MISSING = "nothing, and its directory has not changed since"
+
+
+def doubt(root: int, kept: Identity, now: Identity, rows: Iterable[tuple[str, Tag]]) -> str | None:
+    """Why the directory that was `kept`, and is `now`, cannot be believed when files are gone; or None.
+
+    `rows` are some paths that should be there, below the open directory `root`, with their tags. Blocking.
+    """
+    found: Counter[_Found] = Counter()
+    files, refuted = False, kept.is_refuted_by(now)
+    for path, tag in rows:
+        one = _look(root, path, tag)
+        if one is _Found.FAMILIAR and not refuted:
+            return None
+        files = files or not path.endswith("/")
+        found[one] += 1
+    if not found or (found[_Found.MARKER] and not files):
+        return None
+    if kept.is_proven_by(now):
+        return OLDER if found[_Found.MISSING] else None
+    if refuted:
+        gone = found[_Found.MISSING] + found[_Found.DELETED]
+        return None if found[_Found.FAMILIAR] > gone else OTHER
+    # Without evidence either way, only an absence does harm: what was changed is no reason to wait.
+    return UNPROVEN if found[_Found.MISSING] or found[_Found.DELETED] else None
+
+
+def _look(root: int, path: str, tag: Tag) -> _Found:
+    try:
+        status = _status(root, path.rstrip("/"))
+    except (FileNotFoundError, NotADirectoryError):
+        return _Found.DELETED if _is_changed_since(root, path, tag) else _Found.MISSING
+    except OSError:
+        return _Found.OTHER
+    if path.endswith("/"):
+        return _Found.MARKER if stat.S_ISDIR(status.st_mode) else _Found.OTHER
+    return _Found.FAMILIAR if stat.S_ISREG(status.st_mode) and _is_as_before(status, tag) else _Found.OTHER
+
+
+def _status(root: int, path: str) -> os.stat_result:
+    fd = syscalls.open_beneath(root, path or ".", os.O_PATH)
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_as_before(status: os.stat_result, tag: Tag) -> bool:
+    """Size and mtime; a restored file may have lost the fraction of its mtime (tar), or the odd second (FAT)."""
+    _, size, mtime_ns, _ = tag
+    lost = int(mtime_ns) - status.st_mtime_ns
+    coarse = status.st_mtime_ns % _SECOND == 0 and 0 <= lost < 2 * _SECOND
+    return status.st_size == int(size) and (lost == 0 or coarse)
+
+
+def _is_changed_since(root: int, path: str, tag: Tag) -> bool:
+    """Whether the nearest directory above `path` that exists has changed after the file did: removing it does that.
+
+    The file's own ctime is the measure; its mtime where the row is an earlier version's and has none. A marker has neither.
+    """
+    fields = [field.removeprefix(RACY) for field in tag[2:]]
+    since = next((int(field) for field in reversed(fields) if field.isdigit()), 0)
+    while path:
+        path = path.rstrip("/").rpartition("/")[0]
+        try:
+            return _status(root, path).st_ctime_ns >= since
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return False
+    return False

@@ -1,0 +1,243 @@
+"""The root, and what is mounted below it: where that has gone, or something else has come, nothing counts as absent.
+
+A mount point that is there is remembered, also over restarts, and must be the same directory before anything below it is
+believed. While syncloud runs the same mount proves that; after a restart or a remount the identity or familiar files do, as
+for the root itself (`identity`, `familiar`). A mount that has gone takes its part of the tree out of the sync until it is
+back, or until somebody who has looked says that it is meant (`look(accept=True)`). The kernel's own file systems (proc,
+sysfs) hold nobody's files and take no part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import os
+import select
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from .. import log
+from ..core import names
+from ..core.model import Side, Tag, Unknown
+from . import familiar, identity, mountinfo, syscalls
+from .identity import Identity, Stamp
+
+Known: TypeAlias = Callable[[str, Collection[str]], Generator[tuple[str, Tag], None, None]]
+"""Some files that the base has below the first (a folder, or "" for everything) and not below the second: paths and tags."""
+
+_PSEUDO = frozenset(
+    {"binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fusectl", "mqueue", "nsfs"}
+    | {"proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs"}
+)
+
+
+def nothing(under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
+    """`Known` of an empty base."""
+    yield from ()
+
+
+class Places:
+    """Below the directory `root`, open as `fd`. `known` names files by which a directory is recognised; `ignored` directories
+    take no part anyway. For any thread.
+    """
+
+    def __init__(self, root: Path, fd: int, *, known: Known = nothing, ignored: Callable[[str], bool]) -> None:
+        self._root = root
+        self._fd = fd
+        self._known = known
+        self._ignored = ignored
+        self._poll, self._stirred = _Changes(), _Changes()
+        self._expected: dict[str, Identity] = {}
+        self._accepted: dict[str, Stamp] = {}
+        self._closed: dict[str, str] = {}
+        self._lost: dict[str, str] = {}
+        self._kept = "{}"
+        self._lock = threading.Lock()
+        self._news = False
+
+    # For the control of it
+
+    def recall(self, kept: str) -> None:
+        """What `kept()` gave in an earlier life."""
+        self._expected = {path: identity.decode(one) for path, one in json.loads(kept).items()}
+        self._kept = kept
+
+    def kept(self) -> str:
+        return self._kept
+
+    def stirred(self) -> bool:
+        """Whether anything has been mounted or unmounted on this host since the last time: then a look is due. It waits for
+        no disk and no look of another thread's."""
+        return self._stirred.any()
+
+    def refresh(self) -> None:
+        """Look, if anything has been mounted or unmounted on this host since the last time. Blocking."""
+        with self._lock:
+            if self._poll.any():
+                self._look(accept=False)
+
+    def look(self, *, accept: bool = False) -> None:
+        """Take in what is mounted now. `accept`: all of it is as it is meant. Blocking."""
+        with self._lock:
+            self._look(accept=accept)
+
+    def take_news(self) -> bool:
+        """Whether a look has made a difference since the last call."""
+        news, self._news = self._news, False
+        return news
+
+    def root(self) -> Identity:
+        """Blocking."""
+        return identity.of(self._fd)
+
+    def doubt_root(self, kept: Identity) -> str | None:
+        """Why the root cannot be believed to be the directory `kept`, or None. To be asked after `look()`. Blocking."""
+        with self._lock:
+            return self._doubt_identity("", kept, self.root(), {*self._expected, *self._closed, *self._lost})
+
+    def _look(self, *, accept: bool) -> None:
+        mounted, closed = self._mounted()
+        expected, accepted, lost = dict(self._expected), dict[str, Stamp](), dict[str, str]()
+        points = {*mounted, *expected, *closed}
+        for place in sorted(mounted | expected.keys()):
+            if place not in mounted:
+                if accept or not self._has_files(place):
+                    del expected[place]
+                else:
+                    lost[place] = "what was mounted here is not mounted"
+            elif (now := self._seen(place)) is None:
+                if place in expected:
+                    lost[place] = "what is mounted here cannot be looked at"
+            elif not accept and (reason := self._doubt_mount(place, *now, points)):
+                lost[place] = reason
+            else:
+                expected[place], accepted[place] = now
+        before = self._expected, self._accepted, self._closed, self._lost
+        self._news = self._news or (expected, accepted, closed, lost) != before
+        self._expected, self._accepted, self._closed, self._lost = expected, accepted, closed, lost
+        encoded = {place: one.encode() for place, one in expected.items()}
+        self._kept = json.dumps(encoded, sort_keys=True)
+
+    def _doubt_mount(self, place: str, now: Identity, stamp: Stamp, others: Collection[str]) -> str | None:
+        """Why what is mounted at `place` is not what the base knows, or None."""
+        if identity.is_live(self._accepted.get(place), stamp):
+            return None
+        return self._doubt_identity(place, self._expected.get(place, Identity()), now, others)
+
+    def _doubt_identity(self, place: str, kept: Identity, now: Identity, others: Collection[str]) -> str | None:
+        """`others` are mount points; the files below those say nothing about `place`."""
+        with contextlib.closing(self._known(place, [other for other in others if other != place])) as known:
+            reason = familiar.doubt(self._fd, kept, now, known)
+        where = self._root / place
+        if reason is None and kept.is_refuted_by(now):
+            log.warning("directory.recognised", "%s is another directory than it was, and has its files: accepted", where)
+        return reason
+
+    def _has_files(self, place: str) -> bool:
+        with contextlib.closing(self._known(place, ())) as known:
+            return next(known, None) is not None
+
+    def trouble(self) -> str | None:
+        """The part of the tree that is lost for now, or None."""
+        place = next(iter(self._lost), None)
+        return None if place is None else f"{self._root / place}: {self._lost[place]}"
+
+    def close(self) -> None:
+        self._poll.close()
+        self._stirred.close()
+
+    def _mounted(self) -> tuple[set[str], dict[str, str]]:
+        """The mount points below the root, relative to it; those of the kernel's own file systems apart, with the reason."""
+        below = mountinfo.path_of(self._fd).rstrip("/") + "/"
+        points, closed = set(), {}
+        for one in mountinfo.mounted():
+            place = one.path.removeprefix(below)
+            if place == one.path or one.kind == "autofs" or names.refusal(place) or self._ignored(place):
+                continue
+            if one.kind in _PSEUDO:
+                closed[place] = f"a {one.kind} file system"
+            else:
+                points.add(place)
+        return points - closed.keys(), closed
+
+    def _seen(self, place: str) -> tuple[Identity, Stamp] | None:
+        """What is mounted at `place` now; less of it where the directory may not be read."""
+        for flags in (os.O_RDONLY, os.O_PATH):
+            with contextlib.suppress(OSError):
+                fd = syscalls.open_beneath(self._fd, place, flags | os.O_DIRECTORY)
+                try:
+                    return identity.of(fd), identity.stamp(fd)
+                finally:
+                    os.close(fd)
+        return None
+
+    def _stamp(self, place: str) -> Stamp | None:
+        try:
+            fd = syscalls.open_beneath(self._fd, place, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return None
+        try:
+            return identity.stamp(fd)
+        finally:
+            os.close(fd)
+
+    # For the tree
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is or was mounted below: else there is nothing to doubt, and no need to ask in a thread."""
+        return bool(self._expected or self._closed or self._lost)
+
+    def doubt(self, path: str) -> str | None:
+        """Why nothing can be concluded about `path` now, or None. One that ends in a slash is the directory itself."""
+        if not self.any:
+            return None
+        for place in _directories(path):
+            reason = self._closed.get(place) or self._lost.get(place)
+            if reason is None and place in self._accepted and self._stamp(place) != self._accepted[place]:
+                reason = "what was mounted there is not mounted"
+            if reason is not None:
+                return f"{place}: {reason}"
+        return None
+
+    def doubt_absence(self, path: str) -> str | None:
+        """`doubt()`, after a look at what may just have been mounted over `path`."""
+        self.refresh()
+        return self.doubt(path)
+
+    def left_out(self, under: str) -> list[Unknown]:
+        """The directories below `under` that cannot be looked into, in order."""
+        reasons = self._closed | self._lost
+        below = f"{under}/" if under else ""
+        return [Unknown(place, reasons[place], subtree=True) for place in sorted(reasons) if place.startswith(below)]
+
+
+class _Changes:
+    """Of the host's mounts, told once to each asker: proc_pid_mounts(5)."""
+
+    def __init__(self) -> None:
+        self._fd = os.open(mountinfo.INFO, os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLPRI)
+
+    def any(self) -> bool:
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def merged(left_out: Iterable[Side], walk: Iterable[Side]) -> Iterator[Side]:
+    """Both in one order: a directory is where its files would be."""
+    return heapq.merge(left_out, walk, key=lambda side: f"{side.path}/" if isinstance(side, Unknown) else side.path)
+
+
+def _directories(path: str) -> Iterator[str]:
+    """Every directory on the way to `path`, the outermost first."""
+    at = path.find("/")
+    while at > 0:
+        yield path[:at]
+        at = path.find("/", at + 1)

@@ -1,0 +1,132 @@
+"""A large file on its way to its name: parts come side by side into a hidden temporary, then `batch` puts it in place.
+
+The temporary stays open until the last thread that writes a part has returned (`Descriptor`); only then is it removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+
+from ..core import checksum, names
+from ..core.budget import Budget
+from ..core.interfaces import Content
+from ..core.model import SMALL, Entry
+from ..errors import Corrupt
+from . import batch, error_mapping, replace, syscalls
+from .descriptor import Descriptor
+from .threads import Caller
+
+PARTS = 8
+"""Parts of one large file that are under way, each with its bytes in memory."""
+
+
+class Staging:
+    """`entry` on its way in place of `expected`, below the open directory `root`. `call` runs a function on a disk thread;
+    `budget` is what the parts of all large files may hold.
+    """
+
+    def __init__(self, call: Caller, budget: Budget, root: int, entry: Entry, expected: Entry | None, nonce: str) -> None:
+        self._call = call
+        self._budget = budget
+        self._root = root
+        self._entry = entry
+        self._expected = expected
+        self._nonce = nonce
+        self._temporary = names.hidden("tmp", nonce)
+        self._made: list[str] = []
+        self._given_up = False
+        self._held = 0
+        self._places = asyncio.Semaphore(PARTS)
+        self._under_way: asyncio.Queue[asyncio.Task[Sequence[bytes]] | None] = asyncio.Queue()
+        self._file = Descriptor(self._finish)
+
+    async def write(self, content: Content) -> batch.File:
+        """The file, written durably or with its error. Raises Corrupt and what `content` and `call` raise."""
+        entry = self._entry
+        try:
+            await self._call(self._create)
+            crc = await self._fill(content)
+            if entry.crc is not None and crc != entry.crc:
+                raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
+            return await self._call(self._place, crc, size=entry.size)
+        finally:
+            await self._let_go()
+
+    def _create(self) -> None:
+        self._file.take(replace.create(self._root, self._entry.path, self._temporary, self._made))
+        with self._file.held() as fd:
+            error_mapping.require_room(fd, self._entry.size)
+
+    async def _fill(self, content: Content) -> int:
+        """All parts, some at a time, and the checksum of the whole, for which they are taken in their order."""
+        size = self._entry.size
+        try:
+            async with asyncio.TaskGroup() as group:
+                summing = group.create_task(self._sum())
+                for offset in range(0, size, SMALL):
+                    await self._places.acquire()
+                    await self._budget.take(SMALL, size - offset)
+                    self._held += SMALL
+                    part = self._part(content, offset, min(SMALL, size - offset))
+                    self._under_way.put_nowait(group.create_task(part))
+                self._under_way.put_nowait(None)
+        except BaseExceptionGroup as several:
+            # The parts fail of one cause; the engine knows what to do with an error, not with a group of them.
+            raise several.exceptions[0] from several
+        finally:
+            self._budget.give(self._held)
+        return summing.result()
+
+    async def _sum(self) -> int:
+        """The checksum of the parts as they come. Beside their making, because who waits for memory must not hold any up."""
+        crc = 0
+        while (part := await self._under_way.get()) is not None:
+            crc = await self._call(checksum.of, await part, crc)
+            self._held -= SMALL
+            self._budget.give(SMALL)
+            self._places.release()
+            del part  # it holds the bytes while the next one is waited for
+        return crc
+
+    async def _part(self, content: Content, offset: int, length: int) -> Sequence[bytes]:
+        pieces = await content.part(offset, length)
+        call = asyncio.ensure_future(self._call(self._write, pieces, offset))
+        try:
+            await asyncio.shield(call)
+        except asyncio.CancelledError:
+            self._given_up = True
+            await asyncio.wait([call])  # nothing is left behind the back of who has given up
+            raise
+        return pieces
+
+    def _write(self, pieces: Sequence[bytes], offset: int) -> None:
+        if self._given_up:
+            return
+        with self._file.held() as fd:
+            syscalls.write_back(fd, pieces, offset)
+
+    def _place(self, crc: int) -> batch.File:
+        with self._file.held() as fd:
+            file = batch.File(self._entry, self._expected, self._staged(fd, crc))
+            batch.put_large(self._root, file, self._nonce)
+            if file.error is None:
+                self._made.clear()
+            return file
+
+    def _staged(self, fd: int, crc: int | None = None) -> replace.Staged:
+        return replace.Staged(self._entry.path, fd, self._temporary, self._expected, crc)
+
+    async def _let_go(self) -> None:
+        try:
+            # Shielded, because a call that is cancelled before its turn is never made.
+            await asyncio.shield(self._call(self._file.close))
+        except RuntimeError:
+            self._file.close()  # the threads have ended
+
+    def _finish(self, fd: int) -> None:
+        """After the last user: a temporary that got no name goes, with its bytes and with the directories made for it."""
+        replace.discard_below(self._root, self._staged(fd))
+        replace.remove_made(self._root, self._made)
+        os.close(fd)

@@ -1,0 +1,374 @@
+"""LocalTree: a directory on disk, as source and as target.
+
+A scan nominates; `observe` looks again, below a verified root, and proves. Small files are read whole by the look itself, and
+only a steady read counts: equal stats before and after, and no writer in between (`steady`).
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from .. import log
+from ..core import names
+from ..core.budget import Budget
+from ..core.diff import flat
+from ..core.interfaces import Content
+from ..core.model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
+from ..errors import Changed, SyncloudError, Unsteady, Unsyncable
+from . import batch, error_mapping, leftovers, marks, mount_guard, stable_read, syscalls
+from . import replace as commit
+from .claim import Claim
+from .content import LocalContent
+from .descriptor import Descriptor
+from .owners import AnyOwner, Owners
+from .root import Root
+from .staging import Staging
+from .threads import Workers
+from .walker import Scan
+
+T = TypeVar("T")
+
+
+class LocalTree:
+    """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files; `known` names some files
+    of the base, by which a file system that is mounted again is recognised; `owners`, made with the user id of the directory's
+    owner, says whose files take part: by default, anybody's.
+
+    Raises as `Root`, and BusyError where another syncloud has it.
+    """
+
+    role = "pull"
+    written_event = "pull.written"
+    given = taken = 0
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        nonce: str,
+        ignored: Callable[[str], bool] = lambda _: False,
+        prefix: str = "",
+        threads: int = 4,
+        known: mount_guard.Known = mount_guard.nothing,
+        owners: Callable[[int], Owners] | None = None,
+    ) -> None:
+        self.root = Root(root)
+        self.nonce = nonce
+        self._prefix = prefix
+        self._fd = self.root.fd
+        try:
+            self._claim = Claim(self._fd, str(root))
+        except BaseException:
+            self.root.close()
+            raise
+        self.places = mount_guard.Places(root, self._fd, known=known, ignored=ignored)
+        self._workers = Workers(threads)
+        self._budget = Budget()
+        self._batches = batch.Batches(self._workers, self._fd, nonce)
+        whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
+        self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose)
+
+    async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
+        try:
+            return await self._workers.run(function, *arguments, size=size)
+        except OSError as error:
+            raise await self._blamed(error, path) from error
+
+    async def _blamed(self, error: OSError, path: str) -> SyncloudError:
+        """What `error` means: the disk is asked, and that takes a thread, too."""
+        return await self._workers.run(error_mapping.translate, error, path, self._fd, self.nonce)
+
+    async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
+        await self._require_writable(path)
+        return await self._run(function, *arguments, path=path)
+
+    async def _require_writable(self, path: str) -> None:
+        """The last line: whatever asks for it, a path that is refused is not written."""
+        if reason := names.refusal(path):
+            raise Unsyncable(path, f"{path}: {reason}")
+        if self.places.any and (reason := await self._run(self.places.doubt, path, path=path)):
+            raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
+
+    # As both
+
+    def missing(self) -> str | None:
+        """As `Root.missing`."""
+        return self.root.missing()
+
+    def frozen(self) -> str | None:
+        """Why the disk counts as frozen, or None."""
+        return self._workers.frozen()
+
+    def have_moved_since(self, moment: float) -> bool:
+        """Whether the disk has answered since `moment` (monotonic), or nobody waits for it."""
+        return self._workers.have_moved_since(moment)
+
+    def scan(self, under: str = "") -> Iterator[Side | Run]:
+        """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
+
+        Blocking: for a thread. Only nominates.
+        """
+        reason = self.missing() or self.places.doubt(f"{under}/")
+        if reason is not None:
+            yield Unknown(under, reason, subtree=True)
+            return
+        closed = self.places.left_out(under)
+        walk = self._scan.walk(under, frozenset(side.path for side in closed))
+        yield from mount_guard.merged(closed, flat(walk)) if closed else walk
+
+    def _nominate(self, path: str, status: os.stat_result) -> Side:
+        reason = self._scan.refusal(path, status)
+        return stable_read.entry_of(path, status) if reason is None else Unknown(path, reason)
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side:
+        """Look now. `known` is the tag the base has for this side; where it still holds nothing is read.
+
+        Raises Unsteady while a writer is at work and `patient` is False, HostUnavailable.
+        """
+        return await self._run(self._look, path, base, known, nominated, patient, path=path)
+
+    def _look(self, path: str, base: Base | None, known: Tag | None, nominated: Side | None, patient: bool) -> Side:
+        if reason := names.refusal(path) or self.places.doubt(path):
+            return Unknown(path, reason)
+        if names.is_hidden(path):
+            return Unknown(path, "excluded")
+        if isinstance(nominated, Entry) and nominated.size <= SMALL and not path.endswith("/"):
+            side = self._read_as_nominated(path, base, known, patient)
+            if side is not None:
+                return side
+        return self._look_closely(path, base, known, patient)
+
+    def _look_closely(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side:
+        """Opened for reading is only what is known to be a regular file: with other things, that alone does something."""
+        try:
+            fd = syscalls.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
+        except OSError as error:
+            return self._unseen(path, error)
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if stat.S_ISDIR(status.st_mode):
+            return _marker(path) if path.endswith("/") else self._absent(path)
+        if not patient and self._scan.owners.awaits(status):
+            raise Unsteady(path, f"{path}: has {status.st_nlink} names at the moment")
+        side = self._nominate(path, status)
+        if not isinstance(side, Entry):
+            return side
+        if path.endswith("/"):
+            return self._absent(path)  # a file stands where the marker's directory would be
+        if base is not None and side.tag == known and side.size == base.size:
+            return replace(side, crc=base.crc)
+        if side.size > SMALL:
+            return replace(side, ours=marks.claimed(self._fd, path, self.nonce))
+        try:
+            fd = self._open_small(path)
+        except OSError as error:
+            return self._unseen(path, error)
+        try:
+            again = self._read_small(fd, path, base, None, patient, lambda crc: marks.marked(fd, path, crc, self.nonce))
+            if again is None:
+                raise Unsteady(path, f"{path}: replaced while it was looked at")
+            return again
+        finally:
+            os.close(fd)
+
+    def _unseen(self, path: str, error: OSError) -> Side:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return self._absent(path)
+        if error.errno in (errno.ELOOP, errno.EXDEV):
+            return Unknown(path, "a symbolic link is in the way")
+        if error.errno == errno.EAGAIN:
+            raise Unsteady(path, f"{path}: another program has a lease on it") from error
+        if error.errno in error_mapping.SERIOUS:
+            raise error
+        return Unknown(path, error.strerror or str(error))
+
+    def _absent(self, path: str) -> Side:
+        reason = self.missing() or self.places.doubt_absence(path)
+        return Absent(path) if reason is None else Unknown(path, reason)
+
+    # As the source
+
+    def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side | None:
+        """What a listing has seen as a small file; None where it is anything else now, for a close look."""
+        try:
+            fd = self._open_small(path)
+        except OSError:
+            return None
+        try:
+            return self._read_small(fd, path, base, known, patient)
+        finally:
+            os.close(fd)
+
+    def _open_small(self, path: str) -> int:
+        return syscalls.open_beneath(self._fd, path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def _read_small(
+        self,
+        fd: int,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        patient: bool,
+        ours: Callable[[int], bool] = stable_read.unasked,
+    ) -> Entry | None:
+        """The small file behind `fd` with its bytes; None where it is something else."""
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL or self._scan.refusal(path, status):
+            return None
+        if base is not None and stable_read.tag_of(status) == known and status.st_size == base.size:
+            return stable_read.entry_of(path, status, base.crc)
+        return stable_read.read_whole(fd, status, path, base, patient=patient, ours=ours)
+
+    async def open(self, entry: Entry, *, patient: bool = False) -> LocalContent:
+        """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""
+        file = Descriptor()
+        try:
+            await self._run(self._open, file, entry, patient, path=entry.path)
+        except BaseException:
+            file.close()
+            raise
+        return LocalContent(entry, file, functools.partial(self._run, path=entry.path), patient=patient)
+
+    def _open(self, file: Descriptor, entry: Entry, patient: bool) -> None:
+        try:
+            file.take(syscalls.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK))
+        except BlockingIOError as error:
+            raise Unsteady(entry.path, f"{entry.path}: another program has a lease on it") from error
+        except OSError as error:
+            raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
+        with file.held() as fd:
+            status = stable_read.settled(fd)
+            if stable_read.tag_of(status) != entry.tag:
+                raise Changed(entry.path, f"{entry.path}: changed before it was read")
+            if not (patient or stable_read.is_quiet(status)) and syscalls.held_by_writer(fd):
+                raise Unsteady(entry.path, f"{entry.path}: open for writing")
+
+    async def digest(self, entry: Entry) -> Entry:
+        """`entry` with its checksum. Raises Changed."""
+        content = await self.open(entry, patient=True)
+        try:
+            crc = await content.digest()
+            await content.verify(crc)
+            ours = await content.is_marked(crc, self.nonce)
+            return replace(entry, crc=crc, ours=ours, racy=await content.is_held())
+        finally:
+            content.close()
+
+    def rename_key(self, entry: Entry) -> Tag | None:
+        """What a rename leaves as it was: inode, size and mtime."""
+        return entry.tag[:3]
+
+    # As the target
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        """Put `entry`'s bytes (its body, or `content`) in place of `expected`; durable when it returns.
+
+        Raises Changed, Blocked, Corrupt, HostUnavailable, PathError.
+        """
+        if entry.path.endswith("/"):
+            await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)
+            return _marker(entry.path)
+        if entry.body is not None:
+            await self._require_writable(entry.path)
+            file = batch.File(entry, expected)
+            await self._batches.write(file)
+            return await self._told(file)
+        assert content is not None
+        await self._require_writable(entry.path)
+        call = functools.partial(self._run, path=entry.path)
+        return await self._told(await Staging(call, self._budget, self._fd, entry, expected, self.nonce).write(content))
+
+    async def admit(self, entry: Entry) -> None:
+        await self._budget.turn(SMALL, entry.size)
+
+    async def _told(self, file: batch.File) -> Entry:
+        path = file.entry.path
+        if file.aside is not None:
+            text = "%s was edited here while it was replaced: the edit is kept as %s"
+            log.warning("conflict.kept", text, path, file.aside, path=path)
+        if file.exchanged:
+            text = "%s: somebody has put a file in the place of the one that was to get this name; it is looked at again"
+            log.warning(f"{self.role}.exchanged", text, path, path=path)
+        try:
+            return file.outcome()
+        except OSError as error:
+            raise await self._blamed(error, path) from error
+
+    async def touch(self, expected: Entry, source: Entry) -> Entry | None:
+        """Give the file the source's mtime and mode; None where it has another name, which would get them too.
+
+        Raises Changed.
+        """
+        if expected.path.endswith("/"):
+            return expected
+        return await self._alter(commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path)
+
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        """The source's mode; of what we did not write, without the bits for group and others that it does not have."""
+        more = source.mode & ~expected.mode & 0o077
+        if not more or expected.path.endswith("/"):
+            return source.mode
+        is_own = await self._run(marks.is_own, self._fd, expected, self.nonce, path=expected.path)
+        return source.mode if is_own else source.mode & ~more
+
+    async def delete(self, expected: Entry) -> None:
+        """Remove the file, provided it is `expected`; an empty directory for a marker. Raises Changed."""
+        await self._alter(self._delete, expected, path=expected.path)
+
+    def _delete(self, expected: Entry) -> None:
+        if expected.path.endswith("/"):
+            commit.remove_emptied(self._fd, expected.path.rstrip("/"))
+        else:
+            commit.delete(self._fd, expected, self.nonce)
+
+    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+        """Keep the file under a conflict name too: that path, and the file as it is now. Raises Changed."""
+        return await self._alter(commit.set_aside, self._fd, entry, self._prefix, path=entry.path)
+
+    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        """A copy made on this side instead of a transfer: not worth it on a disk."""
+        return None
+
+    async def reach(self, known: str | None) -> None:
+        """Nothing to ask: after a failed call `blame` asks the root."""
+
+    async def try_giving(self, known: Sequence[str]) -> None:
+        """As `reach`."""
+
+    async def try_taking(self) -> None:
+        """As `reach`."""
+
+    def keeps_versions(self, entry: Entry) -> bool:
+        return False
+
+    def leftovers(self) -> Iterator[str]:
+        """Hidden names, as a crash may have left them, one directory after the other. Blocking: for a thread."""
+        for directory, hidden in leftovers.found(self._fd):
+            yield from (f"{directory}/{name}" if directory else name for name in hidden)
+
+    def recover(self, path: str, known: Mapping[Tag, int | None], kept: int = 0) -> str | None:
+        """As `leftovers.recover`. Blocking."""
+        return leftovers.recover(self._fd, path, known, self.nonce, kept)
+
+    def close(self) -> None:
+        """Wait for the calls that run. The root stays open for one that never returns: its number is not another file's."""
+        if self._workers.close():
+            self.places.close()
+            self.root.close()
+        self._claim.release()
+
+
+def _marker(path: str) -> Entry:
+    """An empty directory: it is there, or it is not; its times are nobody's concern."""
+    return Entry(path, ("directory", "", "", ""), 0, 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Hints from S3's event notifications in an SQS queue."""

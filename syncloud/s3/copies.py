@@ -1,0 +1,133 @@
+"""Server-side copies, and the copy under a conflict name.
+
+Every copy is an optimisation: if the store refuses it, does not answer or cannot copy that size, the bytes travel.
+Sources: "CopyObject" of the Amazon S3 API reference (5 GiB; an error may come within a 200).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+from urllib.parse import quote
+
+from .. import log
+from ..core import names
+from ..core.interfaces import Content
+from ..core.model import SMALL, Absent, Base, Entry, Side, Tag
+from ..errors import Changed, PathError, Unavailable
+from . import objects
+from .response import Response
+
+COPY_LIMIT = 5 * 1024**3
+"""Bytes: CopyObject's limit."""
+PATIENCE = 30.0
+SLOWEST = 10_000_000
+"""Seconds that any copy may take, and the slowest rate in bytes per second: a store answers after it has copied."""
+NAMES = 8
+"""Conflict names that are tried at most, because some stores never match their own ETag."""
+_FOR_GOOD = (404, 409, 412)
+"""Statuses of a condition that does not hold."""
+
+
+class Store(Protocol):
+    """The part of S3Tree that copies need."""
+
+    bucket: str
+    prefix: str
+    conditions: objects.Conditions
+
+    async def observe(
+        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+    ) -> Side: ...
+
+    async def open(self, entry: Entry, *, patient: bool = False) -> Content: ...
+
+    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry: ...
+
+    async def still(self, expected: Entry) -> Entry: ...
+
+    def metadata(self, entry: Entry) -> dict[str, str]: ...
+
+    def written(self, entry: Entry, etag: str, version: str) -> Entry: ...
+
+
+class Copies:
+    """`send` is S3Tree's: method, path, operation, headers and `deadline`."""
+
+    def __init__(self, store: Store, send: Callable[..., Awaitable[Response]]) -> None:
+        self._store = store
+        self._send = send
+
+    async def make(self, origin: Entry, entry: Entry, condition: dict[str, str]) -> Entry | None:
+        """Make `entry` of the object `origin`; None if the bytes must travel. Raises Changed, CredentialsError."""
+        if not self._store.conditions.copy:
+            return None
+        headers = self._store.metadata(entry) | condition | {"x-amz-metadata-directive": "REPLACE"}
+        response = await self._copied(origin, entry.path, headers)
+        if response is None:
+            return None
+        return self._store.written(entry, objects.etag_of(response.body), response.headers.get("x-amz-version-id", ""))
+
+    async def _copied(self, origin: Entry, path: str, headers: dict[str, str]) -> Response | None:
+        """The answer to a copy that was made; None if the store makes none. Raises Changed."""
+        if origin.size > COPY_LIMIT:
+            return None
+        deadline = PATIENCE + origin.size / SLOWEST
+        try:
+            response = await self._send("PUT", path, "CopyObject", self._origin(origin) | headers, deadline=deadline)
+        except Unavailable as error:
+            if type(error) is not Unavailable:
+                raise
+            log.info("copy.refused", "%s: sent instead of copied: %s", path, error, path=path, error=error)
+            return None
+        if response.status in _FOR_GOOD and response.code != "NoSuchBucket":
+            raise Changed(path, f"{path}: the object changed meanwhile", code=response.code)
+        if not response.ok:
+            refusal = response.refusal(f"copy to s3://{self._store.bucket}/{names.key_of(self._store.prefix, path)}")
+            log.info("copy.refused", "%s: sent instead of copied: %s", path, refusal, path=path, error=refusal)
+            return None
+        return response
+
+    def _origin(self, origin: Entry) -> dict[str, str]:
+        source = quote(f"{self._store.bucket}/{names.key_of(self._store.prefix, origin.path)}", safe="/-_.~")
+        return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": objects.pin(origin)}
+
+    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+        """Keep the object under a conflict name too: that path, and the object. Raises Changed, PathError."""
+        now = datetime.now(UTC)
+        for counter in range(NAMES):
+            aside = names.conflict(entry.path, socket.gethostname(), now, counter, self._store.prefix)
+            try:
+                if not await self._copied_aside(entry, aside):
+                    await self._carried_aside(entry, aside)
+                return aside, entry
+            except Changed:
+                await self._store.still(entry)
+        raise PathError(
+            entry.path,
+            f"{entry.path}: not kept under a conflict name: the store refused {NAMES} of them, and the object is unchanged",
+            hint="check whether a proxy on the way to the store changes its ETags",
+        )
+
+    async def _copied_aside(self, entry: Entry, aside: str) -> bool:
+        if self._store.conditions.copy:
+            return await self._copied(entry, aside, {"if-none-match": "*"}) is not None
+        if entry.size <= SMALL:
+            return False
+        if not isinstance(await self._store.observe(aside, None, None), Absent):
+            raise Changed(aside, f"{aside}: is there already")
+        return await self._copied(entry, aside, {}) is not None
+
+    async def _carried_aside(self, entry: Entry, aside: str) -> None:
+        content = await self._store.open(entry)
+        try:
+            copy = replace(entry, path=aside, crc=None, body=None)
+            if entry.size <= SMALL:
+                body = b"".join(await content.part(0, entry.size))
+                copy = objects.with_body(copy, body)
+            await self._store.write(copy, content if copy.body is None else None, None)
+        finally:
+            content.close()

@@ -1,0 +1,229 @@
+"""A large object: CreateMultipartUpload, parts, CompleteMultipartUpload with the condition.
+
+Only Complete may carry `If-Match` (AWS refuses it elsewhere). Sources: "Amazon S3 multipart upload limits" (5 MiB to 5 GiB a
+part, 10,000 parts), "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+from collections.abc import Iterable
+from typing import Protocol
+
+from .. import log
+from ..core import checksum
+from ..core.budget import Budget
+from ..core.interfaces import Content
+from ..core.model import SMALL, Entry
+from ..errors import Changed, Corrupt, HostUnavailable, SyncloudError
+from . import objects
+from .objects import Part
+from .request import Body
+from .response import Response
+
+PARTS_MAX = 10_000
+IN_FLIGHT = 64 * 1024 * 1024
+"""Bytes of parts in memory at a time, for one object; of all together as many as the store's budget has."""
+COMPLETION = 300.0
+"""Seconds that a completion may take: "several minutes", in which S3 sends a space now and then."""
+_WHOLE = {"x-amz-checksum-type": "FULL_OBJECT"}
+
+
+class Uploads(Protocol):
+    """Remembers which uploads are open, over a crash as well: by id, the path of each. Raises HostUnavailable."""
+
+    def open_uploads(self) -> dict[str, str]: ...
+
+    def note_upload(self, upload_id: str, path: str) -> None: ...
+
+    def forget_upload(self, upload_id: str) -> None: ...
+
+
+class Store(Protocol):
+    """What an upload needs of S3Tree."""
+
+    with_checksum: bool
+    uploads: Uploads | None
+    budget: Budget
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        query: Iterable[tuple[str, str]],
+        headers: dict[str, str],
+        *,
+        body: Body | None = None,
+        deadline: float | None = None,
+    ) -> Response: ...
+
+    def metadata(self, entry: Entry) -> dict[str, str]: ...
+
+    def written(self, entry: Entry, etag: str, version: str) -> Entry: ...
+
+
+def part_size(size: int) -> int:
+    """Bytes a part: 8 MiB, or what 10,000 parts need, in whole MiB."""
+    needed = -(-size // PARTS_MAX)
+    return max(SMALL, -(-needed // 2**20) * 2**20)
+
+
+async def upload(store: Store, entry: Entry, content: Content, condition: dict[str, str]) -> Entry:
+    """Upload the `entry.size` bytes of `content`, commit them only as one proven state. Raises Changed, Unsteady, Unavailable.
+
+    On any failure the upload is aborted, as far as the store can still be reached; what a crash or an outage has left is
+    aborted by the next start (`abort_leftovers`), and what even that does not know by the bucket's lifecycle.
+    """
+    upload_id, whole = await _create(store, entry)
+    try:
+        if store.uploads is not None:
+            store.uploads.note_upload(upload_id, entry.path)
+        parts, crc = await _send_parts(store, entry, content, upload_id)
+        await content.verify(crc)
+        if entry.crc is not None and entry.crc != crc:
+            raise Corrupt(entry.path, f"{entry.path}: read differently the second time")
+        headers = condition | (_proof(entry.size, crc) if whole else {})
+        written = await _complete(store, entry, upload_id, parts, crc, headers)
+    except BaseExceptionGroup as group:
+        await _abort(store, entry.path, upload_id)
+        raise group.exceptions[0] from group  # the first failure has cancelled the rest
+    except BaseException:
+        await _abort(store, entry.path, upload_id)
+        raise
+    _forget(store, upload_id)
+    return written
+
+
+async def abort_leftovers(store: Store) -> None:
+    """What a crash has left open is aborted: its parts are paid for, and seen by nobody."""
+    for upload_id, path in (store.uploads.open_uploads() if store.uploads is not None else {}).items():
+        await _abort(store, path, upload_id)
+
+
+async def _create(store: Store, entry: Entry) -> tuple[str, bool]:
+    """The upload's id, and whether the store has promised to keep a checksum of the whole object."""
+    headers = store.metadata(entry)
+    if store.with_checksum:
+        headers |= {"x-amz-checksum-algorithm": "CRC64NVME"} | _WHOLE
+    answer = await store.request("POST", entry.path, "CreateMultipartUpload", [("uploads", "")], headers, body=b"")
+    promised = all(answer.headers.get(name) == value for name, value in _WHOLE.items())
+    return objects.required(answer.body, "UploadId"), store.with_checksum and promised
+
+
+def _proof(size: int, crc: int) -> dict[str, str]:
+    """The store compares both before anybody can read the object (CompleteMultipartUpload, "Request Parameters")."""
+    return {checksum.HEADER: checksum.encode(crc), "x-amz-mp-object-size": str(size)} | _WHOLE
+
+
+async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[Part], int]:
+    """The parts, and the checksum of the whole: read in order, sent side by side."""
+    size, crc = part_size(entry.size), 0
+    buffers = _Buffers(store.budget, size, max(1, IN_FLIGHT // size))
+    tasks: list[asyncio.Task[Part]] = []
+
+    async def send(number: int, buffer: io.BytesIO, crc: int) -> Part:
+        part = await _send_part(store, entry.path, upload_id, number, buffer, crc)
+        buffers.keep(buffer)  # only after an answer: awscrt may read on from one that was given up
+        return part
+
+    async with asyncio.TaskGroup() as group:
+        for number, offset in enumerate(range(0, entry.size, size), 1):
+            buffer = await buffers.take(entry.size - offset)
+            try:
+                crc, own = await content.fill(buffer.getbuffer(), offset, crc)
+            except BaseException:
+                buffers.give()
+                raise
+            tasks.append(group.create_task(send(number, buffer, own)))
+            tasks[-1].add_done_callback(buffers.give)  # also where it was cancelled before it began
+            del buffer  # while the next one is waited for
+    return [task.result() for task in tasks], crc
+
+
+class _Buffers:
+    """At most `count` of `size` bytes for one upload, each granted by the `budget` of all. One is used again where nobody waits
+    for its memory: fresh memory costs more than reading the file into it does.
+    """
+
+    def __init__(self, budget: Budget, size: int, count: int) -> None:
+        self._budget = budget
+        self._size = size
+        self._places = asyncio.Semaphore(count)
+        self._kept: list[io.BytesIO] = []
+
+    async def take(self, left: int) -> io.BytesIO:
+        """For the next part of a file of which `left` bytes are to be sent yet."""
+        await self._places.acquire()
+        if self._budget.is_wanted:
+            self._kept.clear()
+        try:
+            await self._budget.take(self._size, left)
+        except asyncio.CancelledError:
+            self._places.release()
+            raise
+        if self._kept and left >= self._size:
+            return self._kept.pop()
+        return io.BytesIO(bytes(min(left, self._size)))
+
+    def keep(self, buffer: io.BytesIO) -> None:
+        if not self._budget.is_wanted and buffer.getbuffer().nbytes == self._size:
+            self._kept.append(buffer)
+
+    def give(self, _: object = None) -> None:
+        """What `take` has granted."""
+        if self._budget.is_wanted:
+            self._kept.clear()
+        self._budget.give(self._size)
+        self._places.release()
+
+
+async def _send_part(store: Store, path: str, upload_id: str, number: int, data: io.BytesIO, crc: int) -> Part:
+    encoded = checksum.encode(crc) if store.with_checksum else ""
+    headers = {checksum.HEADER: encoded} if encoded else {}
+    query = [("partNumber", str(number)), ("uploadId", upload_id)]
+    answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)
+    _compare(path, answer.headers.get(checksum.HEADER, ""), crc, f"part {number}")
+    return Part(number, answer.headers["etag"].removeprefix("W/"), encoded)
+
+
+def _compare(path: str, told: str, crc: int, what: str) -> None:
+    """Raises Corrupt where the store names another checksum than that of the bytes sent."""
+    if checksum.decode(told) not in (None, crc):
+        raise Corrupt(path, f"{path}: the store's checksum of {what} is another one than that of the bytes sent")
+
+
+async def _complete(store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, headers: dict[str, str]) -> Entry:
+    # Each part was checked against its own checksum, and is named here by it. A store that has not promised a checksum of the
+    # whole may take ours for one of the parts' checksums and refuse it: there it is compared with the answer, where it has one.
+    answer = await store.request(
+        "POST",
+        entry.path,
+        "CompleteMultipartUpload",
+        [("uploadId", upload_id)],
+        headers,
+        body=objects.completion(parts),
+        deadline=COMPLETION,
+    )
+    _compare(entry.path, objects.text_of(answer.body, "ChecksumCRC64NVME"), crc, "the whole")
+    whole = Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc)
+    return store.written(whole, objects.etag_of(answer.body), answer.headers.get("x-amz-version-id", ""))
+
+
+async def _abort(store: Store, path: str, upload_id: str) -> None:
+    try:
+        await store.request("DELETE", path, "AbortMultipartUpload", [("uploadId", upload_id)], {})
+    except Changed:
+        pass  # it is gone already
+    except SyncloudError as error:
+        log.info("upload.abandoned", "upload %s of %s could not be aborted: %s", upload_id, path, error, path=path)
+        return
+    _forget(store, upload_id)
+
+
+def _forget(store: Store, upload_id: str) -> None:
+    if store.uploads is not None:
+        with contextlib.suppress(HostUnavailable):  # aborting it once more does no harm
+            store.uploads.forget_upload(upload_id)

@@ -1,0 +1,125 @@
+"""One try after the other of one request: what awscrt tells of it, and what that comes to."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from awscrt.http import HttpRequest
+
+from ..aws.error_mapping import is_of_crt, translate
+from ..core.model import SMALL
+from ..errors import Overlong
+from .response import EARLY, EXPECTED_OWNER, Response, outcome
+
+Body = bytes | io.BytesIO
+"""What is sent: all of it, and nobody may write to a stream before there is an answer."""
+
+ANSWER_MAX = 2 * SMALL
+"""Bytes. The largest that is asked for is a part, or a small object; a page of 1,000 keys has 4 MB at most."""
+REFUSAL_MAX = 1024 * 1024
+"""Bytes of an answer that is no success: S3 says in some hundred what it has against a request."""
+_LATER = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class Request(NamedTuple):
+    """What is asked, and in words. It is signed anew for every try, for `region`. `most`: bytes that a body may have which is
+    granted."""
+
+    what: str
+    operation: str
+    method: str
+    target: str
+    fields: list[tuple[str, str]]
+    body: Body | None
+    most: int = ANSWER_MAX
+    region: str = ""
+
+    def stream(self) -> io.BytesIO | None:
+        """The body from its beginning; None where it is empty."""
+        if not isinstance(self.body, io.BytesIO):
+            return io.BytesIO(self.body) if self.body else None
+        self.body.seek(0)
+        return self.body
+
+
+def sha256_of(body: Body | None) -> str:
+    """As a header has it."""
+    return hashlib.sha256(body.getbuffer() if isinstance(body, io.BytesIO) else body or b"").hexdigest()
+
+
+def size_of(body: Body | None) -> int:
+    """In bytes."""
+    return len(body.getbuffer() if isinstance(body, io.BytesIO) else body or b"")
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A request on its way. awscrt's thread calls the `on_` methods, and `land` last; the rest belongs to who asks."""
+
+    request: Request
+    future: Any
+    deadline: float
+    land: Callable[[Flight], None]
+    connection: Any = None
+    reused: bool = False
+    landed: bool = False
+    tries: int = 0
+    status: int = 0
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list)
+    left: int = 0
+    """Bytes that the answer may still have."""
+    error: Any = None
+
+    def board(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
+        """Raises what awscrt raises; then nothing is called back."""
+        self.connection, self.reused, self.landed = connection, reused, False
+        self.status, self.headers, self.chunks, self.left = 0, [], [], 0
+        stream = connection.request(signed, self.on_response, self.on_body)
+        stream.completion_future.add_done_callback(self.on_done)
+        stream.activate()
+
+    def on_response(self, status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
+        self.status, self.headers, self.left = status_code, headers, self._most(status_code)
+
+    def _most(self, status: int) -> int:
+        return self.request.most if 200 <= status < 300 else REFUSAL_MAX
+
+    def on_body(self, chunk: bytes, **_: Any) -> None:
+        self.left -= len(chunk)
+        if self.left >= 0:
+            self.chunks.append(chunk)
+        else:
+            self.chunks.clear()
+            self.connection.close()  # awscrt takes what comes, as fast as it comes
+
+    def on_done(self, completion: concurrent.futures.Future[int]) -> None:
+        self.error = completion.exception()
+        self.landed = True
+        self.land(self)
+
+    def leave(self) -> Any:
+        """The connection that it was on, if any."""
+        connection, self.connection = self.connection, None
+        return connection
+
+    def response(self) -> Response:
+        """Raises Unavailable where there is no answer, or one that says that another try may do better; as it is, an error that
+        is neither awscrt's nor ours.
+        """
+        if self.left < 0:
+            raise Overlong(f"{self.request.what}: more than {self._most(self.status):,} bytes came, which is no store's answer")
+        if self.error is not None:
+            raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
+        owner = dict(self.request.fields).get(EXPECTED_OWNER, "") if self.status == 403 else ""
+        headers = {name.lower(): value for name, value in self.headers}
+        answer = Response(self.status, headers, self.chunks, owner, self.request.region)
+        answer = outcome(answer) if self.request.operation in EARLY else answer
+        if answer.status in _LATER or (answer.status == 400 and answer.code == "RequestTimeout"):
+            raise answer.refusal(self.request.what)
+        return answer

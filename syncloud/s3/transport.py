@@ -1,0 +1,379 @@
+"""One S3 request through awscrt's HTTP client, awaited from asyncio. With session.py and pool.py the owner of awscrt.
+
+A request is a `send` and its answer a `Response`, whatever its status: what 404 or 412 mean is for tree.py. Only where
+there is no answer (network, TLS, timeouts, no credentials), or again and again one that says "later" (throttling, a
+server's own trouble), is an error raised. awscrt's client for S3 does the same and more, at a higher cost, with retries
+and deadlines that are its own (ARCHITECTURE.md).
+
+Ten thousand small requests must cost little: completions arrive on awscrt's thread, queue up, and wake the loop once
+for as many as there are by then; one timer serves the deadlines of all requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from awscrt.http import HttpHeaders, HttpRequest
+
+from .. import __version__, log
+from ..aws.error_mapping import TLS_HINT, is_of_crt, translate
+from ..aws.session import UNSIGNED, Aws
+from ..core import fields
+from ..errors import Malformed, Unavailable
+from .pool import Connections
+from .request import ANSWER_MAX, Body, Flight, Request, sha256_of, size_of
+from .response import EXPECTED_OWNER, Response
+
+Pairs = Iterable[tuple[str, str]]
+
+PATIENCE = 30.0
+"""Seconds that any answer may take, beside the time for its bytes."""
+SLOWEST = 1_000_000
+"""Bytes per second that a connection must reach to be waited for."""
+TRIES = 3
+"""How often a request is made before its failure is told: the engine tries a path again, more slowly."""
+PAUSE = 0.4
+"""Seconds, at most, before the second try; twice that before the third. A random part of it, so that a fleet spreads."""
+
+CROWD, TICK = 32, 0.002
+"""While so many requests are under way, the loop looks every so many seconds for what has come instead of being woken."""
+
+
+class Crt:
+    """Requests to one bucket, from one event loop. `transfers` is how many may be on the wire at once, `owner` the account that
+    the bucket is expected to belong to, if that is known.
+
+    Making it reads the configuration and finds the credentials, which can take seconds.
+    """
+
+    def __init__(self, aws: Aws, bucket: str, *, transfers: int, owner: str = "") -> None:
+        self._bucket = f"s3://{bucket}"
+        self.owner = owner
+        self._always = (("user-agent", f"syncloud/{__version__}"), *(((EXPECTED_OWNER, owner),) if owner else ()))
+        self._aws = aws
+        self.region = aws.region
+        self._address = aws.s3_address(bucket)
+        self._limit = max(transfers, 1)
+        proxy = aws.proxy(self._address)
+        self._connections = Connections(self._address, proxy, aws.tls)
+        aws.credentials.start()
+        self._flights: set[Flight] = set()
+        self._calls: set[Flight] = set()
+        self._waiting: deque[Flight] = deque()
+        self._opening: dict[concurrent.futures.Future[Any], float] = {}  # since when
+        self._landed: deque[Flight] = deque()
+        self._waking = self._ticking = False
+        self._closed = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._answered = False
+        self._by_tls = self._address.scheme == "https"
+        self._watched = not self._by_tls and (bool(proxy) or not self._address.is_loopback)
+        """Whether somebody on the way could replace what is sent."""
+        if self._watched:
+            text = "http://%s is plain HTTP: whoever is on the way can read all, and replace what comes from there; use https"
+            log.warning("endpoint.plain", text, self._address.host)
+
+    @property
+    def unproven(self) -> bool:
+        """Whether nothing was answered yet over TLS, of whose failures awscrt tells late, and in few words."""
+        return self._by_tls and not self._answered
+
+    async def send(
+        self,
+        method: str,
+        key: str,
+        *,
+        operation: str,
+        query: Pairs = (),
+        headers: Pairs = (),
+        body: Body | None = None,
+        deadline: float | None = None,
+        most: int = ANSWER_MAX,
+    ) -> Response:
+        """Send one request about `key` (empty: about the bucket) and return the answer, whatever its status.
+
+        `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `PATIENCE` and the time for the
+        bytes to send at `SLOWEST`: give one for a large download. `most`: the bytes that are asked for.
+
+        Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Overlong for one of more
+        than `most` bytes; Malformed where a value cannot be sent.
+        """
+        if deadline is None:
+            deadline = PATIENCE + size_of(body) / SLOWEST
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        what = f"{operation} {self._bucket}/{key}"
+        request = self._request(what, operation, method, key, query, headers, body)._replace(most=most)
+        flight = Flight(request, loop.create_future(), loop.time() + deadline, self._land)
+        self._watch(flight)
+        try:
+            self._queue(flight)
+            answer: Response = await flight.future
+            return answer
+        finally:
+            flight.future.cancel()  # nobody waits for it any more: where it still waits for a connection, it is not sent
+            self._release(flight)
+
+    def ask(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
+        """One GET about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
+
+        Raises CredentialsError, or Unavailable where there is no answer, as `send` does.
+        """
+        # Not by the loop: who asks may be in its way.
+        request, until = self._request(what, operation, "GET", "", query, (), None), time.monotonic() + deadline
+        tries = 1
+        while True:
+            try:
+                return self._call(request, until)
+            except Unavailable as error:
+                if type(error) is not Unavailable or tries == TRIES or time.monotonic() >= until:
+                    raise
+            self._closed.wait(_pause(tries))
+            tries += 1
+
+    def _call(self, request: Request, until: float) -> Response:
+        call = Flight(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
+        self._calls.add(call)
+        try:
+            signed = self._signed(request)
+            rested = self._connections.take()
+            call.board(rested or self._connect(until), signed, reused=rested is not None)
+            call.future.result(until - time.monotonic())
+            answer = call.response()
+            self._connections.give(call.leave())
+        except TimeoutError:
+            raise self._overdue(call) from None
+        except Exception as error:
+            self._require_open(request.what)
+            if is_of_crt(error):
+                raise translate(error, request.what) from error
+            raise
+        finally:
+            self._calls.discard(call)
+            if (left := call.leave()) is not None:
+                self._connections.drop(left)
+        self._answered = True
+        return answer
+
+    def _connect(self, until: float) -> Any:
+        opened = self._connections.open()
+        try:
+            return opened.result(until - time.monotonic())
+        except TimeoutError:
+            opened.add_done_callback(self._unwanted)
+            raise
+
+    def _unwanted(self, opened: concurrent.futures.Future[Any]) -> None:
+        if opened.exception() is None:
+            self._connections.give(opened.result())
+
+    def _request(
+        self, what: str, operation: str, method: str, key: str, query: Pairs, headers: Pairs, body: Body | None
+    ) -> Request:
+        self._require_open(what)
+        self._aws.credentials.check()
+        named = [("host", self._address.host), *self._always, *headers]
+        if not fields.sendable("".join(value for _, value in named)):
+            name, value = next(pair for pair in named if not fields.sendable(pair[1]))
+            raise Malformed(f"{what}: the header {name} cannot be {value[:40]!a}")
+        if body is not None or method in ("PUT", "POST"):
+            named.append(("content-length", str(size_of(body))))
+        try:
+            return Request(what, operation, method, self._target(key, query), named, body, ANSWER_MAX, self.region)
+        except UnicodeEncodeError as error:
+            raise Malformed(f"{what}: the name is not valid UTF-8") from error
+
+    def _require_open(self, what: str) -> None:
+        if self._closed.is_set():
+            raise Unavailable(f"{what}: the S3 client is closed")
+
+    def _target(self, key: str, query: Pairs) -> str:
+        path = f"{self._address.prefix}/{quote(key, safe='/-_.~')}"
+        pairs = [f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in query]
+        return f"{path}?{'&'.join(pairs)}" if pairs else path
+
+    def _signed(self, request: Request) -> HttpRequest:
+        asked = HttpRequest(request.method, request.target, HttpHeaders(request.fields), request.stream())
+        return self._aws.sign(asked, sha256_of(request.body) if self._watched else UNSIGNED)
+
+    async def close(self) -> None:
+        """Give up what is under way (it ends as Unavailable) and wait, at most 10 s, until awscrt has let go."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._give_up({flight: Unavailable(f"{flight.request.what}: the S3 client is closed") for flight in self._flights})
+        await asyncio.to_thread(self._connections.close, 10)
+
+    # Departures: who waits longest gets the next connection
+
+    def _queue(self, flight: Flight) -> None:
+        if not self._ticking and len(self._flights) >= CROWD:
+            self._tick()
+        self._waiting.append(flight)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting:
+            if not self._waiting[0].future.done():
+                connection = self._connections.take()
+                if connection is None:
+                    break
+                self._board(self._waiting.popleft(), connection, reused=True)
+            else:
+                self._waiting.popleft()
+        if self._waiting:
+            self._open_more()
+
+    def _open_more(self) -> None:
+        # One that neither comes nor fails (a proxy that says nothing) must not be waited for for ever.
+        begun = time.monotonic() - PATIENCE
+        opening = sum(since > begun for since in self._opening.values())
+        at_hand = len(self._connections) - len(self._calls) + opening
+        for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
+            try:
+                since, opened = time.monotonic(), self._connections.open()
+            except Exception as error:  # noqa: BLE001 - it is the first one's, as if the connection had failed
+                self._fail(self._waiting.popleft(), error)
+                continue
+            self._opening[opened] = since
+            opened.add_done_callback(self._opened)
+            if self._loop is not None:
+                self._loop.call_later(PATIENCE, self._serve)  # who waits then waits for it no longer
+
+    def _opened(self, opened: concurrent.futures.Future[Any]) -> None:
+        """On awscrt's thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._arrive, opened)
+
+    def _arrive(self, opened: concurrent.futures.Future[Any]) -> None:
+        """A connection that was opened for who waits longest: it is theirs, and so is its failure."""
+        self._opening.pop(opened, None)
+        error = opened.exception()
+        while self._waiting and self._waiting[0].future.done():
+            self._waiting.popleft()
+        if not self._waiting:
+            if error is None:
+                self._connections.give(opened.result())
+        elif error is None:
+            self._board(self._waiting.popleft(), opened.result(), reused=False)
+        else:
+            self._fail(self._waiting.popleft(), error)
+
+    def _board(self, flight: Flight, connection: Any, *, reused: bool) -> None:
+        try:
+            flight.board(connection, self._signed(flight.request), reused=reused)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's, and the connection is not kept
+            flight.leave()
+            self._connections.drop(connection)
+            self._fail(flight, error)
+
+    def _fail(self, flight: Flight, error: BaseException) -> None:
+        """The next one in the line gets the place that is free now."""
+        flight.error = error
+        if not flight.future.done():
+            self._settle(flight)
+        if self._waiting and self._loop is not None:
+            self._loop.call_soon(self._serve)
+
+    # Arrivals
+
+    def _land(self, flight: Flight) -> None:
+        """On awscrt's thread. The flag is cleared before the queue is emptied, so that nothing stays behind; nor does it where
+        this sees a crowd: the last tick comes when there is none any more, hence later.
+        """
+        self._landed.append(flight)
+        if not self._waking and self._loop is not None and len(self._flights) < CROWD:
+            self._waking = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._waking = False
+        while self._landed:
+            flight = self._landed.popleft()
+            if (connection := flight.leave()) is not None:
+                (self._connections.drop if flight.error else self._connections.give)(connection)
+            if not flight.future.done():
+                self._settle(flight)
+        self._serve()
+
+    def _tick(self) -> None:
+        self._ticking = len(self._flights) >= CROWD
+        if self._ticking and self._loop is not None:
+            self._loop.call_later(TICK, self._tick)
+        self._deliver()
+
+    def _settle(self, flight: Flight) -> None:
+        try:
+            answer = flight.response()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's
+            if type(error) is not Unavailable or not self._retry(flight):
+                flight.future.set_exception(error)
+        else:
+            self._answered = True
+            flight.future.set_result(answer)
+
+    def _retry(self, flight: Flight) -> bool:
+        if flight.error is not None and flight.reused:
+            self._connections.distrust()
+        flight.tries += 1
+        if flight.tries >= TRIES or self._loop is None or self._closed.is_set():
+            return False
+        # The server may close a connection that rests in the very moment in which it is used again: that says nothing.
+        pause = 0.0 if flight.reused and not flight.status and flight.tries == 1 else _pause(flight.tries)
+        flight.error = None
+        self._loop.call_later(pause, self._queue, flight)
+        return True
+
+    def _watch(self, flight: Flight) -> None:
+        """One timer for the earliest deadline of all: it costs nothing while answers come."""
+        self._flights.add(flight)
+        if self._loop is not None and (self._timer is None or flight.deadline < self._timer.when()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(flight.deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._loop is None:
+            return
+        now = self._loop.time()
+        self._give_up({flight: self._overdue(flight) for flight in self._flights if flight.deadline <= now})
+        if self._flights:
+            self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
+
+    def _overdue(self, flight: Flight) -> Unavailable:
+        self._connections.distrust()
+        # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
+        return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
+
+    def _give_up(self, ended: dict[Flight, Unavailable]) -> None:
+        """All of them first: the place of one is not for the next, whose end has come as well."""
+        for flight, error in ended.items():
+            if not flight.future.done():
+                flight.future.set_exception(error)
+        for flight in ended:
+            self._release(flight)
+
+    def _release(self, flight: Flight) -> None:
+        """Also gives up what is still on the wire: its connection goes with it."""
+        self._flights.discard(flight)
+        if not flight.landed and (connection := flight.leave()) is not None:
+            self._connections.drop(connection)
+            self._serve()
+
+
+def _pause(tries: int) -> float:
+    return random.uniform(0, PAUSE * 2 ** (tries - 1))

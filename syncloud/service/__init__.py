@@ -1,0 +1,1 @@
+"""push and pull as they run: wiring, supervision, systemd, signals and status."""

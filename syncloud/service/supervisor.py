@@ -1,0 +1,253 @@
+"""push and pull as they run: a single pass, or a daemon that waits for what time can mend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from .. import log
+from ..config.parser import Settings
+from ..core import timing
+from ..errors import ConfigurationError, Elsewhere, HostUnavailable, SyncloudError, Unavailable
+from ..local.threads import Callers
+from .signals import Orders
+from .steps import CalledOff, Steps
+from .systemd import Notifier
+from .wiring import composed
+
+if TYPE_CHECKING:
+    from .daemon import Daemon
+
+RETRY_FIRST, RETRY_MAX = 1.0, 60.0
+"""Seconds between two starts while something is missing."""
+EXTENSION = 90.0
+"""Seconds, from the last evidence of progress on, that systemd is asked to wait for READY=1: TimeoutStartSec= of the units."""
+FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "state-dir", "endpoint-url"})
+"""What a reload cannot change: the observations in the state are of this pair, in this store."""
+
+
+# A single pass
+
+
+async def once(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> int:
+    """Reconcile and end; the number of paths that could not be settled. Raises SyncloudError; a signal ends it early."""
+    asyncio.get_running_loop().set_default_executor(Callers())
+    async with composed(role, settings, say=say) as sync:
+        await sync.reach()
+        if role == "pull" and say is None:
+            await sync.steps.run(sync.recover)
+        engine = sync.engine
+        stopped = _on_signals(engine.stop)
+        if (note := await sync.steps.run(sync.state.notes.take, "resume")) is not None:
+            sync.resume(note)
+        engine.deliver(sync.first_look())
+        with log.progress(role, total=None, unit="file") as advance:
+            work = asyncio.create_task(engine.once())
+            shown = 0
+            while not work.done():
+                await asyncio.wait([work], timeout=0.2)
+                advance(engine.counters.transferred - shown)
+                shown = engine.counters.transferred
+        await work
+        await sync.note_verified()
+        for path, error in sorted(engine.failed.items()):
+            log.error("path.given_up", "%s", error, path=path, error=error)
+        if stopped:
+            raise Stopped(stopped[0])
+        return len(engine.failed)
+
+
+class Stopped(SyncloudError):
+    """Ended by a signal, cleanly."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+def _on_signals(stop: Callable[[], None]) -> list[int]:
+    """Call `stop` on SIGTERM and SIGINT; the list receives the signal. A second one ends the process at once."""
+    received: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int) -> None:
+        if received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        received.append(number)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number)
+    return received
+
+
+# The daemon
+
+
+async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]) -> None:
+    """Run until SIGTERM or SIGINT (Stopped is raised then). What time can mend is waited for, with backoff.
+
+    `reread` reads the configuration again, for SIGHUP; it raises ConfigurationError. So does this function where a start
+    finds out what no time mends: a state of another pair, say.
+    """
+    asyncio.get_running_loop().set_default_executor(Callers())
+    steps = Steps()
+    orders = Orders(upon_end=steps.call_off)
+    orders.listen()
+    service = _Service(role, settings, reread, orders, steps)
+    beat = asyncio.create_task(service.beat())
+    try:
+        await service.run()
+    finally:
+        beat.cancel()
+        service.notifier.close()
+    raise Stopped(orders.ended)
+
+
+class _Service:
+    """One daemon after the other: the next is made when the settings have changed, or when what it waited for is there."""
+
+    def __init__(self, role: str, settings: Settings, reread: Callable[[], Settings], orders: Orders, steps: Steps) -> None:
+        self.notifier = Notifier()
+        self._role = role
+        self._settings = settings
+        self._former: Settings | None = None
+        self._reread = reread
+        self._orders = orders
+        self._steps = steps
+        self._daemon: Daemon | None = None
+        self._greet = True
+        self._withheld: str | None = None
+        self._delay = RETRY_FIRST
+
+    async def run(self) -> None:
+        while not self._orders.ended:
+            try:
+                await self._live()
+            except CalledOff:
+                self.notifier.stopping()
+            except (Unavailable, HostUnavailable, Elsewhere) as error:
+                await self._wait_for(error)
+            except ConfigurationError as error:
+                self._revert(error)
+
+    async def _live(self) -> None:
+        """One daemon, from its start to its end."""
+        from .daemon import Daemon  # here, as a single pass needs no watch and no queue
+
+        async with composed(self._role, self._settings, steps=self._steps) as sync:
+            self._delay, self._former = RETRY_FIRST, None
+            make = functools.partial(Daemon, sync, self.notifier, self._orders, reload=self._reload, greet=self._greet)
+            self._daemon = await self._steps.run(make)
+            try:
+                await self._daemon.run()
+            finally:
+                self._daemon = None
+
+    async def beat(self) -> None:
+        """With each pulse WATCHDOG=1, unless something is frozen; and while systemd waits for READY=1, on evidence of
+        progress since the last pulse, the request to go on waiting."""
+        before = time.monotonic()
+        while True:
+            frozen = self._steps.frozen() or (self._daemon.frozen() if self._daemon is not None else None)
+            if frozen is None:
+                self.notifier.watchdog()
+                if self._have_moved_since(before) and not (self.notifier.is_ready or self._orders.ended):
+                    self.notifier.extend_timeout(EXTENSION)
+            before = time.monotonic()
+            if frozen is not None and self._withheld is None:
+                log.error("watchdog.withheld", "%s: a restart has to help", frozen, reason=frozen)
+            self._withheld = frozen
+            self.notifier.flush()
+            log.tick()
+            resting = self._daemon is not None and self._daemon.resting
+            await asyncio.sleep(timing.until_next(time.monotonic(), resting=resting))
+
+    def _have_moved_since(self, moment: float) -> bool:
+        return self._steps.have_moved_since(moment) and (self._daemon is None or self._daemon.have_moved_since(moment))
+
+    async def _wait_for(self, error: SyncloudError) -> None:
+        """Alive, and waiting for what is missing: the network, credentials, a directory, a mount."""
+        seconds = self._delay * random.uniform(0.5, 1.0)
+        self._delay = min(RETRY_MAX, self._delay * 2)
+        log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, seconds, error=error)
+        self.notifier.status(f"degraded: {error}, retrying in {seconds:.0f} s")
+        if self._settings.ready != "synced" or not self._greet:
+            self.notifier.ready()  # what is awaited is no reason for systemd to give up on the start
+        await self._keep_waiting(error)
+        deadline = time.monotonic() + seconds
+        while not self._orders.ended and (left := deadline - time.monotonic()) > 0:
+            await self._orders.wait(left)
+            with contextlib.suppress(CalledOff):
+                if self._orders.take_reload() and await self._reload():
+                    return
+        if self._orders.ended:
+            self.notifier.stopping()
+            await self._keep_waiting(error, running=False)
+
+    async def _keep_waiting(self, error: SyncloudError, *, running: bool = True) -> None:
+        from . import status  # here, as a single pass never waits
+
+        note = functools.partial(status.keep_waiting, self._settings.state_dir, error, running=running)
+        with contextlib.suppress(CalledOff):
+            await self._steps.finish(note)
+
+    # Reload
+
+    async def _reload(self) -> bool:
+        """Read the configuration again; whether there are other settings now, for a next daemon."""
+        started = self.notifier.is_ready
+        if started:
+            self._greet = False  # who waited for the first listing has had it
+            self.notifier.reloading()
+        try:
+            new = await self._steps.run(self._reread)
+            _refuse(self._settings, new)
+        except ConfigurationError as error:
+            log.error("reload.refused", "%s; the old configuration stays", error, error=error)
+            new = self._settings
+        changed = _differences(self._settings, new)
+        if not changed:
+            if started:
+                self.notifier.ready()
+            return False
+        self._former, self._settings = self._settings, new
+        self._log_as(new)
+        log.info("reload.accepted", "taken over: %s", ", ".join(changed))
+        return True
+
+    def _revert(self, error: ConfigurationError) -> None:
+        """What only a start could find out: the settings of before go on; where there are none the service ends."""
+        if self._former is None:
+            raise error
+        self._settings, self._former = self._former, None
+        self._log_as(self._settings)
+        log.error("reload.refused", "%s; the old configuration stays", error, error=error)
+
+    def _log_as(self, settings: Settings) -> None:
+        log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=self._role)
+
+
+def _differences(old: Settings, new: Settings) -> list[str]:
+    """The options whose values differ, as they are written."""
+    names = [field.name for field in fields(Settings) if field.compare and getattr(old, field.name) != getattr(new, field.name)]
+    return [name.replace("_", "-") for name in names]
+
+
+def _refuse(old: Settings, new: Settings) -> None:
+    """Raises ConfigurationError for what makes another pair, or another memory, of an instance: that takes a restart."""
+    # The name of an instance may be derived from the others: they are what somebody changed.
+    for name in sorted(_differences(old, new), key="instance".__eq__):
+        if name in FIXED:
+            before, after = (getattr(one, name.replace("-", "_")) for one in (old, new))
+            hint = "restart the service for that, or write the old value back"
+            where = new.sources.get(name, "")
+            raise ConfigurationError(f"{where}: {name} cannot change from {before} to {after} in a reload", hint=hint)

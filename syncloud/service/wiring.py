@@ -1,0 +1,348 @@
+"""The composition root: settings become state, trees and engine, and are closed again.
+
+push  source LocalTree  target S3Tree     hints WatchSource
+pull  source S3Tree     target LocalTree  hints QueueSource
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .. import log
+from ..aws.session import Aws
+from ..config.parser import Settings
+from ..core import names, sample
+from ..core.filters import Filter
+from ..core.interfaces import Tree
+from ..core.model import Hint, Policy, Tag
+from ..core.work_queue import Coalescer
+from ..engine.dry_run import Rehearsal
+from ..engine.loop import Engine
+from ..errors import ConfigurationError, HostUnavailable
+from ..local import batch, identity, mountinfo, replace, rights
+from ..local.owners import SameOwner
+from ..local.root import Root
+from ..local.tree import LocalTree
+from ..local.way import trusted
+from ..s3 import multipart
+from ..s3.capabilities import probe
+from ..s3.objects import Conditions
+from ..s3.transport import Crt
+from ..s3.tree import S3Tree
+from ..state import store as state
+from . import state_directory
+from .steps import CalledOff, Steps
+
+PATIENCE = 5.0
+"""Seconds that an end waits for the aborting of old uploads."""
+
+
+@dataclass(slots=True)
+class Sync:
+    """One composed sync: what a daemon and a single pass both need."""
+
+    role: str
+    settings: Settings
+    pair: state.Pair
+    directory: Path
+    aws: Aws
+    state: state.State
+    local: LocalTree
+    remote: S3Tree
+    engine: Engine
+    steps: Steps
+    verified: float = 0.0
+    """When both sides were listed last, over restarts; seconds since the epoch."""
+    _mounts: str = ""
+
+    def first_look(self) -> Hint:
+        """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
+        return Hint("", subtree=True, both=self.role == "pull" or self.verify_due())
+
+    async def reach(self) -> None:
+        """Prove that the bucket is there and answers us. A listing proves it; a pass without one asks for what it must have."""
+        if not self.first_look().both:
+            await self.remote.reach(await self.steps.run(_first, self.state))
+
+    def verify_due(self) -> bool:
+        """Whether both sides have to be listed: the state is new, or the verify-interval is over."""
+        return not 0 <= time.time() - self.verified < self.settings.verify_interval
+
+    async def note_verified(self) -> None:
+        """Remember the last listing of both sides over restarts; where the disk refuses, the next call does."""
+        last = self.engine.counters.last_verify
+        if last > self.verified:
+            with contextlib.suppress(HostUnavailable):
+                await self.steps.finish(self.state.notes.set, "verified", str(last))
+                self.verified = last
+
+    def trouble_or_note(self) -> tuple[HostUnavailable | None, str | None]:
+        """Why the daemon cannot go on with this directory and state, and what `syncloud resume` has left. Blocking."""
+        if missing := self.local.missing():
+            return HostUnavailable(missing, hint="mount it again, or put it back; it is waited for"), None
+        if broken := self.state.broken():
+            return HostUnavailable(broken, hint="the daemon opens it anew, and builds it anew where it has to"), None
+        with contextlib.suppress(HostUnavailable):  # the next look finds it
+            return None, self.state.notes.take("resume")
+        return None, None
+
+    def resume(self, note: str) -> None:
+        """Follow what `syncloud resume` has left."""
+        log.warning("service.resumed", "resumed by hand (%s)", note)
+        self.engine.resume(allow_deletes=note == "allow-deletes")
+
+    async def note_mounts(self) -> None:
+        """Remember over restarts what is mounted below the directory; where the disk refuses, the next call does."""
+        kept = self.local.places.kept()
+        if kept != self._mounts:
+            with contextlib.suppress(HostUnavailable):
+                await self.steps.run(self.state.notes.set, "mounts", kept)
+                self._mounts = kept
+
+    def recover(self) -> None:
+        """Clean up what a crash has left in a pulled directory: ours goes, anything else is kept under a conflict name.
+
+        Blocking: for a thread.
+        """
+        for parent, paths in itertools.groupby(self.local.leftovers(), lambda path: replace.split(path)[0]):
+            with contextlib.closing(self.state.reader()) as reader:
+                known = {row.target[:3]: row.crc for row in reader.rows(parent)}
+            kept = 0
+            for path in paths:
+                kept += self._recover(path, known, kept)
+
+    def _recover(self, path: str, known: Mapping[Tag, int | None], kept: int) -> bool:
+        """Whether it was kept. One that cannot be cleaned up stays: a hidden name is never published, nor in anybody's way."""
+        try:
+            aside = self.local.recover(path, known, kept)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            text = "%s looks like left by a crash, and stays: %s"
+            log.warning("leftover.stays", text, path, error.strerror, path=path, error=error)
+            return False
+        if aside is not None:
+            log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)
+        return aside is not None
+
+
+@contextlib.asynccontextmanager
+async def composed(
+    role: str, settings: Settings, *, say: Callable[[str], None] | None = None, steps: Steps | None = None
+) -> AsyncIterator[Sync]:
+    """Open state and directory, make the clients, put the parts together; close all of it again.
+
+    With `say` nothing is changed, on neither side nor in the state: the lines it gets tell what would be done.
+    Raises ConfigurationError, BusyError, HostUnavailable, Unavailable, and CalledOff where `steps` are called off.
+    """
+    steps = steps or Steps()
+    async with contextlib.AsyncExitStack() as stack:
+        opened = contextlib.ExitStack()
+        stack.push_async_callback(_close, steps, opened)
+        sync, crt = await steps.run(_open, role, settings, say, steps, opened)
+        stack.push_async_callback(crt.close)
+        if role == "push" and say is None:
+            sync.remote.conditions = await _conditions(crt, sync)
+            sweep = asyncio.create_task(multipart.abort_leftovers(sync.remote))  # no start waits for that
+            stack.push_async_callback(_let_end, sweep)
+        yield sync
+
+
+def _open(
+    role: str, settings: Settings, say: Callable[[str], None] | None, steps: Steps, opened: contextlib.ExitStack
+) -> tuple[Sync, Crt]:
+    """All that a start asks of the disk, the database and the configuration. Blocking. `opened` closes what was opened."""
+    assert settings.directory is not None
+    directory = settings.directory.absolute()
+    pair = state.Pair(role, str(directory), settings.bucket, settings.prefix)
+    place = settings.state_dir if say is None else Path(opened.enter_context(tempfile.TemporaryDirectory()))
+    if say is not None:
+        from ..state import inspect  # here, as only a rehearsal needs it
+
+        inspect.copy(settings.state_dir, place)
+    at = state_directory.opened(place)
+    opened.callback(os.close, at)
+    memory = state.State(place, pair, at)
+    opened.callback(memory.close)
+    if memory.rebuilt not in ("", "new"):
+        log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)
+    chosen = Filter(settings.patterns)
+    if say is None:
+        _make_directory(role, directory, memory)
+    local = _directory(role, directory, settings, memory, chosen)
+    opened.callback(local.close)
+    _require_state_outside(local.root, settings.state_dir, chosen)
+    _recall_mounts(local, memory)
+    _require_same_root(local, memory)
+    aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
+    opened.callback(aws.close)
+    aws.require_credentials()
+    crt = Crt(aws, settings.bucket, transfers=settings.transfers, owner=settings.expected_bucket_owner or "")
+    remote = _bucket(role, crt, aws, settings, memory)
+    source: Tree = local if role == "push" else remote
+    target: Tree = remote if role == "push" else local
+    engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen, steps.loop)
+    sync = Sync(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
+    sync.verified = memory.understood("verified", float, 0.0)
+    return sync, crt
+
+
+async def _close(steps: Steps, opened: contextlib.ExitStack) -> None:
+    """Where a thread is left in a step, everything stays open until the process ends: no descriptor is closed under it."""
+    if not steps.abandoned:
+        with contextlib.suppress(CalledOff):
+            await steps.finish(opened.close)
+
+
+def _directory(role: str, directory: Path, settings: Settings, memory: state.State, chosen: Filter) -> LocalTree:
+    known = functools.partial(_familiar, role, memory)
+    is_deputy = role == "push" and not settings.any_owner and rights.reads_everything()
+    return LocalTree(
+        directory,
+        nonce=_nonce(memory),
+        ignored=chosen.prunes,
+        prefix=settings.prefix,
+        known=known,
+        owners=SameOwner if is_deputy else None,
+    )
+
+
+def _recall_mounts(local: LocalTree, memory: state.State) -> None:
+    memory.understood("mounts", local.places.recall, None)
+    local.places.look(accept=_is_meant(memory))
+    local.places.take_news()
+    memory.set_meta("mounts", local.places.kept())
+
+
+def _bucket(role: str, crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
+    return S3Tree(
+        crt,
+        functools.partial(aws.client, "s3"),
+        bucket=settings.bucket,
+        prefix=settings.prefix,
+        nonce=_nonce(memory),
+        with_checksum=settings.checksum != "none",
+        uploads=memory,
+        denied=_denied(settings) if role == "pull" else 0,
+    )
+
+
+def _denied(settings: Settings) -> int:
+    """Who may write to the bucket decides what is in the files, and not who else may write to them."""
+    return rights.umask() | (0 if settings.world_writable else stat.S_IWOTH)
+
+
+async def _let_end(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task], timeout=PATIENCE)
+    task.cancel()
+
+
+def _engine(
+    source: Tree, target: Tree, memory: state.State, settings: Settings, chosen: Filter, loop: asyncio.AbstractEventLoop
+) -> Engine:
+    return Engine(
+        source,
+        target,
+        memory,
+        Coalescer(time.monotonic, min_interval=settings.min_interval),
+        policy=Policy(delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete),
+        # What has come and waits for the disk keeps no other from the wire.
+        transfers=settings.transfers + (batch.ROOM if isinstance(source, S3Tree) else 0),
+        excluded=chosen.excludes,
+        loop=loop,
+    )
+
+
+def _make_directory(role: str, directory: Path, memory: state.State) -> None:
+    """pull makes its directory, on the first run only: an unmounted disk is not an empty mirror. What it has made is known at
+    once, where the file system gives it an identity: in a place of others, only a directory that is known needs no `resume`.
+    """
+    if role == "pull" and memory.get_meta("root") is None:
+        with contextlib.closing(Root(directory, make=True)) as root:
+            made = identity.of(root.fd) if root.newly_made else identity.Identity()
+            if made.is_proven_by(made):
+                memory.set_meta("root", json.dumps(made.encode()))
+
+
+def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
+    """A state that is synced itself would change with every file that is, without end."""
+    try:
+        inside = state_dir.resolve().relative_to(mountinfo.path_of(root.fd))
+    except ValueError:
+        return
+    if not chosen.excludes(str(inside / "state.sqlite")):
+        raise ConfigurationError(
+            f"the state directory {state_dir} is inside of {root.path}, which is to be synced",
+            hint="choose another one with --state-dir, or exclude it",
+        )
+
+
+def _first(memory: state.State) -> str | None:
+    """A path that should be there."""
+    with contextlib.closing(memory.reader()) as reader:
+        return next((row.path for row in itertools.islice(reader.rows(), 1) if not row.absent), None)
+
+
+def _familiar(role: str, memory: state.State, under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
+    """Some files that should be in the directory, with their tags there: `mount_guard.Known`."""
+    with contextlib.closing(memory.reader()) as reader:
+        for row in sample.rows(reader, under, beside):
+            yield row.path, row.source if role == "push" else row.target
+
+
+def _require_same_root(local: LocalTree, memory: state.State) -> None:
+    """Another directory under the old name, with none of the files in it, is a disk that is not mounted. Where others can
+    exchange what is on the way, another directory is theirs, whatever it holds, until somebody says that it is meant.
+    """
+    kept, now, note = memory.get_meta("root"), local.places.root(), memory.get_meta("resume")
+    before = identity.parse(kept) if kept is not None else now
+    if note is None and kept is None and local.root.exposed is not None and os.fstat(local.root.fd).st_uid in trusted():
+        text = f"{local.root.path} belongs to root or to this user, and others may change {local.root.exposed}"
+        raise HostUnavailable(text, hint="look whether it is the one you mean; then syncloud resume INSTANCE says so")
+    if note is None and local.root.exposed is not None and before.is_refuted_by(now):
+        text = f"{local.root.path} is another directory than it was, and others may change {local.root.exposed}"
+        raise HostUnavailable(text, hint="put it back; if it is meant, syncloud resume INSTANCE says so")
+    if kept is not None and not _is_meant(memory) and (reason := local.places.doubt_root(before)):
+        hint = "mount the disk; if the files are gone for good, syncloud resume INSTANCE --allow-deletes says so"
+        raise HostUnavailable(f"{local.root.path} {reason}", hint=hint)
+    memory.set_meta("root", json.dumps(now.encode()))
+
+
+def _is_meant(memory: state.State) -> bool:
+    """Whether somebody has looked, and says that what is there now is as it should be; `take_notes` does the rest."""
+    return memory.get_meta("resume") == "allow-deletes"
+
+
+def _nonce(memory: state.State) -> str:
+    nonce = memory.get_meta("nonce")
+    if nonce is None:
+        nonce = names.new_nonce()
+        memory.set_meta("nonce", nonce)
+        memory.sync()  # what is marked with it must be known as ours after a power cut, too
+    return nonce
+
+
+async def _conditions(crt: Crt, sync: Sync) -> Conditions:
+    """AWS obeys all conditions; any other store is probed once, and again where deletions are wanted that were not allowed."""
+    bucket, steps = sync.settings.bucket, sync.steps
+    host = sync.aws.s3_address(bucket).host
+    if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return Conditions()
+    name = f"conditions {host} {bucket}"
+    kept = await steps.run(sync.state.notes.get, name)
+    known = Conditions(**json.loads(kept)) if kept is not None else None
+    if known is None or (known.untried and sync.settings.delete):
+        known = await steps.wait_for(probe(crt, bucket, sync.settings.prefix))
+        await steps.run(sync.state.notes.set, name, json.dumps(asdict(known)))
+    return known

@@ -1,0 +1,86 @@
+"""The lock of a state directory: one daemon at a time.
+
+The daemon holds two locks on one file, both until its descriptor is closed: flock(2), which keeps the next daemon out, and an
+open file description lock (fcntl(2)), because only that kind can be asked for without being taken. An observer that took the
+lock for a moment would refuse it to a daemon that starts in the same moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import time
+from pathlib import Path
+
+from ..errors import BusyError, ConfigurationError, HostUnavailable
+from . import files
+
+WAIT = 3.0
+"""Seconds that a start waits where no daemon holds the lock: an older program takes it only to look."""
+_PAUSE = 0.05
+_FLOCK = "hhqqi"
+"""struct flock of fcntl(2): type, whence, start, length (0: all of it), process."""
+
+
+def take(directory: Path, at: int) -> int:
+    """The descriptor that holds the lock of `directory`, of which `at` is a descriptor.
+
+    Raises BusyError where another daemon holds it, ConfigurationError where it cannot be used, HostUnavailable.
+    """
+    fd = _file(directory, at)
+    try:
+        _take(fd)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise BusyError(f"another syncloud uses the state in {directory}") from error
+    except OSError as error:
+        os.close(fd)
+        raise HostUnavailable(f"cannot lock the state directory {directory}: {error.strerror}") from error
+    return fd
+
+
+def _file(directory: Path, at: int) -> int:
+    files.require_regular(directory, [files.LOCK])
+    try:
+        return os.open(files.LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
+    except PermissionError as error:
+        what, hint = f"cannot use the state directory {directory}: {error.strerror}", "choose another one with --state-dir"
+        raise ConfigurationError(what, hint=hint, code="EACCES") from error
+    except OSError as error:
+        raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
+
+
+def _take(fd: int) -> None:
+    until = time.monotonic() + WAIT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > until or _is_held(fd):
+                raise
+        time.sleep(_PAUSE)
+    with contextlib.suppress(OSError):  # a file system without it: flock(2) alone keeps others out
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+
+
+def _is_held(fd: int) -> bool:
+    """Whether another descriptor has the lock that can be asked for."""
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a daemon holds the lock. Takes nothing."""
+    try:
+        fd = os.open(directory / files.LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return _is_held(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
