@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core.model import RACY, SMALL, Base, ConflictPolicy, Hint, Policy
-from syncloud.core.work_queue import Coalescer
+from syncloud.core.work_queue import WorkQueue
 from syncloud.engine.loop import Engine
 from syncloud.local.tree import LocalTree
 from syncloud.state.rows import base_of, row_of
@@ -60,8 +60,8 @@ class Pull:
     @contextlib.asynccontextmanager
     async def running(self, policy: Policy) -> AsyncIterator[Engine]:
         disk = LocalTree(self.root, nonce=NONCE)
-        coalescer = Coalescer(time.monotonic, min_interval=0.0)
-        engine = Engine(self.bucket, disk, self.state, coalescer, policy=policy, transfers=16)
+        work_queue = WorkQueue(time.monotonic, min_interval=0.0)
+        engine = Engine(self.bucket, disk, self.state, work_queue, policy=policy, transfers=16)
         work = asyncio.create_task(engine.run())
         try:
             yield engine

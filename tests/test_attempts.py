@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core.model import SMALL, Base, Failure, Hint, Kind, Policy, Unknown
-from syncloud.core.work_queue import Coalescer, Work
+from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.delete_guard import MEMO
 from syncloud.engine.drought import GRACE
 from syncloud.engine.failing import LASTING, MOST, Failing
@@ -112,9 +112,9 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 @contextlib.asynccontextmanager
 async def running(source: MemoryTree, target: MemoryTree, state: State, **more: object) -> AsyncIterator[Engine]:
-    coalescer = Coalescer(time.monotonic, quiet=0.2, min_interval=0.0)
+    work_queue = WorkQueue(time.monotonic, quiet=0.2, min_interval=0.0)
     policy = Policy(delete=bool(more.get("delete", True)))
-    engine = Engine(source, target, state, coalescer, policy=policy, transfers=64)
+    engine = Engine(source, target, state, work_queue, policy=policy, transfers=64)
     work = asyncio.create_task(engine.run())
     try:
         yield engine
@@ -310,7 +310,7 @@ def test_a_single_pass_carries_the_others_and_names_the_refused_one(state: State
         for number in range(20):
             source.put(f"f{number:02}", b"1")
         target.refuses = "f05".__eq__
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine.deliver(ALL)
         await engine.once()
         assert len(target.files) == 19
@@ -325,7 +325,7 @@ def test_a_single_pass_ends_with_a_real_outage(state: State) -> None:
         source, target = MemoryTree("pull"), Bucket()
         source.put("a", b"1")
         target.down = True
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine.deliver(ALL)
         with pytest.raises(Unavailable, match="nobody answers"):
             await engine.once()
@@ -349,7 +349,7 @@ def test_a_single_pass_tries_all_that_was_recorded_as_failing(state: State, hint
             source.put(path, b"1")
         keeps_failing(state, *paths)
         target.refuses = "f0".__eq__
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=1)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1)
         engine.deliver(hint)
         await engine.once()
         assert files(target) == set(paths[1:])
@@ -366,7 +366,7 @@ def test_a_single_pass_tries_more_recorded_paths_than_one_turn_hands_out(state: 
         for path in paths:
             source.put(path, b"1")
         keeps_failing(state, *paths)
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=1_000)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1_000)
         engine.deliver(Hint("f0000"))
         await engine.once()
         assert files(target) == set(paths)
@@ -379,7 +379,7 @@ def test_a_single_pass_names_a_path_for_which_the_table_has_no_room(state: State
 
     async def scenario() -> None:
         keeps_failing(state, *(f"f{number:05}" for number in range(MOST)))
-        engine = Engine(MemoryTree("pull"), Bucket(), state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        engine = Engine(MemoryTree("pull"), Bucket(), state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine._attempts.once = True
         engine._attempts.retry(Work("late", 0.0, 0.0), REFUSED, time.monotonic())
         assert engine.failed == {"late": REFUSED}
@@ -408,7 +408,7 @@ def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(stat
         for path in carried:
             source.put(path, b"1")
         target.refuses = lambda path: path == "late" and target.tries[path] < 2
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=64)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=64)
         engine.deliver(Hint("late"))
         work = asyncio.create_task(engine.once() if once else engine.run())
         await until(lambda: engine.failing.more, 10)
@@ -436,7 +436,7 @@ def test_a_single_pass_ends_although_a_deletion_is_held_back_of_what_was_recorde
         source.files.clear()
         keeps_failing(state, *paths)
         state.set_meta(MEMO, '{"held": true}')
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(delete=True), transfers=8)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(delete=True), transfers=8)
         engine.deliver(ALL)
         with pytest.raises(SyncloudError, match="150 deletions are held back"):
             await asyncio.wait_for(engine.once(), 20)
@@ -688,9 +688,9 @@ class BrittleState(State):
         self._break("rows_of")
         return super().rows_of(paths)
 
-    def note_unsyncable(self, path: str, reason: str) -> bool:
+    def note_skipped(self, path: str, reason: str) -> bool:
         self._break("note_unsyncable")
-        return super().note_unsyncable(path, reason)
+        return super().note_skipped(path, reason)
 
     def note_failing(self, rows: Iterable[object], gone: Iterable[str]) -> None:
         self._break("note_failing")
@@ -710,7 +710,7 @@ class Odd(MemoryTree):
 
 @pytest.mark.parametrize("broken", ["rows_of", "note_unsyncable"])
 def test_an_error_of_our_own_stops_neither_the_loop_nor_the_path(tmp_path: Path, broken: str) -> None:
-    """In a turn (`rows_of`), and where what was settled is recorded (`note_unsyncable`)."""
+    """In a turn (`rows_of`), and where what was settled is recorded (`note_skipped`)."""
 
     async def scenario(state: State) -> None:
         source, target = Odd("pull"), Bucket()
@@ -773,7 +773,7 @@ def test_where_every_turn_fails_the_watchdog_sees_none(tmp_path: Path) -> None:
 
 
 def test_a_hint_that_cannot_be_taken_in_is_found_by_a_listing(state: State) -> None:
-    class Brittle(Coalescer):
+    class Brittle(WorkQueue):
         broken = True
 
         def add(self, hint: Hint, at: float | None = None) -> None:

@@ -18,7 +18,7 @@ import pytest
 from syncloud.core.model import SMALL, Entry
 from syncloud.errors import Blocked, Changed
 from syncloud.local import batch
-from syncloud.local.threads import Workers
+from syncloud.local.threads import DiskThreads
 from tests.support import strace
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def root(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    made = Workers(2)
+def workers() -> Iterator[DiskThreads]:
+    made = DiskThreads(2)
     yield made
     made.close()
 
@@ -159,7 +159,7 @@ def test_a_sync_that_fails_is_of_whom_it_was_asked_for(
 # What piles up
 
 
-def test_what_piles_up_goes_together_and_nothing_waits_for_company(root: int, workers: Workers) -> None:
+def test_what_piles_up_goes_together_and_nothing_waits_for_company(root: int, workers: DiskThreads) -> None:
     async def scenario() -> None:
         batches = batch.Batches(workers, root, NONCE)
         alone = new("alone")
@@ -174,11 +174,11 @@ def test_what_piles_up_goes_together_and_nothing_waits_for_company(root: int, wo
     assert len(contents(root)) == 202
 
 
-async def scenario_again(workers: Workers, root: int) -> None:
+async def scenario_again(workers: DiskThreads, root: int) -> None:
     await batch.Batches(workers, root, NONCE).write(new("again"))
 
 
-def test_a_batch_has_no_more_bytes_than_one_file_may_have(root: int, workers: Workers) -> None:
+def test_a_batch_has_no_more_bytes_than_one_file_may_have(root: int, workers: DiskThreads) -> None:
     async def scenario() -> None:
         batches = batch.Batches(workers, root, NONCE)
         writes = [asyncio.ensure_future(batches.write(new(f"{number}", bytes(SMALL // 2)))) for number in range(5)]
@@ -191,7 +191,7 @@ def test_a_batch_has_no_more_bytes_than_one_file_may_have(root: int, workers: Wo
     asyncio.run(scenario())
 
 
-def test_what_is_cancelled_while_it_waits_is_not_written(root: int, workers: Workers) -> None:
+def test_what_is_cancelled_while_it_waits_is_not_written(root: int, workers: DiskThreads) -> None:
     held = threading.Event()
 
     async def scenario() -> None:
@@ -214,7 +214,7 @@ def test_what_is_cancelled_while_it_waits_is_not_written(root: int, workers: Wor
 
 
 def test_a_close_lets_nobody_wait_for_ever(root: int) -> None:
-    workers, held = Workers(1), threading.Event()
+    workers, held = DiskThreads(1), threading.Event()
 
     async def scenario() -> None:
         busy = workers.run(held.wait)

@@ -29,9 +29,9 @@ from syncloud.aws.error_mapping import translated
 from syncloud.aws.session import Address, Aws
 from syncloud.core import checksum
 from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, Unavailable
-from syncloud.s3.pool import REST, Connections
+from syncloud.s3.pool import REST, ConnectionPool
 from syncloud.s3.response import Response
-from syncloud.s3.transport import CROWD, TRIES, Crt
+from syncloud.s3.transport import CROWD, TRIES, Transport
 from syncloud.s3.tree import S3Tree
 
 if TYPE_CHECKING:
@@ -159,9 +159,9 @@ def splice(a: socket.socket, b: socket.socket) -> None:
 
 
 @contextlib.asynccontextmanager
-async def crt(endpoint: str, bucket: str = "bucket", *, transfers: int = 4) -> AsyncIterator[Crt]:
+async def crt(endpoint: str, bucket: str = "bucket", *, transfers: int = 4) -> AsyncIterator[Transport]:
     with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
-        made = Crt(aws, bucket, transfers=transfers)
+        made = Transport(aws, bucket, transfers=transfers)
         try:
             yield made
         finally:
@@ -515,7 +515,7 @@ def test_no_credentials_until_there_are(bucket: Bucket, monkeypatch: pytest.Monk
 
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=bucket.server.endpoint)) as aws:
-            client = Crt(aws, bucket.name, transfers=1)
+            client = Transport(aws, bucket.name, transfers=1)
             with pytest.raises(CredentialsError, match="no AWS credentials"):
                 await client.send("HEAD", "key", operation="HeadObject")
             monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -558,7 +558,7 @@ def test_python_knows_the_thread_of_awscrt_again(bucket: Bucket) -> None:
     seen: list[int] = []
     kept = threading.local()
 
-    class Watched(Crt):
+    class Watched(Transport):
         def _land(self, flight: Any) -> None:
             kept.answers = getattr(kept, "answers", 0) + 1
             seen.append(kept.answers)
@@ -659,7 +659,7 @@ def both_stacks(endpoint: str, bucket: Bucket, **settings: str) -> None:
 
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=endpoint, **settings)) as aws:
-            client = Crt(aws, bucket.name, transfers=1)
+            client = Transport(aws, bucket.name, transfers=1)
             try:
                 with translated("boto3"):
                     aws.client("s3").head_bucket(Bucket=bucket.name)
@@ -698,7 +698,7 @@ def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(secure: Server, b
 def test_a_listing_tells_at_once_that_a_certificate_is_not_trusted(secure: Server, bucket: Bucket) -> None:
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
-            client = Crt(aws, bucket.name, transfers=1)
+            client = Transport(aws, bucket.name, transfers=1)
             tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
             try:
                 for question in (tree.check, lambda: list(tree.scan())):
@@ -721,7 +721,7 @@ def test_a_listing_over_tls_goes_by_both_stacks(
 
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
-            client = Crt(aws, bucket.name, transfers=1)
+            client = Transport(aws, bucket.name, transfers=1)
             tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
             try:
                 assert client.unproven
@@ -1019,7 +1019,7 @@ def test_a_connection_that_has_rested_for_long_is_not_used_again() -> None:
     async def go(endpoint: str) -> None:
         now = 0.0
         with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
-            connections = Connections(aws.s3_address("bucket"), "", aws.tls, clock=lambda: now)
+            connections = ConnectionPool(aws.s3_address("bucket"), "", aws.tls, clock=lambda: now)
             first = await asyncio.wrap_future(connections.open())
             connections.give(first)
             now = REST - 1

@@ -12,9 +12,9 @@ import pytest
 
 from syncloud.core.model import Base, Policy
 from syncloud.core.work_queue import Work
-from syncloud.engine.delete_guard import HOUR, MEMO, PATIENCE, Deletions, _Moves
+from syncloud.engine.delete_guard import HOUR, MEMO, PATIENCE, DeleteGuard, _Moves
 from syncloud.engine.reconciler import Outcome
-from syncloud.engine.state_writer import Ledger
+from syncloud.engine.state_writer import StateWriter
 from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
@@ -51,9 +51,9 @@ class World:
 
     def start(self, policy: Policy = POLICY) -> None:
         """Another life: monotonic time may begin anew, the wall's goes on."""
-        self.ledger = Ledger(self.state)
+        self.state_writer = StateWriter(self.state)
         memo = self.state.get_meta(MEMO) or ""
-        self.deletions = Deletions(policy, lambda: self.now, self.ledger, memo, wall=lambda: self.now + 1_700_000_000)
+        self.deletions = DeleteGuard(policy, lambda: self.now, self.state_writer, memo, wall=lambda: self.now + 1_700_000_000)
 
     def want(self, *paths: str) -> None:
         for path in paths:
@@ -61,7 +61,7 @@ class World:
 
     def take(self, limit: int = 10_000, oldest: float = math.inf) -> tuple[list[Work], list[Work]]:
         going, held = self.deletions.take(limit, oldest)
-        self.ledger.flush()
+        self.state_writer.flush()
         return going, held
 
     def delete(self, *paths: str) -> int:
@@ -81,8 +81,8 @@ class World:
 
     def settle(self, work: Work, outcome: Outcome) -> None:
         self.deletions.settled(work, outcome)
-        self.ledger.record(outcome.put, outcome.drops, [])
-        self.ledger.flush()
+        self.state_writer.record(outcome.put, outcome.drops, [])
+        self.state_writer.flush()
 
 
 def _row(path: str, content: int, source: int | None = None) -> Base:
@@ -110,7 +110,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 @awaited
 async def test_no_more_than_the_share_of_what_was_known_goes_within_an_hour(world: World) -> None:
     assert world.delete(*_paths(0, 900)) == 250
-    assert world.ledger.files == 750
+    assert world.state_writer.files == 750
     assert world.deletions.error is not None
     assert str(world.deletions.error).startswith("650 deletions are held back, '0250' among them")
 
@@ -281,7 +281,7 @@ async def test_a_listing_does_not_end_it_where_what_is_held_is_no_known_path(wor
     world.start()
     world.deletions.listed(gone=0, found=0)
     assert not world.trouble(), "nothing is to be settled at all"
-    world.ledger.flush()
+    world.state_writer.flush()
     world.start()
     assert not world.trouble()
 

@@ -27,7 +27,7 @@ import pytest
 from syncloud.core import checksum, names, work_queue
 from syncloud.core.diff import flat
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Absent, Base, Entry, Run, Side, Unknown
+from syncloud.core.model import SMALL, Absent, Base, Entry, ScanChunk, Side, Unknown
 from syncloud.errors import (
     Blocked,
     BusyError,
@@ -160,7 +160,7 @@ def test_a_scan_says_of_a_file_what_a_look_says_and_the_base_keeps(tree: LocalTr
     (root / "f").write_text("content")
     (root / "f").chmod(0o640)
     (run,) = tree.scan()
-    assert isinstance(run, Run)
+    assert isinstance(run, ScanChunk)
     (seen,) = run.sightings
     entry = look(tree, "f")
     assert isinstance(entry, Entry)

@@ -12,7 +12,7 @@ import pytest
 
 from syncloud.core.model import Hint, Policy
 from syncloud.core.planner import FREE_DELETIONS
-from syncloud.core.work_queue import Coalescer
+from syncloud.core.work_queue import WorkQueue
 from syncloud.engine.delete_guard import MEMO
 from syncloud.engine.loop import Engine
 from syncloud.state.store import Pair, State
@@ -35,8 +35,8 @@ class Pull:
 
     @contextlib.asynccontextmanager
     async def running(self, policy: Policy, excluded: Callable[[str], bool] = lambda _: False) -> AsyncIterator[Engine]:
-        coalescer = Coalescer(time.monotonic, min_interval=0.0)
-        engine = Engine(self.bucket, self.disk, self.state, coalescer, policy=policy, transfers=16, excluded=excluded)
+        work_queue = WorkQueue(time.monotonic, min_interval=0.0)
+        engine = Engine(self.bucket, self.disk, self.state, work_queue, policy=policy, transfers=16, excluded=excluded)
         work = asyncio.create_task(engine.run())
         try:
             yield engine

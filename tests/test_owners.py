@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import Entry, Run, Side, Unknown
+from syncloud.core.model import Entry, ScanChunk, Side, Unknown
 from syncloud.core.work_queue import QUIET
 from syncloud.errors import Unsteady
 from syncloud.local import rights, syscalls
@@ -58,7 +58,7 @@ def test_a_second_name_of_a_moment_is_waited_for(tree: LocalTree, tmp_path: Path
     """Also by the walk, which would not come again for an hour."""
     (tmp_path / "f").write_text("x")
     os.link(tmp_path / "f", tmp_path / "g")
-    assert [seen[0] for run in tree.scan() if isinstance(run, Run) for seen in run.sightings] == ["f", "g"]
+    assert [seen[0] for run in tree.scan() if isinstance(run, ScanChunk) for seen in run.sightings] == ["f", "g"]
     with pytest.raises(Unsteady, match="2 names"):
         look(tree, "f")
     assert isinstance(look(tree, "f", patient=True), Unknown), "it has lasted until the deadline"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core.model import SMALL, Absent, Entry, Hint, Policy
-from syncloud.core.work_queue import Coalescer, Work
+from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.loop import Engine
-from syncloud.engine.transfer_limit import BODIES, WAITING, Room
+from syncloud.engine.transfer_limit import MAX_BUFFERED_BYTES, WAITING, TransferLimit
 from syncloud.state.store import Pair
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
@@ -27,7 +27,7 @@ def work(path: str, size: int | None = None) -> Work:
     return Work(path, 0.0, 0.0, nominated=nominated)
 
 
-def taken(room: Room, size: int | None) -> int:
+def taken(room: TransferLimit, size: int | None) -> int:
     """How many of that size go in, one after the other."""
     count = 0
     while room.free:
@@ -38,15 +38,21 @@ def taken(room: Room, size: int | None) -> int:
 
 @pytest.mark.parametrize(
     ("size", "count"),
-    [(4096, 256), (1 << 20, 256), (SMALL, BODIES // SMALL), (100 * SMALL, 256 + WAITING), (None, BODIES // SMALL)],
+    [
+        (4096, 256),
+        (1 << 20, 256),
+        (SMALL, MAX_BUFFERED_BYTES // SMALL),
+        (100 * SMALL, 256 + WAITING),
+        (None, MAX_BUFFERED_BYTES // SMALL),
+    ],
 )
 def test_as_many_go_in_as_their_bytes_allow(size: int | None, count: int) -> None:
-    assert taken(Room(256), size) == count
-    assert taken(Room(3), size) == min(3, count) + (WAITING if count > 256 else 0)
+    assert taken(TransferLimit(256), size) == count
+    assert taken(TransferLimit(3), size) == min(3, count) + (WAITING if count > 256 else 0)
 
 
 def test_there_is_room_again_for_what_has_left() -> None:
-    room = Room(256)
+    room = TransferLimit(256)
     assert taken(room, None) == 64
     room.leave(work("7"))
     assert room.free == 1
@@ -56,7 +62,7 @@ def test_there_is_room_again_for_what_has_left() -> None:
 
 
 def test_what_is_seen_weighs_what_it_is() -> None:
-    room = Room(256)
+    room = TransferLimit(256)
     assert taken(room, None) == 64
     for number in range(32):
         room.see(str(number), Entry(str(number), ("1", "", ""), 4096, 1, 0o644))
@@ -71,7 +77,7 @@ def test_what_is_seen_weighs_what_it_is() -> None:
 
 
 def test_a_deletion_holds_no_bytes() -> None:
-    room = Room(256)
+    room = TransferLimit(256)
     for number in range(200):
         room.enter(Work(str(number), 0.0, 0.0, deleting=True))
     assert (room.free, room.places) == (56, 56)
@@ -103,7 +109,7 @@ def test_small_files_of_which_nobody_told_the_size_are_many_at_a_time(tmp_path: 
         source, target = MemoryTree("push"), Slow("push")
         state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
         loop = asyncio.get_running_loop()
-        engine = Engine(source, target, state, Coalescer(loop.time), policy=Policy(), transfers=256)
+        engine = Engine(source, target, state, WorkQueue(loop.time), policy=Policy(), transfers=256)
         for number in range(400):
             source.put(str(number), b"x")
             engine.deliver(Hint(str(number)))

@@ -21,13 +21,13 @@ from syncloud.core import checksum, names
 from syncloud.core.interfaces import Content
 from syncloud.core.model import SMALL, Absent, Base, Entry, Policy, Unknown
 from syncloud.core.work_queue import Work
-from syncloud.engine.reconciler import Settler
+from syncloud.engine.reconciler import Reconciler
 from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.s3 import multipart, objects
 from syncloud.s3.capabilities import probe
 from syncloud.s3.copies import COPY_LIMIT
-from syncloud.s3.objects import Conditions
-from syncloud.s3.transport import Crt
+from syncloud.s3.objects import StoreCapabilities
+from syncloud.s3.transport import Transport
 from syncloud.s3.tree import S3Tree
 from tests.support.faults import hang_up, late_error, refuse
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
@@ -60,7 +60,7 @@ def awaited(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 async def opened(bucket: Bucket, endpoint: str = "", **options: Any) -> AsyncIterator[S3Tree]:
     """An S3Tree below PREFIX; `endpoint` is what stands before the emulator."""
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
-    crt = Crt(aws, bucket.name, transfers=4)
+    crt = Transport(aws, bucket.name, transfers=4)
     try:
         yield S3Tree(crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options)
     finally:
@@ -195,11 +195,11 @@ async def test_bytes_that_change_on_their_way_are_refused_by_the_store(bucket: B
 NONCE = "0123456789abcdef"
 
 
-def settler(source: MemoryTree, target: S3Tree, base: Base | None) -> Settler:
+def reconciler(source: MemoryTree, target: S3Tree, base: Base | None) -> Reconciler:
     async def nothing(_: object) -> list[Base]:
         return []
 
-    return Settler(
+    return Reconciler(
         source, target, policy=Policy(delete=True), base_of=lambda _: base, renamed_from=nothing, look_again=lambda _: None
     )
 
@@ -210,7 +210,7 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
     source.put("a", b"ours", mtime_ns=STAMP)
     with Meddler(bucket.server.endpoint, once(drop, "PutObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
-            outcome = await settler(source, tree, None).settle(Work("a", 0, 0, 0))
+            outcome = await reconciler(source, tree, None).settle(Work("a", 0, 0, 0))
             assert outcome.put is not None
             assert not outcome.conflict
             assert outcome.put.target[:2] == (await seen(tree, "a")).tag[:2]
@@ -218,7 +218,7 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
             # The same for an overwrite, whose If-Match no longer holds the second time.
             meddler.meddle = once(drop, "PutObject")
             source.put("a", b"newer", mtime_ns=STAMP)
-            again = await settler(source, tree, outcome.put).settle(Work("a", 0, 0, 0))
+            again = await reconciler(source, tree, outcome.put).settle(Work("a", 0, 0, 0))
             assert again.put is not None
             assert not again.conflict
     assert bucket.get("p/a") == b"newer"
@@ -257,7 +257,7 @@ async def test_a_lost_answer_to_a_rename_is_adopted(bucket: Bucket) -> None:
             origin = await tree.write(small("old", b"moved"), None, None)
             copied = Entry("new", moved.tag, 5, STAMP, 0o644, origin.crc)
             assert await tree.duplicate(origin, copied) is None
-            outcome = await settler(source, tree, None).settle(Work("new", 0, 0, 0))
+            outcome = await reconciler(source, tree, None).settle(Work("new", 0, 0, 0))
             assert outcome.put is not None
             assert not outcome.conflict
     assert bucket.keys() == ["p/new", "p/old"]
@@ -886,7 +886,7 @@ async def test_a_small_touch_is_a_put_and_a_big_one_a_copy(bucket: Bucket, recor
         assert request.headers["if-match"] == request.headers["x-amz-copy-source-if-match"] == f'"{touched.tag[0]}"'
         there = await seen(tree, "a")
         assert (there.mtime_ns, there.mode, there.tag[:2]) == (7, 0o600, copied.tag[:2])
-        tree.conditions = Conditions(copy=False)
+        tree.conditions = StoreCapabilities(copy=False)
         recorder.reset()
         assert await tree.touch(copied, Entry("a", ("source",), 1, 9, 0o600, touched.crc)) is None
     assert recorder.requests() == []
@@ -950,7 +950,7 @@ async def test_a_rename_is_a_copy_at_the_server(bucket: Bucket, path: str) -> No
 async def test_what_is_set_aside_keeps_bytes_and_metadata(bucket: Bucket, copies: bool) -> None:
     bucket.put("p/dir/a.txt", b"somebody's", mtime="12.5", mode="0600")
     with Meddler(bucket.server.endpoint, always(obeys_copy, "CopyObject")) as meddler:
-        async with opened(bucket, meddler.endpoint, conditions=Conditions(copy=copies)) as tree:
+        async with opened(bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)) as tree:
             there = await seen(tree, "dir/a.txt")
             aside, same = await tree.set_aside(there)
             more = {(await tree.set_aside(there))[0] for _ in range(3)}  # within one second: a counter
@@ -970,7 +970,7 @@ async def test_what_is_set_aside_keeps_bytes_and_metadata(bucket: Bucket, copies
 @awaited
 async def test_a_large_object_is_set_aside_without_conditions_on_copy(bucket: Bucket) -> None:
     entry = large("big", len(BIG))
-    async with opened(bucket, conditions=Conditions(copy=False)) as tree:
+    async with opened(bucket, conditions=StoreCapabilities(copy=False)) as tree:
         written = await tree.write(entry, Bytes(entry, BIG), None)
         aside, _ = await tree.set_aside(written)
         again, _ = await tree.set_aside(written)
@@ -1037,7 +1037,7 @@ async def test_a_condition_that_never_holds_is_not_tried_for_ever(bucket: Bucket
     bucket.put("p/a", b"somebody's")
     refused = always(refuse(412, "PreconditionFailed"), "CopyObject", "PutObject")
     with Meddler(bucket.server.endpoint, refused) as meddler:
-        async with opened(bucket, meddler.endpoint, conditions=Conditions(copy=copies)) as tree:
+        async with opened(bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)) as tree:
             there = await seen(tree, "a")
             with pytest.raises(PathError, match="not kept under a conflict name") as failed:
                 await tree.set_aside(there)
@@ -1070,7 +1070,7 @@ async def test_an_etag_that_was_made_weak_on_its_way_is_the_stores(bucket: Bucke
 
 @awaited
 async def test_a_store_that_ignores_conditions_is_looked_at_first(bucket: Bucket) -> None:
-    weak = Conditions(put=False, copy=False, delete=False)
+    weak = StoreCapabilities(put=False, copy=False, delete=False)
     with Meddler(bucket.server.endpoint, unconditional) as meddler:
         async with opened(bucket, meddler.endpoint, conditions=weak) as tree:
             first = await tree.write(small("a", b"x"), None, None)
@@ -1091,7 +1091,7 @@ async def test_a_store_that_ignores_conditions_is_looked_at_first(bucket: Bucket
 async def test_without_versions_and_conditions_nothing_is_deleted(bucket: Bucket) -> None:
     suspended = {"Status": "Suspended"}
     bucket.server.client("s3").put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=suspended)
-    async with opened(bucket, conditions=Conditions(delete=False)) as tree:
+    async with opened(bucket, conditions=StoreCapabilities(delete=False)) as tree:
         there = await tree.write(small("a", b"x"), None, None)
         assert not tree.keeps_versions(there)
         with pytest.raises(PathError) as caught:
@@ -1100,9 +1100,9 @@ async def test_without_versions_and_conditions_nothing_is_deleted(bucket: Bucket
     assert bucket.keys() == ["p/a"]
 
 
-async def probed(bucket: Bucket, endpoint: str) -> Conditions:
+async def probed(bucket: Bucket, endpoint: str) -> StoreCapabilities:
     aws = Aws(region="us-east-1", endpoint_url=endpoint)
-    crt = Crt(aws, bucket.name, transfers=2)
+    crt = Transport(aws, bucket.name, transfers=2)
     try:
         return await probe(crt, bucket.name, PREFIX)
     finally:
@@ -1127,14 +1127,14 @@ def creates_only(asked: Asked, forward: Forward) -> Answer | None:
 
 @awaited
 async def test_the_probe_finds_out_what_is_obeyed(bucket: Bucket) -> None:
-    assert await probed(bucket, bucket.server.endpoint) == Conditions(put=True, copy=False, delete=True)
-    nothing = Conditions(put=False, complete=False, copy=False, delete=False)
+    assert await probed(bucket, bucket.server.endpoint) == StoreCapabilities(put=True, copy=False, delete=True)
+    nothing = StoreCapabilities(put=False, complete=False, copy=False, delete=False)
     for meddle, expected in (
         (unconditional, nothing),
         (unimplemented, nothing),
-        (always(obeys_copy, "CopyObject"), Conditions()),
-        (always(unconditional, "DeleteObject", "CopyObject"), Conditions(copy=False, delete=False)),
-        (always(unconditional, "CompleteMultipartUpload"), Conditions(complete=False, copy=False)),
+        (always(obeys_copy, "CopyObject"), StoreCapabilities()),
+        (always(unconditional, "DeleteObject", "CopyObject"), StoreCapabilities(copy=False, delete=False)),
+        (always(unconditional, "CompleteMultipartUpload"), StoreCapabilities(complete=False, copy=False)),
         (always(creates_only, "PutObject"), nothing),
     ):
         with Meddler(bucket.server.endpoint, meddle) as meddler:
@@ -1196,7 +1196,7 @@ async def test_a_condition_that_is_not_implemented_may_be_told_under_any_status(
         return error(400, "NotImplemented") if answer is not None and answer.status == 501 else answer
 
     with Meddler(bucket.server.endpoint, unknown) as meddler:
-        assert await probed(bucket, meddler.endpoint) == Conditions(put=False, complete=False, copy=False, delete=False)
+        assert await probed(bucket, meddler.endpoint) == StoreCapabilities(put=False, complete=False, copy=False, delete=False)
 
 
 @awaited
@@ -1208,7 +1208,7 @@ async def test_a_probe_needs_no_permission_to_delete(bucket: Bucket) -> None:
 
     with Meddler(bucket.server.endpoint, always(refuse, "DeleteObject")) as meddler:
         found = await probed(bucket, meddler.endpoint)
-    assert found == Conditions(copy=False, delete=False)
+    assert found == StoreCapabilities(copy=False, delete=False)
     assert found.untried
     assert "DELETE" not in found.weaker, "nothing is known of it"
     left = bucket.keys()

@@ -16,7 +16,7 @@ from syncloud.core.budget import Budget
 from syncloud.core.interfaces import Content
 from syncloud.core.model import SMALL, Base, Entry, Policy
 from syncloud.core.work_queue import Work
-from syncloud.engine.reconciler import Settler
+from syncloud.engine.reconciler import Reconciler
 from syncloud.errors import Blocked, Changed, Corrupt
 from syncloud.local.staging import Staging
 from syncloud.local.tree import LocalTree
@@ -301,8 +301,10 @@ def test_what_was_put_in_the_place_of_a_temporary_is_kept_and_the_file_comes(
     source.put("d/big", BODY)
     source.content = Exchanged(root / "d", b"theirs", b"theirs again")
     (root / "d").mkdir()
-    settler = Settler(source, tree, policy=Policy(), base_of=lambda _: None, renamed_from=nothing, look_again=lambda _: None)
-    outcome = asyncio.run(settler.settle(Work("d/big", 0, 0, 0)))
+    reconciler = Reconciler(
+        source, tree, policy=Policy(), base_of=lambda _: None, renamed_from=nothing, look_again=lambda _: None
+    )
+    outcome = asyncio.run(reconciler.settle(Work("d/big", 0, 0, 0)))
     assert outcome.put is not None
     assert (root / "d/big").read_bytes() == BODY
     kept = {(root / "d" / name).read_bytes() for name in os.listdir(root / "d") if "conflict" in name}

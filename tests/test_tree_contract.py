@@ -19,7 +19,7 @@ from syncloud.core.model import SMALL, Absent, Base, Entry, Side
 from syncloud.errors import Changed
 from syncloud.local.tree import LocalTree
 from syncloud.s3.capabilities import probe
-from syncloud.s3.transport import Crt
+from syncloud.s3.transport import Transport
 from syncloud.s3.tree import S3Tree
 from tests.support.emulator import Bucket
 from tests.support.memory import MemoryTree
@@ -137,8 +137,8 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 def _on_s3(runner: asyncio.Runner, bucket: Bucket) -> Iterator[Bench]:
     aws = Aws(region="us-east-1", endpoint_url=bucket.server.endpoint)
 
-    async def make() -> tuple[Crt, S3Tree]:
-        crt = Crt(aws, bucket.name, transfers=4)
+    async def make() -> tuple[Transport, S3Tree]:
+        crt = Transport(aws, bucket.name, transfers=4)
         conditions = await probe(crt, bucket.name, PREFIX)
         return crt, S3Tree(
             crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce="0" * 16, conditions=conditions

@@ -20,7 +20,7 @@ from syncloud.core.model import Entry, Side
 from syncloud.errors import ConfigurationError, Corrupt, CredentialsError, SyncloudError, Unavailable
 from syncloud.queue import sqs
 from syncloud.queue.sqs import QueueSource
-from syncloud.s3.transport import Crt
+from syncloud.s3.transport import Transport
 from syncloud.s3.tree import S3Tree
 from tests.test_crt import Server, answering, crt, error_xml, get, head, http, private_ca, silent
 
@@ -339,7 +339,7 @@ def longer(sent: list[int], length: int) -> Handle:
 async def tree_at(endpoint: str, *, owner: str = "") -> AsyncIterator[S3Tree]:
     """The bucket of the account `owner`, or of whoever it is."""
     with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
-        client = Crt(aws, "bucket", transfers=4, owner=owner)
+        client = Transport(aws, "bucket", transfers=4, owner=owner)
         try:
             yield S3Tree(client, lambda: aws.client("s3"), bucket="bucket", prefix="", nonce="0" * 16)
         finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import pytest
 
-from syncloud.local.threads import MOMENT, PATIENCE, SLOWEST, Workers
+from syncloud.local.threads import MOMENT, PATIENCE, SLOWEST, DiskThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,13 +34,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def workers(clock: Clock) -> Iterator[Workers]:
-    made = Workers(1, clock=clock)
+def workers(clock: Clock) -> Iterator[DiskThreads]:
+    made = DiskThreads(1, clock=clock)
     yield made
     made.close()
 
 
-def test_a_call_beyond_its_deadline_is_told(workers: Workers, clock: Clock) -> None:
+def test_a_call_beyond_its_deadline_is_told(workers: DiskThreads, clock: Clock) -> None:
     begun, answered = threading.Event(), threading.Event()
 
     def frozen_disk() -> None:
@@ -63,7 +63,7 @@ def test_a_call_beyond_its_deadline_is_told(workers: Workers, clock: Clock) -> N
     asyncio.run(scenario())
 
 
-def test_a_long_call_that_goes_on_has_its_time_anew(workers: Workers, clock: Clock) -> None:
+def test_a_long_call_that_goes_on_has_its_time_anew(workers: DiskThreads, clock: Clock) -> None:
     """A directory of very many files on a slow disk, say."""
     begun, further, answered = threading.Event(), threading.Barrier(2), threading.Event()
 
@@ -92,7 +92,7 @@ def test_a_long_call_that_goes_on_has_its_time_anew(workers: Workers, clock: Clo
     asyncio.run(scenario())
 
 
-def test_movement_is_a_call_that_begins_goes_on_or_ends(workers: Workers, clock: Clock) -> None:
+def test_movement_is_a_call_that_begins_goes_on_or_ends(workers: DiskThreads, clock: Clock) -> None:
     begun, answered = threading.Event(), threading.Event()
 
     def frozen_disk() -> None:
@@ -116,7 +116,7 @@ def test_movement_is_a_call_that_begins_goes_on_or_ends(workers: Workers, clock:
     asyncio.run(scenario())
 
 
-def test_what_waits_behind_a_call_in_time_is_not_told(workers: Workers, clock: Clock) -> None:
+def test_what_waits_behind_a_call_in_time_is_not_told(workers: DiskThreads, clock: Clock) -> None:
     begun, answered = threading.Event(), threading.Event()
 
     def long_read() -> None:
@@ -136,7 +136,7 @@ def test_what_waits_behind_a_call_in_time_is_not_told(workers: Workers, clock: C
     asyncio.run(scenario())
 
 
-def test_answers_and_errors_come_to_whoever_asked(workers: Workers) -> None:
+def test_answers_and_errors_come_to_whoever_asked(workers: DiskThreads) -> None:
     async def scenario() -> list[int | BaseException]:
         return await asyncio.gather(*(workers.run(int, text) for text in ("1", "no", "3")), return_exceptions=True)
 
@@ -147,7 +147,7 @@ def test_answers_and_errors_come_to_whoever_asked(workers: Workers) -> None:
 
 
 def test_a_slow_call_holds_nobody_back() -> None:
-    workers, answered = Workers(2), threading.Event()
+    workers, answered = DiskThreads(2), threading.Event()
 
     async def scenario() -> None:
         slow = workers.run(answered.wait)
@@ -165,7 +165,7 @@ def test_a_slow_call_holds_nobody_back() -> None:
 
 
 def test_calls_that_are_held_up_hold_up_nobody_while_threads_are_left() -> None:
-    workers, answered = Workers(4), threading.Event()
+    workers, answered = DiskThreads(4), threading.Event()
 
     async def scenario() -> None:
         slow = [workers.run(answered.wait) for _ in range(3)]
@@ -186,7 +186,7 @@ def test_calls_that_are_held_up_hold_up_nobody_while_threads_are_left() -> None:
         workers.close()
 
 
-def test_what_is_done_is_told_while_the_next_call_is_held_up(workers: Workers) -> None:
+def test_what_is_done_is_told_while_the_next_call_is_held_up(workers: DiskThreads) -> None:
     """With one thread, and a clock that stands still: the thread itself would tell of both together."""
     asked, answered = threading.Event(), threading.Event()
 
@@ -215,7 +215,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(callback, *args, context=context)
 
 
-def test_what_is_asked_for_together_wakes_the_loop_once(workers: Workers, clock: Clock) -> None:
+def test_what_is_asked_for_together_wakes_the_loop_once(workers: DiskThreads, clock: Clock) -> None:
     """The first call waits until all are asked for: a thread that is quicker than who asks would have nothing left to do."""
     clock.now = 100.0
     asked = threading.Event()
@@ -253,7 +253,7 @@ class Together:
 
 def test_one_thread_does_all_while_nothing_is_held_up(clock: Clock) -> None:
     """The clock stands still: every call is done at once."""
-    workers, seen = Workers(4, clock=clock), Together()
+    workers, seen = DiskThreads(4, clock=clock), Together()
 
     async def scenario() -> None:
         await asyncio.gather(*(workers.run(seen.call) for _ in range(50)))
@@ -273,7 +273,7 @@ class Ticking(Clock):
 
 def test_who_joined_in_leaves_while_there_is_more_to_do() -> None:
     clock, answered, seen = Ticking(), threading.Event(), Together()
-    workers = Workers(2, clock=clock)
+    workers = DiskThreads(2, clock=clock)
     begun: list[int] = []
 
     def slow() -> None:
@@ -309,7 +309,7 @@ def wakes(threads: set[Path]) -> int:
     return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[0]) for status in statuses)
 
 
-def test_idle_threads_cost_no_wakes(workers: Workers) -> None:
+def test_idle_threads_cost_no_wakes(workers: DiskThreads) -> None:
     others = tasks()  # what earlier tests left running in this process (a server, a runtime's threads) wakes as it likes
 
     async def scenario() -> int:
@@ -326,7 +326,7 @@ def test_idle_threads_cost_no_wakes(workers: Workers) -> None:
     assert asyncio.run(scenario()) < 50
 
 
-def test_what_is_cancelled_while_it_waits_is_never_called(workers: Workers) -> None:
+def test_what_is_cancelled_while_it_waits_is_never_called(workers: DiskThreads) -> None:
     begun, answered = threading.Event(), threading.Event()
     called: list[int] = []
 
@@ -347,7 +347,7 @@ def test_what_is_cancelled_while_it_waits_is_never_called(workers: Workers) -> N
 
 
 def test_a_close_waits_for_what_runs_and_drops_what_waits(clock: Clock) -> None:
-    workers, begun = Workers(1, clock=clock), threading.Event()
+    workers, begun = DiskThreads(1, clock=clock), threading.Event()
     done: list[int] = []
     called: list[int] = []
 
@@ -371,7 +371,7 @@ def test_a_close_waits_for_what_runs_and_drops_what_waits(clock: Clock) -> None:
     assert called == []
 
 
-def test_the_loop_may_end_before_its_answers(workers: Workers) -> None:
+def test_the_loop_may_end_before_its_answers(workers: DiskThreads) -> None:
     answered = threading.Event()
 
     async def leave() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from . import checksum
-from .model import Base, Entry, Failure, Hint, Run, Side, Sighting, Tag
+from .model import Base, Entry, Failure, Hint, ScanChunk, ScanRecord, Side, Tag
 
 
 class Content(Protocol):
@@ -57,7 +57,7 @@ class Tree(Protocol):
     def taken(self) -> int:
         """The same, of bytes that were put here."""
 
-    def scan(self, under: str = "") -> Iterator[Side | Run]:
+    def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
         """Nominate everything below the folder `under`, in the order of the paths' UTF-8 bytes. Blocking.
 
         What cannot be seen comes as Unknown at its place; nothing below an Unknown with `subtree` may be called absent.
@@ -77,7 +77,7 @@ class Tree(Protocol):
     async def digest(self, entry: Entry) -> Entry:
         """`entry` with its `crc`, whatever it costs. Raises Changed."""
 
-    def rename_key(self, entry: Entry) -> Tag | None:
+    def rename_identity(self, entry: Entry) -> Tag | None:
         """The beginning of a tag that a rename leaves as it is; None where files are not renamed."""
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
@@ -136,7 +136,7 @@ class Rows(Protocol):
 
     def rows(self, under: str = "") -> Iterator[Base]: ...
 
-    def sightings(self, under: str = "") -> Iterator[Sighting]:
+    def sightings(self, under: str = "") -> Iterator[ScanRecord]:
         """The same rows, as a Run has the files' source; the tag of one that is `absent` is empty."""
 
     def get(self, path: str) -> Base | None:
@@ -163,15 +163,15 @@ class State(Protocol):
 
     def find_source(self, beginning: Tag) -> list[Base]: ...
 
-    def strangers(self, beginnings: Sequence[str]) -> set[str]: ...
+    def unknown_inodes(self, beginnings: Sequence[str]) -> set[str]: ...
 
     def reader(self) -> Rows: ...
 
-    def unsyncable(self) -> dict[str, str]: ...
+    def skipped(self) -> dict[str, str]: ...
 
-    def note_unsyncable(self, path: str, reason: str) -> bool: ...
+    def note_skipped(self, path: str, reason: str) -> bool: ...
 
-    def clear_unsyncable(self, path: str) -> None: ...
+    def clear_skipped(self, path: str) -> None: ...
 
     def failing(self) -> list[Failure]: ...
 

@@ -78,17 +78,17 @@ class Unknown:
 
 Side: TypeAlias = Entry | Absent | Unknown
 
-Sighting: TypeAlias = tuple[str, str, int]
+ScanRecord: TypeAlias = tuple[str, str, int]
 """What a listing of very many files says of one, and what the base has to say to it: path, tag (one text, its fields joined by
 blanks), mode."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ScanChunk:
     """Files that follow each other in a listing. An Entry is only made of those that are not as in the base."""
 
-    sightings: list[Sighting]
-    entry_of: Callable[[Sighting], Entry]
+    sightings: list[ScanRecord]
+    entry_of: Callable[[ScanRecord], Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +187,14 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseTarget:
     """The source has gone and deletes are off: leave the target, remember that the source was absent."""
 
     base: Base
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class DropBase:
     """Nothing is agreed on any more: drop the base row, touch nothing."""
 
     base: Base
@@ -223,7 +223,7 @@ class Drift:
     target: Side
 
 
-Action: TypeAlias = Copy | Compare | Delete | Release | Forget | Adopt | Conflict | Drift
+Action: TypeAlias = Copy | Compare | Delete | ReleaseTarget | DropBase | Adopt | Conflict | Drift
 
 
 class ConflictPolicy(Enum):

@@ -19,10 +19,10 @@ from .model import (
     Copy,
     Delete,
     Drift,
+    DropBase,
     Entry,
-    Forget,
     Policy,
-    Release,
+    ReleaseTarget,
     Side,
     Tag,
     Unknown,
@@ -53,7 +53,7 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
     if base is None:
         return None
     if isinstance(target, Absent):
-        return Forget(base)
+        return DropBase(base)
     if base.absent:
         return None
     untouched = _as_base(target, base.target, base.target_mode, base)
@@ -61,8 +61,8 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
         return Compare(None, target)
     # Our own bytes that differ from the base are a write that a crash kept unrecorded; equal ones were touched by somebody.
     if not (untouched or (target.ours and target.crc != base.crc)):
-        return Forget(base)
-    return Delete(target) if policy.delete else Release(base)
+        return DropBase(base)
+    return Delete(target) if policy.delete else ReleaseTarget(base)
 
 
 def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Action | None:

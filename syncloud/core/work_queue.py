@@ -45,7 +45,7 @@ class Work:
     queued: float = math.inf
 
 
-class Coalescer:
+class WorkQueue:
     """All times are the injected monotonic clock's seconds. Beyond `most` waiting paths a listing of everything stands for the
     next ones: nothing is lost, and memory is bounded.
     """

@@ -13,7 +13,7 @@ KEPT = 1_000
 REASON = f"{STORM} conflict copies within an hour: somebody else goes on writing it; skipped until syncloud resume"
 
 
-class Rivals:
+class ConflictLimit:
     """`skipped` are the paths that an earlier daemon has let alone."""
 
     def __init__(self, clock: Callable[[], float], skipped: Iterable[str] = ()) -> None:

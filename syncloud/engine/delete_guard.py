@@ -17,7 +17,7 @@ from ..core.planner import deletions_allowed
 from ..core.work_queue import Work
 from ..errors import SyncloudError
 from .reconciler import Outcome
-from .state_writer import Ledger
+from .state_writer import StateWriter
 
 HOUR = 3600.0
 MINUTE = 60.0
@@ -30,7 +30,7 @@ MEMO = "deletions"
 """The name under which all of this is kept."""
 
 
-class Deletions:
+class DeleteGuard:
     """`error` is set while deletions are held back: until `resume()`, or until none is wanted any more. `heir` names a
     failing path that may be the new name of a row."""
 
@@ -38,7 +38,7 @@ class Deletions:
         self,
         policy: Policy,
         clock: Callable[[], float],
-        ledger: Ledger,
+        state_writer: StateWriter,
         memo: str,
         *,
         wall: Callable[[], float] = time.time,
@@ -47,7 +47,7 @@ class Deletions:
         self._policy = policy
         self._clock = clock
         self._wall = wall
-        self._ledger = ledger
+        self._state_writer = state_writer
         self._waiting: dict[str, tuple[float, Work]] = {}
         self._under_way: dict[str, int] = {}
         self._heir = heir
@@ -95,7 +95,7 @@ class Deletions:
         for since, work in self._waiting.values():
             if since >= before or len(going) >= limit or len(held) + len(self._withheld) >= AT_ONCE:
                 break
-            if (heir := self._heir(self._ledger.base_of(work.path))) is not None:
+            if (heir := self._heir(self._state_writer.base_of(work.path))) is not None:
                 self._withheld.append((work, heir))
             else:
                 (going if self._may_go(work) else held).append(work)
@@ -112,7 +112,7 @@ class Deletions:
         return withheld
 
     def _may_go(self, work: Work) -> bool:
-        moved = self._moves.claim(work.path, self._ledger.base_of(work.path))
+        moved = self._moves.claim(work.path, self._state_writer.base_of(work.path))
         free = work.path in self._free
         if not (moved or free or self._allowed()):
             return False
@@ -129,7 +129,7 @@ class Deletions:
         for minute in [minute for minute in self._made if minute < (self._clock() - HOUR) // MINUTE]:
             del self._made[minute]
         made = self._made.total()
-        known = self._ledger.files + made - len(self._under_way)
+        known = self._state_writer.files + made - len(self._under_way)
         return not self._latched and deletions_allowed(made, known, self._policy)
 
     def _hold(self, paths: list[str]) -> None:
@@ -138,7 +138,7 @@ class Deletions:
         self._held.update(dict.fromkeys(paths))
         before = self._latched, self._unlisted
         self._latched = True
-        self._unlisted = self._unlisted or any(self._ledger.base_of(path) is None for path in paths)
+        self._unlisted = self._unlisted or any(self._state_writer.base_of(path) is None for path in paths)
         if before != (self._latched, self._unlisted):
             self._note()
         if not self._told and (error := self.error) is not None:
@@ -169,8 +169,8 @@ class Deletions:
         held back and needs no deletion any more was perhaps the last one."""
         if outcome.drops and outcome.transferred:
             self.made(work.path)
-        elif outcome.put is not None and self._policy.delete and self._ledger.base_of(work.path) is None:
-            self._moves.add(outcome.put, self._ledger.kin(outcome.put))
+        elif outcome.put is not None and self._policy.delete and self._state_writer.base_of(work.path) is None:
+            self._moves.add(outcome.put, self._state_writer.kin(outcome.put))
         self._free.discard(work.path)
         if work.path in self._held:
             del self._held[work.path]
@@ -208,7 +208,7 @@ class Deletions:
         """Written with the next transaction."""
         began = self._wall() - self._clock()
         made = [(round(began + minute * MINUTE), count) for minute, count in self._made.items() if count]
-        self._ledger.note(MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made}))
+        self._state_writer.note(MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made}))
 
 
 class _Moves:

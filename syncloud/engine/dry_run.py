@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..core import names
 from ..core.interfaces import Content, Tree
-from ..core.model import Base, Entry, Run, Side, Tag
+from ..core.model import Base, Entry, ScanChunk, Side, Tag
 from ..log import display
 
 
-class Rehearsal:
+class DryRunTree:
     """`say` gets one line for each action: a verb, a tab, the path as it may be shown."""
 
     def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
@@ -20,7 +20,7 @@ class Rehearsal:
         self._tree = tree
         self._say = say
 
-    def scan(self, under: str = "") -> Iterator[Side | Run]:
+    def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
         return self._tree.scan(under)
 
     async def observe(
@@ -34,8 +34,8 @@ class Rehearsal:
     async def digest(self, entry: Entry) -> Entry:
         return await self._tree.digest(entry)
 
-    def rename_key(self, entry: Entry) -> Tag | None:
-        return self._tree.rename_key(entry)
+    def rename_identity(self, entry: Entry) -> Tag | None:
+        return self._tree.rename_identity(entry)
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
         # What is expected there was only assumed: a real write would have found out, so look.

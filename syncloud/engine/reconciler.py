@@ -28,10 +28,10 @@ from ..core.model import (
     Copy,
     Delete,
     Drift,
+    DropBase,
     Entry,
-    Forget,
     Policy,
-    Release,
+    ReleaseTarget,
     Side,
     Tag,
     Unknown,
@@ -40,7 +40,7 @@ from ..core.model import (
 from ..core.planner import decide
 from ..core.work_queue import Work
 from ..errors import Blocked, Changed, Unsettled, Unsteady
-from .conflict_limit import REASON, Rivals
+from .conflict_limit import REASON, ConflictLimit
 
 ROUNDS = 8
 """Decisions for one path before it has to wait: enough for two comparisons and a few lost races."""
@@ -60,7 +60,7 @@ class Outcome:
     conflict: bool = False
 
 
-class Settler:
+class Reconciler:
     """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
     another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion.
     `see` is told what each look at the source has found; `made_way` is called after a file made way for a work; `is_left_out`
@@ -82,9 +82,9 @@ class Settler:
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
         is_left_out: Callable[[str], bool] = lambda _: False,
-        rivals: Rivals | None = None,
+        rivals: ConflictLimit | None = None,
     ) -> None:
-        self.rivals = rivals or Rivals(time.monotonic)
+        self.rivals = rivals or ConflictLimit(time.monotonic)
         self.policy = policy
         self._source = source
         self._target = target
@@ -106,7 +106,7 @@ class Settler:
     def inodes(self, works: list[Work]) -> list[str]:
         """By which a rename may be suspected, as far as a listing has seen them: what may be asked of all at once."""
         seen = [work.nominated for work in works if isinstance(work.nominated, Entry)]
-        return [key[0] for entry in seen if (key := self._source.rename_key(entry)) is not None]
+        return [key[0] for entry in seen if (key := self._source.rename_identity(entry)) is not None]
 
     async def settle(self, work: Work) -> Outcome:
         """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
@@ -195,9 +195,9 @@ class Settler:
                 return await self._conflict(action, work)
             case Delete():
                 return await self._delete(action, work)
-            case Release(base=released):
+            case ReleaseTarget(base=released):
                 return Outcome(put=replace(released, absent=True))
-            case Forget(base=forgotten):
+            case DropBase(base=forgotten):
                 return Outcome(drops=(forgotten.path,))
             case Drift():
                 self._say("drifted", work.path, "was changed by somebody else; it is left so until its source changes")
@@ -243,7 +243,7 @@ class Settler:
 
     async def _duplicate(self, entry: Entry) -> Entry | None:
         """A rename is suspected by what it leaves as it was, proven by content; then the target copies its own bytes."""
-        key = self._source.rename_key(entry)
+        key = self._source.rename_identity(entry)
         for origin in await self._renamed_from(key) if key is not None else ():
             if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.absent:
                 continue

@@ -20,11 +20,11 @@ WAIT = 0.05
 """Seconds that a row may wait for others to share its transaction."""
 AGAIN = 1.0
 """Seconds until a write that the disk refused is tried again."""
-STRANGERS_MAX = 10_000
+UNKNOWN_INODES_MAX = 10_000
 """Inodes of which it is remembered that no row has them."""
 
 
-class Ledger:
+class StateWriter:
     """Belongs to the control thread. `error` is why nothing can be written now, None while all is well; `files` the number
     of paths on which both sides agree, as it will be. `leave_out` notes a path whose row cannot be stored.
     """
@@ -57,8 +57,8 @@ class Ledger:
 
     def _ask_for(self, inodes: Sequence[str]) -> None:
         if inodes:
-            self._strangers = self._strangers if len(self._strangers) < STRANGERS_MAX else set()
-            self._strangers |= self._state.strangers(inodes)
+            self._strangers = self._strangers if len(self._strangers) < UNKNOWN_INODES_MAX else set()
+            self._strangers |= self._state.unknown_inodes(inodes)
 
     def let_go(self, path: str) -> None:
         self._read.pop(path, None)

@@ -7,13 +7,13 @@ from ..core.work_queue import Work
 
 BREATH = 0.01
 """Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
-BODIES = 64 * SMALL
+MAX_BUFFERED_BYTES = 64 * SMALL
 """Bytes of small files, from the look to the end of the transfer. A larger one is carried in parts, out of a `budget`."""
 WAITING = 4096
 """Large files that take no place: most of them wait for the turn of a part, and hold nothing meanwhile."""
 
 
-class Room:
+class TransferLimit:
     """For `transfers` works. One counts as the largest of the small ones until somebody has said, or seen, how large it is."""
 
     def __init__(self, transfers: int) -> None:
@@ -30,7 +30,7 @@ class Room:
     @property
     def free(self) -> int:
         """Works that may begin, however large they turn out to be."""
-        return max(0, min(self.places, (BODIES - self._promised) // SMALL))
+        return max(0, min(self.places, (MAX_BUFFERED_BYTES - self._promised) // SMALL))
 
     @property
     def scarce(self) -> bool:

@@ -24,7 +24,7 @@ from ..core import names
 from ..core.model import SMALL, Entry
 from ..errors import Changed, Corrupt
 from . import marks, replace, syscalls
-from .threads import Workers
+from .threads import DiskThreads
 
 MOST = 128
 """Files in a batch: each needs a descriptor; and no more bytes than one file may have alone."""
@@ -203,7 +203,7 @@ def _leave(at: int, file: File) -> None:
 class Batches:
     """Small files on their way below the open directory `root`. For one event loop at a time."""
 
-    def __init__(self, workers: Workers, root: int, nonce: str) -> None:
+    def __init__(self, workers: DiskThreads, root: int, nonce: str) -> None:
         self._workers = workers
         self._root = root
         self._nonce = nonce

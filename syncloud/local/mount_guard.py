@@ -39,7 +39,7 @@ def nothing(under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], N
     yield from ()
 
 
-class Places:
+class MountGuard:
     """Below the directory `root`, open as `fd`. `known` names files by which a directory is recognised; `ignored` directories
     take no part anyway. For any thread.
     """

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from ..core import checksum
-from ..core.model import Base, Entry, Sighting, Tag
+from ..core.model import Base, Entry, ScanRecord, Tag
 from ..core.work_queue import QUIET
 from ..errors import Unsteady
 from . import syscalls
@@ -42,12 +42,12 @@ def entry_of(path: str, status: os.stat_result, crc: int | None = None, *, racy:
     return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, status.st_mode & 0o777, crc, racy=racy)
 
 
-def sighting_of(path: str, status: os.stat_result) -> Sighting:
+def scan_record_of(path: str, status: os.stat_result) -> ScanRecord:
     tag = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
     return path, tag, status.st_mode & 0o777
 
 
-def entry_of_sighting(seen: Sighting) -> Entry:
+def entry_of_scan_record(seen: ScanRecord) -> Entry:
     path, text, mode = seen
     tag = tuple(text.split(" "))
     return Entry(path, tag, int(tag[1]), int(tag[2]), mode)

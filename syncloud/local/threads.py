@@ -2,7 +2,7 @@
 
 A disk can freeze (a network file system whose server is gone, a dying device), and a thread inside such a call can neither be
 interrupted nor be seen from the control loop, which turns on. So every call has a deadline, and the watchdog's ping needs
-all of them kept: `Workers.frozen()`.
+all of them kept: `DiskThreads.frozen()`.
 
 A thread takes up one call at a time, and one thread does all while the disk answers at once: two that take turns at Python's
 lock cost more than what they do. Another one joins in when a call has waited for a moment while nothing was taken up, so that
@@ -88,7 +88,7 @@ class _Returns:
                 call.error = None  # its traceback holds the call: no cycle remains
 
 
-class Workers:
+class DiskThreads:
     """At most `threads` of them, for one event loop until that is closed. `clock` is in seconds, monotonic."""
 
     def __init__(self, threads: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -245,7 +245,7 @@ class Workers:
         return not self._calls
 
 
-class Callers(ThreadPoolExecutor):
+class DaemonThreadExecutor(ThreadPoolExecutor):
     """The threads that wait for the network (boto3 cannot be interrupted), for `loop.set_default_executor`.
 
     Nobody waits for them at the end: a server that is frozen would hold up a stop for minutes.

@@ -20,7 +20,7 @@ from ..core import names
 from ..core.budget import Budget
 from ..core.diff import flat
 from ..core.interfaces import Content
-from ..core.model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
+from ..core.model import SMALL, Absent, Base, Entry, ScanChunk, Side, Tag, Unknown
 from ..errors import Changed, SyncloudError, Unsteady, Unsyncable
 from . import batch, error_mapping, leftovers, marks, mount_guard, stable_read, syscalls
 from . import replace as commit
@@ -30,7 +30,7 @@ from .descriptor import Descriptor
 from .owners import AnyOwner, Owners
 from .root import Root
 from .staging import Staging
-from .threads import Workers
+from .threads import DiskThreads
 from .walker import Scan
 
 T = TypeVar("T")
@@ -68,8 +68,8 @@ class LocalTree:
         except BaseException:
             self.root.close()
             raise
-        self.places = mount_guard.Places(root, self._fd, known=known, ignored=ignored)
-        self._workers = Workers(threads)
+        self.places = mount_guard.MountGuard(root, self._fd, known=known, ignored=ignored)
+        self._workers = DiskThreads(threads)
         self._budget = Budget()
         self._batches = batch.Batches(self._workers, self._fd, nonce)
         whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
@@ -110,7 +110,7 @@ class LocalTree:
         """Whether the disk has answered since `moment` (monotonic), or nobody waits for it."""
         return self._workers.have_moved_since(moment)
 
-    def scan(self, under: str = "") -> Iterator[Side | Run]:
+    def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
         """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
 
         Blocking: for a thread. Only nominates.
@@ -265,7 +265,7 @@ class LocalTree:
         finally:
             content.close()
 
-    def rename_key(self, entry: Entry) -> Tag | None:
+    def rename_identity(self, entry: Entry) -> Tag | None:
         """What a rename leaves as it was: inode, size and mtime."""
         return entry.tag[:3]
 

@@ -12,10 +12,10 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from ..core import names
-from ..core.model import Run, Sighting, Unknown
+from ..core.model import ScanChunk, ScanRecord, Unknown
 from . import error_mapping, stable_read, syscalls
 from .owners import Owners
-from .threads import Workers
+from .threads import DiskThreads
 
 LENGTH = 500
 """Files of one directory that are compared with the base at once."""
@@ -31,7 +31,7 @@ class Scan:
     """
 
     def __init__(
-        self, fd: int, workers: Workers, *, ignored: Callable[[str], bool], prefix: str, nonce: str, owners: Owners
+        self, fd: int, workers: DiskThreads, *, ignored: Callable[[str], bool], prefix: str, nonce: str, owners: Owners
     ) -> None:
         self._fd = fd
         self.owners = owners
@@ -40,7 +40,7 @@ class Scan:
         self._prefix = prefix
         self._nonce = nonce
 
-    def walk(self, under: str, closed: frozenset[str]) -> Iterator[Unknown | Run]:
+    def walk(self, under: str, closed: frozenset[str]) -> Iterator[Unknown | ScanChunk]:
         """Everything below `under` but what is below the directories in `closed`."""
         if (outermost := self._closed(under)) is not None:
             yield outermost
@@ -56,12 +56,12 @@ class Scan:
             else:
                 stack.pop()
 
-    def _list(self, directory: str) -> list[Unknown | Run | str]:
+    def _list(self, directory: str) -> list[Unknown | ScanChunk | str]:
         return self._workers.call(self._list_directory, directory)
 
-    def _list_directory(self, directory: str) -> list[Unknown | Run | str]:
+    def _list_directory(self, directory: str) -> list[Unknown | ScanChunk | str]:
         """One directory's files in runs, its directories as names, in the order of the paths."""
-        files: list[Sighting] = []
+        files: list[ScanRecord] = []
         others: list[tuple[str, Unknown | str]] = []
         try:
             with syscalls.directory(self._fd, directory) as at, os.scandir(at) as listing:
@@ -77,7 +77,7 @@ class Scan:
         return _in_order(files, others)
 
     def _look(
-        self, listing: Iterable[os.DirEntry[str]], below: str, files: list[Sighting], others: list[tuple[str, Unknown | str]]
+        self, listing: Iterable[os.DirEntry[str]], below: str, files: list[ScanRecord], others: list[tuple[str, Unknown | str]]
     ) -> None:
         """This loop is what a start with nothing to do consists of."""
         for item in listing:
@@ -95,7 +95,7 @@ class Scan:
             if (reason := self.refusal(path, status)) is not None and not self.owners.awaits(status):
                 others.append((path, Unknown(path, reason)))
             else:
-                files.append(stable_read.sighting_of(path, status))
+                files.append(stable_read.scan_record_of(path, status))
 
     def _directory(self, path: str) -> list[tuple[str, Unknown | str]]:
         if self._ignored(path):
@@ -132,10 +132,10 @@ class Scan:
         return self.owners.refusal(status)
 
 
-def _in_order(files: list[Sighting], others: list[tuple[str, Unknown | str]]) -> list[Unknown | Run | str]:
+def _in_order(files: list[ScanRecord], others: list[tuple[str, Unknown | str]]) -> list[Unknown | ScanChunk | str]:
     """The files in runs, between what else there is."""
     files.sort()
-    found: list[Unknown | Run | str] = []
+    found: list[Unknown | ScanChunk | str] = []
     begin = 0
     for key, other in sorted(others, key=lambda pair: pair[0]):
         end = bisect.bisect_left(files, (key,), begin)
@@ -146,6 +146,6 @@ def _in_order(files: list[Sighting], others: list[tuple[str, Unknown | str]]) ->
     return found
 
 
-def _runs(files: list[Sighting], begin: int, end: int) -> Iterator[Run]:
+def _runs(files: list[ScanRecord], begin: int, end: int) -> Iterator[ScanChunk]:
     for at in range(begin, end, LENGTH):
-        yield Run(files[at : min(at + LENGTH, end)], stable_read.entry_of_sighting)
+        yield ScanChunk(files[at : min(at + LENGTH, end)], stable_read.entry_of_scan_record)

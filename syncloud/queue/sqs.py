@@ -220,7 +220,7 @@ class QueueSource:
         with self._lock:
             self._held[message.message_id] = message
         for event in decoded:
-            if isinstance(event, notifications.NewMajor):
+            if isinstance(event, notifications.UnsupportedVersion):
                 self._of_another_version(event, message)
             elif isinstance(event, notifications.ObjectEvent) and (hint := self._hint(event, message)) is not None:
                 message.expect()
@@ -259,7 +259,7 @@ class QueueSource:
     def _is_older(self, event: notifications.ObjectEvent) -> bool:
         return self._handled.is_older(event.key, event.sequencer, time.monotonic())
 
-    def _of_another_version(self, event: notifications.NewMajor, message: Message) -> None:
+    def _of_another_version(self, event: notifications.UnsupportedVersion, message: Message) -> None:
         """The first one leads to a listing, and stays in the queue until it is done. The next ones may go: another listing
         follows when the time has come, and a start, which a crash would bring first, lists everything.
         """

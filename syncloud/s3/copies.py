@@ -37,7 +37,7 @@ class Store(Protocol):
 
     bucket: str
     prefix: str
-    conditions: objects.Conditions
+    conditions: objects.StoreCapabilities
 
     async def observe(
         self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False

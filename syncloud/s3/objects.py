@@ -30,7 +30,7 @@ _RESTORED = 'ongoing-request="false"'
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
+class StoreCapabilities:
     """Which conditional requests the store really obeys, by operation. AWS obeys all of them.
 
     `untried`: no deletion was allowed, so `delete` is a guess, the careful one.
@@ -59,7 +59,7 @@ class Conditions:
         )
 
 
-OBEYED = Conditions()
+FULL = StoreCapabilities()
 
 
 class Part(NamedTuple):

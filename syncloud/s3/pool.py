@@ -31,7 +31,7 @@ CONNECT = 5000
 """Milliseconds until the other side must have taken a new connection."""
 
 
-class Connections:
+class ConnectionPool:
     """To `address`, through the proxy at the URL `proxy` if there is one; `tls` is asked for where either is https.
 
     Any thread may call.

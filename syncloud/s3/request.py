@@ -58,13 +58,13 @@ def size_of(body: Body | None) -> int:
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
+class PendingRequest:
     """A request on its way. awscrt's thread calls the `on_` methods, and `land` last; the rest belongs to who asks."""
 
     request: Request
     future: Any
     deadline: float
-    land: Callable[[Flight], None]
+    land: Callable[[PendingRequest], None]
     connection: Any = None
     reused: bool = False
     landed: bool = False

@@ -29,8 +29,8 @@ from ..aws.error_mapping import TLS_HINT, is_of_crt, translate
 from ..aws.session import UNSIGNED, Aws
 from ..core import fields
 from ..errors import Malformed, Unavailable
-from .pool import Connections
-from .request import ANSWER_MAX, Body, Flight, Request, sha256_of, size_of
+from .pool import ConnectionPool
+from .request import ANSWER_MAX, Body, PendingRequest, Request, sha256_of, size_of
 from .response import EXPECTED_OWNER, Response
 
 Pairs = Iterable[tuple[str, str]]
@@ -48,7 +48,7 @@ CROWD, TICK = 32, 0.002
 """While so many requests are under way, the loop looks every so many seconds for what has come instead of being woken."""
 
 
-class Crt:
+class Transport:
     """Requests to one bucket, from one event loop. `transfers` is how many may be on the wire at once, `owner` the account that
     the bucket is expected to belong to, if that is known.
 
@@ -64,13 +64,13 @@ class Crt:
         self._address = aws.s3_address(bucket)
         self._limit = max(transfers, 1)
         proxy = aws.proxy(self._address)
-        self._connections = Connections(self._address, proxy, aws.tls)
+        self._connections = ConnectionPool(self._address, proxy, aws.tls)
         aws.credentials.start()
-        self._flights: set[Flight] = set()
-        self._calls: set[Flight] = set()
-        self._waiting: deque[Flight] = deque()
+        self._flights: set[PendingRequest] = set()
+        self._calls: set[PendingRequest] = set()
+        self._waiting: deque[PendingRequest] = deque()
         self._opening: dict[concurrent.futures.Future[Any], float] = {}  # since when
-        self._landed: deque[Flight] = deque()
+        self._landed: deque[PendingRequest] = deque()
         self._waking = self._ticking = False
         self._closed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,7 +113,7 @@ class Crt:
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
         request = self._request(what, operation, method, key, query, headers, body)._replace(most=most)
-        flight = Flight(request, loop.create_future(), loop.time() + deadline, self._land)
+        flight = PendingRequest(request, loop.create_future(), loop.time() + deadline, self._land)
         self._watch(flight)
         try:
             self._queue(flight)
@@ -141,7 +141,7 @@ class Crt:
             tries += 1
 
     def _call(self, request: Request, until: float) -> Response:
-        call = Flight(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
+        call = PendingRequest(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
         self._calls.add(call)
         try:
             signed = self._signed(request)
@@ -217,7 +217,7 @@ class Crt:
 
     # Departures: who waits longest gets the next connection
 
-    def _queue(self, flight: Flight) -> None:
+    def _queue(self, flight: PendingRequest) -> None:
         if not self._ticking and len(self._flights) >= CROWD:
             self._tick()
         self._waiting.append(flight)
@@ -271,7 +271,7 @@ class Crt:
         else:
             self._fail(self._waiting.popleft(), error)
 
-    def _board(self, flight: Flight, connection: Any, *, reused: bool) -> None:
+    def _board(self, flight: PendingRequest, connection: Any, *, reused: bool) -> None:
         try:
             flight.board(connection, self._signed(flight.request), reused=reused)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's, and the connection is not kept
@@ -279,7 +279,7 @@ class Crt:
             self._connections.drop(connection)
             self._fail(flight, error)
 
-    def _fail(self, flight: Flight, error: BaseException) -> None:
+    def _fail(self, flight: PendingRequest, error: BaseException) -> None:
         """The next one in the line gets the place that is free now."""
         flight.error = error
         if not flight.future.done():
@@ -289,7 +289,7 @@ class Crt:
 
     # Arrivals
 
-    def _land(self, flight: Flight) -> None:
+    def _land(self, flight: PendingRequest) -> None:
         """On awscrt's thread. The flag is cleared before the queue is emptied, so that nothing stays behind; nor does it where
         this sees a crowd: the last tick comes when there is none any more, hence later.
         """
@@ -315,7 +315,7 @@ class Crt:
             self._loop.call_later(TICK, self._tick)
         self._deliver()
 
-    def _settle(self, flight: Flight) -> None:
+    def _settle(self, flight: PendingRequest) -> None:
         try:
             answer = flight.response()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's
@@ -325,7 +325,7 @@ class Crt:
             self._answered = True
             flight.future.set_result(answer)
 
-    def _retry(self, flight: Flight) -> bool:
+    def _retry(self, flight: PendingRequest) -> bool:
         if flight.error is not None and flight.reused:
             self._connections.distrust()
         flight.tries += 1
@@ -337,7 +337,7 @@ class Crt:
         self._loop.call_later(pause, self._queue, flight)
         return True
 
-    def _watch(self, flight: Flight) -> None:
+    def _watch(self, flight: PendingRequest) -> None:
         """One timer for the earliest deadline of all: it costs nothing while answers come."""
         self._flights.add(flight)
         if self._loop is not None and (self._timer is None or flight.deadline < self._timer.when()):
@@ -354,12 +354,12 @@ class Crt:
         if self._flights:
             self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
 
-    def _overdue(self, flight: Flight) -> Unavailable:
+    def _overdue(self, flight: PendingRequest) -> Unavailable:
         self._connections.distrust()
         # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
         return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
 
-    def _give_up(self, ended: dict[Flight, Unavailable]) -> None:
+    def _give_up(self, ended: dict[PendingRequest, Unavailable]) -> None:
         """All of them first: the place of one is not for the next, whose end has come as well."""
         for flight, error in ended.items():
             if not flight.future.done():
@@ -367,7 +367,7 @@ class Crt:
         for flight in ended:
             self._release(flight)
 
-    def _release(self, flight: Flight) -> None:
+    def _release(self, flight: PendingRequest) -> None:
         """Also gives up what is still on the wire: its connection goes with it."""
         self._flights.discard(flight)
         if not flight.landed and (connection := flight.leave()) is not None:

@@ -28,7 +28,7 @@ from .response import or_of_another
 
 if TYPE_CHECKING:
     from .response import Response
-    from .transport import Crt
+    from .transport import Transport
 
 _UNVERSIONED = "bucket %s keeps no versions: what is replaced or deleted there is gone for good; enable versioning on it"
 _TAKEN = ("PutObject", "UploadPart")
@@ -45,18 +45,18 @@ class S3Tree:
 
     def __init__(
         self,
-        crt: Crt,
+        crt: Transport,
         s3: Callable[[], Any],
         *,
         bucket: str,
         prefix: str,
         nonce: str,
-        conditions: objects.Conditions = objects.OBEYED,
+        conditions: objects.StoreCapabilities = objects.FULL,
         with_checksum: bool = True,
         uploads: multipart.Uploads | None = None,
         denied: int = 0,
     ) -> None:
-        self._crt = crt
+        self._transport = crt
         self._s3 = s3
         self.bucket = bucket
         self.prefix = prefix
@@ -80,15 +80,15 @@ class S3Tree:
 
         Raises Unavailable and its kind.
         """
-        if self._crt.unproven and not self._checked:
+        if self._transport.unproven and not self._checked:
             self.check()
         beginning = names.key_of(self.prefix, f"{under}/" if under else "")
-        for item in listing.listed(self._crt, f"s3://{self.bucket}/{beginning}", beginning):
+        for item in listing.listed(self._transport, f"s3://{self.bucket}/{beginning}", beginning):
             path = names.path_of(self.prefix, item.key)
             if path and not names.is_hidden(path):
                 yield self._nominate(path, item)
 
-    def _nominate(self, path: str, item: listing.Listed) -> Side:
+    def _nominate(self, path: str, item: listing.ObjectSummary) -> Side:
         if reason := names.refusal(path):
             return Unknown(path, reason)
         if path.endswith("/") and item.size:
@@ -151,12 +151,12 @@ class S3Tree:
         (GetObject, "Permissions"); LIST, which it may, tells the truth. Blocking. Raises PermissionRefused and its kind.
         """
         key = names.key_of(self.prefix, path)
-        found = listing.first(self._crt, f"s3://{self.bucket}/{key}", key)
+        found = listing.first(self._transport, f"s3://{self.bucket}/{key}", key)
         return found is not None and found.key == key
 
     def _lists_something(self) -> bool:
         """Whether LIST shows any key: one that shows none, to a role that is refused objects, may be lying. Blocking."""
-        return listing.first(self._crt, f"s3://{self.bucket}/{self.prefix}", self.prefix) is not None
+        return listing.first(self._transport, f"s3://{self.bucket}/{self.prefix}", self.prefix) is not None
 
     async def _prove(self) -> None:
         """A 404 is believed only if the bucket answers a LIST that began after it. One proof serves all that wait for it."""
@@ -175,7 +175,7 @@ class S3Tree:
             if known is not None and (await self._send("HEAD", known, "HeadObject", {})).ok:
                 return
         except Unavailable:
-            if not self._crt.unproven:
+            if not self._transport.unproven:
                 raise
         await asyncio.to_thread(self.check)
 
@@ -192,16 +192,16 @@ class S3Tree:
         Raises Unavailable and its kind, ConfigurationError.
         """
         where = f"s3://{self.bucket}/{self.prefix}"
-        if self._crt.unproven:  # boto3 says at once what is wrong with a certificate
-            owner = self._crt.owner
+        if self._transport.unproven:  # boto3 says at once what is wrong with a certificate
+            owner = self._transport.owner
             try:
-                with translated(f"list {where}", asked=self._crt.region):
+                with translated(f"list {where}", asked=self._transport.region):
                     expected = {"ExpectedBucketOwner": owner} if owner else {}
                     self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected)
             except PermissionRefused as error:
                 raise or_of_another(error, owner) from error.__cause__
         else:
-            listing.first(self._crt, where, self.prefix)
+            listing.first(self._transport, where, self.prefix)
         self._checked = True
 
     # As the source
@@ -242,7 +242,7 @@ class S3Tree:
             crc = checksum.of(await self.part(entry, offset, min(SMALL, entry.size - offset)), crc)
         return objects.with_crc(seen, crc)
 
-    def rename_key(self, entry: Entry) -> Tag | None:
+    def rename_identity(self, entry: Entry) -> Tag | None:
         """Objects are not renamed."""
         return None
 
@@ -335,10 +335,10 @@ class S3Tree:
     async def _send(
         self, method: str, path: str, operation: str, headers: dict[str, str], *, body: Body | None = None, **more: Any
     ) -> Response:
-        """`more` is as `Crt.send` takes it."""
+        """`more` is as `Transport.send` takes it."""
         key, named = names.key_of(self.prefix, path), tuple(headers.items())
         try:
-            response = await self._crt.send(method, key, operation=operation, headers=named, body=body, **more)
+            response = await self._transport.send(method, key, operation=operation, headers=named, body=body, **more)
         except Malformed as error:
             raise PathError(path, str(error), code=error.code, hint=error.hint) from error
         if response.ok:

@@ -19,10 +19,10 @@ from ..errors import HostUnavailable, SyncloudError
 from ..local.watcher import WatchSource
 from ..queue.sqs import WAIT, QueueSource
 from . import status
-from .signals import Orders
+from .signals import SignalHandler
 from .steps import CalledOff
 from .systemd import Notifier
-from .wiring import Sync
+from .wiring import Session
 
 BACKLOG = 5_000
 """Paths in the engine above which no more messages are received."""
@@ -48,7 +48,7 @@ class Daemon:
     settings. `greet`: this is the start of the service, and `ready = synced` holds. Making it blocks: a step of the start."""
 
     def __init__(
-        self, sync: Sync, notifier: Notifier, orders: Orders, *, reload: Callable[[], Awaitable[bool]], greet: bool
+        self, sync: Session, notifier: Notifier, orders: SignalHandler, *, reload: Callable[[], Awaitable[bool]], greet: bool
     ) -> None:
         self._sync = sync
         self._steps = sync.steps
@@ -173,7 +173,7 @@ class Daemon:
                 self._judge_queue()
                 self._look_everywhere()
             await self._orders.wait(timing.until_next(time.monotonic(), resting=self.resting))
-            if self._orders.take_reload():
+            if self._orders.consume_reload():
                 if await self._reload():
                     return
                 self._look_everywhere()
@@ -206,15 +206,15 @@ class Daemon:
         """What the start, or a gap in the queue, left to the listing is found: from now on the queue must tell everything."""
         if isinstance(self._hints, QueueSource) and self._gaps != self._hints.gaps and self._synced():
             self._gaps = self._hints.gaps
-            self._engine.counters.untold.clear()
+            self._engine.counters.changes_without_event.clear()
 
     def _judge_queue(self) -> None:
         """Whether events were late is known when it is time for the next listing: those that have not come are lost."""
         counters = self._engine.counters
-        if not isinstance(self._hints, QueueSource) or self._gaps != self._hints.gaps or not counters.untold:
+        if not isinstance(self._hints, QueueSource) or self._gaps != self._hints.gaps or not counters.changes_without_event:
             return
-        count = len(counters.untold)
-        counters.untold.clear()
+        count = len(counters.changes_without_event)
+        counters.changes_without_event.clear()
         what = f"{count} changes were" if count > 1 else "a change was"
         lost = SyncloudError(f"{what} found by listing alone: no event came", hint=_MISSED)
         counters.fail(lost)

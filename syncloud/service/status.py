@@ -162,7 +162,7 @@ def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True)
 
 def read(directory: Path) -> Snapshot:
     """The last snapshot in a state directory. Raises ConfigurationError where there is no state or it cannot be read."""
-    found = inspect.peek(directory)
+    found = inspect.read_summary(directory)
     if found is None:
         raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
     now = _decode(found.snapshot or "{}")

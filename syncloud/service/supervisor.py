@@ -16,11 +16,11 @@ from .. import log
 from ..config.parser import Settings
 from ..core import timing
 from ..errors import ConfigurationError, Elsewhere, HostUnavailable, SyncloudError, Unavailable
-from ..local.threads import Callers
-from .signals import Orders
+from ..local.threads import DaemonThreadExecutor
+from .signals import SignalHandler
 from .steps import CalledOff, Steps
 from .systemd import Notifier
-from .wiring import composed
+from .wiring import open_session
 
 if TYPE_CHECKING:
     from .daemon import Daemon
@@ -38,8 +38,8 @@ FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "st
 
 async def once(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> int:
     """Reconcile and end; the number of paths that could not be settled. Raises SyncloudError; a signal ends it early."""
-    asyncio.get_running_loop().set_default_executor(Callers())
-    async with composed(role, settings, say=say) as sync:
+    asyncio.get_running_loop().set_default_executor(DaemonThreadExecutor())
+    async with open_session(role, settings, say=say) as sync:
         await sync.reach()
         if role == "pull" and say is None:
             await sync.steps.run(sync.recover)
@@ -98,9 +98,9 @@ async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]
     `reread` reads the configuration again, for SIGHUP; it raises ConfigurationError. So does this function where a start
     finds out what no time mends: a state of another pair, say.
     """
-    asyncio.get_running_loop().set_default_executor(Callers())
+    asyncio.get_running_loop().set_default_executor(DaemonThreadExecutor())
     steps = Steps()
-    orders = Orders(upon_end=steps.call_off)
+    orders = SignalHandler(upon_end=steps.call_off)
     orders.listen()
     service = _Service(role, settings, reread, orders, steps)
     beat = asyncio.create_task(service.beat())
@@ -115,7 +115,9 @@ async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]
 class _Service:
     """One daemon after the other: the next is made when the settings have changed, or when what it waited for is there."""
 
-    def __init__(self, role: str, settings: Settings, reread: Callable[[], Settings], orders: Orders, steps: Steps) -> None:
+    def __init__(
+        self, role: str, settings: Settings, reread: Callable[[], Settings], orders: SignalHandler, steps: Steps
+    ) -> None:
         self.notifier = Notifier()
         self._role = role
         self._settings = settings
@@ -143,7 +145,7 @@ class _Service:
         """One daemon, from its start to its end."""
         from .daemon import Daemon  # here, as a single pass needs no watch and no queue
 
-        async with composed(self._role, self._settings, steps=self._steps) as sync:
+        async with open_session(self._role, self._settings, steps=self._steps) as sync:
             self._delay, self._former = RETRY_FIRST, None
             make = functools.partial(Daemon, sync, self.notifier, self._orders, reload=self._reload, greet=self._greet)
             self._daemon = await self._steps.run(make)
@@ -187,7 +189,7 @@ class _Service:
         while not self._orders.ended and (left := deadline - time.monotonic()) > 0:
             await self._orders.wait(left)
             with contextlib.suppress(CalledOff):
-                if self._orders.take_reload() and await self._reload():
+                if self._orders.consume_reload() and await self._reload():
                     return
         if self._orders.ended:
             self.notifier.stopping()

@@ -26,8 +26,8 @@ from ..core import names, sample
 from ..core.filters import Filter
 from ..core.interfaces import Tree
 from ..core.model import Hint, Policy, Tag
-from ..core.work_queue import Coalescer
-from ..engine.dry_run import Rehearsal
+from ..core.work_queue import WorkQueue
+from ..engine.dry_run import DryRunTree
 from ..engine.loop import Engine
 from ..errors import ConfigurationError, HostUnavailable
 from ..local import batch, identity, mountinfo, replace, rights
@@ -37,8 +37,8 @@ from ..local.tree import LocalTree
 from ..local.way import trusted
 from ..s3 import multipart
 from ..s3.capabilities import probe
-from ..s3.objects import Conditions
-from ..s3.transport import Crt
+from ..s3.objects import StoreCapabilities
+from ..s3.transport import Transport
 from ..s3.tree import S3Tree
 from ..state import store as state
 from . import state_directory
@@ -49,7 +49,7 @@ PATIENCE = 5.0
 
 
 @dataclass(slots=True)
-class Sync:
+class Session:
     """One composed sync: what a daemon and a single pass both need."""
 
     role: str
@@ -138,9 +138,9 @@ class Sync:
 
 
 @contextlib.asynccontextmanager
-async def composed(
+async def open_session(
     role: str, settings: Settings, *, say: Callable[[str], None] | None = None, steps: Steps | None = None
-) -> AsyncIterator[Sync]:
+) -> AsyncIterator[Session]:
     """Open state and directory, make the clients, put the parts together; close all of it again.
 
     With `say` nothing is changed, on neither side nor in the state: the lines it gets tell what would be done.
@@ -161,7 +161,7 @@ async def composed(
 
 def _open(
     role: str, settings: Settings, say: Callable[[str], None] | None, steps: Steps, opened: contextlib.ExitStack
-) -> tuple[Sync, Crt]:
+) -> tuple[Session, Transport]:
     """All that a start asks of the disk, the database and the configuration. Blocking. `opened` closes what was opened."""
     assert settings.directory is not None
     directory = settings.directory.absolute()
@@ -188,12 +188,12 @@ def _open(
     aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
     opened.callback(aws.close)
     aws.require_credentials()
-    crt = Crt(aws, settings.bucket, transfers=settings.transfers, owner=settings.expected_bucket_owner or "")
+    crt = Transport(aws, settings.bucket, transfers=settings.transfers, owner=settings.expected_bucket_owner or "")
     remote = _bucket(role, crt, aws, settings, memory)
     source: Tree = local if role == "push" else remote
     target: Tree = remote if role == "push" else local
-    engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen, steps.loop)
-    sync = Sync(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
+    engine = _engine(source, target if say is None else DryRunTree(target, say), memory, settings, chosen, steps.loop)
+    sync = Session(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
     sync.verified = memory.understood("verified", float, 0.0)
     return sync, crt
 
@@ -225,7 +225,7 @@ def _recall_mounts(local: LocalTree, memory: state.State) -> None:
     memory.set_meta("mounts", local.places.kept())
 
 
-def _bucket(role: str, crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
+def _bucket(role: str, crt: Transport, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
     return S3Tree(
         crt,
         functools.partial(aws.client, "s3"),
@@ -255,7 +255,7 @@ def _engine(
         source,
         target,
         memory,
-        Coalescer(time.monotonic, min_interval=settings.min_interval),
+        WorkQueue(time.monotonic, min_interval=settings.min_interval),
         policy=Policy(delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete),
         # What has come and waits for the disk keeps no other from the wire.
         transfers=settings.transfers + (batch.ROOM if isinstance(source, S3Tree) else 0),
@@ -333,15 +333,15 @@ def _nonce(memory: state.State) -> str:
     return nonce
 
 
-async def _conditions(crt: Crt, sync: Sync) -> Conditions:
+async def _conditions(crt: Transport, sync: Session) -> StoreCapabilities:
     """AWS obeys all conditions; any other store is probed once, and again where deletions are wanted that were not allowed."""
     bucket, steps = sync.settings.bucket, sync.steps
     host = sync.aws.s3_address(bucket).host
     if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return Conditions()
+        return StoreCapabilities()
     name = f"conditions {host} {bucket}"
     kept = await steps.run(sync.state.notes.get, name)
-    known = Conditions(**json.loads(kept)) if kept is not None else None
+    known = StoreCapabilities(**json.loads(kept)) if kept is not None else None
     if known is None or (known.untried and sync.settings.delete):
         known = await steps.wait_for(probe(crt, bucket, sync.settings.prefix))
         await steps.run(sync.state.notes.set, name, json.dumps(asdict(known)))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.model import Base, Sighting, Tag
+from ..core.model import Base, ScanRecord, Tag
 from ..errors import HostUnavailable
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
@@ -94,7 +94,7 @@ class Reader:
         """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
         return self._select("*", under, base_of)
 
-    def sightings(self, under: str = "") -> Iterator[Sighting]:
+    def sightings(self, under: str = "") -> Iterator[ScanRecord]:
         """The same rows, as a listing of the source shows its files; the tag of one that is `absent` is empty."""
         return self._select("path, CASE WHEN absent THEN '' ELSE source END, mode", under)
 

@@ -80,7 +80,7 @@ class MemoryTree:
         self._expect(entry.path, entry)
         return replace(entry, crc=checksum.update(self.files[entry.path].body))
 
-    def rename_key(self, entry: Entry) -> Tag | None:
+    def rename_identity(self, entry: Entry) -> Tag | None:
         return None
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
