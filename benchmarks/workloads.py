@@ -51,7 +51,7 @@ def planner(items: int, place: Path) -> Loop:
 
 def reconcile(items: int, place: Path) -> Loop:
     """The merge of a listing with the rows where nothing has changed."""
-    from syncloud.core.diff import ScanSummary, SkipUnchanged, nominate
+    from syncloud.core.diff import ScanSummary, SkipUnchanged, diff
     from syncloud.core.model import ScanChunk
     from syncloud.local.stable_read import entry_of_scan_record
 
@@ -61,17 +61,17 @@ def reconcile(items: int, place: Path) -> Loop:
     def loop() -> None:
         census = ScanSummary()
         unlike = SkipUnchanged(runs, iter(known), lambda _: None, census)
-        deque(nominate(unlike.sides(), None, unlike.rows(), census), 0)
+        deque(diff(unlike.sides(), None, unlike.rows(), census), 0)
 
     return loop
 
 
 def work_queue(items: int, place: Path) -> Loop:
     """A hint from its arrival to the end of its work."""
-    from syncloud.core.model import Hint, Kind
+    from syncloud.core.model import Hint, HintKind
     from syncloud.core.work_queue import WorkQueue
 
-    hints = [Hint(row.path, Kind.CLOSED) for row in _rows(items)]
+    hints = [Hint(row.path, HintKind.WRITTEN) for row in _rows(items)]
 
     def loop() -> None:
         work_queue = WorkQueue(lambda: 1000.0)

@@ -75,7 +75,7 @@ class Pull:
 
         async def life() -> None:
             async with self.running(policy or Policy()) as engine:
-                engine.deliver(Hint("", subtree=True, both=both))
+                engine.deliver(Hint("", subtree=True, check_target=both))
                 await asyncio.sleep(0.1)
                 async with asyncio.timeout(30):
                     while engine.pending or engine.scanning:

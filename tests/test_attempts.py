@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL, Base, Failure, Hint, Kind, Policy, Unknown
+from syncloud.core.model import SMALL, Base, Failure, Hint, HintKind, Policy, Unknown
 from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.delete_guard import MEMO
 from syncloud.engine.drought import GRACE
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from syncloud.core.interfaces import Content
     from syncloud.core.model import Entry, Side, Tag
 
-ALL = Hint("", subtree=True, both=True)
+ALL = Hint("", subtree=True, check_target=True)
 REFUSED = PermissionRefused("write: AccessDenied", code="AccessDenied", hint="see the bucket's policy")
 
 
@@ -86,9 +86,9 @@ class Silent(MemoryTree):
     """A source that counts nothing, as a disk does, of which it is known whose fault its failures are."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        seen = await super().observe(path, base, known, nominated=nominated, patient=patient)
+        seen = await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
         self.given = 0
         return seen
 
@@ -570,10 +570,10 @@ class Restless(Bucket):
         raise Changed(entry.path, f"{entry.path}: changed meanwhile")
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         self.requests += 1
-        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
 
 class Busy(Bucket):
@@ -604,7 +604,7 @@ def test_uploads_that_are_never_committed_are_begun_less_and_less_often(state: S
         source.put("big", bytes(SMALL + 1))
         async with running(source, target, state) as engine:
             for _ in range(100):
-                engine.deliver(Hint("big", Kind.CLOSED))
+                engine.deliver(Hint("big", HintKind.WRITTEN))
                 await asyncio.sleep(0.1)
             assert target.tries["big"] <= LASTING + 2, "a writer's events do not outrun the pause"
             await until(lambda: state.failing())
@@ -620,12 +620,12 @@ class Trusting(MemoryTree):
         self.promised: list[Side | None] = []
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        self.promised.append(nominated)
-        if nominated is not None:
+        self.promised.append(reported)
+        if reported is not None:
             raise PathError(path, f"{path}: not as promised")
-        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
 
 def test_a_promise_that_led_to_a_failure_is_not_made_again(state: State) -> None:
@@ -634,7 +634,7 @@ def test_a_promise_that_led_to_a_failure_is_not_made_again(state: State) -> None
         source.put("a", b"1")
         promise = source._entry("a")
         async with running(source, target, state) as engine:
-            engine.deliver(Hint("a", nominated=promise))
+            engine.deliver(Hint("a", reported=promise))
             await until(lambda: files(target) == {"a"})
         assert source.promised == [promise, None]
 
@@ -647,12 +647,12 @@ class Startled(MemoryTree):
     looks = 0
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         self.looks += 1
         if self.looks % 2 == 0:
             raise Unsteady(path, f"{path}: a writer is at work")
-        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
 
 def test_a_writer_that_is_found_after_a_write_was_refused_counts_as_a_failure(state: State) -> None:
@@ -663,7 +663,7 @@ def test_a_writer_that_is_found_after_a_write_was_refused_counts_as_a_failure(st
         source.put("a", b"1")
         async with running(source, target, state) as engine:
             for _ in range(100):
-                engine.deliver(Hint("a", Kind.CLOSED))
+                engine.deliver(Hint("a", HintKind.WRITTEN))
                 await asyncio.sleep(0.1)
             assert target.requests <= LASTING + 2, "a writer's events do not outrun the pause"
             await until(lambda: state.failing())
@@ -701,11 +701,11 @@ class Odd(MemoryTree):
     """A source with one path that cannot be carried."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         if path == "odd":
             return Unknown(path, "a pipe")
-        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
 
 @pytest.mark.parametrize("broken", ["rows_of", "note_unsyncable"])

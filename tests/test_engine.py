@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core import timing
-from syncloud.core.model import Base, ConflictPolicy, Hint, Kind, Policy, Unknown
+from syncloud.core.model import Base, ConflictPolicy, Hint, HintKind, Policy, Unknown
 from syncloud.core.work_queue import TOO_MANY, Work, WorkQueue
 from syncloud.engine.conflict_limit import ConflictLimit
 from syncloud.engine.loop import Engine
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from syncloud.core.model import Entry, Side, Tag
     from syncloud.state.rows import Reader
 
-ALL = Hint("", subtree=True, both=True)
+ALL = Hint("", subtree=True, check_target=True)
 
 
 class CountingClock:
@@ -155,19 +155,19 @@ def test_more_paths_than_the_table_holds_are_all_settled(state: State) -> None:
         async with running(source, target, state, CountingClock(), most=50) as engine:
             for number in range(8):
                 source.put(f"work/{number}", b"1")
-                engine.deliver(Hint(f"work/{number}", Kind.CLOSED))
+                engine.deliver(Hint(f"work/{number}", HintKind.WRITTEN))
             async with asyncio.timeout(20):
                 while target.tries < 8:
                     await asyncio.sleep(0.01)
             for number in range(200):
                 source.put(f"new/{number}", b"2")
-                engine.deliver(Hint(f"new/{number}", Kind.CLOSED))
+                engine.deliver(Hint(f"new/{number}", HintKind.WRITTEN))
                 source.put(f"work/{number % 8}", b"%d" % number)
-                engine.deliver(Hint(f"work/{number % 8}", Kind.CLOSED))
+                engine.deliver(Hint(f"work/{number % 8}", HintKind.WRITTEN))
                 if not number % 20:
                     await asyncio.sleep(0.02)
             source.files.pop("work/7")
-            engine.deliver(Hint("work/7", Kind.CLOSED))
+            engine.deliver(Hint("work/7", HintKind.WRITTEN))
             await asyncio.sleep(0.1)
             assert engine.pending <= 8 + 8 + 50, "the table is bounded"
             target.gate.set()
@@ -206,7 +206,7 @@ def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(stat
         await asyncio.sleep(timing.until_next(time.monotonic(), resting=True) + 0.1)  # no pulse meanwhile
         turned_at, told_at = engine.turned_at, time.monotonic()
         source.put("open", b"1")
-        engine.deliver(Hint("open", Kind.OPEN))
+        engine.deliver(Hint("open", HintKind.WRITING))
         await asyncio.sleep(0.1)
         assert engine.turned_at == turned_at
         async with asyncio.timeout(10):
@@ -227,7 +227,7 @@ def test_a_flush_settles_an_open_file_that_nobody_was_woken_for(state: State) ->
         work = asyncio.create_task(engine.run())
         await asyncio.sleep(0.1)
         source.put("open", b"1")
-        engine.deliver(Hint("open", Kind.OPEN))
+        engine.deliver(Hint("open", HintKind.WRITING))
         engine.stop(flush=10.0)
         await work
         assert target.files["open"].body == b"1"
@@ -483,7 +483,7 @@ def test_the_source_wins_only_where_a_version_keeps_the_other_bytes(state: State
         source.put("a", b"ours")
         target.put("a", b"theirs")
         work = reconciler(source, target, Policy(conflict=ConflictPolicy.SOURCE_WINS))
-        assert (await work.settle(Work("a", 0, 0, 0, both=True))).conflict
+        assert (await work.settle(Work("a", 0, 0, 0, check_target=True))).conflict
         assert {file.body for file in target.files.values()} == {b"ours", b"theirs"}
 
     asyncio.run(scenario())
@@ -641,11 +641,11 @@ class Unreadable(MemoryTree):
     """A source whose bytes cannot be had, although it can be looked at."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         return replace(self._entry(path), body=None)
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> MemoryContent:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
         raise PathError(entry.path, f"{entry.path}: AccessDenied")
 
 
@@ -669,7 +669,7 @@ def test_a_conflict_that_cannot_be_settled_makes_no_copy_with_each_try(refused: 
         work = reconciler(source, target, Policy())
         for _ in range(3):
             with pytest.raises(PathError):
-                await work.settle(Work("a", 0, 0, 0, both=True))
+                await work.settle(Work("a", 0, 0, 0, check_target=True))
         assert len(target.files) == 1 + copies
 
     asyncio.run(scenario())

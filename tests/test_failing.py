@@ -218,7 +218,7 @@ def test_the_old_name_of_what_was_recorded_and_not_tried_yet_is_kept(world: Worl
     world.start()
     for number in range(failing.SHARE + 1):
         work = _work(f"{number}")
-        work.nominated = Entry(work.path, (f"inode {number}", "1", "2"), 5, 0, 0o644)
+        work.reported = Entry(work.path, (f"inode {number}", "1", "2"), 5, 0, 0o644)
         admitted = world.failing.admit(work)
     assert not admitted
     assert world.failing.heir(_base("old", f"inode {failing.SHARE}", 5)) == f"{failing.SHARE}"
@@ -355,7 +355,7 @@ def test_what_an_earlier_life_has_recorded_is_looked_at_on_both_sides(world: Wor
     world.lasting()
     world.failing.flush()
     world.start()
-    assert all(work.both for work in world.failing.due())
+    assert all(work.check_target for work in world.failing.due())
 
 
 # Renames

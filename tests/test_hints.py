@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from syncloud.core import work_queue
-from syncloud.core.model import Absent, Hint, Kind
+from syncloud.core.model import Absent, Hint, HintKind
 from syncloud.core.work_queue import Work, WorkQueue
 
 
@@ -55,11 +55,11 @@ def take_one(queue: WorkQueue) -> Work:
 
 
 def closed(path: str) -> Hint:
-    return Hint(path, Kind.CLOSED)
+    return Hint(path, HintKind.WRITTEN)
 
 
 def opened(path: str) -> Hint:
-    return Hint(path, Kind.OPEN)
+    return Hint(path, HintKind.WRITING)
 
 
 def test_closed_goes_at_once(queue: WorkQueue) -> None:
@@ -78,11 +78,11 @@ def test_later_changes_go_once_per_min_interval_and_the_newest_wins(queue: WorkQ
     queue.finish(take_one(queue), transferred=True)
     for step in range(9):
         clock.now += 0.1
-        queue.add(Hint("a", Kind.CLOSED, nominated=Absent(f"a{step}")))
+        queue.add(Hint("a", HintKind.WRITTEN, reported=Absent(f"a{step}")))
         assert taken(queue) == []
     assert queue.next_due() == pytest.approx(1_001.0)
     clock.now = 1_001.0
-    assert take_one(queue).nominated == Absent("a8")
+    assert take_one(queue).reported == Absent("a8")
 
 
 def test_a_look_without_a_transfer_costs_no_interval(queue: WorkQueue) -> None:
@@ -93,9 +93,9 @@ def test_a_look_without_a_transfer_costs_no_interval(queue: WorkQueue) -> None:
 
 
 def test_a_hint_without_nomination_makes_the_look_unprejudiced(queue: WorkQueue) -> None:
-    queue.add(Hint("a", nominated=Absent("a")))
+    queue.add(Hint("a", reported=Absent("a")))
     queue.add(Hint("a"))
-    assert take_one(queue).nominated is None
+    assert take_one(queue).reported is None
 
 
 def test_open_waits_for_quiet(queue: WorkQueue, clock: Clock) -> None:
@@ -106,7 +106,7 @@ def test_open_waits_for_quiet(queue: WorkQueue, clock: Clock) -> None:
     clock.now += 1.9
     assert taken(queue) == []
     clock.now += 0.2
-    assert not take_one(queue).patient, "a writer may have begun a moment ago: the file's own stamps tell"
+    assert not take_one(queue).deadline_passed, "a writer may have begun a moment ago: the file's own stamps tell"
 
 
 def test_what_had_to_wait_is_not_believed_for_that(queue: WorkQueue, clock: Clock) -> None:
@@ -116,7 +116,7 @@ def test_what_had_to_wait_is_not_believed_for_that(queue: WorkQueue, clock: Cloc
         clock.now += 0.1
         queue.put_back(take_one(queue), 300.0)
     clock.now += 300.0
-    assert not any(work.patient for work in queue.take(10))
+    assert not any(work.deadline_passed for work in queue.take(10))
 
 
 def test_the_deadline_begins_anew_with_each_close(queue: WorkQueue, clock: Clock) -> None:
@@ -126,7 +126,7 @@ def test_the_deadline_begins_anew_with_each_close(queue: WorkQueue, clock: Clock
     queue.add(closed("a"))
     queue.add(opened("a"))
     clock.now += 50.0
-    assert not take_one(queue).patient
+    assert not take_one(queue).deadline_passed
 
 
 def test_the_deadline_of_a_file_that_is_never_quiet_outlasts_its_looks(queue: WorkQueue, clock: Clock) -> None:
@@ -134,18 +134,18 @@ def test_the_deadline_of_a_file_that_is_never_quiet_outlasts_its_looks(queue: Wo
     start = clock.now
     while clock.now < start + 60.0:
         work = take_one(queue)
-        assert not work.patient
+        assert not work.deadline_passed
         queue.add(opened("log"))
         queue.wait(work)
         clock.now += 3.0
-    assert take_one(queue).patient
+    assert take_one(queue).deadline_passed
 
 
 def test_close_after_open_goes_at_once(queue: WorkQueue, clock: Clock) -> None:
     queue.add(opened("a"))
     clock.now += 0.1
     queue.add(closed("a"))
-    assert not take_one(queue).patient
+    assert not take_one(queue).deadline_passed
 
 
 def test_open_after_close_waits_again(queue: WorkQueue, clock: Clock) -> None:
@@ -164,7 +164,7 @@ def test_a_file_that_is_never_quiet_goes_at_its_deadline(queue: WorkQueue, clock
         clock.now += 1.0
     clock.now = start + 60.0
     queue.add(opened("log"))
-    assert take_one(queue).patient
+    assert take_one(queue).deadline_passed
 
 
 def test_what_was_transferred_last_costs_each_path_the_same(queue: WorkQueue, clock: Clock) -> None:
@@ -230,13 +230,13 @@ def test_put_back_goes_at_once_if_a_new_event_says_so(queue: WorkQueue) -> None:
 
 def test_put_back_keeps_receipts_attempts_and_doubts_of_both(queue: WorkQueue) -> None:
     first, second = Ticket(), Ticket()
-    queue.add(Hint("a", both=True, receipt=first))
+    queue.add(Hint("a", check_target=True, receipt=first))
     work = take_one(queue)
     work.attempt = 3
     queue.add(Hint("a", receipt=second))
     queue.put_back(work, 300.0)
     again = take_one(queue)
-    assert again.both
+    assert again.check_target
     assert again.attempt == 3
     assert set(again.receipts) == {first, second}
 
@@ -273,11 +273,11 @@ def test_what_has_just_been_settled_keeps_nobody_waiting(queue: WorkQueue, clock
 def test_subtrees_within_another_are_folded_into_it(queue: WorkQueue) -> None:
     tickets = [Ticket() for _ in range(4)]
     for path, ticket in zip(("a/b", "a", "a-b", "a/c/d"), tickets, strict=True):
-        queue.add(Hint(path, subtree=True, both=path == "a/b", receipt=ticket))
+        queue.add(Hint(path, subtree=True, check_target=path == "a/b", receipt=ticket))
     folded = queue.take_subtrees()
     assert [work.path for work in folded] == ["a", "a-b"]
     assert set(folded[0].receipts) == {tickets[0], tickets[1], tickets[3]}
-    assert [work.both for work in folded] == [True, False]
+    assert [work.check_target for work in folded] == [True, False]
     assert queue.take_subtrees() == []
 
 
@@ -290,7 +290,7 @@ def test_everything_folds_all_subtrees(queue: WorkQueue) -> None:
 def test_a_subtree_that_is_being_filled_waits_but_not_for_ever(queue: WorkQueue, clock: Clock) -> None:
     start = clock.now
     while clock.now < start + 59.9:
-        queue.add(Hint("a", Kind.OPEN, subtree=True))
+        queue.add(Hint("a", HintKind.WRITING, subtree=True))
         assert queue.take_subtrees() == []
         clock.now += 0.4
     clock.now = start + 60.0
@@ -299,24 +299,24 @@ def test_a_subtree_that_is_being_filled_waits_but_not_for_ever(queue: WorkQueue,
 
 def test_next_due_knows_subtrees(queue: WorkQueue, clock: Clock) -> None:
     assert queue.next_due() is None
-    queue.add(Hint("a", Kind.CLOSED, subtree=True))
+    queue.add(Hint("a", HintKind.WRITTEN, subtree=True))
     assert queue.next_due() == clock.now + 0.5
     assert queue.listings == 1
 
 
 def test_a_listing_that_failed_waits_or_goes_with_the_next_one(queue: WorkQueue, clock: Clock) -> None:
-    queue.add(Hint("", subtree=True, both=True))
+    queue.add(Hint("", subtree=True, check_target=True))
     (failed,) = queue.take_subtrees()
     queue.list_again(failed, 60.0)
     assert queue.take_subtrees() == []
     assert queue.next_due() == clock.now + 60.0
     queue.add(Hint("", subtree=True))
     (sooner,) = queue.take_subtrees()
-    assert sooner.both, "as the first one asked for"
+    assert sooner.check_target, "as the first one asked for"
     queue.add(Hint("", subtree=True))
     queue.list_again(sooner, 60.0)
     (again,) = queue.take_subtrees()
-    assert again.both
+    assert again.check_target
     assert queue.listings == 0, "one listing for both"
 
 
@@ -346,8 +346,8 @@ def test_what_is_in_work_when_a_listing_begins_gets_a_look_of_its_own(queue: Wor
 
 PATHS = st.sampled_from(["a", "b", "d/x"])
 STEPS = st.one_of(
-    st.tuples(st.just("hint"), PATHS, st.sampled_from(Kind), st.booleans()),
-    st.tuples(st.just("subtree"), st.sampled_from(["", "d", "d/x"]), st.sampled_from(Kind), st.booleans()),
+    st.tuples(st.just("hint"), PATHS, st.sampled_from(HintKind), st.booleans()),
+    st.tuples(st.just("subtree"), st.sampled_from(["", "d", "d/x"]), st.sampled_from(HintKind), st.booleans()),
     st.tuples(st.just("take"), st.integers(1, 3)),
     st.tuples(st.just("take_only"), PATHS),
     st.tuples(st.just("finish"), st.booleans()),
@@ -371,9 +371,9 @@ class Bench:
     def act(self, step: tuple[object, ...]) -> None:
         self.step += 1
         match step:
-            case ("hint" | "subtree" as what, str(path), Kind() as kind, bool(both)):
+            case ("hint" | "subtree" as what, str(path), HintKind() as kind, bool(both)):
                 self.tickets.append(Ticket())
-                self.work_queue.add(Hint(path, kind, subtree=what == "subtree", both=both, receipt=self.tickets[-1]))
+                self.work_queue.add(Hint(path, kind, subtree=what == "subtree", check_target=both, receipt=self.tickets[-1]))
                 self.asked[path + "/" * (what == "subtree")] = self.step
             case ("take", int(limit)):
                 self.begin(self.work_queue.take(limit))
@@ -442,7 +442,7 @@ def test_next_due_never_sleeps_through_a_path_that_is_due(steps: list[tuple[obje
 def test_beyond_a_limit_a_look_at_everything_stands_for_the_rest(clock: Clock) -> None:
     queue = WorkQueue(clock)
     for number in range(work_queue.TOO_MANY + 10):
-        queue.add(Hint(str(number), Kind.CLOSED))
+        queue.add(Hint(str(number), HintKind.WRITTEN))
     assert len(queue) == work_queue.TOO_MANY
     clock.now += 1
     assert [work.path for work in queue.take_subtrees()] == [""]
@@ -472,9 +472,9 @@ def test_a_full_table_takes_hints_of_what_is_in_work(clock: Clock, subtree: bool
 def test_a_full_table_forgets_nothing_of_a_hint(clock: Clock) -> None:
     queue = WorkQueue(clock, most=1)
     queue.add(closed("a"))
-    queue.add(Hint("b", both=True))
+    queue.add(Hint("b", check_target=True))
     (listing,) = queue.take_subtrees()
-    assert (listing.path, listing.both) == ("", True), "the target may have changed too"
+    assert (listing.path, listing.check_target) == ("", True), "the target may have changed too"
 
 
 class Table(RuleBasedStateMachine):
@@ -492,25 +492,25 @@ class Table(RuleBasedStateMachine):
         self.looks: list[tuple[Work, set[tuple[str, bool]]]] = []
         self.listing: list[tuple[Work, set[tuple[str, bool]]]] = []
 
-    @rule(path=names, kind=st.sampled_from(Kind), both=st.booleans())
-    def hint(self, path: str, kind: Kind, both: bool) -> None:
-        self.work_queue.add(Hint(path, kind, both=both))
+    @rule(path=names, kind=st.sampled_from(HintKind), both=st.booleans())
+    def hint(self, path: str, kind: HintKind, both: bool) -> None:
+        self.work_queue.add(Hint(path, kind, check_target=both))
         self.owed.add((path, both))
 
-    @rule(under=st.sampled_from(["", "d", "d/g"]), kind=st.sampled_from(Kind), both=st.booleans())
-    def subtree(self, under: str, kind: Kind, both: bool) -> None:
-        self.work_queue.add(Hint(under, kind, subtree=True, both=both))
+    @rule(under=st.sampled_from(["", "d", "d/g"]), kind=st.sampled_from(HintKind), both=st.booleans())
+    def subtree(self, under: str, kind: HintKind, both: bool) -> None:
+        self.work_queue.add(Hint(under, kind, subtree=True, check_target=both))
         self.owed.add((f"{under}/", both))
 
     @rule(limit=st.integers(1, 4))
     def take(self, limit: int) -> None:
-        self.looks += [(work, self.pay({work.path}, work.both)) for work in self.work_queue.take(limit)]
+        self.looks += [(work, self.pay({work.path}, work.check_target)) for work in self.work_queue.take(limit)]
 
     @rule()
     def list_all(self) -> None:
         for work in self.work_queue.take_subtrees():
             covered = {path for path, _ in self.owed if not work.path or path.startswith(f"{work.path}/")}
-            self.listing.append((work, self.pay(covered, work.both)))
+            self.listing.append((work, self.pay(covered, work.check_target)))
 
     def pay(self, paths: set[str], both: bool) -> set[tuple[str, bool]]:
         paid = {debt for debt in self.owed if debt[0] in paths and (both or not debt[1])}

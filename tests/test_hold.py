@@ -496,7 +496,7 @@ def test_no_edit_is_lost_among_many_touches(file: Path, root: int) -> None:
             number += 1
             with contextlib.suppress(Changed, Unsteady):
                 fd = os.open(file, os.O_RDONLY)
-                seen = stable_read.read_whole(fd, os.fstat(fd), "f", None, patient=False)
+                seen = stable_read.read_whole(fd, os.fstat(fd), "f", None, deadline_passed=False)
                 os.close(fd)
                 touched = commit.touch(root, seen, MTIME + number, 0o640)
                 assert touched is not None

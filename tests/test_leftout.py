@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core import names
-from syncloud.core.diff import ScanSummary, nominate
+from syncloud.core.diff import ScanSummary, diff
 from syncloud.core.model import Unknown
 from syncloud.engine.skipped import SkippedPaths
 from syncloud.log import display
@@ -36,7 +36,7 @@ def refused(count: int) -> list[Unknown]:
 def listed(left_out: SkippedPaths, unknown: list[Unknown], *, most: int) -> None:
     """As a listing of everything does it."""
     census = ScanSummary(recorded=frozenset(left_out.reasons), most=most)
-    assert not list(nominate(iter(unknown), None, iter([]), census))
+    assert not list(diff(iter(unknown), None, iter([]), census))
     assert (len(census.unknown), census.more) == (min(len(unknown), most), max(0, len(unknown) - most))
     left_out.recount(census)
     for one in census.unknown:

@@ -84,12 +84,12 @@ def tree(root: Path) -> Iterator[LocalTree]:
         yield tree
 
 
-def look(tree: LocalTree, path: str, base: Base | None = None, *, patient: bool = False) -> Side:
-    return do(tree.observe(path, base, base.source if base is not None else None, patient=patient))
+def look(tree: LocalTree, path: str, base: Base | None = None, *, deadline_passed: bool = False) -> Side:
+    return do(tree.observe(path, base, base.source if base is not None else None, deadline_passed=deadline_passed))
 
 
-def entry(tree: LocalTree, path: str, *, patient: bool = False) -> Entry:
-    side = look(tree, path, patient=patient)
+def entry(tree: LocalTree, path: str, *, deadline_passed: bool = False) -> Entry:
+    side = look(tree, path, deadline_passed=deadline_passed)
     assert isinstance(side, Entry), side
     return side
 
@@ -161,7 +161,7 @@ def test_a_scan_says_of_a_file_what_a_look_says_and_the_base_keeps(tree: LocalTr
     (root / "f").chmod(0o640)
     (run,) = tree.scan()
     assert isinstance(run, ScanChunk)
-    (seen,) = run.sightings
+    (seen,) = run.records
     entry = look(tree, "f")
     assert isinstance(entry, Entry)
     assert run.entry_of(seen) == replace(entry, crc=None)
@@ -397,10 +397,10 @@ def test_a_look_brings_the_bytes_and_asks_nothing_twice(tree: LocalTree, root: P
     assert again.body is None, "as the base has it: not read"
 
 
-def nominated(tree: LocalTree, path: str, base: Base | None = None) -> Side:
+def reported(tree: LocalTree, path: str, base: Base | None = None) -> Side:
     """A look at what a listing has seen as a small file."""
     seen = Entry(path, ("1", "1", "1", "1"), 1, 1, 0o644)
-    return do(tree.observe(path, base, base.source if base else None, nominated=seen))
+    return do(tree.observe(path, base, base.source if base else None, reported=seen))
 
 
 def test_what_a_listing_has_seen_is_believed_no_sooner(tree: LocalTree, root: Path) -> None:
@@ -411,23 +411,23 @@ def test_what_a_listing_has_seen_is_believed_no_sooner(tree: LocalTree, root: Pa
     big(root)
     age(root / "f")
     for path in ("f", "folder", "pipe", "link", "big", "gone"):
-        assert nominated(tree, path) == look(tree, path)
-    side = nominated(tree, "f")
+        assert reported(tree, path) == look(tree, path)
+    side = reported(tree, "f")
     assert isinstance(side, Entry)
     assert side.body == b"bytes"
-    same = nominated(tree, "f", base_of(side))
+    same = reported(tree, "f", base_of(side))
     assert isinstance(same, Entry)
     assert (same, same.body) == (side, None)
 
 
-@pytest.mark.parametrize("way", [look, nominated])
+@pytest.mark.parametrize("way", [look, reported])
 def test_an_open_writer_is_waited_for(way: Callable[[LocalTree, str], Side], tree: LocalTree, root: Path) -> None:
     with open(root / "f", "wb") as writer:
         writer.write(b"half")
         writer.flush()
         with pytest.raises(Unsteady):
             way(tree, "f")
-        assert entry(tree, "f", patient=True).body == b"half"
+        assert entry(tree, "f", deadline_passed=True).body == b"half"
     seen = way(tree, "f")
     assert isinstance(seen, Entry)
     assert seen.body == b"half"
@@ -453,7 +453,7 @@ def test_beside_an_open_writer_a_look_is_not_remembered(tree: LocalTree, root: P
     mapping[0] = 0
     age(root / "f")
     time.sleep(0.05)
-    side = entry(tree, "f", patient=True)
+    side = entry(tree, "f", deadline_passed=True)
     if side.crc is None:
         side = do(tree.digest(side))
     mapping[1] = 0
@@ -468,7 +468,7 @@ def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root
     (root / "f").write_bytes(b"")
     with pytest.raises(Unsteady):
         look(tree, "f", base)
-    side = look(tree, "f", base, patient=True)
+    side = look(tree, "f", base, deadline_passed=True)
     assert isinstance(side, Entry)
     assert side.body == b""
     assert entry(tree, "f").body == b"", "a file that nobody knows may be empty"
@@ -482,7 +482,7 @@ def test_who_has_emptied_a_file_and_holds_it_open_is_waited_for_until_the_deadli
         time.sleep(work_queue.QUIET)
         with pytest.raises(Unsteady):
             look(tree, "f", base)
-        side = look(tree, "f", base, patient=True)
+        side = look(tree, "f", base, deadline_passed=True)
         assert isinstance(side, Entry)
         assert side.body == b""
     assert isinstance(look(tree, "f", base), Entry), "closed, and quiet since"
@@ -653,9 +653,11 @@ def big(root: Path, size: int = BIG) -> Path:
     return file
 
 
-async def send(tree: LocalTree, side: Entry, between: Callable[[], object] = lambda: None, *, patient: bool = False) -> bytes:
+async def send(
+    tree: LocalTree, side: Entry, between: Callable[[], object] = lambda: None, *, deadline_passed: bool = False
+) -> bytes:
     """All parts of a big file; `between` happens after the first."""
-    content = await tree.open(side, patient=patient)
+    content = await tree.open(side, deadline_passed=deadline_passed)
     try:
         data = b"".join(await content.part(0, 4096))
         crc = checksum.update(data)
@@ -693,7 +695,7 @@ def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(tr
     with pytest.raises(Unsteady):
         do(send(tree, side, grow))
     side = entry(tree, "big")
-    assert do(send(tree, side, grow, patient=True)) == before + b"more"
+    assert do(send(tree, side, grow, deadline_passed=True)) == before + b"more"
 
 
 @pytest.mark.parametrize("more", [0, 1, SMALL])
@@ -725,9 +727,9 @@ def test_a_big_file_rewritten_meanwhile_is_not_believed(tree: LocalTree, root: P
             writer.seek(0, 2)
             writer.write(b"and more")
 
-    for patient in (False, True):
+    for deadline_passed in (False, True):
         with pytest.raises(Unsteady):
-            do(send(tree, entry(tree, "big"), rewrite, patient=patient))
+            do(send(tree, entry(tree, "big"), rewrite, deadline_passed=deadline_passed))
         age(file)
     with pytest.raises(Unsteady):
         do(send(tree, entry(tree, "big"), lambda: os.truncate(file, 5000)))
@@ -816,8 +818,8 @@ def test_what_bears_our_mark_is_ours_by_its_bytes_alone(tree: LocalTree, root: P
     do(tree.write(sent, None if sent.body is not None else content, None))
 
     def is_ours() -> bool | None:
-        seen = entry(tree, "f", patient=True)
-        return (do(tree.digest(seen)) if seen.crc is None else seen).ours
+        seen = entry(tree, "f", deadline_passed=True)
+        return (do(tree.digest(seen)) if seen.crc is None else seen).written_by_us
 
     assert is_ours() is True
     with (root / "f").open("r+b") as writer:

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from syncloud.core.interfaces import Content
-from syncloud.core.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag, Unknown
+from syncloud.core.model import Base, ConflictPolicy, Entry, Hint, HintKind, Policy, Side, Tag, Unknown
 from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.failing import LASTING
 from syncloud.engine.loop import Engine
@@ -172,14 +172,16 @@ class Rough:
         return self.tree.scan(under)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         self._live()
         self._node.observed[self.role, path] = self._node.next_count()
-        return await self._step(lambda: self.tree.observe(path, base, known, nominated=nominated, patient=patient))
+        return await self._step(
+            lambda: self.tree.observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        )
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> MemoryContent:
-        return await self._step(lambda: self.tree.open(entry, patient=patient))
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
+        return await self._step(lambda: self.tree.open(entry, deadline_passed=deadline_passed))
 
     async def digest(self, entry: Entry) -> Entry:
         return await self._step(lambda: self.tree.digest(entry))
@@ -321,7 +323,7 @@ class Node:
             clock=self.loop.time,
         )
         self.task = self.loop.create_task(self.engine.run())
-        self.engine.deliver(Hint("", subtree=True, both=self.name != "push" or bool(self.state.rebuilt)))
+        self.engine.deliver(Hint("", subtree=True, check_target=self.name != "push" or bool(self.state.rebuilt)))
 
     async def stop(self) -> None:
         assert self.engine is not None
@@ -362,8 +364,8 @@ class Node:
         self.looks += 1
         ticket = Ticket(self, path)
         self.tickets.append(ticket)
-        kind = self.random.choice((Kind.CLOSED, Kind.OPEN, Kind.LOOK))
-        self.engine.deliver(Hint(path, kind, both=self.random.random() < 0.1, receipt=ticket))
+        kind = self.random.choice((HintKind.WRITTEN, HintKind.WRITING, HintKind.RECHECK))
+        self.engine.deliver(Hint(path, kind, check_target=self.random.random() < 0.1, receipt=ticket))
 
     # Calm
 
@@ -375,7 +377,7 @@ class Node:
 
     async def reconcile(self) -> None:
         assert self.engine is not None
-        self.engine.deliver(Hint("", subtree=True, both=True))
+        self.engine.deliver(Hint("", subtree=True, check_target=True))
         await self.quiet()
 
     async def quiet(self) -> None:

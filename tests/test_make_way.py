@@ -45,7 +45,7 @@ class Pull:
             await work
 
     async def synced(self, engine: Engine, *, both: bool = True) -> None:
-        engine.deliver(Hint("", subtree=True, both=both))
+        engine.deliver(Hint("", subtree=True, check_target=both))
         await asyncio.sleep(0.1)
         async with asyncio.timeout(30):
             while engine.pending or engine.scanning:

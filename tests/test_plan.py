@@ -39,7 +39,7 @@ DELETES = Policy(delete=True)
 SOURCE_WINS = Policy(conflict=ConflictPolicy.SOURCE_WINS)
 GONE = Absent(PATH)
 BASE = Base(PATH, ("s1",), ("t1",), len(OLD), 1_000, 0o644, checksum.update(OLD))
-RELEASED = replace(BASE, absent=True)
+RELEASED = replace(BASE, source_absent=True)
 EVERY_POLICY = [Policy(delete=delete, conflict=conflict) for delete in (False, True) for conflict in ConflictPolicy]
 
 
@@ -108,10 +108,10 @@ def test_source_absent_target_touched_is_not_deleted() -> None:
 
 def test_source_absent_target_touched_is_not_deleted_although_it_says_that_it_is_ours() -> None:
     """As a disk tells it: the file's mark is there, and of its bytes."""
-    marked = replace(entry("t2", mtime_ns=9, hashed=False), ours=None)
+    marked = replace(entry("t2", mtime_ns=9, hashed=False), written_by_us=None)
     assert decide(GONE, marked, BASE, DELETES) == Compare(None, marked)
-    assert decide(GONE, replace(entry("t2", mtime_ns=9), ours=True), BASE, DELETES) == DropBase(BASE)
-    assert decide(GONE, replace(entry("t2", mode=0o600), ours=True), BASE, DELETES) == DropBase(BASE)
+    assert decide(GONE, replace(entry("t2", mtime_ns=9), written_by_us=True), BASE, DELETES) == DropBase(BASE)
+    assert decide(GONE, replace(entry("t2", mode=0o600), written_by_us=True), BASE, DELETES) == DropBase(BASE)
 
 
 # The source is as in the base
@@ -235,7 +235,7 @@ def test_both_changed_with_other_bytes_is_a_conflict(policy: Policy, base: Base 
 @pytest.mark.parametrize("base", [None, BASE, RELEASED])
 def test_our_own_bytes_that_no_row_knows_are_no_conflict(base: Base | None) -> None:
     """Written before a crash, or with its answer lost, and the source has moved on since."""
-    ours = replace(NEW_TARGET, ours=True)
+    ours = replace(NEW_TARGET, written_by_us=True)
     assert decide(NEW_SOURCE, ours, base, KEEP) == Copy(NEW_SOURCE, ours)
     shorter = replace(ours, size=1, crc=None)
     assert decide(NEW_SOURCE, shorter, base, KEEP) == Copy(NEW_SOURCE, shorter)
@@ -243,15 +243,15 @@ def test_our_own_bytes_that_no_row_knows_are_no_conflict(base: Base | None) -> N
 
 def test_what_is_marked_as_ours_is_hashed_before_it_counts_as_somebody_elses() -> None:
     """A large file, whose look does not read it."""
-    marked = replace(NEW_TARGET, size=1, crc=None, ours=None)
+    marked = replace(NEW_TARGET, size=1, crc=None, written_by_us=None)
     assert decide(NEW_SOURCE, marked, BASE, KEEP) == Compare(None, marked)
     assert decide(GONE, marked, BASE, DELETES) == Compare(None, marked)
-    assert decide(NEW_SOURCE, replace(marked, ours=False), BASE, KEEP) == Conflict(NEW_SOURCE, marked)
+    assert decide(NEW_SOURCE, replace(marked, written_by_us=False), BASE, KEEP) == Conflict(NEW_SOURCE, marked)
 
 
 def test_our_own_bytes_that_no_row_knows_are_deleted_with_their_source() -> None:
-    assert decide(GONE, replace(NEW_TARGET, ours=True), BASE, DELETES) == Delete(NEW_TARGET)
-    assert decide(GONE, replace(NEW_TARGET, ours=True), None, DELETES) is None
+    assert decide(GONE, replace(NEW_TARGET, written_by_us=True), BASE, DELETES) == Delete(NEW_TARGET)
+    assert decide(GONE, replace(NEW_TARGET, written_by_us=True), None, DELETES) is None
 
 
 def test_both_changed_to_other_sizes_is_a_conflict_without_hashing() -> None:
@@ -387,7 +387,7 @@ class World:
                 assert policy.delete
                 self.target = self.base = None
             case ReleaseTarget(base=base):
-                self.base = replace(base, absent=True)
+                self.base = replace(base, source_absent=True)
             case DropBase():
                 self.base = None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud.core.diff import ScanSummary, SkipUnchanged, flat, nominate
+from syncloud.core.diff import ScanSummary, SkipUnchanged, diff, flat
 from syncloud.core.model import Absent, Base, Entry, Hint, ScanChunk, ScanRecord, Side, Unknown
 
 PATHS = st.sampled_from(["a", "a-b", "a/", "a/b", "a/b/c", "a0", "b", "d/x", "d/y", "é", "\uffff", "\U0001f600"])
@@ -23,7 +23,7 @@ def base(path: str, source: str = "1", target: str = "1", size: int = 3, *, abse
 
 
 def merged(source: Iterable[Side], target: Iterable[Side] | None, rows: Iterable[Base]) -> list[Hint]:
-    return list(nominate(iter(source), None if target is None else iter(target), iter(rows), ScanSummary()))
+    return list(diff(iter(source), None if target is None else iter(target), iter(rows), ScanSummary()))
 
 
 def test_nothing_differs() -> None:
@@ -32,17 +32,17 @@ def test_nothing_differs() -> None:
 
 
 def test_a_new_file_is_nominated() -> None:
-    assert merged([entry("a")], [], []) == [Hint("a", nominated=entry("a"))]
+    assert merged([entry("a")], [], []) == [Hint("a", reported=entry("a"))]
 
 
 def test_a_changed_file_is_nominated() -> None:
-    assert merged([entry("a", "2")], None, [base("a")]) == [Hint("a", nominated=entry("a", "2"))]
-    assert merged([entry("a", size=4)], None, [base("a")]) == [Hint("a", nominated=entry("a", size=4))]
+    assert merged([entry("a", "2")], None, [base("a")]) == [Hint("a", reported=entry("a", "2"))]
+    assert merged([entry("a", size=4)], None, [base("a")]) == [Hint("a", reported=entry("a", size=4))]
 
 
 def test_a_file_that_went_is_nominated_as_absent() -> None:
-    assert merged([], None, [base("a")]) == [Hint("a", nominated=Absent("a"))]
-    assert merged([], [entry("a")], [base("a")]) == [Hint("a", nominated=Absent("a"))]
+    assert merged([], None, [base("a")]) == [Hint("a", reported=Absent("a"))]
+    assert merged([], [entry("a")], [base("a")]) == [Hint("a", reported=Absent("a"))]
 
 
 def test_thousands_of_folders_that_cannot_be_seen_cost_each_path_the_same() -> None:
@@ -51,24 +51,24 @@ def test_thousands_of_folders_that_cannot_be_seen_cost_each_path_the_same() -> N
     rows = [base(f"{number:05}/in/x") for number in range(20_000)]
     census = ScanSummary()
     started = time.process_time()
-    assert list(nominate(iter(blind), None, iter([*rows, base("gone")]), census)) == [Hint("gone", nominated=Absent("gone"))]
+    assert list(diff(iter(blind), None, iter([*rows, base("gone")]), census)) == [Hint("gone", reported=Absent("gone"))]
     assert len(census.unknown) == 20_000
     assert time.process_time() - started < 10
 
 
 def test_what_sorts_before_the_slash_does_not_open_a_folder_that_cannot_be_seen() -> None:
     source: list[Side] = [Unknown("d", "cannot be listed", subtree=True), entry("d-x"), entry("e")]
-    assert merged(source, None, [base("d-x"), base("d/y"), base("d0"), base("e")]) == [Hint("d0", nominated=Absent("d0"))]
+    assert merged(source, None, [base("d-x"), base("d/y"), base("d0"), base("e")]) == [Hint("d0", reported=Absent("d0"))]
 
 
 def test_a_released_file_is_left_alone_until_its_source_is_back() -> None:
     assert merged([], [entry("a")], [base("a", absent=True)]) == []
-    assert merged([entry("a")], None, [base("a", absent=True)]) == [Hint("a", nominated=entry("a"))]
+    assert merged([entry("a")], None, [base("a", absent=True)]) == [Hint("a", reported=entry("a"))]
 
 
 def test_a_target_that_moved_is_looked_at_on_both_sides() -> None:
-    assert merged([entry("a")], [entry("a", "2")], [base("a")]) == [Hint("a", nominated=entry("a"), both=True)]
-    assert merged([entry("a")], [], [base("a")]) == [Hint("a", nominated=entry("a"), both=True)]
+    assert merged([entry("a")], [entry("a", "2")], [base("a")]) == [Hint("a", reported=entry("a"), check_target=True)]
+    assert merged([entry("a")], [], [base("a")]) == [Hint("a", reported=entry("a"), check_target=True)]
 
 
 def test_a_file_that_only_the_target_has_is_its_own_affair() -> None:
@@ -76,7 +76,7 @@ def test_a_file_that_only_the_target_has_is_its_own_affair() -> None:
 
 
 def test_a_file_on_both_sides_without_base_is_looked_at_on_both() -> None:
-    assert merged([entry("a")], [entry("a")], []) == [Hint("a", nominated=entry("a"), both=True)]
+    assert merged([entry("a")], [entry("a")], []) == [Hint("a", reported=entry("a"), check_target=True)]
 
 
 def test_an_empty_directory_is_not_missed_in_a_listing_of_files() -> None:
@@ -86,7 +86,7 @@ def test_an_empty_directory_is_not_missed_in_a_listing_of_files() -> None:
 def test_what_is_unknown_is_counted_and_not_nominated() -> None:
     census = ScanSummary()
     unknown = Unknown("a", "a symbolic link")
-    assert list(nominate(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census)) == []
+    assert list(diff(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census)) == []
     assert census.unknown == [unknown]
     assert census.files == 1
 
@@ -113,7 +113,7 @@ def test_a_blind_subtree_that_is_sorted_as_a_directory_comes_in_time() -> None:
 
 
 def test_an_excluded_path_is_not_nominated() -> None:
-    hints = nominate(iter([entry("a"), entry("b")]), None, iter([]), ScanSummary(), lambda path: path == "a")
+    hints = diff(iter([entry("a"), entry("b")]), None, iter([]), ScanSummary(), lambda path: path == "a")
     assert [hint.path for hint in hints] == ["b"]
 
 
@@ -125,7 +125,7 @@ def test_the_merge_keeps_nothing_but_the_heads() -> None:
             pulled.append(f"{number:04}")
             yield entry(f"{number:04}")
 
-    hints = nominate(iter(listing()), None, iter([]), ScanSummary())
+    hints = diff(iter(listing()), None, iter([]), ScanSummary())
     assert next(hints).path == "0000"
     assert len(pulled) <= 2
 
@@ -164,11 +164,13 @@ def naive(source: list[Side], target: list[Side] | None, rows: dict[str, Base]) 
         if row is None:
             moved, doubted = seen is not None, seen is not None and met is not None
         else:
-            moved = not row.absent if seen is None else row.absent or (seen.size, seen.tag) != (row.size, row.source)
+            moved = (
+                not row.source_absent if seen is None else row.source_absent or (seen.size, seen.tag) != (row.size, row.source)
+            )
             doubted = not path.endswith("/") if met is None else (met.size, met.tag) != (row.size, row.target)
             doubted = doubted and target is not None
         if moved or doubted:
-            hints.append(Hint(path, nominated=seen or Absent(path), both=doubted))
+            hints.append(Hint(path, reported=seen or Absent(path), check_target=doubted))
     return hints
 
 
@@ -211,15 +213,15 @@ def in_runs(files: dict[str, tuple[str, int]], unknowns: dict[str, bool], length
             room = lengths[0]
         run = found[-1]
         assert isinstance(run, ScanChunk)
-        run.sightings.append((side.path, f"{side.tag[0]} {side.size}", side.mode))
+        run.records.append((side.path, f"{side.tag[0]} {side.size}", side.mode))
         room -= 1
     return found
 
 
 def without_the_equal(listing: list[Side | ScanChunk], rows: dict[str, Base], census: ScanSummary) -> list[Hint]:
-    known = [(row.path, "" if row.absent else " ".join(row.source), row.mode) for row in rows.values()]
+    known = [(row.path, "" if row.source_absent else " ".join(row.source), row.mode) for row in rows.values()]
     unlike = SkipUnchanged(listing, iter(known), rows.get, census)
-    return list(nominate(unlike.sides(), None, unlike.rows(), census))
+    return list(diff(unlike.sides(), None, unlike.rows(), census))
 
 
 @given(ENTRIES, UNKNOWNS, ROWS, st.lists(st.integers(1, 5), min_size=1, max_size=3))
@@ -236,7 +238,7 @@ def test_nothing_is_lost_with_what_is_equal(
     }
     recorded = frozenset(("a", "b", "d/x"))
     one, other = ScanSummary(recorded=recorded), ScanSummary(recorded=recorded)
-    hints = list(nominate(flat(listing), None, iter(rows.values()), one))
+    hints = list(diff(flat(listing), None, iter(rows.values()), one))
     assert without_the_equal(listing, rows, other) == hints
     assert (other.files, other.unknown, other.met) == (one.files, one.unknown, one.met)
 
@@ -261,7 +263,7 @@ def test_of_what_is_equal_no_entry_is_made_and_no_row_is_read() -> None:
     runs = [ScanChunk(listing[at : at + 50], make) for at in range(0, len(listing), 50)]
     census = ScanSummary()
     unlike = SkipUnchanged(runs, iter(known), base_of, census)
-    hints = list(nominate(unlike.sides(), None, unlike.rows(), census))
+    hints = list(diff(unlike.sides(), None, unlike.rows(), census))
     assert [hint.path for hint in hints] == ["005", "120", "121", "250", "390"]
     assert census.files == len(listing)
     assert len(made) < 20
@@ -279,6 +281,6 @@ def test_a_tree_that_has_gone_is_not_kept_in_memory() -> None:
             yield f"a/{number:05}", "1 3", 0o644
 
     unlike = SkipUnchanged([ScanChunk([("b", "1 3", 0o644)], entry_of)], rows(), lambda path: base(path), ScanSummary())
-    hints = nominate(unlike.sides(), None, unlike.rows(), ScanSummary())
+    hints = diff(unlike.sides(), None, unlike.rows(), ScanSummary())
     assert next(hints).path == "a/00000"
     assert pulled <= 3

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def work(path: str, size: int | None = None) -> Work:
-    nominated = None if size is None else Entry(path, ("1", "", ""), size, 1, 0o644)
-    return Work(path, 0.0, 0.0, nominated=nominated)
+    reported = None if size is None else Entry(path, ("1", "", ""), size, 1, 0o644)
+    return Work(path, 0.0, 0.0, reported=reported)
 
 
 def taken(room: TransferLimit, size: int | None) -> int:

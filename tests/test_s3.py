@@ -313,9 +313,9 @@ async def test_404_of_a_bucket_that_is_gone_proves_nothing(bucket: Bucket) -> No
             s3.delete_object(Bucket=bucket.name, Key=version["Key"], VersionId=version["VersionId"])
         s3.delete_bucket(Bucket=bucket.name)
         try:
-            for nominated in (None, there):
+            for reported in (None, there):
                 with pytest.raises(Unavailable):
-                    await tree.observe("a", None, None, nominated=nominated)
+                    await tree.observe("a", None, None, reported=reported)
             with pytest.raises(Unavailable):
                 await tree.write(small("a", b"y"), None, there)
             with pytest.raises(Unavailable):
@@ -332,7 +332,7 @@ async def test_no_such_bucket_is_never_absence_whatever_a_listing_says(bucket: B
     with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(404, "NoSuchBucket"), "GetObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(Unavailable):
-                await tree.observe("a", None, None, nominated=promised("a", answer, b"x"))
+                await tree.observe("a", None, None, reported=promised("a", answer, b"x"))
 
 
 @pytest.mark.parametrize("refused", ["HeadObject", "ListObjectsV2"])
@@ -362,10 +362,10 @@ async def test_a_promise_without_an_etag_that_can_be_asked_for_leads_to_a_head(b
         async with opened(bucket, meddler.endpoint) as tree:
             if etag:
                 with pytest.raises(PathError, match="if-match"):
-                    await tree.observe("a", None, None, nominated=Entry("a", (etag, "", ""), 1, 0, 0))
+                    await tree.observe("a", None, None, reported=Entry("a", (etag, "", ""), 1, 0, 0))
                 assert meddler.asked == []
             else:
-                side = await tree.observe("a", None, None, nominated=Entry("a", (etag, "", ""), 1, 0, 0))
+                side = await tree.observe("a", None, None, reported=Entry("a", (etag, "", ""), 1, 0, 0))
                 assert isinstance(side, Entry)
                 assert meddler.names() == ["HeadObject"]
 
@@ -389,14 +389,14 @@ async def test_an_odd_row_of_a_listing_spoils_no_other(bucket: Bucket) -> None:
             assert [side.path for side in sides] == ["a", "b", "b2", "c"]
             for side in sides:
                 if isinstance(side, Entry):
-                    assert isinstance(await tree.observe(side.path, None, None, nominated=side), Entry)
+                    assert isinstance(await tree.observe(side.path, None, None, reported=side), Entry)
 
 
 @awaited
 async def test_an_absence_that_an_event_promises_is_looked_at(bucket: Bucket) -> None:
     bucket.put("p/a", b"there again")
     async with opened(bucket) as tree:
-        side = await tree.observe("a", None, None, nominated=Absent("a"))
+        side = await tree.observe("a", None, None, reported=Absent("a"))
         assert isinstance(side, Entry)
         assert side.size == len(b"there again")
 
@@ -417,7 +417,7 @@ async def test_an_empty_page_by_error_is_no_listing(bucket: Bucket) -> None:
 async def test_a_promised_small_object_is_got_in_one_pinned_request(bucket: Bucket, recorder: Recorder) -> None:
     answer = bucket.put("p/a", b"bytes", mtime="1.5", mode="0600")
     async with opened(bucket, recorder.endpoint) as tree:
-        side = await tree.observe("a", None, None, nominated=promised("a", answer, b"bytes"))
+        side = await tree.observe("a", None, None, reported=promised("a", answer, b"bytes"))
         assert isinstance(side, Entry)
         assert (side.body, side.crc, side.mtime_ns, side.mode) == (b"bytes", checksum.update(b"bytes"), 1_500_000_000, 0o600)
         assert side.tag[1] == answer["VersionId"]
@@ -431,7 +431,7 @@ async def test_another_object_than_promised_is_headed_first(bucket: Bucket, reco
     old = bucket.put("p/a", b"old")
     bucket.put("p/a", b"a newer one")
     async with opened(bucket, recorder.endpoint) as tree:
-        side = await tree.observe("a", None, None, nominated=promised("a", old, b"old"))
+        side = await tree.observe("a", None, None, reported=promised("a", old, b"old"))
         assert isinstance(side, Entry)
         assert side.body is None
         assert side.size == len(b"a newer one")
@@ -445,7 +445,7 @@ async def test_an_echo_of_the_base_asks_nothing(bucket: Bucket, recorder: Record
         base = Base("a", written.tag, ("local",), 1, STAMP, 0o640, written.crc)
         recorder.reset()
         echo = Entry("a", written.tag, 1, 0, 0)
-        side = await tree.observe("a", base, base.source, nominated=echo)
+        side = await tree.observe("a", base, base.source, reported=echo)
         assert side == Entry("a", written.tag, 1, STAMP, 0o640, written.crc)
     assert recorder.requests() == []
 
@@ -458,8 +458,8 @@ async def test_a_touch_keeps_the_etag_and_costs_a_head(bucket: Bucket, recorder:
     async with opened(bucket, recorder.endpoint) as tree:
         known = objects.tag_of(first["ETag"], first["VersionId"], "1")
         base = Base("a", known, ("local",), 4, 10**9, 0o644, checksum.update(b"same"))
-        nominated = Entry("a", objects.tag_of(second["ETag"], second["VersionId"]), 4, 0, 0)
-        side = await tree.observe("a", base, known, nominated=nominated)
+        reported = Entry("a", objects.tag_of(second["ETag"], second["VersionId"]), 4, 0, 0)
+        side = await tree.observe("a", base, known, reported=reported)
         assert isinstance(side, Entry)
         assert (side.mtime_ns, side.crc) == (2 * 10**9, base.crc)
     assert list(recorder.counts()) == [("s3", "HeadObject")]
@@ -534,7 +534,7 @@ async def test_a_whole_of_another_object_or_a_part_of_it_is_its_paths_failure(bu
                 with pytest.raises(Corrupt):
                     await tree.part(first, 0, 10)
                 with pytest.raises(Corrupt):
-                    await tree.observe("a", None, None, nominated=first)
+                    await tree.observe("a", None, None, reported=first)
 
 
 @awaited
@@ -542,7 +542,7 @@ async def test_an_empty_object_can_be_read_whole(bucket: Bucket) -> None:
     async with opened(bucket) as tree:
         written = await tree.write(small("a", b""), None, None)
         assert b"".join(await (await tree.open(written)).part(0, 0)) == b""
-        side = await tree.observe("a", None, None, nominated=written)
+        side = await tree.observe("a", None, None, reported=written)
         assert isinstance(side, Entry)
         assert side.body == b""
         assert side.crc == 0
@@ -559,7 +559,7 @@ async def test_corrupted_bytes_of_the_right_length_are_refused(bucket: Bucket) -
         async with opened(bucket, meddler.endpoint) as tree:
             written = await tree.write(small("a", b"0123456789"), None, None)
             with pytest.raises(Corrupt):
-                await tree.observe("a", None, None, nominated=written)
+                await tree.observe("a", None, None, reported=written)
             content = await tree.open(written)
             crc = checksum.of(await content.part(0, 10))
             with pytest.raises(Corrupt):
@@ -579,12 +579,12 @@ async def test_a_body_that_ends_early_is_refused(bucket: Bucket) -> None:
     with Meddler(bucket.server.endpoint, once(cut, "GetObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             written = await tree.write(small("a", b"0123456789"), None, None)
-            side = await tree.observe("a", None, None, nominated=written)  # awscrt asks again
+            side = await tree.observe("a", None, None, reported=written)  # awscrt asks again
             assert isinstance(side, Entry)
             assert side.body == b"0123456789"
             meddler.meddle = always(short, "GetObject")
             with pytest.raises(Corrupt):
-                await tree.observe("a", None, None, nominated=written)
+                await tree.observe("a", None, None, reported=written)
             with pytest.raises(Corrupt):
                 await (await tree.open(written)).part(0, 10)
 
@@ -601,7 +601,7 @@ async def test_archived_objects_are_unknown(bucket: Bucket, storage_class: str) 
     with Meddler(bucket.server.endpoint, always(cold, "HeadObject", "GetObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             assert isinstance(await tree.observe("a", None, None), Unknown)
-            assert isinstance(await tree.observe("a", None, None, nominated=promised("a", answer, b"cold")), Unknown)
+            assert isinstance(await tree.observe("a", None, None, reported=promised("a", answer, b"cold")), Unknown)
             with pytest.raises(Archived):
                 await tree.part(promised("a", answer, b"cold"), 0, 4)
 
@@ -1282,7 +1282,7 @@ async def test_every_odd_key_is_itself(bucket: Bucket) -> None:
         listed = list(tree.scan())
         assert [side.path for side in listed] == sorted(ODD, key=str.encode)
         assert {(side.path, side.tag[0]) for side in listed if isinstance(side, Entry)} == {(e.path, e.tag[0]) for e in written}
-        got = await asyncio.gather(*(tree.observe(e.path, None, None, nominated=e) for e in written))
+        got = await asyncio.gather(*(tree.observe(e.path, None, None, reported=e) for e in written))
         assert [side.body for side in got if isinstance(side, Entry)] == [path.encode() for path in ODD]
         unlistable = [e for e in written if re.search(r"[\x00-\x08\x0e-\x1f]", e.path)]
         await asyncio.gather(*(tree.delete(entry) for entry in written if entry not in unlistable))

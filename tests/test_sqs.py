@@ -132,7 +132,7 @@ def test_every_envelope_names_the_same_path(bucket: Bucket, wrap: Callable[[Buck
     with listening(bucket) as there:
         (hint,) = there.hints.wait(1)
         assert (hint.path, hint.subtree) == (PATH, False)
-        assert hint.nominated == Entry(PATH, ("e1", "v1", ""), 3, 0, 0)
+        assert hint.reported == Entry(PATH, ("e1", "v1", ""), 3, 0, 0)
         acknowledge([hint])
         until(lambda: left(bucket) == (0, 0))
         assert there.source.trouble() is None
@@ -144,7 +144,7 @@ def test_a_removal_is_a_question(bucket: Bucket, event: str) -> None:
     send(bucket, bridged(bucket, "p/other", "Object Deleted"))
     with listening(bucket) as there:
         hints = there.hints.wait(2)
-        assert {hint.nominated for hint in hints} == {Absent(PATH), Absent("other")}
+        assert {hint.reported for hint in hints} == {Absent(PATH), Absent("other")}
 
 
 def test_real_notifications_of_the_store(bucket: Bucket) -> None:
@@ -155,9 +155,9 @@ def test_real_notifications_of_the_store(bucket: Bucket) -> None:
     with listening(bucket) as there:
         hints = there.hints.wait(2)
         assert {hint.path for hint in hints} == {"sub/a_b-c.txt"}
-        nominated = [hint.nominated for hint in hints]
-        assert Absent("sub/a_b-c.txt") in nominated
-        (entry,) = [side for side in nominated if isinstance(side, Entry)]
+        reported = [hint.reported for hint in hints]
+        assert Absent("sub/a_b-c.txt") in reported
+        (entry,) = [side for side in reported if isinstance(side, Entry)]
         assert (entry.tag[0], entry.size) == (answer["ETag"].strip('"'), 3)
         acknowledge(hints)
         until(lambda: left(bucket) == (0, 0))
@@ -443,7 +443,7 @@ def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> N
                 wanted += 1
                 acknowledge(there.hints.wait(wanted)[-1:])
             until(lambda: left(bucket) == (0, 0))
-        sizes = [hint.nominated.size for hint in there.hints.all() if isinstance(hint.nominated, Entry)]
+        sizes = [hint.reported.size for hint in there.hints.all() if isinstance(hint.reported, Entry)]
         assert sizes == [0, 1, 3]
         assert there.source.ignored == 1
 

@@ -214,7 +214,7 @@ def test_a_file_that_was_opened_to_be_read_is_closed_whatever_becomes_of_it(
     async def read() -> None:
         seen = await tree.observe("big", None, None)
         assert isinstance(seen, Entry)
-        task = asyncio.create_task(tree.open(seen, patient=True))
+        task = asyncio.create_task(tree.open(seen, deadline_passed=True))
         if cancelled:
             await asyncio.sleep(0)
             task.cancel()
@@ -291,7 +291,7 @@ def test_what_was_put_in_the_place_of_a_temporary_is_kept_and_the_file_comes(
     class Source(MemoryTree):
         content: Content
 
-        async def open(self, entry: Entry, *, patient: bool = False) -> Any:
+        async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Any:
             return self.content
 
     async def nothing(_: object) -> list[Base]:

@@ -99,7 +99,7 @@ class Bench:
         return self._runner.run(work)
 
     def look(self, path: str, base: Base | None = None, known: tuple[str, ...] | None = None) -> Side:
-        return self.run(self.tree.observe(path, base, known, patient=True))
+        return self.run(self.tree.observe(path, base, known, deadline_passed=True))
 
     def see(self, path: str) -> Entry:
         side = self.look(path)
@@ -174,8 +174,8 @@ def test_a_file_of_somebody_else_is_seen(bench: Bench) -> None:
 
 def test_a_nominated_small_file_comes_with_body_and_checksum(bench: Bench) -> None:
     bench.user.put("a", b"content")
-    (nominated,) = bench.listed()
-    side = bench.run(bench.tree.observe("a", None, None, nominated=nominated, patient=True))
+    (reported,) = bench.listed()
+    side = bench.run(bench.tree.observe("a", None, None, reported=reported, deadline_passed=True))
     assert isinstance(side, Entry)
     assert (side.body, side.crc, side.size) == (b"content", checksum.update(b"content"), 7)
 
@@ -315,9 +315,9 @@ def test_a_scan_lists_everything_in_the_order_of_utf8(bench: Bench) -> None:
 def test_a_scan_and_a_look_agree(bench: Bench) -> None:
     bench.user.put("a", b"content")
     written = bench.write(small("b"), None)
-    nominated = {entry.path: entry for entry in bench.listed()}
+    reported = {entry.path: entry for entry in bench.listed()}
     for known in (bench.see("a"), written):
-        listed = nominated[known.path]
+        listed = reported[known.path]
         assert listed.size == known.size
         assert all(x == y or not x or not y for x, y in zip(listed.tag, known.tag, strict=True))
 
@@ -348,7 +348,7 @@ def test_a_big_file_is_read_in_parts(bench: Bench) -> None:
     assert seen.size == len(BIG)
 
     async def read() -> bytes:
-        content = await bench.tree.open(seen, patient=True)
+        content = await bench.tree.open(seen, deadline_passed=True)
         try:
             body = b"".join([*await content.part(0, SMALL), *await content.part(SMALL, len(BIG) - SMALL)])
             await content.verify(checksum.update(body))
@@ -366,7 +366,7 @@ def test_a_big_file_that_changed_cannot_be_opened_and_read(bench: Bench) -> None
     bench.user.put("big", BIG[::-1])
 
     async def read() -> None:
-        content = await bench.tree.open(seen, patient=True)
+        content = await bench.tree.open(seen, deadline_passed=True)
         try:
             await content.part(0, SMALL)
         finally:

@@ -353,7 +353,7 @@ def test_a_pinned_get_ends_at_its_size_and_the_object_is_looked_at(size: int) ->
 
     async def go(endpoint: str) -> Side:
         async with tree_at(endpoint) as tree:
-            return await tree.observe("a", None, None, nominated=Entry("a", ("e", "", ""), size, 0, 0))
+            return await tree.observe("a", None, None, reported=Entry("a", ("e", "", ""), size, 0, 0))
 
     with Server(longer(sent, 1_000_000_000)) as server:
         seen = asyncio.run(go(server.endpoint))

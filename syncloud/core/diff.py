@@ -49,7 +49,7 @@ def flat(listing: Iterable[Side | ScanChunk]) -> Iterator[Side]:
     """A listing with every file as an Entry."""
     for item in listing:
         if isinstance(item, ScanChunk):
-            yield from map(item.entry_of, item.sightings)
+            yield from map(item.entry_of, item.records)
         else:
             yield item
 
@@ -78,7 +78,7 @@ class SkipUnchanged:
     def sides(self) -> Iterator[Side]:
         for item in self._listing:
             if isinstance(item, ScanChunk):
-                yield from map(item.entry_of, self._changed(item.sightings))
+                yield from map(item.entry_of, self._changed(item.records))
             else:
                 yield item
 
@@ -103,7 +103,7 @@ class SkipUnchanged:
         return [one for one in run if one not in agreed]
 
 
-def nominate(
+def diff(
     source: Iterator[Side],
     target: Iterator[Side] | None,
     rows: Iterator[Base],
@@ -159,7 +159,7 @@ def _judge(
         census.files += 1
     doubted = with_target and _target_moved(there, seen, base)
     if doubted or _source_moved(seen, base):
-        return Hint(path, nominated=seen or Absent(path), both=doubted)
+        return Hint(path, reported=seen or Absent(path), check_target=doubted)
     if isinstance(seen, Entry) and base is not None:
         census.met.discard(path)  # as agreed: whatever kept it out is over
     return None
@@ -167,8 +167,8 @@ def _judge(
 
 def _source_moved(seen: Side | None, base: Base | None) -> bool:
     if not isinstance(seen, Entry):
-        return base is not None and not base.absent
-    return base is None or base.absent or seen.size != base.size or not same(seen.tag, base.source)
+        return base is not None and not base.source_absent
+    return base is None or base.source_absent or seen.size != base.size or not same(seen.tag, base.source)
 
 
 def _target_moved(there: Side | None, seen: Side | None, base: Base | None) -> bool:

@@ -64,14 +64,15 @@ class Tree(Protocol):
         """
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        """Look at one path now. `known` is the base's tag for this side; `nominated` may choose the cheaper way to look.
+        """Look at one path now. `known` is the base's tag for this side; `reported` may choose the cheaper way to look.
 
-        Brings `body` and `crc` of a small file that is not as `known`. Absent is proven. Raises Unsteady unless `patient`.
+        Brings `body` and `crc` of a small file that is not as `known`. Absent is proven. Raises Unsteady, unless
+        `deadline_passed`.
         """
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> Content:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content:
         """The bytes of `entry`. Raises Changed, Unsteady."""
 
     async def digest(self, entry: Entry) -> Entry:

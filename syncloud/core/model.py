@@ -49,7 +49,7 @@ class Entry:
     mode: int
     crc: int | None = None
     body: bytes | None = field(default=None, compare=False, repr=False)
-    ours: bool | None = field(default=False, compare=False)
+    written_by_us: bool | None = field(default=False, compare=False)
     racy: bool = field(default=False, compare=False)
 
     def lasting_tag(self) -> Tag:
@@ -87,7 +87,7 @@ blanks), mode."""
 class ScanChunk:
     """Files that follow each other in a listing. An Entry is only made of those that are not as in the base."""
 
-    sightings: list[ScanRecord]
+    records: list[ScanRecord]
     entry_of: Callable[[ScanRecord], Entry]
 
 
@@ -106,7 +106,7 @@ class Base:
     mtime_ns: int
     mode: int
     crc: int | None
-    absent: bool = False
+    source_absent: bool = False
     withheld: int = 0
 
     @property
@@ -135,14 +135,14 @@ class Receipt(Protocol):
     def acknowledge(self) -> None: ...
 
 
-class Kind(Enum):
+class HintKind(Enum):
     """How a hint came about; only its timing depends on it."""
 
-    CLOSED = "closed"
+    WRITTEN = "closed"
     """A writer has finished: look at once."""
-    OPEN = "open"
+    WRITING = "open"
     """A writer may be at work: look when it is quiet, or at the deadline."""
-    LOOK = "look"
+    RECHECK = "look"
     """Something may differ (a scan, an event of the bucket, a retry): look when there is time."""
 
 
@@ -150,16 +150,16 @@ class Kind(Enum):
 class Hint:
     """Look here. It carries no facts.
 
-    `subtree`: look at everything below `path` ("" is everything). `nominated` is what a listing or an event said of the
+    `subtree`: look at everything below `path` ("" is everything). `reported` is what a listing or an event said of the
     path; it may choose the cheaper request, it is never believed. `both`: the target may have changed too, look there as
     well. `receipt` is given back when the hint is settled.
     """
 
     path: str
-    kind: Kind = Kind.LOOK
+    kind: HintKind = HintKind.RECHECK
     subtree: bool = False
-    nominated: Side | None = None
-    both: bool = False
+    reported: Side | None = None
+    check_target: bool = False
     receipt: Receipt | None = None
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .model import Hint, Kind, Receipt, Side
+from .model import Hint, HintKind, Receipt, Side
 
 QUIET = 2.0
 """Seconds without an event after which an open file is looked at."""
@@ -27,20 +27,20 @@ LAST = 10_000
 
 @dataclass(slots=True)
 class Work:
-    """One look to be taken. `opened`: since when a writer may be at work, None: the last one has closed. `patient`: it has
-    waited for its deadline; a writer may be at work now. `deleting`: deletions have their turn. `queued`: the time of its entry
-    on the heap, which has one for each path, however often it is written."""
+    """One look to be taken. `opened`: since when a writer may be at work, None: the last one has closed. `deadline_passed`: the
+    path has waited for its deadline; a writer may be at work now. `deleting`: deletions have their turn. `queued`: the time of
+    its entry on the heap, which has one for each path, however often it is written."""
 
     path: str
     since: float
     due: float
     opened: float | None = None
     closed: bool = False
-    nominated: Side | None = None
-    both: bool = False
+    reported: Side | None = None
+    check_target: bool = False
     receipts: list[Receipt] = field(default_factory=list)
     attempt: int = 0
-    patient: bool = False
+    deadline_passed: bool = False
     deleting: bool = False
     queued: float = math.inf
 
@@ -92,18 +92,18 @@ class WorkQueue:
             return
         if work is None:
             work = self._pending[hint.path] = Work(hint.path, now, now)
-            if hint.kind is Kind.LOOK:
+            if hint.kind is HintKind.RECHECK:
                 work.due = self._earliest(hint.path, now)
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
         # The newest nomination replaces an older one; a hint without any makes the look an unprejudiced one.
-        work.nominated = hint.nominated
-        work.both = work.both or hint.both
-        if hint.kind is Kind.CLOSED:
+        work.reported = hint.reported
+        work.check_target = work.check_target or hint.check_target
+        if hint.kind is HintKind.WRITTEN:
             work.opened, work.closed = None, True
-        elif hint.kind is Kind.OPEN and work.opened is None:
+        elif hint.kind is HintKind.WRITING and work.opened is None:
             work.opened = now
-        if hint.kind is not Kind.LOOK:
+        if hint.kind is not HintKind.RECHECK:
             work.due = self._due(work, now)
         self._queue(work)
 
@@ -142,9 +142,9 @@ class WorkQueue:
         work = self._subtrees.setdefault(under, Work(under, now, now))
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
-        work.both = work.both or hint.both
+        work.check_target = work.check_target or hint.check_target
         # An event asks to wait for quiet: a tree that is being copied in is looked at once, not file by file.
-        wait = 0.0 if hint.kind is Kind.LOOK else min(self.quiet / 4, self.deadline)
+        wait = 0.0 if hint.kind is HintKind.RECHECK else min(self.quiet / 4, self.deadline)
         work.due = min(now + wait, work.since + self.deadline)
 
     def _look_at_what_is_in_work(self, under: str) -> None:
@@ -160,7 +160,7 @@ class WorkQueue:
             self._subtrees[work.path] = work
         else:
             waiting.receipts.extend(work.receipts)
-            waiting.both = waiting.both or work.both
+            waiting.check_target = waiting.check_target or work.check_target
 
     def _earliest(self, path: str, now: float) -> float:
         finished, _ = self._last.get(path, (now - self.min_interval, 0.0))
@@ -187,7 +187,7 @@ class WorkQueue:
         while len(ready) < limit and (work := self._first()) is not None and work.due <= now:
             heapq.heappop(self._heap)
             # What waited for quiet is not believed for that: a writer may have begun a moment ago. The file's stamps tell.
-            work.patient = work.opened is not None and now >= self._deadline(work.path, work.opened)
+            work.deadline_passed = work.opened is not None and now >= self._deadline(work.path, work.opened)
             self._begin(work)
             ready.append(work)
         return ready
@@ -217,7 +217,7 @@ class WorkQueue:
                 ready[path] = work
             else:
                 outer.receipts.extend(work.receipts)
-                outer.both = outer.both or work.both
+                outer.check_target = outer.check_target or work.check_target
         return list(ready.values())
 
     def finish(self, work: Work, *, transferred: bool = False) -> None:
@@ -247,7 +247,7 @@ class WorkQueue:
             self._pending[work.path] = work
         else:
             newer.receipts.extend(work.receipts)
-            newer.both = newer.both or work.both
+            newer.check_target = newer.check_target or work.check_target
             newer.since = work.since
             newer.opened = newer.opened if newer.closed else work.opened or newer.opened
             newer.attempt = work.attempt

@@ -100,7 +100,7 @@ class Attempts:
             log.debug("read.unsteady", "%s", error, path=work.path)
             self._work_queue.wait(work)
             self._failing.put_off(work.path)
-            if self.once and work.patient:
+            if self.once and work.deadline_passed:
                 self._give_up(work, error)
         except Unsyncable as error:
             self._done(work, Outcome(unknown=Unknown(work.path, str(error))), began)
@@ -128,7 +128,7 @@ class Attempts:
         error.code = error.code or type(error).__name__  # the log counts repeats by it, whatever path they name
         self._counters.fail(error)
         content = self._contents.get(work.path, _promised(work))
-        work.nominated = None  # a promise that led to a failure may be forged: the next look believes nobody
+        work.reported = None  # a promise that led to a failure may be forged: the next look believes nobody
         self._work_queue.finish(work)
         delay = self._failing.fail(work, error, took=self._clock() - began, content=content)
         tries = self._failing.tries(work.path)
@@ -172,4 +172,4 @@ class Attempts:
 
 def _promised(work: Work) -> tuple[str, int] | None:
     """The source's content according to a listing or an event."""
-    return (work.nominated.tag[0], work.nominated.size) if isinstance(work.nominated, Entry) else None
+    return (work.reported.tag[0], work.reported.size) if isinstance(work.reported, Entry) else None

@@ -258,4 +258,4 @@ class _Moves:
 
 
 def _content(row: Base) -> tuple[int, int] | None:
-    return None if row.crc is None or row.absent else (row.size, row.crc)
+    return None if row.crc is None or row.source_absent else (row.size, row.crc)

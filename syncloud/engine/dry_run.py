@@ -24,12 +24,12 @@ class DryRunTree:
         return self._tree.scan(under)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        return await self._tree.observe(path, base, known, nominated=nominated, patient=patient)
+        return await self._tree.observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> Content:
-        return await self._tree.open(entry, patient=patient)
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content:
+        return await self._tree.open(entry, deadline_passed=deadline_passed)
 
     async def digest(self, entry: Entry) -> Entry:
         return await self._tree.digest(entry)

@@ -96,7 +96,7 @@ class Failing:
         now = self._clock()
         self._recorded[failure.path] = None
         self._rows[failure.path] = row = _Row(failure, now, now)
-        self._wait(row, Work(failure.path, now, now, both=True), now)  # the record does not say what the look was to be
+        self._wait(row, Work(failure.path, now, now, check_target=True), now)  # the record does not say what the look was to be
 
     def __len__(self) -> int:
         """Recorded paths."""
@@ -212,8 +212,8 @@ class Failing:
 
     def _expect(self, row: _Row, work: Work) -> None:
         """What a listing has seen of a path that was not tried yet is enough to keep its old name."""
-        if row.content is None and isinstance(work.nominated, Entry):
-            row.content = work.nominated.tag[0], work.nominated.size
+        if row.content is None and isinstance(work.reported, Entry):
+            row.content = work.reported.tag[0], work.reported.size
             self._contents.setdefault(row.content, set()).add(work.path)
 
     def put_off(self, path: str) -> None:
@@ -229,7 +229,7 @@ class Failing:
         self._young.discard(work.path)
         if row is not None and row.work is not None and row.work is not work:
             work.receipts[:0] = row.work.receipts
-            work.both = work.both or row.work.both
+            work.check_target = work.check_target or row.work.check_target
         if row is not None:
             row.work = None
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .. import log
-from ..core.model import Hint, Kind
+from ..core.model import Hint, HintKind
 from ..core.work_queue import WorkQueue
 
 AGAIN = 1.0
@@ -33,7 +33,7 @@ class Inbox:
     def deliver(self, hint: Hint) -> None:
         """From any thread; returns at once. An open file's wakes nobody: it has time."""
         self._hints.append((hint, self._clock()))
-        if not self._told and (hint.kind is not Kind.OPEN or hint.subtree):
+        if not self._told and (hint.kind is not HintKind.WRITING or hint.subtree):
             self._told = True
             try:
                 self._loop.call_soon_threadsafe(self._wake)

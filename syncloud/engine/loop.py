@@ -70,7 +70,7 @@ class Engine:
             base_of=self._state_writer.base_of,
             renamed_from=self._state_writer.renamed_from,
             under_way=self._tasks.get,
-            look_again=lambda path: self.deliver(Hint(path, both=True)),
+            look_again=lambda path: self.deliver(Hint(path, check_target=True)),
             see=lambda path, side: self._attempts.see(path, side),
             left_out_above=lambda path: self.left_out.above(path),
             made_way=lambda work, path: self._attempts.made_way(work, path),
@@ -254,7 +254,7 @@ class Engine:
 
     def _start_listings(self) -> None:
         if self.failing.have_room_again:
-            self._work_queue.add(Hint("", subtree=True, both=True))
+            self._work_queue.add(Hint("", subtree=True, check_target=True))
         for work in self._work_queue.take_subtrees():
             if not work.path:
                 self.failing.listed()

@@ -105,7 +105,7 @@ class Reconciler:
 
     def inodes(self, works: list[Work]) -> list[str]:
         """By which a rename may be suspected, as far as a listing has seen them: what may be asked of all at once."""
-        seen = [work.nominated for work in works if isinstance(work.nominated, Entry)]
+        seen = [work.reported for work in works if isinstance(work.reported, Entry)]
         return [key[0] for entry in seen if (key := self._source.rename_identity(entry)) is not None]
 
     async def settle(self, work: Work) -> Outcome:
@@ -145,13 +145,13 @@ class Reconciler:
             except Changed as changed:
                 log.debug("plan.again", "%s", changed, path=path)
                 with _begun():
-                    source = await self._look_at_source(path, base, replace(work, nominated=None))
+                    source = await self._look_at_source(path, base, replace(work, reported=None))
                 target = await self._look_at_target(path, base)
         raise Unsettled(path, f"{path}: after {ROUNDS} looks it still is not as the last one showed it")
 
     async def _look_at_source(self, path: str, base: Base | None, work: Work) -> Side:
         known = base.source if base is not None else None
-        source = await self._source.observe(path, base, known, nominated=work.nominated, patient=work.patient)
+        source = await self._source.observe(path, base, known, reported=work.reported, deadline_passed=work.deadline_passed)
         self._see(path, source)
         return source
 
@@ -159,20 +159,20 @@ class Reconciler:
         """As in the base, until a write's condition says otherwise. Looked at where a listing has doubted it, and where the
         path was left out: what was in its way then costs an upload to find out.
         """
-        if work.both or (base is None and self._is_left_out(path)):
+        if work.check_target or (base is None and self._is_left_out(path)):
             return await self._look_at_target(path, base)
         return base.as_target() if base is not None else Absent(path)
 
     async def _look_at_target(self, path: str, base: Base | None) -> Side:
         with _begun():
-            return await self._target.observe(path, base, base.target if base is not None else None, patient=True)
+            return await self._target.observe(path, base, base.target if base is not None else None, deadline_passed=True)
 
     async def _make_sure(self, path: str) -> tuple[Side, Base | None]:
         """The target, and the row that a lost answer has kept from us where it still is what we have put there."""
         there = await self._look_at_target(path, None)
         if isinstance(there, Entry) and there.crc is None:
             there = await self._target.digest(there)
-        if not (isinstance(there, Entry) and there.ours):
+        if not (isinstance(there, Entry) and there.written_by_us):
             return there, None
         return there, Base(path, self._in_doubt[path], there.tag, there.size, there.mtime_ns, there.mode, there.crc)
 
@@ -196,7 +196,7 @@ class Reconciler:
             case Delete():
                 return await self._delete(action, work)
             case ReleaseTarget(base=released):
-                return Outcome(put=replace(released, absent=True))
+                return Outcome(put=replace(released, source_absent=True))
             case DropBase(base=forgotten):
                 return Outcome(drops=(forgotten.path,))
             case Drift():
@@ -221,7 +221,7 @@ class Reconciler:
         return Outcome(put=_agreed(entry, written), transferred=True, conflict=conflict)
 
     async def _with_body(self, entry: Entry, work: Work) -> Entry:
-        content = await self._source.open(entry, patient=work.patient)
+        content = await self._source.open(entry, deadline_passed=work.deadline_passed)
         try:
             body = b"".join(await content.part(0, entry.size))
             crc = checksum.update(body)
@@ -234,7 +234,7 @@ class Reconciler:
         if entry.body is not None or entry.path.endswith("/"):
             return await self._target.write(entry, None, expected)
         await self._target.admit(entry)  # what is opened first may be another file by its turn
-        content = await self._source.open(entry, patient=work.patient)
+        content = await self._source.open(entry, deadline_passed=work.deadline_passed)
         try:
             with _begun():
                 return await self._target.write(entry, content, expected)
@@ -245,7 +245,7 @@ class Reconciler:
         """A rename is suspected by what it leaves as it was, proven by content; then the target copies its own bytes."""
         key = self._source.rename_identity(entry)
         for origin in await self._renamed_from(key) if key is not None else ():
-            if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.absent:
+            if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.source_absent:
                 continue
             if entry.crc is None:
                 entry = await self._source.digest(entry)
@@ -287,7 +287,7 @@ class Reconciler:
             return there.reason
         if not self.policy.delete:
             return "a file, and nothing is deleted without --delete; move it away, or rename one of the two"
-        if base is None or base.absent or not isinstance(there, Entry) or there.tag != base.target:
+        if base is None or base.source_absent or not isinstance(there, Entry) or there.tag != base.target:
             return "a file that is not as syncloud has put it there; move it away, or rename one of the two"
         return ""
 
@@ -374,7 +374,7 @@ def _begun() -> Iterator[None]:
 
 
 def _is_news(source: Side, base: Base | None) -> bool:
-    if base is None or base.absent or not isinstance(source, Entry):
+    if base is None or base.source_absent or not isinstance(source, Entry):
         return True
     return not same(source.tag, base.source)
 

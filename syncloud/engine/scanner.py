@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TypeVar
 
 from .. import log
-from ..core.diff import ScanSummary, SkipUnchanged, flat, nominate
+from ..core.diff import ScanSummary, SkipUnchanged, diff, flat
 from ..core.interfaces import Rows, State, Tree
 from ..core.model import Absent, Hint
 from ..core.work_queue import Work, WorkQueue
@@ -85,7 +85,7 @@ class Scanner:
             hints = self._differences(work, reader, census, over)
             while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK), over):
                 count += len(chunk)
-                gone += sum(isinstance(hint.nominated, Absent) for hint in chunk)
+                gone += sum(isinstance(hint.reported, Absent) for hint in chunk)
                 for hint in chunk:
                     self._deliver(hint)
                 await self._transfer_limit()
@@ -95,11 +95,11 @@ class Scanner:
 
     def _differences(self, work: Work, reader: Rows, census: ScanSummary, over: threading.Event) -> Iterator[Hint]:
         seen = _until(over, self._source.scan(work.path))
-        if work.both:
+        if work.check_target:
             there = flat(_until(over, self._target.scan(work.path)))
-            return nominate(flat(seen), there, reader.rows(work.path), census, self._excluded)
+            return diff(flat(seen), there, reader.rows(work.path), census, self._excluded)
         unlike = SkipUnchanged(seen, reader.sightings(work.path), reader.get, census)
-        return nominate(unlike.sides(), None, unlike.rows(), census, self._excluded)
+        return diff(unlike.sides(), None, unlike.rows(), census, self._excluded)
 
     async def _transfer_limit(self) -> None:
         while self._pending() > BACKLOG:
@@ -111,7 +111,7 @@ class Scanner:
         tell, event = (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
         if not work.path:
             self._left_out.recount(census)
-            self._counters.reconciled(both=work.both)
+            self._counters.reconciled(both=work.check_target)
             for path in self._delete_guard.listed(gone=gone + census.blind, found=count + census.blind):
                 self._deliver(Hint(path))
         text, files = "looked at %d files, %d to settle", census.files

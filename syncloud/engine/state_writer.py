@@ -87,7 +87,7 @@ class StateWriter:
     def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
         """Write these soon, then acknowledge."""
         if put is not None:
-            self.files += self._counts(put.path, not put.absent)
+            self.files += self._counts(put.path, not put.source_absent)
             self._puts[put.path] = put
             self._drops.discard(put.path)
         for path in drops:
@@ -117,7 +117,7 @@ class StateWriter:
         except HostUnavailable:
             self._miscounted = True
             return 0
-        return int(now) - int(before is not None and not before.absent)
+        return int(now) - int(before is not None and not before.source_absent)
 
     def copies_written(self) -> bool:
         """Whether every copy that was made is recorded; those that are not yet are written now."""

@@ -39,8 +39,8 @@ class TransferLimit:
 
     def enter(self, work: Work) -> None:
         self._weights[work.path] = 0
-        if isinstance(work.nominated, Entry) and not work.deleting:
-            self.see(work.path, work.nominated)
+        if isinstance(work.reported, Entry) and not work.deleting:
+            self.see(work.path, work.reported)
         else:
             self._weigh(work.path, 0 if work.deleting else SMALL)
 

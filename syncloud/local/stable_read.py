@@ -73,31 +73,31 @@ def read_whole(
     path: str,
     base: Base | None,
     *,
-    patient: bool,
+    deadline_passed: bool,
     ours: Callable[[int], bool] = unasked,
 ) -> Entry:
-    """The small file behind `fd`, which was `before`, with its bytes. `patient`: it has waited for its deadline, a writer may
-    be at work. `ours` says of the checksum whether we have put these bytes there.
+    """The small file behind `fd`, which was `before`, with its bytes. `deadline_passed`: it has waited for its deadline, a
+    writer may be at work. `ours` says of the checksum whether we have put these bytes there.
 
     Raises Unsteady.
     """
     # Who has the file open at the deadline may go on through a mapping, which moves no stamp.
-    racy = _is_racy(before) or ((patient or is_quiet(before)) and bool(syscalls.held_by_writer(fd)))
+    racy = _is_racy(before) or ((deadline_passed or is_quiet(before)) and bool(syscalls.held_by_writer(fd)))
     body = _read(fd, before.st_size)
     emptied = not body and base is not None and base.size > 0
-    if not (patient or is_quiet(before)):
+    if not (deadline_passed or is_quiet(before)):
         _require_no_writer(fd, path, before, body, racy=racy)
         if emptied:
             # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
             raise Unsteady(path, f"{path}: empty now, it was not before")
-    elif emptied and not patient and syscalls.held_by_writer(fd):
+    elif emptied and not deadline_passed and syscalls.held_by_writer(fd):
         # Who emptied it has not closed it: a host under load may keep a writer waiting for longer than the quiet time.
         raise Unsteady(path, f"{path}: emptied, and open for writing")
     after = os.fstat(fd)
     if _stamps(after) != _stamps(before) or len(body) != before.st_size:
         # A log that is appended to all the time has waited long enough: what it held at first is still there, so it counts.
         body, grown = body[: before.st_size], after.st_size > before.st_size
-        if not (patient and grown and os.pread(fd, before.st_size, 0) == body):
+        if not (deadline_passed and grown and os.pread(fd, before.st_size, 0) == body):
             raise Unsteady(path, f"{path}: written to while it was read")
     crc = checksum.update(body)
     tag, mode = tag_of(before), before.st_mode & 0o777

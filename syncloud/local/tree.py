@@ -128,26 +128,26 @@ class LocalTree:
         return stable_read.entry_of(path, status) if reason is None else Unknown(path, reason)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         """Look now. `known` is the tag the base has for this side; where it still holds nothing is read.
 
-        Raises Unsteady while a writer is at work and `patient` is False, HostUnavailable.
+        Raises Unsteady while a writer is at work and `deadline_passed` is False, HostUnavailable.
         """
-        return await self._run(self._look, path, base, known, nominated, patient, path=path)
+        return await self._run(self._look, path, base, known, reported, deadline_passed, path=path)
 
-    def _look(self, path: str, base: Base | None, known: Tag | None, nominated: Side | None, patient: bool) -> Side:
+    def _look(self, path: str, base: Base | None, known: Tag | None, reported: Side | None, deadline_passed: bool) -> Side:
         if reason := names.refusal(path) or self.places.doubt(path):
             return Unknown(path, reason)
         if names.is_hidden(path):
             return Unknown(path, "excluded")
-        if isinstance(nominated, Entry) and nominated.size <= SMALL and not path.endswith("/"):
-            side = self._read_as_nominated(path, base, known, patient)
+        if isinstance(reported, Entry) and reported.size <= SMALL and not path.endswith("/"):
+            side = self._read_as_nominated(path, base, known, deadline_passed)
             if side is not None:
                 return side
-        return self._look_closely(path, base, known, patient)
+        return self._look_closely(path, base, known, deadline_passed)
 
-    def _look_closely(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side:
+    def _look_closely(self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool) -> Side:
         """Opened for reading is only what is known to be a regular file: with other things, that alone does something."""
         try:
             fd = syscalls.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
@@ -159,7 +159,7 @@ class LocalTree:
             os.close(fd)
         if stat.S_ISDIR(status.st_mode):
             return _marker(path) if path.endswith("/") else self._absent(path)
-        if not patient and self._scan.owners.awaits(status):
+        if not deadline_passed and self._scan.owners.awaits(status):
             raise Unsteady(path, f"{path}: has {status.st_nlink} names at the moment")
         side = self._nominate(path, status)
         if not isinstance(side, Entry):
@@ -169,13 +169,13 @@ class LocalTree:
         if base is not None and side.tag == known and side.size == base.size:
             return replace(side, crc=base.crc)
         if side.size > SMALL:
-            return replace(side, ours=marks.claimed(self._fd, path, self.nonce))
+            return replace(side, written_by_us=marks.claimed(self._fd, path, self.nonce))
         try:
             fd = self._open_small(path)
         except OSError as error:
             return self._unseen(path, error)
         try:
-            again = self._read_small(fd, path, base, None, patient, lambda crc: marks.marked(fd, path, crc, self.nonce))
+            again = self._read_small(fd, path, base, None, deadline_passed, lambda crc: marks.marked(fd, path, crc, self.nonce))
             if again is None:
                 raise Unsteady(path, f"{path}: replaced while it was looked at")
             return again
@@ -199,14 +199,14 @@ class LocalTree:
 
     # As the source
 
-    def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side | None:
+    def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool) -> Side | None:
         """What a listing has seen as a small file; None where it is anything else now, for a close look."""
         try:
             fd = self._open_small(path)
         except OSError:
             return None
         try:
-            return self._read_small(fd, path, base, known, patient)
+            return self._read_small(fd, path, base, known, deadline_passed)
         finally:
             os.close(fd)
 
@@ -219,7 +219,7 @@ class LocalTree:
         path: str,
         base: Base | None,
         known: Tag | None,
-        patient: bool,
+        deadline_passed: bool,
         ours: Callable[[int], bool] = stable_read.unasked,
     ) -> Entry | None:
         """The small file behind `fd` with its bytes; None where it is something else."""
@@ -228,19 +228,19 @@ class LocalTree:
             return None
         if base is not None and stable_read.tag_of(status) == known and status.st_size == base.size:
             return stable_read.entry_of(path, status, base.crc)
-        return stable_read.read_whole(fd, status, path, base, patient=patient, ours=ours)
+        return stable_read.read_whole(fd, status, path, base, deadline_passed=deadline_passed, ours=ours)
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> LocalContent:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> LocalContent:
         """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""
         file = Descriptor()
         try:
-            await self._run(self._open, file, entry, patient, path=entry.path)
+            await self._run(self._open, file, entry, deadline_passed, path=entry.path)
         except BaseException:
             file.close()
             raise
-        return LocalContent(entry, file, functools.partial(self._run, path=entry.path), patient=patient)
+        return LocalContent(entry, file, functools.partial(self._run, path=entry.path), deadline_passed=deadline_passed)
 
-    def _open(self, file: Descriptor, entry: Entry, patient: bool) -> None:
+    def _open(self, file: Descriptor, entry: Entry, deadline_passed: bool) -> None:
         try:
             file.take(syscalls.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK))
         except BlockingIOError as error:
@@ -251,17 +251,17 @@ class LocalTree:
             status = stable_read.settled(fd)
             if stable_read.tag_of(status) != entry.tag:
                 raise Changed(entry.path, f"{entry.path}: changed before it was read")
-            if not (patient or stable_read.is_quiet(status)) and syscalls.held_by_writer(fd):
+            if not (deadline_passed or stable_read.is_quiet(status)) and syscalls.held_by_writer(fd):
                 raise Unsteady(entry.path, f"{entry.path}: open for writing")
 
     async def digest(self, entry: Entry) -> Entry:
         """`entry` with its checksum. Raises Changed."""
-        content = await self.open(entry, patient=True)
+        content = await self.open(entry, deadline_passed=True)
         try:
             crc = await content.digest()
             await content.verify(crc)
             ours = await content.is_marked(crc, self.nonce)
-            return replace(entry, crc=crc, ours=ours, racy=await content.is_held())
+            return replace(entry, crc=crc, written_by_us=ours, racy=await content.is_held())
         finally:
             content.close()
 

@@ -25,7 +25,7 @@ from watchdog.utils import BaseThread
 
 from .. import log
 from ..core import names, timing
-from ..core.model import Hint, Kind
+from ..core.model import Hint, HintKind
 from . import inotify, mountinfo, syscalls
 from .coverage import Coverage, compare
 from .observer import Observer, OverflowHandler, place
@@ -183,16 +183,16 @@ class WatchSource(wd.FileSystemEventHandler):
         if isinstance(event, _DIRECTORY):
             self._moved_since = self._moved_since or time.monotonic()
             for path in (event.src_path, event.dest_path):
-                self._hint(path, Kind.OPEN, subtree=True)
+                self._hint(path, HintKind.WRITING, subtree=True)
         elif isinstance(event, wd.FileMovedEvent):
             for path in (event.src_path, event.dest_path):
-                self._hint(path, Kind.CLOSED)
+                self._hint(path, HintKind.WRITTEN)
         elif isinstance(event, _AT_ONCE):
-            self._hint(event.src_path, Kind.CLOSED)
+            self._hint(event.src_path, HintKind.WRITTEN)
         elif isinstance(event, wd.FileCreatedEvent | wd.FileModifiedEvent):
-            self._hint(event.src_path, Kind.OPEN)
+            self._hint(event.src_path, HintKind.WRITING)
 
-    def _hint(self, path: str | bytes, kind: Kind, *, subtree: bool = False) -> None:
+    def _hint(self, path: str | bytes, kind: HintKind, *, subtree: bool = False) -> None:
         if not path:
             return
         relative = self._below(path)

@@ -254,7 +254,7 @@ class QueueSource:
             self.ignored += 1
             return None
         message.events.append((event.key, event.sequencer))
-        return Hint(path, nominated=_nominated(path, event), receipt=message)
+        return Hint(path, reported=_nominated(path, event), receipt=message)
 
     def _is_older(self, event: notifications.ObjectEvent) -> bool:
         return self._handled.is_older(event.key, event.sequencer, time.monotonic())

@@ -70,9 +70,9 @@ class Part(NamedTuple):
     crc: str = ""
 
 
-def is_echo(nominated: Entry, base: Base, known: Tag) -> bool:
+def is_echo(reported: Entry, base: Base, known: Tag) -> bool:
     """Whether an event is about the very version that the base has."""
-    return bool(nominated.tag[1]) and nominated.tag[:2] == known[:2] and nominated.size == base.size
+    return bool(reported.tag[1]) and reported.tag[:2] == known[:2] and reported.size == base.size
 
 
 def is_archived(headers: Mapping[str, str]) -> bool:

@@ -99,7 +99,7 @@ class S3Tree:
         return Entry(path, tag, item.size, (item.modified or 0) * 10**9, objects.DEFAULT_MODE)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         """Look now: GET where a listing or an event promised other bytes and few of them, HEAD otherwise.
 
@@ -109,13 +109,13 @@ class S3Tree:
         """
         if reason := names.refusal(path):
             return Unknown(path, reason)
-        if isinstance(nominated, Entry):
-            if base is not None and known is not None and objects.is_echo(nominated, base, known):
+        if isinstance(reported, Entry):
+            if base is not None and known is not None and objects.is_echo(reported, base, known):
                 return Entry(path, known, base.size, base.mtime_ns, base.mode, base.crc)
-            if nominated.size <= SMALL and nominated.tag[0] and (known is None or nominated.tag[0] != known[0]):
-                pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": objects.pin(nominated)}
+            if reported.size <= SMALL and reported.tag[0] and (known is None or reported.tag[0] != known[0]):
+                pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": objects.pin(reported)}
                 with contextlib.suppress(Overlong):  # so the promise was wrong: HEAD tells
-                    response = await self._send("GET", path, "GetObject", pinned, most=nominated.size)
+                    response = await self._send("GET", path, "GetObject", pinned, most=reported.size)
                     if response.status != 412:
                         return await self._sighted(path, response, base, known)
         response = await self._send("HEAD", path, "HeadObject", {"x-amz-checksum-mode": "ENABLED"})
@@ -206,7 +206,7 @@ class S3Tree:
 
     # As the source
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> S3Content:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> S3Content:
         """The bytes of an object in parts, all of the version that was seen."""
         return S3Content(self, entry)
 

@@ -68,11 +68,11 @@ class Session:
 
     def first_look(self) -> Hint:
         """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
-        return Hint("", subtree=True, both=self.role == "pull" or self.verify_due())
+        return Hint("", subtree=True, check_target=self.role == "pull" or self.verify_due())
 
     async def reach(self) -> None:
         """Prove that the bucket is there and answers us. A listing proves it; a pass without one asks for what it must have."""
-        if not self.first_look().both:
+        if not self.first_look().check_target:
             await self.remote.reach(await self.steps.run(_first, self.state))
 
     def verify_due(self) -> bool:
@@ -291,7 +291,7 @@ def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
 def _first(memory: state.State) -> str | None:
     """A path that should be there."""
     with contextlib.closing(memory.reader()) as reader:
-        return next((row.path for row in itertools.islice(reader.rows(), 1) if not row.absent), None)
+        return next((row.path for row in itertools.islice(reader.rows(), 1) if not row.source_absent), None)
 
 
 def _familiar(role: str, memory: state.State, under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:

@@ -29,7 +29,7 @@ def row_of(base: Base) -> tuple[object, ...]:
     if not _LOWEST < mtime_ns < _HIGHEST:
         mtime_ns = min(max(mtime_ns, _LOWEST), _HIGHEST)
     mode = base.mode | base.withheld << _BITS
-    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, mode, crc, base.absent)
+    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, mode, crc, base.source_absent)
 
 
 def base_of(row: Any) -> Base:
