@@ -105,7 +105,7 @@ def state_read(items: int, place: Path) -> Loop:
 
     state = opened_state(place / "state", Pair("push", "/d", "b", "p/"))
     state.record(_rows(items), ())
-    return lambda: deque(state.reader().sightings(), 0)
+    return lambda: deque(state.reader().scan_records(), 0)
 
 
 def scan(items: int, place: Path) -> Loop:

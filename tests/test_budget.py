@@ -159,7 +159,7 @@ class Slow(Content):
 class Store:
     """Takes parts, and counts the bytes of those that are on their way."""
 
-    with_checksum = False
+    sends_checksum = False
     uploads: multipart.Uploads | None = None
 
     def __init__(self, budget: Budget) -> None:

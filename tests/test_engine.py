@@ -497,7 +497,7 @@ def test_a_rename_is_proven_by_content() -> None:
             return ("inode",)
 
     class Bucket(MemoryTree):
-        async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
             return await self.write(replace(entry, body=self.files[origin.path].body), None, None)
 
     async def scenario(new: bytes) -> None:

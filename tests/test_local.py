@@ -455,7 +455,7 @@ def test_beside_an_open_writer_a_look_is_not_remembered(tree: LocalTree, root: P
     time.sleep(0.05)
     side = entry(tree, "f", deadline_passed=True)
     if side.crc is None:
-        side = do(tree.digest(side))
+        side = do(tree.with_checksum(side))
     mapping[1] = 0
     assert steady.tag_of((root / "f").stat()) == side.tag, "the stamps say nothing"
     mapping.close()
@@ -679,7 +679,7 @@ def test_a_big_file_travels_in_parts(tree: LocalTree, root: Path) -> None:
     side = entry(tree, "big")
     assert (side.body, side.crc) == (None, None)
     assert do(send(tree, side)) == file.read_bytes()
-    assert do(tree.digest(side)).crc == checksum.update(file.read_bytes())
+    assert do(tree.with_checksum(side)).crc == checksum.update(file.read_bytes())
 
 
 def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(tree: LocalTree, root: Path) -> None:
@@ -747,7 +747,7 @@ def test_a_big_file_is_opened_only_as_it_was_seen(tree: LocalTree, root: Path) -
     with pytest.raises(Changed):
         do(tree.open(side))
     with pytest.raises(Changed):
-        do(tree.digest(side))
+        do(tree.with_checksum(side))
 
 
 SETTLED = """
@@ -819,7 +819,7 @@ def test_what_bears_our_mark_is_ours_by_its_bytes_alone(tree: LocalTree, root: P
 
     def is_ours() -> bool | None:
         seen = entry(tree, "f", deadline_passed=True)
-        return (do(tree.digest(seen)) if seen.crc is None else seen).written_by_us
+        return (do(tree.with_checksum(seen)) if seen.crc is None else seen).written_by_us
 
     assert is_ours() is True
     with (root / "f").open("r+b") as writer:
@@ -914,7 +914,7 @@ def test_no_key_leaves_the_directory(tree: LocalTree, root: Path, tmp_path: Path
             lambda: tree.write(new(path + "/"), None, None),
             lambda: tree.delete(new(path)),
             lambda: tree.touch(new(path), new(path)),
-            lambda: tree.set_aside(new(path)),
+            lambda: tree.keep_conflict_copy(new(path)),
         ):
             with pytest.raises(PathError):
                 do(attempt())
@@ -1001,7 +1001,7 @@ def test_a_full_set_of_racing_edits_is_kept(tree: LocalTree, root: Path) -> None
     with pytest.raises(Changed):
         write(tree, "f.txt", b"2", written)
     theirs = entry(tree, "f.txt")
-    aside, theirs = do(tree.set_aside(theirs))
+    aside, theirs = do(tree.keep_conflict_copy(theirs))
     assert re.fullmatch(r"f\.conflict-\d{8}T\d{6}Z-[\w-]+\.txt", aside)
     write(tree, "f.txt", b"2", theirs)
     assert (root / "f.txt").read_bytes() == b"2"

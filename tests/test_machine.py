@@ -183,8 +183,8 @@ class Rough:
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
         return await self._step(lambda: self.tree.open(entry, deadline_passed=deadline_passed))
 
-    async def digest(self, entry: Entry) -> Entry:
-        return await self._step(lambda: self.tree.digest(entry))
+    async def with_checksum(self, entry: Entry) -> Entry:
+        return await self._step(lambda: self.tree.with_checksum(entry))
 
     def rename_identity(self, entry: Entry) -> Tag | None:
         return self.tree.rename_identity(entry)
@@ -201,15 +201,15 @@ class Rough:
     async def admit(self, entry: Entry) -> None:
         await self.tree.admit(entry)
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
-        return await self._change(entry.path, lambda: self.tree.duplicate(origin, entry))
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
+        return await self._change(entry.path, lambda: self.tree.server_side_copy(origin, entry))
 
     async def delete(self, expected: Entry) -> None:
         await self._change(expected.path, lambda: self.tree.delete(expected))
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         self._node.kept += 1
-        return await self._change(entry.path, lambda: self.tree.set_aside(entry))
+        return await self._change(entry.path, lambda: self.tree.keep_conflict_copy(entry))
 
     async def reach(self, known: str | None) -> None:
         await self._step(lambda: self.tree.reach(known))

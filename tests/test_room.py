@@ -30,8 +30,8 @@ def work(path: str, size: int | None = None) -> Work:
 def taken(room: TransferLimit, size: int | None) -> int:
     """How many of that size go in, one after the other."""
     count = 0
-    while room.free:
-        room.enter(work(str(count), size))
+    while room.available:
+        room.acquire(work(str(count), size))
         count += 1
     return count
 
@@ -54,33 +54,33 @@ def test_as_many_go_in_as_their_bytes_allow(size: int | None, count: int) -> Non
 def test_there_is_room_again_for_what_has_left() -> None:
     room = TransferLimit(256)
     assert taken(room, None) == 64
-    room.leave(work("7"))
-    assert room.free == 1
+    room.release(work("7"))
+    assert room.available == 1
     for number in (*range(7), *range(8, 64)):
-        room.leave(work(str(number)))
-    assert (room.free, room.places) == (64, 256)
+        room.release(work(str(number)))
+    assert (room.available, room.places) == (64, 256)
 
 
 def test_what_is_seen_weighs_what_it_is() -> None:
     room = TransferLimit(256)
     assert taken(room, None) == 64
     for number in range(32):
-        room.see(str(number), Entry(str(number), ("1", "", ""), 4096, 1, 0o644))
-    room.see("32", Absent("32"))
-    room.see("33", Entry("33", ("1", "", ""), 100 * SMALL, 1, 0o644))
-    room.see("not in there", Absent("not in there"))
-    assert room.free == 33, "34 times 8 MiB, and 128 KiB are taken of one; a large one waits for its parts elsewhere"
+        room.resize(str(number), Entry(str(number), ("1", "", ""), 4096, 1, 0o644))
+    room.resize("32", Absent("32"))
+    room.resize("33", Entry("33", ("1", "", ""), 100 * SMALL, 1, 0o644))
+    room.resize("not in there", Absent("not in there"))
+    assert room.available == 33, "34 times 8 MiB, and 128 KiB are taken of one; a large one waits for its parts elsewhere"
     assert room.places == 193
     for number in range(64):
-        room.leave(work(str(number)))
-    assert (room.free, room.places) == (64, 256)
+        room.release(work(str(number)))
+    assert (room.available, room.places) == (64, 256)
 
 
 def test_a_deletion_holds_no_bytes() -> None:
     room = TransferLimit(256)
     for number in range(200):
-        room.enter(Work(str(number), 0.0, 0.0, deleting=True))
-    assert (room.free, room.places) == (56, 56)
+        room.acquire(Work(str(number), 0.0, 0.0, deleting=True))
+    assert (room.available, room.places) == (56, 56)
 
 
 MANY = 65

@@ -156,7 +156,7 @@ async def test_a_race_that_the_store_reports_as_409_is_a_change(bucket: Bucket) 
                 await tree.delete(there)
             with pytest.raises(Changed):
                 await tree.touch(there, replace(there, mtime_ns=1))
-            assert await tree.duplicate(there, replace(there, path="b")) is None
+            assert await tree.server_side_copy(there, replace(there, path="b")) is None
     assert bucket.get("p/a") == b"there"
     assert bucket.keys() == ["p/a"]
 
@@ -236,7 +236,7 @@ async def test_a_lost_answer_to_complete_is_found_to_be_a_success(bucket: Bucket
             try:
                 await tree.write(large("big", len(body)), Bytes(large("big", len(body)), body), None)
             except Changed:
-                there = await tree.digest(await seen(tree, "big"))
+                there = await tree.with_checksum(await seen(tree, "big"))
                 assert (there.size, there.crc) == (len(body), checksum.update(body))
     assert bucket.keys() == ["p/big"]
     assert uploads(bucket) == []
@@ -256,7 +256,7 @@ async def test_a_lost_answer_to_a_rename_is_adopted(bucket: Bucket) -> None:
         async with opened(bucket, meddler.endpoint) as tree:
             origin = await tree.write(small("old", b"moved"), None, None)
             copied = Entry("new", moved.tag, 5, STAMP, 0o644, origin.crc)
-            assert await tree.duplicate(origin, copied) is None
+            assert await tree.server_side_copy(origin, copied) is None
             outcome = await reconciler(source, tree, None).settle(Work("new", 0, 0, 0))
             assert outcome.put is not None
             assert not outcome.conflict
@@ -655,7 +655,7 @@ async def test_a_large_object_carries_its_condition_on_complete_alone(bucket: Bu
         assert written.crc == checksum.update(BIG)
         there = await seen(tree, "big")
         assert (there.tag[:2], there.size, there.mtime_ns, there.mode) == (written.tag[:2], len(BIG), STAMP, 0o600)
-        assert (await tree.digest(there)).crc == checksum.update(BIG)
+        assert (await tree.with_checksum(there)).crc == checksum.update(BIG)
         await tree.write(entry, Bytes(entry, BIG), written)
         with pytest.raises(Changed):
             await tree.write(entry, Bytes(entry, BIG), replace(written, tag=("0" * 32 + "-2", "", "")))
@@ -773,7 +773,7 @@ async def test_a_composite_checksum_of_the_store_is_tolerated(bucket: Bucket) ->
             assert written.crc == checksum.update(BIG)
             there = await seen(tree, "big")
             assert there.crc is None
-            assert (await tree.digest(there)).crc == checksum.update(BIG)  # by reading it all
+            assert (await tree.with_checksum(there)).crc == checksum.update(BIG)  # by reading it all
 
 
 @awaited
@@ -859,7 +859,7 @@ async def test_a_store_that_promises_no_checksum_of_the_whole_is_told_none(bucke
 @awaited
 async def test_without_checksums_nothing_of_them_is_sent(bucket: Bucket, recorder: Recorder) -> None:
     entry = large("big", len(BIG))
-    async with opened(bucket, recorder.endpoint, with_checksum=False) as tree:
+    async with opened(bucket, recorder.endpoint, sends_checksum=False) as tree:
         await tree.write(small("a", b"x"), None, None)
         await tree.write(entry, Bytes(entry, BIG), None)
     sent = [request for request in recorder.requests() if request.method in ("PUT", "POST")]
@@ -908,7 +908,7 @@ async def test_a_copy_above_5_gib_is_not_tried(bucket: Bucket, recorder: Recorde
     huge = Entry("huge", ("0" * 32, "", ""), COPY_LIMIT + 1, 1, 0o644)
     async with opened(bucket, recorder.endpoint) as tree:
         assert await tree.touch(huge, replace(huge, mtime_ns=2)) is None
-        assert await tree.duplicate(huge, replace(huge, path="other")) is None
+        assert await tree.server_side_copy(huge, replace(huge, path="other")) is None
     assert recorder.requests() == []
 
 
@@ -928,19 +928,19 @@ async def test_a_rename_is_a_copy_at_the_server(bucket: Bucket, path: str) -> No
     with Meddler(bucket.server.endpoint, always(obeys_copy, "CopyObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             origin = await tree.write(small(f"from {path}", b"moved"), None, None)
-            made = await tree.duplicate(origin, Entry(path, ("source",), 5, 77, 0o604, origin.crc))
+            made = await tree.server_side_copy(origin, Entry(path, ("source",), 5, 77, 0o604, origin.crc))
             assert made is not None
             assert made.crc == origin.crc
             there = await seen(tree, path)
             assert (there.tag[:2], there.mtime_ns, there.mode) == (made.tag[:2], 77, 0o604)
             # Occupied: nothing is overwritten.
-            assert await tree.duplicate(origin, Entry(path, ("source",), 5, 88, 0o604, origin.crc)) is None
+            assert await tree.server_side_copy(origin, Entry(path, ("source",), 5, 88, 0o604, origin.crc)) is None
             assert (await seen(tree, path)).mtime_ns == 77
             # The origin is another object now: nothing is copied.
             bucket.put(f"p/from {path}", b"other")
-            assert await tree.duplicate(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
+            assert await tree.server_side_copy(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
             bucket.delete(f"p/from {path}")
-            assert await tree.duplicate(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
+            assert await tree.server_side_copy(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
             assert await tree.observe("third", None, None) == Absent("third")
     assert bucket.get(f"p/{path}") == b"moved"
 
@@ -952,8 +952,8 @@ async def test_what_is_set_aside_keeps_bytes_and_metadata(bucket: Bucket, copies
     with Meddler(bucket.server.endpoint, always(obeys_copy, "CopyObject")) as meddler:
         async with opened(bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)) as tree:
             there = await seen(tree, "dir/a.txt")
-            aside, same = await tree.set_aside(there)
-            more = {(await tree.set_aside(there))[0] for _ in range(3)}  # within one second: a counter
+            aside, same = await tree.keep_conflict_copy(there)
+            more = {(await tree.keep_conflict_copy(there))[0] for _ in range(3)}  # within one second: a counter
             assert same == there
             assert aside not in more
             assert len(more) == 3
@@ -961,7 +961,7 @@ async def test_what_is_set_aside_keeps_bytes_and_metadata(bucket: Bucket, copies
             assert (kept.size, kept.mtime_ns, kept.mode) == (10, 12_500_000_000, 0o600)
             bucket.put("p/dir/a.txt", b"changed")
             with pytest.raises(Changed):
-                await tree.set_aside(there)
+                await tree.keep_conflict_copy(there)
     assert re.fullmatch(r"dir/a\.conflict-\d{8}T\d{6}Z-[\w-]+\.txt", aside)
     assert bucket.get(f"p/{aside}") == b"somebody's"
     assert len(bucket.keys()) == 5
@@ -972,8 +972,8 @@ async def test_a_large_object_is_set_aside_without_conditions_on_copy(bucket: Bu
     entry = large("big", len(BIG))
     async with opened(bucket, conditions=StoreCapabilities(copy=False)) as tree:
         written = await tree.write(entry, Bytes(entry, BIG), None)
-        aside, _ = await tree.set_aside(written)
-        again, _ = await tree.set_aside(written)
+        aside, _ = await tree.keep_conflict_copy(written)
+        again, _ = await tree.keep_conflict_copy(written)
         assert aside != again
     assert bucket.get(f"p/{aside}") == BIG
 
@@ -999,7 +999,7 @@ async def test_where_the_store_makes_no_copy_the_bytes_travel(bucket: Bucket, me
         async with opened(bucket, meddler.endpoint) as tree:
             first = await tree.write(large("big", len(BIG)), Bytes(large("big", len(BIG)), BIG), None)
             assert await tree.touch(first, replace(first, mtime_ns=2)) is None
-            assert await tree.duplicate(first, replace(first, path="other")) is None
+            assert await tree.server_side_copy(first, replace(first, path="other")) is None
 
 
 @pytest.mark.parametrize("meddle", REFUSALS)
@@ -1010,8 +1010,8 @@ async def test_a_conflict_copy_is_kept_although_the_store_makes_none(bucket: Buc
     with Meddler(bucket.server.endpoint, always(meddle, "CopyObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             there = await seen(tree, "dir/a.txt")
-            aside, same = await tree.set_aside(there)
-            more, _ = await tree.set_aside(there)
+            aside, same = await tree.keep_conflict_copy(there)
+            more, _ = await tree.keep_conflict_copy(there)
             kept = await seen(tree, aside)
     assert same == there
     assert more != aside
@@ -1026,7 +1026,7 @@ async def test_what_is_too_large_to_be_copied_is_carried_aside(bucket: Bucket) -
     with Meddler(bucket.server.endpoint, always(refuse(403, "AccessDenied"), "CreateMultipartUpload")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(PermissionRefused):
-                await tree.set_aside(huge)
+                await tree.keep_conflict_copy(huge)
     assert meddler.names() == ["CreateMultipartUpload"]
 
 
@@ -1040,7 +1040,7 @@ async def test_a_condition_that_never_holds_is_not_tried_for_ever(bucket: Bucket
         async with opened(bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)) as tree:
             there = await seen(tree, "a")
             with pytest.raises(PathError, match="not kept under a conflict name") as failed:
-                await tree.set_aside(there)
+                await tree.keep_conflict_copy(there)
     assert not isinstance(failed.value, Changed)
     assert len(meddler.names()) < 40
 
@@ -1081,7 +1081,7 @@ async def test_a_store_that_ignores_conditions_is_looked_at_first(bucket: Bucket
             with pytest.raises(Changed):
                 await tree.delete(first)
             assert bucket.get("p/a") == b"somebody else's"
-            assert await tree.duplicate(first, replace(first, path="b")) is None
+            assert await tree.server_side_copy(first, replace(first, path="b")) is None
             await tree.delete(await seen(tree, "a"))
     assert bucket.keys() == []
     assert not [asked for asked in meddler.asked if "if-none-match" in asked.headers]
@@ -1210,7 +1210,7 @@ async def test_a_probe_needs_no_permission_to_delete(bucket: Bucket) -> None:
         found = await probed(bucket, meddler.endpoint)
     assert found == StoreCapabilities(copy=False, delete=False)
     assert found.untried
-    assert "DELETE" not in found.weaker, "nothing is known of it"
+    assert "DELETE" not in found.limitations, "nothing is known of it"
     left = bucket.keys()
     assert len(left) == 2  # one for the completion of multipart uploads, one for all else
     assert all(map(names.is_hidden, left))

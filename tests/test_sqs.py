@@ -670,7 +670,7 @@ def test_whatever_one_message_does_the_nine_others_of_its_batch_are_followed_at_
         acknowledge(hints)
         until(lambda: sum(len(handles) for name, handles in sqs.asked if name == "delete") == 9)
         assert there.source.trouble() is None
-        assert there.source.frozen() is None
+        assert there.source.stalled() is None
         assert not there.source._held
 
 
@@ -717,9 +717,9 @@ def test_a_thread_that_has_ended_is_told_to_the_watchdog() -> None:
             raise SystemExit  # a thread ends of it, without a word
 
     with scripted(Ending()) as there:
-        until(there.source.frozen)
-        assert "queue-receive" in (there.source.frozen() or "")
-    assert there.source.frozen() is None, "it was stopped"
+        until(there.source.stalled)
+        assert "queue-receive" in (there.source.stalled() or "")
+    assert there.source.stalled() is None, "it was stopped"
 
 
 def test_no_thread_ends_of_what_a_client_raises() -> None:
@@ -735,7 +735,7 @@ def test_no_thread_ends_of_what_a_client_raises() -> None:
         for _ in range(3):
             sqs.batches.append([received(1)])
             until(there.source.trouble)
-        assert there.source.frozen() is None
+        assert there.source.stalled() is None
 
 
 # Work

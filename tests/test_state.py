@@ -90,8 +90,8 @@ def test_rows_can_be_read_as_a_listing_shows_files(memory: State) -> None:
     memory.record([row("a", ("1", "2", "3", "4")), row("b", absent=True), row("b/c"), row("b0")], [])
     with contextlib.closing(memory.reader()) as reader:
         mode = row("a").mode
-        assert list(reader.sightings())[:2] == [("a", "1 2 3 4", mode), ("b", "", mode)]
-        assert [path for path, _, _ in reader.sightings("b")] == ["b/c"]
+        assert list(reader.scan_records())[:2] == [("a", "1 2 3 4", mode), ("b", "", mode)]
+        assert [path for path, _, _ in reader.scan_records("b")] == ["b/c"]
         assert (reader.get("b/c"), reader.get("c")) == (row("b/c"), None)
 
 
@@ -131,7 +131,7 @@ def test_a_name_that_is_no_utf_8_is_in_no_row(memory: State, name: str) -> None:
     assert paths(memory, name) == []
     with contextlib.closing(memory.reader()) as reader:
         assert reader.get(name) is None
-        assert list(reader.sightings(name)) == []
+        assert list(reader.scan_records(name)) == []
     assert memory.note_skipped(name, f"of {name}")
     assert not memory.note_skipped(name, f"of {name}")
     memory.clear_skipped(name)
@@ -381,7 +381,7 @@ def damage(file: Path, *, after: int = 8) -> None:
 
 def sightings(memory: State) -> list[ScanRecord]:
     with contextlib.closing(memory.reader()) as reader:
-        return list(reader.sightings())
+        return list(reader.scan_records())
 
 
 QUESTIONS: dict[str, Callable[[State], object]] = {

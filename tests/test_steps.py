@@ -114,12 +114,12 @@ def test_a_step_is_frozen_when_it_has_stood_still_for_too_long(gate: Gate) -> No
         step = asyncio.create_task(steps.run(gate.wait))
         await asyncio.to_thread(gate.entered.wait)
         await asyncio.sleep(0.1)
-        assert steps.frozen() is None
+        assert steps.stalled() is None
         ahead = PATIENCE + 1
-        assert "wait has not moved for 12" in str(steps.frozen())
+        assert "wait has not moved for 12" in str(steps.stalled())
         gate.open()
         await step
-        assert steps.frozen() is None
+        assert steps.stalled() is None
 
     asyncio.run(scenario())
 

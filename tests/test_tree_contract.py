@@ -283,13 +283,13 @@ def test_a_delete_of_a_file_that_changed_is_refused(bench: Bench) -> None:
 
 def test_set_aside_keeps_the_bytes_under_another_name_too(bench: Bench) -> None:
     bench.user.put("d/a.xml", b"theirs")
-    aside, now = bench.run(bench.tree.set_aside(bench.see("d/a.xml")))
+    aside, now = bench.run(bench.tree.keep_conflict_copy(bench.see("d/a.xml")))
     assert ".conflict-" in aside
     assert aside.startswith("d/a")
     assert bench.user.get(aside) == bench.user.get("d/a.xml") == b"theirs"
     bench.write(small("d/a.xml"), now)
     assert bench.user.get(aside) == b"theirs"
-    again, _ = bench.run(bench.tree.set_aside(bench.see("d/a.xml")))
+    again, _ = bench.run(bench.tree.keep_conflict_copy(bench.see("d/a.xml")))
     assert bench.user.get(again) == b"ours"
     assert bench.user.get(aside) == b"theirs"
 
@@ -298,7 +298,7 @@ def test_set_aside_of_a_file_that_changed_is_refused(bench: Bench) -> None:
     written = bench.write(small("a"), None)
     bench.user.put("a", b"theirs")
     with pytest.raises(Changed):
-        bench.run(bench.tree.set_aside(written))
+        bench.run(bench.tree.keep_conflict_copy(written))
     bench.keep_only("a")
 
 
@@ -335,10 +335,10 @@ def test_odd_names_make_the_round_trip(bench: Bench, path: str) -> None:
 def test_a_digest_is_that_of_the_bytes(bench: Bench) -> None:
     bench.user.put("a", b"content")
     seen = replace(bench.see("a"), crc=None, body=None)
-    assert bench.run(bench.tree.digest(seen)).crc == checksum.update(b"content")
+    assert bench.run(bench.tree.with_checksum(seen)).crc == checksum.update(b"content")
     bench.user.put("a", b"something else")
     with pytest.raises(Changed):
-        bench.run(bench.tree.digest(seen))
+        bench.run(bench.tree.with_checksum(seen))
 
 
 def test_a_big_file_is_read_in_parts(bench: Bench) -> None:
@@ -357,7 +357,7 @@ def test_a_big_file_is_read_in_parts(bench: Bench) -> None:
         return body
 
     assert bench.run(read()) == BIG
-    assert bench.run(bench.tree.digest(seen)).crc == checksum.update(BIG)
+    assert bench.run(bench.tree.with_checksum(seen)).crc == checksum.update(BIG)
 
 
 def test_a_big_file_that_changed_cannot_be_opened_and_read(bench: Bench) -> None:

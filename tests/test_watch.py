@@ -537,7 +537,7 @@ def test_a_thread_of_watchdog_that_dies_is_replaced(root: Path, kinds: tuple[str
         watched.until(lambda: EVERYTHING in watched.hints)
         watched.hear_edits("f")
         assert watched.source.trouble() is None
-        assert watched.source.frozen() is None
+        assert watched.source.stalled() is None
     finally:
         watched.stop()
 
@@ -560,7 +560,7 @@ def test_an_error_in_who_is_told_ends_in_a_look_at_everything(root: Path) -> Non
         wait_until(lambda: EVERYTHING in hints, timeout=30)
         (root / "good").write_text("x")
         wait_until(lambda: Hint("good", HintKind.WRITTEN) in hints, timeout=30)
-        assert source.frozen() is None
+        assert source.stalled() is None
     finally:
         source.stop()
         place.close()

@@ -188,7 +188,7 @@ def test_a_probe_ends_an_outage_that_is_over_and_wakes_the_loop() -> None:
 def test_a_question_that_fails_unexpectedly_ends_nothing_and_wakes_the_loop(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         world = World()
-        world.outage.suffer(Unavailable("down"))
+        world.outage.record_failure(Unavailable("down"))
         world.answers = lambda: 1 / 0  # type: ignore[assignment,return-value]
         world.witness.probe()
         await asyncio.sleep(0.01)

@@ -52,13 +52,13 @@ def test_a_call_beyond_its_deadline_is_told(workers: DiskThreads, clock: Clock) 
         try:
             await asyncio.to_thread(begun.wait)
             clock.now = PATIENCE + 4
-            assert workers.frozen() is None, "its bytes have their time too"
+            assert workers.stalled() is None, "its bytes have their time too"
             clock.now = PATIENCE + 6
-            assert "frozen_disk" in str(workers.frozen())
+            assert "frozen_disk" in str(workers.stalled())
         finally:
             answered.set()
         await call
-        assert workers.frozen() is None
+        assert workers.stalled() is None
 
     asyncio.run(scenario())
 
@@ -82,9 +82,9 @@ def test_a_long_call_that_goes_on_has_its_time_anew(workers: DiskThreads, clock:
             await asyncio.to_thread(further.wait)
             await asyncio.to_thread(further.wait)
             clock.now = 2 * PATIENCE - 2
-            assert workers.frozen() is None
+            assert workers.stalled() is None
             clock.now = 2 * PATIENCE
-            assert "long_walk" in str(workers.frozen())
+            assert "long_walk" in str(workers.stalled())
         finally:
             answered.set()
         await call
@@ -128,7 +128,7 @@ def test_what_waits_behind_a_call_in_time_is_not_told(workers: DiskThreads, cloc
         try:
             await asyncio.to_thread(begun.wait)
             clock.now = 2 * PATIENCE
-            assert workers.frozen() is None
+            assert workers.stalled() is None
         finally:
             answered.set()
         await asyncio.gather(*calls)

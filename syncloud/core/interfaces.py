@@ -75,7 +75,7 @@ class Tree(Protocol):
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content:
         """The bytes of `entry`. Raises Changed, Unsteady."""
 
-    async def digest(self, entry: Entry) -> Entry:
+    async def with_checksum(self, entry: Entry) -> Entry:
         """`entry` with its `crc`, whatever it costs. Raises Changed."""
 
     def rename_identity(self, entry: Entry) -> Tag | None:
@@ -96,13 +96,13 @@ class Tree(Protocol):
     async def mode_for(self, expected: Entry, source: Entry) -> int:
         """The mode that `touch` may give to `expected`, which nobody may be able to read or write because of `source`."""
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from `origin`, which holds the same bytes, on this side; None where that cannot be had."""
 
     async def delete(self, expected: Entry) -> None:
         """Raises Changed."""
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep `entry` under a conflict name as well: that name, and the entry as it is now. Raises Changed."""
 
     async def reach(self, known: str | None) -> None:
@@ -128,7 +128,7 @@ class HintSource(Protocol):
     def trouble(self) -> str | None:
         """Why this source is not to be trusted now (a part that is not watched, an unreachable queue), or None."""
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """Which of its threads has died or does not get on, so that nothing but a restart helps; or None."""
 
 
@@ -137,7 +137,7 @@ class Rows(Protocol):
 
     def rows(self, under: str = "") -> Iterator[Base]: ...
 
-    def sightings(self, under: str = "") -> Iterator[ScanRecord]:
+    def scan_records(self, under: str = "") -> Iterator[ScanRecord]:
         """The same rows, as a Run has the files' source; the tag of one that is `absent` is empty."""
 
     def get(self, path: str) -> Base | None:

@@ -67,12 +67,12 @@ class Attempts:
         self.failed: dict[str, SyncloudError] = {}
 
     def start(self, work: Work) -> None:
-        self._transfer_limit.enter(work)
+        self._transfer_limit.acquire(work)
         self._tasks[work.path] = asyncio.get_running_loop().create_task(self._settle(work))
 
     def see(self, path: str, side: Side) -> None:
         """Remember the content that a look at the source found."""
-        self._transfer_limit.see(path, side)
+        self._transfer_limit.resize(path, side)
         if isinstance(side, Entry):
             self._contents[path] = side.tag[0], side.size
 
@@ -84,7 +84,7 @@ class Attempts:
     def _finished(self, work: Work) -> None:
         del self._tasks[work.path]
         self._contents.pop(work.path, None)
-        self._transfer_limit.leave(work)
+        self._transfer_limit.release(work)
         self._state_writer.let_go(work.path)
         self._delete_guard.ended(work.path)
         self._ended()

@@ -54,8 +54,8 @@ class DeleteGuard:
         self._withheld: list[tuple[Work, str]] = []
         self._held: dict[str, None] = {}
         self._moves = _Moves(clock)
-        self._free: set[str] = set()
-        self._told = False
+        self._override: set[str] = set()
+        self._reported = False
         self._made: Counter[int] = Counter()
         kept = json.loads(memo or "{}")
         self._latched = bool(kept.get("held")) and policy.delete and policy.max_delete < 100
@@ -113,7 +113,7 @@ class DeleteGuard:
 
     def _may_go(self, work: Work) -> bool:
         moved = self._moves.claim(work.path, self._state_writer.base_of(work.path))
-        free = work.path in self._free
+        free = work.path in self._override
         if not (moved or free or self._allowed()):
             return False
         work.deleting = True
@@ -141,8 +141,8 @@ class DeleteGuard:
         self._unlisted = self._unlisted or any(self._state_writer.base_of(path) is None for path in paths)
         if before != (self._latched, self._unlisted):
             self._note()
-        if not self._told and (error := self.error) is not None:
-            self._told = True
+        if not self._reported and (error := self.error) is not None:
+            self._reported = True
             log.error("guard.held", "%s", error, count=len(self._held) + len(self._waiting), error=error)
 
     # What becomes of it
@@ -171,7 +171,7 @@ class DeleteGuard:
             self.made(work.path)
         elif outcome.put is not None and self._policy.delete and self._state_writer.base_of(work.path) is None:
             self._moves.add(outcome.put, self._state_writer.kin(outcome.put))
-        self._free.discard(work.path)
+        self._override.discard(work.path)
         if work.path in self._held:
             del self._held[work.path]
             if not self._unfound:
@@ -189,15 +189,15 @@ class DeleteGuard:
 
     def _perhaps_over(self) -> None:
         if self._latched and not self._held and not self._waiting:
-            self._latched = self._told = self._unlisted = False
+            self._latched = self._reported = self._unlisted = False
             self._note()
             log.warning("guard.released", "no deletion is held back any more: what was to be deleted is there again")
 
     def resume(self, *, allow: bool) -> Iterable[str]:
         """Somebody has looked: what waits now may go, or is only judged again. The paths that are to be looked at."""
         held, self._held = self._held, {}
-        self._latched = self._told = self._unlisted = self._unfound = False
-        self._free = {*held, *self._waiting} if allow else set()
+        self._latched = self._reported = self._unlisted = self._unfound = False
+        self._override = {*held, *self._waiting} if allow else set()
         if allow:
             self._made.clear()
             self._made.update(self._under_way.values())

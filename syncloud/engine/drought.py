@@ -83,7 +83,7 @@ class Drought:
                 self._trial = asyncio.get_running_loop().create_task(self._try())
             if now >= self._due:
                 text = f"no file gets through, although the store answers: {self._cause}"
-                self._told.suffer(SyncloudError(text, hint=self._cause.hint, code=self._cause.code))
+                self._told.record_failure(SyncloudError(text, hint=self._cause.hint, code=self._cause.code))
 
     def _end(self) -> None:
         self._paths.clear()

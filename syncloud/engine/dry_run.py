@@ -31,8 +31,8 @@ class DryRunTree:
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content:
         return await self._tree.open(entry, deadline_passed=deadline_passed)
 
-    async def digest(self, entry: Entry) -> Entry:
-        return await self._tree.digest(entry)
+    async def with_checksum(self, entry: Entry) -> Entry:
+        return await self._tree.with_checksum(entry)
 
     def rename_identity(self, entry: Entry) -> Tag | None:
         return self._tree.rename_identity(entry)
@@ -56,13 +56,13 @@ class DryRunTree:
     async def admit(self, entry: Entry) -> None:
         """Nothing is carried."""
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 
     async def delete(self, expected: Entry) -> None:
         self._tell("delete", expected)
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         self._tell("set aside", entry)
         return entry.path, entry
 

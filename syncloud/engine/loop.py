@@ -180,7 +180,7 @@ class Engine:
 
         Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
         """
-        self._once = self._attempts.once = self._listings.once = self.listing.raised = True
+        self._once = self._attempts.once = self._listings.once = self.listing.caller_reports = True
         self._work_queue.deadline = self._work_queue.quiet
         await self._turns()
         await self._drain()
@@ -245,7 +245,7 @@ class Engine:
             self._probe()
         elif self._state_writer.error is None:
             self._take_up(self.failing.due())
-            free = self._transfer_limit.free
+            free = self._transfer_limit.available
             self._begin(self._work_queue.take(free if self._once else self._pace.limit(free)))
             self._start_deletions()
             if self.drought.suspected and not self._once:
@@ -309,7 +309,7 @@ class Engine:
         at = (now := self._clock()) + timing.until_next(now, resting=self.resting)
         if self._state_writer.error is None and self.outage.error is not None:
             at = at if self._tasks or self._witness.asking else min(at, self.outage.next_try)
-        elif self._state_writer.error is None and self._transfer_limit.free:
+        elif self._state_writer.error is None and self._transfer_limit.available:
             due = self._work_queue.next_due(listings=not self._listings.under_way) or at
             waits = self._pace.tight and not self._once
             at = min(at, max(due, self._pace.next_round) if waits else due, self.failing.next_due or at)
@@ -327,7 +327,7 @@ class Engine:
 
     def _probe(self) -> None:
         """In an outage, ask a question and try one path, another one each time."""
-        if self._tasks or not self.outage.due():
+        if self._tasks or not self.outage.may_probe():
             return
         self._witness.probe()
         taken = self._work_queue.take(1)
@@ -340,7 +340,7 @@ class Engine:
         await self._target.reach(known)
 
     def _ended(self) -> None:
-        self._turn_by(self._clock() + BREATH) if self._transfer_limit.scarce else self._nudge()
+        self._turn_by(self._clock() + BREATH) if self._transfer_limit.nearly_full else self._nudge()
 
     async def _drain(self, grace: float = GRACE) -> None:
         """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""

@@ -171,16 +171,16 @@ class Reconciler:
         """The target, and the row that a lost answer has kept from us where it still is what we have put there."""
         there = await self._look_at_target(path, None)
         if isinstance(there, Entry) and there.crc is None:
-            there = await self._target.digest(there)
+            there = await self._target.with_checksum(there)
         if not (isinstance(there, Entry) and there.written_by_us):
             return there, None
         return there, Base(path, self._in_doubt[path], there.tag, there.size, there.mtime_ns, there.mode, there.crc)
 
     async def _compare(self, action: Compare, source: Side, target: Side) -> tuple[Side, Side]:
         if action.source is not None:
-            source = await self._source.digest(action.source)
+            source = await self._source.with_checksum(action.source)
         if action.target is not None:
-            target = await self._target.digest(action.target)
+            target = await self._target.with_checksum(action.target)
         return source, target
 
     async def _execute(self, action: Action | None, source: Side, target: Side, base: Base | None, work: Work) -> Outcome:
@@ -248,9 +248,9 @@ class Reconciler:
             if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.source_absent:
                 continue
             if entry.crc is None:
-                entry = await self._source.digest(entry)
+                entry = await self._source.with_checksum(entry)
             if entry.crc == origin.crc:
-                return await self._target.duplicate(origin.as_target(), entry)
+                return await self._target.server_side_copy(origin.as_target(), entry)
         return None
 
     async def _make_way(self, blocked: Blocked, work: Work) -> Outcome:
@@ -332,7 +332,7 @@ class Reconciler:
         path = expected.path
         if self._kept.get(path) == expected.tag and not expected.racy:
             return expected
-        aside, expected = await self._target.set_aside(expected)
+        aside, expected = await self._target.keep_conflict_copy(expected)
         self._kept[path] = expected.tag
         self.rivals.copied(path)
         self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")

@@ -98,7 +98,7 @@ class Scanner:
         if work.check_target:
             there = flat(_until(over, self._target.scan(work.path)))
             return diff(flat(seen), there, reader.rows(work.path), census, self._excluded)
-        unlike = SkipUnchanged(seen, reader.sightings(work.path), reader.get, census)
+        unlike = SkipUnchanged(seen, reader.scan_records(work.path), reader.get, census)
         return diff(unlike.sides(), None, unlike.rows(), census, self._excluded)
 
     async def _transfer_limit(self) -> None:
@@ -198,6 +198,6 @@ class Listings:
             log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
             error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
         self._counters.fail(error)
-        self._outage.suffer(error)
+        self._outage.record_failure(error)
         if not self.once:
             self._work_queue.list_again(work, max(1.0, self._outage.next_try - self._clock()))

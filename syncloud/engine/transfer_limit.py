@@ -28,23 +28,23 @@ class TransferLimit:
         return self._transfers - len(self._weights) + min(len(self._large), WAITING)
 
     @property
-    def free(self) -> int:
+    def available(self) -> int:
         """Works that may begin, however large they turn out to be."""
         return max(0, min(self.places, (MAX_BUFFERED_BYTES - self._promised) // SMALL))
 
     @property
-    def scarce(self) -> bool:
+    def nearly_full(self) -> bool:
         """Whether more than three quarters are taken."""
-        return 3 * self.free < len(self._weights) - len(self._large)
+        return 3 * self.available < len(self._weights) - len(self._large)
 
-    def enter(self, work: Work) -> None:
+    def acquire(self, work: Work) -> None:
         self._weights[work.path] = 0
         if isinstance(work.reported, Entry) and not work.deleting:
-            self.see(work.path, work.reported)
+            self.resize(work.path, work.reported)
         else:
             self._weigh(work.path, 0 if work.deleting else SMALL)
 
-    def see(self, path: str, side: Side) -> None:
+    def resize(self, path: str, side: Side) -> None:
         """What a look has found: from now on `path` weighs what it is."""
         if path not in self._weights:
             return
@@ -59,6 +59,6 @@ class TransferLimit:
         self._promised += weight - self._weights[path]
         self._weights[path] = weight
 
-    def leave(self, work: Work) -> None:
+    def release(self, work: Work) -> None:
         self._promised -= self._weights.pop(work.path)
         self._large.discard(work.path)

@@ -114,7 +114,7 @@ def _is_racy(status: os.stat_result) -> bool:
     return abs(time.time_ns() - status.st_ctime_ns) < _RACY_NS
 
 
-def settled(fd: int) -> os.stat_result:
+def wait_past_racy_tick(fd: int) -> os.stat_result:
     """The stamps of a big file, once the tick of its last change is over."""
     if _is_racy(os.fstat(fd)):
         time.sleep(_RACY_NS / 1e9)

@@ -2,7 +2,7 @@
 
 A disk can freeze (a network file system whose server is gone, a dying device), and a thread inside such a call can neither be
 interrupted nor be seen from the control loop, which turns on. So every call has a deadline, and the watchdog's ping needs
-all of them kept: `DiskThreads.frozen()`.
+all of them kept: `DiskThreads.stalled()`.
 
 A thread takes up one call at a time, and one thread does all while the disk answers at once: two that take turns at Python's
 lock cost more than what they do. Another one joins in when a call has waited for a moment while nothing was taken up, so that
@@ -211,7 +211,7 @@ class DiskThreads:
         """Whether nothing is under way, or something has begun, gone on or ended since `moment` (of the clock)."""
         return self._moved_at > moment or not (self._calls or self._asked)
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """What is beyond its deadline, or None: a call; or, with no call to wait for, the taking up of the next one."""
         now = self._clock()
         calls = list(self._calls.values())

@@ -93,7 +93,7 @@ class LocalTree:
         """The last line: whatever asks for it, a path that is refused is not written."""
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
-        if self.places.any and (reason := await self._run(self.places.doubt, path, path=path)):
+        if self.places.any and (reason := await self._run(self.places.why_untrusted, path, path=path)):
             raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
 
     # As both
@@ -102,9 +102,9 @@ class LocalTree:
         """As `Root.missing`."""
         return self.root.missing()
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """Why the disk counts as frozen, or None."""
-        return self._workers.frozen()
+        return self._workers.stalled()
 
     def have_moved_since(self, moment: float) -> bool:
         """Whether the disk has answered since `moment` (monotonic), or nobody waits for it."""
@@ -115,7 +115,7 @@ class LocalTree:
 
         Blocking: for a thread. Only nominates.
         """
-        reason = self.missing() or self.places.doubt(f"{under}/")
+        reason = self.missing() or self.places.why_untrusted(f"{under}/")
         if reason is not None:
             yield Unknown(under, reason, subtree=True)
             return
@@ -137,7 +137,7 @@ class LocalTree:
         return await self._run(self._look, path, base, known, reported, deadline_passed, path=path)
 
     def _look(self, path: str, base: Base | None, known: Tag | None, reported: Side | None, deadline_passed: bool) -> Side:
-        if reason := names.refusal(path) or self.places.doubt(path):
+        if reason := names.refusal(path) or self.places.why_untrusted(path):
             return Unknown(path, reason)
         if names.is_hidden(path):
             return Unknown(path, "excluded")
@@ -248,13 +248,13 @@ class LocalTree:
         except OSError as error:
             raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
         with file.held() as fd:
-            status = stable_read.settled(fd)
+            status = stable_read.wait_past_racy_tick(fd)
             if stable_read.tag_of(status) != entry.tag:
                 raise Changed(entry.path, f"{entry.path}: changed before it was read")
             if not (deadline_passed or stable_read.is_quiet(status)) and syscalls.held_by_writer(fd):
                 raise Unsteady(entry.path, f"{entry.path}: open for writing")
 
-    async def digest(self, entry: Entry) -> Entry:
+    async def with_checksum(self, entry: Entry) -> Entry:
         """`entry` with its checksum. Raises Changed."""
         content = await self.open(entry, deadline_passed=True)
         try:
@@ -332,11 +332,11 @@ class LocalTree:
         else:
             commit.delete(self._fd, expected, self.nonce)
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the file under a conflict name too: that path, and the file as it is now. Raises Changed."""
-        return await self._alter(commit.set_aside, self._fd, entry, self._prefix, path=entry.path)
+        return await self._alter(commit.keep_conflict_copy, self._fd, entry, self._prefix, path=entry.path)
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """A copy made on this side instead of a transfer: not worth it on a disk."""
         return None
 

@@ -144,7 +144,7 @@ class WatchSource(wd.FileSystemEventHandler):
         """Something was mounted or unmounted below the root: soon look which directories are watched."""
         self._moved_since = self._moved_since or time.monotonic()
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """watchdog's threads and the kernel's queue are the monitor's care: it watches anew, or says what is polled."""
         if self._monitor.ident is None or self._stop.is_set():
             return None

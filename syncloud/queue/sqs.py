@@ -121,7 +121,7 @@ class QueueSource:
             return f"the queue {self._url} has answered no poll for {SILENT:.0f} s"
         return next(iter(list(self._troubles.values())), self._haste.trouble(self._url))
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """How long a poll takes is the queue's affair, within botocore's timeouts: that is an outage."""
         dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
         return f"the thread {dead[0]} has ended" if dead and not self._stop.is_set() else None

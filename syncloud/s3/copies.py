@@ -95,7 +95,7 @@ class Copies:
         source = quote(f"{self._store.bucket}/{names.key_of(self._store.prefix, origin.path)}", safe="/-_.~")
         return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": objects.pin(origin)}
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the object under a conflict name too: that path, and the object. Raises Changed, PathError."""
         now = datetime.now(UTC)
         for counter in range(NAMES):

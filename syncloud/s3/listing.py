@@ -74,7 +74,7 @@ def _page(crt: Transport, where: str, query: list[tuple[str, str]], deadline: fl
     what = f"list {where}"
     # A key may have characters that XML cannot hold: they travel in the form of a URL.
     query = [("list-type", "2"), ("encoding-type", "url"), *query]
-    answer = crt.ask("ListObjectsV2", what, query, deadline=deadline)
+    answer = crt.request_blocking("ListObjectsV2", what, query, deadline=deadline)
     if not answer.ok:
         raise answer.refusal(what)
     return parse(answer, what)

@@ -44,7 +44,7 @@ class Uploads(Protocol):
 class Store(Protocol):
     """What an upload needs of S3Tree."""
 
-    with_checksum: bool
+    sends_checksum: bool
     uploads: Uploads | None
     budget: Budget
 
@@ -106,11 +106,11 @@ async def abort_leftovers(store: Store) -> None:
 async def _create(store: Store, entry: Entry) -> tuple[str, bool]:
     """The upload's id, and whether the store has promised to keep a checksum of the whole object."""
     headers = store.metadata(entry)
-    if store.with_checksum:
+    if store.sends_checksum:
         headers |= {"x-amz-checksum-algorithm": "CRC64NVME"} | _WHOLE
     answer = await store.request("POST", entry.path, "CreateMultipartUpload", [("uploads", "")], headers, body=b"")
     promised = all(answer.headers.get(name) == value for name, value in _WHOLE.items())
-    return objects.required(answer.body, "UploadId"), store.with_checksum and promised
+    return objects.required(answer.body, "UploadId"), store.sends_checksum and promised
 
 
 def _proof(size: int, crc: int) -> dict[str, str]:
@@ -181,7 +181,7 @@ class _Buffers:
 
 
 async def _send_part(store: Store, path: str, upload_id: str, number: int, data: io.BytesIO, crc: int) -> Part:
-    encoded = checksum.encode(crc) if store.with_checksum else ""
+    encoded = checksum.encode(crc) if store.sends_checksum else ""
     headers = {checksum.HEADER: encoded} if encoded else {}
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
     answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)

@@ -43,7 +43,7 @@ class StoreCapabilities:
     untried: bool = field(default=False, compare=False)
 
     @property
-    def weaker(self) -> str:
+    def limitations(self) -> str:
         """What is not as it is with all of them, for people; empty where nothing is."""
         told = [f"{name} ({what})" for name, obeyed, what in self._consequences() if not obeyed]
         return f"this store ignores conditions on {'; '.join(told)}" if told else ""

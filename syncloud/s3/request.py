@@ -64,7 +64,7 @@ class PendingRequest:
     request: Request
     future: Any
     deadline: float
-    land: Callable[[PendingRequest], None]
+    on_complete: Callable[[PendingRequest], None]
     connection: Any = None
     reused: bool = False
     landed: bool = False
@@ -76,7 +76,7 @@ class PendingRequest:
     """Bytes that the answer may still have."""
     error: Any = None
 
-    def board(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
+    def send_on(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
         """Raises what awscrt raises; then nothing is called back."""
         self.connection, self.reused, self.landed = connection, reused, False
         self.status, self.headers, self.chunks, self.left = 0, [], [], 0
@@ -101,9 +101,9 @@ class PendingRequest:
     def on_done(self, completion: concurrent.futures.Future[int]) -> None:
         self.error = completion.exception()
         self.landed = True
-        self.land(self)
+        self.on_complete(self)
 
-    def leave(self) -> Any:
+    def detach(self) -> Any:
         """The connection that it was on, if any."""
         connection, self.connection = self.connection, None
         return connection

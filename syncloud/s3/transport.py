@@ -88,7 +88,7 @@ class Transport:
         """Whether nothing was answered yet over TLS, of whose failures awscrt tells late, and in few words."""
         return self._by_tls and not self._answered
 
-    async def send(
+    async def request(
         self,
         method: str,
         key: str,
@@ -123,7 +123,7 @@ class Transport:
             flight.future.cancel()  # nobody waits for it any more: where it still waits for a connection, it is not sent
             self._release(flight)
 
-    def ask(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
+    def request_blocking(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
         """One GET about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
 
         Raises CredentialsError, or Unavailable where there is no answer, as `send` does.
@@ -145,11 +145,11 @@ class Transport:
         self._calls.add(call)
         try:
             signed = self._signed(request)
-            rested = self._connections.take()
-            call.board(rested or self._connect(until), signed, reused=rested is not None)
+            rested = self._connections.acquire()
+            call.send_on(rested or self._connect(until), signed, reused=rested is not None)
             call.future.result(until - time.monotonic())
             answer = call.response()
-            self._connections.give(call.leave())
+            self._connections.release(call.detach())
         except TimeoutError:
             raise self._overdue(call) from None
         except Exception as error:
@@ -159,8 +159,8 @@ class Transport:
             raise
         finally:
             self._calls.discard(call)
-            if (left := call.leave()) is not None:
-                self._connections.drop(left)
+            if (left := call.detach()) is not None:
+                self._connections.discard(left)
         self._answered = True
         return answer
 
@@ -174,7 +174,7 @@ class Transport:
 
     def _unwanted(self, opened: concurrent.futures.Future[Any]) -> None:
         if opened.exception() is None:
-            self._connections.give(opened.result())
+            self._connections.release(opened.result())
 
     def _request(
         self, what: str, operation: str, method: str, key: str, query: Pairs, headers: Pairs, body: Body | None
@@ -226,7 +226,7 @@ class Transport:
     def _serve(self) -> None:
         while self._waiting:
             if not self._waiting[0].future.done():
-                connection = self._connections.take()
+                connection = self._connections.acquire()
                 if connection is None:
                     break
                 self._board(self._waiting.popleft(), connection, reused=True)
@@ -265,7 +265,7 @@ class Transport:
             self._waiting.popleft()
         if not self._waiting:
             if error is None:
-                self._connections.give(opened.result())
+                self._connections.release(opened.result())
         elif error is None:
             self._board(self._waiting.popleft(), opened.result(), reused=False)
         else:
@@ -273,10 +273,10 @@ class Transport:
 
     def _board(self, flight: PendingRequest, connection: Any, *, reused: bool) -> None:
         try:
-            flight.board(connection, self._signed(flight.request), reused=reused)
+            flight.send_on(connection, self._signed(flight.request), reused=reused)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's, and the connection is not kept
-            flight.leave()
-            self._connections.drop(connection)
+            flight.detach()
+            self._connections.discard(connection)
             self._fail(flight, error)
 
     def _fail(self, flight: PendingRequest, error: BaseException) -> None:
@@ -303,8 +303,8 @@ class Transport:
         self._waking = False
         while self._landed:
             flight = self._landed.popleft()
-            if (connection := flight.leave()) is not None:
-                (self._connections.drop if flight.error else self._connections.give)(connection)
+            if (connection := flight.detach()) is not None:
+                (self._connections.discard if flight.error else self._connections.release)(connection)
             if not flight.future.done():
                 self._settle(flight)
         self._serve()
@@ -327,7 +327,7 @@ class Transport:
 
     def _retry(self, flight: PendingRequest) -> bool:
         if flight.error is not None and flight.reused:
-            self._connections.distrust()
+            self._connections.close_idle()
         flight.tries += 1
         if flight.tries >= TRIES or self._loop is None or self._closed.is_set():
             return False
@@ -355,7 +355,7 @@ class Transport:
             self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
 
     def _overdue(self, flight: PendingRequest) -> Unavailable:
-        self._connections.distrust()
+        self._connections.close_idle()
         # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
         return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
 
@@ -370,8 +370,8 @@ class Transport:
     def _release(self, flight: PendingRequest) -> None:
         """Also gives up what is still on the wire: its connection goes with it."""
         self._flights.discard(flight)
-        if not flight.landed and (connection := flight.leave()) is not None:
-            self._connections.drop(connection)
+        if not flight.landed and (connection := flight.detach()) is not None:
+            self._connections.discard(connection)
             self._serve()
 
 

@@ -52,7 +52,7 @@ class S3Tree:
         prefix: str,
         nonce: str,
         conditions: objects.StoreCapabilities = objects.FULL,
-        with_checksum: bool = True,
+        sends_checksum: bool = True,
         uploads: multipart.Uploads | None = None,
         denied: int = 0,
     ) -> None:
@@ -62,7 +62,7 @@ class S3Tree:
         self.prefix = prefix
         self._nonce = nonce
         self.conditions = conditions
-        self.with_checksum = with_checksum
+        self.sends_checksum = sends_checksum
         self.uploads = uploads
         self._denied = denied
         self.budget = Budget()
@@ -230,7 +230,7 @@ class S3Tree:
             raise Corrupt(entry.path, f"{entry.path}: {came} bytes came instead of {length}")
         return response.pieces
 
-    async def digest(self, entry: Entry) -> Entry:
+    async def with_checksum(self, entry: Entry) -> Entry:
         """`entry` with its checksum: from HEAD, else by reading it all. Raises Changed."""
         seen = await self.observe(entry.path, None, None)
         if not isinstance(seen, Entry) or seen.tag[0] != entry.tag[0]:
@@ -259,7 +259,7 @@ class S3Tree:
             assert content is not None
             return await multipart.upload(self, entry, content, condition)
         headers = objects.metadata(entry, self._nonce) | condition
-        if self.with_checksum and entry.crc is not None:
+        if self.sends_checksum and entry.crc is not None:
             headers[checksum.HEADER] = checksum.encode(entry.crc)
         response = await self._send("PUT", entry.path, "PutObject", headers, body=entry.body)
         self._require(response, entry.path, "write")
@@ -296,7 +296,7 @@ class S3Tree:
         """What an object's metadata says gives nobody rights in the bucket."""
         return source.mode
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
         try:
             return await self._copies.make(origin, entry, {"if-none-match": "*"})
@@ -324,9 +324,9 @@ class S3Tree:
             raise Changed(expected.path, f"{expected.path}: the object changed meanwhile")
         return now
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the object under a conflict name too: that path, and the object. Raises Changed."""
-        return await self._copies.set_aside(entry)
+        return await self._copies.keep_conflict_copy(entry)
 
     def keeps_versions(self, entry: Entry) -> bool:
         """Whether an overwritten object stays as a version: only a real version id says so."""
@@ -338,7 +338,7 @@ class S3Tree:
         """`more` is as `Transport.send` takes it."""
         key, named = names.key_of(self.prefix, path), tuple(headers.items())
         try:
-            response = await self._transport.send(method, key, operation=operation, headers=named, body=body, **more)
+            response = await self._transport.request(method, key, operation=operation, headers=named, body=body, **more)
         except Malformed as error:
             raise PathError(path, str(error), code=error.code, hint=error.hint) from error
         if response.ok:

@@ -223,9 +223,9 @@ class Daemon:
     async def _look_at_mounts(self, *, accept: bool = False) -> None:
         """What was mounted or unmounted below the directory changes what can be seen of it, and no event tells."""
         places = self._sync.local.places
-        if places.stirred() or accept:
+        if places.changed() or accept:
             await self._steps.run(functools.partial(places.look, accept=True) if accept else places.refresh)
-        if places.take_news():
+        if places.consume_change():
             if isinstance(self._hints, WatchSource):
                 self._hints.remounted()
             self._look_everywhere()
@@ -238,7 +238,7 @@ class Daemon:
 
     # What is told
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """Why the watchdog is to bite, or None: the loop turns, the hints' threads live, and no call to the disk is beyond its
         deadline. How S3 and SQS answer does not count: no restart mends them. Before the engine is at work, steps are all
         there is to look at."""
@@ -246,7 +246,7 @@ class Daemon:
             return None
         silent = time.monotonic() - self._engine.turned_at
         turning = None if silent < TURN else f"the engine has not turned for {silent:.0f} s"
-        return turning or self._blind() or self._hints.frozen() or self._sync.local.frozen()
+        return turning or self._blind() or self._hints.stalled() or self._sync.local.stalled()
 
     def _blind(self) -> str | None:
         """A look is a few small calls: a disk that does not answer them in the time of a turn is frozen. From any thread."""
@@ -273,10 +273,10 @@ class Daemon:
             await self._keep(now)
 
     def _snapshot(self, *, running: bool) -> status.Snapshot:
-        trouble = self.frozen() or self._hints.trouble() or self._sync.local.places.trouble()
+        trouble = self.stalled() or self._hints.trouble() or self._sync.local.places.trouble()
         now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
         poisoned = self._hints.poisoned if isinstance(self._hints, QueueSource) else 0
-        return replace(now, weaker=self._sync.remote.conditions.weaker, poisoned=poisoned)
+        return replace(now, weaker=self._sync.remote.conditions.limitations, poisoned=poisoned)
 
     async def _keep(self, now: status.Snapshot) -> None:
         self._kept = now

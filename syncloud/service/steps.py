@@ -118,7 +118,7 @@ class Steps:
         moved = [step.progress.moved_at() > moment for step in self._under_way]
         return not moved or any(moved)
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """Which step has not moved for too long, or None."""
         for step in self._under_way:
             still = self._clock() - step.progress.moved_at()

@@ -159,7 +159,7 @@ class _Service:
         progress since the last pulse, the request to go on waiting."""
         before = time.monotonic()
         while True:
-            frozen = self._steps.frozen() or (self._daemon.frozen() if self._daemon is not None else None)
+            frozen = self._steps.stalled() or (self._daemon.stalled() if self._daemon is not None else None)
             if frozen is None:
                 self.notifier.watchdog()
                 if self._have_moved_since(before) and not (self.notifier.is_ready or self._orders.ended):

@@ -104,7 +104,7 @@ class Session:
 
     async def note_mounts(self) -> None:
         """Remember over restarts what is mounted below the directory; where the disk refuses, the next call does."""
-        kept = self.local.places.kept()
+        kept = self.local.places.dump()
         if kept != self._mounts:
             with contextlib.suppress(HostUnavailable):
                 await self.steps.run(self.state.notes.set, "mounts", kept)
@@ -219,10 +219,10 @@ def _directory(role: str, directory: Path, settings: Settings, memory: state.Sta
 
 
 def _recall_mounts(local: LocalTree, memory: state.State) -> None:
-    memory.understood("mounts", local.places.recall, None)
+    memory.understood("mounts", local.places.load, None)
     local.places.look(accept=_is_meant(memory))
-    local.places.take_news()
-    memory.set_meta("mounts", local.places.kept())
+    local.places.consume_change()
+    memory.set_meta("mounts", local.places.dump())
 
 
 def _bucket(role: str, crt: Transport, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
@@ -232,7 +232,7 @@ def _bucket(role: str, crt: Transport, aws: Aws, settings: Settings, memory: sta
         bucket=settings.bucket,
         prefix=settings.prefix,
         nonce=_nonce(memory),
-        with_checksum=settings.checksum != "none",
+        sends_checksum=settings.checksum != "none",
         uploads=memory,
         denied=_denied(settings) if role == "pull" else 0,
     )

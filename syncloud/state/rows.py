@@ -94,7 +94,7 @@ class Reader:
         """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
         return self._select("*", under, base_of)
 
-    def sightings(self, under: str = "") -> Iterator[ScanRecord]:
+    def scan_records(self, under: str = "") -> Iterator[ScanRecord]:
         """The same rows, as a listing of the source shows its files; the tag of one that is `absent` is empty."""
         return self._select("path, CASE WHEN absent THEN '' ELSE source END, mode", under)
 

@@ -76,7 +76,7 @@ class MemoryTree:
         self._expect(entry.path, entry)
         return MemoryContent(entry, self.files[entry.path].body)
 
-    async def digest(self, entry: Entry) -> Entry:
+    async def with_checksum(self, entry: Entry) -> Entry:
         self._expect(entry.path, entry)
         return replace(entry, crc=checksum.update(self.files[entry.path].body))
 
@@ -120,7 +120,7 @@ class MemoryTree:
     async def admit(self, entry: Entry) -> None:
         """There is room for all."""
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 
     async def delete(self, expected: Entry) -> None:
@@ -128,7 +128,7 @@ class MemoryTree:
         self.writes += 1
         self.remove(expected.path)
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         self._expect(entry.path, entry)
         counter = 0
         while (aside := f"{entry.path}.conflict-{counter}") in self.files:
