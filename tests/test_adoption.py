@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import RACY, SMALL, Base, ConflictPolicy, Hint, Policy
+from syncloud.core.model import RACY, SMALL_BYTES, Base, ConflictPolicy, Hint, Policy
 from syncloud.core.work_queue import WorkQueue
 from syncloud.engine.loop import Engine
 from syncloud.local.tree import LocalTree
@@ -126,7 +126,7 @@ def test_who_may_read_or_write_a_file_does_not_grow_by_its_adoption(
 
 
 def test_a_large_one_gets_no_more_either(pull: Pull) -> None:
-    body = bytes(SMALL + 1)
+    body = bytes(SMALL_BYTES + 1)
     pull.seed(0o600, body)
     pull.bucket.put(NAME, body, mtime_ns=MTIME + 1, mode=0o644)
     pull.synced()

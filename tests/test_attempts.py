@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL, Base, Failure, Hint, HintKind, Policy, Unknown
+from syncloud.core.model import SMALL_BYTES, Base, Failure, Hint, HintKind, Policy, Unknown
 from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.delete_guard import MEMO
-from syncloud.engine.drought import GRACE
-from syncloud.engine.failing import LASTING, MOST, Failing
+from syncloud.engine.drought import GRACE_S
+from syncloud.engine.failing import LASTING_TRIES, MAX_PATHS, Failing
 from syncloud.engine.loop import Engine
-from syncloud.engine.scanner import BACKLOG
+from syncloud.engine.scanner import MAX_WAITING
 from syncloud.errors import Changed, HostUnavailable, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.state.store import Pair, State
 from tests.support.memory import MemoryTree
@@ -164,7 +164,7 @@ def test_one_refused_path_holds_nothing_up_and_is_listed(state: State, error: Ex
             assert engine.outage.error is None
             assert engine.failing.error is not None
             (failure,) = state.failing()
-            assert (failure.path, failure.cause, failure.tries) == ("f05", str(error), LASTING)
+            assert (failure.path, failure.cause, failure.tries) == ("f05", str(error), LASTING_TRIES)
             assert engine.pending == 0, "it is no work that waits"
             target.refuses = lambda _: False
             engine.resume(allow_deletes=False)
@@ -226,7 +226,7 @@ def test_where_every_write_is_refused_it_is_told_and_holds_nothing_up(state: Sta
                 source.put(f"f{number}", b"1")
             target.refuses = lambda _: True
             engine.deliver(ALL)
-            await until(lambda: engine.drought.error is not None, GRACE + 10)
+            await until(lambda: engine.drought.error is not None, GRACE_S + 10)
             assert engine.trouble is engine.drought.error
             assert not engine.paused, "messages are received"
             assert engine.outage.error is None
@@ -315,7 +315,7 @@ def test_a_single_pass_carries_the_others_and_names_the_refused_one(state: State
         await engine.once()
         assert len(target.files) == 19
         assert engine.failed == {"f05": REFUSED}
-        assert target.tries["f05"] == LASTING
+        assert target.tries["f05"] == LASTING_TRIES
 
     asyncio.run(scenario())
 
@@ -335,7 +335,7 @@ def test_a_single_pass_ends_with_a_real_outage(state: State) -> None:
 
 def keeps_failing(state: State, *paths: str) -> None:
     """A life before this one has recorded them."""
-    state.note_failing([Failure(path, REFUSED.code, str(REFUSED), REFUSED.hint, LASTING, 1.0) for path in paths], ())
+    state.note_failing([Failure(path, REFUSED.code, str(REFUSED), REFUSED.hint, LASTING_TRIES, 1.0) for path in paths], ())
 
 
 @pytest.mark.parametrize("hint", [ALL, Hint("f3")], ids=["a listing", "an event"])
@@ -378,7 +378,7 @@ def test_a_single_pass_names_a_path_for_which_the_table_has_no_room(state: State
     """No other one need end before the pass does."""
 
     async def scenario() -> None:
-        keeps_failing(state, *(f"f{number:05}" for number in range(MOST)))
+        keeps_failing(state, *(f"f{number:05}" for number in range(MAX_PATHS)))
         engine = Engine(MemoryTree("pull"), Bucket(), state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine._attempts.once = True
         engine._attempts.retry(Work("late", 0.0, 0.0), REFUSED, time.monotonic())
@@ -402,7 +402,7 @@ def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(stat
 
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Waiting()
-        paths = [f"f{number:05}" for number in range(MOST)]
+        paths = [f"f{number:05}" for number in range(MAX_PATHS)]
         keeps_failing(state, *paths)
         carried = [*paths[:100], "late"]
         for path in carried:
@@ -473,7 +473,7 @@ def test_what_somebody_has_deleted_is_put_back_although_it_failed_in_an_earlier_
 def test_thousands_that_fail_stop_neither_a_listing_nor_the_queue(state: State) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Bucket()
-        for number in range(BACKLOG + 700):
+        for number in range(MAX_WAITING + 700):
             source.put(f"a/{number:05}", b"1")
         source.put("z", b"1")
         target.refuses, target.error = (lambda path: path.startswith("a/")), PathError("a", "Permission denied", code="EACCES")
@@ -481,12 +481,12 @@ def test_thousands_that_fail_stop_neither_a_listing_nor_the_queue(state: State) 
         async with running(source, target, state) as engine:
             engine.deliver(Hint("a/00000", receipt=receipt))
             engine.deliver(ALL)
-            await until(lambda: "z" in target.files and engine.counters.last_reconcile, 60)
-            await until(lambda: len(engine.failing) == BACKLOG + 700, 60)
+            await until(lambda: "z" in target.files and engine.stats.last_reconcile, 60)
+            await until(lambda: len(engine.failing) == MAX_WAITING + 700, 60)
             await until(lambda: engine.pending < 100, 30)
-            await until(lambda: len(state.failing()) == BACKLOG + 700, 30)
+            await until(lambda: len(state.failing()) == MAX_WAITING + 700, 30)
             assert receipt.given, "the record is what obliges"
-            assert len(state.failing()) == BACKLOG + 700
+            assert len(state.failing()) == MAX_WAITING + 700
         assert len(Failing(state, time.monotonic).due()) > 0, "the next start looks at them"
 
     asyncio.run(scenario())
@@ -601,12 +601,12 @@ def test_conditions_that_never_hold_are_no_loop_of_requests(state: State) -> Non
 def test_uploads_that_are_never_committed_are_begun_less_and_less_often(state: State) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Busy()
-        source.put("big", bytes(SMALL + 1))
+        source.put("big", bytes(SMALL_BYTES + 1))
         async with running(source, target, state) as engine:
             for _ in range(100):
                 engine.deliver(Hint("big", HintKind.WRITTEN))
                 await asyncio.sleep(0.1)
-            assert target.tries["big"] <= LASTING + 2, "a writer's events do not outrun the pause"
+            assert target.tries["big"] <= LASTING_TRIES + 2, "a writer's events do not outrun the pause"
             await until(lambda: state.failing())
 
     asyncio.run(scenario())
@@ -665,7 +665,7 @@ def test_a_writer_that_is_found_after_a_write_was_refused_counts_as_a_failure(st
             for _ in range(100):
                 engine.deliver(Hint("a", HintKind.WRITTEN))
                 await asyncio.sleep(0.1)
-            assert target.requests <= LASTING + 2, "a writer's events do not outrun the pause"
+            assert target.requests <= LASTING_TRIES + 2, "a writer's events do not outrun the pause"
             await until(lambda: state.failing())
 
     asyncio.run(scenario())
@@ -720,7 +720,7 @@ def test_an_error_of_our_own_stops_neither_the_loop_nor_the_path(tmp_path: Path,
             engine.deliver(Hint("a", receipt=receipts[0]))
             engine.deliver(Hint("odd", receipt=receipts[1]))
             await until(lambda: all(receipt.given for receipt in receipts), 20)
-            assert engine.left_out.reasons == {"odd": "a pipe"}
+            assert engine.skipped.reasons == {"odd": "a pipe"}
             assert files(target) == {"a"}
             await until(lambda: engine.pending == 0)
 

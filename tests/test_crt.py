@@ -29,9 +29,9 @@ from syncloud.aws.error_mapping import translated
 from syncloud.aws.session import Address, Aws
 from syncloud.core import checksum
 from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, Unavailable
-from syncloud.s3.pool import REST, ConnectionPool
+from syncloud.s3.pool import IDLE_MAX_S, ConnectionPool
 from syncloud.s3.response import Response
-from syncloud.s3.transport import CROWD, TRIES, Transport
+from syncloud.s3.transport import CROWD_REQUESTS, MAX_TRIES, Transport
 from syncloud.s3.tree import S3Tree
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ def test_an_error_within_a_success_is_no_success() -> None:
 def test_a_servers_own_trouble_within_a_success_is_tried_again() -> None:
     """As if it had been told at once: "Response and special errors" of CopyObject, "CompleteMultipartUpload"."""
     trouble = http("200 OK", error_xml("InternalError"))
-    with Server(answering(*[trouble] * (TRIES - 1), http("200 OK", b"<done/>"))) as server:
+    with Server(answering(*[trouble] * (MAX_TRIES - 1), http("200 OK", b"<done/>"))) as server:
         assert copied(server.endpoint).body == b"<done/>"
     with Server(answering(trouble)) as server, pytest.raises(Unavailable, match="InternalError"):
         copied(server.endpoint)
@@ -853,7 +853,7 @@ def test_an_answer_without_end_is_cut_off_and_takes_no_memory(bucket: Bucket, st
 
     with Server(handle) as server, pytest.raises(Unavailable, match=f"more than {most} bytes"):
         asyncio.run(go(server.endpoint))
-    assert len(sent) < TRIES * 60, "what is on the way and in buffers, besides"
+    assert len(sent) < MAX_TRIES * 60, "what is on the way and in buffers, besides"
 
 
 @pytest.mark.parametrize(
@@ -961,8 +961,8 @@ def test_nothing_stays_behind_where_a_crowd_begins_or_ends() -> None:
     """While many are under way the loop looks for answers by itself; a lost one would wait for its deadline."""
 
     async def go(endpoint: str) -> None:
-        async with crt(endpoint, transfers=2 * CROWD) as client:
-            for count in [*range(CROWD - 3, CROWD + 4), 2 * CROWD, 4 * CROWD] * 8:
+        async with crt(endpoint, transfers=2 * CROWD_REQUESTS) as client:
+            for count in [*range(CROWD_REQUESTS - 3, CROWD_REQUESTS + 4), 2 * CROWD_REQUESTS, 4 * CROWD_REQUESTS] * 8:
                 asked = (client.request("DELETE", str(n), operation="DeleteObject", deadline=60) for n in range(count))
                 async with asyncio.timeout(10):
                     await asyncio.gather(*asked)
@@ -981,14 +981,18 @@ def test_a_crowd_wakes_the_loop_now_and_then_only(monkeypatch: pytest.MonkeyPatc
             wakes += 1
             return waking(*arguments, **named)
 
-        async with crt(endpoint, transfers=2 * CROWD) as client:
-            await asyncio.gather(*(client.request("DELETE", "first", operation="DeleteObject") for _ in range(2 * CROWD)))
+        async with crt(endpoint, transfers=2 * CROWD_REQUESTS) as client:
+            await asyncio.gather(
+                *(client.request("DELETE", "first", operation="DeleteObject") for _ in range(2 * CROWD_REQUESTS))
+            )
             monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
-            await asyncio.gather(*(client.request("DELETE", "key", operation="DeleteObject") for _ in range(10 * CROWD)))
+            await asyncio.gather(
+                *(client.request("DELETE", "key", operation="DeleteObject") for _ in range(10 * CROWD_REQUESTS))
+            )
         return wakes
 
     with Server(answering(http("204 No Content"))) as server:
-        assert asyncio.run(go(server.endpoint)) <= CROWD + 1, "for the last ones, which are no crowd"
+        assert asyncio.run(go(server.endpoint)) <= CROWD_REQUESTS + 1, "for the last ones, which are no crowd"
 
 
 def test_what_rested_beside_a_dead_connection_is_not_used_again() -> None:
@@ -1026,10 +1030,10 @@ def test_a_connection_that_has_rested_for_long_is_not_used_again() -> None:
             connections = ConnectionPool(aws.s3_address("bucket"), "", aws.tls, clock=lambda: now)
             first = await asyncio.wrap_future(connections.open())
             connections.release(first)
-            now = REST - 1
+            now = IDLE_MAX_S - 1
             assert connections.acquire() is first
             connections.release(first)
-            now += REST + 1
+            now += IDLE_MAX_S + 1
             assert (connections.acquire(), len(connections)) == (None, 0)
             await asyncio.to_thread(connections.close, 5)
 
@@ -1234,7 +1238,7 @@ def test_who_asks_while_a_proxy_says_nothing_is_served_when_that_has_lasted_too_
     secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is still being opened then is taken for what will come, and nobody else asks once it is not."""
-    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 3.0)
+    monkeypatch.setattr("syncloud.s3.transport.ANSWER_TIMEOUT_S", 3.0)
 
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:
@@ -1250,7 +1254,7 @@ def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(
     secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither does the connection come nor does it fail: awscrt waits as long as the proxy."""
-    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.s3.transport.ANSWER_TIMEOUT_S", 1.0)
 
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:

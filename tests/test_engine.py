@@ -13,7 +13,7 @@ import pytest
 
 from syncloud.core import timing
 from syncloud.core.model import Base, ConflictPolicy, Hint, HintKind, Policy, Unknown
-from syncloud.core.work_queue import TOO_MANY, Work, WorkQueue
+from syncloud.core.work_queue import MAX_WAITING, Work, WorkQueue
 from syncloud.engine.conflict_limit import ConflictLimit
 from syncloud.engine.loop import Engine
 from syncloud.engine.reconciler import Reconciler
@@ -121,7 +121,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 @contextlib.asynccontextmanager
 async def running(
-    source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock, *, most: int = TOO_MANY
+    source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock, *, most: int = MAX_WAITING
 ) -> AsyncIterator[Engine]:
     work_queue = WorkQueue(clock, quiet=0.2, min_interval=0.05, most=most)
     engine = Engine(source, target, state, work_queue, policy=Policy(delete=True), transfers=8, clock=clock)
@@ -190,7 +190,7 @@ def test_an_idle_engine_rests(state: State) -> None:
             await settled(engine)
             assert target.files["a"].body == b"1"
             before, turned_at = clock.asked, engine.turned_at
-            await asyncio.sleep(timing.REST + 0.5)
+            await asyncio.sleep(timing.IDLE_INTERVAL_S + 0.5)
             assert engine.turned_at > turned_at, "the watchdog sees that it can turn"
             return clock.asked - before
 
@@ -329,13 +329,13 @@ def test_a_change_that_a_listing_found_is_untold_until_its_event_comes(state: St
             await settled_soon(engine)
             engine.deliver(ALL)
             await settled_soon(engine)
-            assert engine.counters.changes_without_event == {"late", "lost"}
+            assert engine.stats.changes_without_event == {"late", "lost"}
             target.remove("early")
             engine.deliver(Hint("late", receipt=Receipt()))
             engine.deliver(ALL)
             await settled_soon(engine)
             assert "early" in target.files  # healed, which is no news
-            assert engine.counters.changes_without_event == {"lost"}
+            assert engine.stats.changes_without_event == {"lost"}
 
     asyncio.run(scenario())
 
@@ -699,7 +699,7 @@ def test_a_path_that_was_left_out_is_looked_at_before_anything_is_sent() -> None
             base_of=lambda _: None,
             renamed_from=nothing,
             look_again=lambda _: None,
-            is_left_out=lambda path: path == "a",
+            is_skipped=lambda path: path == "a",
         )
         outcome = await work.settle(Work("a", 0, 0, 0))
         assert outcome.unknown is not None

@@ -182,7 +182,7 @@ def test_what_was_transferred_last_costs_each_path_the_same(queue: WorkQueue, cl
     clock.now += 61
     settle(30_000)
     settle(40_000)
-    assert len(queue._last) <= 2 * work_queue.LAST + 1
+    assert len(queue._last) <= 2 * work_queue.MAX_REMEMBERED + 1
 
 
 def test_the_deadline_is_ten_times_the_last_transfer(queue: WorkQueue, clock: Clock) -> None:
@@ -441,14 +441,14 @@ def test_next_due_never_sleeps_through_a_path_that_is_due(steps: list[tuple[obje
 
 def test_beyond_a_limit_a_look_at_everything_stands_for_the_rest(clock: Clock) -> None:
     queue = WorkQueue(clock)
-    for number in range(work_queue.TOO_MANY + 10):
+    for number in range(work_queue.MAX_WAITING + 10):
         queue.add(Hint(str(number), HintKind.WRITTEN))
-    assert len(queue) == work_queue.TOO_MANY
+    assert len(queue) == work_queue.MAX_WAITING
     clock.now += 1
     assert [work.path for work in queue.take_subtrees()] == [""]
     receipt = Ticket()
     queue.add(Hint("promised", receipt=receipt))
-    assert len(queue) == work_queue.TOO_MANY + 1, "a receipt is owed to its own path"
+    assert len(queue) == work_queue.MAX_WAITING + 1, "a receipt is owed to its own path"
 
 
 @pytest.mark.parametrize("subtree", [False, True])

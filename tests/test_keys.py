@@ -146,4 +146,4 @@ def test_a_listing_of_empty_pages_ends() -> None:
     pages = Empty({})
     with pytest.raises(Unavailable, match="empty ones"):
         list(keys.listed(pages, "s3://b/", ""))  # type: ignore[arg-type]
-    assert pages.asked_for == keys.EMPTY_MAX + 1
+    assert pages.asked_for == keys.MAX_EMPTY_PAGES + 1

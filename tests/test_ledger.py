@@ -60,18 +60,18 @@ def test_a_row_that_cannot_be_stored_is_left_out_by_name_and_the_others_are_stor
 
     async def scenario() -> None:
         left_out = SkippedPaths(state)
-        state_writer = StateWriter(state, leave_out=left_out.note)
+        state_writer = StateWriter(state, note_skipped=left_out.note)
         tickets = [Ticket(state.directory / "state.sqlite") for _ in range(4)]
         state_writer.record(replace(GOOD, path="a"), (), [tickets[0]])
         state_writer.record(BAD[bad], ("never",), [tickets[1]])
         state_writer.record(replace(GOOD, path="z"), (), [tickets[2]])
         state_writer.note("memo", "kept")
-        await asyncio.sleep(4 * module.WAIT)
+        await asyncio.sleep(4 * module.BATCH_DELAY_S)
         assert [ticket.rows for ticket in tickets[:3]] == [[["a", "z"]]] * 3, "each once, after the others' rows are stored"
         assert list(state.skipped()) == list(left_out.reasons) == ["bad"]
         assert (state_writer.files, state_writer.error, state.get_meta("memo")) == (2, None, "kept")
         state_writer.record(replace(GOOD, path="later"), (), [tickets[3]])
-        await asyncio.sleep(4 * module.WAIT)
+        await asyncio.sleep(4 * module.BATCH_DELAY_S)
         assert tickets[3].rows == [["a", "later", "z"]]
 
     asyncio.run(scenario())
@@ -116,7 +116,7 @@ def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(t
     async def scenario() -> None:
         state = opened_state(tmp_path, Pair("push", "/srv/a", "bucket", ""))
         left_out: list[Unknown] = []
-        state_writer, ticket = StateWriter(state, leave_out=left_out.append), Ticket(tmp_path / "state.sqlite")
+        state_writer, ticket = StateWriter(state, note_skipped=left_out.append), Ticket(tmp_path / "state.sqlite")
         with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
             other.execute("DROP TABLE base")
         state_writer.record(GOOD, (), [ticket])
@@ -145,7 +145,7 @@ def test_damage_is_shown_and_nothing_is_acknowledged(state: State) -> None:
                 file.write(b"\xa5" * 4096)
         for row in rows[::100]:
             state_writer.record(replace(row, size=4), (), [ticket])
-        await asyncio.sleep(4 * module.WAIT)
+        await asyncio.sleep(4 * module.BATCH_DELAY_S)
         assert isinstance(state_writer.error, HostUnavailable)
         assert (ticket.rows, state_writer.files) == ([], 20_000)
         assert "damaged" in str(state.broken())

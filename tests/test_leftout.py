@@ -77,7 +77,7 @@ def test_a_long_name_is_shortened_in_the_log_and_whole_in_the_state(state: State
 
 
 def test_the_page_knows_how_many_have_no_room(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "MOST", 10)
+    monkeypatch.setattr(status, "MAX_SKIPPED", 10)
     left_out = SkippedPaths(state, most=10)
     listed(left_out, refused(1_000), most=10)
     state.set_meta("snapshot", status.encode(status.Snapshot(role="pull", left_out_count=len(left_out))))

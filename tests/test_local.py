@@ -27,7 +27,7 @@ import pytest
 from syncloud.core import checksum, names, work_queue
 from syncloud.core.diff import flat
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Absent, Base, Entry, ScanChunk, Side, Unknown
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, ScanChunk, Side, Unknown
 from syncloud.errors import (
     Blocked,
     BusyError,
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 NONCE = "0123456789abcdef"
 MTIME = 1_700_000_000_123_456_789
-BIG = SMALL + 4096
+BIG = SMALL_BYTES + 4096
 
 
 def do(work: Coroutine[Any, Any, T]) -> T:
@@ -479,7 +479,7 @@ def test_who_has_emptied_a_file_and_holds_it_open_is_waited_for_until_the_deadli
     (root / "f").write_bytes(b"text")
     base = base_of(entry(tree, "f"))
     with open(root / "f", "wb"):
-        time.sleep(work_queue.QUIET)
+        time.sleep(work_queue.QUIET_S)
         with pytest.raises(Unsteady):
             look(tree, "f", base)
         side = look(tree, "f", base, deadline_passed=True)
@@ -494,7 +494,7 @@ def test_who_holds_a_file_open_and_is_quiet_is_no_writer(tree: LocalTree, root: 
         writer.flush()
         with pytest.raises(Unsteady):
             look(tree, "f")
-        time.sleep(work_queue.QUIET)
+        time.sleep(work_queue.QUIET_S)
         assert entry(tree, "f").body == b"all of it"
 
 
@@ -662,8 +662,8 @@ async def send(
         data = b"".join(await content.part(0, 4096))
         crc = checksum.update(data)
         between()
-        for offset in range(4096, side.size, SMALL):
-            room = bytearray(min(SMALL, side.size - offset))
+        for offset in range(4096, side.size, SMALL_BYTES):
+            room = bytearray(min(SMALL_BYTES, side.size - offset))
             crc, own = await content.fill(memoryview(room), offset, crc)
             assert own == checksum.update(room)
             data += room
@@ -698,7 +698,7 @@ def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(tr
     assert do(send(tree, side, grow, deadline_passed=True)) == before + b"more"
 
 
-@pytest.mark.parametrize("more", [0, 1, SMALL])
+@pytest.mark.parametrize("more", [0, 1, SMALL_BYTES])
 def test_the_beginning_of_a_larger_new_content_is_not_sent(tree: LocalTree, root: Path, more: int) -> None:
     """It is rewritten between open and the first read: what is read is of one state, and is there again, but it is cut off."""
     big(root)
@@ -709,7 +709,7 @@ def test_the_beginning_of_a_larger_new_content_is_not_sent(tree: LocalTree, root
         try:
             with open(root / "big", "r+b") as writer:
                 writer.write(b"n" * (BIG + more))
-            crc = checksum.of([*await content.part(0, SMALL), *await content.part(SMALL, BIG - SMALL)])
+            crc = checksum.of([*await content.part(0, SMALL_BYTES), *await content.part(SMALL_BYTES, BIG - SMALL_BYTES)])
             await content.verify(crc)
         finally:
             content.close()
@@ -803,7 +803,7 @@ class Bytes(Content):
 
 
 def test_a_big_file_is_written_whole(tree: LocalTree, root: Path) -> None:
-    content = Bytes("a/big", os.urandom(2 * SMALL + 5))
+    content = Bytes("a/big", os.urandom(2 * SMALL_BYTES + 5))
     written = do(tree.write(content.entry, content, None))
     assert (root / "a/big").read_bytes() == content.data
     assert (written.crc, written.mtime_ns, written.mode) == (content.entry.crc, MTIME, 0o640)
@@ -814,7 +814,7 @@ def test_a_big_file_is_written_whole(tree: LocalTree, root: Path) -> None:
 def test_what_bears_our_mark_is_ours_by_its_bytes_alone(tree: LocalTree, root: Path, size: int) -> None:
     """Without a row that says so: an edit in place leaves the mark, and the file is somebody's all the same."""
     content = Bytes("f", b"o" * size)
-    sent = replace(content.entry, body=content.data) if size <= SMALL else content.entry
+    sent = replace(content.entry, body=content.data) if size <= SMALL_BYTES else content.entry
     do(tree.write(sent, None if sent.body is not None else content, None))
 
     def is_ours() -> bool | None:

@@ -30,7 +30,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from syncloud.core.interfaces import Content
 from syncloud.core.model import Base, ConflictPolicy, Entry, Hint, HintKind, Policy, Side, Tag, Unknown
 from syncloud.core.work_queue import Work, WorkQueue
-from syncloud.engine.failing import LASTING
+from syncloud.engine.failing import LASTING_TRIES
 from syncloud.engine.loop import Engine
 from syncloud.engine.reconciler import Outcome, Reconciler
 from syncloud.errors import Unavailable
@@ -256,7 +256,7 @@ class Ticket:
         self.acknowledged += 1
         if self._path in self._node.excluded:
             return  # there is nothing to look at
-        if self._node.engine is not None and self._node.engine.failing.tries(self._path) >= LASTING:
+        if self._node.engine is not None and self._node.engine.failing.tries(self._path) >= LASTING_TRIES:
             return  # it is recorded as failing: that is what obliges from now on
         began = self._node.observed.get((self._node.source.role, self._path), -1)
         assert began > self._delivered, f"{self._path}: acknowledged by a look that began before the hint came"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core.model import Entry, ScanChunk, Side, Unknown
-from syncloud.core.work_queue import QUIET
+from syncloud.core.work_queue import QUIET_S
 from syncloud.errors import Unsteady
 from syncloud.local import rights, syscalls
 from syncloud.local.owners import AnyOwner, SameOwner
@@ -70,7 +70,7 @@ def test_a_second_name_that_stays_is_left_out_at_once(tree: LocalTree, tmp_path:
     (tmp_path / "f").write_text("x")
     os.link(tmp_path / "f", tmp_path / "g")
     made = time.monotonic()
-    wait_until(lambda: time.monotonic() - made > QUIET + 0.1, timeout=QUIET + 10)
+    wait_until(lambda: time.monotonic() - made > QUIET_S + 0.1, timeout=QUIET_S + 10)
     for side in (*tree.scan(), look(tree, "g")):
         assert isinstance(side, Unknown)
         assert "has 2 names" in side.reason

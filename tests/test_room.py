@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL, Absent, Entry, Hint, Policy
+from syncloud.core.model import SMALL_BYTES, Absent, Entry, Hint, Policy
 from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.loop import Engine
-from syncloud.engine.transfer_limit import MAX_BUFFERED_BYTES, WAITING, TransferLimit
+from syncloud.engine.transfer_limit import MAX_BUFFERED_BYTES, MAX_WAITING, TransferLimit
 from syncloud.state.store import Pair
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
@@ -41,14 +41,14 @@ def taken(room: TransferLimit, size: int | None) -> int:
     [
         (4096, 256),
         (1 << 20, 256),
-        (SMALL, MAX_BUFFERED_BYTES // SMALL),
-        (100 * SMALL, 256 + WAITING),
-        (None, MAX_BUFFERED_BYTES // SMALL),
+        (SMALL_BYTES, MAX_BUFFERED_BYTES // SMALL_BYTES),
+        (100 * SMALL_BYTES, 256 + MAX_WAITING),
+        (None, MAX_BUFFERED_BYTES // SMALL_BYTES),
     ],
 )
 def test_as_many_go_in_as_their_bytes_allow(size: int | None, count: int) -> None:
     assert taken(TransferLimit(256), size) == count
-    assert taken(TransferLimit(3), size) == min(3, count) + (WAITING if count > 256 else 0)
+    assert taken(TransferLimit(3), size) == min(3, count) + (MAX_WAITING if count > 256 else 0)
 
 
 def test_there_is_room_again_for_what_has_left() -> None:
@@ -67,7 +67,7 @@ def test_what_is_seen_weighs_what_it_is() -> None:
     for number in range(32):
         room.resize(str(number), Entry(str(number), ("1", "", ""), 4096, 1, 0o644))
     room.resize("32", Absent("32"))
-    room.resize("33", Entry("33", ("1", "", ""), 100 * SMALL, 1, 0o644))
+    room.resize("33", Entry("33", ("1", "", ""), 100 * SMALL_BYTES, 1, 0o644))
     room.resize("not in there", Absent("not in there"))
     assert room.available == 33, "34 times 8 MiB, and 128 KiB are taken of one; a large one waits for its parts elsewhere"
     assert room.places == 193

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from syncloud.aws.session import Aws
 from syncloud.core import checksum, names
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Absent, Base, Entry, Policy, Unknown
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, Policy, Unknown
 from syncloud.core.work_queue import Work
 from syncloud.engine.reconciler import Reconciler
 from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.s3 import multipart, objects
 from syncloud.s3.capabilities import probe
-from syncloud.s3.copies import COPY_LIMIT
+from syncloud.s3.copies import COPY_MAX_BYTES
 from syncloud.s3.objects import StoreCapabilities
 from syncloud.s3.transport import Transport
 from syncloud.s3.tree import S3Tree
@@ -230,7 +230,7 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
 @awaited
 async def test_a_lost_answer_to_complete_is_found_to_be_a_success(bucket: Bucket) -> None:
     """The repeated Complete meets an upload that is gone: Changed, and the look after it finds equal bytes."""
-    body = bytes(SMALL + 5)
+    body = bytes(SMALL_BYTES + 5)
     with Meddler(bucket.server.endpoint, once(drop, "CompleteMultipartUpload")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             try:
@@ -626,7 +626,7 @@ async def test_a_restored_archive_can_be_read(bucket: Bucket) -> None:
 # Multipart
 
 
-@pytest.mark.parametrize("size", [SMALL + 1, 10**9, 80 * 10**9, 80 * 2**30, 50 * 10**12])
+@pytest.mark.parametrize("size", [SMALL_BYTES + 1, 10**9, 80 * 10**9, 80 * 2**30, 50 * 10**12])
 def test_part_sizes_fit_the_limits_of_s3(size: int) -> None:
     part = multipart.part_size(size)
     assert 5 * 2**20 <= part <= 5 * 2**30
@@ -637,10 +637,10 @@ def test_part_sizes_fit_the_limits_of_s3(size: int) -> None:
 @given(st.integers(min_value=1, max_value=50 * 10**12))
 def test_any_size_fits_into_10_000_parts(size: int) -> None:
     part = multipart.part_size(size)
-    assert part >= SMALL
+    assert part >= SMALL_BYTES
     assert -(-size // part) <= 10_000
     assert part <= 5 * 2**30
-    assert part == SMALL or -(-size // (part - 2**20)) > 10_000
+    assert part == SMALL_BYTES or -(-size // (part - 2**20)) > 10_000
 
 
 BIG = b"".join(bytes([i]) * 2**20 for i in range(9)) + b"end"
@@ -718,7 +718,7 @@ async def test_an_upload_that_has_no_name_is_none(bucket: Bucket) -> None:
 
 @awaited
 async def test_a_completion_may_take_longer_than_other_requests(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.s3.transport.ANSWER_TIMEOUT_S", 1.0)
 
     def slow(asked: Asked, forward: Forward) -> Answer:
         time.sleep(2)
@@ -779,7 +779,9 @@ async def test_a_composite_checksum_of_the_store_is_tolerated(bucket: Bucket) ->
 @awaited
 async def test_more_than_memory_is_for_goes_through_the_same_buffers(bucket: Bucket) -> None:
     """Each of ten parts is another, one is sent twice, and the last is short."""
-    body = b"".join(bytes([number]) * SMALL for number in range(multipart.IN_FLIGHT // SMALL + 2)) + b"end"
+    body = (
+        b"".join(bytes([number]) * SMALL_BYTES for number in range(multipart.MAX_IN_FLIGHT_BYTES // SMALL_BYTES + 2)) + b"end"
+    )
     entry = large("big", len(body))
     with Meddler(bucket.server.endpoint, once(lambda asked, forward: error(503, "SlowDown"), "UploadPart")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
@@ -905,7 +907,7 @@ async def test_a_touch_of_what_somebody_replaced_is_a_change(bucket: Bucket) -> 
 
 @awaited
 async def test_a_copy_above_5_gib_is_not_tried(bucket: Bucket, recorder: Recorder) -> None:
-    huge = Entry("huge", ("0" * 32, "", ""), COPY_LIMIT + 1, 1, 0o644)
+    huge = Entry("huge", ("0" * 32, "", ""), COPY_MAX_BYTES + 1, 1, 0o644)
     async with opened(bucket, recorder.endpoint) as tree:
         assert await tree.touch(huge, replace(huge, mtime_ns=2)) is None
         assert await tree.server_side_copy(huge, replace(huge, path="other")) is None
@@ -1022,7 +1024,7 @@ async def test_a_conflict_copy_is_kept_although_the_store_makes_none(bucket: Buc
 @awaited
 async def test_what_is_too_large_to_be_copied_is_carried_aside(bucket: Bucket) -> None:
     """CopyObject takes 5 GiB; a conflict of more must be kept all the same."""
-    huge = Entry("huge", ("0" * 32, "", ""), COPY_LIMIT + 1, 1, 0o644)
+    huge = Entry("huge", ("0" * 32, "", ""), COPY_MAX_BYTES + 1, 1, 0o644)
     with Meddler(bucket.server.endpoint, always(refuse(403, "AccessDenied"), "CreateMultipartUpload")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(PermissionRefused):

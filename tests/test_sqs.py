@@ -20,7 +20,7 @@ from syncloud.core import names
 from syncloud.core.model import Absent, Entry, Hint
 from syncloud.errors import Unavailable
 from syncloud.queue.message import Message
-from syncloud.queue.sqs import BATCH, HELD_MAX, QueueSource
+from syncloud.queue.sqs import BATCH_MESSAGES, HELD_MAX_MESSAGES, QueueSource
 from tests.support.meddler import Meddler, always, drop, once
 from tests.support.messages import receiving, short_polls, unsuccessful
 from tests.support.notifications import (
@@ -369,17 +369,17 @@ class Counted:
 
 def test_what_is_held_is_bounded_and_told_when_nothing_of_it_is_settled(bucket: Bucket) -> None:
     """SQS says nothing at its limit of 120,000: a long poll just brings no message. So many are never held."""
-    send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX + 100)))
+    send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX_MESSAGES + 100)))
     with listening(bucket, still=2.0) as there:
-        until(lambda: len(there.hints.all()) >= HELD_MAX, timeout=60)
+        until(lambda: len(there.hints.all()) >= HELD_MAX_MESSAGES, timeout=60)
         time.sleep(1)
         held = len(there.hints.all())
-        assert HELD_MAX <= held < HELD_MAX + BATCH
-        assert left(bucket) == (HELD_MAX + 100 - held, held)
+        assert HELD_MAX_MESSAGES <= held < HELD_MAX_MESSAGES + BATCH_MESSAGES
+        assert left(bucket) == (HELD_MAX_MESSAGES + 100 - held, held)
         assert there.source.trouble() is None
         until(lambda: "nothing more is received" in (there.source.trouble() or ""))
         acknowledge(there.hints.all())
-        acknowledge(there.hints.wait(HELD_MAX + 100)[held:])
+        acknowledge(there.hints.wait(HELD_MAX_MESSAGES + 100)[held:])
         assert there.source.trouble() is None
         until(lambda: left(bucket) == (0, 0), timeout=60)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.config.parser import parse
-from syncloud.service.steps import PATIENCE, CalledOff, Steps
+from syncloud.service.steps import STEP_TIMEOUT_S, CalledOff, Steps
 from syncloud.service.wiring import open_session
 from syncloud.state import lock
 
@@ -115,7 +115,7 @@ def test_a_step_is_frozen_when_it_has_stood_still_for_too_long(gate: Gate) -> No
         await asyncio.to_thread(gate.entered.wait)
         await asyncio.sleep(0.1)
         assert steps.stalled() is None
-        ahead = PATIENCE + 1
+        ahead = STEP_TIMEOUT_S + 1
         assert "wait has not moved for 12" in str(steps.stalled())
         gate.open()
         await step

@@ -15,7 +15,7 @@ from syncloud.aws.session import Aws
 from syncloud.core import checksum, names
 from syncloud.core.diff import flat
 from syncloud.core.interfaces import Content, Tree
-from syncloud.core.model import SMALL, Absent, Base, Entry, Side
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, Side
 from syncloud.errors import Changed
 from syncloud.local.tree import LocalTree
 from syncloud.s3.capabilities import probe
@@ -27,7 +27,7 @@ from tests.support.memory import MemoryTree
 T = TypeVar("T")
 PREFIX = "pre/fix/"
 MTIME = 1_700_000_000_123_456_789
-BIG = bytes(range(256)) * (SMALL // 256) + b"and a bit more"
+BIG = bytes(range(256)) * (SMALL_BYTES // 256) + b"and a bit more"
 ODD = ("a b", "a+b", "é/ü", "a%2Fb", "a'\"<&>", "a\nb", "\U0001f600", ".hidden", "d/e/f/g", "#?;=")
 
 
@@ -350,7 +350,7 @@ def test_a_big_file_is_read_in_parts(bench: Bench) -> None:
     async def read() -> bytes:
         content = await bench.tree.open(seen, deadline_passed=True)
         try:
-            body = b"".join([*await content.part(0, SMALL), *await content.part(SMALL, len(BIG) - SMALL)])
+            body = b"".join([*await content.part(0, SMALL_BYTES), *await content.part(SMALL_BYTES, len(BIG) - SMALL_BYTES)])
             await content.verify(checksum.update(body))
         finally:
             content.close()
@@ -368,7 +368,7 @@ def test_a_big_file_that_changed_cannot_be_opened_and_read(bench: Bench) -> None
     async def read() -> None:
         content = await bench.tree.open(seen, deadline_passed=True)
         try:
-            await content.part(0, SMALL)
+            await content.part(0, SMALL_BYTES)
         finally:
             content.close()
 

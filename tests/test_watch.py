@@ -21,7 +21,7 @@ from watchdog.observers.api import BaseObserver, EventDispatcher
 
 from syncloud.core.model import Hint, HintKind
 from syncloud.local.root import Root
-from syncloud.local.watcher import CALM, TICK, WatchSource
+from syncloud.local.watcher import CALM_S, TICK_INTERVAL_S, WatchSource
 from tests.support.trees import deep, wait_until
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.support.listener import Listener
 
 EVERYTHING = Hint("", subtree=True)
-OVER = CALM + 6 * TICK
+OVER = CALM_S + 6 * TICK_INTERVAL_S
 """Seconds after which the monitor has looked at the watches."""
 
 
@@ -194,7 +194,7 @@ def test_a_directory_that_comes_back_amid_ceaseless_edits_is_heard_under_its_new
     root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look at the watches that meets a directory may be one after it has gone and come back."""
-    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 5.0)
+    monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 5.0)
     watched = Watched(root)
     done = threading.Event()
 
@@ -224,7 +224,7 @@ def test_a_tree_that_never_rests_is_not_watched_anew(
     root: Path, logged: Listener, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Every look meets a directory that has just come, gone or got another name: no fault, and no reason to begin again."""
-    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 1.0)
     for number in range(50):
         (root / f"{number}").mkdir()
     watched = Watched(root)
@@ -483,7 +483,7 @@ def test_a_watch_that_is_refused_anew_is_not_tried_again_at_once(root: Path) -> 
         after = watcher.until("limited 0", after=after)
         (root / "new").mkdir()
         watcher.until("trouble 2 directories cannot be watched", after=after)
-        time.sleep(20 * TICK)
+        time.sleep(20 * TICK_INTERVAL_S)
         assert len([line for line in watcher.lines[after:] if line == "hint '' True"]) < 5
 
 
@@ -650,7 +650,7 @@ def test_a_tree_of_any_depth_is_watched_as_far_as_a_path_is_long(abyss: Path, le
 def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(
     abyss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 5.0)
+    monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 5.0)
     (abyss / "other").mkdir()
     watched = Watched(abyss)
     try:

@@ -16,7 +16,7 @@ from itertools import islice
 from . import names
 from .model import Absent, Base, Entry, Hint, ScanChunk, ScanRecord, Side, Unknown, same
 
-MOST = 20_000
+MAX_SKIPPED = 20_000
 """Paths that are left out, each of them with its reason."""
 
 
@@ -32,7 +32,7 @@ class ScanSummary:
     unknown: list[Unknown] = field(default_factory=list)
     blind: int = 0
     more: int = 0
-    most: int = MOST
+    most: int = MAX_SKIPPED
 
     def count(self, unknown: Unknown) -> None:
         """Of one beyond `most` only the number is kept, because others choose how many there are."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
-SMALL = 8 * 1024 * 1024
+SMALL_BYTES = 8 * 1024 * 1024
 """Bytes. Up to this size a file is one body in memory and one request; above it travels in parts."""
 
 RACY = "racy:"
@@ -36,7 +36,7 @@ class Entry:
     """A file as one side sees it now.
 
     `size` in bytes, `mtime_ns` in nanoseconds since the epoch, `mode` the permission bits (0o777), `crc` the CRC64NVME of
-    the bytes where it is known, `body` the bytes themselves where the look has already brought them (never above `SMALL`).
+    the bytes where it is known, `body` the bytes themselves where the look has brought them already (at most `SMALL_BYTES`).
     `ours`: proven that these very bytes were put here by this state, even where no base row says so (a crash, a lost answer);
     None: it is marked so, which only its bytes can prove.
     `racy`: they may have changed since, and the tag would not show it.

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 from .model import Hint, HintKind, Receipt, Side
 
-QUIET = 2.0
+QUIET_S = 2.0
 """Seconds without an event after which an open file is looked at."""
-DEADLINE = 60.0
+DEADLINE_S = 60.0
 """Seconds after which an open file is looked at although it was never quiet; or ten times its last transfer."""
 
-TOO_MANY = 50_000
+MAX_WAITING = 50_000
 """Paths that wait; beyond, a look at everything stands for the next ones, so that memory is bounded."""
-LAST = 10_000
+MAX_REMEMBERED = 10_000
 """Paths whose last transfer is remembered, although it was before the deadline."""
 
 
@@ -54,10 +54,10 @@ class WorkQueue:
         self,
         clock: Callable[[], float],
         *,
-        quiet: float = QUIET,
-        deadline: float = DEADLINE,
+        quiet: float = QUIET_S,
+        deadline: float = DEADLINE_S,
         min_interval: float = 1.0,
-        most: int = TOO_MANY,
+        most: int = MAX_WAITING,
     ) -> None:
         self._clock = clock
         self._most = most
@@ -68,7 +68,7 @@ class WorkQueue:
         self._working: dict[str, Work] = {}
         self._heap: list[tuple[float, str]] = []
         self._last: dict[str, tuple[float, float]] = {}
-        self._last_most = LAST
+        self._last_most = MAX_REMEMBERED
         self._subtrees: dict[str, Work] = {}
 
     def __len__(self) -> int:
@@ -229,7 +229,9 @@ class WorkQueue:
         self._rearm(work.path, now)
         if len(self._last) > self._last_most:
             self._last = {path: last for path, last in self._last.items() if last[0] > now - self.deadline}
-            self._last_most = max(LAST, 2 * len(self._last))  # so that this costs each path the same, however many there are
+            self._last_most = max(
+                MAX_REMEMBERED, 2 * len(self._last)
+            )  # so that this costs each path the same, however many there are
 
     def wait(self, work: Work) -> None:
         """A writer is at work there: look again when it has been quiet, or when the next event says so."""

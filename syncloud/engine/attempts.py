@@ -17,7 +17,7 @@ from ..core.work_queue import Work, WorkQueue
 from ..errors import PathError, SyncloudError, Unsettled, Unsteady, Unsyncable
 from .delete_guard import DeleteGuard
 from .drought import Drought
-from .failing import LASTING, Failing
+from .failing import LASTING_TRIES, Failing
 from .pace import Pace
 from .reconciler import Outcome, Reconciler
 from .skipped import SkippedPaths
@@ -35,12 +35,12 @@ class Attempts:
         reconciler: Reconciler,
         *,
         tasks: dict[str, asyncio.Task[None]],
-        room: TransferLimit,
+        transfer_limit: TransferLimit,
         state_writer: StateWriter,
         work_queue: WorkQueue,
         deletions: DeleteGuard,
-        left_out: SkippedPaths,
-        counters: Stats,
+        skipped: SkippedPaths,
+        stats: Stats,
         failing: Failing,
         witness: Witness,
         drought: Drought,
@@ -50,12 +50,12 @@ class Attempts:
     ) -> None:
         self._reconciler = reconciler
         self._tasks = tasks
-        self._transfer_limit = room
+        self._transfer_limit = transfer_limit
         self._state_writer = state_writer
         self._work_queue = work_queue
         self._delete_guard = deletions
-        self._left_out = left_out
-        self._counters = counters
+        self._skipped = skipped
+        self._stats = stats
         self._failing = failing
         self._witness = witness
         self._drought = drought
@@ -117,7 +117,7 @@ class Attempts:
     async def _judge(self, work: Work, error: SyncloudError, began: float) -> None:
         """Decide between an outage and a failure of this path alone."""
         if await self._witness.is_everybodys(work.path, error):
-            self._counters.fail(error)
+            self._stats.fail(error)
             self._work_queue.put_back(work, 0.0)
         else:
             self._pace.failed(work.path, error)
@@ -126,20 +126,20 @@ class Attempts:
     def retry(self, work: Work, error: SyncloudError, began: float) -> None:
         """Let the path wait for its next try. A busy file is logged only once it keeps failing."""
         error.code = error.code or type(error).__name__  # the log counts repeats by it, whatever path they name
-        self._counters.fail(error)
+        self._stats.fail(error)
         content = self._contents.get(work.path, _promised(work))
         work.reported = None  # a promise that led to a failure may be forged: the next look believes nobody
         self._work_queue.finish(work)
         delay = self._failing.fail(work, error, took=self._clock() - began, content=content)
         tries = self._failing.tries(work.path)
-        if tries < LASTING and not isinstance(error, Unsettled):
+        if tries < LASTING_TRIES and not isinstance(error, Unsettled):
             self._drought.failed(work.path, error)
-        if not isinstance(error, Unsettled) or tries >= LASTING:
+        if not isinstance(error, Unsettled) or tries >= LASTING_TRIES:
             again = f"again in {delay:.0f} s" if delay is not None else "again once fewer paths fail"
             log.warning("path.failed", "%s; %s", error, again, path=work.path, attempt=tries, error=error)
         if delay is None:
             self._state_writer.record(None, (), work.receipts)
-        if self.once and (delay is None or tries >= LASTING):
+        if self.once and (delay is None or tries >= LASTING_TRIES):
             self._give_up(work, error)
 
     def _give_up(self, work: Work, error: SyncloudError) -> None:
@@ -159,14 +159,14 @@ class Attempts:
             return
         self._delete_guard.settled(work, outcome)
         if outcome.unknown is not None:
-            self._left_out.note(outcome.unknown)
+            self._skipped.note(outcome.unknown)
         else:
-            self._left_out.clear(work.path)
+            self._skipped.clear(work.path)
         self._state_writer.record(outcome.put, outcome.drops, work.receipts)
         self._failing.clear(work.path)
         self._drought.settled(work.path)
         self.failed.pop(work.path, None)
-        self._counters.tally(work, outcome)
+        self._stats.tally(work, outcome)
         self._work_queue.finish(work, transferred=outcome.transferred)
 
 

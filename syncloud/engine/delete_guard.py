@@ -19,12 +19,12 @@ from ..errors import SyncloudError
 from .reconciler import Outcome
 from .state_writer import StateWriter
 
-HOUR = 3600.0
-MINUTE = 60.0
+WINDOW_S = 3600.0
+BUCKET_S = 60.0
 """Seconds; deletions are counted by the minute."""
-PATIENCE = 60.0
+COPIES_TIMEOUT_S = 60.0
 """Seconds after which deletions no longer wait for a tree that never gets quiet, but for what is older than they."""
-AT_ONCE = 500
+MAX_PER_TURN = 500
 """Deletions that one turn of the loop judges."""
 MEMO = "deletions"
 """The name under which all of this is kept."""
@@ -62,9 +62,9 @@ class DeleteGuard:
         self._unlisted = self._unfound = self._latched and bool(kept.get("unlisted"))
         """Whether paths without a row are held: a listing does not count them among what is gone. And whether this life's
         first listing has still to find them again."""
-        now = int(clock() // MINUTE)
+        now = int(clock() // BUCKET_S)
         for at, count in kept.get("made", ()):
-            self._made[min(now, int((at - wall() + clock()) // MINUTE))] += count
+            self._made[min(now, int((at - wall() + clock()) // BUCKET_S))] += count
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -89,11 +89,11 @@ class DeleteGuard:
         `oldest` is since when the oldest copy waits or is under way: none (infinity), and all may go.
         """
         quiet = oldest == float("inf")
-        before = oldest if quiet else min(oldest, self._clock() - PATIENCE)
+        before = oldest if quiet else min(oldest, self._clock() - COPIES_TIMEOUT_S)
         going: list[Work] = []
         held: list[Work] = []
         for since, work in self._waiting.values():
-            if since >= before or len(going) >= limit or len(held) + len(self._withheld) >= AT_ONCE:
+            if since >= before or len(going) >= limit or len(held) + len(self._withheld) >= MAX_PER_TURN:
                 break
             if (heir := self._heir(self._state_writer.base_of(work.path))) is not None:
                 self._withheld.append((work, heir))
@@ -119,14 +119,14 @@ class DeleteGuard:
         work.deleting = True
         if not (moved or free):
             # Counted before it is made: whatever ends the process, the next one knows.
-            minute = self._under_way[work.path] = int(self._clock() // MINUTE)
+            minute = self._under_way[work.path] = int(self._clock() // BUCKET_S)
             self._made[minute] += 1 + self._moves.owed(work.path)
         return True
 
     def _allowed(self) -> bool:
         if self._policy.max_delete >= 100:
             return True
-        for minute in [minute for minute in self._made if minute < (self._clock() - HOUR) // MINUTE]:
+        for minute in [minute for minute in self._made if minute < (self._clock() - WINDOW_S) // BUCKET_S]:
             del self._made[minute]
         made = self._made.total()
         known = self._state_writer.files + made - len(self._under_way)
@@ -207,7 +207,7 @@ class DeleteGuard:
     def _note(self) -> None:
         """Written with the next transaction."""
         began = self._wall() - self._clock()
-        made = [(round(began + minute * MINUTE), count) for minute, count in self._made.items() if count]
+        made = [(round(began + minute * BUCKET_S), count) for minute, count in self._made.items() if count]
         self._state_writer.note(MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made}))
 
 
@@ -230,7 +230,7 @@ class _Moves:
 
     def claim(self, path: str, base: Base | None) -> bool:
         """Whether a new name has the content of `path`, which is about to go; it then has made up for one."""
-        while self._came and self._came[0][0] < self._clock() - HOUR:
+        while self._came and self._came[0][0] < self._clock() - WINDOW_S:
             _, old, name = self._came.popleft()
             self._take(old, name)
             self._spent.discard(name)

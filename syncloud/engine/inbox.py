@@ -10,7 +10,7 @@ from .. import log
 from ..core.model import Hint, HintKind
 from ..core.work_queue import WorkQueue
 
-AGAIN = 1.0
+RELIST_DELAY_S = 1.0
 """Seconds until a listing makes up for a hint that could not be taken in."""
 
 
@@ -49,4 +49,4 @@ class Inbox:
                 self._work_queue.add(hint, at)
             except Exception as error:  # noqa: BLE001 - a bug must not lose the hints behind this one
                 log.exception("internal.error", "%s: a hint was not taken in: %r", hint.path, error, path=hint.path)
-                self._loop.call_later(AGAIN, self.deliver, Hint("", subtree=True))
+                self._loop.call_later(RELIST_DELAY_S, self.deliver, Hint("", subtree=True))

@@ -18,14 +18,14 @@ from .. import log
 from ..core import timing
 from ..core.interfaces import State, Tree
 from ..core.model import Hint, Policy
-from ..core.work_queue import TOO_MANY, Work, WorkQueue
+from ..core.work_queue import MAX_WAITING, Work, WorkQueue
 from ..errors import HostUnavailable, PathError, SyncloudError
 from .attempts import Attempts
 from .conflict_limit import REASON, ConflictLimit
 from .delete_guard import MEMO, DeleteGuard
 from .drought import Drought
 from .failing import Failing
-from .inbox import AGAIN, Inbox
+from .inbox import RELIST_DELAY_S, Inbox
 from .outage import Outage
 from .pace import Pace
 from .reconciler import Reconciler
@@ -33,12 +33,12 @@ from .scanner import Listings, Scanner
 from .skipped import SkippedPaths
 from .state_writer import StateWriter
 from .stats import Stats
-from .transfer_limit import BREATH, TransferLimit
+from .transfer_limit import BATCH_DELAY_S, TransferLimit
 from .witness import Witness
 
-LINGER = 0.7
+LINGER_S = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
-GRACE = 5.0
+GRACE_S = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
 
 
@@ -59,10 +59,10 @@ class Engine:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._source, self._target, self._state = source, target, state
-        self.left_out = SkippedPaths(state)
-        self._state_writer, self._transfer_limit = StateWriter(state, leave_out=self.left_out.note), TransferLimit(transfers)
+        self.skipped = SkippedPaths(state)
+        self._state_writer, self._transfer_limit = StateWriter(state, note_skipped=self.skipped.note), TransferLimit(transfers)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.rivals = ConflictLimit(clock, [path for path, reason in self.left_out.reasons.items() if reason == REASON])
+        self.conflict_limit = ConflictLimit(clock, [path for path, reason in self.skipped.reasons.items() if reason == REASON])
         self._reconciler = Reconciler(
             source,
             target,
@@ -72,18 +72,18 @@ class Engine:
             under_way=self._tasks.get,
             look_again=lambda path: self.deliver(Hint(path, check_target=True)),
             see=lambda path, side: self._attempts.see(path, side),
-            left_out_above=lambda path: self.left_out.above(path),
+            skipped_above=lambda path: self.skipped.above(path),
             made_way=lambda work, path: self._attempts.made_way(work, path),
             excluded=excluded,
-            is_left_out=lambda path: path in self.left_out.reasons,
-            rivals=self.rivals,
+            is_skipped=lambda path: path in self.skipped.reasons,
+            conflict_limit=self.conflict_limit,
         )
         self._work_queue, self._clock = work_queue, clock
         self.outage, self.listing = Outage.pair(clock)
         self._witness = Witness(self.outage, self._reach, clock, wake=self._nudge)
         self.drought = Drought(source, target, state, clock)
         self.failing, self._pace = Failing(state, clock, share=transfers // 4), Pace(clock)
-        self.counters, self.turned_at = Stats(), clock()
+        self.stats, self.turned_at = Stats(), clock()
         self._loop = loop or asyncio.get_running_loop()
         self._inbox = Inbox(work_queue, clock, self._loop, wake=self._receive)
         self._over: asyncio.Future[None] = self._loop.create_future()
@@ -95,12 +95,12 @@ class Engine:
         self._attempts = Attempts(
             self._reconciler,
             tasks=self._tasks,
-            room=self._transfer_limit,
+            transfer_limit=self._transfer_limit,
             state_writer=self._state_writer,
             work_queue=work_queue,
             deletions=self._delete_guard,
-            left_out=self.left_out,
-            counters=self.counters,
+            skipped=self.skipped,
+            stats=self.stats,
             failing=self.failing,
             witness=self._witness,
             drought=self.drought,
@@ -113,16 +113,16 @@ class Engine:
             target,
             state,
             state_writer=self._state_writer,
-            left_out=self.left_out,
-            counters=self.counters,
+            skipped=self.skipped,
+            stats=self.stats,
             deletions=self._delete_guard,
             excluded=excluded,
             deliver=self.deliver,
-            pending=lambda: 0 if self._over.done() else self.pending - min(len(self._delete_guard), TOO_MANY),
+            pending=lambda: 0 if self._over.done() else self.pending - min(len(self._delete_guard), MAX_WAITING),
             clock=clock,
         )
         self._listings = Listings(
-            self._scanner, self.listing, counters=self.counters, work_queue=work_queue, clock=clock, ended=self._nudge
+            self._scanner, self.listing, stats=self.stats, work_queue=work_queue, clock=clock, ended=self._nudge
         )
 
     # Hints
@@ -193,12 +193,12 @@ class Engine:
         await self._over
 
     def stop(self, *, flush: float = 0.0) -> None:
-        """End: settle what waits, for at most `flush` seconds; then finish what is under way, or abandon it after `GRACE`.
+        """End: settle what waits, for at most `flush` seconds; then finish what is under way, or abandon it after `GRACE_S`.
 
         What is not settled by then is found again by the next start; but a host that is taken away has no next start.
         """
         self._stopping = True
-        self._flush_from = self._clock() + min(flush, LINGER)
+        self._flush_from = self._clock() + min(flush, LINGER_S)
         self._flush_until = self._clock() + flush
         self._work_queue.min_interval = 0.0
         self._inbox.take_in()
@@ -227,7 +227,7 @@ class Engine:
             self._turn_once()
         except Exception as error:  # noqa: BLE001 - a bug must not stop the loop silently
             log.exception("internal.error", "a turn of the loop ended unexpectedly: %r", error)
-            self._turn_by(self._clock() + AGAIN)
+            self._turn_by(self._clock() + RELIST_DELAY_S)
         else:
             self.turned_at = self._clock()
 
@@ -313,7 +313,7 @@ class Engine:
             due = self._work_queue.next_due(listings=not self._listings.under_way) or at
             waits = self._pace.tight and not self._once
             at = min(at, max(due, self._pace.next_round) if waits else due, self.failing.next_due or at)
-            at = max(at, now + BREATH) if waits else at
+            at = max(at, now + BATCH_DELAY_S) if waits else at
         self._turn_by(at)
 
     def _turn_by(self, at: float) -> None:
@@ -340,9 +340,9 @@ class Engine:
         await self._target.reach(known)
 
     def _ended(self) -> None:
-        self._turn_by(self._clock() + BREATH) if self._transfer_limit.nearly_full else self._nudge()
+        self._turn_by(self._clock() + BATCH_DELAY_S) if self._transfer_limit.nearly_full else self._nudge()
 
-    async def _drain(self, grace: float = GRACE) -> None:
+    async def _drain(self, grace: float = GRACE_S) -> None:
         """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
         tasks = [*self._listings.under_way, *self._tasks.values()]
         for scan in self._listings.under_way:
@@ -393,7 +393,7 @@ class Engine:
 
     def resume(self, *, allow_deletes: bool) -> None:
         """Somebody has looked: what was held back for deletion may go, or gets another look."""
-        for path in (*self._delete_guard.resume(allow=allow_deletes), *self.rivals.resume()):
+        for path in (*self._delete_guard.resume(allow=allow_deletes), *self.conflict_limit.resume()):
             self.deliver(Hint(path))
         self._take_up(self.failing.hasten(recorded=True))
         self._work_queue.hasten()

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from .. import log
 from ..errors import SyncloudError
 
-DELAY_FIRST, DELAY_MAX = 1.0, 30.0
+DELAY_FIRST_S, DELAY_MAX_S = 1.0, 30.0
 """Seconds between two tries."""
-TELL_EVERY = 60.0
+REPORT_INTERVAL_S = 60.0
 
 
 class Outage:
@@ -45,13 +45,13 @@ class Outage:
         """A failure that is no path's own. Stragglers that fail before the next probe is due do not delay it."""
         now = self._clock()
         if self.error is None:
-            self._since, self._told, self._delay = now, now, DELAY_FIRST
+            self._since, self._told, self._delay = now, now, DELAY_FIRST_S
             self._silent = self._is_told_elsewhere(error)
             self._tell("outage.started", error)
             self._put_off(now)
         elif now >= self.next_try:
-            self._delay = min(DELAY_MAX, self._delay * 2)
-            if now - self._told >= TELL_EVERY:
+            self._delay = min(DELAY_MAX_S, self._delay * 2)
+            if now - self._told >= REPORT_INTERVAL_S:
                 self._told = now
                 self._silent = self._is_told_elsewhere(error)
                 self._tell("outage.continues", error)

@@ -17,7 +17,7 @@ from .. import log
 from ..core import checksum
 from ..core.interfaces import Tree
 from ..core.model import (
-    SMALL,
+    SMALL_BYTES,
     Absent,
     Action,
     Adopt,
@@ -42,7 +42,7 @@ from ..core.work_queue import Work
 from ..errors import Blocked, Changed, Unsettled, Unsteady
 from .conflict_limit import REASON, ConflictLimit
 
-ROUNDS = 8
+MAX_ROUNDS = 8
 """Decisions for one path before it has to wait: enough for two comparisons and a few lost races."""
 
 
@@ -77,14 +77,14 @@ class Reconciler:
         renamed_from: Callable[[Tag], Awaitable[list[Base]]],
         look_again: Callable[[str], None],
         see: Callable[[str, Side], None] = lambda path, side: None,
-        left_out_above: Callable[[str], list[str]] = lambda _: [],
+        skipped_above: Callable[[str], list[str]] = lambda _: [],
         made_way: Callable[[Work, str], None] = lambda work, path: None,
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
-        is_left_out: Callable[[str], bool] = lambda _: False,
-        rivals: ConflictLimit | None = None,
+        is_skipped: Callable[[str], bool] = lambda _: False,
+        conflict_limit: ConflictLimit | None = None,
     ) -> None:
-        self.rivals = rivals or ConflictLimit(time.monotonic)
+        self.rivals = conflict_limit or ConflictLimit(time.monotonic)
         self.policy = policy
         self._source = source
         self._target = target
@@ -92,12 +92,12 @@ class Reconciler:
         self._renamed_from = renamed_from
         self._look_again = look_again
         self._see = see
-        self._left_out_above = left_out_above
+        self._left_out_above = skipped_above
         self._made_way = made_way
         self._ways: dict[str, str] = {}
         self._under_way = under_way
         self.excluded = excluded
-        self._is_left_out = is_left_out
+        self._is_left_out = is_skipped
         self._kept: dict[str, Tag] = {}
         """The targets whose bytes are kept under a conflict name already, while the copy that follows does not succeed."""
         self._in_doubt: dict[str, Tag] = {}
@@ -127,7 +127,7 @@ class Reconciler:
         base = self._base_of(path)
         source = await self._look_at_source(path, base, work)
         target = await self._assume_target(path, base, work)
-        for _ in range(ROUNDS):
+        for _ in range(MAX_ROUNDS):
             if base is None and isinstance(source, Absent) and path in self._in_doubt:
                 target, base = await self._make_sure(path)
             action = decide(source, target, base, self.policy)
@@ -147,7 +147,7 @@ class Reconciler:
                 with _begun():
                     source = await self._look_at_source(path, base, replace(work, reported=None))
                 target = await self._look_at_target(path, base)
-        raise Unsettled(path, f"{path}: after {ROUNDS} looks it still is not as the last one showed it")
+        raise Unsettled(path, f"{path}: after {MAX_ROUNDS} looks it still is not as the last one showed it")
 
     async def _look_at_source(self, path: str, base: Base | None, work: Work) -> Side:
         known = base.source if base is not None else None
@@ -340,7 +340,7 @@ class Reconciler:
 
     async def _brought(self, entry: Entry, work: Work) -> Entry:
         """A small file with its bytes."""
-        if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
+        if entry.body is None and entry.size <= SMALL_BYTES and not entry.path.endswith("/"):
             return await self._with_body(entry, work)
         return entry
 

@@ -24,8 +24,8 @@ from .stats import Stats
 
 T = TypeVar("T")
 
-CHUNK = 500
-BACKLOG = 5_000
+CHUNK_PATHS = 500
+MAX_WAITING = 5_000
 """Hints that a listing may have waiting before it pauses: memory does not grow with the tree."""
 
 
@@ -40,8 +40,8 @@ class Scanner:
         state: State,
         *,
         state_writer: StateWriter,
-        left_out: SkippedPaths,
-        counters: Stats,
+        skipped: SkippedPaths,
+        stats: Stats,
         deletions: DeleteGuard,
         excluded: Callable[[str], bool],
         deliver: Callable[[Hint], None],
@@ -52,8 +52,8 @@ class Scanner:
         self._target = target
         self._state = state
         self._state_writer = state_writer
-        self._left_out = left_out
-        self._counters = counters
+        self._skipped = skipped
+        self._stats = stats
         self._delete_guard = deletions
         self._excluded = excluded
         self._deliver = deliver
@@ -68,7 +68,7 @@ class Scanner:
             started, self._began = time.monotonic(), self._clock()
             self.since = self._began
             self._state_writer.flush()
-            census = ScanSummary(recorded=frozenset(self._left_out.reasons))
+            census = ScanSummary(recorded=frozenset(self._skipped.reasons))
             try:
                 count, gone = await self._nominate(work, census)
             finally:
@@ -83,7 +83,7 @@ class Scanner:
         count = gone = 0
         try:
             hints = self._differences(work, reader, census, over)
-            while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK), over):
+            while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK_PATHS), over):
                 count += len(chunk)
                 gone += sum(isinstance(hint.reported, Absent) for hint in chunk)
                 for hint in chunk:
@@ -102,7 +102,7 @@ class Scanner:
         return diff(unlike.sides(), None, unlike.rows(), census, self._excluded)
 
     async def _transfer_limit(self) -> None:
-        while self._pending() > BACKLOG:
+        while self._pending() > MAX_WAITING:
             self.since = float("inf")
             await asyncio.sleep(0.05)
         self.since = self._began
@@ -110,8 +110,8 @@ class Scanner:
     def _count(self, work: Work, census: ScanSummary, count: int, gone: int, took: float) -> None:
         tell, event = (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
         if not work.path:
-            self._left_out.recount(census)
-            self._counters.reconciled(both=work.check_target)
+            self._skipped.recount(census)
+            self._stats.reconciled(both=work.check_target)
             for path in self._delete_guard.listed(gone=gone + census.blind, found=count + census.blind):
                 self._deliver(Hint(path))
         text, files = "looked at %d files, %d to settle", census.files
@@ -120,8 +120,8 @@ class Scanner:
     async def _leave_out(self, census: ScanSummary) -> None:
         """Each one may be written to the state: the loop turns meanwhile, however many somebody has made."""
         for number, unknown in enumerate(census.unknown, 1):
-            self._left_out.note(unknown)
-            if number % CHUNK == 0:
+            self._skipped.note(unknown)
+            if number % CHUNK_PATHS == 0:
                 await asyncio.sleep(0)
 
 
@@ -166,14 +166,14 @@ class Listings:
         scanner: Scanner,
         outage: Outage,
         *,
-        counters: Stats,
+        stats: Stats,
         work_queue: WorkQueue,
         clock: Callable[[], float],
         ended: Callable[[], None],
     ) -> None:
         self._scanner = scanner
         self._outage = outage
-        self._counters = counters
+        self._stats = stats
         self._work_queue = work_queue
         self._clock = clock
         self._ended = ended
@@ -197,7 +197,7 @@ class Listings:
         if not isinstance(error, SyncloudError):
             log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
             error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
-        self._counters.fail(error)
+        self._stats.fail(error)
         self._outage.record_failure(error)
         if not self.once:
             self._work_queue.list_again(work, max(1.0, self._outage.next_try - self._clock()))

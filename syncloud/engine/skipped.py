@@ -7,7 +7,7 @@ import itertools
 
 from .. import log
 from ..core import names
-from ..core.diff import MOST, ScanSummary
+from ..core.diff import MAX_SKIPPED, ScanSummary
 from ..core.interfaces import State
 from ..core.model import Unknown
 from ..errors import HostUnavailable, cut
@@ -19,7 +19,7 @@ class SkippedPaths:
     kept, in `more`, until the next listing of everything: whoever makes keys or files chooses how many there are.
     """
 
-    def __init__(self, state: State, *, most: int = MOST) -> None:
+    def __init__(self, state: State, *, most: int = MAX_SKIPPED) -> None:
         self._state = state
         self._most = most
         self.reasons: dict[str, str] = state.skipped()

@@ -16,9 +16,9 @@ from ..core.interfaces import State
 from ..core.model import Base, Receipt, Tag, Unknown
 from ..errors import HostUnavailable
 
-WAIT = 0.05
+BATCH_DELAY_S = 0.05
 """Seconds that a row may wait for others to share its transaction."""
-AGAIN = 1.0
+RETRY_DELAY_S = 1.0
 """Seconds until a write that the disk refused is tried again."""
 UNKNOWN_INODES_MAX = 10_000
 """Inodes of which it is remembered that no row has them."""
@@ -29,9 +29,9 @@ class StateWriter:
     of paths on which both sides agree, as it will be. `leave_out` notes a path whose row cannot be stored.
     """
 
-    def __init__(self, state: State, *, leave_out: Callable[[Unknown], None] = lambda _: None) -> None:
+    def __init__(self, state: State, *, note_skipped: Callable[[Unknown], None] = lambda _: None) -> None:
         self._state = state
-        self._leave_out = leave_out
+        self._leave_out = note_skipped
         self._miscounted = False
         self._puts: dict[str, Base] = {}
         self._drops: set[str] = set()
@@ -106,7 +106,7 @@ class StateWriter:
         """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
         return self._written(put.source[:1])
 
-    def _soon(self, wait: float = WAIT) -> None:
+    def _soon(self, wait: float = BATCH_DELAY_S) -> None:
         if self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(wait, self.flush)
 
@@ -141,7 +141,7 @@ class StateWriter:
             if self.error is None:
                 log.error("state.unwritable", "%s; nothing is acknowledged until it can be written", error, error=error)
             self.error = error
-            self._soon(AGAIN)
+            self._soon(RETRY_DELAY_S)
             return
         if self.error is not None:
             self.error = None

@@ -208,7 +208,7 @@ class MountGuard:
         self.refresh()
         return self.why_untrusted(path)
 
-    def left_out(self, under: str) -> list[Unknown]:
+    def skipped(self, under: str) -> list[Unknown]:
         """The directories below `under` that cannot be looked into, in order."""
         reasons = self._closed | self._lost
         below = f"{under}/" if under else ""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from ..core import checksum
 from ..core.model import Base, Entry, ScanRecord, Tag
-from ..core.work_queue import QUIET
+from ..core.work_queue import QUIET_S
 from ..errors import Unsteady
 from . import syscalls
 
@@ -106,7 +106,7 @@ def read_whole(
 
 def is_quiet(status: os.stat_result) -> bool:
     """Whether nothing has happened to the file for the quiet time: then who holds it open is not writing."""
-    return time.time_ns() - status.st_ctime_ns >= QUIET * 1e9
+    return time.time_ns() - status.st_ctime_ns >= QUIET_S * 1e9
 
 
 def _is_racy(status: os.stat_result) -> bool:

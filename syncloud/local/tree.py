@@ -20,7 +20,7 @@ from ..core import names
 from ..core.budget import Budget
 from ..core.diff import flat
 from ..core.interfaces import Content
-from ..core.model import SMALL, Absent, Base, Entry, ScanChunk, Side, Tag, Unknown
+from ..core.model import SMALL_BYTES, Absent, Base, Entry, ScanChunk, Side, Tag, Unknown
 from ..errors import Changed, SyncloudError, Unsteady, Unsyncable
 from . import batch, error_mapping, leftovers, marks, mount_guard, stable_read, syscalls
 from . import replace as commit
@@ -69,21 +69,21 @@ class LocalTree:
             self.root.close()
             raise
         self.places = mount_guard.MountGuard(root, self._fd, known=known, ignored=ignored)
-        self._workers = DiskThreads(threads)
+        self._disk_threads = DiskThreads(threads)
         self._budget = Budget()
-        self._batches = batch.Batches(self._workers, self._fd, nonce)
+        self._batches = batch.Batches(self._disk_threads, self._fd, nonce)
         whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
-        self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose)
+        self._scan = Scan(self._fd, self._disk_threads, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose)
 
     async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
         try:
-            return await self._workers.run(function, *arguments, size=size)
+            return await self._disk_threads.run(function, *arguments, size=size)
         except OSError as error:
             raise await self._blamed(error, path) from error
 
     async def _blamed(self, error: OSError, path: str) -> SyncloudError:
         """What `error` means: the disk is asked, and that takes a thread, too."""
-        return await self._workers.run(error_mapping.translate, error, path, self._fd, self.nonce)
+        return await self._disk_threads.run(error_mapping.translate, error, path, self._fd, self.nonce)
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
         await self._require_writable(path)
@@ -104,11 +104,11 @@ class LocalTree:
 
     def stalled(self) -> str | None:
         """Why the disk counts as frozen, or None."""
-        return self._workers.stalled()
+        return self._disk_threads.stalled()
 
     def have_moved_since(self, moment: float) -> bool:
         """Whether the disk has answered since `moment` (monotonic), or nobody waits for it."""
-        return self._workers.have_moved_since(moment)
+        return self._disk_threads.have_moved_since(moment)
 
     def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
         """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
@@ -119,7 +119,7 @@ class LocalTree:
         if reason is not None:
             yield Unknown(under, reason, subtree=True)
             return
-        closed = self.places.left_out(under)
+        closed = self.places.skipped(under)
         walk = self._scan.walk(under, frozenset(side.path for side in closed))
         yield from mount_guard.merged(closed, flat(walk)) if closed else walk
 
@@ -141,7 +141,7 @@ class LocalTree:
             return Unknown(path, reason)
         if names.is_hidden(path):
             return Unknown(path, "excluded")
-        if isinstance(reported, Entry) and reported.size <= SMALL and not path.endswith("/"):
+        if isinstance(reported, Entry) and reported.size <= SMALL_BYTES and not path.endswith("/"):
             side = self._read_as_nominated(path, base, known, deadline_passed)
             if side is not None:
                 return side
@@ -168,7 +168,7 @@ class LocalTree:
             return self._absent(path)  # a file stands where the marker's directory would be
         if base is not None and side.tag == known and side.size == base.size:
             return replace(side, crc=base.crc)
-        if side.size > SMALL:
+        if side.size > SMALL_BYTES:
             return replace(side, written_by_us=marks.claimed(self._fd, path, self.nonce))
         try:
             fd = self._open_small(path)
@@ -224,7 +224,7 @@ class LocalTree:
     ) -> Entry | None:
         """The small file behind `fd` with its bytes; None where it is something else."""
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL or self._scan.refusal(path, status):
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL_BYTES or self._scan.refusal(path, status):
             return None
         if base is not None and stable_read.tag_of(status) == known and status.st_size == base.size:
             return stable_read.entry_of(path, status, base.crc)
@@ -290,7 +290,7 @@ class LocalTree:
         return await self._told(await Staging(call, self._budget, self._fd, entry, expected, self.nonce).write(content))
 
     async def admit(self, entry: Entry) -> None:
-        await self._budget.turn(SMALL, entry.size)
+        await self._budget.turn(SMALL_BYTES, entry.size)
 
     async def _told(self, file: batch.File) -> Entry:
         path = file.entry.path
@@ -363,7 +363,7 @@ class LocalTree:
 
     def close(self) -> None:
         """Wait for the calls that run. The root stays open for one that never returns: its number is not another file's."""
-        if self._workers.close():
+        if self._disk_threads.close():
             self.places.close()
             self.root.close()
         self._claim.release()

@@ -17,11 +17,11 @@ from . import error_mapping, stable_read, syscalls
 from .owners import Owners
 from .threads import DiskThreads
 
-LENGTH = 500
+CHUNK_FILES = 500
 """Files of one directory that are compared with the base at once."""
-SIZE_MAX = 5 * 2**40
+FILE_MAX_BYTES = 5 * 2**40
 """Bytes. A part is a ten-thousandth of a file at least, and is held in memory as a whole."""
-TOGETHER = 50
+REPORT_EVERY = 50
 """Names of one directory that are looked at before the walk reports that it goes on."""
 
 
@@ -31,11 +31,11 @@ class Scan:
     """
 
     def __init__(
-        self, fd: int, workers: DiskThreads, *, ignored: Callable[[str], bool], prefix: str, nonce: str, owners: Owners
+        self, fd: int, disk_threads: DiskThreads, *, ignored: Callable[[str], bool], prefix: str, nonce: str, owners: Owners
     ) -> None:
         self._fd = fd
         self.owners = owners
-        self._workers = workers
+        self._disk_threads = disk_threads
         self._ignored = ignored
         self._prefix = prefix
         self._nonce = nonce
@@ -57,7 +57,7 @@ class Scan:
                 stack.pop()
 
     def _list(self, directory: str) -> list[Unknown | ScanChunk | str]:
-        return self._workers.call(self._list_directory, directory)
+        return self._disk_threads.call(self._list_directory, directory)
 
     def _list_directory(self, directory: str) -> list[Unknown | ScanChunk | str]:
         """One directory's files in runs, its directories as names, in the order of the paths."""
@@ -65,9 +65,9 @@ class Scan:
         others: list[tuple[str, Unknown | str]] = []
         try:
             with syscalls.directory(self._fd, directory) as at, os.scandir(at) as listing:
-                while some := list(itertools.islice(listing, TOGETHER)):
+                while some := list(itertools.islice(listing, REPORT_EVERY)):
                     self._look(some, f"{directory}/" if directory else "", files, others)
-                    self._workers.go_on()
+                    self._disk_threads.go_on()
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -127,7 +127,7 @@ class Scan:
             return reason
         if names.too_long_for_a_key(self._prefix, path):
             return f"the key would be longer than {names.KEY_MAX} bytes"
-        if status.st_size > SIZE_MAX:
+        if status.st_size > FILE_MAX_BYTES:
             return "larger than 5 TiB: each of its 10,000 parts would take too much memory"
         return self.owners.refusal(status)
 
@@ -147,5 +147,5 @@ def _in_order(files: list[ScanRecord], others: list[tuple[str, Unknown | str]]) 
 
 
 def _runs(files: list[ScanRecord], begin: int, end: int) -> Iterator[ScanChunk]:
-    for at in range(begin, end, LENGTH):
-        yield ScanChunk(files[at : min(at + LENGTH, end)], stable_read.entry_of_scan_record)
+    for at in range(begin, end, CHUNK_FILES):
+        yield ScanChunk(files[at : min(at + CHUNK_FILES, end)], stable_read.entry_of_scan_record)

@@ -22,9 +22,9 @@ from .transport import Transport
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PAGE_TIMEOUT_S = 60.0
 """Seconds for a page. S3 walks over all that is deleted, too."""
-EMPTY_MAX = 1_000
+MAX_EMPTY_PAGES = 1_000
 """Empty pages in a row that are not the last: a million deleted keys."""
 
 
@@ -51,7 +51,7 @@ def listed(crt: Transport, where: str, prefix: str) -> Iterator[ObjectSummary]:
     return _ordered(_pages(crt, where, prefix))
 
 
-def first(crt: Transport, where: str, prefix: str, *, deadline: float = PATIENCE) -> ObjectSummary | None:
+def first(crt: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S) -> ObjectSummary | None:
     """The first of them: proof that the bucket is there and may be listed, in one request. Raises as `listed`."""
     return next(iter(_page(crt, where, [("prefix", prefix), ("max-keys", "1")], deadline).items), None)
 
@@ -60,12 +60,12 @@ def _pages(crt: Transport, where: str, prefix: str) -> Iterator[list[ObjectSumma
     token, seen, empty = "", set[str](), 0
     while True:
         more = [("continuation-token", token)] if token else []
-        page = _page(crt, where, [("prefix", prefix), *more], PATIENCE)
+        page = _page(crt, where, [("prefix", prefix), *more], PAGE_TIMEOUT_S)
         yield page.items
         if not page.next:
             return
         empty = 0 if page.items else empty + 1
-        if page.next in seen or empty > EMPTY_MAX:
+        if page.next in seen or empty > MAX_EMPTY_PAGES:
             raise Unavailable(f"list {where}: the same pages come again and again, or empty ones")
         seen.add(token := page.next)
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from ..aws.session import Address
 
-REST = 60.0
+IDLE_MAX_S = 60.0
 """Seconds after which a connection that rests is not used again."""
-CONNECT = 5000
+CONNECT_TIMEOUT_MS = 5000
 """Milliseconds until the other side must have taken a new connection."""
 
 
@@ -53,7 +53,7 @@ class ConnectionPool:
         group = EventLoopGroup(1)
         self._bootstrap = ClientBootstrap(group, DefaultHostResolver(group))
         self._socket = SocketOptions()
-        self._socket.connect_timeout_ms = CONNECT
+        self._socket.connect_timeout_ms = CONNECT_TIMEOUT_MS
         self._resting: deque[tuple[float, Any]] = deque()
         self._open: set[Any] = set()
         self._at_home = False
@@ -70,7 +70,7 @@ class ConnectionPool:
                 since, connection = self._resting.pop()
             except IndexError:
                 return None
-            if self._clock() - since < REST and connection.is_open():
+            if self._clock() - since < IDLE_MAX_S and connection.is_open():
                 return connection
             self.discard(connection)
 

@@ -30,21 +30,21 @@ from ..aws.session import UNSIGNED, Aws
 from ..core import fields
 from ..errors import Malformed, Unavailable
 from .pool import ConnectionPool
-from .request import ANSWER_MAX, Body, PendingRequest, Request, sha256_of, size_of
+from .request import ANSWER_MAX_BYTES, Body, PendingRequest, Request, sha256_of, size_of
 from .response import EXPECTED_OWNER, Response
 
 Pairs = Iterable[tuple[str, str]]
 
-PATIENCE = 30.0
+ANSWER_TIMEOUT_S = 30.0
 """Seconds that any answer may take, beside the time for its bytes."""
-SLOWEST = 1_000_000
+SLOWEST_BYTES_PER_S = 1_000_000
 """Bytes per second that a connection must reach to be waited for."""
-TRIES = 3
+MAX_TRIES = 3
 """How often a request is made before its failure is told: the engine tries a path again, more slowly."""
-PAUSE = 0.4
+RETRY_DELAY_S = 0.4
 """Seconds, at most, before the second try; twice that before the third. A random part of it, so that a fleet spreads."""
 
-CROWD, TICK = 32, 0.002
+CROWD_REQUESTS, TICK_INTERVAL_S = 32, 0.002
 """While so many requests are under way, the loop looks every so many seconds for what has come instead of being woken."""
 
 
@@ -98,18 +98,18 @@ class Transport:
         headers: Pairs = (),
         body: Body | None = None,
         deadline: float | None = None,
-        most: int = ANSWER_MAX,
+        most: int = ANSWER_MAX_BYTES,
     ) -> Response:
         """Send one request about `key` (empty: about the bucket) and return the answer, whatever its status.
 
-        `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `PATIENCE` and the time for the
-        bytes to send at `SLOWEST`: give one for a large download. `most`: the bytes that are asked for.
+        `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `ANSWER_TIMEOUT_S` and the time for the
+        bytes to send at `SLOWEST_BYTES_PER_S`: give one for a large download. `most`: the bytes that are asked for.
 
         Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Overlong for one of more
         than `most` bytes; Malformed where a value cannot be sent.
         """
         if deadline is None:
-            deadline = PATIENCE + size_of(body) / SLOWEST
+            deadline = ANSWER_TIMEOUT_S + size_of(body) / SLOWEST_BYTES_PER_S
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
         request = self._request(what, operation, method, key, query, headers, body)._replace(most=most)
@@ -123,7 +123,7 @@ class Transport:
             flight.future.cancel()  # nobody waits for it any more: where it still waits for a connection, it is not sent
             self._release(flight)
 
-    def request_blocking(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
+    def request_blocking(self, operation: str, what: str, query: Pairs, *, deadline: float = ANSWER_TIMEOUT_S) -> Response:
         """One GET about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
 
         Raises CredentialsError, or Unavailable where there is no answer, as `send` does.
@@ -135,7 +135,7 @@ class Transport:
             try:
                 return self._call(request, until)
             except Unavailable as error:
-                if type(error) is not Unavailable or tries == TRIES or time.monotonic() >= until:
+                if type(error) is not Unavailable or tries == MAX_TRIES or time.monotonic() >= until:
                     raise
             self._closed.wait(_pause(tries))
             tries += 1
@@ -188,7 +188,7 @@ class Transport:
         if body is not None or method in ("PUT", "POST"):
             named.append(("content-length", str(size_of(body))))
         try:
-            return Request(what, operation, method, self._target(key, query), named, body, ANSWER_MAX, self.region)
+            return Request(what, operation, method, self._target(key, query), named, body, ANSWER_MAX_BYTES, self.region)
         except UnicodeEncodeError as error:
             raise Malformed(f"{what}: the name is not valid UTF-8") from error
 
@@ -218,7 +218,7 @@ class Transport:
     # Departures: who waits longest gets the next connection
 
     def _queue(self, flight: PendingRequest) -> None:
-        if not self._ticking and len(self._flights) >= CROWD:
+        if not self._ticking and len(self._flights) >= CROWD_REQUESTS:
             self._tick()
         self._waiting.append(flight)
         self._serve()
@@ -237,7 +237,7 @@ class Transport:
 
     def _open_more(self) -> None:
         # One that neither comes nor fails (a proxy that says nothing) must not be waited for for ever.
-        begun = time.monotonic() - PATIENCE
+        begun = time.monotonic() - ANSWER_TIMEOUT_S
         opening = sum(since > begun for since in self._opening.values())
         at_hand = len(self._connections) - len(self._calls) + opening
         for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
@@ -249,7 +249,7 @@ class Transport:
             self._opening[opened] = since
             opened.add_done_callback(self._opened)
             if self._loop is not None:
-                self._loop.call_later(PATIENCE, self._serve)  # who waits then waits for it no longer
+                self._loop.call_later(ANSWER_TIMEOUT_S, self._serve)  # who waits then waits for it no longer
 
     def _opened(self, opened: concurrent.futures.Future[Any]) -> None:
         """On awscrt's thread."""
@@ -294,7 +294,7 @@ class Transport:
         this sees a crowd: the last tick comes when there is none any more, hence later.
         """
         self._landed.append(flight)
-        if not self._waking and self._loop is not None and len(self._flights) < CROWD:
+        if not self._waking and self._loop is not None and len(self._flights) < CROWD_REQUESTS:
             self._waking = True
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
                 self._loop.call_soon_threadsafe(self._deliver)
@@ -310,9 +310,9 @@ class Transport:
         self._serve()
 
     def _tick(self) -> None:
-        self._ticking = len(self._flights) >= CROWD
+        self._ticking = len(self._flights) >= CROWD_REQUESTS
         if self._ticking and self._loop is not None:
-            self._loop.call_later(TICK, self._tick)
+            self._loop.call_later(TICK_INTERVAL_S, self._tick)
         self._deliver()
 
     def _settle(self, flight: PendingRequest) -> None:
@@ -329,7 +329,7 @@ class Transport:
         if flight.error is not None and flight.reused:
             self._connections.close_idle()
         flight.tries += 1
-        if flight.tries >= TRIES or self._loop is None or self._closed.is_set():
+        if flight.tries >= MAX_TRIES or self._loop is None or self._closed.is_set():
             return False
         # The server may close a connection that rests in the very moment in which it is used again: that says nothing.
         pause = 0.0 if flight.reused and not flight.status and flight.tries == 1 else _pause(flight.tries)
@@ -376,4 +376,4 @@ class Transport:
 
 
 def _pause(tries: int) -> float:
-    return random.uniform(0, PAUSE * 2 ** (tries - 1))
+    return random.uniform(0, RETRY_DELAY_S * 2 ** (tries - 1))

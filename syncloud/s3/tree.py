@@ -19,7 +19,7 @@ from ..aws.error_mapping import translated
 from ..core import checksum, names
 from ..core.budget import Budget
 from ..core.interfaces import Content
-from ..core.model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag, Unknown
 from ..errors import Archived, Changed, Corrupt, Malformed, Overlong, PathError, PermissionRefused, SyncloudError, Unavailable
 from . import listing, multipart, objects, trial
 from .copies import Copies
@@ -112,7 +112,7 @@ class S3Tree:
         if isinstance(reported, Entry):
             if base is not None and known is not None and objects.is_echo(reported, base, known):
                 return Entry(path, known, base.size, base.mtime_ns, base.mode, base.crc)
-            if reported.size <= SMALL and reported.tag[0] and (known is None or reported.tag[0] != known[0]):
+            if reported.size <= SMALL_BYTES and reported.tag[0] and (known is None or reported.tag[0] != known[0]):
                 pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": objects.pin(reported)}
                 with contextlib.suppress(Overlong):  # so the promise was wrong: HEAD tells
                     response = await self._send("GET", path, "GetObject", pinned, most=reported.size)
@@ -238,8 +238,8 @@ class S3Tree:
         if seen.crc is not None:
             return seen
         crc = 0
-        for offset in range(0, entry.size, SMALL):
-            crc = checksum.of(await self.part(entry, offset, min(SMALL, entry.size - offset)), crc)
+        for offset in range(0, entry.size, SMALL_BYTES):
+            crc = checksum.of(await self.part(entry, offset, min(SMALL_BYTES, entry.size - offset)), crc)
         return objects.with_crc(seen, crc)
 
     def rename_identity(self, entry: Entry) -> Tag | None:

@@ -44,7 +44,7 @@ from ..state import store as state
 from . import state_directory
 from .steps import CalledOff, Steps
 
-PATIENCE = 5.0
+ABORT_TIMEOUT_S = 5.0
 """Seconds that an end waits for the aborting of old uploads."""
 
 
@@ -81,7 +81,7 @@ class Session:
 
     async def note_verified(self) -> None:
         """Remember the last listing of both sides over restarts; where the disk refuses, the next call does."""
-        last = self.engine.counters.last_verify
+        last = self.engine.stats.last_verify
         if last > self.verified:
             with contextlib.suppress(HostUnavailable):
                 await self.steps.finish(self.state.notes.set, "verified", str(last))
@@ -244,7 +244,7 @@ def _denied(settings: Settings) -> int:
 
 
 async def _let_end(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task], timeout=PATIENCE)
+    await asyncio.wait([task], timeout=ABORT_TIMEOUT_S)
     task.cancel()
 
 

@@ -221,9 +221,9 @@ def test_thousands_of_held_deletions_stop_neither_listings_nor_copies(tmp_path: 
         assert len(target.files) == 6_000
         await _until(lambda: Receipt.given == 8_000)
         source.put("new", b"2")
-        listed = engine.counters.last_reconcile
+        listed = engine.stats.last_reconcile
         engine.deliver(Hint("", subtree=True))
-        await _until(lambda: engine.counters.last_reconcile > listed and not engine.pending)
+        await _until(lambda: engine.stats.last_reconcile > listed and not engine.pending)
         assert len(target.files) == 6_001
         engine.resume(allow_deletes=True)
         await _until(lambda: list(target.files) == ["new"] and engine.trouble is None)

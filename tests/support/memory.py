@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from syncloud.core import checksum
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Absent, Base, Entry, Side, Tag
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag
 from syncloud.errors import Blocked, Changed
 
 
@@ -69,8 +69,8 @@ class MemoryTree:
         if entry.tag == known and base is not None:
             return replace(entry, crc=base.crc)
         body = self.files[path].body
-        self.given += len(body) <= SMALL
-        return replace(entry, body=body, crc=checksum.update(body)) if len(body) <= SMALL else entry
+        self.given += len(body) <= SMALL_BYTES
+        return replace(entry, body=body, crc=checksum.update(body)) if len(body) <= SMALL_BYTES else entry
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
         self._expect(entry.path, entry)
