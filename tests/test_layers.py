@@ -27,19 +27,20 @@ LONGEST = 400
 
 LAW: dict[str, frozenset[str]] = {
     "errors": frozenset(),
-    "core": frozenset({"errors"}),
-    "log": frozenset({"errors"}),
-    "aws": frozenset({"errors"}),
+    "backoff": frozenset(),
+    "core": frozenset({"errors", "backoff"}),
+    "log": frozenset({"errors", "backoff"}),
+    "aws": frozenset({"errors", "backoff"}),
     "demo": frozenset({"errors", "log"}),
-    "state": frozenset({"core", "errors"}),
-    "config": frozenset({"core", "errors"}),
-    "cf": frozenset({"aws", "errors"}),
-    "engine": frozenset({"core", "log", "errors"}),
-    "local": frozenset({"core", "log", "errors"}),
-    "queue": frozenset({"core", "aws", "log", "errors"}),
-    "s3": frozenset({"core", "aws", "log", "errors"}),
-    "service": frozenset({"core", "log", "aws", "state", "config", "engine", "local", "queue", "s3", "errors"}),
-    "cli": frozenset({"core", "log", "aws", "state", "config", "engine", "local", "queue", "s3", "errors"})
+    "state": frozenset({"core", "errors", "backoff"}),
+    "config": frozenset({"core", "errors", "backoff"}),
+    "cf": frozenset({"aws", "errors", "backoff"}),
+    "engine": frozenset({"core", "log", "errors", "backoff"}),
+    "local": frozenset({"core", "log", "errors", "backoff"}),
+    "queue": frozenset({"core", "aws", "log", "errors", "backoff"}),
+    "s3": frozenset({"core", "aws", "log", "errors", "backoff"}),
+    "service": frozenset({"core", "log", "aws", "state", "config", "engine", "local", "queue", "s3", "errors", "backoff"}),
+    "cli": frozenset({"core", "log", "aws", "state", "config", "engine", "local", "queue", "s3", "errors", "backoff"})
     | frozenset({"service", "cf", "demo"}),
     "__main__": frozenset({"cli"}),
 }

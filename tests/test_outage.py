@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.engine.outage import DELAY_MAX_S, Outage
+from syncloud.engine.outage import RETRY, Outage
 from syncloud.errors import CredentialsError, PermissionRefused, SyncloudError, Unavailable
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def test_a_long_outage_is_told_once_a_minute_and_tried_twice_a_minute_or_so(told
     clock = Clock()
     outage = Outage(clock)
     tries = _suffer(clock, outage, 3600)
-    assert 3600 / DELAY_MAX_S <= tries <= 3 * 3600 / DELAY_MAX_S
+    assert 3600 / RETRY.most_s <= tries <= 3 * 3600 / RETRY.most_s
     assert told[0] == "outage.started"
     assert 30 <= told.count("outage.continues") <= 60
     outage.end()

@@ -17,6 +17,7 @@ from typing import Any
 
 from awscrt.auth import AwsCredentialsProvider
 
+from ..backoff import Backoff
 from ..errors import CredentialsError, SyncloudError, learn
 from .error_mapping import aws_errors
 
@@ -121,8 +122,7 @@ class Credentials:
 
     CHECK_INTERVAL_S = 20.0
     """Seconds between two looks. botocore renews 15 minutes before the end, so most looks only read the clock."""
-    RETRY_DELAYS_S = (1.0, 60.0)
-    """Seconds after the first failure, doubling up to the second."""
+    RETRY = Backoff(first_s=1.0, most_s=60.0, jitter=0.0)
 
     def __init__(self, find: Callable[[], Any], *, afresh: Callable[[], Any] = lambda: None) -> None:
         self._find = find
@@ -166,12 +166,10 @@ class Credentials:
         problem = self._look()
         self._failures = self._failures + 1 if problem else 0
         self._problem = problem if self._held is None or self._expired() else ""
-        first, most = self.RETRY_DELAYS_S
         if problem:
-            return min(most, first * 2.0 ** min(self._failures - 1, 10))
-        return (
-            first if self._expired(within=self.CHECK_INTERVAL_S) else self.CHECK_INTERVAL_S
-        )  # their end is not to be found out by a refusal
+            return self.RETRY.delay(self._failures)
+        # Their end is not to be found out by a refusal.
+        return self.RETRY.first_s if self._expired(within=self.CHECK_INTERVAL_S) else self.CHECK_INTERVAL_S
 
     def _look(self) -> str:
         try:

@@ -8,11 +8,11 @@ so does a source that is gone. Beyond `MAX_PATHS` only the number is kept; a lis
 from __future__ import annotations
 
 import heapq
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..backoff import Backoff
 from ..core.interfaces import State
 from ..core.model import Base, Entry, Failure, Receipt
 from ..core.work_queue import Work
@@ -172,7 +172,7 @@ class Failing:
 
     def _pause(self, tries: int, *, busy: bool) -> float:
         most = max(BUSY_MAX_S if busy else RETRY_MAX_S, len(self._rows) / RATE_PER_S)
-        return float(min(most, RETRY_FIRST_S * 2 ** min(tries - 1, 16)) * random.uniform(0.5, 1.0))
+        return Backoff(RETRY_FIRST_S, most, jitter=0.5).delay(tries)
 
     def _least(self, tries: int, took: float) -> float:
         """The pause that no event shortens: what a try costs, and how many others there are."""

@@ -5,13 +5,13 @@ The second witness (`witness`) tells an outage from a failure of one path.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 from .. import log
+from ..backoff import Backoff
 from ..errors import SyncloudError
 
-DELAY_FIRST_S, DELAY_MAX_S = 1.0, 30.0
+RETRY = Backoff(first_s=1.0, most_s=30.0, jitter=0.5)
 """Seconds between two tries."""
 REPORT_INTERVAL_S = 60.0
 
@@ -31,7 +31,7 @@ class Outage:
         self.next_try = 0.0
         self._since = 0.0
         self._told = 0.0
-        self._delay = 0.0
+        self._failures = 0
         self._silent = False
 
     @classmethod
@@ -45,12 +45,12 @@ class Outage:
         """A failure that is no path's own. Stragglers that fail before the next probe is due do not delay it."""
         now = self._clock()
         if self.error is None:
-            self._since, self._told, self._delay = now, now, DELAY_FIRST_S
+            self._since, self._told, self._failures = now, now, 1
             self._silent = self._is_told_elsewhere(error)
             self._tell("outage.started", error)
             self._put_off(now)
         elif now >= self.next_try:
-            self._delay = min(DELAY_MAX_S, self._delay * 2)
+            self._failures += 1
             if now - self._told >= REPORT_INTERVAL_S:
                 self._told = now
                 self._silent = self._is_told_elsewhere(error)
@@ -59,7 +59,7 @@ class Outage:
         self.error = error
 
     def _put_off(self, now: float) -> None:
-        self.next_try = now + self._delay * random.uniform(0.5, 1.0)
+        self.next_try = now + RETRY.delay(self._failures)
 
     def _is_told_elsewhere(self, error: SyncloudError) -> bool:
         beside = self.sibling

@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import log
 from ..aws.error_mapping import aws_errors, translate
+from ..backoff import Backoff
 from ..core import names
 from ..core.model import Absent, Entry, Hint, Side
 from ..errors import SyncloudError, Unavailable
@@ -42,7 +43,7 @@ GAP_S = 3600.0
 """Seconds without a poll, the host's sleep included, after which the queue may have forgotten messages."""
 SILENT_S = 45.0
 """Seconds of a poll, its repetition included, after which the queue is not heard any more, whether it has failed or not."""
-RETRY_FIRST_S, RETRY_MAX_S = 1.0, 30.0
+RETRY = Backoff(first_s=1.0, most_s=30.0, jitter=0.0)
 
 
 class QueueSource:
@@ -129,16 +130,16 @@ class QueueSource:
         return f"the thread {dead[0]} has ended" if dead and not self._stop.is_set() else None
 
     def _serve(self, step: Callable[[], bool]) -> None:
-        name, delay = threading.current_thread().name, RETRY_FIRST_S
+        name, failures = threading.current_thread().name, 0
         while not self._stop.is_set():
             try:
                 if step():
                     self._mended(name)
-                    delay = RETRY_FIRST_S
+                    failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, the queue is polled again
                 self._suffer(name, error)
-                self._stop.wait(delay)
-                delay = min(RETRY_MAX_S, delay * 2)
+                failures += 1
+                self._stop.wait(RETRY.delay(failures))
 
     def _suffer(self, name: str, error: Exception) -> None:
         if self._stop.is_set():

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import random
 import threading
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from awscrt.http import HttpHeaders, HttpRequest
 from .. import __version__, log
 from ..aws.error_mapping import TLS_HINT, is_of_crt, translate
 from ..aws.session import UNSIGNED, Aws
+from ..backoff import Backoff
 from ..core import fields
 from ..errors import Malformed, Unavailable
 from .pool import ConnectionPool
@@ -41,7 +41,7 @@ SLOWEST_BYTES_PER_S = 1_000_000
 """Bytes per second that a connection must reach to be waited for."""
 MAX_TRIES = 3
 """How often a request is made before its failure is told: the engine tries a path again, more slowly."""
-RETRY_DELAY_S = 0.4
+RETRY = Backoff(first_s=0.4, most_s=5.0, jitter=1.0)
 """Seconds, at most, before the second try; twice that before the third. A random part of it, so that a fleet spreads."""
 
 CROWD_REQUESTS, TICK_INTERVAL_S = 32, 0.002
@@ -137,7 +137,7 @@ class Transport:
             except Unavailable as error:
                 if type(error) is not Unavailable or tries == MAX_TRIES or time.monotonic() >= until:
                     raise
-            self._closed.wait(_pause(tries))
+            self._closed.wait(RETRY.delay(tries))
             tries += 1
 
     def _call(self, request: Request, until: float) -> Response:
@@ -332,7 +332,7 @@ class Transport:
         if flight.tries >= MAX_TRIES or self._loop is None or self._closed.is_set():
             return False
         # The server may close a connection that rests in the very moment in which it is used again: that says nothing.
-        pause = 0.0 if flight.reused and not flight.status and flight.tries == 1 else _pause(flight.tries)
+        pause = 0.0 if flight.reused and not flight.status and flight.tries == 1 else RETRY.delay(flight.tries)
         flight.error = None
         self._loop.call_later(pause, self._queue, flight)
         return True
@@ -373,7 +373,3 @@ class Transport:
         if not flight.landed and (connection := flight.detach()) is not None:
             self._connections.discard(connection)
             self._serve()
-
-
-def _pause(tries: int) -> float:
-    return random.uniform(0, RETRY_DELAY_S * 2 ** (tries - 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from .. import log
+from ..backoff import Backoff
 from ..config.parser import Settings
 from ..core import timing
 from ..errors import ConfigurationError, Elsewhere, HostUnavailable, SyncloudError, Unavailable
@@ -25,7 +25,7 @@ from .wiring import open_session
 if TYPE_CHECKING:
     from .daemon import Daemon
 
-RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
+RETRY = Backoff(first_s=1.0, most_s=60.0, jitter=0.5)
 """Seconds between two starts while something is missing."""
 EXTENSION_S = 90.0
 """Seconds, from the last evidence of progress on, that systemd is asked to wait for READY=1: TimeoutStartSec= of the units."""
@@ -128,7 +128,7 @@ class _Service:
         self._daemon: Daemon | None = None
         self._greet = True
         self._withheld: str | None = None
-        self._delay = RETRY_FIRST_S
+        self._failures = 0
 
     async def run(self) -> None:
         while not self._signal_handler.ended:
@@ -146,7 +146,7 @@ class _Service:
         from .daemon import Daemon  # here, as a single pass needs no watch and no queue
 
         async with open_session(self._role, self._settings, steps=self._steps) as sync:
-            self._delay, self._former = RETRY_FIRST_S, None
+            self._failures, self._former = 0, None
             make = functools.partial(Daemon, sync, self.notifier, self._signal_handler, reload=self._reload, greet=self._greet)
             self._daemon = await self._steps.run(make)
             try:
@@ -178,8 +178,8 @@ class _Service:
 
     async def _wait_for(self, error: SyncloudError) -> None:
         """Alive, and waiting for what is missing: the network, credentials, a directory, a mount."""
-        seconds = self._delay * random.uniform(0.5, 1.0)
-        self._delay = min(RETRY_MAX_S, self._delay * 2)
+        self._failures += 1
+        seconds = RETRY.delay(self._failures)
         log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, seconds, error=error)
         self.notifier.status(f"degraded: {error}, retrying in {seconds:.0f} s")
         if self._settings.ready != "synced" or not self._greet:

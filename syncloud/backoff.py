@@ -1,0 +1,27 @@
+"""The back-off of every retry loop: exponential delays with a limit and a random share."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+_DOUBLINGS = 16
+"""At most; a longer series changes nothing that any limit leaves visible, and 2.0**1024 overflows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """`first_s` seconds after the first failure, twice as many after each other one, at most `most_s`.
+
+    Each delay loses a random share between nothing and `jitter` (0 to 1), so that many clients of
+    one server do not return in the same moment.
+    """
+
+    first_s: float
+    most_s: float
+    jitter: float
+
+    def delay(self, failures: int) -> float:
+        """Seconds until the next try, after so many failures in a row (at least one)."""
+        whole = min(self.most_s, self.first_s * 2.0 ** min(failures - 1, _DOUBLINGS))
+        return whole * random.uniform(1 - self.jitter, 1) if self.jitter else whole
