@@ -37,7 +37,7 @@ test: $(VENV)/.test ## every test that needs no root (TESTS=tests/test_x.py for 
 	@$(VENV)/bin/$(PYTEST) $(TESTS)
 
 prove: $(VENV)/.test ## the proofs of docs/SEMANTICS.md at full length (half an hour)
-	@PROOFS=full $(VENV)/bin/python -m pytest -v tests/test_proofs.py
+	@PROOFS=full $(VENV)/bin/python -m pytest -v tests/integration/test_proofs.py
 
 test-faults: $(VENV)/.test ## every fault of docs/RELIABILITY.md, injected (PART=4 SEED=x for one in four of them)
 	@$(VENV)/bin/$(PYTEST) tests/faults

@@ -17,7 +17,7 @@ from syncloud.local import mountinfo
 from tests.support.processes import Process
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
-from tests.test_watch import limited
+from tests.unit.local.test_watcher import limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.repository.test_sbom import checksums, require_valid
 from tests.system.conftest import NEWER, SELF
 from tests.system.instance import Instance
 from tests.system.machine import Container
-from tests.test_sbom import checksums, require_valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ from syncloud.config.options import BY_NAME, COMMANDS, KEYS, OPTIONS, VARIABLES,
 from syncloud.errors import ConfigurationError, SyncloudError
 from syncloud.service.supervisor import FIXED
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 NEEDED = ["--directory", "/srv/x", "--bucket", "buk", "--queue-url", "https://q/1"]
 
 Complete = Callable[[Sequence[str]], set[str]]

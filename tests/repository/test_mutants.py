@@ -9,7 +9,7 @@ import pytest
 
 from tests.mutants.table import MUTANTS, Mutant, listed
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.defence)

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGE = Path(__file__).parent.parent / "syncloud"
+PACKAGE = Path(__file__).parents[2] / "syncloud"
 LONG = 1_000_000
 """Characters. An expression that goes back for each of them needs hours."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 CONTENT = {"usr/lib/a.py": b"print()\n", "usr/share/doc/small/ä b": b"text", "etc/empty": b""}
 CONTROL = """\
 Package: small

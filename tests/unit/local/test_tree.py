@@ -843,7 +843,7 @@ def test_a_file_that_does_not_fit_leaves_nothing(root: Path) -> None:
 import asyncio, os, resource, signal, sys
 from pathlib import Path
 from syncloud.local.tree import LocalTree
-from tests.test_local import Bytes, new
+from tests.unit.local.test_tree import Bytes, new
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
 tree = LocalTree(Path(sys.argv[1]), nonce="0123456789abcdef")

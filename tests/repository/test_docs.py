@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 SECURITY = CHECKOUT / "SECURITY.md"
 DOCUMENTS = [CHECKOUT / "README.md", CHECKOUT / "ARCHITECTURE.md", SECURITY, *sorted((CHECKOUT / "docs").glob("*.md"))]
 

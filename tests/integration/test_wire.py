@@ -23,7 +23,7 @@ from syncloud.queue import sqs
 from syncloud.queue.sqs import QueueSource
 from syncloud.s3.transport import Transport
 from syncloud.s3.tree import S3Tree
-from tests.test_crt import Server, answering, crt, error_xml, get, head, http, private_ca, silent
+from tests.unit.s3.test_transport import Server, answering, crt, error_xml, get, head, http, private_ca, silent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import botocore.client
 
-    from tests.test_crt import Handle
+    from tests.unit.s3.test_transport import Handle
 
 __all__ = ["private_ca"]
 

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 FILES = sorted((CHECKOUT / "requirements").glob("*.txt"))
 METADATA = configparser.ConfigParser()
 METADATA.read(CHECKOUT / "setup.cfg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 FAULTS = 111
 LIVE = 100
 """So many at least are injected by a test; every other row says why it cannot be, and what covers it."""

@@ -15,9 +15,9 @@ from syncloud import cf
 from syncloud.config import parser
 from syncloud.core.model import SMALL_BYTES
 from syncloud.errors import ConfigurationError, PermissionRefused
+from tests.integration.test_wire import tls, tree_at
 from tests.support.meddler import Answer, Asked, Forward, Meddler, error
-from tests.test_crt import Server, answering, error_xml, head, http, private_ca
-from tests.test_wire import tls, tree_at
+from tests.unit.s3.test_transport import Server, answering, error_xml, head, http, private_ca
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 PACKAGE = CHECKOUT / "syncloud"
 LONGEST = 400
 """Lines. A module that passes it holds two nouns."""
@@ -192,7 +192,7 @@ def requirements() -> dict[NormalizedName, Requirement]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_a_module_imports_what_its_package_may(source: Source) -> None:
-    assert source.package in {*LAW, ""}, f"syncloud/{source.package} has no place in LAW of tests/test_layers.py"
+    assert source.package in {*LAW, ""}, f"syncloud/{source.package} has no place in LAW of tests/repository/test_layers.py"
     assert not list(violations(source))
 
 
@@ -212,7 +212,9 @@ def test_a_package_says_what_it_owns(source: Source) -> None:
 def test_what_is_borrowed_is_imported_by_its_owner_alone(source: Source) -> None:
     for line, top in borrowed(source):
         place = f"{source}:{line}"
-        assert top in OWNERS, f"{place}: {top} has no owner: add it to OWNERS of tests/test_layers.py and to setup.cfg"
+        assert top in OWNERS, (
+            f"{place}: {top} has no owner: add it to OWNERS of tests/repository/test_layers.py and to setup.cfg"
+        )
         owners = OWNERS[top].owners
         assert source.module in owners, f"{place}: {top} belongs to {', '.join(sorted(owners))}"
 

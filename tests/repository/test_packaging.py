@@ -23,7 +23,7 @@ from syncloud import __version__
 from syncloud.engine import loop
 from syncloud.service import daemon, steps, supervisor, wiring
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 PACKAGING = CHECKOUT / "packaging"
 DEBIAN = PACKAGING / "debian"
 SHELL = [

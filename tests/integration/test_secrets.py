@@ -25,7 +25,7 @@ from syncloud.errors import HIDDEN, LEAST, ConfigurationError, CredentialsError,
 from syncloud.service import status
 from syncloud.service.systemd import Notifier
 from tests.support.systemd import Systemd
-from tests.test_crt import Server, answering, error_xml, http
+from tests.unit.s3.test_transport import Server, answering, error_xml, http
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

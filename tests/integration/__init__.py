@@ -1,0 +1,1 @@
+"""Tests of several packages at once, with real processes, HTTP and tools."""

@@ -1,0 +1,1 @@
+"""The engine against a model, driven by hypothesis."""
