@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import Run, Wrong
+from benchmarks.measure import ScanChunk, Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class Bench:
         return made
 
     def in_turn(
-        self, result: Result, tools: Sequence[Tool], once: Callable[[Tool, Path], Run | None], *, rounds: int = 0
+        self, result: Result, tools: Sequence[Tool], once: Callable[[Tool, Path], ScanChunk | None], *, rounds: int = 0
     ) -> None:
         """A B A B; who fails once is out, and said. A run that has its figures elsewhere gives None.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import trees
 from benchmarks.bench import say
-from benchmarks.measure import Run, Wrong, run
+from benchmarks.measure import ScanChunk, Wrong, run
 from benchmarks.results import OURS, Result
 from benchmarks.servers import CHECKOUT
 from benchmarks.svg import Chart, short
@@ -100,10 +100,10 @@ class _Curves:
 
     def __init__(self, name: str, what: str) -> None:
         self._name, self._what = name, what
-        self._runs: dict[str, list[tuple[float, Run]]] = {}
+        self._runs: dict[str, list[tuple[float, ScanChunk]]] = {}
         self.result = Result(f"growth with {what}", table=[("", what, "wall s", "CPU s", "peak MB")])
 
-    def add(self, line: str, at: float, done: Run) -> None:
+    def add(self, line: str, at: float, done: ScanChunk) -> None:
         self._runs.setdefault(line, []).append((at, done))
         row = (line, f"{at:,.0f}", f"{done.wall:.2f}", f"{done.cpu:.2f}", f"{done.peak / 1e6:.0f}")
         self.result.table.append(row)
@@ -120,7 +120,7 @@ class _Curves:
         return self.result
 
 
-_SHOWN: Sequence[tuple[str, str, Callable[[Run], float]]] = (
+_SHOWN: Sequence[tuple[str, str, Callable[[ScanChunk], float]]] = (
     ("time", "wall seconds", lambda done: done.wall),
     ("memory", "peak MB", lambda done: done.peak / 1e6),
 )

@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks import asked, limit, trees
-from benchmarks.measure import Run, run
+from benchmarks.measure import ScanChunk, run
 from benchmarks.results import OURS, Result
 from benchmarks.servers import Slow
 from benchmarks.tools import AWS, MC, RCLONE, S5CMD, SYNCLOUD, Tool, available, environment
@@ -24,7 +24,7 @@ class Job(Protocol):
 
     repeated: bool
 
-    def once(self, tool: Tool, place: Path, endpoint: str) -> Run: ...
+    def once(self, tool: Tool, place: Path, endpoint: str) -> ScanChunk: ...
 
 
 class Upload:
@@ -37,7 +37,7 @@ class Upload:
         self._source = bench.fresh("source") / "tree"
         trees.fill(self._source, files, size)
 
-    def once(self, tool: Tool, place: Path, endpoint: str) -> Run:
+    def once(self, tool: Tool, place: Path, endpoint: str) -> ScanChunk:
         with _at(self._source, place) as tree:
             done = run(tool.up(tree, f"{place.name}/"), environment(endpoint, place))
             trees.require_up(self._store, f"{place.name}/", tree)
@@ -55,7 +55,7 @@ class Download:
         trees.fill(self._source, files, size)
         run(S5CMD.up(self._source, self._prefix), environment(bench.store.endpoint, place))
 
-    def once(self, tool: Tool, place: Path, endpoint: str) -> Run:
+    def once(self, tool: Tool, place: Path, endpoint: str) -> ScanChunk:
         target = place / "tree"
         target.mkdir()
         done = run(tool.down(self._prefix, target), environment(endpoint, place))
@@ -75,7 +75,7 @@ class Nothing:
         run(SYNCLOUD.up(self._source, self._prefix), environment(bench.store.endpoint, self._home))
         trees.require_up(bench.store, self._prefix, self._source)
 
-    def once(self, tool: Tool, place: Path, endpoint: str) -> Run:
+    def once(self, tool: Tool, place: Path, endpoint: str) -> ScanChunk:
         # At home: that is where syncloud has its memory of this tree.
         return run(tool.again(self._source, self._prefix), environment(endpoint, self._home))
 

@@ -36,7 +36,7 @@ class Wrong(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ScanChunk:
     """`wall` and `cpu` in seconds, `peak` in bytes (the largest process; at least the 10 MB of a bare Python)."""
 
     wall: float
@@ -44,7 +44,7 @@ class Run:
     peak: int = 0
 
 
-def run(argv: Sequence[str], env: Mapping[str, str], *, timeout: float = 3600) -> Run:
+def run(argv: Sequence[str], env: Mapping[str, str], *, timeout: float = 3600) -> ScanChunk:
     """Runs a command to its end. Raises Wrong, with the end of what it said, where it fails."""
     told, tell = os.pipe()
     with tempfile.TemporaryFile() as said, open(told, "rb") as answer:
@@ -65,7 +65,7 @@ def run(argv: Sequence[str], env: Mapping[str, str], *, timeout: float = 3600) -
         if code:
             said.seek(0)
             raise Wrong(f"{Path(argv[0]).name}: exit code {code} after {wall:.0f} s: {said.read()[-2000:].decode()}")
-    return Run(wall, cpu, peak * 1024)
+    return ScanChunk(wall, cpu, peak * 1024)
 
 
 def cpu_of(pid: int) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import trees
 from benchmarks.bench import say
 from benchmarks.daemons import Daemon, moment
-from benchmarks.measure import Run, Wrong, cpu_of, memory_of, run, spread
+from benchmarks.measure import ScanChunk, Wrong, cpu_of, memory_of, run, spread
 from benchmarks.results import Result
 from benchmarks.tools import FIND, S5CMD, SYNCLOUD, Tool, available, environment, state_of
 
@@ -64,7 +64,7 @@ def _start(bench: Bench, tree: Path, prefix: str, env: dict[str, str], files: in
     cpu: list[float] = []
     parts: list[dict[str, Any]] = []
 
-    def once(tool: Tool, place: Path) -> Run:
+    def once(tool: Tool, place: Path) -> ScanChunk:
         if tool is FIND:
             return run(tool.again(tree, prefix), env)
         parts.append(_parts(tree, env))
@@ -78,7 +78,7 @@ def _start(bench: Bench, tree: Path, prefix: str, env: dict[str, str], files: in
             ready.append(moment(told) - daemon.started_at)
             looked.append(listed["duration_ms"] / 1000)
             cpu.append(cpu_of(daemon.pid))
-            return Run(moment(listed) - daemon.started_at, used, memory_of(daemon.pid))
+            return ScanChunk(moment(listed) - daemon.started_at, used, memory_of(daemon.pid))
 
     bench.in_turn(result, [FIND, SYNCLOUD], once, rounds=ROUNDS)
     if result.failed:

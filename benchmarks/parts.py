@@ -22,7 +22,7 @@ def main() -> None:
     directory, memory = map(Path, sys.argv[1:3])
     told = {"import": _timed(_import)}
     from benchmarks.measure import memory_of
-    from syncloud.core.diff import Census, Unlike, nominate
+    from syncloud.core.diff import ScanSummary, SkipUnchanged, diff
     from syncloud.local.tree import LocalTree
     from syncloud.local.watcher import WatchSource
     from syncloud.state.rows import Reader
@@ -32,9 +32,9 @@ def main() -> None:
     told["arm"] = _timed(lambda: watch._arm())
     watch._disarm()
     told["scan"] = _timed(lambda: deque(tree.scan(), 0))
-    reader, census = Reader(memory / "state.sqlite"), Census()
-    unlike = Unlike(tree.scan(), reader.sightings(), reader.get, census)
-    both = _timed(lambda: deque(nominate(unlike.sides(), None, unlike.rows(), census), 0))
+    reader, census = Reader(memory / "state.sqlite"), ScanSummary()
+    unlike = SkipUnchanged(tree.scan(), reader.scan_records(), reader.get, census)
+    both = _timed(lambda: deque(diff(unlike.sides(), None, unlike.rows(), census), 0))
     told["compare"] = both - told["scan"]
     print(json.dumps(told | {"files": census.files, "peak": memory_of(os.getpid())}))
 

@@ -19,7 +19,7 @@ from benchmarks.tools import versions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from benchmarks.measure import Run
+    from benchmarks.measure import ScanChunk
     from benchmarks.results import Bar, Result
 
 _READING = (
@@ -42,7 +42,7 @@ def text(result: Result) -> str:
     return "\n".join([*lines, *(f"  {note}" for note in result.notes)])
 
 
-def _figures(runs: Sequence[Run]) -> str:
+def _figures(runs: Sequence[ScanChunk]) -> str:
     peak = max(run.peak for run in runs) / 1e6
     return f"wall {spread([run.wall for run in runs])} s, cpu {spread([run.cpu for run in runs])} s, peak {peak:.0f} MB"
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import Ratio, Run
+from benchmarks.measure import Ratio, ScanChunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Result:
     """
 
     job: str
-    runs: dict[str, list[Run]] = field(default_factory=dict)
+    runs: dict[str, list[ScanChunk]] = field(default_factory=dict)
     requests: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     bars: list[Bar] = field(default_factory=list)

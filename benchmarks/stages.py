@@ -56,18 +56,18 @@ def _clock(owner: type, method: str, *, before: str = "", after: str = "", of: C
 
 
 def _set_clocks() -> None:
-    from syncloud.engine.reconciler import Settler
+    from syncloud.engine.reconciler import Reconciler
     from syncloud.local.tree import LocalTree
     from syncloud.local.watcher import WatchSource
-    from syncloud.s3.request import Flight
-    from syncloud.s3.transport import Crt
+    from syncloud.s3.request import PendingRequest
+    from syncloud.s3.transport import Transport
 
     _clock(WatchSource, "_hint", before="hint", of=lambda source, path, *_: path)
-    _clock(Settler, "settle", before="settle", of=lambda settler, work: work.path)
+    _clock(Reconciler, "settle", before="settle", of=lambda reconciler, work: work.path)
     _clock(LocalTree, "_look", before="look", after="looked", of=lambda tree, path, *_: path)
-    _clock(Crt, "send", before="send", of=lambda crt, method, key: key)
-    _clock(Flight, "board", after="boarded", of=lambda flight, *_: flight.request.target)
-    _clock(Crt, "_land", before="landed", of=lambda crt, flight: flight.request.target)
+    _clock(Transport, "send", before="send", of=lambda crt, method, key: key)
+    _clock(PendingRequest, "board", after="boarded", of=lambda flight, *_: flight.request.target)
+    _clock(Transport, "_land", before="landed", of=lambda crt, flight: flight.request.target)
 
 
 if __name__ == "__main__":

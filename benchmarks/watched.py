@@ -11,7 +11,7 @@ from benchmarks import trees, wake
 from benchmarks.asked import shown
 from benchmarks.bench import say
 from benchmarks.daemons import Daemon, Looker, moment
-from benchmarks.measure import Run, Wrong, cpu_of, exact_cpu_of, memory_of, run, spread
+from benchmarks.measure import ScanChunk, Wrong, cpu_of, exact_cpu_of, memory_of, run, spread
 from benchmarks.results import Bar, Result
 from benchmarks.tools import MC, SYNCLOUD, Tool, available, environment
 from benchmarks.visible import awake
@@ -39,7 +39,7 @@ def burst(bench: Bench) -> Iterator[Result]:
     source = bench.fresh("source") / "tree"
     trees.fill(source, files, 4096)
 
-    def once(tool: Tool, place: Path) -> Run:
+    def once(tool: Tool, place: Path) -> ScanChunk:
         if tool is not ONCE:
             return _burst(bench, tool, place, source, files)
         subprocess.run(["cp", "-r", str(source), str(place / "tree")], check=True)
@@ -52,7 +52,7 @@ def burst(bench: Bench) -> Iterator[Result]:
     yield result
 
 
-def _burst(bench: Bench, tool: Tool, place: Path, source: Path, files: int) -> Run:
+def _burst(bench: Bench, tool: Tool, place: Path, source: Path, files: int) -> ScanChunk:
     tree, prefix = place / "tree", f"{place.name}/"
     tree.mkdir()
     with Daemon(tool.watch(tree, prefix), place, environment(bench.store.endpoint, place)) as daemon:
@@ -67,7 +67,7 @@ def _burst(bench: Bench, tool: Tool, place: Path, source: Path, files: int) -> R
             ended = max(map(moment, daemon.events("push.uploaded")))
         else:
             ended = _settled(bench, f"{prefix}{source.name}/", files)
-        used = Run(ended - started, cpu_of(daemon.pid) - before, memory_of(daemon.pid))
+        used = ScanChunk(ended - started, cpu_of(daemon.pid) - before, memory_of(daemon.pid))
         trees.require_up(bench.store, f"{prefix}{source.name}/", source)
         return used
 

@@ -51,35 +51,35 @@ def planner(items: int, place: Path) -> Loop:
 
 def reconcile(items: int, place: Path) -> Loop:
     """The merge of a listing with the rows where nothing has changed."""
-    from syncloud.core.diff import Census, Unlike, nominate
-    from syncloud.core.model import Run
-    from syncloud.local.stable_read import entry_of_sighting
+    from syncloud.core.diff import ScanSummary, SkipUnchanged, diff
+    from syncloud.core.model import ScanChunk
+    from syncloud.local.stable_read import entry_of_scan_record
 
     known = [(row.path, " ".join(row.source), row.mode) for row in _rows(items)]
-    runs = [Run(known[at : at + 100], entry_of_sighting) for at in range(0, items, 100)]
+    runs = [ScanChunk(known[at : at + 100], entry_of_scan_record) for at in range(0, items, 100)]
 
     def loop() -> None:
-        census = Census()
-        unlike = Unlike(runs, iter(known), lambda _: None, census)
-        deque(nominate(unlike.sides(), None, unlike.rows(), census), 0)
+        census = ScanSummary()
+        unlike = SkipUnchanged(runs, iter(known), lambda _: None, census)
+        deque(diff(unlike.sides(), None, unlike.rows(), census), 0)
 
     return loop
 
 
-def coalescer(items: int, place: Path) -> Loop:
+def work_queue(items: int, place: Path) -> Loop:
     """A hint from its arrival to the end of its work."""
-    from syncloud.core.model import Hint, Kind
-    from syncloud.core.work_queue import Coalescer
+    from syncloud.core.model import Hint, HintKind
+    from syncloud.core.work_queue import WorkQueue
 
-    hints = [Hint(row.path, Kind.CLOSED) for row in _rows(items)]
+    hints = [Hint(row.path, HintKind.WRITTEN) for row in _rows(items)]
 
     def loop() -> None:
-        coalescer = Coalescer(lambda: 1000.0)
+        work_queue = WorkQueue(lambda: 1000.0)
         for hint in hints:
-            coalescer.add(hint)
-        while works := coalescer.take(64):
+            work_queue.add(hint)
+        while works := work_queue.take(64):
             for work in works:
-                coalescer.finish(work, transferred=True)
+                work_queue.finish(work, transferred=True)
 
     return loop
 
@@ -105,7 +105,7 @@ def state_read(items: int, place: Path) -> Loop:
 
     state = opened_state(place / "state", Pair("push", "/d", "b", "p/"))
     state.record(_rows(items), ())
-    return lambda: deque(state.reader().sightings(), 0)
+    return lambda: deque(state.reader().scan_records(), 0)
 
 
 def scan(items: int, place: Path) -> Loop:
@@ -150,7 +150,7 @@ def listing(items: int, place: Path) -> Loop:
 
 
 ALL: dict[str, Callable[[int, Path], Loop]] = {
-    each.__name__: each for each in (planner, reconcile, coalescer, state_write, state_read, scan, decode, listing)
+    each.__name__: each for each in (planner, reconcile, work_queue, state_write, state_read, scan, decode, listing)
 }
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import RACY, SMALL, Base, ConflictPolicy, Hint, Policy
-from syncloud.core.work_queue import Coalescer
+from syncloud.core.model import RACY, SMALL_BYTES, Base, ConflictPolicy, Hint, Policy
+from syncloud.core.work_queue import WorkQueue
 from syncloud.engine.loop import Engine
 from syncloud.local.tree import LocalTree
 from syncloud.state.rows import base_of, row_of
@@ -60,8 +60,8 @@ class Pull:
     @contextlib.asynccontextmanager
     async def running(self, policy: Policy) -> AsyncIterator[Engine]:
         disk = LocalTree(self.root, nonce=NONCE)
-        coalescer = Coalescer(time.monotonic, min_interval=0.0)
-        engine = Engine(self.bucket, disk, self.state, coalescer, policy=policy, transfers=16)
+        work_queue = WorkQueue(time.monotonic, min_interval=0.0)
+        engine = Engine(self.bucket, disk, self.state, work_queue, policy=policy, transfers=16)
         work = asyncio.create_task(engine.run())
         try:
             yield engine
@@ -75,7 +75,7 @@ class Pull:
 
         async def life() -> None:
             async with self.running(policy or Policy()) as engine:
-                engine.deliver(Hint("", subtree=True, both=both))
+                engine.deliver(Hint("", subtree=True, check_target=both))
                 await asyncio.sleep(0.1)
                 async with asyncio.timeout(30):
                     while engine.pending or engine.scanning:
@@ -126,7 +126,7 @@ def test_who_may_read_or_write_a_file_does_not_grow_by_its_adoption(
 
 
 def test_a_large_one_gets_no_more_either(pull: Pull) -> None:
-    body = bytes(SMALL + 1)
+    body = bytes(SMALL_BYTES + 1)
     pull.seed(0o600, body)
     pull.bucket.put(NAME, body, mtime_ns=MTIME + 1, mode=0o644)
     pull.synced()

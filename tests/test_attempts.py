@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL, Base, Failure, Hint, Kind, Policy, Unknown
-from syncloud.core.work_queue import Coalescer, Work
+from syncloud.core.model import SMALL_BYTES, Base, Failure, Hint, HintKind, Policy, Unknown
+from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.delete_guard import MEMO
-from syncloud.engine.drought import GRACE
-from syncloud.engine.failing import LASTING, MOST, Failing
+from syncloud.engine.drought import GRACE_S
+from syncloud.engine.failing import LASTING_TRIES, MAX_PATHS, Failing
 from syncloud.engine.loop import Engine
-from syncloud.engine.scanner import BACKLOG
+from syncloud.engine.scanner import MAX_WAITING
 from syncloud.errors import Changed, HostUnavailable, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.state.store import Pair, State
 from tests.support.memory import MemoryTree
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from syncloud.core.interfaces import Content
     from syncloud.core.model import Entry, Side, Tag
 
-ALL = Hint("", subtree=True, both=True)
+ALL = Hint("", subtree=True, check_target=True)
 REFUSED = PermissionRefused("write: AccessDenied", code="AccessDenied", hint="see the bucket's policy")
 
 
@@ -86,9 +86,9 @@ class Silent(MemoryTree):
     """A source that counts nothing, as a disk does, of which it is known whose fault its failures are."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        seen = await super().observe(path, base, known, nominated=nominated, patient=patient)
+        seen = await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
         self.given = 0
         return seen
 
@@ -112,9 +112,9 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 @contextlib.asynccontextmanager
 async def running(source: MemoryTree, target: MemoryTree, state: State, **more: object) -> AsyncIterator[Engine]:
-    coalescer = Coalescer(time.monotonic, quiet=0.2, min_interval=0.0)
+    work_queue = WorkQueue(time.monotonic, quiet=0.2, min_interval=0.0)
     policy = Policy(delete=bool(more.get("delete", True)))
-    engine = Engine(source, target, state, coalescer, policy=policy, transfers=64)
+    engine = Engine(source, target, state, work_queue, policy=policy, transfers=64)
     work = asyncio.create_task(engine.run())
     try:
         yield engine
@@ -164,7 +164,7 @@ def test_one_refused_path_holds_nothing_up_and_is_listed(state: State, error: Ex
             assert engine.outage.error is None
             assert engine.failing.error is not None
             (failure,) = state.failing()
-            assert (failure.path, failure.cause, failure.tries) == ("f05", str(error), LASTING)
+            assert (failure.path, failure.cause, failure.tries) == ("f05", str(error), LASTING_TRIES)
             assert engine.pending == 0, "it is no work that waits"
             target.refuses = lambda _: False
             engine.resume(allow_deletes=False)
@@ -226,7 +226,7 @@ def test_where_every_write_is_refused_it_is_told_and_holds_nothing_up(state: Sta
                 source.put(f"f{number}", b"1")
             target.refuses = lambda _: True
             engine.deliver(ALL)
-            await until(lambda: engine.drought.error is not None, GRACE + 10)
+            await until(lambda: engine.drought.error is not None, GRACE_S + 10)
             assert engine.trouble is engine.drought.error
             assert not engine.paused, "messages are received"
             assert engine.outage.error is None
@@ -310,12 +310,12 @@ def test_a_single_pass_carries_the_others_and_names_the_refused_one(state: State
         for number in range(20):
             source.put(f"f{number:02}", b"1")
         target.refuses = "f05".__eq__
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine.deliver(ALL)
         await engine.once()
         assert len(target.files) == 19
         assert engine.failed == {"f05": REFUSED}
-        assert target.tries["f05"] == LASTING
+        assert target.tries["f05"] == LASTING_TRIES
 
     asyncio.run(scenario())
 
@@ -325,7 +325,7 @@ def test_a_single_pass_ends_with_a_real_outage(state: State) -> None:
         source, target = MemoryTree("pull"), Bucket()
         source.put("a", b"1")
         target.down = True
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine.deliver(ALL)
         with pytest.raises(Unavailable, match="nobody answers"):
             await engine.once()
@@ -335,7 +335,7 @@ def test_a_single_pass_ends_with_a_real_outage(state: State) -> None:
 
 def keeps_failing(state: State, *paths: str) -> None:
     """A life before this one has recorded them."""
-    state.note_failing([Failure(path, REFUSED.code, str(REFUSED), REFUSED.hint, LASTING, 1.0) for path in paths], ())
+    state.note_failing([Failure(path, REFUSED.code, str(REFUSED), REFUSED.hint, LASTING_TRIES, 1.0) for path in paths], ())
 
 
 @pytest.mark.parametrize("hint", [ALL, Hint("f3")], ids=["a listing", "an event"])
@@ -349,7 +349,7 @@ def test_a_single_pass_tries_all_that_was_recorded_as_failing(state: State, hint
             source.put(path, b"1")
         keeps_failing(state, *paths)
         target.refuses = "f0".__eq__
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=1)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1)
         engine.deliver(hint)
         await engine.once()
         assert files(target) == set(paths[1:])
@@ -366,7 +366,7 @@ def test_a_single_pass_tries_more_recorded_paths_than_one_turn_hands_out(state: 
         for path in paths:
             source.put(path, b"1")
         keeps_failing(state, *paths)
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=1_000)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1_000)
         engine.deliver(Hint("f0000"))
         await engine.once()
         assert files(target) == set(paths)
@@ -378,8 +378,8 @@ def test_a_single_pass_names_a_path_for_which_the_table_has_no_room(state: State
     """No other one need end before the pass does."""
 
     async def scenario() -> None:
-        keeps_failing(state, *(f"f{number:05}" for number in range(MOST)))
-        engine = Engine(MemoryTree("pull"), Bucket(), state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        keeps_failing(state, *(f"f{number:05}" for number in range(MAX_PATHS)))
+        engine = Engine(MemoryTree("pull"), Bucket(), state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine._attempts.once = True
         engine._attempts.retry(Work("late", 0.0, 0.0), REFUSED, time.monotonic())
         assert engine.failed == {"late": REFUSED}
@@ -402,13 +402,13 @@ def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(stat
 
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Waiting()
-        paths = [f"f{number:05}" for number in range(MOST)]
+        paths = [f"f{number:05}" for number in range(MAX_PATHS)]
         keeps_failing(state, *paths)
         carried = [*paths[:100], "late"]
         for path in carried:
             source.put(path, b"1")
         target.refuses = lambda path: path == "late" and target.tries[path] < 2
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=64)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=64)
         engine.deliver(Hint("late"))
         work = asyncio.create_task(engine.once() if once else engine.run())
         await until(lambda: engine.failing.more, 10)
@@ -436,7 +436,7 @@ def test_a_single_pass_ends_although_a_deletion_is_held_back_of_what_was_recorde
         source.files.clear()
         keeps_failing(state, *paths)
         state.set_meta(MEMO, '{"held": true}')
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(delete=True), transfers=8)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(delete=True), transfers=8)
         engine.deliver(ALL)
         with pytest.raises(SyncloudError, match="150 deletions are held back"):
             await asyncio.wait_for(engine.once(), 20)
@@ -473,7 +473,7 @@ def test_what_somebody_has_deleted_is_put_back_although_it_failed_in_an_earlier_
 def test_thousands_that_fail_stop_neither_a_listing_nor_the_queue(state: State) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Bucket()
-        for number in range(BACKLOG + 700):
+        for number in range(MAX_WAITING + 700):
             source.put(f"a/{number:05}", b"1")
         source.put("z", b"1")
         target.refuses, target.error = (lambda path: path.startswith("a/")), PathError("a", "Permission denied", code="EACCES")
@@ -481,12 +481,12 @@ def test_thousands_that_fail_stop_neither_a_listing_nor_the_queue(state: State) 
         async with running(source, target, state) as engine:
             engine.deliver(Hint("a/00000", receipt=receipt))
             engine.deliver(ALL)
-            await until(lambda: "z" in target.files and engine.counters.last_reconcile, 60)
-            await until(lambda: len(engine.failing) == BACKLOG + 700, 60)
+            await until(lambda: "z" in target.files and engine.stats.last_reconcile, 60)
+            await until(lambda: len(engine.failing) == MAX_WAITING + 700, 60)
             await until(lambda: engine.pending < 100, 30)
-            await until(lambda: len(state.failing()) == BACKLOG + 700, 30)
+            await until(lambda: len(state.failing()) == MAX_WAITING + 700, 30)
             assert receipt.given, "the record is what obliges"
-            assert len(state.failing()) == BACKLOG + 700
+            assert len(state.failing()) == MAX_WAITING + 700
         assert len(Failing(state, time.monotonic).due()) > 0, "the next start looks at them"
 
     asyncio.run(scenario())
@@ -570,10 +570,10 @@ class Restless(Bucket):
         raise Changed(entry.path, f"{entry.path}: changed meanwhile")
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         self.requests += 1
-        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
 
 class Busy(Bucket):
@@ -601,12 +601,12 @@ def test_conditions_that_never_hold_are_no_loop_of_requests(state: State) -> Non
 def test_uploads_that_are_never_committed_are_begun_less_and_less_often(state: State) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Busy()
-        source.put("big", bytes(SMALL + 1))
+        source.put("big", bytes(SMALL_BYTES + 1))
         async with running(source, target, state) as engine:
             for _ in range(100):
-                engine.deliver(Hint("big", Kind.CLOSED))
+                engine.deliver(Hint("big", HintKind.WRITTEN))
                 await asyncio.sleep(0.1)
-            assert target.tries["big"] <= LASTING + 2, "a writer's events do not outrun the pause"
+            assert target.tries["big"] <= LASTING_TRIES + 2, "a writer's events do not outrun the pause"
             await until(lambda: state.failing())
 
     asyncio.run(scenario())
@@ -620,12 +620,12 @@ class Trusting(MemoryTree):
         self.promised: list[Side | None] = []
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        self.promised.append(nominated)
-        if nominated is not None:
+        self.promised.append(reported)
+        if reported is not None:
             raise PathError(path, f"{path}: not as promised")
-        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
 
 def test_a_promise_that_led_to_a_failure_is_not_made_again(state: State) -> None:
@@ -634,7 +634,7 @@ def test_a_promise_that_led_to_a_failure_is_not_made_again(state: State) -> None
         source.put("a", b"1")
         promise = source._entry("a")
         async with running(source, target, state) as engine:
-            engine.deliver(Hint("a", nominated=promise))
+            engine.deliver(Hint("a", reported=promise))
             await until(lambda: files(target) == {"a"})
         assert source.promised == [promise, None]
 
@@ -647,12 +647,12 @@ class Startled(MemoryTree):
     looks = 0
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         self.looks += 1
         if self.looks % 2 == 0:
             raise Unsteady(path, f"{path}: a writer is at work")
-        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
 
 def test_a_writer_that_is_found_after_a_write_was_refused_counts_as_a_failure(state: State) -> None:
@@ -663,9 +663,9 @@ def test_a_writer_that_is_found_after_a_write_was_refused_counts_as_a_failure(st
         source.put("a", b"1")
         async with running(source, target, state) as engine:
             for _ in range(100):
-                engine.deliver(Hint("a", Kind.CLOSED))
+                engine.deliver(Hint("a", HintKind.WRITTEN))
                 await asyncio.sleep(0.1)
-            assert target.requests <= LASTING + 2, "a writer's events do not outrun the pause"
+            assert target.requests <= LASTING_TRIES + 2, "a writer's events do not outrun the pause"
             await until(lambda: state.failing())
 
     asyncio.run(scenario())
@@ -688,9 +688,9 @@ class BrittleState(State):
         self._break("rows_of")
         return super().rows_of(paths)
 
-    def note_unsyncable(self, path: str, reason: str) -> bool:
+    def note_skipped(self, path: str, reason: str) -> bool:
         self._break("note_unsyncable")
-        return super().note_unsyncable(path, reason)
+        return super().note_skipped(path, reason)
 
     def note_failing(self, rows: Iterable[object], gone: Iterable[str]) -> None:
         self._break("note_failing")
@@ -701,16 +701,16 @@ class Odd(MemoryTree):
     """A source with one path that cannot be carried."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         if path == "odd":
             return Unknown(path, "a pipe")
-        return await super().observe(path, base, known, nominated=nominated, patient=patient)
+        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
 
 @pytest.mark.parametrize("broken", ["rows_of", "note_unsyncable"])
 def test_an_error_of_our_own_stops_neither_the_loop_nor_the_path(tmp_path: Path, broken: str) -> None:
-    """In a turn (`rows_of`), and where what was settled is recorded (`note_unsyncable`)."""
+    """In a turn (`rows_of`), and where what was settled is recorded (`note_skipped`)."""
 
     async def scenario(state: State) -> None:
         source, target = Odd("pull"), Bucket()
@@ -720,7 +720,7 @@ def test_an_error_of_our_own_stops_neither_the_loop_nor_the_path(tmp_path: Path,
             engine.deliver(Hint("a", receipt=receipts[0]))
             engine.deliver(Hint("odd", receipt=receipts[1]))
             await until(lambda: all(receipt.given for receipt in receipts), 20)
-            assert engine.left_out.reasons == {"odd": "a pipe"}
+            assert engine.skipped.reasons == {"odd": "a pipe"}
             assert files(target) == {"a"}
             await until(lambda: engine.pending == 0)
 
@@ -773,7 +773,7 @@ def test_where_every_turn_fails_the_watchdog_sees_none(tmp_path: Path) -> None:
 
 
 def test_a_hint_that_cannot_be_taken_in_is_found_by_a_listing(state: State) -> None:
-    class Brittle(Coalescer):
+    class Brittle(WorkQueue):
         broken = True
 
         def add(self, hint: Hint, at: float | None = None) -> None:

@@ -361,7 +361,7 @@ def test_expired_credentials_are_named_and_renewed_ones_are_used(make: Make, mon
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(3600))
     aws = make()
     look = aws.credentials.refresh
-    assert look() == aws.credentials.LOOK
+    assert look() == aws.credentials.CHECK_INTERVAL_S
     aws.credentials.check()
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(-60))
     _end_now(aws)
@@ -370,7 +370,7 @@ def test_expired_credentials_are_named_and_renewed_ones_are_used(make: Make, mon
     with pytest.raises(CredentialsError, match="have expired"):
         aws.credentials.check()
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(3600))
-    assert look() == aws.credentials.LOOK
+    assert look() == aws.credentials.CHECK_INTERVAL_S
     aws.credentials.check()
 
 
@@ -394,7 +394,7 @@ def test_a_renewal_that_fails_before_the_end_changes_nothing(make: Make, monkeyp
     aws.credentials.refresh()
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(-60))
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert aws.credentials.refresh() < aws.credentials.LOOK
+    assert aws.credentials.refresh() < aws.credentials.CHECK_INTERVAL_S
     aws.credentials.check()
 
 
@@ -448,7 +448,7 @@ def test_a_credential_process_that_hangs_is_ended_and_nobody_waits_for_it_for_ev
     make: Make, profiles: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool
 ) -> None:
     """botocore asks it under a lock that the queue's client needs, too: it would hang without a word."""
-    monkeypatch.setattr(Process, "PATIENCE", 2.0)
+    monkeypatch.setattr(Process, "TIMEOUT_S", 2.0)
     hanging = HANGING.format(place=str(tmp_path), hangs=(2, 3, 4), life=60, held=held)
     (tmp_path / "hanging.py").write_text(hanging)
     profiles(f"[profile p]\ncredential_process = {sys.executable} {tmp_path}/hanging.py\n")
@@ -478,7 +478,7 @@ def test_a_credential_process_that_hangs_is_ended_and_nobody_waits_for_it_for_ev
 def test_the_process_of_a_roles_source_is_ended_as_well(
     make: Make, profiles: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Process, "PATIENCE", 1.0)
+    monkeypatch.setattr(Process, "TIMEOUT_S", 1.0)
     (tmp_path / "hanging.py").write_text(HANGING.format(place=str(tmp_path), hangs=(1,), life=60, held=False))
     source = f"[profile source]\ncredential_process = {sys.executable} {tmp_path}/hanging.py\n"
     profiles(f"{source}[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = source\n")

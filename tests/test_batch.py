@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL, Entry
+from syncloud.core.model import SMALL_BYTES, Entry
 from syncloud.errors import Blocked, Changed
 from syncloud.local import batch
-from syncloud.local.threads import Workers
+from syncloud.local.threads import DiskThreads
 from tests.support import strace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NONCE = "0123456789abcdef"
-MANY = batch.ROOM + batch.MOST  # those of the last batch wait
+MANY = batch.ROOM + batch.MAX_FILES  # those of the last batch wait
 MTIME = 1_700_000_000_123_456_789
 
 
@@ -42,8 +42,8 @@ def root(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    made = Workers(2)
+def disk_threads() -> Iterator[DiskThreads]:
+    made = DiskThreads(2)
     yield made
     made.close()
 
@@ -159,9 +159,9 @@ def test_a_sync_that_fails_is_of_whom_it_was_asked_for(
 # What piles up
 
 
-def test_what_piles_up_goes_together_and_nothing_waits_for_company(root: int, workers: Workers) -> None:
+def test_what_piles_up_goes_together_and_nothing_waits_for_company(root: int, disk_threads: DiskThreads) -> None:
     async def scenario() -> None:
-        batches = batch.Batches(workers, root, NONCE)
+        batches = batch.Batches(disk_threads, root, NONCE)
         alone = new("alone")
         await asyncio.wait_for(batches.write(alone), 10)
         assert alone.written is not None
@@ -170,18 +170,18 @@ def test_what_piles_up_goes_together_and_nothing_waits_for_company(root: int, wo
         assert all(file.written is not None for file in files)
 
     asyncio.run(scenario())
-    asyncio.run(scenario_again(workers, root))
+    asyncio.run(scenario_again(disk_threads, root))
     assert len(contents(root)) == 202
 
 
-async def scenario_again(workers: Workers, root: int) -> None:
-    await batch.Batches(workers, root, NONCE).write(new("again"))
+async def scenario_again(disk_threads: DiskThreads, root: int) -> None:
+    await batch.Batches(disk_threads, root, NONCE).write(new("again"))
 
 
-def test_a_batch_has_no_more_bytes_than_one_file_may_have(root: int, workers: Workers) -> None:
+def test_a_batch_has_no_more_bytes_than_one_file_may_have(root: int, disk_threads: DiskThreads) -> None:
     async def scenario() -> None:
-        batches = batch.Batches(workers, root, NONCE)
-        writes = [asyncio.ensure_future(batches.write(new(f"{number}", bytes(SMALL // 2)))) for number in range(5)]
+        batches = batch.Batches(disk_threads, root, NONCE)
+        writes = [asyncio.ensure_future(batches.write(new(f"{number}", bytes(SMALL_BYTES // 2)))) for number in range(5)]
         await asyncio.sleep(0)
         assert len(batches._take()) == 2
         for write in writes:
@@ -191,12 +191,12 @@ def test_a_batch_has_no_more_bytes_than_one_file_may_have(root: int, workers: Wo
     asyncio.run(scenario())
 
 
-def test_what_is_cancelled_while_it_waits_is_not_written(root: int, workers: Workers) -> None:
+def test_what_is_cancelled_while_it_waits_is_not_written(root: int, disk_threads: DiskThreads) -> None:
     held = threading.Event()
 
     async def scenario() -> None:
-        busy = [workers.run(held.wait) for _ in range(2)]
-        batches = batch.Batches(workers, root, NONCE)
+        busy = [disk_threads.run(held.wait) for _ in range(2)]
+        batches = batch.Batches(disk_threads, root, NONCE)
         writes = [asyncio.ensure_future(batches.write(new(f"{number}"))) for number in range(MANY)]
         await asyncio.sleep(0.05)
         for write in writes[-5:]:
@@ -214,14 +214,14 @@ def test_what_is_cancelled_while_it_waits_is_not_written(root: int, workers: Wor
 
 
 def test_a_close_lets_nobody_wait_for_ever(root: int) -> None:
-    workers, held = Workers(1), threading.Event()
+    disk_threads, held = DiskThreads(1), threading.Event()
 
     async def scenario() -> None:
-        busy = workers.run(held.wait)
-        batches = batch.Batches(workers, root, NONCE)
+        busy = disk_threads.run(held.wait)
+        batches = batch.Batches(disk_threads, root, NONCE)
         writes = [asyncio.ensure_future(batches.write(new(f"{number}"))) for number in range(MANY)]
         await asyncio.sleep(0.05)
-        closing = asyncio.get_running_loop().run_in_executor(None, workers.close)
+        closing = asyncio.get_running_loop().run_in_executor(None, disk_threads.close)
         await asyncio.sleep(0.05)
         held.set()
         told = await asyncio.gather(*writes, return_exceptions=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from syncloud.core.budget import Budget
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Entry
+from syncloud.core.model import SMALL_BYTES, Entry
 from syncloud.local.tree import LocalTree
 from syncloud.s3 import multipart
 from syncloud.s3.response import Response
@@ -159,7 +159,7 @@ class Slow(Content):
 class Store:
     """Takes parts, and counts the bytes of those that are on their way."""
 
-    with_checksum = False
+    sends_checksum = False
     uploads: multipart.Uploads | None = None
 
     def __init__(self, budget: Budget) -> None:
@@ -190,23 +190,23 @@ def entries(count: int, size: int) -> Iterable[Entry]:
 
 def test_all_uploads_together_hold_no_more_than_the_budget() -> None:
     async def go() -> Store:
-        store = Store(Budget(4 * SMALL))
+        store = Store(Budget(4 * SMALL_BYTES))
         async with asyncio.TaskGroup() as group:
-            for entry in entries(12, 5 * SMALL + 1):
+            for entry in entries(12, 5 * SMALL_BYTES + 1):
                 group.create_task(multipart.upload(store, entry, Slow(entry), {}))
-        await asyncio.wait_for(store.budget.take(4 * SMALL, 1), 5)
+        await asyncio.wait_for(store.budget.take(4 * SMALL_BYTES, 1), 5)
         return store
 
     store = asyncio.run(go())
-    assert SMALL < store.most <= 4 * SMALL
+    assert SMALL_BYTES < store.most <= 4 * SMALL_BYTES
 
 
 def test_an_upload_that_fails_or_is_given_up_keeps_nothing() -> None:
     async def go() -> None:
-        store = Store(Budget(2 * SMALL))
-        failing, waiting, given_up = entries(3, 5 * SMALL)
+        store = Store(Budget(2 * SMALL_BYTES))
+        failing, waiting, given_up = entries(3, 5 * SMALL_BYTES)
         tasks = [
-            asyncio.ensure_future(multipart.upload(store, failing, Slow(failing, 2 * SMALL), {})),
+            asyncio.ensure_future(multipart.upload(store, failing, Slow(failing, 2 * SMALL_BYTES), {})),
             asyncio.ensure_future(multipart.upload(store, waiting, Slow(waiting), {})),
             asyncio.ensure_future(multipart.upload(store, given_up, Slow(given_up), {})),
         ]
@@ -214,7 +214,7 @@ def test_an_upload_that_fails_or_is_given_up_keeps_nothing() -> None:
         tasks[2].cancel()
         done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
         assert [type(one) for one in done] == [OSError, Entry, asyncio.CancelledError]
-        await asyncio.wait_for(store.budget.take(2 * SMALL, 1), 5)
+        await asyncio.wait_for(store.budget.take(2 * SMALL_BYTES, 1), 5)
 
     asyncio.run(go())
 
@@ -224,26 +224,26 @@ def test_downloads_that_share_too_little_for_one_of_them_all_arrive(tmp_path: Pa
 
     async def go() -> None:
         tree = LocalTree(tmp_path, nonce="0123456789abcdef")
-        tree._budget = Budget(2 * SMALL)
-        writing = [tree.write(entry, Slow(entry), None) for entry in entries(6, 3 * SMALL + 1)]
+        tree._budget = Budget(2 * SMALL_BYTES)
+        writing = [tree.write(entry, Slow(entry), None) for entry in entries(6, 3 * SMALL_BYTES + 1)]
         await asyncio.wait_for(asyncio.gather(*writing), 60)
-        await asyncio.wait_for(tree._budget.take(2 * SMALL, 1), 5)
+        await asyncio.wait_for(tree._budget.take(2 * SMALL_BYTES, 1), 5)
         tree.close()
 
     asyncio.run(go())
-    assert {path.stat().st_size for path in tmp_path.iterdir()} == {3 * SMALL + 1}
+    assert {path.stat().st_size for path in tmp_path.iterdir()} == {3 * SMALL_BYTES + 1}
 
 
 def test_a_download_that_fails_keeps_nothing(tmp_path: Path) -> None:
     async def go() -> None:
         tree = LocalTree(tmp_path, nonce="0123456789abcdef")
-        tree._budget = Budget(2 * SMALL)
-        failing, other = entries(2, 4 * SMALL)
-        tasks = [tree.write(failing, Slow(failing, 2 * SMALL), None), tree.write(other, Slow(other), None)]
+        tree._budget = Budget(2 * SMALL_BYTES)
+        failing, other = entries(2, 4 * SMALL_BYTES)
+        tasks = [tree.write(failing, Slow(failing, 2 * SMALL_BYTES), None), tree.write(other, Slow(other), None)]
         done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
         assert isinstance(done[1], Entry)
         assert not isinstance(done[0], Entry)
-        await asyncio.wait_for(tree._budget.take(2 * SMALL, 1), 5)
+        await asyncio.wait_for(tree._budget.take(2 * SMALL_BYTES, 1), 5)
         tree.close()
 
     asyncio.run(go())

@@ -201,7 +201,7 @@ def test_anything_else_is_not_replaced(root: int, folder: Path, change: str) -> 
     with pytest.raises(Changed):
         replace.touch(root, expected, MTIME, 0o777)
     with pytest.raises(Changed):
-        replace.set_aside(root, expected, "")
+        replace.keep_conflict_copy(root, expected, "")
     assert os.listdir(folder) == before
 
 
@@ -253,8 +253,8 @@ def test_a_touch_changes_mtime_and_mode_only(root: int, folder: Path) -> None:
 
 def test_what_is_set_aside_is_there_under_both_names(root: int, folder: Path) -> None:
     (folder / "name.txt").write_bytes(THEIRS)
-    first, entry = replace.set_aside(root, seen(root), "")
-    second, entry = replace.set_aside(root, entry, "")
+    first, entry = replace.keep_conflict_copy(root, seen(root), "")
+    second, entry = replace.keep_conflict_copy(root, entry, "")
     assert entry == seen(root), "the link has moved its ctime"
     assert first != second
     put(root, entry)
@@ -264,7 +264,7 @@ def test_what_is_set_aside_is_there_under_both_names(root: int, folder: Path) ->
 def test_a_conflict_name_fits_the_file_system(root: int, folder: Path) -> None:
     name = "d/" + "\N{SNOWMAN}" * 83 + ".txt"
     put(root, None, THEIRS, path=name)
-    aside, _ = replace.set_aside(root, seen(root, name), "p" * 700 + "/")
+    aside, _ = replace.keep_conflict_copy(root, seen(root, name), "p" * 700 + "/")
     assert len(Path(aside).name.encode()) <= 255
     assert len(("p" * 700 + "/" + aside).encode()) <= 1024
     assert (folder.parent / aside).read_bytes() == THEIRS

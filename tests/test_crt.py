@@ -29,9 +29,9 @@ from syncloud.aws.error_mapping import translated
 from syncloud.aws.session import Address, Aws
 from syncloud.core import checksum
 from syncloud.errors import ConfigurationError, CredentialsError, Malformed, PermissionRefused, Unavailable
-from syncloud.s3.pool import REST, Connections
+from syncloud.s3.pool import IDLE_MAX_S, ConnectionPool
 from syncloud.s3.response import Response
-from syncloud.s3.transport import CROWD, TRIES, Crt
+from syncloud.s3.transport import CROWD_REQUESTS, MAX_TRIES, Transport
 from syncloud.s3.tree import S3Tree
 
 if TYPE_CHECKING:
@@ -159,9 +159,9 @@ def splice(a: socket.socket, b: socket.socket) -> None:
 
 
 @contextlib.asynccontextmanager
-async def crt(endpoint: str, bucket: str = "bucket", *, transfers: int = 4) -> AsyncIterator[Crt]:
+async def crt(endpoint: str, bucket: str = "bucket", *, transfers: int = 4) -> AsyncIterator[Transport]:
     with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
-        made = Crt(aws, bucket, transfers=transfers)
+        made = Transport(aws, bucket, transfers=transfers)
         try:
             yield made
         finally:
@@ -173,7 +173,7 @@ def get(endpoint: str, bucket: str = "bucket", **options: Any) -> Response:
 
     async def go() -> Response:
         async with crt(endpoint, bucket) as client:
-            return await client.send("GET", "key", operation="GetObject", **options)
+            return await client.request("GET", "key", operation="GetObject", **options)
 
     return asyncio.run(go())
 
@@ -220,16 +220,16 @@ def test_every_key_travels_unchanged(aws_server: Emulator) -> None:
         async with crt(aws_server.endpoint, name) as client:
             for number, key in enumerate(KEYS):
                 body = f"body {number}".encode()
-                put = await client.send("PUT", key, operation="PutObject", body=body)
+                put = await client.request("PUT", key, operation="PutObject", body=body)
                 assert (put.status, put.headers["etag"][:1]) == (200, '"'), key
-                got = await client.send("GET", key, operation="GetObject")
+                got = await client.request("GET", key, operation="GetObject")
                 assert (got.status, got.body) == (200, body), key
                 with s3.get_object(Bucket=name, Key=key)["Body"] as read:
                     assert read.read() == body, key
             listed = s3.list_objects_v2(Bucket=name)["Contents"]
             assert sorted(row["Key"] for row in listed) == sorted(KEYS)
             for key in KEYS:
-                assert (await client.send("DELETE", key, operation="DeleteObject")).status == 204, key
+                assert (await client.request("DELETE", key, operation="DeleteObject")).status == 204, key
 
     asyncio.run(go())
     s3.delete_bucket(Bucket=name)
@@ -241,7 +241,7 @@ def test_answers_of_every_kind(bucket: Bucket) -> None:
 
     async def go() -> None:
         async with crt(bucket.server.endpoint, bucket.name) as client:
-            send = client.send
+            send = client.request
             new = [crc, ("if-none-match", "*"), ("x-amz-meta-mtime", "1.5")]
             put = await send("PUT", "k", operation="PutObject", headers=new, body=body)
             assert put.ok
@@ -284,9 +284,11 @@ def test_the_signature_of_every_key_is_the_one_of_botocore() -> None:
     async def go(endpoint: str) -> None:
         async with crt(endpoint) as client:
             for key in KEYS:
-                await client.send("DELETE", key, operation="DeleteObject", query=[("versionId", "a+b/c=d ~")])
-            await client.send("POST", "k", operation="CreateMultipartUpload", query=[("uploads", "")])
-            client.ask("ListObjectsV2", "list", [("list-type", "2"), ("prefix", "a+b/c=d \xe4~*'"), ("encoding-type", "url")])
+                await client.request("DELETE", key, operation="DeleteObject", query=[("versionId", "a+b/c=d ~")])
+            await client.request("POST", "k", operation="CreateMultipartUpload", query=[("uploads", "")])
+            client.request_blocking(
+                "ListObjectsV2", "list", [("list-type", "2"), ("prefix", "a+b/c=d \xe4~*'"), ("encoding-type", "url")]
+            )
 
     with Server(handle) as server:
         asyncio.run(go(server.endpoint))
@@ -311,8 +313,8 @@ def test_a_body_of_8_mib_travels_both_ways(bucket: Bucket) -> None:
 
     async def go() -> bytes:
         async with crt(bucket.server.endpoint, bucket.name) as client:
-            assert (await client.send("PUT", "k", operation="PutObject", body=body)).ok
-            return (await client.send("GET", "k", operation="GetObject")).body
+            assert (await client.request("PUT", "k", operation="PutObject", body=body)).ok
+            return (await client.request("GET", "k", operation="GetObject")).body
 
     assert asyncio.run(go()) == body
 
@@ -337,7 +339,7 @@ def test_an_error_within_a_success_is_no_success() -> None:
 def test_a_servers_own_trouble_within_a_success_is_tried_again() -> None:
     """As if it had been told at once: "Response and special errors" of CopyObject, "CompleteMultipartUpload"."""
     trouble = http("200 OK", error_xml("InternalError"))
-    with Server(answering(*[trouble] * (TRIES - 1), http("200 OK", b"<done/>"))) as server:
+    with Server(answering(*[trouble] * (MAX_TRIES - 1), http("200 OK", b"<done/>"))) as server:
         assert copied(server.endpoint).body == b"<done/>"
     with Server(answering(trouble)) as server, pytest.raises(Unavailable, match="InternalError"):
         copied(server.endpoint)
@@ -346,7 +348,7 @@ def test_a_servers_own_trouble_within_a_success_is_tried_again() -> None:
 def copied(endpoint: str) -> Response:
     async def go() -> Response:
         async with crt(endpoint) as client:
-            return await client.send("PUT", "key", operation="CopyObject", headers=[("x-amz-copy-source", "/b/k")])
+            return await client.request("PUT", "key", operation="CopyObject", headers=[("x-amz-copy-source", "/b/k")])
 
     return asyncio.run(go())
 
@@ -407,8 +409,10 @@ def test_a_thread_asks_without_the_loop(bucket: Bucket) -> None:
         async with crt(bucket.server.endpoint, bucket.name) as client:
             query = [("list-type", "2"), ("prefix", "p/a b+c")]
             # The loop is busy with waiting here, and cannot help.
-            assert b"<Key>p/a b+c</Key>" in client.ask("ListObjectsV2", "list", query).body
-            refused = await asyncio.to_thread(client.ask, "ListObjectsV2", "list", [*query, ("continuation-token", "none")])
+            assert b"<Key>p/a b+c</Key>" in client.request_blocking("ListObjectsV2", "list", query).body
+            refused = await asyncio.to_thread(
+                client.request_blocking, "ListObjectsV2", "list", [*query, ("continuation-token", "none")]
+            )
             assert refused.ok or refused.code
 
     asyncio.run(go())
@@ -419,7 +423,7 @@ def test_a_thread_waits_until_the_deadline(handle: Handle) -> None:
     async def go(endpoint: str) -> None:
         async with crt(endpoint) as client:
             with pytest.raises(Unavailable, match="list: no answer by the deadline"):
-                client.ask("ListObjectsV2", "list", [], deadline=1)
+                client.request_blocking("ListObjectsV2", "list", [], deadline=1)
 
     with Server(handle) as server:
         started = time.monotonic()
@@ -430,7 +434,7 @@ def test_a_thread_waits_until_the_deadline(handle: Handle) -> None:
 def test_closing_tells_the_thread_that_asks() -> None:
     async def go(endpoint: str) -> None:
         async with crt(endpoint) as client:
-            asked = asyncio.create_task(asyncio.to_thread(client.ask, "ListObjectsV2", "list", []))
+            asked = asyncio.create_task(asyncio.to_thread(client.request_blocking, "ListObjectsV2", "list", []))
             await asyncio.sleep(0.5)
             await client.close()
             with pytest.raises(Unavailable):
@@ -447,7 +451,7 @@ def test_each_request_has_its_own_deadline() -> None:
             async def one(deadline: float) -> float:
                 start = time.monotonic()
                 with pytest.raises(Unavailable):
-                    await client.send("GET", "key", operation="GetObject", deadline=deadline)
+                    await client.request("GET", "key", operation="GetObject", deadline=deadline)
                 return time.monotonic() - start
 
             return await asyncio.gather(*map(one, [1.0, 0.2, 0.6, 0.2]))
@@ -465,7 +469,7 @@ def test_an_endless_body_ends_at_the_deadline() -> None:
 def test_cancelling_the_task_cancels_the_request() -> None:
     async def go(server: Server) -> None:
         async with crt(server.endpoint) as client:
-            task = asyncio.create_task(client.send("GET", "key", operation="GetObject"))
+            task = asyncio.create_task(client.request("GET", "key", operation="GetObject"))
             while not server.connections:
                 await asyncio.sleep(0.01)
             task.cancel()
@@ -492,7 +496,7 @@ def test_awscrt_gives_up_by_itself() -> None:
     async def one(endpoint: str) -> Unavailable:
         async with crt(endpoint) as client:
             with pytest.raises(Unavailable) as caught:
-                await client.send("GET", "key", operation="GetObject", deadline=60)
+                await client.request("GET", "key", operation="GetObject", deadline=60)
             return caught.value
 
     async def go(*endpoints: str) -> list[Unavailable]:
@@ -515,13 +519,13 @@ def test_no_credentials_until_there_are(bucket: Bucket, monkeypatch: pytest.Monk
 
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=bucket.server.endpoint)) as aws:
-            client = Crt(aws, bucket.name, transfers=1)
+            client = Transport(aws, bucket.name, transfers=1)
             with pytest.raises(CredentialsError, match="no AWS credentials"):
-                await client.send("HEAD", "key", operation="HeadObject")
+                await client.request("HEAD", "key", operation="HeadObject")
             monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
             monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
             aws.credentials.refresh()
-            assert (await client.send("HEAD", "key", operation="HeadObject")).status == 404
+            assert (await client.request("HEAD", "key", operation="HeadObject")).status == 404
             await client.close()
 
     asyncio.run(go())
@@ -546,7 +550,7 @@ def test_as_many_requests_are_on_the_wire_as_wanted() -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=24) as client:
-            await asyncio.gather(*(client.send("DELETE", str(n), operation="DeleteObject") for n in range(72)))
+            await asyncio.gather(*(client.request("DELETE", str(n), operation="DeleteObject") for n in range(72)))
 
     with Server(slow) as server:
         asyncio.run(go(server.endpoint))
@@ -558,7 +562,7 @@ def test_python_knows_the_thread_of_awscrt_again(bucket: Bucket) -> None:
     seen: list[int] = []
     kept = threading.local()
 
-    class Watched(Crt):
+    class Watched(Transport):
         def _land(self, flight: Any) -> None:
             kept.answers = getattr(kept, "answers", 0) + 1
             seen.append(kept.answers)
@@ -568,7 +572,7 @@ def test_python_knows_the_thread_of_awscrt_again(bucket: Bucket) -> None:
         with contextlib.closing(Aws(endpoint_url=bucket.server.endpoint)) as aws:
             client = Watched(aws, bucket.name, transfers=4)
             for _ in range(3):
-                await client.send("GET", "none", operation="GetObject")
+                await client.request("GET", "none", operation="GetObject")
             await client.close()
 
     asyncio.run(go())
@@ -578,7 +582,7 @@ def test_python_knows_the_thread_of_awscrt_again(bucket: Bucket) -> None:
 def test_closing_ends_what_is_under_way() -> None:
     async def go(server: Server) -> None:
         async with crt(server.endpoint) as client:
-            tasks = [asyncio.create_task(client.send("GET", "key", operation="GetObject")) for _ in range(20)]
+            tasks = [asyncio.create_task(client.request("GET", "key", operation="GetObject")) for _ in range(20)]
             while not server.connections:
                 await asyncio.sleep(0.01)
             start = time.monotonic()
@@ -587,7 +591,7 @@ def test_closing_ends_what_is_under_way() -> None:
             ends = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(end, Unavailable) and "closed" in str(end) for end in ends)
             with pytest.raises(Unavailable, match="closed"):
-                await client.send("GET", "key", operation="GetObject")
+                await client.request("GET", "key", operation="GetObject")
 
     with Server(silent) as server:
         asyncio.run(go(server))
@@ -659,11 +663,11 @@ def both_stacks(endpoint: str, bucket: Bucket, **settings: str) -> None:
 
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=endpoint, **settings)) as aws:
-            client = Crt(aws, bucket.name, transfers=1)
+            client = Transport(aws, bucket.name, transfers=1)
             try:
                 with translated("boto3"):
                     aws.client("s3").head_bucket(Bucket=bucket.name)
-                assert (await client.send("PUT", "a b+c", operation="PutObject", body=b"x", deadline=10)).ok
+                assert (await client.request("PUT", "a b+c", operation="PutObject", body=b"x", deadline=10)).ok
             finally:
                 await client.close()
 
@@ -698,7 +702,7 @@ def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(secure: Server, b
 def test_a_listing_tells_at_once_that_a_certificate_is_not_trusted(secure: Server, bucket: Bucket) -> None:
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
-            client = Crt(aws, bucket.name, transfers=1)
+            client = Transport(aws, bucket.name, transfers=1)
             tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
             try:
                 for question in (tree.check, lambda: list(tree.scan())):
@@ -721,7 +725,7 @@ def test_a_listing_over_tls_goes_by_both_stacks(
 
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
-            client = Crt(aws, bucket.name, transfers=1)
+            client = Transport(aws, bucket.name, transfers=1)
             tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
             try:
                 assert client.unproven
@@ -808,7 +812,7 @@ def test_over_plain_http_elsewhere_a_body_is_signed_and_that_is_told(
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, bucket.name) as client:
-            await client.send("PUT", "key", operation="PutObject", body=body, deadline=10)
+            await client.request("PUT", "key", operation="PutObject", body=body, deadline=10)
 
     def digest() -> str:
         lines = asked.pop().decode().lower().split("\r\n")
@@ -843,13 +847,13 @@ def test_an_answer_without_end_is_cut_off_and_takes_no_memory(bucket: Bucket, st
     async def go(endpoint: str) -> None:
         async with crt(endpoint, bucket.name) as client:
             if stack == "loop":
-                await client.send("GET", "key", operation="GetObject", deadline=30)
+                await client.request("GET", "key", operation="GetObject", deadline=30)
             else:
-                await asyncio.to_thread(client.ask, "ListObjectsV2", "list", [], deadline=30)
+                await asyncio.to_thread(client.request_blocking, "ListObjectsV2", "list", [], deadline=30)
 
     with Server(handle) as server, pytest.raises(Unavailable, match=f"more than {most} bytes"):
         asyncio.run(go(server.endpoint))
-    assert len(sent) < TRIES * 60, "what is on the way and in buffers, besides"
+    assert len(sent) < MAX_TRIES * 60, "what is on the way and in buffers, besides"
 
 
 @pytest.mark.parametrize(
@@ -910,8 +914,8 @@ def test_a_connection_that_its_server_has_closed_costs_nothing(handle: Handle) -
         async with crt(endpoint, transfers=1) as client:
             started = time.monotonic()
             for number in range(20):
-                assert (await client.send("GET", str(number), operation="GetObject")).body == b"fine"
-                assert client.ask("ListObjectsV2", "list", []).body == b"fine"
+                assert (await client.request("GET", str(number), operation="GetObject")).body == b"fine"
+                assert client.request_blocking("ListObjectsV2", "list", []).body == b"fine"
             return time.monotonic() - started
 
     with Server(handle) as server:
@@ -933,7 +937,7 @@ def test_a_request_is_tried_three_times_whole_and_signed_each_time() -> None:
     async def go(endpoint: str) -> None:
         async with crt(endpoint) as client:
             with pytest.raises(Unavailable) as caught:
-                await client.send("PUT", "key", operation="PutObject", body=b"x" * 100_000)
+                await client.request("PUT", "key", operation="PutObject", body=b"x" * 100_000)
             assert caught.value.code == "SlowDown"
 
     with Server(handle) as server:
@@ -947,7 +951,7 @@ def test_a_thread_tries_again_too() -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint) as client:
-            assert client.ask("ListObjectsV2", "list", []).body == b"fine"
+            assert client.request_blocking("ListObjectsV2", "list", []).body == b"fine"
 
     with Server(answering(slow, slow, fine)) as server:
         asyncio.run(go(server.endpoint))
@@ -957,9 +961,9 @@ def test_nothing_stays_behind_where_a_crowd_begins_or_ends() -> None:
     """While many are under way the loop looks for answers by itself; a lost one would wait for its deadline."""
 
     async def go(endpoint: str) -> None:
-        async with crt(endpoint, transfers=2 * CROWD) as client:
-            for count in [*range(CROWD - 3, CROWD + 4), 2 * CROWD, 4 * CROWD] * 8:
-                asked = (client.send("DELETE", str(n), operation="DeleteObject", deadline=60) for n in range(count))
+        async with crt(endpoint, transfers=2 * CROWD_REQUESTS) as client:
+            for count in [*range(CROWD_REQUESTS - 3, CROWD_REQUESTS + 4), 2 * CROWD_REQUESTS, 4 * CROWD_REQUESTS] * 8:
+                asked = (client.request("DELETE", str(n), operation="DeleteObject", deadline=60) for n in range(count))
                 async with asyncio.timeout(10):
                     await asyncio.gather(*asked)
 
@@ -977,14 +981,18 @@ def test_a_crowd_wakes_the_loop_now_and_then_only(monkeypatch: pytest.MonkeyPatc
             wakes += 1
             return waking(*arguments, **named)
 
-        async with crt(endpoint, transfers=2 * CROWD) as client:
-            await asyncio.gather(*(client.send("DELETE", "first", operation="DeleteObject") for _ in range(2 * CROWD)))
+        async with crt(endpoint, transfers=2 * CROWD_REQUESTS) as client:
+            await asyncio.gather(
+                *(client.request("DELETE", "first", operation="DeleteObject") for _ in range(2 * CROWD_REQUESTS))
+            )
             monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
-            await asyncio.gather(*(client.send("DELETE", "key", operation="DeleteObject") for _ in range(10 * CROWD)))
+            await asyncio.gather(
+                *(client.request("DELETE", "key", operation="DeleteObject") for _ in range(10 * CROWD_REQUESTS))
+            )
         return wakes
 
     with Server(answering(http("204 No Content"))) as server:
-        assert asyncio.run(go(server.endpoint)) <= CROWD + 1, "for the last ones, which are no crowd"
+        assert asyncio.run(go(server.endpoint)) <= CROWD_REQUESTS + 1, "for the last ones, which are no crowd"
 
 
 def test_what_rested_beside_a_dead_connection_is_not_used_again() -> None:
@@ -1002,12 +1010,12 @@ def test_what_rested_beside_a_dead_connection_is_not_used_again() -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=8) as client:
-            await asyncio.gather(*(client.send("DELETE", str(n), operation="DeleteObject") for n in range(8)))
+            await asyncio.gather(*(client.request("DELETE", str(n), operation="DeleteObject") for n in range(8)))
             cut.set()
             with pytest.raises(Unavailable):
-                await client.send("DELETE", "key", operation="DeleteObject", deadline=0.5)
+                await client.request("DELETE", "key", operation="DeleteObject", deadline=0.5)
             for _ in range(8):
-                assert (await client.send("DELETE", "key", operation="DeleteObject", deadline=2)).ok
+                assert (await client.request("DELETE", "key", operation="DeleteObject", deadline=2)).ok
 
     with Server(handle) as server:
         asyncio.run(go(server.endpoint))
@@ -1019,14 +1027,14 @@ def test_a_connection_that_has_rested_for_long_is_not_used_again() -> None:
     async def go(endpoint: str) -> None:
         now = 0.0
         with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
-            connections = Connections(aws.s3_address("bucket"), "", aws.tls, clock=lambda: now)
+            connections = ConnectionPool(aws.s3_address("bucket"), "", aws.tls, clock=lambda: now)
             first = await asyncio.wrap_future(connections.open())
-            connections.give(first)
-            now = REST - 1
-            assert connections.take() is first
-            connections.give(first)
-            now += REST + 1
-            assert (connections.take(), len(connections)) == (None, 0)
+            connections.release(first)
+            now = IDLE_MAX_S - 1
+            assert connections.acquire() is first
+            connections.release(first)
+            now += IDLE_MAX_S + 1
+            assert (connections.acquire(), len(connections)) == (None, 0)
             await asyncio.to_thread(connections.close, 5)
 
     with Server(silent) as server:
@@ -1046,7 +1054,7 @@ def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=1) as client:
-            tasks = [asyncio.create_task(client.send("DELETE", str(n), operation="DeleteObject")) for n in range(3)]
+            tasks = [asyncio.create_task(client.request("DELETE", str(n), operation="DeleteObject")) for n in range(3)]
             while not asked:
                 await asyncio.sleep(0.01)
             tasks[1].cancel()
@@ -1070,7 +1078,7 @@ def test_what_still_waits_at_its_end_is_never_sent(ending: str) -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=1) as client:
-            sent = (client.send("PUT", str(n), operation="PutObject", body=b"", deadline=1) for n in range(20))
+            sent = (client.request("PUT", str(n), operation="PutObject", body=b"", deadline=1) for n in range(20))
             tasks = [asyncio.create_task(one) for one in sent]
             while not asked:
                 await asyncio.sleep(0.01)
@@ -1120,12 +1128,12 @@ def test_a_request_that_cannot_be_made_is_its_own_affair_and_costs_no_connection
         async with crt(endpoint, transfers=2) as client:
 
             async def good() -> int:
-                return (await client.send("GET", "key", operation="GetObject")).status
+                return (await client.request("GET", "key", operation="GetObject")).status
 
             outcomes = []
             for _ in range(3):
-                odd = [client.send("PUT", "key", operation="PutObject", deadline=20, **more) for _, more in ODD]
-                sent = [good(), good(), *odd, good(), good(), client.send("GET", "\ud800", operation="GetObject")]
+                odd = [client.request("PUT", "key", operation="PutObject", deadline=20, **more) for _, more in ODD]
+                sent = [good(), good(), *odd, good(), good(), client.request("GET", "\ud800", operation="GetObject")]
                 ends = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), 15)
                 assert [ends[number] for number in (0, 1, -3, -2)] == [200] * 4
                 assert isinstance(ends[-1], Malformed)
@@ -1147,8 +1155,8 @@ def test_a_listing_that_cannot_be_asked_for_costs_no_connection() -> None:
         async with crt(endpoint, transfers=1) as client:
             for _ in range(5):
                 with pytest.raises(Malformed):
-                    client.ask("ListObjectsV2", "list", [("prefix", "\ud800")])
-            assert client.ask("ListObjectsV2", "list", [("prefix", "a")]).ok
+                    client.request_blocking("ListObjectsV2", "list", [("prefix", "\ud800")])
+            assert client.request_blocking("ListObjectsV2", "list", [("prefix", "a")]).ok
             assert len(client._connections) == 1
 
     with Server(answering(http("200 OK"))) as server:
@@ -1166,7 +1174,7 @@ def test_what_is_cancelled_while_its_connection_is_opened_leaves_the_connection_
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=1) as client:
             for number in range(20):
-                task = asyncio.create_task(client.send("PUT", f"cancelled{number}", operation="PutObject", body=b""))
+                task = asyncio.create_task(client.request("PUT", f"cancelled{number}", operation="PutObject", body=b""))
                 for _ in range(number % 3 + 1):
                     await asyncio.sleep(0)
                 task.cancel()
@@ -1175,7 +1183,7 @@ def test_what_is_cancelled_while_its_connection_is_opened_leaves_the_connection_
                 if number == 0:
                     while client._opening:
                         await asyncio.sleep(0.01)
-            assert (await client.send("GET", "key", operation="GetObject", deadline=10)).ok
+            assert (await client.request("GET", "key", operation="GetObject", deadline=10)).ok
             assert len(client._connections) == 1
 
     with Server(handle) as server:
@@ -1230,14 +1238,14 @@ def test_who_asks_while_a_proxy_says_nothing_is_served_when_that_has_lasted_too_
     secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is still being opened then is taken for what will come, and nobody else asks once it is not."""
-    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 3.0)
+    monkeypatch.setattr("syncloud.s3.transport.ANSWER_TIMEOUT_S", 3.0)
 
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:
             with pytest.raises(Unavailable):
-                await asyncio.gather(*(client.send("HEAD", "key", operation="HeadObject", deadline=0.5) for _ in range(2)))
+                await asyncio.gather(*(client.request("HEAD", "key", operation="HeadObject", deadline=0.5) for _ in range(2)))
             mute.clear()
-            assert (await client.send("HEAD", "key", operation="HeadObject", deadline=20)).status == 404
+            assert (await client.request("HEAD", "key", operation="HeadObject", deadline=20)).status == 404
 
     asyncio.run(go())
 
@@ -1246,14 +1254,14 @@ def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(
     secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither does the connection come nor does it fail: awscrt waits as long as the proxy."""
-    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.s3.transport.ANSWER_TIMEOUT_S", 1.0)
 
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:
             for _ in range(2):
                 with pytest.raises(Unavailable):
-                    await asyncio.gather(*(client.send("HEAD", "key", operation="HeadObject") for _ in range(4)))
+                    await asyncio.gather(*(client.request("HEAD", "key", operation="HeadObject") for _ in range(4)))
             mute.clear()
-            assert (await client.send("HEAD", "key", operation="HeadObject", deadline=10)).status == 404
+            assert (await client.request("HEAD", "key", operation="HeadObject", deadline=10)).status == 404
 
     asyncio.run(go())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.config.parser import parse
-from syncloud.service.signals import Orders
+from syncloud.service.signals import SignalHandler
 from syncloud.service.steps import Steps
 from syncloud.service.supervisor import _Service
 from tests.support.meddler import Meddler
@@ -250,7 +250,7 @@ def test_an_engine_that_does_not_turn_ends_the_ping(
 
     async def scenario() -> None:
         steps = Steps()
-        service = _Service("push", settings, lambda: settings, orders := Orders(upon_end=steps.call_off), steps)
+        service = _Service("push", settings, lambda: settings, signal_handler := SignalHandler(upon_end=steps.call_off), steps)
         beat, run = asyncio.create_task(service.beat()), asyncio.create_task(service.run())
         while service._daemon is None or not service._daemon.resting:
             await asyncio.sleep(0.1)
@@ -263,7 +263,7 @@ def test_an_engine_that_does_not_turn_ends_the_ping(
         pings = await asyncio.to_thread(systemd.count, "WATCHDOG=1")
         await asyncio.sleep(3)
         assert await asyncio.to_thread(systemd.count, "WATCHDOG=1") == pings
-        orders._end(signal.SIGTERM)
+        signal_handler._end(signal.SIGTERM)
         await run
         beat.cancel()
         service.notifier.close()

@@ -12,9 +12,9 @@ import pytest
 
 from syncloud.core.model import Base, Policy
 from syncloud.core.work_queue import Work
-from syncloud.engine.delete_guard import HOUR, MEMO, PATIENCE, Deletions, _Moves
+from syncloud.engine.delete_guard import COPIES_TIMEOUT_S, MEMO, WINDOW_S, DeleteGuard, _Moves
 from syncloud.engine.reconciler import Outcome
-from syncloud.engine.state_writer import Ledger
+from syncloud.engine.state_writer import StateWriter
 from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
@@ -51,9 +51,9 @@ class World:
 
     def start(self, policy: Policy = POLICY) -> None:
         """Another life: monotonic time may begin anew, the wall's goes on."""
-        self.ledger = Ledger(self.state)
+        self.state_writer = StateWriter(self.state)
         memo = self.state.get_meta(MEMO) or ""
-        self.deletions = Deletions(policy, lambda: self.now, self.ledger, memo, wall=lambda: self.now + 1_700_000_000)
+        self.deletions = DeleteGuard(policy, lambda: self.now, self.state_writer, memo, wall=lambda: self.now + 1_700_000_000)
 
     def want(self, *paths: str) -> None:
         for path in paths:
@@ -61,7 +61,7 @@ class World:
 
     def take(self, limit: int = 10_000, oldest: float = math.inf) -> tuple[list[Work], list[Work]]:
         going, held = self.deletions.take(limit, oldest)
-        self.ledger.flush()
+        self.state_writer.flush()
         return going, held
 
     def delete(self, *paths: str) -> int:
@@ -81,8 +81,8 @@ class World:
 
     def settle(self, work: Work, outcome: Outcome) -> None:
         self.deletions.settled(work, outcome)
-        self.ledger.record(outcome.put, outcome.drops, [])
-        self.ledger.flush()
+        self.state_writer.record(outcome.put, outcome.drops, [])
+        self.state_writer.flush()
 
 
 def _row(path: str, content: int, source: int | None = None) -> Base:
@@ -110,7 +110,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 @awaited
 async def test_no_more_than_the_share_of_what_was_known_goes_within_an_hour(world: World) -> None:
     assert world.delete(*_paths(0, 900)) == 250
-    assert world.ledger.files == 750
+    assert world.state_writer.files == 750
     assert world.deletions.error is not None
     assert str(world.deletions.error).startswith("650 deletions are held back, '0250' among them")
 
@@ -126,7 +126,7 @@ async def test_the_share_is_of_what_the_hour_began_with_not_of_what_is_left(worl
 @awaited
 async def test_what_the_hour_has_seen_is_forgotten_when_it_is_over(world: World) -> None:
     assert world.delete(*_paths(0, 240)) == 240
-    world.now += HOUR + 120
+    world.now += WINDOW_S + 120
     assert world.delete(*_paths(240, 400)) == 160
     assert world.deletions.error is None
 
@@ -150,7 +150,7 @@ async def test_a_hundred_per_cent_are_no_brake(world: World, policy: Policy) -> 
 # A restart
 
 
-@pytest.mark.parametrize("down", [0, 60, HOUR - 120])
+@pytest.mark.parametrize("down", [0, 60, WINDOW_S - 120])
 @awaited
 async def test_a_restart_begins_no_new_hour(world: World, down: float) -> None:
     assert world.delete(*_paths(0, 200)) == 200
@@ -171,7 +171,7 @@ async def test_a_crash_in_the_middle_of_a_deletion_has_counted_it(world: World) 
 @awaited
 async def test_what_is_held_stays_held_over_a_restart_however_long_it_takes(world: World) -> None:
     assert world.delete(*_paths(0, 300)) == 250
-    world.now += 10 * HOUR
+    world.now += 10 * WINDOW_S
     assert world.delete("0900") == 0, "the hour is over, and nobody has looked"
     world.start()
     assert world.deletions.error is not None
@@ -189,7 +189,7 @@ async def test_what_is_held_by_another_policy_is_not(world: World) -> None:
 @awaited
 async def test_a_clock_that_went_back_forgets_nothing(world: World) -> None:
     assert world.delete(*_paths(0, 200)) == 200
-    world.now -= 24 * HOUR
+    world.now -= 24 * WINDOW_S
     world.start()
     assert world.delete(*_paths(200, 400)) == 50
 
@@ -272,7 +272,7 @@ async def test_after_a_restart_a_listing_that_misses_nothing_ends_it(world: Worl
 async def test_a_listing_does_not_end_it_where_what_is_held_is_no_known_path(world: World) -> None:
     """A newcomer for which a file would be deleted: the source does not lack it."""
     assert world.delete(*_paths(0, 251), "newcomer") == 250
-    world.now += 10 * HOUR
+    world.now += 10 * WINDOW_S
     for _ in range(3):
         world.start()
         world.deletions.listed(gone=0, found=1)
@@ -281,7 +281,7 @@ async def test_a_listing_does_not_end_it_where_what_is_held_is_no_known_path(wor
     world.start()
     world.deletions.listed(gone=0, found=0)
     assert not world.trouble(), "nothing is to be settled at all"
-    world.ledger.flush()
+    world.state_writer.flush()
     world.start()
     assert not world.trouble()
 
@@ -369,7 +369,7 @@ async def test_what_is_newer_than_a_copy_under_way_waits_for_it_however_long(wor
     copy = world.now
     world.now += 1
     world.want("0001")
-    world.now += 10 * PATIENCE
+    world.now += 10 * COPIES_TIMEOUT_S
     assert world.take(oldest=copy) == ([], [])
     going, _ = world.take(oldest=world.now - 1)
     assert [work.path for work in going] == ["0001"], "all copies that there were are done; only newer ones go on"

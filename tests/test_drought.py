@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core.model import Base
-from syncloud.engine.drought import FEW, GRACE, PAUSE, Drought
+from syncloud.engine.drought import GRACE_S, MIN_FAILED, TRIAL_INTERVAL_S, Drought
 from syncloud.errors import PermissionRefused, Unavailable
 from syncloud.state.store import Pair, State
 from tests.support.memory import MemoryTree
@@ -77,14 +77,14 @@ def world(tmp_path: Path) -> Iterator[World]:
     state.close()
 
 
-PATHS = [f"p{number}" for number in range(FEW)]
+PATHS = [f"p{number}" for number in range(MIN_FAILED)]
 
 
 def test_where_nothing_gets_through_it_is_told_within_seconds_with_the_cause(world: World) -> None:
     async def scenario() -> None:
         world.fail(*PATHS)
         assert not await world.look()
-        assert not await world.look(after=GRACE - 1), "a trial has its time"
+        assert not await world.look(after=GRACE_S - 1), "a trial has its time"
         told = await world.look(after=1)
         assert told.endswith("although the store answers: read s3://b/a: AccessDenied")
         assert world.drought.error is not None
@@ -101,15 +101,15 @@ def test_paths_that_fail_by_themselves_are_no_drought(world: World) -> None:
         world.source.dry = False
         world.fail(*PATHS)
         assert not await world.look()
-        assert not await world.look(after=GRACE)
+        assert not await world.look(after=GRACE_S)
         assert len(world.source.asked) == 1
         world.fail(*PATHS)
-        assert not await world.look(after=GRACE), "the same ones again"
+        assert not await world.look(after=GRACE_S), "the same ones again"
         assert len(world.source.asked) == 1, "one trial a minute"
-        world.now += PAUSE
+        world.now += TRIAL_INTERVAL_S
         assert not await world.look()
         assert len(world.source.asked) == 2
-        assert not await world.look(after=GRACE)
+        assert not await world.look(after=GRACE_S)
 
     asyncio.run(scenario())
 
@@ -129,20 +129,20 @@ def test_what_gets_through_meanwhile_counts_and_not_how_many_fail(world: World) 
         for number in range(100):
             world.fail(f"{number}")
             world.source.given += 1
-            assert not await world.look(after=GRACE)
+            assert not await world.look(after=GRACE_S)
         assert world.source.asked == []
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("count", [1, FEW - 1])
+@pytest.mark.parametrize("count", [1, MIN_FAILED - 1])
 def test_a_few_are_enough_where_there_are_no_others(world: World, count: int) -> None:
     async def scenario() -> None:
         world.fail(*PATHS[:count])
-        assert not await world.look(after=GRACE)
+        assert not await world.look(after=GRACE_S)
         assert world.source.asked == [], "others are still to be tried"
         await world.look(others=0)
-        assert await world.look(after=GRACE, others=0)
+        assert await world.look(after=GRACE_S, others=0)
 
     asyncio.run(scenario())
 
@@ -151,7 +151,7 @@ def test_what_is_settled_without_bytes_is_no_reason_any_more(world: World) -> No
     async def scenario() -> None:
         world.fail("a")
         await world.look(others=0)
-        assert await world.look(after=GRACE, others=0)
+        assert await world.look(after=GRACE_S, others=0)
         world.drought.settled("b")
         assert world.drought.error is not None
         world.drought.settled("a")
@@ -165,9 +165,9 @@ def test_where_a_trial_ends_unexpectedly_another_one_follows(world: World) -> No
         world.source.broken = True
         world.fail(*PATHS)
         await world.look()
-        assert await world.look(after=GRACE)
+        assert await world.look(after=GRACE_S)
         world.source.broken = world.source.dry = False
-        await world.look(after=PAUSE)
+        await world.look(after=TRIAL_INTERVAL_S)
         assert not await world.look()
 
     asyncio.run(scenario())

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core import timing
-from syncloud.core.model import Base, ConflictPolicy, Hint, Kind, Policy, Unknown
-from syncloud.core.work_queue import TOO_MANY, Coalescer, Work
-from syncloud.engine.conflict_limit import Rivals
+from syncloud.core.model import Base, ConflictPolicy, Hint, HintKind, Policy, Unknown
+from syncloud.core.work_queue import MAX_WAITING, Work, WorkQueue
+from syncloud.engine.conflict_limit import ConflictLimit
 from syncloud.engine.loop import Engine
-from syncloud.engine.reconciler import Settler
-from syncloud.engine.state_writer import Ledger
+from syncloud.engine.reconciler import Reconciler
+from syncloud.engine.state_writer import StateWriter
 from syncloud.errors import HostUnavailable, PathError, Unavailable
 from syncloud.state.store import Pair, State
 from tests.support.memory import MemoryContent, MemoryTree
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from syncloud.core.model import Entry, Side, Tag
     from syncloud.state.rows import Reader
 
-ALL = Hint("", subtree=True, both=True)
+ALL = Hint("", subtree=True, check_target=True)
 
 
 class CountingClock:
@@ -121,10 +121,10 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 @contextlib.asynccontextmanager
 async def running(
-    source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock, *, most: int = TOO_MANY
+    source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock, *, most: int = MAX_WAITING
 ) -> AsyncIterator[Engine]:
-    coalescer = Coalescer(clock, quiet=0.2, min_interval=0.05, most=most)
-    engine = Engine(source, target, state, coalescer, policy=Policy(delete=True), transfers=8, clock=clock)
+    work_queue = WorkQueue(clock, quiet=0.2, min_interval=0.05, most=most)
+    engine = Engine(source, target, state, work_queue, policy=Policy(delete=True), transfers=8, clock=clock)
     work = asyncio.create_task(engine.run())
     yield engine
     engine.stop()
@@ -155,19 +155,19 @@ def test_more_paths_than_the_table_holds_are_all_settled(state: State) -> None:
         async with running(source, target, state, CountingClock(), most=50) as engine:
             for number in range(8):
                 source.put(f"work/{number}", b"1")
-                engine.deliver(Hint(f"work/{number}", Kind.CLOSED))
+                engine.deliver(Hint(f"work/{number}", HintKind.WRITTEN))
             async with asyncio.timeout(20):
                 while target.tries < 8:
                     await asyncio.sleep(0.01)
             for number in range(200):
                 source.put(f"new/{number}", b"2")
-                engine.deliver(Hint(f"new/{number}", Kind.CLOSED))
+                engine.deliver(Hint(f"new/{number}", HintKind.WRITTEN))
                 source.put(f"work/{number % 8}", b"%d" % number)
-                engine.deliver(Hint(f"work/{number % 8}", Kind.CLOSED))
+                engine.deliver(Hint(f"work/{number % 8}", HintKind.WRITTEN))
                 if not number % 20:
                     await asyncio.sleep(0.02)
             source.files.pop("work/7")
-            engine.deliver(Hint("work/7", Kind.CLOSED))
+            engine.deliver(Hint("work/7", HintKind.WRITTEN))
             await asyncio.sleep(0.1)
             assert engine.pending <= 8 + 8 + 50, "the table is bounded"
             target.gate.set()
@@ -190,7 +190,7 @@ def test_an_idle_engine_rests(state: State) -> None:
             await settled(engine)
             assert target.files["a"].body == b"1"
             before, turned_at = clock.asked, engine.turned_at
-            await asyncio.sleep(timing.REST + 0.5)
+            await asyncio.sleep(timing.IDLE_INTERVAL_S + 0.5)
             assert engine.turned_at > turned_at, "the watchdog sees that it can turn"
             return clock.asked - before
 
@@ -200,13 +200,13 @@ def test_an_idle_engine_rests(state: State) -> None:
 def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(state: State) -> None:
     async def scenario() -> float:
         source, target = MemoryTree("pull"), MemoryTree("push")
-        coalescer = Coalescer(time.monotonic, quiet=2.0)
-        engine = Engine(source, target, state, coalescer, policy=Policy(), transfers=8)
+        work_queue = WorkQueue(time.monotonic, quiet=2.0)
+        engine = Engine(source, target, state, work_queue, policy=Policy(), transfers=8)
         work = asyncio.create_task(engine.run())
         await asyncio.sleep(timing.until_next(time.monotonic(), resting=True) + 0.1)  # no pulse meanwhile
         turned_at, told_at = engine.turned_at, time.monotonic()
         source.put("open", b"1")
-        engine.deliver(Hint("open", Kind.OPEN))
+        engine.deliver(Hint("open", HintKind.WRITING))
         await asyncio.sleep(0.1)
         assert engine.turned_at == turned_at
         async with asyncio.timeout(10):
@@ -223,11 +223,11 @@ def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(stat
 def test_a_flush_settles_an_open_file_that_nobody_was_woken_for(state: State) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), MemoryTree("push")
-        engine = Engine(source, target, state, Coalescer(time.monotonic), policy=Policy(), transfers=8)
+        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         work = asyncio.create_task(engine.run())
         await asyncio.sleep(0.1)
         source.put("open", b"1")
-        engine.deliver(Hint("open", Kind.OPEN))
+        engine.deliver(Hint("open", HintKind.WRITING))
         engine.stop(flush=10.0)
         await work
         assert target.files["open"].body == b"1"
@@ -329,13 +329,13 @@ def test_a_change_that_a_listing_found_is_untold_until_its_event_comes(state: St
             await settled_soon(engine)
             engine.deliver(ALL)
             await settled_soon(engine)
-            assert engine.counters.untold == {"late", "lost"}
+            assert engine.stats.changes_without_event == {"late", "lost"}
             target.remove("early")
             engine.deliver(Hint("late", receipt=Receipt()))
             engine.deliver(ALL)
             await settled_soon(engine)
             assert "early" in target.files  # healed, which is no news
-            assert engine.counters.untold == {"lost"}
+            assert engine.stats.changes_without_event == {"lost"}
 
     asyncio.run(scenario())
 
@@ -467,14 +467,14 @@ def test_a_listing_that_failed_is_taken_again(state: State, error: Exception) ->
     asyncio.run(scenario())
 
 
-def settler(source: MemoryTree, target: MemoryTree, policy: Policy, *origins: Base) -> Settler:
+def reconciler(source: MemoryTree, target: MemoryTree, policy: Policy, *origins: Base) -> Reconciler:
     """With a base that is empty but for `origins`, which every file may have been renamed from."""
     rows = {base.path: base for base in origins}
 
     async def known(_: object) -> list[Base]:
         return list(origins)
 
-    return Settler(source, target, policy=policy, base_of=rows.get, renamed_from=known, look_again=lambda _: None)
+    return Reconciler(source, target, policy=policy, base_of=rows.get, renamed_from=known, look_again=lambda _: None)
 
 
 def test_the_source_wins_only_where_a_version_keeps_the_other_bytes(state: State) -> None:
@@ -482,8 +482,8 @@ def test_the_source_wins_only_where_a_version_keeps_the_other_bytes(state: State
         source, target = MemoryTree("pull"), MemoryTree("push")
         source.put("a", b"ours")
         target.put("a", b"theirs")
-        work = settler(source, target, Policy(conflict=ConflictPolicy.SOURCE_WINS))
-        assert (await work.settle(Work("a", 0, 0, 0, both=True))).conflict
+        work = reconciler(source, target, Policy(conflict=ConflictPolicy.SOURCE_WINS))
+        assert (await work.settle(Work("a", 0, 0, 0, check_target=True))).conflict
         assert {file.body for file in target.files.values()} == {b"ours", b"theirs"}
 
     asyncio.run(scenario())
@@ -493,21 +493,21 @@ def test_a_rename_is_proven_by_content() -> None:
     """The inode of a file that was deleted may be that of the next one, of the same size and mtime."""
 
     class Disk(MemoryTree):
-        def rename_key(self, entry: Entry) -> Tag | None:
+        def rename_identity(self, entry: Entry) -> Tag | None:
             return ("inode",)
 
     class Bucket(MemoryTree):
-        async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+        async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
             return await self.write(replace(entry, body=self.files[origin.path].body), None, None)
 
     async def scenario(new: bytes) -> None:
         source, target = Disk("pull"), Bucket("push")
         source.put("old", b"one")
-        first = (await settler(source, target, Policy()).settle(Work("old", 0, 0, 0))).put
+        first = (await reconciler(source, target, Policy()).settle(Work("old", 0, 0, 0))).put
         assert first is not None
         source.remove("old")
         source.put("new", new)
-        outcome = await settler(source, target, Policy(), first).settle(Work("new", 0, 0, 0))
+        outcome = await reconciler(source, target, Policy(), first).settle(Work("new", 0, 0, 0))
         assert outcome.transferred
         assert target.files["new"].body == new
 
@@ -517,37 +517,37 @@ def test_a_rename_is_proven_by_content() -> None:
 
 def test_the_inodes_of_a_burst_are_asked_for_at_once(state: State) -> None:
     async def scenario() -> None:
-        ledger, one = Ledger(state), Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
+        state_writer, one = StateWriter(state), Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
         asked: list[str] = []
-        ledger.record(one, (), [])
-        ledger.flush()
+        state_writer.record(one, (), [])
+        state_writer.flush()
         state._db.set_trace_callback(asked.append)
-        told = await asyncio.gather(*(ledger.renamed_from((inode, "3")) for inode in ("11", "12", "13")))
+        told = await asyncio.gather(*(state_writer.renamed_from((inode, "3")) for inode in ("11", "12", "13")))
         assert told == [[one], [], []]
-        assert await ledger.renamed_from(("13", "3")) == []
+        assert await state_writer.renamed_from(("13", "3")) == []
         assert len(asked) == 2, "which of them are known, and the one that is"
-        ledger.record(replace(one, path="b", source=("12", "3", "9")), (), [])
-        ledger.flush()
-        assert [base.path for base in await ledger.renamed_from(("12", "3"))] == ["b"]
+        state_writer.record(replace(one, path="b", source=("12", "3", "9")), (), [])
+        state_writer.flush()
+        assert [base.path for base in await state_writer.renamed_from(("12", "3"))] == ["b"]
 
     asyncio.run(scenario())
 
 
 def test_what_was_read_ahead_is_never_older_than_what_was_recorded(state: State) -> None:
     async def scenario() -> None:
-        ledger = Ledger(state)
+        state_writer = StateWriter(state)
         one = Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
-        ledger.look_up(["a"], ["11"])
-        assert (ledger.base_of("a"), await ledger.renamed_from(("11", "3"))) == (None, [])
-        ledger.record(one, (), [])
-        assert ledger.base_of("a") == one
-        ledger.flush()
-        assert (ledger.base_of("a"), await ledger.renamed_from(("11", "3")), ledger.files) == (one, [one], 1)
-        ledger.look_up(["a"], ["11"])
-        ledger.record(None, ("a",), [])
-        assert ledger.base_of("a") is None
-        ledger.flush()
-        assert (ledger.base_of("a"), await ledger.renamed_from(("11", "3")), ledger.files) == (None, [], 0)
+        state_writer.look_up(["a"], ["11"])
+        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3"))) == (None, [])
+        state_writer.record(one, (), [])
+        assert state_writer.base_of("a") == one
+        state_writer.flush()
+        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3")), state_writer.files) == (one, [one], 1)
+        state_writer.look_up(["a"], ["11"])
+        state_writer.record(None, ("a",), [])
+        assert state_writer.base_of("a") is None
+        state_writer.flush()
+        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3")), state_writer.files) == (None, [], 0)
 
     asyncio.run(scenario())
 
@@ -641,11 +641,11 @@ class Unreadable(MemoryTree):
     """A source whose bytes cannot be had, although it can be looked at."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         return replace(self._entry(path), body=None)
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> MemoryContent:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
         raise PathError(entry.path, f"{entry.path}: AccessDenied")
 
 
@@ -666,10 +666,10 @@ def test_a_conflict_that_cannot_be_settled_makes_no_copy_with_each_try(refused: 
         source, target = refused("pull"), Unwritable("push")
         source.put("a", b"ours")
         target.put("a", b"theirs, and longer")
-        work = settler(source, target, Policy())
+        work = reconciler(source, target, Policy())
         for _ in range(3):
             with pytest.raises(PathError):
-                await work.settle(Work("a", 0, 0, 0, both=True))
+                await work.settle(Work("a", 0, 0, 0, check_target=True))
         assert len(target.files) == 1 + copies
 
     asyncio.run(scenario())
@@ -692,14 +692,14 @@ def test_a_path_that_was_left_out_is_looked_at_before_anything_is_sent() -> None
         source, target = MemoryTree("pull"), Sent("push")
         source.put("a", b"ours")
         target.put("a", b"theirs, and longer")
-        work = Settler(
+        work = Reconciler(
             source,
             target,
             policy=Policy(conflict=ConflictPolicy.SKIP),
             base_of=lambda _: None,
             renamed_from=nothing,
             look_again=lambda _: None,
-            is_left_out=lambda path: path == "a",
+            is_skipped=lambda path: path == "a",
         )
         outcome = await work.settle(Work("a", 0, 0, 0))
         assert outcome.unknown is not None
@@ -712,7 +712,7 @@ def test_a_path_that_was_left_out_is_looked_at_before_anything_is_sent() -> None
 
 
 def test_conflict_copies_of_very_many_paths_cost_each_the_same() -> None:
-    rivals = Rivals(lambda: 0.0)
+    rivals = ConflictLimit(lambda: 0.0)
 
     def copied(first: int, count: int) -> None:
         for number in range(first, first + count):

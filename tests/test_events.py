@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncloud.core import fields
-from syncloud.queue.notifications import RECORDS, Bad, Decoded, NewMajor, ObjectEvent, Poison, TestEvent, decode, older
+from syncloud.queue.notifications import (
+    RECORDS,
+    Bad,
+    Decoded,
+    ObjectEvent,
+    Poison,
+    TestEvent,
+    UnsupportedVersion,
+    decode,
+    older,
+)
 
 KEY = "jef/red flower+1@é.xml"
 ENCODED = "jef/red+flower%2B1%40%C3%A9.xml"
@@ -179,12 +189,12 @@ def test_minor_versions_are_ignored(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["3.0", "1.0", "20.1"])
 def test_another_major_version_only_asks_for_a_listing(version: str) -> None:
-    assert one({"Records": [record(version=version)]}) == NewMajor(version, "crawls")
+    assert one({"Records": [record(version=version)]}) == UnsupportedVersion(version, "crawls")
 
 
 @pytest.mark.parametrize(("s3", "bucket"), [({"bucket": {"name": "b"}}, "b"), ({"bucket": {}}, ""), (7, ""), (None, "")])
 def test_of_another_major_version_the_bucket_is_told_where_it_can_be(s3: Any, bucket: str) -> None:
-    assert one({"Records": [{"eventVersion": "3.0", "eventName": "x", "s3": s3}]}) == NewMajor("3.0", bucket)
+    assert one({"Records": [{"eventVersion": "3.0", "eventName": "x", "s3": s3}]}) == UnsupportedVersion("3.0", bucket)
 
 
 @pytest.mark.parametrize(

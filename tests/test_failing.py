@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from syncloud.core.model import Base, Entry, Failure
 from syncloud.core.work_queue import Work
 from syncloud.engine import failing
-from syncloud.engine.failing import BUSY_MAX, EFFORT, LASTING, NEWS, RETRY_MAX, Failing
+from syncloud.engine.failing import BUSY_MAX_S, EFFORT_FACTOR, LASTING_TRIES, NEWS_IGNORED_S, RETRY_MAX_S, Failing
 from syncloud.errors import HostUnavailable, PathError, PermissionRefused, SyncloudError, Unsettled
 from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
@@ -57,7 +57,7 @@ class World:
         return self.fail(error=error, work=work)
 
     def lasting(self, path: str = "a") -> None:
-        for _ in range(LASTING):
+        for _ in range(LASTING_TRIES):
             self.fail(path)
             self.failing.admit(_work(path))
 
@@ -83,26 +83,26 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_the_pause_grows_up_to_minutes(world: World) -> None:
     delays = [world.fail(), *(world.again() for _ in range(12))]
     for number, delay in enumerate(delays):
-        most = min(RETRY_MAX, 2**number)
+        most = min(RETRY_MAX_S, 2**number)
         assert most / 2 <= delay <= most
     assert world.failing.tries("a") == 13
 
 
 def test_a_busy_file_is_tried_more_often(world: World) -> None:
     delays = [world.fail(error=BUSY), *(world.again(BUSY) for _ in range(12))]
-    assert BUSY_MAX / 2 <= max(delays) <= BUSY_MAX
+    assert BUSY_MAX_S / 2 <= max(delays) <= BUSY_MAX_S
 
 
 def test_what_took_long_waits_longer(world: World) -> None:
-    assert world.fail(took=600.0) == EFFORT * 600
-    assert world.fail("b", took=86_400.0) == failing.EFFORT_MAX
+    assert world.fail(took=600.0) == EFFORT_FACTOR * 600
+    assert world.fail("b", took=86_400.0) == failing.EFFORT_MAX_S
 
 
 def test_thousands_that_fail_are_no_thousands_of_requests_a_minute(world: World) -> None:
     for number in range(20_000):
         for _ in range(12):
             world.fail(f"{number}")
-    assert world.fail("0") > 20_000 / failing.RATE / 2
+    assert world.fail("0") > 20_000 / failing.RATE_PER_S / 2
 
 
 def test_a_try_that_is_due_comes_once(world: World) -> None:
@@ -126,10 +126,12 @@ def test_events_of_a_lasting_failure_do_not_outrun_its_pause(world: World) -> No
         world.fail()
     last = world.now
     tries = 0
-    while world.now < last + 2 * NEWS:
+    while world.now < last + 2 * NEWS_IGNORED_S:
         world.now += 0.5
         tries += world.failing.admit(_work(closed=True))
-    assert tries == pytest.approx(NEWS / 0.5, abs=2), "after the first half minute each one, where nothing fails any more"
+    assert tries == pytest.approx(NEWS_IGNORED_S / 0.5, abs=2), (
+        "after the first half minute each one, where nothing fails any more"
+    )
     assert not Failing(world.state, lambda: world.now).due()
 
 
@@ -137,7 +139,7 @@ def test_events_do_not_outrun_what_a_try_costs(world: World) -> None:
     """A large file that is written all the time: each try takes a minute."""
     for _ in range(12):
         world.fail(error=BUSY, took=60.0)
-    for second in range(1, int(EFFORT * 60)):
+    for second in range(1, int(EFFORT_FACTOR * 60)):
         world.now += 1
         assert not world.failing.admit(_work(closed=True)), second
     world.now += 1
@@ -146,10 +148,10 @@ def test_events_do_not_outrun_what_a_try_costs(world: World) -> None:
 
 def test_events_of_thousands_do_not_outrun_the_rate_of_all(world: World) -> None:
     for number in range(20_000):
-        for _ in range(LASTING):
+        for _ in range(LASTING_TRIES):
             world.fail(f"{number}")
     world.fail("0")
-    world.now += 20_000 / failing.RATE / 2 - 1
+    world.now += 20_000 / failing.RATE_PER_S / 2 - 1
     assert not world.failing.admit(_work("0", closed=True))
     world.now += 1
     assert world.failing.admit(_work("0", closed=True))
@@ -158,7 +160,7 @@ def test_events_of_thousands_do_not_outrun_the_rate_of_all(world: World) -> None
 def test_a_listing_brings_a_lasting_failure_no_other_try(world: World) -> None:
     for _ in range(12):
         world.fail()
-    world.now += NEWS + 1
+    world.now += NEWS_IGNORED_S + 1
     assert not world.failing.admit(_work())
     assert world.failing.admit(_work(closed=True))
 
@@ -193,7 +195,7 @@ def test_recorded_paths_are_tried_a_few_at_a_time_and_each_has_its_turn(world: W
         if not world.failing.admit(_work(path)):
             continue
         tried.append(path)
-    assert len(tried) == failing.SHARE, "a listing finds them, too"
+    assert len(tried) == failing.MAX_UNDER_WAY, "a listing finds them, too"
     assert world.failing.due() == []
     soon = world.failing.next_due
     assert soon is not None, "the one that is not recorded does not wait behind them"
@@ -201,7 +203,7 @@ def test_recorded_paths_are_tried_a_few_at_a_time_and_each_has_its_turn(world: W
     for path in tried:
         world.fail(path)
     while works := world.failing.due():
-        assert len(works) <= failing.SHARE
+        assert len(works) <= failing.MAX_UNDER_WAY
         at = world.failing.next_due
         assert at is None or at > world.now, "no turn follows at once for what has no room"
         for work in works:
@@ -212,28 +214,28 @@ def test_recorded_paths_are_tried_a_few_at_a_time_and_each_has_its_turn(world: W
 
 
 def test_the_old_name_of_what_was_recorded_and_not_tried_yet_is_kept(world: World) -> None:
-    for number in range(failing.SHARE + 1):
+    for number in range(failing.MAX_UNDER_WAY + 1):
         world.lasting(f"{number}")
     world.failing.flush()
     world.start()
-    for number in range(failing.SHARE + 1):
+    for number in range(failing.MAX_UNDER_WAY + 1):
         work = _work(f"{number}")
-        work.nominated = Entry(work.path, (f"inode {number}", "1", "2"), 5, 0, 0o644)
+        work.reported = Entry(work.path, (f"inode {number}", "1", "2"), 5, 0, 0o644)
         admitted = world.failing.admit(work)
     assert not admitted
-    assert world.failing.heir(_base("old", f"inode {failing.SHARE}", 5)) == f"{failing.SHARE}"
+    assert world.failing.heir(_base("old", f"inode {failing.MAX_UNDER_WAY}", 5)) == f"{failing.MAX_UNDER_WAY}"
 
 
 # What is recorded
 
 
 def test_a_failure_that_lasts_is_recorded_with_its_cause_and_forgotten_when_it_is_over(world: World) -> None:
-    for tries in range(1, LASTING + 2):
+    for tries in range(1, LASTING_TRIES + 2):
         world.fail()
         assert world.failing.flush() == []
         recorded = world.state.failing()
         expected = Failure("a", "AccessDenied", str(REFUSED), "ask", tries, 1_700_001_000.0)
-        assert recorded == ([expected] if tries >= LASTING else [])
+        assert recorded == ([expected] if tries >= LASTING_TRIES else [])
     assert str(world.failing.error) == "'a' keeps failing: read s3://b/a: AccessDenied"
     world.failing.clear("a")
     world.failing.flush()
@@ -245,7 +247,7 @@ def test_a_failure_that_lasts_is_recorded_with_its_cause_and_forgotten_when_it_i
 def test_a_receipt_is_given_back_once_its_path_is_recorded_and_not_before(world: World) -> None:
     first, second = Receipt(), Receipt()
     work = _work("a", first)
-    for _ in range(LASTING - 1):
+    for _ in range(LASTING_TRIES - 1):
         world.fail(work=work)
         world.give_back()
         assert not first.given
@@ -255,7 +257,7 @@ def test_a_receipt_is_given_back_once_its_path_is_recorded_and_not_before(world:
     assert not world.failing.admit(_work("a", second))
     world.give_back()
     assert (first.given, second.given) == (1, 1)
-    world.now += RETRY_MAX
+    world.now += RETRY_MAX_S
     (again,) = world.failing.due()
     assert again.receipts, "an event has told of it: that is no change that only a listing found"
     for receipt in again.receipts:
@@ -277,7 +279,7 @@ class FullState(State):
 def test_a_receipt_whose_path_cannot_be_recorded_is_kept(tmp_path: Path) -> None:
     receipt, state = Receipt(), opened_state(tmp_path, Pair("push", "d", "b", ""), FullState)
     world, work = World(state), _work("a", receipt)
-    for _ in range(LASTING):
+    for _ in range(LASTING_TRIES):
         world.fail(work=work)
     world.give_back()
     assert [receipt.given] == [0]
@@ -299,15 +301,15 @@ def test_a_start_looks_at_what_was_recorded_once_and_goes_on_where_it_was(world:
         world.start()
         (work,) = world.failing.due()
         assert world.failing.admit(work)
-        assert world.fail(work=work) > RETRY_MAX / 3
+        assert world.fail(work=work) > RETRY_MAX_S / 3
         world.failing.flush()
         assert world.failing.due() == []
     assert world.state.failing()[0].tries == 14
 
 
 def test_beyond_a_bound_only_their_number_is_kept(world: World) -> None:
-    for _ in range(LASTING):
-        for number in range(failing.MOST):
+    for _ in range(LASTING_TRIES):
+        for number in range(failing.MAX_PATHS):
             world.fail(f"{number}")
     assert world.failing.fail(_work("one more"), REFUSED) is None
     assert world.failing.more == 1
@@ -316,12 +318,12 @@ def test_beyond_a_bound_only_their_number_is_kept(world: World) -> None:
 
 
 def test_odd_texts_can_be_recorded(world: World) -> None:
-    for _ in range(LASTING):
+    for _ in range(LASTING_TRIES):
         world.fail("a", PathError("a", "caf\udce9 " + "x" * 100_000, code="E"))
     world.failing.flush()
     (failure,) = world.state.failing()
     assert failure.cause.startswith("caf\\udce9")
-    assert len(failure.cause) <= failing.CAUSE_MAX
+    assert len(failure.cause) <= failing.CAUSE_MAX_CHARS
 
 
 # What counts as work that waits
@@ -329,11 +331,11 @@ def test_odd_texts_can_be_recorded(world: World) -> None:
 
 def test_only_a_young_failure_is_work_that_waits(world: World) -> None:
     seen = []
-    for _ in range(LASTING):
+    for _ in range(LASTING_TRIES):
         world.fail()
         seen.append(world.failing.young)
-    assert seen == [1] * (LASTING - 1) + [0]
-    world.now += RETRY_MAX
+    assert seen == [1] * (LASTING_TRIES - 1) + [0]
+    world.now += RETRY_MAX_S
     (work,) = world.failing.due()
     assert world.failing.back == 1
     world.fail(work=work)
@@ -355,7 +357,7 @@ def test_what_an_earlier_life_has_recorded_is_looked_at_on_both_sides(world: Wor
     world.lasting()
     world.failing.flush()
     world.start()
-    assert all(work.both for work in world.failing.due())
+    assert all(work.check_target for work in world.failing.due())
 
 
 # Renames

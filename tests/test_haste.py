@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncloud.queue.haste import MOST, ODD, Haste
+from syncloud.queue.haste import PAUSE_MAX_S, REPORT_AFTER, Haste
 
 
 def test_a_queue_that_waits_or_has_messages_is_asked_again_at_once() -> None:
@@ -17,7 +17,7 @@ def test_what_answers_at_once_is_asked_less_and_less_and_told() -> None:
     pauses = [haste.pause(took=0.001, waited=True, messages=0) for _ in range(30)]
     assert pauses == sorted(pauses)
     assert pauses[0] < 0.2
-    assert pauses[-1] == MOST
+    assert pauses[-1] == PAUSE_MAX_S
     assert "answers at once and without a message, 30 times in a row" in str(haste.trouble("https://q"))
     assert haste.pause(took=20.0, waited=True, messages=0) == 0.0
     assert haste.trouble("https://q") is None
@@ -25,6 +25,6 @@ def test_what_answers_at_once_is_asked_less_and_less_and_told() -> None:
 
 def test_a_few_of_them_are_not_told() -> None:
     haste = Haste()
-    for _ in range(ODD):
+    for _ in range(REPORT_AFTER):
         haste.pause(took=0.001, waited=True, messages=0)
         assert haste.trouble("q") is None

@@ -252,7 +252,7 @@ def test_beside_an_open_writer_no_row_is_believed(file: Path, root: int, act: st
     mapping[0:1] = b"O"
     time.sleep(0.02)
     there = expected(file, root)
-    now = commit.touch(root, there, MTIME, 0o640) if act == "touch" else commit.set_aside(root, there, "")[1]
+    now = commit.touch(root, there, MTIME, 0o640) if act == "touch" else commit.keep_conflict_copy(root, there, "")[1]
     assert now is not None
     mapping[:] = THEIRS
     assert file.read_bytes() == THEIRS
@@ -273,7 +273,7 @@ def test_a_file_that_was_racy_when_it_was_seen_is_read_again(file: Path, root: i
 
     acts: dict[str, Callable[[], object]] = {
         "touch": lambda: commit.touch(root, there, MTIME, 0o640),
-        "set aside": lambda: commit.set_aside(root, there, ""),
+        "set aside": lambda: commit.keep_conflict_copy(root, there, ""),
         "delete": lambda: commit.delete(root, there, "0" * 16),
         "replace": put,
     }
@@ -496,7 +496,7 @@ def test_no_edit_is_lost_among_many_touches(file: Path, root: int) -> None:
             number += 1
             with contextlib.suppress(Changed, Unsteady):
                 fd = os.open(file, os.O_RDONLY)
-                seen = stable_read.read_whole(fd, os.fstat(fd), "f", None, patient=False)
+                seen = stable_read.read_whole(fd, os.fstat(fd), "f", None, deadline_passed=False)
                 os.close(fd)
                 touched = commit.touch(root, seen, MTIME + number, 0o640)
                 assert touched is not None

@@ -8,7 +8,7 @@ import pytest
 
 from syncloud.errors import Unavailable
 from syncloud.s3 import listing as keys
-from syncloud.s3.listing import Listed, Page
+from syncloud.s3.listing import ObjectSummary, Page
 from syncloud.s3.response import Response
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def row(key: str, modified: str = "2024-01-01T00:00:00.000Z") -> str:
 @pytest.mark.parametrize("space", [SPACE, ""])
 def test_a_page(space: str) -> None:
     assert keys.parse(listing(row("a+%25") + row("b"), space), "list") == Page(
-        [Listed("a+%25", "e", 7, 1_704_067_200), Listed("b", "e", 7, 1_704_067_200)], ""
+        [ObjectSummary("a+%25", "e", 7, 1_704_067_200), ObjectSummary("b", "e", 7, 1_704_067_200)], ""
     )
 
 
@@ -72,18 +72,21 @@ def test_what_is_no_listing_is_an_outage(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("inside", "item"),
     [
-        ("<Key>a</Key>", Listed("a", "", None, None)),
-        ("<Key>a</Key><ETag>W/&quot;e&quot;</ETag><Size>7</Size>", Listed("a", "e", 7, None)),
-        ("<Key>a</Key><ETag>&quot;x&#13;&#10;x-amz-evil: 1&quot;</ETag><Size>7</Size>", Listed("a", "", 7, None)),
-        ("<Key>a</Key><ETag>a b</ETag><Size>-7</Size>", Listed("a", "", None, None)),
-        (f"<Key>a</Key><ETag>e</ETag><Size>{'9' * 5_000}</Size>", Listed("a", "e", None, None)),
-        ("<Key>a</Key><ETag>e</ETag><Size>1_0</Size><LastModified>yesterday</LastModified>", Listed("a", "e", None, None)),
-        ("<Key>a</Key><ETag>e</ETag><Size/><LastModified>99999-01-01</LastModified>", Listed("a", "e", None, None)),
+        ("<Key>a</Key>", ObjectSummary("a", "", None, None)),
+        ("<Key>a</Key><ETag>W/&quot;e&quot;</ETag><Size>7</Size>", ObjectSummary("a", "e", 7, None)),
+        ("<Key>a</Key><ETag>&quot;x&#13;&#10;x-amz-evil: 1&quot;</ETag><Size>7</Size>", ObjectSummary("a", "", 7, None)),
+        ("<Key>a</Key><ETag>a b</ETag><Size>-7</Size>", ObjectSummary("a", "", None, None)),
+        (f"<Key>a</Key><ETag>e</ETag><Size>{'9' * 5_000}</Size>", ObjectSummary("a", "e", None, None)),
+        (
+            "<Key>a</Key><ETag>e</ETag><Size>1_0</Size><LastModified>yesterday</LastModified>",
+            ObjectSummary("a", "e", None, None),
+        ),
+        ("<Key>a</Key><ETag>e</ETag><Size/><LastModified>99999-01-01</LastModified>", ObjectSummary("a", "e", None, None)),
     ],
 )
-def test_what_a_row_does_not_say_is_unknown_and_the_other_rows_are_read(inside: str, item: Listed) -> None:
+def test_what_a_row_does_not_say_is_unknown_and_the_other_rows_are_read(inside: str, item: ObjectSummary) -> None:
     page = keys.parse(listing(f"<Contents>{inside}</Contents>{row('b')}"), "list")
-    assert page.items == [item, Listed("b", "e", 7, 1_704_067_200)]
+    assert page.items == [item, ObjectSummary("b", "e", 7, 1_704_067_200)]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1025, "a%FF", "%ED%A0%80"], ids=["empty", "long", "latin", "surrogate"])
@@ -143,4 +146,4 @@ def test_a_listing_of_empty_pages_ends() -> None:
     pages = Empty({})
     with pytest.raises(Unavailable, match="empty ones"):
         list(keys.listed(pages, "s3://b/", ""))  # type: ignore[arg-type]
-    assert pages.asked_for == keys.EMPTY_MAX + 1
+    assert pages.asked_for == keys.MAX_EMPTY_PAGES + 1

@@ -14,8 +14,8 @@ import pytest
 
 from syncloud.core.model import Base, Unknown
 from syncloud.engine import state_writer as module
-from syncloud.engine.skipped import LeftOut
-from syncloud.engine.state_writer import Ledger
+from syncloud.engine.skipped import SkippedPaths
+from syncloud.engine.state_writer import StateWriter
 from syncloud.errors import HostUnavailable
 from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
@@ -59,19 +59,19 @@ def test_a_row_that_cannot_be_stored_is_left_out_by_name_and_the_others_are_stor
     """By the timer, as in a daemon; and the next rows find it alive."""
 
     async def scenario() -> None:
-        left_out = LeftOut(state)
-        ledger = Ledger(state, leave_out=left_out.note)
+        left_out = SkippedPaths(state)
+        state_writer = StateWriter(state, note_skipped=left_out.note)
         tickets = [Ticket(state.directory / "state.sqlite") for _ in range(4)]
-        ledger.record(replace(GOOD, path="a"), (), [tickets[0]])
-        ledger.record(BAD[bad], ("never",), [tickets[1]])
-        ledger.record(replace(GOOD, path="z"), (), [tickets[2]])
-        ledger.note("memo", "kept")
-        await asyncio.sleep(4 * module.WAIT)
+        state_writer.record(replace(GOOD, path="a"), (), [tickets[0]])
+        state_writer.record(BAD[bad], ("never",), [tickets[1]])
+        state_writer.record(replace(GOOD, path="z"), (), [tickets[2]])
+        state_writer.note("memo", "kept")
+        await asyncio.sleep(4 * module.BATCH_DELAY_S)
         assert [ticket.rows for ticket in tickets[:3]] == [[["a", "z"]]] * 3, "each once, after the others' rows are stored"
-        assert list(state.unsyncable()) == list(left_out.reasons) == ["bad"]
-        assert (ledger.files, ledger.error, state.get_meta("memo")) == (2, None, "kept")
-        ledger.record(replace(GOOD, path="later"), (), [tickets[3]])
-        await asyncio.sleep(4 * module.WAIT)
+        assert list(state.skipped()) == list(left_out.reasons) == ["bad"]
+        assert (state_writer.files, state_writer.error, state.get_meta("memo")) == (2, None, "kept")
+        state_writer.record(replace(GOOD, path="later"), (), [tickets[3]])
+        await asyncio.sleep(4 * module.BATCH_DELAY_S)
         assert tickets[3].rows == [["a", "later", "z"]]
 
     asyncio.run(scenario())
@@ -82,19 +82,19 @@ def test_what_is_left_out_keeps_the_row_of_before(state: State) -> None:
 
     async def scenario() -> None:
         state.record([replace(GOOD, path="bad")], [])
-        ledger = Ledger(state)
-        ledger.record(BAD["size"], (), [])
-        ledger.flush()
-        assert (state.get("bad"), ledger.files) == (replace(GOOD, path="bad"), 1)
+        state_writer = StateWriter(state)
+        state_writer.record(BAD["size"], (), [])
+        state_writer.flush()
+        assert (state.get("bad"), state_writer.files) == (replace(GOOD, path="bad"), 1)
 
     asyncio.run(scenario())
 
 
 def test_a_drop_of_a_name_that_has_no_row_keeps_nothing_back(state: State) -> None:
     async def scenario() -> None:
-        ledger, ticket = Ledger(state), Ticket(state.directory / "state.sqlite")
-        ledger.record(GOOD, ("caf\udce9",), [ticket])
-        ledger.flush()
+        state_writer, ticket = StateWriter(state), Ticket(state.directory / "state.sqlite")
+        state_writer.record(GOOD, ("caf\udce9",), [ticket])
+        state_writer.flush()
         assert ticket.rows == [["good"]]
 
     asyncio.run(scenario())
@@ -102,9 +102,9 @@ def test_a_drop_of_a_name_that_has_no_row_keeps_nothing_back(state: State) -> No
 
 def test_a_receipt_that_cannot_be_given_back_keeps_no_other_back(state: State) -> None:
     async def scenario() -> None:
-        ledger, ticket = Ledger(state), Ticket(state.directory / "state.sqlite")
-        ledger.record(GOOD, (), [Broken(), ticket])
-        ledger.flush()
+        state_writer, ticket = StateWriter(state), Ticket(state.directory / "state.sqlite")
+        state_writer.record(GOOD, (), [Broken(), ticket])
+        state_writer.flush()
         assert ticket.rows == [["good"]]
 
     asyncio.run(scenario())
@@ -116,16 +116,16 @@ def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(t
     async def scenario() -> None:
         state = opened_state(tmp_path, Pair("push", "/srv/a", "bucket", ""))
         left_out: list[Unknown] = []
-        ledger, ticket = Ledger(state, leave_out=left_out.append), Ticket(tmp_path / "state.sqlite")
+        state_writer, ticket = StateWriter(state, note_skipped=left_out.append), Ticket(tmp_path / "state.sqlite")
         with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
             other.execute("DROP TABLE base")
-        ledger.record(GOOD, (), [ticket])
-        ledger.close()
-        assert isinstance(ledger.error, HostUnavailable)
+        state_writer.record(GOOD, (), [ticket])
+        state_writer.close()
+        assert isinstance(state_writer.error, HostUnavailable)
         state.close()
-        ledger.record(GOOD, (), [ticket])
-        ledger.flush()
-        assert (ledger._timer, ticket.rows, left_out) == (None, [], [])
+        state_writer.record(GOOD, (), [ticket])
+        state_writer.flush()
+        assert (state_writer._timer, ticket.rows, left_out) == (None, [], [])
 
     asyncio.run(scenario())
 
@@ -137,21 +137,21 @@ def test_damage_is_shown_and_nothing_is_acknowledged(state: State) -> None:
         rows = [replace(GOOD, path=f"{number:05}/{'n' * 200}") for number in range(20_000)]
         state.record(rows, [])
         state.sync()
-        ledger, ticket = Ledger(state), Ticket(state.directory / "state.sqlite")
+        state_writer, ticket = StateWriter(state), Ticket(state.directory / "state.sqlite")
         state._db.execute("PRAGMA shrink_memory")
         with (state.directory / "state.sqlite").open("r+b") as file:
             for page in range(8, file.seek(0, os.SEEK_END) // 4096):
                 file.seek(page * 4096)
                 file.write(b"\xa5" * 4096)
         for row in rows[::100]:
-            ledger.record(replace(row, size=4), (), [ticket])
-        await asyncio.sleep(4 * module.WAIT)
-        assert isinstance(ledger.error, HostUnavailable)
-        assert (ticket.rows, ledger.files) == ([], 20_000)
+            state_writer.record(replace(row, size=4), (), [ticket])
+        await asyncio.sleep(4 * module.BATCH_DELAY_S)
+        assert isinstance(state_writer.error, HostUnavailable)
+        assert (ticket.rows, state_writer.files) == ([], 20_000)
         assert "damaged" in str(state.broken())
-        ledger.record(GOOD, (), [ticket])
-        ledger.flush()
-        assert ledger._timer is not None, "it is tried again"
-        ledger._timer.cancel()
+        state_writer.record(GOOD, (), [ticket])
+        state_writer.flush()
+        assert state_writer._timer is not None, "it is tried again"
+        state_writer._timer.cancel()
 
     asyncio.run(scenario())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core import names
-from syncloud.core.diff import Census, nominate
+from syncloud.core.diff import ScanSummary, diff
 from syncloud.core.model import Unknown
-from syncloud.engine.skipped import LeftOut
+from syncloud.engine.skipped import SkippedPaths
 from syncloud.log import display
 from syncloud.service import status
 from syncloud.state.store import Pair, State
@@ -33,10 +33,10 @@ def refused(count: int) -> list[Unknown]:
     return [Unknown(f"a//{number:05}", "an empty component") for number in range(count)]
 
 
-def listed(left_out: LeftOut, unknown: list[Unknown], *, most: int) -> None:
+def listed(left_out: SkippedPaths, unknown: list[Unknown], *, most: int) -> None:
     """As a listing of everything does it."""
-    census = Census(recorded=frozenset(left_out.reasons), most=most)
-    assert not list(nominate(iter(unknown), None, iter([]), census))
+    census = ScanSummary(recorded=frozenset(left_out.reasons), most=most)
+    assert not list(diff(iter(unknown), None, iter([]), census))
     assert (len(census.unknown), census.more) == (min(len(unknown), most), max(0, len(unknown) - most))
     left_out.recount(census)
     for one in census.unknown:
@@ -44,22 +44,22 @@ def listed(left_out: LeftOut, unknown: list[Unknown], *, most: int) -> None:
 
 
 def test_beyond_a_bound_paths_are_counted_and_neither_kept_nor_named(state: State, logged: Listener) -> None:
-    left_out = LeftOut(state, most=10)
+    left_out = SkippedPaths(state, most=10)
     listed(left_out, refused(1_000), most=10)
-    assert (len(left_out), len(left_out.reasons), len(state.unsyncable())) == (1_000, 10, 10)
+    assert (len(left_out), len(left_out.reasons), len(state.skipped())) == (1_000, 10, 10)
     left_out.note(Unknown("of/an//event", "an empty component"))
-    assert (len(left_out), len(state.unsyncable())) == (1_001, 10)
+    assert (len(left_out), len(state.skipped())) == (1_001, 10)
     assert logged.events == ["path.skipped"] * 11, "ten by name, and once that there are more"
     # The next listing counts anew; one that is known keeps its place, and one that has gone makes room.
     listed(left_out, refused(1_000)[5:], most=10)
     assert (len(left_out), len(left_out.reasons)) == (995, 10)
     assert set(left_out.reasons) == {f"a//{number:05}" for number in range(5, 15)}
     listed(left_out, [], most=10)
-    assert (len(left_out), state.unsyncable()) == (0, {})
+    assert (len(left_out), state.skipped()) == (0, {})
 
 
 def test_what_was_left_out_and_is_met_beyond_the_bound_is_not_forgotten(state: State) -> None:
-    left_out = LeftOut(state, most=10)
+    left_out = SkippedPaths(state, most=10)
     odd = "z\udcff"
     left_out.note(Unknown(odd, "the name is not valid UTF-8"))
     listed(left_out, [*refused(20), Unknown(odd, "the name is not valid UTF-8")], most=10)
@@ -68,8 +68,8 @@ def test_what_was_left_out_and_is_met_beyond_the_bound_is_not_forgotten(state: S
 
 def test_a_long_name_is_shortened_in_the_log_and_whole_in_the_state(state: State, logged: Listener) -> None:
     name = "b" + "\n" * 1_000 + "e"
-    LeftOut(state).note(Unknown(name, "too long"))
-    assert state.unsyncable() == {name: "too long"}
+    SkippedPaths(state).note(Unknown(name, "too long"))
+    assert state.skipped() == {name: "too long"}
     (record,) = logged.records
     assert len(record.getMessage()) < display.NAME_MAX + 100
     assert len(record.__dict__["path"]) <= display.NAME_MAX
@@ -77,8 +77,8 @@ def test_a_long_name_is_shortened_in_the_log_and_whole_in_the_state(state: State
 
 
 def test_the_page_knows_how_many_have_no_room(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "MOST", 10)
-    left_out = LeftOut(state, most=10)
+    monkeypatch.setattr(status, "MAX_SKIPPED", 10)
+    left_out = SkippedPaths(state, most=10)
     listed(left_out, refused(1_000), most=10)
     state.set_meta("snapshot", status.encode(status.Snapshot(role="pull", left_out_count=len(left_out))))
     now = status.read(tmp_path)

@@ -27,7 +27,7 @@ import pytest
 from syncloud.core import checksum, names, work_queue
 from syncloud.core.diff import flat
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Absent, Base, Entry, Run, Side, Unknown
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, ScanChunk, Side, Unknown
 from syncloud.errors import (
     Blocked,
     BusyError,
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 NONCE = "0123456789abcdef"
 MTIME = 1_700_000_000_123_456_789
-BIG = SMALL + 4096
+BIG = SMALL_BYTES + 4096
 
 
 def do(work: Coroutine[Any, Any, T]) -> T:
@@ -84,12 +84,12 @@ def tree(root: Path) -> Iterator[LocalTree]:
         yield tree
 
 
-def look(tree: LocalTree, path: str, base: Base | None = None, *, patient: bool = False) -> Side:
-    return do(tree.observe(path, base, base.source if base is not None else None, patient=patient))
+def look(tree: LocalTree, path: str, base: Base | None = None, *, deadline_passed: bool = False) -> Side:
+    return do(tree.observe(path, base, base.source if base is not None else None, deadline_passed=deadline_passed))
 
 
-def entry(tree: LocalTree, path: str, *, patient: bool = False) -> Entry:
-    side = look(tree, path, patient=patient)
+def entry(tree: LocalTree, path: str, *, deadline_passed: bool = False) -> Entry:
+    side = look(tree, path, deadline_passed=deadline_passed)
     assert isinstance(side, Entry), side
     return side
 
@@ -160,8 +160,8 @@ def test_a_scan_says_of_a_file_what_a_look_says_and_the_base_keeps(tree: LocalTr
     (root / "f").write_text("content")
     (root / "f").chmod(0o640)
     (run,) = tree.scan()
-    assert isinstance(run, Run)
-    (seen,) = run.sightings
+    assert isinstance(run, ScanChunk)
+    (seen,) = run.records
     entry = look(tree, "f")
     assert isinstance(entry, Entry)
     assert run.entry_of(seen) == replace(entry, crc=None)
@@ -397,10 +397,10 @@ def test_a_look_brings_the_bytes_and_asks_nothing_twice(tree: LocalTree, root: P
     assert again.body is None, "as the base has it: not read"
 
 
-def nominated(tree: LocalTree, path: str, base: Base | None = None) -> Side:
+def reported(tree: LocalTree, path: str, base: Base | None = None) -> Side:
     """A look at what a listing has seen as a small file."""
     seen = Entry(path, ("1", "1", "1", "1"), 1, 1, 0o644)
-    return do(tree.observe(path, base, base.source if base else None, nominated=seen))
+    return do(tree.observe(path, base, base.source if base else None, reported=seen))
 
 
 def test_what_a_listing_has_seen_is_believed_no_sooner(tree: LocalTree, root: Path) -> None:
@@ -411,23 +411,23 @@ def test_what_a_listing_has_seen_is_believed_no_sooner(tree: LocalTree, root: Pa
     big(root)
     age(root / "f")
     for path in ("f", "folder", "pipe", "link", "big", "gone"):
-        assert nominated(tree, path) == look(tree, path)
-    side = nominated(tree, "f")
+        assert reported(tree, path) == look(tree, path)
+    side = reported(tree, "f")
     assert isinstance(side, Entry)
     assert side.body == b"bytes"
-    same = nominated(tree, "f", base_of(side))
+    same = reported(tree, "f", base_of(side))
     assert isinstance(same, Entry)
     assert (same, same.body) == (side, None)
 
 
-@pytest.mark.parametrize("way", [look, nominated])
+@pytest.mark.parametrize("way", [look, reported])
 def test_an_open_writer_is_waited_for(way: Callable[[LocalTree, str], Side], tree: LocalTree, root: Path) -> None:
     with open(root / "f", "wb") as writer:
         writer.write(b"half")
         writer.flush()
         with pytest.raises(Unsteady):
             way(tree, "f")
-        assert entry(tree, "f", patient=True).body == b"half"
+        assert entry(tree, "f", deadline_passed=True).body == b"half"
     seen = way(tree, "f")
     assert isinstance(seen, Entry)
     assert seen.body == b"half"
@@ -453,9 +453,9 @@ def test_beside_an_open_writer_a_look_is_not_remembered(tree: LocalTree, root: P
     mapping[0] = 0
     age(root / "f")
     time.sleep(0.05)
-    side = entry(tree, "f", patient=True)
+    side = entry(tree, "f", deadline_passed=True)
     if side.crc is None:
-        side = do(tree.digest(side))
+        side = do(tree.with_checksum(side))
     mapping[1] = 0
     assert steady.tag_of((root / "f").stat()) == side.tag, "the stamps say nothing"
     mapping.close()
@@ -468,7 +468,7 @@ def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root
     (root / "f").write_bytes(b"")
     with pytest.raises(Unsteady):
         look(tree, "f", base)
-    side = look(tree, "f", base, patient=True)
+    side = look(tree, "f", base, deadline_passed=True)
     assert isinstance(side, Entry)
     assert side.body == b""
     assert entry(tree, "f").body == b"", "a file that nobody knows may be empty"
@@ -479,10 +479,10 @@ def test_who_has_emptied_a_file_and_holds_it_open_is_waited_for_until_the_deadli
     (root / "f").write_bytes(b"text")
     base = base_of(entry(tree, "f"))
     with open(root / "f", "wb"):
-        time.sleep(work_queue.QUIET)
+        time.sleep(work_queue.QUIET_S)
         with pytest.raises(Unsteady):
             look(tree, "f", base)
-        side = look(tree, "f", base, patient=True)
+        side = look(tree, "f", base, deadline_passed=True)
         assert isinstance(side, Entry)
         assert side.body == b""
     assert isinstance(look(tree, "f", base), Entry), "closed, and quiet since"
@@ -494,7 +494,7 @@ def test_who_holds_a_file_open_and_is_quiet_is_no_writer(tree: LocalTree, root: 
         writer.flush()
         with pytest.raises(Unsteady):
             look(tree, "f")
-        time.sleep(work_queue.QUIET)
+        time.sleep(work_queue.QUIET_S)
         assert entry(tree, "f").body == b"all of it"
 
 
@@ -653,15 +653,17 @@ def big(root: Path, size: int = BIG) -> Path:
     return file
 
 
-async def send(tree: LocalTree, side: Entry, between: Callable[[], object] = lambda: None, *, patient: bool = False) -> bytes:
+async def send(
+    tree: LocalTree, side: Entry, between: Callable[[], object] = lambda: None, *, deadline_passed: bool = False
+) -> bytes:
     """All parts of a big file; `between` happens after the first."""
-    content = await tree.open(side, patient=patient)
+    content = await tree.open(side, deadline_passed=deadline_passed)
     try:
         data = b"".join(await content.part(0, 4096))
         crc = checksum.update(data)
         between()
-        for offset in range(4096, side.size, SMALL):
-            room = bytearray(min(SMALL, side.size - offset))
+        for offset in range(4096, side.size, SMALL_BYTES):
+            room = bytearray(min(SMALL_BYTES, side.size - offset))
             crc, own = await content.fill(memoryview(room), offset, crc)
             assert own == checksum.update(room)
             data += room
@@ -677,7 +679,7 @@ def test_a_big_file_travels_in_parts(tree: LocalTree, root: Path) -> None:
     side = entry(tree, "big")
     assert (side.body, side.crc) == (None, None)
     assert do(send(tree, side)) == file.read_bytes()
-    assert do(tree.digest(side)).crc == checksum.update(file.read_bytes())
+    assert do(tree.with_checksum(side)).crc == checksum.update(file.read_bytes())
 
 
 def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(tree: LocalTree, root: Path) -> None:
@@ -693,10 +695,10 @@ def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(tr
     with pytest.raises(Unsteady):
         do(send(tree, side, grow))
     side = entry(tree, "big")
-    assert do(send(tree, side, grow, patient=True)) == before + b"more"
+    assert do(send(tree, side, grow, deadline_passed=True)) == before + b"more"
 
 
-@pytest.mark.parametrize("more", [0, 1, SMALL])
+@pytest.mark.parametrize("more", [0, 1, SMALL_BYTES])
 def test_the_beginning_of_a_larger_new_content_is_not_sent(tree: LocalTree, root: Path, more: int) -> None:
     """It is rewritten between open and the first read: what is read is of one state, and is there again, but it is cut off."""
     big(root)
@@ -707,7 +709,7 @@ def test_the_beginning_of_a_larger_new_content_is_not_sent(tree: LocalTree, root
         try:
             with open(root / "big", "r+b") as writer:
                 writer.write(b"n" * (BIG + more))
-            crc = checksum.of([*await content.part(0, SMALL), *await content.part(SMALL, BIG - SMALL)])
+            crc = checksum.of([*await content.part(0, SMALL_BYTES), *await content.part(SMALL_BYTES, BIG - SMALL_BYTES)])
             await content.verify(crc)
         finally:
             content.close()
@@ -725,9 +727,9 @@ def test_a_big_file_rewritten_meanwhile_is_not_believed(tree: LocalTree, root: P
             writer.seek(0, 2)
             writer.write(b"and more")
 
-    for patient in (False, True):
+    for deadline_passed in (False, True):
         with pytest.raises(Unsteady):
-            do(send(tree, entry(tree, "big"), rewrite, patient=patient))
+            do(send(tree, entry(tree, "big"), rewrite, deadline_passed=deadline_passed))
         age(file)
     with pytest.raises(Unsteady):
         do(send(tree, entry(tree, "big"), lambda: os.truncate(file, 5000)))
@@ -745,7 +747,7 @@ def test_a_big_file_is_opened_only_as_it_was_seen(tree: LocalTree, root: Path) -
     with pytest.raises(Changed):
         do(tree.open(side))
     with pytest.raises(Changed):
-        do(tree.digest(side))
+        do(tree.with_checksum(side))
 
 
 SETTLED = """
@@ -801,7 +803,7 @@ class Bytes(Content):
 
 
 def test_a_big_file_is_written_whole(tree: LocalTree, root: Path) -> None:
-    content = Bytes("a/big", os.urandom(2 * SMALL + 5))
+    content = Bytes("a/big", os.urandom(2 * SMALL_BYTES + 5))
     written = do(tree.write(content.entry, content, None))
     assert (root / "a/big").read_bytes() == content.data
     assert (written.crc, written.mtime_ns, written.mode) == (content.entry.crc, MTIME, 0o640)
@@ -812,12 +814,12 @@ def test_a_big_file_is_written_whole(tree: LocalTree, root: Path) -> None:
 def test_what_bears_our_mark_is_ours_by_its_bytes_alone(tree: LocalTree, root: Path, size: int) -> None:
     """Without a row that says so: an edit in place leaves the mark, and the file is somebody's all the same."""
     content = Bytes("f", b"o" * size)
-    sent = replace(content.entry, body=content.data) if size <= SMALL else content.entry
+    sent = replace(content.entry, body=content.data) if size <= SMALL_BYTES else content.entry
     do(tree.write(sent, None if sent.body is not None else content, None))
 
     def is_ours() -> bool | None:
-        seen = entry(tree, "f", patient=True)
-        return (do(tree.digest(seen)) if seen.crc is None else seen).ours
+        seen = entry(tree, "f", deadline_passed=True)
+        return (do(tree.with_checksum(seen)) if seen.crc is None else seen).written_by_us
 
     assert is_ours() is True
     with (root / "f").open("r+b") as writer:
@@ -912,7 +914,7 @@ def test_no_key_leaves_the_directory(tree: LocalTree, root: Path, tmp_path: Path
             lambda: tree.write(new(path + "/"), None, None),
             lambda: tree.delete(new(path)),
             lambda: tree.touch(new(path), new(path)),
-            lambda: tree.set_aside(new(path)),
+            lambda: tree.keep_conflict_copy(new(path)),
         ):
             with pytest.raises(PathError):
                 do(attempt())
@@ -999,7 +1001,7 @@ def test_a_full_set_of_racing_edits_is_kept(tree: LocalTree, root: Path) -> None
     with pytest.raises(Changed):
         write(tree, "f.txt", b"2", written)
     theirs = entry(tree, "f.txt")
-    aside, theirs = do(tree.set_aside(theirs))
+    aside, theirs = do(tree.keep_conflict_copy(theirs))
     assert re.fullmatch(r"f\.conflict-\d{8}T\d{6}Z-[\w-]+\.txt", aside)
     write(tree, "f.txt", b"2", theirs)
     assert (root / "f.txt").read_bytes() == b"2"

@@ -28,11 +28,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from syncloud.core.interfaces import Content
-from syncloud.core.model import Base, ConflictPolicy, Entry, Hint, Kind, Policy, Side, Tag, Unknown
-from syncloud.core.work_queue import Coalescer, Work
-from syncloud.engine.failing import LASTING
+from syncloud.core.model import Base, ConflictPolicy, Entry, Hint, HintKind, Policy, Side, Tag, Unknown
+from syncloud.core.work_queue import Work, WorkQueue
+from syncloud.engine.failing import LASTING_TRIES
 from syncloud.engine.loop import Engine
-from syncloud.engine.reconciler import Outcome, Settler
+from syncloud.engine.reconciler import Outcome, Reconciler
 from syncloud.errors import Unavailable
 from syncloud.state.store import Pair, State
 from tests.support.memory import MemoryContent, MemoryTree
@@ -172,20 +172,22 @@ class Rough:
         return self.tree.scan(under)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         self._live()
         self._node.observed[self.role, path] = self._node.next_count()
-        return await self._step(lambda: self.tree.observe(path, base, known, nominated=nominated, patient=patient))
+        return await self._step(
+            lambda: self.tree.observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        )
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> MemoryContent:
-        return await self._step(lambda: self.tree.open(entry, patient=patient))
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
+        return await self._step(lambda: self.tree.open(entry, deadline_passed=deadline_passed))
 
-    async def digest(self, entry: Entry) -> Entry:
-        return await self._step(lambda: self.tree.digest(entry))
+    async def with_checksum(self, entry: Entry) -> Entry:
+        return await self._step(lambda: self.tree.with_checksum(entry))
 
-    def rename_key(self, entry: Entry) -> Tag | None:
-        return self.tree.rename_key(entry)
+    def rename_identity(self, entry: Entry) -> Tag | None:
+        return self.tree.rename_identity(entry)
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
         return await self._change(entry.path, lambda: self.tree.write(entry, content, expected))
@@ -199,15 +201,15 @@ class Rough:
     async def admit(self, entry: Entry) -> None:
         await self.tree.admit(entry)
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
-        return await self._change(entry.path, lambda: self.tree.duplicate(origin, entry))
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
+        return await self._change(entry.path, lambda: self.tree.server_side_copy(origin, entry))
 
     async def delete(self, expected: Entry) -> None:
         await self._change(expected.path, lambda: self.tree.delete(expected))
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         self._node.kept += 1
-        return await self._change(entry.path, lambda: self.tree.set_aside(entry))
+        return await self._change(entry.path, lambda: self.tree.keep_conflict_copy(entry))
 
     async def reach(self, known: str | None) -> None:
         await self._step(lambda: self.tree.reach(known))
@@ -254,7 +256,7 @@ class Ticket:
         self.acknowledged += 1
         if self._path in self._node.excluded:
             return  # there is nothing to look at
-        if self._node.engine is not None and self._node.engine.failing.tries(self._path) >= LASTING:
+        if self._node.engine is not None and self._node.engine.failing.tries(self._path) >= LASTING_TRIES:
             return  # it is recorded as failing: that is what obliges from now on
         began = self._node.observed.get((self._node.source.role, self._path), -1)
         assert began > self._delivered, f"{self._path}: acknowledged by a look that began before the hint came"
@@ -309,19 +311,19 @@ class Node:
         assert self.engine is None
         self.excluded = excluded = self.wants_excluded
         self.state = opened_state(self.directory, Pair(self.name, "/d", "bucket", ""))
-        self.coalescer = Coalescer(self.loop.time)
+        self.work_queue = WorkQueue(self.loop.time)
         self.engine = Engine(
             Rough(self.source, self),
             Rough(self.tree, self),
             Mortal(self.state, self),
-            self.coalescer,
+            self.work_queue,
             policy=self.policy,
             transfers=3,
             excluded=excluded.__contains__,
             clock=self.loop.time,
         )
         self.task = self.loop.create_task(self.engine.run())
-        self.engine.deliver(Hint("", subtree=True, both=self.name != "push" or bool(self.state.rebuilt)))
+        self.engine.deliver(Hint("", subtree=True, check_target=self.name != "push" or bool(self.state.rebuilt)))
 
     async def stop(self) -> None:
         assert self.engine is not None
@@ -362,8 +364,8 @@ class Node:
         self.looks += 1
         ticket = Ticket(self, path)
         self.tickets.append(ticket)
-        kind = self.random.choice((Kind.CLOSED, Kind.OPEN, Kind.LOOK))
-        self.engine.deliver(Hint(path, kind, both=self.random.random() < 0.1, receipt=ticket))
+        kind = self.random.choice((HintKind.WRITTEN, HintKind.WRITING, HintKind.RECHECK))
+        self.engine.deliver(Hint(path, kind, check_target=self.random.random() < 0.1, receipt=ticket))
 
     # Calm
 
@@ -371,11 +373,11 @@ class Node:
     def busy(self) -> bool:
         engine = self.engine
         assert engine is not None
-        return bool(engine.pending or engine.failing.waiting or engine.scanning or self.coalescer.listings)
+        return bool(engine.pending or engine.failing.waiting or engine.scanning or self.work_queue.listings)
 
     async def reconcile(self) -> None:
         assert self.engine is not None
-        self.engine.deliver(Hint("", subtree=True, both=True))
+        self.engine.deliver(Hint("", subtree=True, check_target=True))
         await self.quiet()
 
     async def quiet(self) -> None:
@@ -420,7 +422,7 @@ class Machine(RuleBasedStateMachine):
         self.nodes = {"push": Node("push", self.disk, self.bucket, push, self)}
         self.nodes["one"] = Node("one", self.bucket, targets[0], one, self)
         self.nodes["two"] = Node("two", self.bucket, targets[1], two, self)
-        self.ledger: dict[tuple[int, str], tuple[WatchedTree, bytes]] = {}
+        self.state_writer: dict[tuple[int, str], tuple[WatchedTree, bytes]] = {}
         self.lost_and_found: list[tuple[WatchedTree, bytes]] = []
         self.clashed = False
         self.written = 0
@@ -517,7 +519,7 @@ class Machine(RuleBasedStateMachine):
         if there is None and body is None:
             return
         tree.disturbed.add(path)
-        _, mine = self.ledger.pop((id(tree), path), (None, None))
+        _, mine = self.state_writer.pop((id(tree), path), (None, None))
         if mine is not None and (there is None or there[0] != mine):
             self.lost_and_found.append((tree, mine))  # it was set aside, and must stay
         if body is None:
@@ -525,7 +527,7 @@ class Machine(RuleBasedStateMachine):
         else:
             tree.put(path, body, mtime_ns=self.written)
             if body not in COMMON:  # what equals our bytes is adopted as ours
-                self.ledger[id(tree), path] = (tree, body)
+                self.state_writer[id(tree), path] = (tree, body)
 
     # Time, troubles, ends
 
@@ -674,7 +676,7 @@ class Machine(RuleBasedStateMachine):
             assert not node.kept, f"{node.name}: a conflict copy, though nobody disturbed the target"
 
     def _check_nothing_lost(self) -> None:
-        for tree, body in [*self.ledger.values(), *self.lost_and_found]:
+        for tree, body in [*self.state_writer.values(), *self.lost_and_found]:
             assert tree.holds(body), f"{body!r} is nowhere"
 
     def teardown(self) -> None:
@@ -743,10 +745,10 @@ async def nothing(_: object) -> list[Base]:
 def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although_the_source_has_moved_on() -> None:
     source, target = MemoryTree("pull"), LostAnswer("push")
     rows: dict[str, Base] = {}
-    settler = Settler(source, target, policy=Policy(), base_of=rows.get, renamed_from=nothing, look_again=lambda _: None)
+    reconciler = Reconciler(source, target, policy=Policy(), base_of=rows.get, renamed_from=nothing, look_again=lambda _: None)
 
     async def settle() -> None:
-        outcome = await settler.settle(Work("a", 0.0, 0.0, 0.0))
+        outcome = await reconciler.settle(Work("a", 0.0, 0.0, 0.0))
         assert outcome.put is not None
         rows["a"] = outcome.put
 
@@ -771,7 +773,7 @@ def test_an_excluded_file_in_the_way_of_a_directory_stays() -> None:
     excluded: set[str] = set()
 
     async def settle(path: str) -> Outcome:
-        settler = Settler(
+        reconciler = Reconciler(
             source,
             target,
             policy=Policy(delete=True),
@@ -780,7 +782,7 @@ def test_an_excluded_file_in_the_way_of_a_directory_stays() -> None:
             look_again=lambda _: None,
             excluded=excluded.__contains__,
         )
-        return await settler.settle(Work(path, 0.0, 0.0, 0.0))
+        return await reconciler.settle(Work(path, 0.0, 0.0, 0.0))
 
     async def scenario() -> None:
         source.put("a", b"a file")

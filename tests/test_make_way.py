@@ -12,7 +12,7 @@ import pytest
 
 from syncloud.core.model import Hint, Policy
 from syncloud.core.planner import FREE_DELETIONS
-from syncloud.core.work_queue import Coalescer
+from syncloud.core.work_queue import WorkQueue
 from syncloud.engine.delete_guard import MEMO
 from syncloud.engine.loop import Engine
 from syncloud.state.store import Pair, State
@@ -35,8 +35,8 @@ class Pull:
 
     @contextlib.asynccontextmanager
     async def running(self, policy: Policy, excluded: Callable[[str], bool] = lambda _: False) -> AsyncIterator[Engine]:
-        coalescer = Coalescer(time.monotonic, min_interval=0.0)
-        engine = Engine(self.bucket, self.disk, self.state, coalescer, policy=policy, transfers=16, excluded=excluded)
+        work_queue = WorkQueue(time.monotonic, min_interval=0.0)
+        engine = Engine(self.bucket, self.disk, self.state, work_queue, policy=policy, transfers=16, excluded=excluded)
         work = asyncio.create_task(engine.run())
         try:
             yield engine
@@ -45,7 +45,7 @@ class Pull:
             await work
 
     async def synced(self, engine: Engine, *, both: bool = True) -> None:
-        engine.deliver(Hint("", subtree=True, both=both))
+        engine.deliver(Hint("", subtree=True, check_target=both))
         await asyncio.sleep(0.1)
         async with asyncio.timeout(30):
             while engine.pending or engine.scanning:
@@ -77,7 +77,7 @@ def test_without_delete_new_keys_remove_nothing(pull: Pull, newcomer: str) -> No
             pull.bucket.put("other", b"1")
             await pull.synced(engine)
             assert pull.pulled() == {"conf/k": b"somebody's", "other": b"1"}
-            (reason,) = engine.left_out.reasons.values()
+            (reason,) = engine.skipped.reasons.values()
             assert "conf/k is in the way" in reason
             assert "--delete" in reason
             assert engine.failing.error is None
@@ -94,7 +94,7 @@ def test_with_delete_what_was_put_there_and_recorded_makes_way(pull: Pull) -> No
             await pull.synced(engine)
             assert pull.pulled() == {"both/b": b"2"}
             assert engine.files == 1
-            assert set(engine.left_out.reasons) == {"both"}
+            assert set(engine.skipped.reasons) == {"both"}
             pull.bucket.remove("both/b")
             await pull.synced(engine)
             await pull.synced(engine)
@@ -164,7 +164,7 @@ def test_an_edited_file_makes_no_way(pull: Pull) -> None:
             engine.deliver(Hint("both/b"))
             await asyncio.sleep(0.5)
             assert pull.pulled() == {"both": b"edited"}
-            assert "not as syncloud has put it there" in engine.left_out.reasons["both/b"]
+            assert "not as syncloud has put it there" in engine.skipped.reasons["both/b"]
 
     asyncio.run(scenario())
 
@@ -180,7 +180,7 @@ def test_what_no_row_knows_makes_no_way(pull: Pull, writer: str) -> None:
         async with pull.running(DELETES) as engine:
             await pull.synced(engine)
             assert pull.pulled() == {"both": b"1"}
-            assert set(engine.left_out.reasons) == {"both/b"}
+            assert set(engine.skipped.reasons) == {"both/b"}
 
     asyncio.run(scenario())
 
@@ -222,6 +222,6 @@ def test_a_file_where_a_directory_is_removes_nothing(pull: Pull, policy: Policy)
             pull.bucket.put("both", b"1")
             await pull.synced(engine)
             assert pull.pulled() == {"both/b": b"2"}
-            assert set(engine.left_out.reasons) == {"both"}
+            assert set(engine.skipped.reasons) == {"both"}
 
     asyncio.run(scenario())

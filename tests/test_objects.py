@@ -102,10 +102,10 @@ def test_metadata_is_plain_ascii_in_rclones_form() -> None:
 def test_only_what_this_state_wrote_at_this_path_is_ours() -> None:
     entry = Entry("a", ("t",), 0, 0, 0o644)
     headers = HEADERS | objects.metadata(entry, NONCE)
-    assert objects.entry_of("a", headers, None, NONCE).ours
-    assert not objects.entry_of("b", headers, None, NONCE).ours, "a copy that somebody made under another name"
-    assert not objects.entry_of("a", headers, None, "f" * 16).ours, "another pusher's"
-    assert not objects.entry_of("a", HEADERS, None, NONCE).ours
+    assert objects.entry_of("a", headers, None, NONCE).written_by_us
+    assert not objects.entry_of("b", headers, None, NONCE).written_by_us, "a copy that somebody made under another name"
+    assert not objects.entry_of("a", headers, None, "f" * 16).written_by_us, "another pusher's"
+    assert not objects.entry_of("a", HEADERS, None, NONCE).written_by_us
 
 
 def test_an_object_without_metadata_has_its_last_modified_and_the_default_mode() -> None:

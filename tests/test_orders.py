@@ -8,23 +8,23 @@ import time
 
 import pytest
 
-from syncloud.service.signals import Orders
+from syncloud.service.signals import SignalHandler
 
 
-async def waited(orders: Orders, seconds: float) -> float:
+async def waited(signal_handler: SignalHandler, seconds: float) -> float:
     started = time.monotonic()
-    await orders.wait(seconds)
+    await signal_handler.wait(seconds)
     return time.monotonic() - started
 
 
 def test_without_an_order_the_time_passes_again_and_again() -> None:
     async def scenario() -> None:
-        orders = Orders()
-        orders.listen()
+        signal_handler = SignalHandler()
+        signal_handler.listen()
         for _ in range(3):
-            assert 0.05 <= await waited(orders, 0.05) < 5
-            assert not orders.take_reload()
-            assert not orders.ended
+            assert 0.05 <= await waited(signal_handler, 0.05) < 5
+            assert not signal_handler.consume_reload()
+            assert not signal_handler.ended
 
     asyncio.run(scenario())
 
@@ -32,33 +32,33 @@ def test_without_an_order_the_time_passes_again_and_again() -> None:
 @pytest.mark.parametrize("early", [True, False], ids=["before", "meanwhile"])
 def test_an_order_ends_the_wait_at_once(early: bool) -> None:
     async def scenario() -> None:
-        orders = Orders()
-        orders.listen()
+        signal_handler = SignalHandler()
+        signal_handler.listen()
         if early:
             signal.raise_signal(signal.SIGHUP)
             await asyncio.sleep(0)
         else:
             asyncio.get_running_loop().call_later(0.05, signal.raise_signal, signal.SIGHUP)
-        assert await waited(orders, 30) < 5
-        assert orders.take_reload()
-        assert not orders.take_reload()
-        assert await waited(orders, 0.05) >= 0.05, "it is followed once"
+        assert await waited(signal_handler, 30) < 5
+        assert signal_handler.consume_reload()
+        assert not signal_handler.consume_reload()
+        assert await waited(signal_handler, 0.05) >= 0.05, "it is followed once"
         signal.raise_signal(signal.SIGTERM)
         for _ in range(2):
-            assert await waited(orders, 30) < 5
-            assert not orders.take_reload()
-        assert orders.ended == signal.SIGTERM, "the end stays one"
+            assert await waited(signal_handler, 30) < 5
+            assert not signal_handler.consume_reload()
+        assert signal_handler.ended == signal.SIGTERM, "the end stays one"
 
     asyncio.run(scenario())
 
 
 def test_a_reload_that_nobody_has_taken_is_not_forgotten() -> None:
     async def scenario() -> None:
-        orders = Orders()
-        orders.listen()
+        signal_handler = SignalHandler()
+        signal_handler.listen()
         signal.raise_signal(signal.SIGHUP)
         for _ in range(2):
-            assert await waited(orders, 30) < 5
-        assert orders.take_reload()
+            assert await waited(signal_handler, 30) < 5
+        assert signal_handler.consume_reload()
 
     asyncio.run(scenario())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.engine.outage import DELAY_MAX, Outage
+from syncloud.engine.outage import DELAY_MAX_S, Outage
 from syncloud.errors import CredentialsError, PermissionRefused, SyncloudError, Unavailable
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _suffer(clock: Clock, outage: Outage, seconds: float) -> int:
     """Try whenever it is time, in vain, for so long; how often."""
     tries, end = 0, clock.now + seconds
     while clock.now < end:
-        outage.suffer(Unavailable("down"))
+        outage.record_failure(Unavailable("down"))
         tries += 1
         clock.now = outage.next_try
     return tries
@@ -51,7 +51,7 @@ def test_a_long_outage_is_told_once_a_minute_and_tried_twice_a_minute_or_so(told
     clock = Clock()
     outage = Outage(clock)
     tries = _suffer(clock, outage, 3600)
-    assert 3600 / DELAY_MAX <= tries <= 3 * 3600 / DELAY_MAX
+    assert 3600 / DELAY_MAX_S <= tries <= 3 * 3600 / DELAY_MAX_S
     assert told[0] == "outage.started"
     assert 30 <= told.count("outage.continues") <= 60
     outage.end()
@@ -65,8 +65,8 @@ def test_what_paths_and_listings_suffer_from_one_cause_is_told_once(told: list[s
     clock = Clock()
     paths, listings = Outage.pair(clock)
     for _ in range(100):
-        paths.suffer(Unavailable("down"))
-        listings.suffer(Unavailable("down too"))
+        paths.record_failure(Unavailable("down"))
+        listings.record_failure(Unavailable("down too"))
         clock.now += 10
     assert told.count("outage.started") == 1
     assert told.count("outage.continues") <= 17
@@ -79,11 +79,11 @@ def test_what_paths_and_listings_suffer_from_one_cause_is_told_once(told: list[s
 def test_of_two_the_one_that_stays_is_told_on(told: list[str]) -> None:
     clock = Clock()
     paths, listings = Outage.pair(clock)
-    paths.suffer(Unavailable("down"))
-    listings.suffer(Unavailable("down too"))
+    paths.record_failure(Unavailable("down"))
+    listings.record_failure(Unavailable("down too"))
     paths.end()
     clock.now += 61
-    listings.suffer(Unavailable("down still"))
+    listings.record_failure(Unavailable("down still"))
     listings.end()
     assert told == ["outage.started", "outage.ended", "outage.continues", "outage.ended"]
 
@@ -91,6 +91,6 @@ def test_of_two_the_one_that_stays_is_told_on(told: list[str]) -> None:
 @pytest.mark.parametrize("error", [CredentialsError("expired"), PermissionRefused("no")])
 def test_another_cause_is_told_too(told: list[str], error: SyncloudError) -> None:
     paths, listings = Outage.pair(Clock())
-    paths.suffer(Unavailable("down"))
-    listings.suffer(error)
+    paths.record_failure(Unavailable("down"))
+    listings.record_failure(error)
     assert told == ["outage.started", "outage.started"]

@@ -13,7 +13,7 @@ import pytest
 
 from syncloud import cf
 from syncloud.config import parser
-from syncloud.core.model import SMALL
+from syncloud.core.model import SMALL_BYTES
 from syncloud.errors import ConfigurationError, PermissionRefused
 from tests.support.meddler import Answer, Asked, Forward, Meddler, error
 from tests.test_crt import Server, answering, error_xml, head, http, private_ca
@@ -54,7 +54,7 @@ def test_every_request_to_s3_says_whose_bucket_is_expected(bucket: Bucket, syncl
     with Meddler(bucket.server.endpoint, belongs_to_us) as meddler:
         push = arguments("push", tmp_path, bucket, *more)
         (tmp_path / "push/small").write_bytes(b"1")
-        (tmp_path / "push/large").write_bytes(os.urandom(SMALL + 1))
+        (tmp_path / "push/large").write_bytes(os.urandom(SMALL_BYTES + 1))
         assert syncloud(*push, endpoint=meddler.endpoint).wait(timeout=60) == 0
         os.utime(tmp_path / "push/large", (1, 1))
         (tmp_path / "push/small").unlink()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import Entry, Run, Side, Unknown
-from syncloud.core.work_queue import QUIET
+from syncloud.core.model import Entry, ScanChunk, Side, Unknown
+from syncloud.core.work_queue import QUIET_S
 from syncloud.errors import Unsteady
 from syncloud.local import rights, syscalls
 from syncloud.local.owners import AnyOwner, SameOwner
@@ -32,8 +32,8 @@ def tree(tmp_path: Path) -> Iterator[LocalTree]:
     made.close()
 
 
-def look(tree: LocalTree, path: str, *, patient: bool = False) -> Side:
-    return asyncio.run(tree.observe(path, None, None, patient=patient))
+def look(tree: LocalTree, path: str, *, deadline_passed: bool = False) -> Side:
+    return asyncio.run(tree.observe(path, None, None, deadline_passed=deadline_passed))
 
 
 def test_the_kernel_alone_decides_where_no_owner_is_asked_for(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_a_second_name_of_a_moment_is_waited_for(tree: LocalTree, tmp_path: Path
     """Also by the walk, which would not come again for an hour."""
     (tmp_path / "f").write_text("x")
     os.link(tmp_path / "f", tmp_path / "g")
-    assert [seen[0] for run in tree.scan() if isinstance(run, Run) for seen in run.sightings] == ["f", "g"]
+    assert [seen[0] for run in tree.scan() if isinstance(run, ScanChunk) for seen in run.records] == ["f", "g"]
     with pytest.raises(Unsteady, match="2 names"):
         look(tree, "f")
-    assert isinstance(look(tree, "f", patient=True), Unknown), "it has lasted until the deadline"
+    assert isinstance(look(tree, "f", deadline_passed=True), Unknown), "it has lasted until the deadline"
     (tmp_path / "g").unlink()
     assert isinstance(look(tree, "f"), Entry)
 
@@ -70,7 +70,7 @@ def test_a_second_name_that_stays_is_left_out_at_once(tree: LocalTree, tmp_path:
     (tmp_path / "f").write_text("x")
     os.link(tmp_path / "f", tmp_path / "g")
     made = time.monotonic()
-    wait_until(lambda: time.monotonic() - made > QUIET + 0.1, timeout=QUIET + 10)
+    wait_until(lambda: time.monotonic() - made > QUIET_S + 0.1, timeout=QUIET_S + 10)
     for side in (*tree.scan(), look(tree, "g")):
         assert isinstance(side, Unknown)
         assert "has 2 names" in side.reason

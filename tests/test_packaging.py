@@ -116,9 +116,16 @@ def _units() -> list[Path]:
 def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
     """A start is given up TimeoutStartSec= after its last progress; a stop has all the time that its parts may take."""
     seconds = {name: float(value) for name, value in re.findall(r"^(Timeout\w+Sec)=(\d+)s$", unit.read_text(), re.MULTILINE)}
-    assert seconds["TimeoutStartSec"] == supervisor.EXTENSION
+    assert seconds["TimeoutStartSec"] == supervisor.EXTENSION_S
     of_the_client = 10.0
-    longest = daemon.FLUSH + 2 * loop.GRACE + of_the_client + wiring.PATIENCE + steps.GRACE + 3 * steps.LAST
+    longest = (
+        daemon.FLUSH_TIMEOUT_S
+        + 2 * loop.GRACE_S
+        + of_the_client
+        + wiring.ABORT_TIMEOUT_S
+        + steps.GRACE_S
+        + 3 * steps.LAST_STEP_S
+    )
     assert seconds["TimeoutStopSec"] > longest
 
 

@@ -20,10 +20,10 @@ from syncloud.core.model import (
     Copy,
     Delete,
     Drift,
+    DropBase,
     Entry,
-    Forget,
     Policy,
-    Release,
+    ReleaseTarget,
     Side,
     Unknown,
     same,
@@ -39,7 +39,7 @@ DELETES = Policy(delete=True)
 SOURCE_WINS = Policy(conflict=ConflictPolicy.SOURCE_WINS)
 GONE = Absent(PATH)
 BASE = Base(PATH, ("s1",), ("t1",), len(OLD), 1_000, 0o644, checksum.update(OLD))
-RELEASED = replace(BASE, absent=True)
+RELEASED = replace(BASE, source_absent=True)
 EVERY_POLICY = [Policy(delete=delete, conflict=conflict) for delete in (False, True) for conflict in ConflictPolicy]
 
 
@@ -77,7 +77,7 @@ def test_source_absent_target_as_base_is_deleted_if_deletes_are_on() -> None:
 
 
 def test_source_absent_target_as_base_is_released_if_deletes_are_off() -> None:
-    assert decide(GONE, SAME_TARGET, BASE, KEEP) == Release(BASE)
+    assert decide(GONE, SAME_TARGET, BASE, KEEP) == ReleaseTarget(BASE)
 
 
 def test_turning_deletes_on_does_not_reach_back_to_what_was_released() -> None:
@@ -86,32 +86,32 @@ def test_turning_deletes_on_does_not_reach_back_to_what_was_released() -> None:
 
 @pytest.mark.parametrize("policy", EVERY_POLICY)
 def test_source_absent_target_changed_is_forgotten_because_edits_beat_deletions(policy: Policy) -> None:
-    assert decide(GONE, NEW_TARGET, BASE, policy) == Forget(BASE)
+    assert decide(GONE, NEW_TARGET, BASE, policy) == DropBase(BASE)
 
 
 @pytest.mark.parametrize("policy", EVERY_POLICY)
 @pytest.mark.parametrize("base", [BASE, RELEASED])
 def test_source_absent_target_absent_is_forgotten(policy: Policy, base: Base) -> None:
-    assert decide(GONE, GONE, base, policy) == Forget(base)
+    assert decide(GONE, GONE, base, policy) == DropBase(base)
 
 
 def test_source_absent_target_with_a_new_tag_alone_is_compared_before_it_is_deleted() -> None:
     doubtful = entry("t2", hashed=False)
     assert decide(GONE, doubtful, BASE, DELETES) == Compare(None, doubtful)
     assert decide(GONE, entry("t2"), BASE, DELETES) == Delete(entry("t2"))
-    assert decide(GONE, entry("t2", FOREIGN), BASE, DELETES) == Forget(BASE)
+    assert decide(GONE, entry("t2", FOREIGN), BASE, DELETES) == DropBase(BASE)
 
 
 def test_source_absent_target_touched_is_not_deleted() -> None:
-    assert decide(GONE, entry("t2", mtime_ns=9), BASE, DELETES) == Forget(BASE)
+    assert decide(GONE, entry("t2", mtime_ns=9), BASE, DELETES) == DropBase(BASE)
 
 
 def test_source_absent_target_touched_is_not_deleted_although_it_says_that_it_is_ours() -> None:
     """As a disk tells it: the file's mark is there, and of its bytes."""
-    marked = replace(entry("t2", mtime_ns=9, hashed=False), ours=None)
+    marked = replace(entry("t2", mtime_ns=9, hashed=False), written_by_us=None)
     assert decide(GONE, marked, BASE, DELETES) == Compare(None, marked)
-    assert decide(GONE, replace(entry("t2", mtime_ns=9), ours=True), BASE, DELETES) == Forget(BASE)
-    assert decide(GONE, replace(entry("t2", mode=0o600), ours=True), BASE, DELETES) == Forget(BASE)
+    assert decide(GONE, replace(entry("t2", mtime_ns=9), written_by_us=True), BASE, DELETES) == DropBase(BASE)
+    assert decide(GONE, replace(entry("t2", mode=0o600), written_by_us=True), BASE, DELETES) == DropBase(BASE)
 
 
 # The source is as in the base
@@ -141,7 +141,7 @@ def test_another_size_is_a_change_whatever_the_tag_says(side: str) -> None:
 
 
 def test_a_source_that_is_gone_deletes_no_target_of_another_size() -> None:
-    assert decide(GONE, replace(SAME_TARGET, size=BASE.size + 1), BASE, Policy(delete=True)) == Forget(BASE)
+    assert decide(GONE, replace(SAME_TARGET, size=BASE.size + 1), BASE, Policy(delete=True)) == DropBase(BASE)
 
 
 def test_source_as_base_target_changed_is_restored_if_the_source_wins() -> None:
@@ -213,7 +213,7 @@ def test_same_size_and_mtime_with_other_bytes_is_a_change() -> None:
 def test_base_without_a_checksum_makes_a_new_tag_a_change() -> None:
     bare = replace(BASE, crc=None)
     assert decide(entry("s2"), SAME_TARGET, bare, KEEP) == Copy(entry("s2"), SAME_TARGET)
-    assert decide(GONE, entry("t2"), bare, DELETES) == Forget(bare)
+    assert decide(GONE, entry("t2"), bare, DELETES) == DropBase(bare)
 
 
 # Both changed, or met for the first time
@@ -235,7 +235,7 @@ def test_both_changed_with_other_bytes_is_a_conflict(policy: Policy, base: Base 
 @pytest.mark.parametrize("base", [None, BASE, RELEASED])
 def test_our_own_bytes_that_no_row_knows_are_no_conflict(base: Base | None) -> None:
     """Written before a crash, or with its answer lost, and the source has moved on since."""
-    ours = replace(NEW_TARGET, ours=True)
+    ours = replace(NEW_TARGET, written_by_us=True)
     assert decide(NEW_SOURCE, ours, base, KEEP) == Copy(NEW_SOURCE, ours)
     shorter = replace(ours, size=1, crc=None)
     assert decide(NEW_SOURCE, shorter, base, KEEP) == Copy(NEW_SOURCE, shorter)
@@ -243,15 +243,15 @@ def test_our_own_bytes_that_no_row_knows_are_no_conflict(base: Base | None) -> N
 
 def test_what_is_marked_as_ours_is_hashed_before_it_counts_as_somebody_elses() -> None:
     """A large file, whose look does not read it."""
-    marked = replace(NEW_TARGET, size=1, crc=None, ours=None)
+    marked = replace(NEW_TARGET, size=1, crc=None, written_by_us=None)
     assert decide(NEW_SOURCE, marked, BASE, KEEP) == Compare(None, marked)
     assert decide(GONE, marked, BASE, DELETES) == Compare(None, marked)
-    assert decide(NEW_SOURCE, replace(marked, ours=False), BASE, KEEP) == Conflict(NEW_SOURCE, marked)
+    assert decide(NEW_SOURCE, replace(marked, written_by_us=False), BASE, KEEP) == Conflict(NEW_SOURCE, marked)
 
 
 def test_our_own_bytes_that_no_row_knows_are_deleted_with_their_source() -> None:
-    assert decide(GONE, replace(NEW_TARGET, ours=True), BASE, DELETES) == Delete(NEW_TARGET)
-    assert decide(GONE, replace(NEW_TARGET, ours=True), None, DELETES) is None
+    assert decide(GONE, replace(NEW_TARGET, written_by_us=True), BASE, DELETES) == Delete(NEW_TARGET)
+    assert decide(GONE, replace(NEW_TARGET, written_by_us=True), None, DELETES) is None
 
 
 def test_both_changed_to_other_sizes_is_a_conflict_without_hashing() -> None:
@@ -386,9 +386,9 @@ class World:
                 assert gone.tag == self.target.tag
                 assert policy.delete
                 self.target = self.base = None
-            case Release(base=base):
-                self.base = replace(base, absent=True)
-            case Forget():
+            case ReleaseTarget(base=base):
+                self.base = replace(base, source_absent=True)
+            case DropBase():
                 self.base = None
 
     def copy(self, source: Entry) -> None:
@@ -421,8 +421,8 @@ class World:
 
 
 CHANGES = st.sampled_from(["nothing", "write", "delete", "touch", "relabel"])
-BODIES = st.sampled_from([b"", b"1", b"2", b"xx"])
-HISTORIES = st.lists(st.tuples(CHANGES, BODIES, CHANGES, BODIES, st.booleans()), min_size=1, max_size=5)
+MAX_BUFFERED_BYTES = st.sampled_from([b"", b"1", b"2", b"xx"])
+HISTORIES = st.lists(st.tuples(CHANGES, MAX_BUFFERED_BYTES, CHANGES, MAX_BUFFERED_BYTES, st.booleans()), min_size=1, max_size=5)
 POLICIES = st.builds(Policy, delete=st.booleans(), conflict=st.sampled_from(ConflictPolicy))
 
 
@@ -452,13 +452,13 @@ def test_any_history_falls_quiet_within_two_rounds_and_nothing_foreign_is_lost(
         assert world.foreign <= held | world.kept
 
 
-@given(st.lists(st.tuples(CHANGES, BODIES, st.booleans()), min_size=1, max_size=6), POLICIES)
+@given(st.lists(st.tuples(CHANGES, MAX_BUFFERED_BYTES, st.booleans()), min_size=1, max_size=6), POLICIES)
 def test_one_writer_and_an_undisturbed_target_never_conflict(history: list[tuple[str, bytes, bool]], policy: Policy) -> None:
     world = World()
     for change, body, eager in history:
         world.perturb_source(change, body)
         world.settle(policy, eager)
-        assert not any(isinstance(action, Conflict | Drift | Forget) for action in world.actions)
+        assert not any(isinstance(action, Conflict | Drift | DropBase) for action in world.actions)
         if world.source is not None:
             assert world.target is not None
             assert world.body(world.target) == world.body(world.source)

@@ -119,7 +119,7 @@ def test_only_regular_files_are_opened(folder: Path, name: str, make: Callable[[
     assert f"{state / name} is not a regular file" in str(told)
     assert not (folder / "target").exists()
     if name != "lock":
-        for look in (status.read, inspect.peek, lambda at: inspect.leave_note(at, "resume", "look-again")):
+        for look in (status.read, inspect.read_summary, lambda at: inspect.leave_note(at, "resume", "look-again")):
             with pytest.raises(ConfigurationError, match="is not a regular file"):
                 look(state)
         with pytest.raises(ConfigurationError, match="is not a regular file"):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncloud.core.diff import Census, Unlike, flat, nominate
-from syncloud.core.model import Absent, Base, Entry, Hint, Run, Side, Sighting, Unknown
+from syncloud.core.diff import ScanSummary, SkipUnchanged, diff, flat
+from syncloud.core.model import Absent, Base, Entry, Hint, ScanChunk, ScanRecord, Side, Unknown
 
 PATHS = st.sampled_from(["a", "a-b", "a/", "a/b", "a/b/c", "a0", "b", "d/x", "d/y", "é", "\uffff", "\U0001f600"])
 
@@ -23,7 +23,7 @@ def base(path: str, source: str = "1", target: str = "1", size: int = 3, *, abse
 
 
 def merged(source: Iterable[Side], target: Iterable[Side] | None, rows: Iterable[Base]) -> list[Hint]:
-    return list(nominate(iter(source), None if target is None else iter(target), iter(rows), Census()))
+    return list(diff(iter(source), None if target is None else iter(target), iter(rows), ScanSummary()))
 
 
 def test_nothing_differs() -> None:
@@ -32,43 +32,43 @@ def test_nothing_differs() -> None:
 
 
 def test_a_new_file_is_nominated() -> None:
-    assert merged([entry("a")], [], []) == [Hint("a", nominated=entry("a"))]
+    assert merged([entry("a")], [], []) == [Hint("a", reported=entry("a"))]
 
 
 def test_a_changed_file_is_nominated() -> None:
-    assert merged([entry("a", "2")], None, [base("a")]) == [Hint("a", nominated=entry("a", "2"))]
-    assert merged([entry("a", size=4)], None, [base("a")]) == [Hint("a", nominated=entry("a", size=4))]
+    assert merged([entry("a", "2")], None, [base("a")]) == [Hint("a", reported=entry("a", "2"))]
+    assert merged([entry("a", size=4)], None, [base("a")]) == [Hint("a", reported=entry("a", size=4))]
 
 
 def test_a_file_that_went_is_nominated_as_absent() -> None:
-    assert merged([], None, [base("a")]) == [Hint("a", nominated=Absent("a"))]
-    assert merged([], [entry("a")], [base("a")]) == [Hint("a", nominated=Absent("a"))]
+    assert merged([], None, [base("a")]) == [Hint("a", reported=Absent("a"))]
+    assert merged([], [entry("a")], [base("a")]) == [Hint("a", reported=Absent("a"))]
 
 
 def test_thousands_of_folders_that_cannot_be_seen_cost_each_path_the_same() -> None:
     """Each of them is asked about its own paths alone: 20,000 folders times 20,000 rows would take minutes."""
     blind = [Unknown(f"{number:05}/in", "cannot be listed", subtree=True) for number in range(20_000)]
     rows = [base(f"{number:05}/in/x") for number in range(20_000)]
-    census = Census()
+    census = ScanSummary()
     started = time.process_time()
-    assert list(nominate(iter(blind), None, iter([*rows, base("gone")]), census)) == [Hint("gone", nominated=Absent("gone"))]
+    assert list(diff(iter(blind), None, iter([*rows, base("gone")]), census)) == [Hint("gone", reported=Absent("gone"))]
     assert len(census.unknown) == 20_000
     assert time.process_time() - started < 10
 
 
 def test_what_sorts_before_the_slash_does_not_open_a_folder_that_cannot_be_seen() -> None:
     source: list[Side] = [Unknown("d", "cannot be listed", subtree=True), entry("d-x"), entry("e")]
-    assert merged(source, None, [base("d-x"), base("d/y"), base("d0"), base("e")]) == [Hint("d0", nominated=Absent("d0"))]
+    assert merged(source, None, [base("d-x"), base("d/y"), base("d0"), base("e")]) == [Hint("d0", reported=Absent("d0"))]
 
 
 def test_a_released_file_is_left_alone_until_its_source_is_back() -> None:
     assert merged([], [entry("a")], [base("a", absent=True)]) == []
-    assert merged([entry("a")], None, [base("a", absent=True)]) == [Hint("a", nominated=entry("a"))]
+    assert merged([entry("a")], None, [base("a", absent=True)]) == [Hint("a", reported=entry("a"))]
 
 
 def test_a_target_that_moved_is_looked_at_on_both_sides() -> None:
-    assert merged([entry("a")], [entry("a", "2")], [base("a")]) == [Hint("a", nominated=entry("a"), both=True)]
-    assert merged([entry("a")], [], [base("a")]) == [Hint("a", nominated=entry("a"), both=True)]
+    assert merged([entry("a")], [entry("a", "2")], [base("a")]) == [Hint("a", reported=entry("a"), check_target=True)]
+    assert merged([entry("a")], [], [base("a")]) == [Hint("a", reported=entry("a"), check_target=True)]
 
 
 def test_a_file_that_only_the_target_has_is_its_own_affair() -> None:
@@ -76,7 +76,7 @@ def test_a_file_that_only_the_target_has_is_its_own_affair() -> None:
 
 
 def test_a_file_on_both_sides_without_base_is_looked_at_on_both() -> None:
-    assert merged([entry("a")], [entry("a")], []) == [Hint("a", nominated=entry("a"), both=True)]
+    assert merged([entry("a")], [entry("a")], []) == [Hint("a", reported=entry("a"), check_target=True)]
 
 
 def test_an_empty_directory_is_not_missed_in_a_listing_of_files() -> None:
@@ -84,9 +84,9 @@ def test_an_empty_directory_is_not_missed_in_a_listing_of_files() -> None:
 
 
 def test_what_is_unknown_is_counted_and_not_nominated() -> None:
-    census = Census()
+    census = ScanSummary()
     unknown = Unknown("a", "a symbolic link")
-    assert list(nominate(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census)) == []
+    assert list(diff(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census)) == []
     assert census.unknown == [unknown]
     assert census.files == 1
 
@@ -113,7 +113,7 @@ def test_a_blind_subtree_that_is_sorted_as_a_directory_comes_in_time() -> None:
 
 
 def test_an_excluded_path_is_not_nominated() -> None:
-    hints = nominate(iter([entry("a"), entry("b")]), None, iter([]), Census(), lambda path: path == "a")
+    hints = diff(iter([entry("a"), entry("b")]), None, iter([]), ScanSummary(), lambda path: path == "a")
     assert [hint.path for hint in hints] == ["b"]
 
 
@@ -125,7 +125,7 @@ def test_the_merge_keeps_nothing_but_the_heads() -> None:
             pulled.append(f"{number:04}")
             yield entry(f"{number:04}")
 
-    hints = nominate(iter(listing()), None, iter([]), Census())
+    hints = diff(iter(listing()), None, iter([]), ScanSummary())
     assert next(hints).path == "0000"
     assert len(pulled) <= 2
 
@@ -164,11 +164,13 @@ def naive(source: list[Side], target: list[Side] | None, rows: dict[str, Base]) 
         if row is None:
             moved, doubted = seen is not None, seen is not None and met is not None
         else:
-            moved = not row.absent if seen is None else row.absent or (seen.size, seen.tag) != (row.size, row.source)
+            moved = (
+                not row.source_absent if seen is None else row.source_absent or (seen.size, seen.tag) != (row.size, row.source)
+            )
             doubted = not path.endswith("/") if met is None else (met.size, met.tag) != (row.size, row.target)
             doubted = doubted and target is not None
         if moved or doubted:
-            hints.append(Hint(path, nominated=seen or Absent(path), both=doubted))
+            hints.append(Hint(path, reported=seen or Absent(path), check_target=doubted))
     return hints
 
 
@@ -191,14 +193,14 @@ def test_the_merge_is_what_a_naive_comparison_finds_and_in_order(
 # Runs
 
 
-def entry_of(seen: Sighting) -> Entry:
+def entry_of(seen: ScanRecord) -> Entry:
     tag = tuple(seen[1].split(" "))
     return Entry(seen[0], tag, int(tag[1]), 0, seen[2])
 
 
-def in_runs(files: dict[str, tuple[str, int]], unknowns: dict[str, bool], lengths: list[int]) -> list[Side | Run]:
+def in_runs(files: dict[str, tuple[str, int]], unknowns: dict[str, bool], lengths: list[int]) -> list[Side | ScanChunk]:
     """As a directory tree lists: its files in runs of these lengths, one after the other and again."""
-    found: list[Side | Run] = []
+    found: list[Side | ScanChunk] = []
     room = 0
     for side in listed(files, unknowns):
         if not isinstance(side, Entry):
@@ -207,19 +209,19 @@ def in_runs(files: dict[str, tuple[str, int]], unknowns: dict[str, bool], length
             continue
         if not room:
             lengths = [*lengths[1:], lengths[0]]
-            found.append(Run([], entry_of))
+            found.append(ScanChunk([], entry_of))
             room = lengths[0]
         run = found[-1]
-        assert isinstance(run, Run)
-        run.sightings.append((side.path, f"{side.tag[0]} {side.size}", side.mode))
+        assert isinstance(run, ScanChunk)
+        run.records.append((side.path, f"{side.tag[0]} {side.size}", side.mode))
         room -= 1
     return found
 
 
-def without_the_equal(listing: list[Side | Run], rows: dict[str, Base], census: Census) -> list[Hint]:
-    known = [(row.path, "" if row.absent else " ".join(row.source), row.mode) for row in rows.values()]
-    unlike = Unlike(listing, iter(known), rows.get, census)
-    return list(nominate(unlike.sides(), None, unlike.rows(), census))
+def without_the_equal(listing: list[Side | ScanChunk], rows: dict[str, Base], census: ScanSummary) -> list[Hint]:
+    known = [(row.path, "" if row.source_absent else " ".join(row.source), row.mode) for row in rows.values()]
+    unlike = SkipUnchanged(listing, iter(known), rows.get, census)
+    return list(diff(unlike.sides(), None, unlike.rows(), census))
 
 
 @given(ENTRIES, UNKNOWNS, ROWS, st.lists(st.integers(1, 5), min_size=1, max_size=3))
@@ -235,22 +237,22 @@ def test_nothing_is_lost_with_what_is_equal(
         for path, (source, _, size, absent) in sorted(agreed.items())
     }
     recorded = frozenset(("a", "b", "d/x"))
-    one, other = Census(recorded=recorded), Census(recorded=recorded)
-    hints = list(nominate(flat(listing), None, iter(rows.values()), one))
+    one, other = ScanSummary(recorded=recorded), ScanSummary(recorded=recorded)
+    hints = list(diff(flat(listing), None, iter(rows.values()), one))
     assert without_the_equal(listing, rows, other) == hints
     assert (other.files, other.unknown, other.met) == (one.files, one.unknown, one.met)
 
 
 def test_of_what_is_equal_no_entry_is_made_and_no_row_is_read() -> None:
     """Some have changed, come and gone in one run; a step later all is equal again."""
-    known: list[Sighting] = [(f"{number:03}", f"{number} 3", 0o644) for number in range(400) if number not in (120, 121)]
+    known: list[ScanRecord] = [(f"{number:03}", f"{number} 3", 0o644) for number in range(400) if number not in (120, 121)]
     listing = [one for one in known if one[0] not in ("250", "390")]
     listing[5] = ("005", "9 3", 0o644)
     listing[120:120] = [("120", "7 3", 0o644), ("121", "7 3", 0o644)]
     made: list[str] = []
     read: list[str] = []
 
-    def make(seen: Sighting) -> Entry:
+    def make(seen: ScanRecord) -> Entry:
         made.append(seen[0])
         return entry_of(seen)
 
@@ -258,10 +260,10 @@ def test_of_what_is_equal_no_entry_is_made_and_no_row_is_read() -> None:
         read.append(path)
         return Base(path, (str(int(path)), "3"), ("1", ""), 3, 0, 0o644, None)
 
-    runs = [Run(listing[at : at + 50], make) for at in range(0, len(listing), 50)]
-    census = Census()
-    unlike = Unlike(runs, iter(known), base_of, census)
-    hints = list(nominate(unlike.sides(), None, unlike.rows(), census))
+    runs = [ScanChunk(listing[at : at + 50], make) for at in range(0, len(listing), 50)]
+    census = ScanSummary()
+    unlike = SkipUnchanged(runs, iter(known), base_of, census)
+    hints = list(diff(unlike.sides(), None, unlike.rows(), census))
     assert [hint.path for hint in hints] == ["005", "120", "121", "250", "390"]
     assert census.files == len(listing)
     assert len(made) < 20
@@ -272,13 +274,13 @@ def test_a_tree_that_has_gone_is_not_kept_in_memory() -> None:
     """Many rows without a file: they pass one by one."""
     pulled = 0
 
-    def rows() -> Iterator[Sighting]:
+    def rows() -> Iterator[ScanRecord]:
         nonlocal pulled
         for number in range(10_000):
             pulled += 1
             yield f"a/{number:05}", "1 3", 0o644
 
-    unlike = Unlike([Run([("b", "1 3", 0o644)], entry_of)], rows(), lambda path: base(path), Census())
-    hints = nominate(unlike.sides(), None, unlike.rows(), Census())
+    unlike = SkipUnchanged([ScanChunk([("b", "1 3", 0o644)], entry_of)], rows(), lambda path: base(path), ScanSummary())
+    hints = diff(unlike.sides(), None, unlike.rows(), ScanSummary())
     assert next(hints).path == "a/00000"
     assert pulled <= 3

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL, Absent, Entry, Hint, Policy
-from syncloud.core.work_queue import Coalescer, Work
+from syncloud.core.model import SMALL_BYTES, Absent, Entry, Hint, Policy
+from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.loop import Engine
-from syncloud.engine.transfer_limit import BODIES, WAITING, Room
+from syncloud.engine.transfer_limit import MAX_BUFFERED_BYTES, MAX_WAITING, TransferLimit
 from syncloud.state.store import Pair
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
@@ -23,58 +23,64 @@ if TYPE_CHECKING:
 
 
 def work(path: str, size: int | None = None) -> Work:
-    nominated = None if size is None else Entry(path, ("1", "", ""), size, 1, 0o644)
-    return Work(path, 0.0, 0.0, nominated=nominated)
+    reported = None if size is None else Entry(path, ("1", "", ""), size, 1, 0o644)
+    return Work(path, 0.0, 0.0, reported=reported)
 
 
-def taken(room: Room, size: int | None) -> int:
+def taken(room: TransferLimit, size: int | None) -> int:
     """How many of that size go in, one after the other."""
     count = 0
-    while room.free:
-        room.enter(work(str(count), size))
+    while room.available:
+        room.acquire(work(str(count), size))
         count += 1
     return count
 
 
 @pytest.mark.parametrize(
     ("size", "count"),
-    [(4096, 256), (1 << 20, 256), (SMALL, BODIES // SMALL), (100 * SMALL, 256 + WAITING), (None, BODIES // SMALL)],
+    [
+        (4096, 256),
+        (1 << 20, 256),
+        (SMALL_BYTES, MAX_BUFFERED_BYTES // SMALL_BYTES),
+        (100 * SMALL_BYTES, 256 + MAX_WAITING),
+        (None, MAX_BUFFERED_BYTES // SMALL_BYTES),
+    ],
 )
 def test_as_many_go_in_as_their_bytes_allow(size: int | None, count: int) -> None:
-    assert taken(Room(256), size) == count
-    assert taken(Room(3), size) == min(3, count) + (WAITING if count > 256 else 0)
+    assert taken(TransferLimit(256), size) == count
+    assert taken(TransferLimit(3), size) == min(3, count) + (MAX_WAITING if count > 256 else 0)
 
 
 def test_there_is_room_again_for_what_has_left() -> None:
-    room = Room(256)
+    room = TransferLimit(256)
     assert taken(room, None) == 64
-    room.leave(work("7"))
-    assert room.free == 1
+    room.release(work("7"))
+    assert room.available == 1
     for number in (*range(7), *range(8, 64)):
-        room.leave(work(str(number)))
-    assert (room.free, room.places) == (64, 256)
+        room.release(work(str(number)))
+    assert (room.available, room.places) == (64, 256)
 
 
 def test_what_is_seen_weighs_what_it_is() -> None:
-    room = Room(256)
+    room = TransferLimit(256)
     assert taken(room, None) == 64
     for number in range(32):
-        room.see(str(number), Entry(str(number), ("1", "", ""), 4096, 1, 0o644))
-    room.see("32", Absent("32"))
-    room.see("33", Entry("33", ("1", "", ""), 100 * SMALL, 1, 0o644))
-    room.see("not in there", Absent("not in there"))
-    assert room.free == 33, "34 times 8 MiB, and 128 KiB are taken of one; a large one waits for its parts elsewhere"
+        room.resize(str(number), Entry(str(number), ("1", "", ""), 4096, 1, 0o644))
+    room.resize("32", Absent("32"))
+    room.resize("33", Entry("33", ("1", "", ""), 100 * SMALL_BYTES, 1, 0o644))
+    room.resize("not in there", Absent("not in there"))
+    assert room.available == 33, "34 times 8 MiB, and 128 KiB are taken of one; a large one waits for its parts elsewhere"
     assert room.places == 193
     for number in range(64):
-        room.leave(work(str(number)))
-    assert (room.free, room.places) == (64, 256)
+        room.release(work(str(number)))
+    assert (room.available, room.places) == (64, 256)
 
 
 def test_a_deletion_holds_no_bytes() -> None:
-    room = Room(256)
+    room = TransferLimit(256)
     for number in range(200):
-        room.enter(Work(str(number), 0.0, 0.0, deleting=True))
-    assert (room.free, room.places) == (56, 56)
+        room.acquire(Work(str(number), 0.0, 0.0, deleting=True))
+    assert (room.available, room.places) == (56, 56)
 
 
 MANY = 65
@@ -103,7 +109,7 @@ def test_small_files_of_which_nobody_told_the_size_are_many_at_a_time(tmp_path: 
         source, target = MemoryTree("push"), Slow("push")
         state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
         loop = asyncio.get_running_loop()
-        engine = Engine(source, target, state, Coalescer(loop.time), policy=Policy(), transfers=256)
+        engine = Engine(source, target, state, WorkQueue(loop.time), policy=Policy(), transfers=256)
         for number in range(400):
             source.put(str(number), b"x")
             engine.deliver(Hint(str(number)))

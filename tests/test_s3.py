@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from syncloud.aws.session import Aws
 from syncloud.core import checksum, names
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Absent, Base, Entry, Policy, Unknown
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, Policy, Unknown
 from syncloud.core.work_queue import Work
-from syncloud.engine.reconciler import Settler
+from syncloud.engine.reconciler import Reconciler
 from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.s3 import multipart, objects
 from syncloud.s3.capabilities import probe
-from syncloud.s3.copies import COPY_LIMIT
-from syncloud.s3.objects import Conditions
-from syncloud.s3.transport import Crt
+from syncloud.s3.copies import COPY_MAX_BYTES
+from syncloud.s3.objects import StoreCapabilities
+from syncloud.s3.transport import Transport
 from syncloud.s3.tree import S3Tree
 from tests.support.faults import hang_up, late_error, refuse
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
@@ -60,7 +60,7 @@ def awaited(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 async def opened(bucket: Bucket, endpoint: str = "", **options: Any) -> AsyncIterator[S3Tree]:
     """An S3Tree below PREFIX; `endpoint` is what stands before the emulator."""
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
-    crt = Crt(aws, bucket.name, transfers=4)
+    crt = Transport(aws, bucket.name, transfers=4)
     try:
         yield S3Tree(crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options)
     finally:
@@ -156,7 +156,7 @@ async def test_a_race_that_the_store_reports_as_409_is_a_change(bucket: Bucket) 
                 await tree.delete(there)
             with pytest.raises(Changed):
                 await tree.touch(there, replace(there, mtime_ns=1))
-            assert await tree.duplicate(there, replace(there, path="b")) is None
+            assert await tree.server_side_copy(there, replace(there, path="b")) is None
     assert bucket.get("p/a") == b"there"
     assert bucket.keys() == ["p/a"]
 
@@ -195,11 +195,11 @@ async def test_bytes_that_change_on_their_way_are_refused_by_the_store(bucket: B
 NONCE = "0123456789abcdef"
 
 
-def settler(source: MemoryTree, target: S3Tree, base: Base | None) -> Settler:
+def reconciler(source: MemoryTree, target: S3Tree, base: Base | None) -> Reconciler:
     async def nothing(_: object) -> list[Base]:
         return []
 
-    return Settler(
+    return Reconciler(
         source, target, policy=Policy(delete=True), base_of=lambda _: base, renamed_from=nothing, look_again=lambda _: None
     )
 
@@ -210,7 +210,7 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
     source.put("a", b"ours", mtime_ns=STAMP)
     with Meddler(bucket.server.endpoint, once(drop, "PutObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
-            outcome = await settler(source, tree, None).settle(Work("a", 0, 0, 0))
+            outcome = await reconciler(source, tree, None).settle(Work("a", 0, 0, 0))
             assert outcome.put is not None
             assert not outcome.conflict
             assert outcome.put.target[:2] == (await seen(tree, "a")).tag[:2]
@@ -218,7 +218,7 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
             # The same for an overwrite, whose If-Match no longer holds the second time.
             meddler.meddle = once(drop, "PutObject")
             source.put("a", b"newer", mtime_ns=STAMP)
-            again = await settler(source, tree, outcome.put).settle(Work("a", 0, 0, 0))
+            again = await reconciler(source, tree, outcome.put).settle(Work("a", 0, 0, 0))
             assert again.put is not None
             assert not again.conflict
     assert bucket.get("p/a") == b"newer"
@@ -230,13 +230,13 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
 @awaited
 async def test_a_lost_answer_to_complete_is_found_to_be_a_success(bucket: Bucket) -> None:
     """The repeated Complete meets an upload that is gone: Changed, and the look after it finds equal bytes."""
-    body = bytes(SMALL + 5)
+    body = bytes(SMALL_BYTES + 5)
     with Meddler(bucket.server.endpoint, once(drop, "CompleteMultipartUpload")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             try:
                 await tree.write(large("big", len(body)), Bytes(large("big", len(body)), body), None)
             except Changed:
-                there = await tree.digest(await seen(tree, "big"))
+                there = await tree.with_checksum(await seen(tree, "big"))
                 assert (there.size, there.crc) == (len(body), checksum.update(body))
     assert bucket.keys() == ["p/big"]
     assert uploads(bucket) == []
@@ -256,8 +256,8 @@ async def test_a_lost_answer_to_a_rename_is_adopted(bucket: Bucket) -> None:
         async with opened(bucket, meddler.endpoint) as tree:
             origin = await tree.write(small("old", b"moved"), None, None)
             copied = Entry("new", moved.tag, 5, STAMP, 0o644, origin.crc)
-            assert await tree.duplicate(origin, copied) is None
-            outcome = await settler(source, tree, None).settle(Work("new", 0, 0, 0))
+            assert await tree.server_side_copy(origin, copied) is None
+            outcome = await reconciler(source, tree, None).settle(Work("new", 0, 0, 0))
             assert outcome.put is not None
             assert not outcome.conflict
     assert bucket.keys() == ["p/new", "p/old"]
@@ -313,9 +313,9 @@ async def test_404_of_a_bucket_that_is_gone_proves_nothing(bucket: Bucket) -> No
             s3.delete_object(Bucket=bucket.name, Key=version["Key"], VersionId=version["VersionId"])
         s3.delete_bucket(Bucket=bucket.name)
         try:
-            for nominated in (None, there):
+            for reported in (None, there):
                 with pytest.raises(Unavailable):
-                    await tree.observe("a", None, None, nominated=nominated)
+                    await tree.observe("a", None, None, reported=reported)
             with pytest.raises(Unavailable):
                 await tree.write(small("a", b"y"), None, there)
             with pytest.raises(Unavailable):
@@ -332,7 +332,7 @@ async def test_no_such_bucket_is_never_absence_whatever_a_listing_says(bucket: B
     with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(404, "NoSuchBucket"), "GetObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(Unavailable):
-                await tree.observe("a", None, None, nominated=promised("a", answer, b"x"))
+                await tree.observe("a", None, None, reported=promised("a", answer, b"x"))
 
 
 @pytest.mark.parametrize("refused", ["HeadObject", "ListObjectsV2"])
@@ -362,10 +362,10 @@ async def test_a_promise_without_an_etag_that_can_be_asked_for_leads_to_a_head(b
         async with opened(bucket, meddler.endpoint) as tree:
             if etag:
                 with pytest.raises(PathError, match="if-match"):
-                    await tree.observe("a", None, None, nominated=Entry("a", (etag, "", ""), 1, 0, 0))
+                    await tree.observe("a", None, None, reported=Entry("a", (etag, "", ""), 1, 0, 0))
                 assert meddler.asked == []
             else:
-                side = await tree.observe("a", None, None, nominated=Entry("a", (etag, "", ""), 1, 0, 0))
+                side = await tree.observe("a", None, None, reported=Entry("a", (etag, "", ""), 1, 0, 0))
                 assert isinstance(side, Entry)
                 assert meddler.names() == ["HeadObject"]
 
@@ -389,14 +389,14 @@ async def test_an_odd_row_of_a_listing_spoils_no_other(bucket: Bucket) -> None:
             assert [side.path for side in sides] == ["a", "b", "b2", "c"]
             for side in sides:
                 if isinstance(side, Entry):
-                    assert isinstance(await tree.observe(side.path, None, None, nominated=side), Entry)
+                    assert isinstance(await tree.observe(side.path, None, None, reported=side), Entry)
 
 
 @awaited
 async def test_an_absence_that_an_event_promises_is_looked_at(bucket: Bucket) -> None:
     bucket.put("p/a", b"there again")
     async with opened(bucket) as tree:
-        side = await tree.observe("a", None, None, nominated=Absent("a"))
+        side = await tree.observe("a", None, None, reported=Absent("a"))
         assert isinstance(side, Entry)
         assert side.size == len(b"there again")
 
@@ -417,7 +417,7 @@ async def test_an_empty_page_by_error_is_no_listing(bucket: Bucket) -> None:
 async def test_a_promised_small_object_is_got_in_one_pinned_request(bucket: Bucket, recorder: Recorder) -> None:
     answer = bucket.put("p/a", b"bytes", mtime="1.5", mode="0600")
     async with opened(bucket, recorder.endpoint) as tree:
-        side = await tree.observe("a", None, None, nominated=promised("a", answer, b"bytes"))
+        side = await tree.observe("a", None, None, reported=promised("a", answer, b"bytes"))
         assert isinstance(side, Entry)
         assert (side.body, side.crc, side.mtime_ns, side.mode) == (b"bytes", checksum.update(b"bytes"), 1_500_000_000, 0o600)
         assert side.tag[1] == answer["VersionId"]
@@ -431,7 +431,7 @@ async def test_another_object_than_promised_is_headed_first(bucket: Bucket, reco
     old = bucket.put("p/a", b"old")
     bucket.put("p/a", b"a newer one")
     async with opened(bucket, recorder.endpoint) as tree:
-        side = await tree.observe("a", None, None, nominated=promised("a", old, b"old"))
+        side = await tree.observe("a", None, None, reported=promised("a", old, b"old"))
         assert isinstance(side, Entry)
         assert side.body is None
         assert side.size == len(b"a newer one")
@@ -445,7 +445,7 @@ async def test_an_echo_of_the_base_asks_nothing(bucket: Bucket, recorder: Record
         base = Base("a", written.tag, ("local",), 1, STAMP, 0o640, written.crc)
         recorder.reset()
         echo = Entry("a", written.tag, 1, 0, 0)
-        side = await tree.observe("a", base, base.source, nominated=echo)
+        side = await tree.observe("a", base, base.source, reported=echo)
         assert side == Entry("a", written.tag, 1, STAMP, 0o640, written.crc)
     assert recorder.requests() == []
 
@@ -458,8 +458,8 @@ async def test_a_touch_keeps_the_etag_and_costs_a_head(bucket: Bucket, recorder:
     async with opened(bucket, recorder.endpoint) as tree:
         known = objects.tag_of(first["ETag"], first["VersionId"], "1")
         base = Base("a", known, ("local",), 4, 10**9, 0o644, checksum.update(b"same"))
-        nominated = Entry("a", objects.tag_of(second["ETag"], second["VersionId"]), 4, 0, 0)
-        side = await tree.observe("a", base, known, nominated=nominated)
+        reported = Entry("a", objects.tag_of(second["ETag"], second["VersionId"]), 4, 0, 0)
+        side = await tree.observe("a", base, known, reported=reported)
         assert isinstance(side, Entry)
         assert (side.mtime_ns, side.crc) == (2 * 10**9, base.crc)
     assert list(recorder.counts()) == [("s3", "HeadObject")]
@@ -534,7 +534,7 @@ async def test_a_whole_of_another_object_or_a_part_of_it_is_its_paths_failure(bu
                 with pytest.raises(Corrupt):
                     await tree.part(first, 0, 10)
                 with pytest.raises(Corrupt):
-                    await tree.observe("a", None, None, nominated=first)
+                    await tree.observe("a", None, None, reported=first)
 
 
 @awaited
@@ -542,7 +542,7 @@ async def test_an_empty_object_can_be_read_whole(bucket: Bucket) -> None:
     async with opened(bucket) as tree:
         written = await tree.write(small("a", b""), None, None)
         assert b"".join(await (await tree.open(written)).part(0, 0)) == b""
-        side = await tree.observe("a", None, None, nominated=written)
+        side = await tree.observe("a", None, None, reported=written)
         assert isinstance(side, Entry)
         assert side.body == b""
         assert side.crc == 0
@@ -559,7 +559,7 @@ async def test_corrupted_bytes_of_the_right_length_are_refused(bucket: Bucket) -
         async with opened(bucket, meddler.endpoint) as tree:
             written = await tree.write(small("a", b"0123456789"), None, None)
             with pytest.raises(Corrupt):
-                await tree.observe("a", None, None, nominated=written)
+                await tree.observe("a", None, None, reported=written)
             content = await tree.open(written)
             crc = checksum.of(await content.part(0, 10))
             with pytest.raises(Corrupt):
@@ -579,12 +579,12 @@ async def test_a_body_that_ends_early_is_refused(bucket: Bucket) -> None:
     with Meddler(bucket.server.endpoint, once(cut, "GetObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             written = await tree.write(small("a", b"0123456789"), None, None)
-            side = await tree.observe("a", None, None, nominated=written)  # awscrt asks again
+            side = await tree.observe("a", None, None, reported=written)  # awscrt asks again
             assert isinstance(side, Entry)
             assert side.body == b"0123456789"
             meddler.meddle = always(short, "GetObject")
             with pytest.raises(Corrupt):
-                await tree.observe("a", None, None, nominated=written)
+                await tree.observe("a", None, None, reported=written)
             with pytest.raises(Corrupt):
                 await (await tree.open(written)).part(0, 10)
 
@@ -601,7 +601,7 @@ async def test_archived_objects_are_unknown(bucket: Bucket, storage_class: str) 
     with Meddler(bucket.server.endpoint, always(cold, "HeadObject", "GetObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             assert isinstance(await tree.observe("a", None, None), Unknown)
-            assert isinstance(await tree.observe("a", None, None, nominated=promised("a", answer, b"cold")), Unknown)
+            assert isinstance(await tree.observe("a", None, None, reported=promised("a", answer, b"cold")), Unknown)
             with pytest.raises(Archived):
                 await tree.part(promised("a", answer, b"cold"), 0, 4)
 
@@ -626,7 +626,7 @@ async def test_a_restored_archive_can_be_read(bucket: Bucket) -> None:
 # Multipart
 
 
-@pytest.mark.parametrize("size", [SMALL + 1, 10**9, 80 * 10**9, 80 * 2**30, 50 * 10**12])
+@pytest.mark.parametrize("size", [SMALL_BYTES + 1, 10**9, 80 * 10**9, 80 * 2**30, 50 * 10**12])
 def test_part_sizes_fit_the_limits_of_s3(size: int) -> None:
     part = multipart.part_size(size)
     assert 5 * 2**20 <= part <= 5 * 2**30
@@ -637,10 +637,10 @@ def test_part_sizes_fit_the_limits_of_s3(size: int) -> None:
 @given(st.integers(min_value=1, max_value=50 * 10**12))
 def test_any_size_fits_into_10_000_parts(size: int) -> None:
     part = multipart.part_size(size)
-    assert part >= SMALL
+    assert part >= SMALL_BYTES
     assert -(-size // part) <= 10_000
     assert part <= 5 * 2**30
-    assert part == SMALL or -(-size // (part - 2**20)) > 10_000
+    assert part == SMALL_BYTES or -(-size // (part - 2**20)) > 10_000
 
 
 BIG = b"".join(bytes([i]) * 2**20 for i in range(9)) + b"end"
@@ -655,7 +655,7 @@ async def test_a_large_object_carries_its_condition_on_complete_alone(bucket: Bu
         assert written.crc == checksum.update(BIG)
         there = await seen(tree, "big")
         assert (there.tag[:2], there.size, there.mtime_ns, there.mode) == (written.tag[:2], len(BIG), STAMP, 0o600)
-        assert (await tree.digest(there)).crc == checksum.update(BIG)
+        assert (await tree.with_checksum(there)).crc == checksum.update(BIG)
         await tree.write(entry, Bytes(entry, BIG), written)
         with pytest.raises(Changed):
             await tree.write(entry, Bytes(entry, BIG), replace(written, tag=("0" * 32 + "-2", "", "")))
@@ -718,7 +718,7 @@ async def test_an_upload_that_has_no_name_is_none(bucket: Bucket) -> None:
 
 @awaited
 async def test_a_completion_may_take_longer_than_other_requests(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncloud.s3.transport.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.s3.transport.ANSWER_TIMEOUT_S", 1.0)
 
     def slow(asked: Asked, forward: Forward) -> Answer:
         time.sleep(2)
@@ -773,13 +773,15 @@ async def test_a_composite_checksum_of_the_store_is_tolerated(bucket: Bucket) ->
             assert written.crc == checksum.update(BIG)
             there = await seen(tree, "big")
             assert there.crc is None
-            assert (await tree.digest(there)).crc == checksum.update(BIG)  # by reading it all
+            assert (await tree.with_checksum(there)).crc == checksum.update(BIG)  # by reading it all
 
 
 @awaited
 async def test_more_than_memory_is_for_goes_through_the_same_buffers(bucket: Bucket) -> None:
     """Each of ten parts is another, one is sent twice, and the last is short."""
-    body = b"".join(bytes([number]) * SMALL for number in range(multipart.IN_FLIGHT // SMALL + 2)) + b"end"
+    body = (
+        b"".join(bytes([number]) * SMALL_BYTES for number in range(multipart.MAX_IN_FLIGHT_BYTES // SMALL_BYTES + 2)) + b"end"
+    )
     entry = large("big", len(body))
     with Meddler(bucket.server.endpoint, once(lambda asked, forward: error(503, "SlowDown"), "UploadPart")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
@@ -859,7 +861,7 @@ async def test_a_store_that_promises_no_checksum_of_the_whole_is_told_none(bucke
 @awaited
 async def test_without_checksums_nothing_of_them_is_sent(bucket: Bucket, recorder: Recorder) -> None:
     entry = large("big", len(BIG))
-    async with opened(bucket, recorder.endpoint, with_checksum=False) as tree:
+    async with opened(bucket, recorder.endpoint, sends_checksum=False) as tree:
         await tree.write(small("a", b"x"), None, None)
         await tree.write(entry, Bytes(entry, BIG), None)
     sent = [request for request in recorder.requests() if request.method in ("PUT", "POST")]
@@ -886,7 +888,7 @@ async def test_a_small_touch_is_a_put_and_a_big_one_a_copy(bucket: Bucket, recor
         assert request.headers["if-match"] == request.headers["x-amz-copy-source-if-match"] == f'"{touched.tag[0]}"'
         there = await seen(tree, "a")
         assert (there.mtime_ns, there.mode, there.tag[:2]) == (7, 0o600, copied.tag[:2])
-        tree.conditions = Conditions(copy=False)
+        tree.conditions = StoreCapabilities(copy=False)
         recorder.reset()
         assert await tree.touch(copied, Entry("a", ("source",), 1, 9, 0o600, touched.crc)) is None
     assert recorder.requests() == []
@@ -905,10 +907,10 @@ async def test_a_touch_of_what_somebody_replaced_is_a_change(bucket: Bucket) -> 
 
 @awaited
 async def test_a_copy_above_5_gib_is_not_tried(bucket: Bucket, recorder: Recorder) -> None:
-    huge = Entry("huge", ("0" * 32, "", ""), COPY_LIMIT + 1, 1, 0o644)
+    huge = Entry("huge", ("0" * 32, "", ""), COPY_MAX_BYTES + 1, 1, 0o644)
     async with opened(bucket, recorder.endpoint) as tree:
         assert await tree.touch(huge, replace(huge, mtime_ns=2)) is None
-        assert await tree.duplicate(huge, replace(huge, path="other")) is None
+        assert await tree.server_side_copy(huge, replace(huge, path="other")) is None
     assert recorder.requests() == []
 
 
@@ -928,19 +930,19 @@ async def test_a_rename_is_a_copy_at_the_server(bucket: Bucket, path: str) -> No
     with Meddler(bucket.server.endpoint, always(obeys_copy, "CopyObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             origin = await tree.write(small(f"from {path}", b"moved"), None, None)
-            made = await tree.duplicate(origin, Entry(path, ("source",), 5, 77, 0o604, origin.crc))
+            made = await tree.server_side_copy(origin, Entry(path, ("source",), 5, 77, 0o604, origin.crc))
             assert made is not None
             assert made.crc == origin.crc
             there = await seen(tree, path)
             assert (there.tag[:2], there.mtime_ns, there.mode) == (made.tag[:2], 77, 0o604)
             # Occupied: nothing is overwritten.
-            assert await tree.duplicate(origin, Entry(path, ("source",), 5, 88, 0o604, origin.crc)) is None
+            assert await tree.server_side_copy(origin, Entry(path, ("source",), 5, 88, 0o604, origin.crc)) is None
             assert (await seen(tree, path)).mtime_ns == 77
             # The origin is another object now: nothing is copied.
             bucket.put(f"p/from {path}", b"other")
-            assert await tree.duplicate(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
+            assert await tree.server_side_copy(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
             bucket.delete(f"p/from {path}")
-            assert await tree.duplicate(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
+            assert await tree.server_side_copy(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
             assert await tree.observe("third", None, None) == Absent("third")
     assert bucket.get(f"p/{path}") == b"moved"
 
@@ -950,10 +952,10 @@ async def test_a_rename_is_a_copy_at_the_server(bucket: Bucket, path: str) -> No
 async def test_what_is_set_aside_keeps_bytes_and_metadata(bucket: Bucket, copies: bool) -> None:
     bucket.put("p/dir/a.txt", b"somebody's", mtime="12.5", mode="0600")
     with Meddler(bucket.server.endpoint, always(obeys_copy, "CopyObject")) as meddler:
-        async with opened(bucket, meddler.endpoint, conditions=Conditions(copy=copies)) as tree:
+        async with opened(bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)) as tree:
             there = await seen(tree, "dir/a.txt")
-            aside, same = await tree.set_aside(there)
-            more = {(await tree.set_aside(there))[0] for _ in range(3)}  # within one second: a counter
+            aside, same = await tree.keep_conflict_copy(there)
+            more = {(await tree.keep_conflict_copy(there))[0] for _ in range(3)}  # within one second: a counter
             assert same == there
             assert aside not in more
             assert len(more) == 3
@@ -961,7 +963,7 @@ async def test_what_is_set_aside_keeps_bytes_and_metadata(bucket: Bucket, copies
             assert (kept.size, kept.mtime_ns, kept.mode) == (10, 12_500_000_000, 0o600)
             bucket.put("p/dir/a.txt", b"changed")
             with pytest.raises(Changed):
-                await tree.set_aside(there)
+                await tree.keep_conflict_copy(there)
     assert re.fullmatch(r"dir/a\.conflict-\d{8}T\d{6}Z-[\w-]+\.txt", aside)
     assert bucket.get(f"p/{aside}") == b"somebody's"
     assert len(bucket.keys()) == 5
@@ -970,10 +972,10 @@ async def test_what_is_set_aside_keeps_bytes_and_metadata(bucket: Bucket, copies
 @awaited
 async def test_a_large_object_is_set_aside_without_conditions_on_copy(bucket: Bucket) -> None:
     entry = large("big", len(BIG))
-    async with opened(bucket, conditions=Conditions(copy=False)) as tree:
+    async with opened(bucket, conditions=StoreCapabilities(copy=False)) as tree:
         written = await tree.write(entry, Bytes(entry, BIG), None)
-        aside, _ = await tree.set_aside(written)
-        again, _ = await tree.set_aside(written)
+        aside, _ = await tree.keep_conflict_copy(written)
+        again, _ = await tree.keep_conflict_copy(written)
         assert aside != again
     assert bucket.get(f"p/{aside}") == BIG
 
@@ -999,7 +1001,7 @@ async def test_where_the_store_makes_no_copy_the_bytes_travel(bucket: Bucket, me
         async with opened(bucket, meddler.endpoint) as tree:
             first = await tree.write(large("big", len(BIG)), Bytes(large("big", len(BIG)), BIG), None)
             assert await tree.touch(first, replace(first, mtime_ns=2)) is None
-            assert await tree.duplicate(first, replace(first, path="other")) is None
+            assert await tree.server_side_copy(first, replace(first, path="other")) is None
 
 
 @pytest.mark.parametrize("meddle", REFUSALS)
@@ -1010,8 +1012,8 @@ async def test_a_conflict_copy_is_kept_although_the_store_makes_none(bucket: Buc
     with Meddler(bucket.server.endpoint, always(meddle, "CopyObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             there = await seen(tree, "dir/a.txt")
-            aside, same = await tree.set_aside(there)
-            more, _ = await tree.set_aside(there)
+            aside, same = await tree.keep_conflict_copy(there)
+            more, _ = await tree.keep_conflict_copy(there)
             kept = await seen(tree, aside)
     assert same == there
     assert more != aside
@@ -1022,11 +1024,11 @@ async def test_a_conflict_copy_is_kept_although_the_store_makes_none(bucket: Buc
 @awaited
 async def test_what_is_too_large_to_be_copied_is_carried_aside(bucket: Bucket) -> None:
     """CopyObject takes 5 GiB; a conflict of more must be kept all the same."""
-    huge = Entry("huge", ("0" * 32, "", ""), COPY_LIMIT + 1, 1, 0o644)
+    huge = Entry("huge", ("0" * 32, "", ""), COPY_MAX_BYTES + 1, 1, 0o644)
     with Meddler(bucket.server.endpoint, always(refuse(403, "AccessDenied"), "CreateMultipartUpload")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(PermissionRefused):
-                await tree.set_aside(huge)
+                await tree.keep_conflict_copy(huge)
     assert meddler.names() == ["CreateMultipartUpload"]
 
 
@@ -1037,10 +1039,10 @@ async def test_a_condition_that_never_holds_is_not_tried_for_ever(bucket: Bucket
     bucket.put("p/a", b"somebody's")
     refused = always(refuse(412, "PreconditionFailed"), "CopyObject", "PutObject")
     with Meddler(bucket.server.endpoint, refused) as meddler:
-        async with opened(bucket, meddler.endpoint, conditions=Conditions(copy=copies)) as tree:
+        async with opened(bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)) as tree:
             there = await seen(tree, "a")
             with pytest.raises(PathError, match="not kept under a conflict name") as failed:
-                await tree.set_aside(there)
+                await tree.keep_conflict_copy(there)
     assert not isinstance(failed.value, Changed)
     assert len(meddler.names()) < 40
 
@@ -1070,7 +1072,7 @@ async def test_an_etag_that_was_made_weak_on_its_way_is_the_stores(bucket: Bucke
 
 @awaited
 async def test_a_store_that_ignores_conditions_is_looked_at_first(bucket: Bucket) -> None:
-    weak = Conditions(put=False, copy=False, delete=False)
+    weak = StoreCapabilities(put=False, copy=False, delete=False)
     with Meddler(bucket.server.endpoint, unconditional) as meddler:
         async with opened(bucket, meddler.endpoint, conditions=weak) as tree:
             first = await tree.write(small("a", b"x"), None, None)
@@ -1081,7 +1083,7 @@ async def test_a_store_that_ignores_conditions_is_looked_at_first(bucket: Bucket
             with pytest.raises(Changed):
                 await tree.delete(first)
             assert bucket.get("p/a") == b"somebody else's"
-            assert await tree.duplicate(first, replace(first, path="b")) is None
+            assert await tree.server_side_copy(first, replace(first, path="b")) is None
             await tree.delete(await seen(tree, "a"))
     assert bucket.keys() == []
     assert not [asked for asked in meddler.asked if "if-none-match" in asked.headers]
@@ -1091,7 +1093,7 @@ async def test_a_store_that_ignores_conditions_is_looked_at_first(bucket: Bucket
 async def test_without_versions_and_conditions_nothing_is_deleted(bucket: Bucket) -> None:
     suspended = {"Status": "Suspended"}
     bucket.server.client("s3").put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=suspended)
-    async with opened(bucket, conditions=Conditions(delete=False)) as tree:
+    async with opened(bucket, conditions=StoreCapabilities(delete=False)) as tree:
         there = await tree.write(small("a", b"x"), None, None)
         assert not tree.keeps_versions(there)
         with pytest.raises(PathError) as caught:
@@ -1100,9 +1102,9 @@ async def test_without_versions_and_conditions_nothing_is_deleted(bucket: Bucket
     assert bucket.keys() == ["p/a"]
 
 
-async def probed(bucket: Bucket, endpoint: str) -> Conditions:
+async def probed(bucket: Bucket, endpoint: str) -> StoreCapabilities:
     aws = Aws(region="us-east-1", endpoint_url=endpoint)
-    crt = Crt(aws, bucket.name, transfers=2)
+    crt = Transport(aws, bucket.name, transfers=2)
     try:
         return await probe(crt, bucket.name, PREFIX)
     finally:
@@ -1127,14 +1129,14 @@ def creates_only(asked: Asked, forward: Forward) -> Answer | None:
 
 @awaited
 async def test_the_probe_finds_out_what_is_obeyed(bucket: Bucket) -> None:
-    assert await probed(bucket, bucket.server.endpoint) == Conditions(put=True, copy=False, delete=True)
-    nothing = Conditions(put=False, complete=False, copy=False, delete=False)
+    assert await probed(bucket, bucket.server.endpoint) == StoreCapabilities(put=True, copy=False, delete=True)
+    nothing = StoreCapabilities(put=False, complete=False, copy=False, delete=False)
     for meddle, expected in (
         (unconditional, nothing),
         (unimplemented, nothing),
-        (always(obeys_copy, "CopyObject"), Conditions()),
-        (always(unconditional, "DeleteObject", "CopyObject"), Conditions(copy=False, delete=False)),
-        (always(unconditional, "CompleteMultipartUpload"), Conditions(complete=False, copy=False)),
+        (always(obeys_copy, "CopyObject"), StoreCapabilities()),
+        (always(unconditional, "DeleteObject", "CopyObject"), StoreCapabilities(copy=False, delete=False)),
+        (always(unconditional, "CompleteMultipartUpload"), StoreCapabilities(complete=False, copy=False)),
         (always(creates_only, "PutObject"), nothing),
     ):
         with Meddler(bucket.server.endpoint, meddle) as meddler:
@@ -1196,7 +1198,7 @@ async def test_a_condition_that_is_not_implemented_may_be_told_under_any_status(
         return error(400, "NotImplemented") if answer is not None and answer.status == 501 else answer
 
     with Meddler(bucket.server.endpoint, unknown) as meddler:
-        assert await probed(bucket, meddler.endpoint) == Conditions(put=False, complete=False, copy=False, delete=False)
+        assert await probed(bucket, meddler.endpoint) == StoreCapabilities(put=False, complete=False, copy=False, delete=False)
 
 
 @awaited
@@ -1208,9 +1210,9 @@ async def test_a_probe_needs_no_permission_to_delete(bucket: Bucket) -> None:
 
     with Meddler(bucket.server.endpoint, always(refuse, "DeleteObject")) as meddler:
         found = await probed(bucket, meddler.endpoint)
-    assert found == Conditions(copy=False, delete=False)
+    assert found == StoreCapabilities(copy=False, delete=False)
     assert found.untried
-    assert "DELETE" not in found.weaker, "nothing is known of it"
+    assert "DELETE" not in found.limitations, "nothing is known of it"
     left = bucket.keys()
     assert len(left) == 2  # one for the completion of multipart uploads, one for all else
     assert all(map(names.is_hidden, left))
@@ -1282,7 +1284,7 @@ async def test_every_odd_key_is_itself(bucket: Bucket) -> None:
         listed = list(tree.scan())
         assert [side.path for side in listed] == sorted(ODD, key=str.encode)
         assert {(side.path, side.tag[0]) for side in listed if isinstance(side, Entry)} == {(e.path, e.tag[0]) for e in written}
-        got = await asyncio.gather(*(tree.observe(e.path, None, None, nominated=e) for e in written))
+        got = await asyncio.gather(*(tree.observe(e.path, None, None, reported=e) for e in written))
         assert [side.body for side in got if isinstance(side, Entry)] == [path.encode() for path in ODD]
         unlistable = [e for e in written if re.search(r"[\x00-\x08\x0e-\x1f]", e.path)]
         await asyncio.gather(*(tree.delete(entry) for entry in written if entry not in unlistable))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncloud.queue.sequencers import MOST, REMEMBER, Sequencers
+from syncloud.queue.sequencers import MAX_KEYS, REMEMBER_S, Sequencers
 
 
 def test_what_comes_before_what_was_handled_is_older() -> None:
@@ -26,11 +26,11 @@ def test_after_an_hour_every_event_of_a_key_leads_to_a_look_again() -> None:
     """Also where so few keys were handled that none had to be forgotten: a forged sequencer ends."""
     handled = Sequencers()
     handled.handled("a", "F" * 16, 0.0)
-    assert handled.is_older("a", "0", REMEMBER)
-    assert not handled.is_older("a", "0", REMEMBER + 1)
-    handled.handled("a", "0", REMEMBER + 1)
-    assert handled.is_older("a", "", REMEMBER + 1) is False
-    assert not handled.is_older("a", "1", REMEMBER + 2)
+    assert handled.is_older("a", "0", REMEMBER_S)
+    assert not handled.is_older("a", "0", REMEMBER_S + 1)
+    handled.handled("a", "0", REMEMBER_S + 1)
+    assert handled.is_older("a", "", REMEMBER_S + 1) is False
+    assert not handled.is_older("a", "1", REMEMBER_S + 2)
 
 
 def test_what_is_remembered_is_bounded_by_time_and_by_number() -> None:
@@ -53,4 +53,4 @@ def test_a_key_that_is_handled_again_is_the_latest() -> None:
 
 
 def test_the_bound_is_above_what_an_hour_usually_brings() -> None:
-    assert MOST >= 20_000
+    assert MAX_KEYS >= 20_000

@@ -20,7 +20,7 @@ from syncloud.core import names
 from syncloud.core.model import Absent, Entry, Hint
 from syncloud.errors import Unavailable
 from syncloud.queue.message import Message
-from syncloud.queue.sqs import BATCH, HELD_MAX, QueueSource
+from syncloud.queue.sqs import BATCH_MESSAGES, HELD_MAX_MESSAGES, QueueSource
 from tests.support.meddler import Meddler, always, drop, once
 from tests.support.messages import receiving, short_polls, unsuccessful
 from tests.support.notifications import (
@@ -132,7 +132,7 @@ def test_every_envelope_names_the_same_path(bucket: Bucket, wrap: Callable[[Buck
     with listening(bucket) as there:
         (hint,) = there.hints.wait(1)
         assert (hint.path, hint.subtree) == (PATH, False)
-        assert hint.nominated == Entry(PATH, ("e1", "v1", ""), 3, 0, 0)
+        assert hint.reported == Entry(PATH, ("e1", "v1", ""), 3, 0, 0)
         acknowledge([hint])
         until(lambda: left(bucket) == (0, 0))
         assert there.source.trouble() is None
@@ -144,7 +144,7 @@ def test_a_removal_is_a_question(bucket: Bucket, event: str) -> None:
     send(bucket, bridged(bucket, "p/other", "Object Deleted"))
     with listening(bucket) as there:
         hints = there.hints.wait(2)
-        assert {hint.nominated for hint in hints} == {Absent(PATH), Absent("other")}
+        assert {hint.reported for hint in hints} == {Absent(PATH), Absent("other")}
 
 
 def test_real_notifications_of_the_store(bucket: Bucket) -> None:
@@ -155,9 +155,9 @@ def test_real_notifications_of_the_store(bucket: Bucket) -> None:
     with listening(bucket) as there:
         hints = there.hints.wait(2)
         assert {hint.path for hint in hints} == {"sub/a_b-c.txt"}
-        nominated = [hint.nominated for hint in hints]
-        assert Absent("sub/a_b-c.txt") in nominated
-        (entry,) = [side for side in nominated if isinstance(side, Entry)]
+        reported = [hint.reported for hint in hints]
+        assert Absent("sub/a_b-c.txt") in reported
+        (entry,) = [side for side in reported if isinstance(side, Entry)]
         assert (entry.tag[0], entry.size) == (answer["ETag"].strip('"'), 3)
         acknowledge(hints)
         until(lambda: left(bucket) == (0, 0))
@@ -369,17 +369,17 @@ class Counted:
 
 def test_what_is_held_is_bounded_and_told_when_nothing_of_it_is_settled(bucket: Bucket) -> None:
     """SQS says nothing at its limit of 120,000: a long poll just brings no message. So many are never held."""
-    send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX + 100)))
+    send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX_MESSAGES + 100)))
     with listening(bucket, still=2.0) as there:
-        until(lambda: len(there.hints.all()) >= HELD_MAX, timeout=60)
+        until(lambda: len(there.hints.all()) >= HELD_MAX_MESSAGES, timeout=60)
         time.sleep(1)
         held = len(there.hints.all())
-        assert HELD_MAX <= held < HELD_MAX + BATCH
-        assert left(bucket) == (HELD_MAX + 100 - held, held)
+        assert HELD_MAX_MESSAGES <= held < HELD_MAX_MESSAGES + BATCH_MESSAGES
+        assert left(bucket) == (HELD_MAX_MESSAGES + 100 - held, held)
         assert there.source.trouble() is None
         until(lambda: "nothing more is received" in (there.source.trouble() or ""))
         acknowledge(there.hints.all())
-        acknowledge(there.hints.wait(HELD_MAX + 100)[held:])
+        acknowledge(there.hints.wait(HELD_MAX_MESSAGES + 100)[held:])
         assert there.source.trouble() is None
         until(lambda: left(bucket) == (0, 0), timeout=60)
 
@@ -443,7 +443,7 @@ def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> N
                 wanted += 1
                 acknowledge(there.hints.wait(wanted)[-1:])
             until(lambda: left(bucket) == (0, 0))
-        sizes = [hint.nominated.size for hint in there.hints.all() if isinstance(hint.nominated, Entry)]
+        sizes = [hint.reported.size for hint in there.hints.all() if isinstance(hint.reported, Entry)]
         assert sizes == [0, 1, 3]
         assert there.source.ignored == 1
 
@@ -670,7 +670,7 @@ def test_whatever_one_message_does_the_nine_others_of_its_batch_are_followed_at_
         acknowledge(hints)
         until(lambda: sum(len(handles) for name, handles in sqs.asked if name == "delete") == 9)
         assert there.source.trouble() is None
-        assert there.source.frozen() is None
+        assert there.source.stalled() is None
         assert not there.source._held
 
 
@@ -717,9 +717,9 @@ def test_a_thread_that_has_ended_is_told_to_the_watchdog() -> None:
             raise SystemExit  # a thread ends of it, without a word
 
     with scripted(Ending()) as there:
-        until(there.source.frozen)
-        assert "queue-receive" in (there.source.frozen() or "")
-    assert there.source.frozen() is None, "it was stopped"
+        until(there.source.stalled)
+        assert "queue-receive" in (there.source.stalled() or "")
+    assert there.source.stalled() is None, "it was stopped"
 
 
 def test_no_thread_ends_of_what_a_client_raises() -> None:
@@ -735,7 +735,7 @@ def test_no_thread_ends_of_what_a_client_raises() -> None:
         for _ in range(3):
             sqs.batches.append([received(1)])
             until(there.source.trouble)
-        assert there.source.frozen() is None
+        assert there.source.stalled() is None
 
 
 # Work

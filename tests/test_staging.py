@@ -14,9 +14,9 @@ import pytest
 from syncloud.core import checksum, names
 from syncloud.core.budget import Budget
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Base, Entry, Policy
+from syncloud.core.model import SMALL_BYTES, Base, Entry, Policy
 from syncloud.core.work_queue import Work
-from syncloud.engine.reconciler import Settler
+from syncloud.engine.reconciler import Reconciler
 from syncloud.errors import Blocked, Changed, Corrupt
 from syncloud.local.staging import Staging
 from syncloud.local.tree import LocalTree
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.listener import Listener
 
 NONCE = "0123456789abcdef"
-BODY = bytes(range(256)) * (SMALL // 256) + b"the second part"
+BODY = bytes(range(256)) * (SMALL_BYTES // 256) + b"the second part"
 ENTRY = Entry("d/big", ("etag", "", ""), len(BODY), 1_700_000_000_123_456_789, 0o640)
 OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
@@ -112,7 +112,7 @@ async def emptied(folder: Path) -> None:
 @pytest.mark.parametrize("cancelled", [False, True], ids=["a part is refused", "the task is cancelled"])
 def test_a_late_write_never_reaches_another_file(tree: LocalTree, root: Path, tmp_path: Path, cancelled: bool) -> None:
     async def given_up() -> list[int]:
-        slow = Slow(BODY[:SMALL])
+        slow = Slow(BODY[:SMALL_BYTES])
         task = asyncio.create_task(tree.write(ENTRY, Source(slow, refused=not cancelled), None))
         await asyncio.to_thread(slow.begun.wait, 30)
         if cancelled:
@@ -135,7 +135,7 @@ def test_a_late_write_never_reaches_another_file(tree: LocalTree, root: Path, tm
 
 def test_a_call_that_never_returns_keeps_its_number_and_ends_nobody(root: Path, tmp_path: Path) -> None:
     """A frozen disk: an end does not wait for it, and what is opened afterwards does not get its bytes."""
-    tree, slow = LocalTree(root, nonce=NONCE), Slow(BODY[:SMALL])
+    tree, slow = LocalTree(root, nonce=NONCE), Slow(BODY[:SMALL_BYTES])
 
     async def given_up() -> None:
         task = asyncio.create_task(tree.write(ENTRY, Source(slow, refused=True), None))
@@ -190,7 +190,7 @@ def _after(go: threading.Event, function: Callable[..., Any], *arguments: object
     return function(*arguments)
 
 
-@pytest.mark.parametrize("missing", [1, SMALL], ids=["a byte", "a part"])
+@pytest.mark.parametrize("missing", [1, SMALL_BYTES], ids=["a byte", "a part"])
 def test_a_file_that_has_not_its_size_gets_no_name(tree: LocalTree, root: Path, missing: int) -> None:
     """Whatever the parts promised: of an object without a checksum the size is what can be known."""
     with pytest.raises(Corrupt, match=f"{len(BODY) - missing} bytes are on the disk instead of {len(BODY)}"):
@@ -214,14 +214,14 @@ def test_a_file_that_was_opened_to_be_read_is_closed_whatever_becomes_of_it(
     async def read() -> None:
         seen = await tree.observe("big", None, None)
         assert isinstance(seen, Entry)
-        task = asyncio.create_task(tree.open(seen, patient=True))
+        task = asyncio.create_task(tree.open(seen, deadline_passed=True))
         if cancelled:
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
             return
         content = await task
-        reading = asyncio.create_task(content.part(0, SMALL))
+        reading = asyncio.create_task(content.part(0, SMALL_BYTES))
         await asyncio.sleep(0)
         content.close()
         await asyncio.wait([reading])
@@ -291,7 +291,7 @@ def test_what_was_put_in_the_place_of_a_temporary_is_kept_and_the_file_comes(
     class Source(MemoryTree):
         content: Content
 
-        async def open(self, entry: Entry, *, patient: bool = False) -> Any:
+        async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Any:
             return self.content
 
     async def nothing(_: object) -> list[Base]:
@@ -301,8 +301,10 @@ def test_what_was_put_in_the_place_of_a_temporary_is_kept_and_the_file_comes(
     source.put("d/big", BODY)
     source.content = Exchanged(root / "d", b"theirs", b"theirs again")
     (root / "d").mkdir()
-    settler = Settler(source, tree, policy=Policy(), base_of=lambda _: None, renamed_from=nothing, look_again=lambda _: None)
-    outcome = asyncio.run(settler.settle(Work("d/big", 0, 0, 0)))
+    reconciler = Reconciler(
+        source, tree, policy=Policy(), base_of=lambda _: None, renamed_from=nothing, look_again=lambda _: None
+    )
+    outcome = asyncio.run(reconciler.settle(Work("d/big", 0, 0, 0)))
     assert outcome.put is not None
     assert (root / "d/big").read_bytes() == BODY
     kept = {(root / "d" / name).read_bytes() for name in os.listdir(root / "d") if "conflict" in name}

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncloud.core.model import Base, Sighting
+from syncloud.core.model import Base, ScanRecord
 from syncloud.errors import BusyError, ConfigurationError, HostUnavailable, PairError
 from syncloud.state import inspect, store
 from syncloud.state.store import Pair, State
@@ -90,8 +90,8 @@ def test_rows_can_be_read_as_a_listing_shows_files(memory: State) -> None:
     memory.record([row("a", ("1", "2", "3", "4")), row("b", absent=True), row("b/c"), row("b0")], [])
     with contextlib.closing(memory.reader()) as reader:
         mode = row("a").mode
-        assert list(reader.sightings())[:2] == [("a", "1 2 3 4", mode), ("b", "", mode)]
-        assert [path for path, _, _ in reader.sightings("b")] == ["b/c"]
+        assert list(reader.scan_records())[:2] == [("a", "1 2 3 4", mode), ("b", "", mode)]
+        assert [path for path, _, _ in reader.scan_records("b")] == ["b/c"]
         assert (reader.get("b/c"), reader.get("c")) == (row("b/c"), None)
 
 
@@ -131,11 +131,11 @@ def test_a_name_that_is_no_utf_8_is_in_no_row(memory: State, name: str) -> None:
     assert paths(memory, name) == []
     with contextlib.closing(memory.reader()) as reader:
         assert reader.get(name) is None
-        assert list(reader.sightings(name)) == []
-    assert memory.note_unsyncable(name, f"of {name}")
-    assert not memory.note_unsyncable(name, f"of {name}")
-    memory.clear_unsyncable(name)
-    assert memory.unsyncable() == {}
+        assert list(reader.scan_records(name)) == []
+    assert memory.note_skipped(name, f"of {name}")
+    assert not memory.note_skipped(name, f"of {name}")
+    memory.clear_skipped(name)
+    assert memory.skipped() == {}
 
 
 @pytest.mark.parametrize(
@@ -244,13 +244,13 @@ def test_many_rows_are_read_at_once(memory: State) -> None:
 
 def test_an_inode_is_a_stranger_unless_some_source_begins_with_it(memory: State) -> None:
     memory.record([row("a", ("11", "3", "99")), row("b", ("112", "3"))], ())
-    assert memory.strangers(["1", "11", "112", "3", "1123"]) == {"1", "3", "1123"}
+    assert memory.unknown_inodes(["1", "11", "112", "3", "1123"]) == {"1", "3", "1123"}
 
 
 def test_many_questions_to_a_disk_that_refuses_are_the_hosts_trouble(memory: State) -> None:
     with contextlib.closing(sqlite3.connect(memory.directory / "state.sqlite")) as other:
         other.execute("DROP TABLE base")
-    for ask in (memory.rows_of, memory.strangers):
+    for ask in (memory.rows_of, memory.unknown_inodes):
         with pytest.raises(HostUnavailable):
             ask(["a"])
 
@@ -259,12 +259,12 @@ def test_many_questions_to_a_disk_that_refuses_are_the_hosts_trouble(memory: Sta
 
 
 def test_a_reason_is_told_once(memory: State) -> None:
-    assert memory.note_unsyncable("a\udcff", "not UTF-8")
-    assert not memory.note_unsyncable("a\udcff", "not UTF-8")
-    assert memory.note_unsyncable("a\udcff", "a socket")
-    assert memory.unsyncable() == {"a\\xff": "a socket"}
-    memory.clear_unsyncable("a\udcff")
-    assert memory.unsyncable() == {}
+    assert memory.note_skipped("a\udcff", "not UTF-8")
+    assert not memory.note_skipped("a\udcff", "not UTF-8")
+    assert memory.note_skipped("a\udcff", "a socket")
+    assert memory.skipped() == {"a\\xff": "a socket"}
+    memory.clear_skipped("a\udcff")
+    assert memory.skipped() == {}
 
 
 def test_notes_survive(tmp_path: Path) -> None:
@@ -379,9 +379,9 @@ def damage(file: Path, *, after: int = 8) -> None:
             written.write(b"\xa5" * 4096)
 
 
-def sightings(memory: State) -> list[Sighting]:
+def sightings(memory: State) -> list[ScanRecord]:
     with contextlib.closing(memory.reader()) as reader:
-        return list(reader.sightings())
+        return list(reader.scan_records())
 
 
 QUESTIONS: dict[str, Callable[[State], object]] = {
@@ -389,7 +389,7 @@ QUESTIONS: dict[str, Callable[[State], object]] = {
     "rows_of": lambda memory: memory.rows_of([base.path for base in MANY]),
     "count": lambda memory: memory.count(),
     "find_source": lambda memory: [memory.find_source((str(number),)) for number in range(2_000)],
-    "strangers": lambda memory: memory.strangers([str(number) for number in range(2_000)]),
+    "strangers": lambda memory: memory.unknown_inodes([str(number) for number in range(2_000)]),
     "record": lambda memory: memory.record([replace(base, size=4) for base in MANY], []),
     "drop": lambda memory: memory.record([], [base.path for base in MANY]),
     "listing": lambda memory: paths(memory),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.config.parser import parse
-from syncloud.service.steps import PATIENCE, CalledOff, Steps
-from syncloud.service.wiring import composed
+from syncloud.service.steps import STEP_TIMEOUT_S, CalledOff, Steps
+from syncloud.service.wiring import open_session
 from syncloud.state import lock
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from syncloud.config.parser import Settings
-    from syncloud.service.wiring import Sync
+    from syncloud.service.wiring import Session
     from tests.support.emulator import Bucket
 
 
@@ -114,12 +114,12 @@ def test_a_step_is_frozen_when_it_has_stood_still_for_too_long(gate: Gate) -> No
         step = asyncio.create_task(steps.run(gate.wait))
         await asyncio.to_thread(gate.entered.wait)
         await asyncio.sleep(0.1)
-        assert steps.frozen() is None
-        ahead = PATIENCE + 1
-        assert "wait has not moved for 12" in str(steps.frozen())
+        assert steps.stalled() is None
+        ahead = STEP_TIMEOUT_S + 1
+        assert "wait has not moved for 12" in str(steps.stalled())
         gate.open()
         await step
-        assert steps.frozen() is None
+        assert steps.stalled() is None
 
     asyncio.run(scenario())
 
@@ -184,9 +184,9 @@ def test_nothing_is_closed_under_a_thread_that_is_left_in_a_step(
     asyncio.run(scenario())
 
 
-async def _left(steps: Steps, settings: Settings, gate: Gate | None) -> Sync:
+async def _left(steps: Steps, settings: Settings, gate: Gate | None) -> Session:
     """A composition that ends while a step is under way, which hangs at the gate or ends soon."""
-    async with composed("pull", settings, steps=steps) as sync:
+    async with open_session("pull", settings, steps=steps) as sync:
         step = asyncio.create_task(steps.run(gate.wait) if gate is not None else steps.run(time.sleep, 0.5))
         if gate is not None:
             await asyncio.to_thread(gate.entered.wait)

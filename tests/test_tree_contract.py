@@ -15,11 +15,11 @@ from syncloud.aws.session import Aws
 from syncloud.core import checksum, names
 from syncloud.core.diff import flat
 from syncloud.core.interfaces import Content, Tree
-from syncloud.core.model import SMALL, Absent, Base, Entry, Side
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, Side
 from syncloud.errors import Changed
 from syncloud.local.tree import LocalTree
 from syncloud.s3.capabilities import probe
-from syncloud.s3.transport import Crt
+from syncloud.s3.transport import Transport
 from syncloud.s3.tree import S3Tree
 from tests.support.emulator import Bucket
 from tests.support.memory import MemoryTree
@@ -27,7 +27,7 @@ from tests.support.memory import MemoryTree
 T = TypeVar("T")
 PREFIX = "pre/fix/"
 MTIME = 1_700_000_000_123_456_789
-BIG = bytes(range(256)) * (SMALL // 256) + b"and a bit more"
+BIG = bytes(range(256)) * (SMALL_BYTES // 256) + b"and a bit more"
 ODD = ("a b", "a+b", "é/ü", "a%2Fb", "a'\"<&>", "a\nb", "\U0001f600", ".hidden", "d/e/f/g", "#?;=")
 
 
@@ -99,7 +99,7 @@ class Bench:
         return self._runner.run(work)
 
     def look(self, path: str, base: Base | None = None, known: tuple[str, ...] | None = None) -> Side:
-        return self.run(self.tree.observe(path, base, known, patient=True))
+        return self.run(self.tree.observe(path, base, known, deadline_passed=True))
 
     def see(self, path: str) -> Entry:
         side = self.look(path)
@@ -137,8 +137,8 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 def _on_s3(runner: asyncio.Runner, bucket: Bucket) -> Iterator[Bench]:
     aws = Aws(region="us-east-1", endpoint_url=bucket.server.endpoint)
 
-    async def make() -> tuple[Crt, S3Tree]:
-        crt = Crt(aws, bucket.name, transfers=4)
+    async def make() -> tuple[Transport, S3Tree]:
+        crt = Transport(aws, bucket.name, transfers=4)
         conditions = await probe(crt, bucket.name, PREFIX)
         return crt, S3Tree(
             crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce="0" * 16, conditions=conditions
@@ -174,8 +174,8 @@ def test_a_file_of_somebody_else_is_seen(bench: Bench) -> None:
 
 def test_a_nominated_small_file_comes_with_body_and_checksum(bench: Bench) -> None:
     bench.user.put("a", b"content")
-    (nominated,) = bench.listed()
-    side = bench.run(bench.tree.observe("a", None, None, nominated=nominated, patient=True))
+    (reported,) = bench.listed()
+    side = bench.run(bench.tree.observe("a", None, None, reported=reported, deadline_passed=True))
     assert isinstance(side, Entry)
     assert (side.body, side.crc, side.size) == (b"content", checksum.update(b"content"), 7)
 
@@ -283,13 +283,13 @@ def test_a_delete_of_a_file_that_changed_is_refused(bench: Bench) -> None:
 
 def test_set_aside_keeps_the_bytes_under_another_name_too(bench: Bench) -> None:
     bench.user.put("d/a.xml", b"theirs")
-    aside, now = bench.run(bench.tree.set_aside(bench.see("d/a.xml")))
+    aside, now = bench.run(bench.tree.keep_conflict_copy(bench.see("d/a.xml")))
     assert ".conflict-" in aside
     assert aside.startswith("d/a")
     assert bench.user.get(aside) == bench.user.get("d/a.xml") == b"theirs"
     bench.write(small("d/a.xml"), now)
     assert bench.user.get(aside) == b"theirs"
-    again, _ = bench.run(bench.tree.set_aside(bench.see("d/a.xml")))
+    again, _ = bench.run(bench.tree.keep_conflict_copy(bench.see("d/a.xml")))
     assert bench.user.get(again) == b"ours"
     assert bench.user.get(aside) == b"theirs"
 
@@ -298,7 +298,7 @@ def test_set_aside_of_a_file_that_changed_is_refused(bench: Bench) -> None:
     written = bench.write(small("a"), None)
     bench.user.put("a", b"theirs")
     with pytest.raises(Changed):
-        bench.run(bench.tree.set_aside(written))
+        bench.run(bench.tree.keep_conflict_copy(written))
     bench.keep_only("a")
 
 
@@ -315,9 +315,9 @@ def test_a_scan_lists_everything_in_the_order_of_utf8(bench: Bench) -> None:
 def test_a_scan_and_a_look_agree(bench: Bench) -> None:
     bench.user.put("a", b"content")
     written = bench.write(small("b"), None)
-    nominated = {entry.path: entry for entry in bench.listed()}
+    reported = {entry.path: entry for entry in bench.listed()}
     for known in (bench.see("a"), written):
-        listed = nominated[known.path]
+        listed = reported[known.path]
         assert listed.size == known.size
         assert all(x == y or not x or not y for x, y in zip(listed.tag, known.tag, strict=True))
 
@@ -335,10 +335,10 @@ def test_odd_names_make_the_round_trip(bench: Bench, path: str) -> None:
 def test_a_digest_is_that_of_the_bytes(bench: Bench) -> None:
     bench.user.put("a", b"content")
     seen = replace(bench.see("a"), crc=None, body=None)
-    assert bench.run(bench.tree.digest(seen)).crc == checksum.update(b"content")
+    assert bench.run(bench.tree.with_checksum(seen)).crc == checksum.update(b"content")
     bench.user.put("a", b"something else")
     with pytest.raises(Changed):
-        bench.run(bench.tree.digest(seen))
+        bench.run(bench.tree.with_checksum(seen))
 
 
 def test_a_big_file_is_read_in_parts(bench: Bench) -> None:
@@ -348,16 +348,16 @@ def test_a_big_file_is_read_in_parts(bench: Bench) -> None:
     assert seen.size == len(BIG)
 
     async def read() -> bytes:
-        content = await bench.tree.open(seen, patient=True)
+        content = await bench.tree.open(seen, deadline_passed=True)
         try:
-            body = b"".join([*await content.part(0, SMALL), *await content.part(SMALL, len(BIG) - SMALL)])
+            body = b"".join([*await content.part(0, SMALL_BYTES), *await content.part(SMALL_BYTES, len(BIG) - SMALL_BYTES)])
             await content.verify(checksum.update(body))
         finally:
             content.close()
         return body
 
     assert bench.run(read()) == BIG
-    assert bench.run(bench.tree.digest(seen)).crc == checksum.update(BIG)
+    assert bench.run(bench.tree.with_checksum(seen)).crc == checksum.update(BIG)
 
 
 def test_a_big_file_that_changed_cannot_be_opened_and_read(bench: Bench) -> None:
@@ -366,9 +366,9 @@ def test_a_big_file_that_changed_cannot_be_opened_and_read(bench: Bench) -> None
     bench.user.put("big", BIG[::-1])
 
     async def read() -> None:
-        content = await bench.tree.open(seen, patient=True)
+        content = await bench.tree.open(seen, deadline_passed=True)
         try:
-            await content.part(0, SMALL)
+            await content.part(0, SMALL_BYTES)
         finally:
             content.close()
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 from watchdog.observers.api import BaseObserver, EventDispatcher
 
-from syncloud.core.model import Hint, Kind
+from syncloud.core.model import Hint, HintKind
 from syncloud.local.root import Root
-from syncloud.local.watcher import CALM, TICK, WatchSource
+from syncloud.local.watcher import CALM_S, TICK_INTERVAL_S, WatchSource
 from tests.support.trees import deep, wait_until
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.support.listener import Listener
 
 EVERYTHING = Hint("", subtree=True)
-OVER = CALM + 6 * TICK
+OVER = CALM_S + 6 * TICK_INTERVAL_S
 """Seconds after which the monitor has looked at the watches."""
 
 
@@ -55,7 +55,7 @@ class Watched:
             assert time.monotonic() < end, f"{self.hints[-20:]}, trouble: {self.source.trouble()}"
             time.sleep(0.01)
 
-    def hear(self, path: str, kind: Kind | None = None) -> None:
+    def hear(self, path: str, kind: HintKind | None = None) -> None:
         self.until(lambda: any(hint.path == path and kind in (None, hint.kind) for hint in self.hints))
 
     def settle(self) -> None:
@@ -72,7 +72,7 @@ class Watched:
         for path in paths:
             (self.root / path).write_text("edited")
         for path in paths:
-            self.hear(path, Kind.CLOSED)
+            self.hear(path, HintKind.WRITTEN)
         assert {hint.path for hint in self.hints} == set(paths), "and under no other"
 
 
@@ -104,13 +104,13 @@ def watched(root: Path) -> Iterator[Watched]:
 
 def test_a_written_file_is_closed(watched: Watched, root: Path) -> None:
     with open(root / "f", "w") as file:
-        watched.hear("f", Kind.OPEN)
+        watched.hear("f", HintKind.WRITING)
         file.write("x")
         file.flush()
         time.sleep(0.1)
-        assert all(hint.kind is Kind.OPEN for hint in watched.hints)
-    watched.hear("f", Kind.CLOSED)
-    assert watched.hints[-1] == Hint("f", Kind.CLOSED)
+        assert all(hint.kind is HintKind.WRITING for hint in watched.hints)
+    watched.hear("f", HintKind.WRITTEN)
+    assert watched.hints[-1] == Hint("f", HintKind.WRITTEN)
 
 
 def test_reading_is_not_an_event(watched: Watched, root: Path) -> None:
@@ -140,14 +140,14 @@ def test_changes_of_a_file_are_heard(watched: Watched, root: Path, outside: Path
 def test_a_replaced_file_is_closed_under_both_names(watched: Watched, root: Path) -> None:
     (root / "new").write_text("x")
     (root / "new").rename(root / "old")
-    watched.hear("old", Kind.CLOSED)
-    watched.hear("new", Kind.CLOSED)
+    watched.hear("old", HintKind.WRITTEN)
+    watched.hear("new", HintKind.WRITTEN)
 
 
 def test_a_name_may_be_any_bytes(watched: Watched, root: Path) -> None:
     with open(os.fsencode(root) + b"/\xff", "w"):
         pass
-    watched.hear("\udcff", Kind.CLOSED)
+    watched.hear("\udcff", HintKind.WRITTEN)
 
 
 # What happens to directories
@@ -158,7 +158,7 @@ def test_directories_that_are_filled_at_once_are_looked_at(watched: Watched, roo
         (root / f"n{number}/b/c").mkdir(parents=True)
         (root / f"n{number}/b/c/f").write_text("x")
         (root / f"n{number}/g").write_text("x")
-    watched.until(lambda: {Hint(f"n{number}", Kind.OPEN, subtree=True) for number in range(20)} <= set(watched.hints))
+    watched.until(lambda: {Hint(f"n{number}", HintKind.WRITING, subtree=True) for number in range(20)} <= set(watched.hints))
     watched.hear_edits(*(f"n{number}/b/c/f" for number in range(20)), "n0/b/new")
 
 
@@ -166,7 +166,7 @@ def test_a_directory_that_was_moved_in_is_watched(watched: Watched, root: Path, 
     (outside / "d/sub").mkdir(parents=True)
     (outside / "d/sub/f").write_text("x")
     (outside / "d").rename(root / "in")
-    watched.until(lambda: Hint("in", Kind.OPEN, subtree=True) in watched.hints)
+    watched.until(lambda: Hint("in", HintKind.WRITING, subtree=True) in watched.hints)
     watched.hear_edits("in/sub/f", "in/new")
 
 
@@ -178,7 +178,7 @@ def test_a_directory_that_was_moved_out_and_came_back_is_heard_under_its_new_nam
     (root / "full").rename(outside / "full")
     time.sleep(pause)
     if pause:
-        watched.until(lambda: Hint("full", Kind.OPEN, subtree=True) in watched.hints)
+        watched.until(lambda: Hint("full", HintKind.WRITING, subtree=True) in watched.hints)
         watched.settle()
         (outside / "full/x/y/f").write_text("not ours any more")
         time.sleep(0.3)
@@ -194,7 +194,7 @@ def test_a_directory_that_comes_back_amid_ceaseless_edits_is_heard_under_its_new
     root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look at the watches that meets a directory may be one after it has gone and come back."""
-    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 5.0)
+    monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 5.0)
     watched = Watched(root)
     done = threading.Event()
 
@@ -224,7 +224,7 @@ def test_a_tree_that_never_rests_is_not_watched_anew(
     root: Path, logged: Listener, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Every look meets a directory that has just come, gone or got another name: no fault, and no reason to begin again."""
-    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 1.0)
+    monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 1.0)
     for number in range(50):
         (root / f"{number}").mkdir()
     watched = Watched(root)
@@ -252,7 +252,7 @@ def test_a_directory_that_is_renamed_twice_is_heard_under_its_last_name(watched:
     (root / "full").rename(root / "two")
     (root / "two").rename(root / "three")
     for path in ("full", "two", "three"):
-        watched.until(lambda path=path: Hint(path, Kind.OPEN, subtree=True) in watched.hints)  # type: ignore[misc]
+        watched.until(lambda path=path: Hint(path, HintKind.WRITING, subtree=True) in watched.hints)  # type: ignore[misc]
     watched.hear_edits("three/x/y/f", "three/new")
 
 
@@ -279,7 +279,7 @@ def test_a_link_that_takes_the_place_of_a_directory_is_not_watched(root: Path, o
 
 def test_a_removed_tree_is_looked_at(watched: Watched, root: Path) -> None:
     shutil.rmtree(root / "full")
-    watched.until(lambda: Hint("full", Kind.OPEN, subtree=True) in watched.hints)
+    watched.until(lambda: Hint("full", HintKind.WRITING, subtree=True) in watched.hints)
     (root / "full").mkdir()
     watched.hear_edits("full/again")
 
@@ -292,7 +292,7 @@ def test_a_burst_ends_in_a_look_at_everything(root: Path) -> None:
     try:
         for number in range(10):
             (root / f"few{number}").write_text("x")
-        watched.hear("few9", Kind.CLOSED)
+        watched.hear("few9", HintKind.WRITTEN)
         watched.settle()
         time.sleep(3.0)  # events are counted anew
         assert EVERYTHING not in watched.hints
@@ -483,7 +483,7 @@ def test_a_watch_that_is_refused_anew_is_not_tried_again_at_once(root: Path) -> 
         after = watcher.until("limited 0", after=after)
         (root / "new").mkdir()
         watcher.until("trouble 2 directories cannot be watched", after=after)
-        time.sleep(20 * TICK)
+        time.sleep(20 * TICK_INTERVAL_S)
         assert len([line for line in watcher.lines[after:] if line == "hint '' True"]) < 5
 
 
@@ -537,7 +537,7 @@ def test_a_thread_of_watchdog_that_dies_is_replaced(root: Path, kinds: tuple[str
         watched.until(lambda: EVERYTHING in watched.hints)
         watched.hear_edits("f")
         assert watched.source.trouble() is None
-        assert watched.source.frozen() is None
+        assert watched.source.stalled() is None
     finally:
         watched.stop()
 
@@ -559,8 +559,8 @@ def test_an_error_in_who_is_told_ends_in_a_look_at_everything(root: Path) -> Non
         (root / "bad").write_text("x")
         wait_until(lambda: EVERYTHING in hints, timeout=30)
         (root / "good").write_text("x")
-        wait_until(lambda: Hint("good", Kind.CLOSED) in hints, timeout=30)
-        assert source.frozen() is None
+        wait_until(lambda: Hint("good", HintKind.WRITTEN) in hints, timeout=30)
+        assert source.stalled() is None
     finally:
         source.stop()
         place.close()
@@ -632,7 +632,7 @@ def abyss(tmp_path: Path) -> Iterator[Path]:
 def heard(watched: Watched, path: str) -> bool:
     """Whether an edit is heard, perhaps the one before: while all is watched anew, none is."""
     (watched.root / path).write_text("edited")
-    return any(hint.path == path and hint.kind is Kind.CLOSED for hint in watched.hints)
+    return any(hint.path == path and hint.kind is HintKind.WRITTEN for hint in watched.hints)
 
 
 @pytest.mark.parametrize("levels", [900, 1_500, 3_000])
@@ -650,7 +650,7 @@ def test_a_tree_of_any_depth_is_watched_as_far_as_a_path_is_long(abyss: Path, le
 def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(
     abyss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncloud.local.watcher.PATIENCE", 5.0)
+    monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 5.0)
     (abyss / "other").mkdir()
     watched = Watched(abyss)
     try:

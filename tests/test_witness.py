@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncloud.engine.outage import Outage
-from syncloud.engine.pace import CROWD, PAUSE, ROUND_MAX, Pace
+from syncloud.engine.pace import MIN_FAILED, ROUND_INTERVAL_S, ROUND_MAX_PATHS, Pace
 from syncloud.engine.witness import Witness
 from syncloud.errors import CredentialsError, HostUnavailable, PermissionRefused, SyncloudError, Unavailable
 
@@ -188,7 +188,7 @@ def test_a_probe_ends_an_outage_that_is_over_and_wakes_the_loop() -> None:
 def test_a_question_that_fails_unexpectedly_ends_nothing_and_wakes_the_loop(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         world = World()
-        world.outage.suffer(Unavailable("down"))
+        world.outage.record_failure(Unavailable("down"))
         world.answers = lambda: 1 / 0  # type: ignore[assignment,return-value]
         world.witness.probe()
         await asyncio.sleep(0.01)
@@ -271,30 +271,30 @@ def test_a_few_refused_paths_slow_nobody_down() -> None:
     paced = Paced()
     for _ in range(100):
         paced.pace.failed("the same", Unavailable("no"))
-    paced.fail(CROWD - 2)
+    paced.fail(MIN_FAILED - 2)
     assert paced.round(200) == 200
 
 
 def test_where_all_are_refused_a_few_are_tried_at_a_time_and_more_each_time() -> None:
     paced = Paced()
-    paced.fail(CROWD)
+    paced.fail(MIN_FAILED)
     tried = []
     for _ in range(10):
         tried.append(paced.round())
         assert paced.round() == 0, "not before the pause is over"
-        paced.now += PAUSE
-    assert tried == [1, 2, 4, 8, 16, 32, 64, 128, ROUND_MAX, ROUND_MAX]
+        paced.now += ROUND_INTERVAL_S
+    assert tried == [1, 2, 4, 8, 16, 32, 64, 128, ROUND_MAX_PATHS, ROUND_MAX_PATHS]
     paced.pace.passed()
     assert paced.round(200) == 200
-    paced.fail(CROWD)
-    paced.now += PAUSE
+    paced.fail(MIN_FAILED)
+    paced.now += ROUND_INTERVAL_S
     assert paced.round() == 1
 
 
 def test_who_asks_for_fewer_requests_gets_one_at_a_time() -> None:
     paced = Paced()
-    paced.fail(CROWD)
+    paced.fail(MIN_FAILED)
     for _ in range(5):
-        paced.now += PAUSE
+        paced.now += ROUND_INTERVAL_S
         assert paced.round() == 1
         paced.fail(1, "SlowDown")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import pytest
 
-from syncloud.local.threads import MOMENT, PATIENCE, SLOWEST, Workers
+from syncloud.local.threads import CALL_TIMEOUT_S, JOIN_DELAY_S, SLOWEST_BYTES_PER_S, DiskThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,13 +34,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def workers(clock: Clock) -> Iterator[Workers]:
-    made = Workers(1, clock=clock)
+def disk_threads(clock: Clock) -> Iterator[DiskThreads]:
+    made = DiskThreads(1, clock=clock)
     yield made
     made.close()
 
 
-def test_a_call_beyond_its_deadline_is_told(workers: Workers, clock: Clock) -> None:
+def test_a_call_beyond_its_deadline_is_told(disk_threads: DiskThreads, clock: Clock) -> None:
     begun, answered = threading.Event(), threading.Event()
 
     def frozen_disk() -> None:
@@ -48,43 +48,43 @@ def test_a_call_beyond_its_deadline_is_told(workers: Workers, clock: Clock) -> N
         answered.wait()
 
     async def scenario() -> None:
-        call = workers.run(frozen_disk, size=5 * SLOWEST)
+        call = disk_threads.run(frozen_disk, size=5 * SLOWEST_BYTES_PER_S)
         try:
             await asyncio.to_thread(begun.wait)
-            clock.now = PATIENCE + 4
-            assert workers.frozen() is None, "its bytes have their time too"
-            clock.now = PATIENCE + 6
-            assert "frozen_disk" in str(workers.frozen())
+            clock.now = CALL_TIMEOUT_S + 4
+            assert disk_threads.stalled() is None, "its bytes have their time too"
+            clock.now = CALL_TIMEOUT_S + 6
+            assert "frozen_disk" in str(disk_threads.stalled())
         finally:
             answered.set()
         await call
-        assert workers.frozen() is None
+        assert disk_threads.stalled() is None
 
     asyncio.run(scenario())
 
 
-def test_a_long_call_that_goes_on_has_its_time_anew(workers: Workers, clock: Clock) -> None:
+def test_a_long_call_that_goes_on_has_its_time_anew(disk_threads: DiskThreads, clock: Clock) -> None:
     """A directory of very many files on a slow disk, say."""
     begun, further, answered = threading.Event(), threading.Barrier(2), threading.Event()
 
     def long_walk() -> None:
         begun.set()
         further.wait()
-        workers.go_on()
+        disk_threads.go_on()
         further.wait()
         answered.wait()
 
     async def scenario() -> None:
-        call = workers.run(long_walk)
+        call = disk_threads.run(long_walk)
         try:
             await asyncio.to_thread(begun.wait)
-            clock.now = PATIENCE - 1
+            clock.now = CALL_TIMEOUT_S - 1
             await asyncio.to_thread(further.wait)
             await asyncio.to_thread(further.wait)
-            clock.now = 2 * PATIENCE - 2
-            assert workers.frozen() is None
-            clock.now = 2 * PATIENCE
-            assert "long_walk" in str(workers.frozen())
+            clock.now = 2 * CALL_TIMEOUT_S - 2
+            assert disk_threads.stalled() is None
+            clock.now = 2 * CALL_TIMEOUT_S
+            assert "long_walk" in str(disk_threads.stalled())
         finally:
             answered.set()
         await call
@@ -92,7 +92,7 @@ def test_a_long_call_that_goes_on_has_its_time_anew(workers: Workers, clock: Clo
     asyncio.run(scenario())
 
 
-def test_movement_is_a_call_that_begins_goes_on_or_ends(workers: Workers, clock: Clock) -> None:
+def test_movement_is_a_call_that_begins_goes_on_or_ends(disk_threads: DiskThreads, clock: Clock) -> None:
     begun, answered = threading.Event(), threading.Event()
 
     def frozen_disk() -> None:
@@ -100,23 +100,23 @@ def test_movement_is_a_call_that_begins_goes_on_or_ends(workers: Workers, clock:
         answered.wait()
 
     async def scenario() -> None:
-        assert workers.have_moved_since(0.0), "nobody waits for it"
+        assert disk_threads.have_moved_since(0.0), "nobody waits for it"
         clock.now = 1.0
-        call = workers.run(frozen_disk)
+        call = disk_threads.run(frozen_disk)
         try:
             await asyncio.to_thread(begun.wait)
-            assert workers.have_moved_since(0.5)
-            assert not workers.have_moved_since(1.0)
+            assert disk_threads.have_moved_since(0.5)
+            assert not disk_threads.have_moved_since(1.0)
             clock.now = 2.0
         finally:
             answered.set()
         await call
-        assert workers.have_moved_since(9.0)
+        assert disk_threads.have_moved_since(9.0)
 
     asyncio.run(scenario())
 
 
-def test_what_waits_behind_a_call_in_time_is_not_told(workers: Workers, clock: Clock) -> None:
+def test_what_waits_behind_a_call_in_time_is_not_told(disk_threads: DiskThreads, clock: Clock) -> None:
     begun, answered = threading.Event(), threading.Event()
 
     def long_read() -> None:
@@ -124,11 +124,11 @@ def test_what_waits_behind_a_call_in_time_is_not_told(workers: Workers, clock: C
         answered.wait()
 
     async def scenario() -> None:
-        calls = [workers.run(long_read, size=1000 * SLOWEST) for _ in range(2)]
+        calls = [disk_threads.run(long_read, size=1000 * SLOWEST_BYTES_PER_S) for _ in range(2)]
         try:
             await asyncio.to_thread(begun.wait)
-            clock.now = 2 * PATIENCE
-            assert workers.frozen() is None
+            clock.now = 2 * CALL_TIMEOUT_S
+            assert disk_threads.stalled() is None
         finally:
             answered.set()
         await asyncio.gather(*calls)
@@ -136,9 +136,9 @@ def test_what_waits_behind_a_call_in_time_is_not_told(workers: Workers, clock: C
     asyncio.run(scenario())
 
 
-def test_answers_and_errors_come_to_whoever_asked(workers: Workers) -> None:
+def test_answers_and_errors_come_to_whoever_asked(disk_threads: DiskThreads) -> None:
     async def scenario() -> list[int | BaseException]:
-        return await asyncio.gather(*(workers.run(int, text) for text in ("1", "no", "3")), return_exceptions=True)
+        return await asyncio.gather(*(disk_threads.run(int, text) for text in ("1", "no", "3")), return_exceptions=True)
 
     for _ in range(2):  # each time another loop
         first, wrong, last = asyncio.run(scenario())
@@ -147,12 +147,12 @@ def test_answers_and_errors_come_to_whoever_asked(workers: Workers) -> None:
 
 
 def test_a_slow_call_holds_nobody_back() -> None:
-    workers, answered = Workers(2), threading.Event()
+    disk_threads, answered = DiskThreads(2), threading.Event()
 
     async def scenario() -> None:
-        slow = workers.run(answered.wait)
+        slow = disk_threads.run(answered.wait)
         try:
-            assert await asyncio.gather(*(workers.run(int, number) for number in range(100))) == list(range(100))
+            assert await asyncio.gather(*(disk_threads.run(int, number) for number in range(100))) == list(range(100))
             assert not slow.done()
         finally:
             answered.set()
@@ -161,20 +161,20 @@ def test_a_slow_call_holds_nobody_back() -> None:
     try:
         asyncio.run(scenario())
     finally:
-        workers.close()
+        disk_threads.close()
 
 
 def test_calls_that_are_held_up_hold_up_nobody_while_threads_are_left() -> None:
-    workers, answered = Workers(4), threading.Event()
+    disk_threads, answered = DiskThreads(4), threading.Event()
 
     async def scenario() -> None:
-        slow = [workers.run(answered.wait) for _ in range(3)]
+        slow = [disk_threads.run(answered.wait) for _ in range(3)]
         try:
             begun = time.monotonic()
-            numbers = await asyncio.wait_for(asyncio.gather(*(workers.run(int, number) for number in range(100))), 10)
+            numbers = await asyncio.wait_for(asyncio.gather(*(disk_threads.run(int, number) for number in range(100))), 10)
             assert numbers == list(range(100))
             assert time.monotonic() - begun < 1, "some milliseconds, and a host under load"
-            assert await asyncio.wait_for(workers.run(int, 5), 10) == 5
+            assert await asyncio.wait_for(disk_threads.run(int, 5), 10) == 5
             assert not any(one.done() for one in slow)
         finally:
             answered.set()
@@ -183,15 +183,15 @@ def test_calls_that_are_held_up_hold_up_nobody_while_threads_are_left() -> None:
     try:
         asyncio.run(scenario())
     finally:
-        workers.close()
+        disk_threads.close()
 
 
-def test_what_is_done_is_told_while_the_next_call_is_held_up(workers: Workers) -> None:
+def test_what_is_done_is_told_while_the_next_call_is_held_up(disk_threads: DiskThreads) -> None:
     """With one thread, and a clock that stands still: the thread itself would tell of both together."""
     asked, answered = threading.Event(), threading.Event()
 
     async def scenario() -> None:
-        _, quick, slow = workers.run(asked.wait), workers.run(int, 3), workers.run(answered.wait)
+        _, quick, slow = disk_threads.run(asked.wait), disk_threads.run(int, 3), disk_threads.run(answered.wait)
         asked.set()
         try:
             assert await asyncio.wait_for(quick, 10) == 3
@@ -215,14 +215,14 @@ class CountingLoop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(callback, *args, context=context)
 
 
-def test_what_is_asked_for_together_wakes_the_loop_once(workers: Workers, clock: Clock) -> None:
+def test_what_is_asked_for_together_wakes_the_loop_once(disk_threads: DiskThreads, clock: Clock) -> None:
     """The first call waits until all are asked for: a thread that is quicker than who asks would have nothing left to do."""
     clock.now = 100.0
     asked = threading.Event()
 
     async def scenario() -> None:
-        first = workers.run(asked.wait)
-        others = [workers.run(time.sleep, 0.001) for _ in range(9)]
+        first = disk_threads.run(asked.wait)
+        others = [disk_threads.run(time.sleep, 0.001) for _ in range(9)]
         asked.set()
         await asyncio.gather(first, *others)
 
@@ -253,15 +253,15 @@ class Together:
 
 def test_one_thread_does_all_while_nothing_is_held_up(clock: Clock) -> None:
     """The clock stands still: every call is done at once."""
-    workers, seen = Workers(4, clock=clock), Together()
+    disk_threads, seen = DiskThreads(4, clock=clock), Together()
 
     async def scenario() -> None:
-        await asyncio.gather(*(workers.run(seen.call) for _ in range(50)))
+        await asyncio.gather(*(disk_threads.run(seen.call) for _ in range(50)))
 
     try:
         asyncio.run(scenario())
     finally:
-        workers.close()
+        disk_threads.close()
     assert len(seen.threads) == 1
 
 
@@ -273,7 +273,7 @@ class Ticking(Clock):
 
 def test_who_joined_in_leaves_while_there_is_more_to_do() -> None:
     clock, answered, seen = Ticking(), threading.Event(), Together()
-    workers = Workers(2, clock=clock)
+    disk_threads = DiskThreads(2, clock=clock)
     begun: list[int] = []
 
     def slow() -> None:
@@ -281,12 +281,12 @@ def test_who_joined_in_leaves_while_there_is_more_to_do() -> None:
         answered.wait()
 
     async def scenario() -> None:
-        held_up = [workers.run(slow) for _ in range(2)]
+        held_up = [disk_threads.run(slow) for _ in range(2)]
         while len(begun) < 2:
-            clock.now += MOMENT
+            clock.now += JOIN_DELAY_S
             await asyncio.sleep(0.001)
-        first = [workers.run(time.sleep, 0.001) for _ in range(200)]
-        then = [workers.run(seen.call) for _ in range(50)]
+        first = [disk_threads.run(time.sleep, 0.001) for _ in range(200)]
+        then = [disk_threads.run(seen.call) for _ in range(50)]
         answered.set()
         await asyncio.gather(*held_up, *first, *then)
 
@@ -294,7 +294,7 @@ def test_who_joined_in_leaves_while_there_is_more_to_do() -> None:
         asyncio.run(scenario())
     finally:
         answered.set()
-        workers.close()
+        disk_threads.close()
     assert seen.most == 1
 
 
@@ -309,11 +309,11 @@ def wakes(threads: set[Path]) -> int:
     return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[0]) for status in statuses)
 
 
-def test_idle_threads_cost_no_wakes(workers: Workers) -> None:
+def test_idle_threads_cost_no_wakes(disk_threads: DiskThreads) -> None:
     others = tasks()  # what earlier tests left running in this process (a server, a runtime's threads) wakes as it likes
 
     async def scenario() -> int:
-        await asyncio.gather(*(workers.run(os.stat, "/") for _ in range(100)))
+        await asyncio.gather(*(disk_threads.run(os.stat, "/") for _ in range(100)))
         await asyncio.sleep(0.05)
         ours = {Path(f"/proc/self/task/{threading.get_native_id()}")} | (tasks() - others)
         assert len(ours) > 1, "the loop's thread, and those of the disk"
@@ -326,7 +326,7 @@ def test_idle_threads_cost_no_wakes(workers: Workers) -> None:
     assert asyncio.run(scenario()) < 50
 
 
-def test_what_is_cancelled_while_it_waits_is_never_called(workers: Workers) -> None:
+def test_what_is_cancelled_while_it_waits_is_never_called(disk_threads: DiskThreads) -> None:
     begun, answered = threading.Event(), threading.Event()
     called: list[int] = []
 
@@ -335,19 +335,19 @@ def test_what_is_cancelled_while_it_waits_is_never_called(workers: Workers) -> N
         answered.wait()
 
     async def scenario() -> None:
-        running, waiting = workers.run(busy), workers.run(called.append, 1)
+        running, waiting = disk_threads.run(busy), disk_threads.run(called.append, 1)
         await asyncio.to_thread(begun.wait)
         running.cancel()
         waiting.cancel()
         answered.set()
-        assert await workers.run(int, 2) == 2
+        assert await disk_threads.run(int, 2) == 2
 
     asyncio.run(scenario())
     assert called == []
 
 
 def test_a_close_waits_for_what_runs_and_drops_what_waits(clock: Clock) -> None:
-    workers, begun = Workers(1, clock=clock), threading.Event()
+    disk_threads, begun = DiskThreads(1, clock=clock), threading.Event()
     done: list[int] = []
     called: list[int] = []
 
@@ -357,30 +357,30 @@ def test_a_close_waits_for_what_runs_and_drops_what_waits(clock: Clock) -> None:
         done.append(1)
 
     async def scenario() -> None:
-        running, waiting = workers.run(slow), workers.run(called.append, 1)
+        running, waiting = disk_threads.run(slow), disk_threads.run(called.append, 1)
         await asyncio.to_thread(begun.wait)
-        workers.close()
+        disk_threads.close()
         assert done == [1]
         await running
         with pytest.raises(asyncio.CancelledError):
             await waiting
         with pytest.raises(RuntimeError):
-            workers.run(int)
+            disk_threads.run(int)
 
     asyncio.run(scenario())
     assert called == []
 
 
-def test_the_loop_may_end_before_its_answers(workers: Workers) -> None:
+def test_the_loop_may_end_before_its_answers(disk_threads: DiskThreads) -> None:
     answered = threading.Event()
 
     async def leave() -> None:
-        workers.run(answered.wait)
+        disk_threads.run(answered.wait)
 
     asyncio.run(leave())
     answered.set()
 
     async def ask() -> int:
-        return await workers.run(int, 5)
+        return await disk_threads.run(int, 5)
 
     assert asyncio.run(ask()) == 5

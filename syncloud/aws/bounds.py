@@ -17,9 +17,9 @@ from .. import __version__
 from . import markup
 from .credentials import Process, admitted
 
-ANSWER_MAX = 8 * 1024 * 1024
+ANSWER_MAX_BYTES = 8 * 1024 * 1024
 """Bytes, with status line and headers. Ten messages of SQS have 1 MiB, six times that where JSON escapes all of it."""
-PATIENCE, CONNECT = 30.0, 10.0
+ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 10.0
 """Seconds for a whole answer, of which a long poll is silent for 20, and for a connection or what a proxy says to it."""
 
 
@@ -42,9 +42,9 @@ class _Bounded(io.RawIOBase):
         super().__init__()
         self._stream = stream
         self._sock = sock
-        self._timeout: float = sock.gettimeout() or PATIENCE
+        self._timeout: float = sock.gettimeout() or ANSWER_TIMEOUT_S
         self._deadline = time.monotonic() + self._timeout
-        self._left = ANSWER_MAX
+        self._left = ANSWER_MAX_BYTES
 
     def readable(self) -> bool:
         return True
@@ -61,7 +61,7 @@ class _Bounded(io.RawIOBase):
             self._sock.settimeout(self._timeout)  # the next request on this connection has all of it again
         self._left -= count or 0
         if self._left < 0:
-            raise Endless(f"an answer of more than {ANSWER_MAX:,} bytes is no service's")
+            raise Endless(f"an answer of more than {ANSWER_MAX_BYTES:,} bytes is no service's")
         return count
 
     def close(self) -> None:
@@ -124,8 +124,8 @@ def session(**options: Any) -> Any:
         botocore.config.Config(
             # Two places retry: this one for a request, the engine for a path.
             retries={"mode": "standard", "total_max_attempts": 3},
-            connect_timeout=CONNECT,
-            read_timeout=PATIENCE,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=ANSWER_TIMEOUT_S,
             max_pool_connections=32,
             # Older S3-compatible stores refuse the checksums that are on by default since botocore 1.36.
             request_checksum_calculation="when_required",

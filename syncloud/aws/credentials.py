@@ -27,7 +27,7 @@ _FILES = ("shared-credentials-file", "config-file")
 class Process(subprocess.Popen[bytes]):
     """A credential process that has an end: botocore waits for it under a lock which every client needs."""
 
-    PATIENCE = 60.0
+    TIMEOUT_S = 60.0
     """Seconds; somebody may be asked for a code."""
 
     def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:  # noqa: A002
@@ -35,7 +35,7 @@ class Process(subprocess.Popen[bytes]):
         its own may hold a secret.
         """
         try:
-            answer, _ = super().communicate(input, timeout or self.PATIENCE)
+            answer, _ = super().communicate(input, timeout or self.TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):  # a disk or a debugger may hold it
@@ -43,7 +43,7 @@ class Process(subprocess.Popen[bytes]):
             for pipe in (self.stdout, self.stderr):  # what it has begun itself may have them still
                 if pipe is not None:
                     pipe.close()
-            return b"", f"the credential process gave no answer within {self.PATIENCE:.0f} s".encode()
+            return b"", f"the credential process gave no answer within {self.TIMEOUT_S:.0f} s".encode()
         if self.returncode:
             return b"", f"the credential process ended with {self.returncode}; run it by hand to see why".encode()
         if not _is_answer(answer):
@@ -119,9 +119,9 @@ def looked_for(find: Callable[[], Any]) -> Any:
 class Credentials:
     """`find` looks for botocore's credentials, the same every time; `afresh` reads the files anew."""
 
-    LOOK = 20.0
+    CHECK_INTERVAL_S = 20.0
     """Seconds between two looks. botocore renews 15 minutes before the end, so most looks only read the clock."""
-    RETRY = (1.0, 60.0)
+    RETRY_DELAYS_S = (1.0, 60.0)
     """Seconds after the first failure, doubling up to the second."""
 
     def __init__(self, find: Callable[[], Any], *, afresh: Callable[[], Any] = lambda: None) -> None:
@@ -166,10 +166,12 @@ class Credentials:
         problem = self._look()
         self._failures = self._failures + 1 if problem else 0
         self._problem = problem if self._held is None or self._expired() else ""
-        first, most = self.RETRY
+        first, most = self.RETRY_DELAYS_S
         if problem:
             return min(most, first * 2.0 ** min(self._failures - 1, 10))
-        return first if self._expired(within=self.LOOK) else self.LOOK  # their end is not to be found out by a refusal
+        return (
+            first if self._expired(within=self.CHECK_INTERVAL_S) else self.CHECK_INTERVAL_S
+        )  # their end is not to be found out by a refusal
 
     def _look(self) -> str:
         try:

@@ -6,9 +6,9 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-PARTS = 256 * 1024 * 1024
+MAX_PART_BYTES = 256 * 1024 * 1024
 """Bytes of parts that a tree holds in memory, of all files together."""
-OLDEST = 4
+OLDEST_EVERY = 4
 """Of so many grants one is for who waits longest, so that nobody waits for ever."""
 
 
@@ -25,7 +25,7 @@ class Budget:
     end, whoever has made it, and the huge one goes on.
     """
 
-    def __init__(self, total: int = PARTS) -> None:
+    def __init__(self, total: int = MAX_PART_BYTES) -> None:
         self._total = total
         self._free = total
         self._waiting: deque[_Turn] = deque()
@@ -77,6 +77,6 @@ class Budget:
             turn.granted.set_result(None)
 
     def _next(self) -> _Turn:
-        if self._count % OLDEST == OLDEST - 1:
+        if self._count % OLDEST_EVERY == OLDEST_EVERY - 1:
             return self._waiting[0]
         return min(self._waiting, key=lambda turn: turn.left)

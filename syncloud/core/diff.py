@@ -1,6 +1,6 @@
 """The merge of listings: which paths of two trees and the base deserve a look. Pure, streaming, one pass.
 
-Where only the source is listed, what is equal there and in the base is taken out first, a run at a time (`Unlike`).
+Where only the source is listed, what is equal there and in the base is taken out first, a run at a time (`SkipUnchanged`).
 
 All three streams come in the order of the paths' UTF-8 bytes (which is the order of Python's strings), so nothing is kept
 but the heads. What comes out is only nominated; a store that lists in another order costs looks, never a wrong decision.
@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from . import names
-from .model import Absent, Base, Entry, Hint, Run, Side, Sighting, Unknown, same
+from .model import Absent, Base, Entry, Hint, ScanChunk, ScanRecord, Side, Unknown, same
 
-MOST = 20_000
+MAX_SKIPPED = 20_000
 """Paths that are left out, each of them with its reason."""
 
 
 @dataclass(slots=True)
-class Census:
+class ScanSummary:
     """What a pass has counted: regular files of the source, what could not be seen, and which of the paths that are
     `recorded` as left out it has met. `blind` counts the directories among the `unknown`, `more` those beyond `most`.
     """
@@ -32,7 +32,7 @@ class Census:
     unknown: list[Unknown] = field(default_factory=list)
     blind: int = 0
     more: int = 0
-    most: int = MOST
+    most: int = MAX_SKIPPED
 
     def count(self, unknown: Unknown) -> None:
         """Of one beyond `most` only the number is kept, because others choose how many there are."""
@@ -45,16 +45,16 @@ class Census:
             self.more += 1
 
 
-def flat(listing: Iterable[Side | Run]) -> Iterator[Side]:
+def flat(listing: Iterable[Side | ScanChunk]) -> Iterator[Side]:
     """A listing with every file as an Entry."""
     for item in listing:
-        if isinstance(item, Run):
-            yield from map(item.entry_of, item.sightings)
+        if isinstance(item, ScanChunk):
+            yield from map(item.entry_of, item.records)
         else:
             yield item
 
 
-class Unlike:
+class SkipUnchanged:
     """A listing of the source and the base rows for it, without the files that are in both and equal: they are counted in
     `census`, and nothing else is made of them. Of a million files hardly any has changed, so that is done a run at a time.
 
@@ -63,22 +63,22 @@ class Unlike:
 
     def __init__(
         self,
-        listing: Iterable[Side | Run],
-        known: Iterator[Sighting],
+        listing: Iterable[Side | ScanChunk],
+        known: Iterator[ScanRecord],
         base_of: Callable[[str], Base | None],
-        census: Census,
+        census: ScanSummary,
     ) -> None:
         self._listing = listing
         self._known = known
         self._base_of = base_of
         self._census = census
-        self._ahead: deque[Sighting] = deque()
+        self._ahead: deque[ScanRecord] = deque()
         """What was read of `known`, and is not in the listing as it is."""
 
     def sides(self) -> Iterator[Side]:
         for item in self._listing:
-            if isinstance(item, Run):
-                yield from map(item.entry_of, self._changed(item.sightings))
+            if isinstance(item, ScanChunk):
+                yield from map(item.entry_of, self._changed(item.records))
             else:
                 yield item
 
@@ -88,7 +88,7 @@ class Unlike:
             if base is not None:
                 yield base
 
-    def _changed(self, run: list[Sighting]) -> list[Sighting]:
+    def _changed(self, run: list[ScanRecord]) -> list[ScanRecord]:
         """Those that are not among the rows where they should be. What is not found there for another reason (others have come
         or gone before it) is found by the merge.
         """
@@ -103,11 +103,11 @@ class Unlike:
         return [one for one in run if one not in agreed]
 
 
-def nominate(
+def diff(
     source: Iterator[Side],
     target: Iterator[Side] | None,
     rows: Iterator[Base],
-    census: Census,
+    census: ScanSummary,
     excluded: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Hint]:
     """Hints for every path on which the sides and the base may disagree. `target` None: it is believed to be as in the base.
@@ -134,7 +134,13 @@ def nominate(
 
 
 def _judge(
-    path: str, seen: Side | None, there: Side | None, base: Base | None, census: Census, blind: list[str], with_target: bool
+    path: str,
+    seen: Side | None,
+    there: Side | None,
+    base: Base | None,
+    census: ScanSummary,
+    blind: list[str],
+    with_target: bool,
 ) -> Hint | None:
     if path in census.recorded:
         census.met.add(path)
@@ -153,7 +159,7 @@ def _judge(
         census.files += 1
     doubted = with_target and _target_moved(there, seen, base)
     if doubted or _source_moved(seen, base):
-        return Hint(path, nominated=seen or Absent(path), both=doubted)
+        return Hint(path, reported=seen or Absent(path), check_target=doubted)
     if isinstance(seen, Entry) and base is not None:
         census.met.discard(path)  # as agreed: whatever kept it out is over
     return None
@@ -161,8 +167,8 @@ def _judge(
 
 def _source_moved(seen: Side | None, base: Base | None) -> bool:
     if not isinstance(seen, Entry):
-        return base is not None and not base.absent
-    return base is None or base.absent or seen.size != base.size or not same(seen.tag, base.source)
+        return base is not None and not base.source_absent
+    return base is None or base.source_absent or seen.size != base.size or not same(seen.tag, base.source)
 
 
 def _target_moved(there: Side | None, seen: Side | None, base: Base | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from . import checksum
-from .model import Base, Entry, Failure, Hint, Run, Side, Sighting, Tag
+from .model import Base, Entry, Failure, Hint, ScanChunk, ScanRecord, Side, Tag
 
 
 class Content(Protocol):
@@ -57,27 +57,28 @@ class Tree(Protocol):
     def taken(self) -> int:
         """The same, of bytes that were put here."""
 
-    def scan(self, under: str = "") -> Iterator[Side | Run]:
+    def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
         """Nominate everything below the folder `under`, in the order of the paths' UTF-8 bytes. Blocking.
 
         What cannot be seen comes as Unknown at its place; nothing below an Unknown with `subtree` may be called absent.
         """
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        """Look at one path now. `known` is the base's tag for this side; `nominated` may choose the cheaper way to look.
+        """Look at one path now. `known` is the base's tag for this side; `reported` may choose the cheaper way to look.
 
-        Brings `body` and `crc` of a small file that is not as `known`. Absent is proven. Raises Unsteady unless `patient`.
+        Brings `body` and `crc` of a small file that is not as `known`. Absent is proven. Raises Unsteady, unless
+        `deadline_passed`.
         """
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> Content:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content:
         """The bytes of `entry`. Raises Changed, Unsteady."""
 
-    async def digest(self, entry: Entry) -> Entry:
+    async def with_checksum(self, entry: Entry) -> Entry:
         """`entry` with its `crc`, whatever it costs. Raises Changed."""
 
-    def rename_key(self, entry: Entry) -> Tag | None:
+    def rename_identity(self, entry: Entry) -> Tag | None:
         """The beginning of a tag that a rename leaves as it is; None where files are not renamed."""
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
@@ -95,13 +96,13 @@ class Tree(Protocol):
     async def mode_for(self, expected: Entry, source: Entry) -> int:
         """The mode that `touch` may give to `expected`, which nobody may be able to read or write because of `source`."""
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from `origin`, which holds the same bytes, on this side; None where that cannot be had."""
 
     async def delete(self, expected: Entry) -> None:
         """Raises Changed."""
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep `entry` under a conflict name as well: that name, and the entry as it is now. Raises Changed."""
 
     async def reach(self, known: str | None) -> None:
@@ -127,7 +128,7 @@ class HintSource(Protocol):
     def trouble(self) -> str | None:
         """Why this source is not to be trusted now (a part that is not watched, an unreachable queue), or None."""
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """Which of its threads has died or does not get on, so that nothing but a restart helps; or None."""
 
 
@@ -136,7 +137,7 @@ class Rows(Protocol):
 
     def rows(self, under: str = "") -> Iterator[Base]: ...
 
-    def sightings(self, under: str = "") -> Iterator[Sighting]:
+    def scan_records(self, under: str = "") -> Iterator[ScanRecord]:
         """The same rows, as a Run has the files' source; the tag of one that is `absent` is empty."""
 
     def get(self, path: str) -> Base | None:
@@ -163,15 +164,15 @@ class State(Protocol):
 
     def find_source(self, beginning: Tag) -> list[Base]: ...
 
-    def strangers(self, beginnings: Sequence[str]) -> set[str]: ...
+    def unknown_inodes(self, beginnings: Sequence[str]) -> set[str]: ...
 
     def reader(self) -> Rows: ...
 
-    def unsyncable(self) -> dict[str, str]: ...
+    def skipped(self) -> dict[str, str]: ...
 
-    def note_unsyncable(self, path: str, reason: str) -> bool: ...
+    def note_skipped(self, path: str, reason: str) -> bool: ...
 
-    def clear_unsyncable(self, path: str) -> None: ...
+    def clear_skipped(self, path: str) -> None: ...
 
     def failing(self) -> list[Failure]: ...
 

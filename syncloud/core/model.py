@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
-SMALL = 8 * 1024 * 1024
+SMALL_BYTES = 8 * 1024 * 1024
 """Bytes. Up to this size a file is one body in memory and one request; above it travels in parts."""
 
 RACY = "racy:"
@@ -36,7 +36,7 @@ class Entry:
     """A file as one side sees it now.
 
     `size` in bytes, `mtime_ns` in nanoseconds since the epoch, `mode` the permission bits (0o777), `crc` the CRC64NVME of
-    the bytes where it is known, `body` the bytes themselves where the look has already brought them (never above `SMALL`).
+    the bytes where it is known, `body` the bytes themselves where the look has brought them already (at most `SMALL_BYTES`).
     `ours`: proven that these very bytes were put here by this state, even where no base row says so (a crash, a lost answer);
     None: it is marked so, which only its bytes can prove.
     `racy`: they may have changed since, and the tag would not show it.
@@ -49,7 +49,7 @@ class Entry:
     mode: int
     crc: int | None = None
     body: bytes | None = field(default=None, compare=False, repr=False)
-    ours: bool | None = field(default=False, compare=False)
+    written_by_us: bool | None = field(default=False, compare=False)
     racy: bool = field(default=False, compare=False)
 
     def lasting_tag(self) -> Tag:
@@ -78,17 +78,17 @@ class Unknown:
 
 Side: TypeAlias = Entry | Absent | Unknown
 
-Sighting: TypeAlias = tuple[str, str, int]
+ScanRecord: TypeAlias = tuple[str, str, int]
 """What a listing of very many files says of one, and what the base has to say to it: path, tag (one text, its fields joined by
 blanks), mode."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ScanChunk:
     """Files that follow each other in a listing. An Entry is only made of those that are not as in the base."""
 
-    sightings: list[Sighting]
-    entry_of: Callable[[Sighting], Entry]
+    records: list[ScanRecord]
+    entry_of: Callable[[ScanRecord], Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Base:
     mtime_ns: int
     mode: int
     crc: int | None
-    absent: bool = False
+    source_absent: bool = False
     withheld: int = 0
 
     @property
@@ -135,14 +135,14 @@ class Receipt(Protocol):
     def acknowledge(self) -> None: ...
 
 
-class Kind(Enum):
+class HintKind(Enum):
     """How a hint came about; only its timing depends on it."""
 
-    CLOSED = "closed"
+    WRITTEN = "closed"
     """A writer has finished: look at once."""
-    OPEN = "open"
+    WRITING = "open"
     """A writer may be at work: look when it is quiet, or at the deadline."""
-    LOOK = "look"
+    RECHECK = "look"
     """Something may differ (a scan, an event of the bucket, a retry): look when there is time."""
 
 
@@ -150,16 +150,16 @@ class Kind(Enum):
 class Hint:
     """Look here. It carries no facts.
 
-    `subtree`: look at everything below `path` ("" is everything). `nominated` is what a listing or an event said of the
+    `subtree`: look at everything below `path` ("" is everything). `reported` is what a listing or an event said of the
     path; it may choose the cheaper request, it is never believed. `both`: the target may have changed too, look there as
     well. `receipt` is given back when the hint is settled.
     """
 
     path: str
-    kind: Kind = Kind.LOOK
+    kind: HintKind = HintKind.RECHECK
     subtree: bool = False
-    nominated: Side | None = None
-    both: bool = False
+    reported: Side | None = None
+    check_target: bool = False
     receipt: Receipt | None = None
 
 
@@ -187,14 +187,14 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseTarget:
     """The source has gone and deletes are off: leave the target, remember that the source was absent."""
 
     base: Base
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class DropBase:
     """Nothing is agreed on any more: drop the base row, touch nothing."""
 
     base: Base
@@ -223,7 +223,7 @@ class Drift:
     target: Side
 
 
-Action: TypeAlias = Copy | Compare | Delete | Release | Forget | Adopt | Conflict | Drift
+Action: TypeAlias = Copy | Compare | Delete | ReleaseTarget | DropBase | Adopt | Conflict | Drift
 
 
 class ConflictPolicy(Enum):

@@ -19,10 +19,10 @@ from .model import (
     Copy,
     Delete,
     Drift,
+    DropBase,
     Entry,
-    Forget,
     Policy,
-    Release,
+    ReleaseTarget,
     Side,
     Tag,
     Unknown,
@@ -53,22 +53,22 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
     if base is None:
         return None
     if isinstance(target, Absent):
-        return Forget(base)
-    if base.absent:
+        return DropBase(base)
+    if base.source_absent:
         return None
     untouched = _as_base(target, base.target, base.target_mode, base)
-    if untouched is None or (not untouched and target.ours is None):
+    if untouched is None or (not untouched and target.written_by_us is None):
         return Compare(None, target)
     # Our own bytes that differ from the base are a write that a crash kept unrecorded; equal ones were touched by somebody.
-    if not (untouched or (target.ours and target.crc != base.crc)):
-        return Forget(base)
-    return Delete(target) if policy.delete else Release(base)
+    if not (untouched or (target.written_by_us and target.crc != base.crc)):
+        return DropBase(base)
+    return Delete(target) if policy.delete else ReleaseTarget(base)
 
 
 def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Action | None:
     untouched = _as_base(target, base.target, base.target_mode, base)
     # A source that was absent is new again, whatever it looks like.
-    unchanged = False if base.absent else _as_base(source, base.source, base.mode, base)
+    unchanged = False if base.source_absent else _as_base(source, base.source, base.mode, base)
     if untouched is None or unchanged is None:
         return Compare(source if unchanged is None else None, target if untouched is None else None)
     if unchanged and untouched:
@@ -110,9 +110,9 @@ def _first_meeting(source: Entry, target: Entry) -> Action:
 
 def _differing(source: Entry, target: Entry) -> Action:
     # Our own earlier bytes, which a crash or a lost answer kept out of the base, are nobody else's.
-    if target.ours is None:
+    if target.written_by_us is None:
         return Compare(None, target)
-    return Copy(source, target) if target.ours else Conflict(source, target)
+    return Copy(source, target) if target.written_by_us else Conflict(source, target)
 
 
 def _as_base(entry: Entry, tag: Tag, mode: int, base: Base) -> bool | None:

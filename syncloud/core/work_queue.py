@@ -12,40 +12,40 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .model import Hint, Kind, Receipt, Side
+from .model import Hint, HintKind, Receipt, Side
 
-QUIET = 2.0
+QUIET_S = 2.0
 """Seconds without an event after which an open file is looked at."""
-DEADLINE = 60.0
+DEADLINE_S = 60.0
 """Seconds after which an open file is looked at although it was never quiet; or ten times its last transfer."""
 
-TOO_MANY = 50_000
+MAX_WAITING = 50_000
 """Paths that wait; beyond, a look at everything stands for the next ones, so that memory is bounded."""
-LAST = 10_000
+MAX_REMEMBERED = 10_000
 """Paths whose last transfer is remembered, although it was before the deadline."""
 
 
 @dataclass(slots=True)
 class Work:
-    """One look to be taken. `opened`: since when a writer may be at work, None: the last one has closed. `patient`: it has
-    waited for its deadline; a writer may be at work now. `deleting`: deletions have their turn. `queued`: the time of its entry
-    on the heap, which has one for each path, however often it is written."""
+    """One look to be taken. `opened`: since when a writer may be at work, None: the last one has closed. `deadline_passed`: the
+    path has waited for its deadline; a writer may be at work now. `deleting`: deletions have their turn. `queued`: the time of
+    its entry on the heap, which has one for each path, however often it is written."""
 
     path: str
     since: float
     due: float
     opened: float | None = None
     closed: bool = False
-    nominated: Side | None = None
-    both: bool = False
+    reported: Side | None = None
+    check_target: bool = False
     receipts: list[Receipt] = field(default_factory=list)
     attempt: int = 0
-    patient: bool = False
+    deadline_passed: bool = False
     deleting: bool = False
     queued: float = math.inf
 
 
-class Coalescer:
+class WorkQueue:
     """All times are the injected monotonic clock's seconds. Beyond `most` waiting paths a listing of everything stands for the
     next ones: nothing is lost, and memory is bounded.
     """
@@ -54,10 +54,10 @@ class Coalescer:
         self,
         clock: Callable[[], float],
         *,
-        quiet: float = QUIET,
-        deadline: float = DEADLINE,
+        quiet: float = QUIET_S,
+        deadline: float = DEADLINE_S,
         min_interval: float = 1.0,
-        most: int = TOO_MANY,
+        most: int = MAX_WAITING,
     ) -> None:
         self._clock = clock
         self._most = most
@@ -68,7 +68,7 @@ class Coalescer:
         self._working: dict[str, Work] = {}
         self._heap: list[tuple[float, str]] = []
         self._last: dict[str, tuple[float, float]] = {}
-        self._last_most = LAST
+        self._last_most = MAX_REMEMBERED
         self._subtrees: dict[str, Work] = {}
 
     def __len__(self) -> int:
@@ -92,18 +92,18 @@ class Coalescer:
             return
         if work is None:
             work = self._pending[hint.path] = Work(hint.path, now, now)
-            if hint.kind is Kind.LOOK:
+            if hint.kind is HintKind.RECHECK:
                 work.due = self._earliest(hint.path, now)
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
         # The newest nomination replaces an older one; a hint without any makes the look an unprejudiced one.
-        work.nominated = hint.nominated
-        work.both = work.both or hint.both
-        if hint.kind is Kind.CLOSED:
+        work.reported = hint.reported
+        work.check_target = work.check_target or hint.check_target
+        if hint.kind is HintKind.WRITTEN:
             work.opened, work.closed = None, True
-        elif hint.kind is Kind.OPEN and work.opened is None:
+        elif hint.kind is HintKind.WRITING and work.opened is None:
             work.opened = now
-        if hint.kind is not Kind.LOOK:
+        if hint.kind is not HintKind.RECHECK:
             work.due = self._due(work, now)
         self._queue(work)
 
@@ -142,9 +142,9 @@ class Coalescer:
         work = self._subtrees.setdefault(under, Work(under, now, now))
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
-        work.both = work.both or hint.both
+        work.check_target = work.check_target or hint.check_target
         # An event asks to wait for quiet: a tree that is being copied in is looked at once, not file by file.
-        wait = 0.0 if hint.kind is Kind.LOOK else min(self.quiet / 4, self.deadline)
+        wait = 0.0 if hint.kind is HintKind.RECHECK else min(self.quiet / 4, self.deadline)
         work.due = min(now + wait, work.since + self.deadline)
 
     def _look_at_what_is_in_work(self, under: str) -> None:
@@ -160,7 +160,7 @@ class Coalescer:
             self._subtrees[work.path] = work
         else:
             waiting.receipts.extend(work.receipts)
-            waiting.both = waiting.both or work.both
+            waiting.check_target = waiting.check_target or work.check_target
 
     def _earliest(self, path: str, now: float) -> float:
         finished, _ = self._last.get(path, (now - self.min_interval, 0.0))
@@ -187,7 +187,7 @@ class Coalescer:
         while len(ready) < limit and (work := self._first()) is not None and work.due <= now:
             heapq.heappop(self._heap)
             # What waited for quiet is not believed for that: a writer may have begun a moment ago. The file's stamps tell.
-            work.patient = work.opened is not None and now >= self._deadline(work.path, work.opened)
+            work.deadline_passed = work.opened is not None and now >= self._deadline(work.path, work.opened)
             self._begin(work)
             ready.append(work)
         return ready
@@ -217,7 +217,7 @@ class Coalescer:
                 ready[path] = work
             else:
                 outer.receipts.extend(work.receipts)
-                outer.both = outer.both or work.both
+                outer.check_target = outer.check_target or work.check_target
         return list(ready.values())
 
     def finish(self, work: Work, *, transferred: bool = False) -> None:
@@ -229,7 +229,9 @@ class Coalescer:
         self._rearm(work.path, now)
         if len(self._last) > self._last_most:
             self._last = {path: last for path, last in self._last.items() if last[0] > now - self.deadline}
-            self._last_most = max(LAST, 2 * len(self._last))  # so that this costs each path the same, however many there are
+            self._last_most = max(
+                MAX_REMEMBERED, 2 * len(self._last)
+            )  # so that this costs each path the same, however many there are
 
     def wait(self, work: Work) -> None:
         """A writer is at work there: look again when it has been quiet, or when the next event says so."""
@@ -247,7 +249,7 @@ class Coalescer:
             self._pending[work.path] = work
         else:
             newer.receipts.extend(work.receipts)
-            newer.both = newer.both or work.both
+            newer.check_target = newer.check_target or work.check_target
             newer.since = work.since
             newer.opened = newer.opened if newer.closed else work.opened or newer.opened
             newer.attempt = work.attempt

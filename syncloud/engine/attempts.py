@@ -13,17 +13,17 @@ from collections.abc import Callable
 
 from .. import log
 from ..core.model import Entry, Side, Unknown
-from ..core.work_queue import Coalescer, Work
+from ..core.work_queue import Work, WorkQueue
 from ..errors import PathError, SyncloudError, Unsettled, Unsteady, Unsyncable
-from .delete_guard import Deletions
+from .delete_guard import DeleteGuard
 from .drought import Drought
-from .failing import LASTING, Failing
+from .failing import LASTING_TRIES, Failing
 from .pace import Pace
-from .reconciler import Outcome, Settler
-from .skipped import LeftOut
-from .state_writer import Ledger
-from .stats import Counters
-from .transfer_limit import Room
+from .reconciler import Outcome, Reconciler
+from .skipped import SkippedPaths
+from .state_writer import StateWriter
+from .stats import Stats
+from .transfer_limit import TransferLimit
 from .witness import Witness
 
 
@@ -32,15 +32,15 @@ class Attempts:
 
     def __init__(
         self,
-        settler: Settler,
+        reconciler: Reconciler,
         *,
         tasks: dict[str, asyncio.Task[None]],
-        room: Room,
-        ledger: Ledger,
-        coalescer: Coalescer,
-        deletions: Deletions,
-        left_out: LeftOut,
-        counters: Counters,
+        transfer_limit: TransferLimit,
+        state_writer: StateWriter,
+        work_queue: WorkQueue,
+        deletions: DeleteGuard,
+        skipped: SkippedPaths,
+        stats: Stats,
         failing: Failing,
         witness: Witness,
         drought: Drought,
@@ -48,14 +48,14 @@ class Attempts:
         clock: Callable[[], float],
         ended: Callable[[], None],
     ) -> None:
-        self._settler = settler
+        self._reconciler = reconciler
         self._tasks = tasks
-        self._room = room
-        self._ledger = ledger
-        self._coalescer = coalescer
-        self._deletions = deletions
-        self._left_out = left_out
-        self._counters = counters
+        self._transfer_limit = transfer_limit
+        self._state_writer = state_writer
+        self._work_queue = work_queue
+        self._delete_guard = deletions
+        self._skipped = skipped
+        self._stats = stats
         self._failing = failing
         self._witness = witness
         self._drought = drought
@@ -67,40 +67,40 @@ class Attempts:
         self.failed: dict[str, SyncloudError] = {}
 
     def start(self, work: Work) -> None:
-        self._room.enter(work)
+        self._transfer_limit.acquire(work)
         self._tasks[work.path] = asyncio.get_running_loop().create_task(self._settle(work))
 
     def see(self, path: str, side: Side) -> None:
         """Remember the content that a look at the source found."""
-        self._room.see(path, side)
+        self._transfer_limit.resize(path, side)
         if isinstance(side, Entry):
             self._contents[path] = side.tag[0], side.size
 
     def made_way(self, work: Work, path: str) -> None:
         """The file `path` was deleted for `work`. This deletion counts, even if `work` fails afterwards."""
-        self._deletions.made(work.path)
-        self._ledger.record(None, (path,), [])
+        self._delete_guard.made(work.path)
+        self._state_writer.record(None, (path,), [])
 
     def _finished(self, work: Work) -> None:
         del self._tasks[work.path]
         self._contents.pop(work.path, None)
-        self._room.leave(work)
-        self._ledger.let_go(work.path)
-        self._deletions.ended(work.path)
+        self._transfer_limit.release(work)
+        self._state_writer.let_go(work.path)
+        self._delete_guard.ended(work.path)
         self._ended()
 
     async def _settle(self, work: Work) -> None:
         began = self._clock()
         try:
-            self._done(work, await self._settler.settle(work), began)
+            self._done(work, await self._reconciler.settle(work), began)
         except Unsettled as error:
             work.opened = began if work.opened is None else work.opened
             self.retry(work, error, began)
         except Unsteady as error:
             log.debug("read.unsteady", "%s", error, path=work.path)
-            self._coalescer.wait(work)
+            self._work_queue.wait(work)
             self._failing.put_off(work.path)
-            if self.once and work.patient:
+            if self.once and work.deadline_passed:
                 self._give_up(work, error)
         except Unsyncable as error:
             self._done(work, Outcome(unknown=Unknown(work.path, str(error))), began)
@@ -117,8 +117,8 @@ class Attempts:
     async def _judge(self, work: Work, error: SyncloudError, began: float) -> None:
         """Decide between an outage and a failure of this path alone."""
         if await self._witness.is_everybodys(work.path, error):
-            self._counters.fail(error)
-            self._coalescer.put_back(work, 0.0)
+            self._stats.fail(error)
+            self._work_queue.put_back(work, 0.0)
         else:
             self._pace.failed(work.path, error)
             self.retry(work, error, began)
@@ -126,50 +126,50 @@ class Attempts:
     def retry(self, work: Work, error: SyncloudError, began: float) -> None:
         """Let the path wait for its next try. A busy file is logged only once it keeps failing."""
         error.code = error.code or type(error).__name__  # the log counts repeats by it, whatever path they name
-        self._counters.fail(error)
+        self._stats.fail(error)
         content = self._contents.get(work.path, _promised(work))
-        work.nominated = None  # a promise that led to a failure may be forged: the next look believes nobody
-        self._coalescer.finish(work)
+        work.reported = None  # a promise that led to a failure may be forged: the next look believes nobody
+        self._work_queue.finish(work)
         delay = self._failing.fail(work, error, took=self._clock() - began, content=content)
         tries = self._failing.tries(work.path)
-        if tries < LASTING and not isinstance(error, Unsettled):
+        if tries < LASTING_TRIES and not isinstance(error, Unsettled):
             self._drought.failed(work.path, error)
-        if not isinstance(error, Unsettled) or tries >= LASTING:
+        if not isinstance(error, Unsettled) or tries >= LASTING_TRIES:
             again = f"again in {delay:.0f} s" if delay is not None else "again once fewer paths fail"
             log.warning("path.failed", "%s; %s", error, again, path=work.path, attempt=tries, error=error)
         if delay is None:
-            self._ledger.record(None, (), work.receipts)
-        if self.once and (delay is None or tries >= LASTING):
+            self._state_writer.record(None, (), work.receipts)
+        if self.once and (delay is None or tries >= LASTING_TRIES):
             self._give_up(work, error)
 
     def _give_up(self, work: Work, error: SyncloudError) -> None:
         """End the tries in a single pass, which reports the path at its end."""
         self.failed[work.path] = error
         self._failing.give_up(work.path)
-        if (dropped := self._coalescer.take_only(work.path)) is not None:
-            self._coalescer.finish(dropped)
+        if (dropped := self._work_queue.take_only(work.path)) is not None:
+            self._work_queue.finish(dropped)
 
     def _done(self, work: Work, outcome: Outcome, began: float) -> None:
         if outcome.transferred:
             self._witness.passed(work.path, began)
             self._pace.passed()
         if outcome.deferred:
-            self._deletions.add(work)
+            self._delete_guard.add(work)
             self._failing.put_off(work.path)
             return
-        self._deletions.settled(work, outcome)
+        self._delete_guard.settled(work, outcome)
         if outcome.unknown is not None:
-            self._left_out.note(outcome.unknown)
+            self._skipped.note(outcome.unknown)
         else:
-            self._left_out.clear(work.path)
-        self._ledger.record(outcome.put, outcome.drops, work.receipts)
+            self._skipped.clear(work.path)
+        self._state_writer.record(outcome.put, outcome.drops, work.receipts)
         self._failing.clear(work.path)
         self._drought.settled(work.path)
         self.failed.pop(work.path, None)
-        self._counters.tally(work, outcome)
-        self._coalescer.finish(work, transferred=outcome.transferred)
+        self._stats.tally(work, outcome)
+        self._work_queue.finish(work, transferred=outcome.transferred)
 
 
 def _promised(work: Work) -> tuple[str, int] | None:
     """The source's content according to a listing or an event."""
-    return (work.nominated.tag[0], work.nominated.size) if isinstance(work.nominated, Entry) else None
+    return (work.reported.tag[0], work.reported.size) if isinstance(work.reported, Entry) else None

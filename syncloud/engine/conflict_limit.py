@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-HOUR = 3600.0
-STORM = 10
+WINDOW_S = 3600.0
+MAX_COPIES = 10
 """Conflict copies of one path within an hour."""
-KEPT = 1_000
+MAX_REMEMBERED = 1_000
 """Paths whose conflict copies are remembered for longer than an hour."""
-REASON = f"{STORM} conflict copies within an hour: somebody else goes on writing it; skipped until syncloud resume"
+REASON = f"{MAX_COPIES} conflict copies within an hour: somebody else goes on writing it; skipped until syncloud resume"
 
 
-class Rivals:
+class ConflictLimit:
     """`skipped` are the paths that an earlier daemon has let alone."""
 
     def __init__(self, clock: Callable[[], float], skipped: Iterable[str] = ()) -> None:
         self._clock = clock
         self._skipped = set(skipped)
         self._copies: dict[str, deque[float]] = {}
-        self._most = KEPT
+        self._most = MAX_REMEMBERED
         self._last = ("", 0.0)
 
     def skips(self, path: str) -> bool:
@@ -30,7 +30,7 @@ class Rivals:
     def path(self) -> str:
         """What somebody else has last written of that which is ours, within the hour; empty where nobody has."""
         path, at = self._last
-        return path if path and self._clock() - at < HOUR else ""
+        return path if path and self._clock() - at < WINDOW_S else ""
 
     def wrote(self, path: str) -> None:
         """Somebody else did."""
@@ -39,13 +39,15 @@ class Rivals:
     def copied(self, path: str) -> None:
         """A conflict copy was made."""
         now = self._clock()
-        copies = self._copies.setdefault(path, deque(maxlen=STORM))
+        copies = self._copies.setdefault(path, deque(maxlen=MAX_COPIES))
         copies.append(now)
-        if len(copies) == STORM and copies[0] > now - HOUR:
+        if len(copies) == MAX_COPIES and copies[0] > now - WINDOW_S:
             self._skipped.add(path)
         if len(self._copies) > self._most:
-            self._copies = {path: copies for path, copies in self._copies.items() if copies[-1] > now - HOUR}
-            self._most = max(KEPT, 2 * len(self._copies))  # so that this costs each path the same, however many there are
+            self._copies = {path: copies for path, copies in self._copies.items() if copies[-1] > now - WINDOW_S}
+            self._most = max(
+                MAX_REMEMBERED, 2 * len(self._copies)
+            )  # so that this costs each path the same, however many there are
 
     def resume(self) -> Iterable[str]:
         """Somebody has looked: the paths that take part again."""

@@ -17,20 +17,20 @@ from ..core.planner import deletions_allowed
 from ..core.work_queue import Work
 from ..errors import SyncloudError
 from .reconciler import Outcome
-from .state_writer import Ledger
+from .state_writer import StateWriter
 
-HOUR = 3600.0
-MINUTE = 60.0
+WINDOW_S = 3600.0
+BUCKET_S = 60.0
 """Seconds; deletions are counted by the minute."""
-PATIENCE = 60.0
+COPIES_TIMEOUT_S = 60.0
 """Seconds after which deletions no longer wait for a tree that never gets quiet, but for what is older than they."""
-AT_ONCE = 500
+MAX_PER_TURN = 500
 """Deletions that one turn of the loop judges."""
 MEMO = "deletions"
 """The name under which all of this is kept."""
 
 
-class Deletions:
+class DeleteGuard:
     """`error` is set while deletions are held back: until `resume()`, or until none is wanted any more. `heir` names a
     failing path that may be the new name of a row."""
 
@@ -38,7 +38,7 @@ class Deletions:
         self,
         policy: Policy,
         clock: Callable[[], float],
-        ledger: Ledger,
+        state_writer: StateWriter,
         memo: str,
         *,
         wall: Callable[[], float] = time.time,
@@ -47,24 +47,24 @@ class Deletions:
         self._policy = policy
         self._clock = clock
         self._wall = wall
-        self._ledger = ledger
+        self._state_writer = state_writer
         self._waiting: dict[str, tuple[float, Work]] = {}
         self._under_way: dict[str, int] = {}
         self._heir = heir
         self._withheld: list[tuple[Work, str]] = []
         self._held: dict[str, None] = {}
         self._moves = _Moves(clock)
-        self._free: set[str] = set()
-        self._told = False
+        self._override: set[str] = set()
+        self._reported = False
         self._made: Counter[int] = Counter()
         kept = json.loads(memo or "{}")
         self._latched = bool(kept.get("held")) and policy.delete and policy.max_delete < 100
         self._unlisted = self._unfound = self._latched and bool(kept.get("unlisted"))
         """Whether paths without a row are held: a listing does not count them among what is gone. And whether this life's
         first listing has still to find them again."""
-        now = int(clock() // MINUTE)
+        now = int(clock() // BUCKET_S)
         for at, count in kept.get("made", ()):
-            self._made[min(now, int((at - wall() + clock()) // MINUTE))] += count
+            self._made[min(now, int((at - wall() + clock()) // BUCKET_S))] += count
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -89,13 +89,13 @@ class Deletions:
         `oldest` is since when the oldest copy waits or is under way: none (infinity), and all may go.
         """
         quiet = oldest == float("inf")
-        before = oldest if quiet else min(oldest, self._clock() - PATIENCE)
+        before = oldest if quiet else min(oldest, self._clock() - COPIES_TIMEOUT_S)
         going: list[Work] = []
         held: list[Work] = []
         for since, work in self._waiting.values():
-            if since >= before or len(going) >= limit or len(held) + len(self._withheld) >= AT_ONCE:
+            if since >= before or len(going) >= limit or len(held) + len(self._withheld) >= MAX_PER_TURN:
                 break
-            if (heir := self._heir(self._ledger.base_of(work.path))) is not None:
+            if (heir := self._heir(self._state_writer.base_of(work.path))) is not None:
                 self._withheld.append((work, heir))
             else:
                 (going if self._may_go(work) else held).append(work)
@@ -112,24 +112,24 @@ class Deletions:
         return withheld
 
     def _may_go(self, work: Work) -> bool:
-        moved = self._moves.claim(work.path, self._ledger.base_of(work.path))
-        free = work.path in self._free
+        moved = self._moves.claim(work.path, self._state_writer.base_of(work.path))
+        free = work.path in self._override
         if not (moved or free or self._allowed()):
             return False
         work.deleting = True
         if not (moved or free):
             # Counted before it is made: whatever ends the process, the next one knows.
-            minute = self._under_way[work.path] = int(self._clock() // MINUTE)
+            minute = self._under_way[work.path] = int(self._clock() // BUCKET_S)
             self._made[minute] += 1 + self._moves.owed(work.path)
         return True
 
     def _allowed(self) -> bool:
         if self._policy.max_delete >= 100:
             return True
-        for minute in [minute for minute in self._made if minute < (self._clock() - HOUR) // MINUTE]:
+        for minute in [minute for minute in self._made if minute < (self._clock() - WINDOW_S) // BUCKET_S]:
             del self._made[minute]
         made = self._made.total()
-        known = self._ledger.files + made - len(self._under_way)
+        known = self._state_writer.files + made - len(self._under_way)
         return not self._latched and deletions_allowed(made, known, self._policy)
 
     def _hold(self, paths: list[str]) -> None:
@@ -138,11 +138,11 @@ class Deletions:
         self._held.update(dict.fromkeys(paths))
         before = self._latched, self._unlisted
         self._latched = True
-        self._unlisted = self._unlisted or any(self._ledger.base_of(path) is None for path in paths)
+        self._unlisted = self._unlisted or any(self._state_writer.base_of(path) is None for path in paths)
         if before != (self._latched, self._unlisted):
             self._note()
-        if not self._told and (error := self.error) is not None:
-            self._told = True
+        if not self._reported and (error := self.error) is not None:
+            self._reported = True
             log.error("guard.held", "%s", error, count=len(self._held) + len(self._waiting), error=error)
 
     # What becomes of it
@@ -169,9 +169,9 @@ class Deletions:
         held back and needs no deletion any more was perhaps the last one."""
         if outcome.drops and outcome.transferred:
             self.made(work.path)
-        elif outcome.put is not None and self._policy.delete and self._ledger.base_of(work.path) is None:
-            self._moves.add(outcome.put, self._ledger.kin(outcome.put))
-        self._free.discard(work.path)
+        elif outcome.put is not None and self._policy.delete and self._state_writer.base_of(work.path) is None:
+            self._moves.add(outcome.put, self._state_writer.kin(outcome.put))
+        self._override.discard(work.path)
         if work.path in self._held:
             del self._held[work.path]
             if not self._unfound:
@@ -189,15 +189,15 @@ class Deletions:
 
     def _perhaps_over(self) -> None:
         if self._latched and not self._held and not self._waiting:
-            self._latched = self._told = self._unlisted = False
+            self._latched = self._reported = self._unlisted = False
             self._note()
             log.warning("guard.released", "no deletion is held back any more: what was to be deleted is there again")
 
     def resume(self, *, allow: bool) -> Iterable[str]:
         """Somebody has looked: what waits now may go, or is only judged again. The paths that are to be looked at."""
         held, self._held = self._held, {}
-        self._latched = self._told = self._unlisted = self._unfound = False
-        self._free = {*held, *self._waiting} if allow else set()
+        self._latched = self._reported = self._unlisted = self._unfound = False
+        self._override = {*held, *self._waiting} if allow else set()
         if allow:
             self._made.clear()
             self._made.update(self._under_way.values())
@@ -207,8 +207,8 @@ class Deletions:
     def _note(self) -> None:
         """Written with the next transaction."""
         began = self._wall() - self._clock()
-        made = [(round(began + minute * MINUTE), count) for minute, count in self._made.items() if count]
-        self._ledger.note(MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made}))
+        made = [(round(began + minute * BUCKET_S), count) for minute, count in self._made.items() if count]
+        self._state_writer.note(MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made}))
 
 
 class _Moves:
@@ -230,7 +230,7 @@ class _Moves:
 
     def claim(self, path: str, base: Base | None) -> bool:
         """Whether a new name has the content of `path`, which is about to go; it then has made up for one."""
-        while self._came and self._came[0][0] < self._clock() - HOUR:
+        while self._came and self._came[0][0] < self._clock() - WINDOW_S:
             _, old, name = self._came.popleft()
             self._take(old, name)
             self._spent.discard(name)
@@ -258,4 +258,4 @@ class _Moves:
 
 
 def _content(row: Base) -> tuple[int, int] | None:
-    return None if row.crc is None or row.absent else (row.size, row.crc)
+    return None if row.crc is None or row.source_absent else (row.size, row.crc)

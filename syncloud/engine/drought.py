@@ -20,15 +20,15 @@ from ..core.interfaces import State, Tree
 from ..errors import SyncloudError
 from .outage import Outage
 
-FEW = 3
+MIN_FAILED = 3
 """Different paths that fail in a row before anybody is suspected; where fewer are to be carried, all of them."""
-GRACE = 10.0
+GRACE_S = 10.0
 """Seconds that the first trial has, before it is told that nothing gets through."""
-PAUSE = 60.0
+TRIAL_INTERVAL_S = 60.0
 """Seconds from one trial to the next."""
-KNOWN = 3
+TRIAL_FILES = 3
 """Files that a trial asks for, one after the other: one alone may have gone, or be refused for itself."""
-MOST = 1_000
+MAX_REMEMBERED = 1_000
 """Paths that are told apart."""
 
 
@@ -61,7 +61,7 @@ class Drought:
         if self._carried != self._before or not self._paths:
             self._end()
             self._before, self._due = self._carried, math.inf
-        if len(self._paths) < MOST:
+        if len(self._paths) < MAX_REMEMBERED:
             self._paths.add(path)
         self._cause = error
 
@@ -76,14 +76,14 @@ class Drought:
         """Suspect, try, and tell. `others`: paths that wait or are in work and have not failed."""
         if self._carried != self._before:
             self._end()
-        elif len(self._paths) >= FEW or not others:
+        elif len(self._paths) >= MIN_FAILED or not others:
             now = self._clock()
-            if now >= self._tried + PAUSE and (self._trial is None or self._trial.done()):
-                self._tried, self._due = now, min(self._due, now + GRACE)
+            if now >= self._tried + TRIAL_INTERVAL_S and (self._trial is None or self._trial.done()):
+                self._tried, self._due = now, min(self._due, now + GRACE_S)
                 self._trial = asyncio.get_running_loop().create_task(self._try())
             if now >= self._due:
                 text = f"no file gets through, although the store answers: {self._cause}"
-                self._told.suffer(SyncloudError(text, hint=self._cause.hint, code=self._cause.code))
+                self._told.record_failure(SyncloudError(text, hint=self._cause.hint, code=self._cause.code))
 
     def _end(self) -> None:
         self._paths.clear()
@@ -103,4 +103,4 @@ class Drought:
         """Some files that both sides had, from all over the tree. Blocking: for a thread."""
         with contextlib.closing(self._state.reader()) as reader:
             there = sorted({row.path for row in sample.rows(reader)} - self._paths)
-        return random.sample(there, min(KNOWN, len(there)))
+        return random.sample(there, min(TRIAL_FILES, len(there)))

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..core import names
 from ..core.interfaces import Content, Tree
-from ..core.model import Base, Entry, Run, Side, Tag
+from ..core.model import Base, Entry, ScanChunk, Side, Tag
 from ..log import display
 
 
-class Rehearsal:
+class DryRunTree:
     """`say` gets one line for each action: a verb, a tab, the path as it may be shown."""
 
     def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
@@ -20,22 +20,22 @@ class Rehearsal:
         self._tree = tree
         self._say = say
 
-    def scan(self, under: str = "") -> Iterator[Side | Run]:
+    def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
         return self._tree.scan(under)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        return await self._tree.observe(path, base, known, nominated=nominated, patient=patient)
+        return await self._tree.observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> Content:
-        return await self._tree.open(entry, patient=patient)
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content:
+        return await self._tree.open(entry, deadline_passed=deadline_passed)
 
-    async def digest(self, entry: Entry) -> Entry:
-        return await self._tree.digest(entry)
+    async def with_checksum(self, entry: Entry) -> Entry:
+        return await self._tree.with_checksum(entry)
 
-    def rename_key(self, entry: Entry) -> Tag | None:
-        return self._tree.rename_key(entry)
+    def rename_identity(self, entry: Entry) -> Tag | None:
+        return self._tree.rename_identity(entry)
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
         # What is expected there was only assumed: a real write would have found out, so look.
@@ -56,13 +56,13 @@ class Rehearsal:
     async def admit(self, entry: Entry) -> None:
         """Nothing is carried."""
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 
     async def delete(self, expected: Entry) -> None:
         self._tell("delete", expected)
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         self._tell("set aside", entry)
         return entry.path, entry
 

@@ -2,7 +2,7 @@
 
 A path that fails a few times in a row is recorded in the state with its cause. The record replaces the queue's messages, which
 are acknowledged then. A recorded path does not count as pending, and every start tries it again. Success clears the record, and
-so does a source that is gone. Beyond `MOST` paths only their number is kept; a listing finds them once there is room again.
+so does a source that is gone. Beyond `MAX_PATHS` only the number is kept; a listing finds those paths once there is room again.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from ..core.model import Base, Entry, Failure, Receipt
 from ..core.work_queue import Work
 from ..errors import HostUnavailable, SyncloudError, Unsteady
 
-RETRY_FIRST, RETRY_MAX = 1.0, 300.0
-BUSY_MAX = 60.0
+RETRY_FIRST_S, RETRY_MAX_S = 1.0, 300.0
+BUSY_MAX_S = 60.0
 """Longest pauses, in seconds: for most failures, and for a file that is written all the time."""
-EFFORT = 5.0
+EFFORT_FACTOR = 5.0
 """Shortest pause after a try, in durations of that try."""
-EFFORT_MAX = 3600.0
-"""Seconds; the bound of a pause that follows from `EFFORT`."""
-RATE = 10.0
+EFFORT_MAX_S = 3600.0
+"""Seconds; the bound of a pause that follows from `EFFORT_FACTOR`."""
+RATE_PER_S = 10.0
 """Tries per second of all recorded paths together in the long run; twice as many at first."""
-LASTING = 3
+LASTING_TRIES = 3
 """Tries after which a path is recorded, and reported as one that keeps failing."""
-NEWS = 30.0
-"""Seconds after its last try in which events of a recorded path cause no other try; longer where `EFFORT` or `RATE` says so."""
-MOST = 50_000
+NEWS_IGNORED_S = 30.0
+"""Seconds after its last try in which events of a recorded path cause no other try; longer where `EFFORT_FACTOR` or
+`RATE_PER_S` says so."""
+MAX_PATHS = 50_000
 """Paths."""
-ROOM = MOST // 10
+RELIST_ROOM = MAX_PATHS // 10
 """Free places from which on it is worth a listing to find the paths for which there was none."""
-CAUSE_MAX = 1_000
+CAUSE_MAX_CHARS = 1_000
 """Characters of a cause."""
-AT_ONCE = 500
+MAX_PER_TURN = 500
 """Paths that are handed out in one turn of the loop."""
-SHARE = 16
+MAX_UNDER_WAY = 16
 """Recorded paths that are tried at a time; or a quarter of the places, if that is less. They hold no others up."""
 
 Content = tuple[str, int]
@@ -72,9 +73,9 @@ class Failing:
     """Belongs to the control thread. `more` counts the failures for which there was no room since the last listing."""
 
     def __init__(
-        self, state: State, clock: Callable[[], float], *, share: int = SHARE, wall: Callable[[], float] = time.time
+        self, state: State, clock: Callable[[], float], *, share: int = MAX_UNDER_WAY, wall: Callable[[], float] = time.time
     ) -> None:
-        self._share = max(1, min(share, SHARE))
+        self._share = max(1, min(share, MAX_UNDER_WAY))
         self._state = state
         self._clock = clock
         self._wall = wall
@@ -96,7 +97,7 @@ class Failing:
         now = self._clock()
         self._recorded[failure.path] = None
         self._rows[failure.path] = row = _Row(failure, now, now)
-        self._wait(row, Work(failure.path, now, now, both=True), now)  # the record does not say what the look was to be
+        self._wait(row, Work(failure.path, now, now, check_target=True), now)  # the record does not say what the look was to be
 
     def __len__(self) -> int:
         """Recorded paths."""
@@ -109,7 +110,7 @@ class Failing:
     @property
     def have_room_again(self) -> bool:
         """Whether a listing should look for the paths for which there was no room."""
-        return self.more > 0 and len(self._rows) <= MOST - ROOM
+        return self.more > 0 and len(self._rows) <= MAX_PATHS - RELIST_ROOM
 
     @property
     def young(self) -> int:
@@ -147,7 +148,7 @@ class Failing:
         """A try of `work` that took `took` seconds failed: the seconds until the next one; None if the table is full."""
         path, now = work.path, self._clock()
         row = self._rows.get(path)
-        if row is None and len(self._rows) >= MOST:
+        if row is None and len(self._rows) >= MAX_PATHS:
             self.more += 1
             return None
         tries = (row.failure.tries if row is not None else 0) + 1
@@ -155,7 +156,7 @@ class Failing:
         failure = Failure(path, error.code or type(error).__name__, _plain(str(error)), _plain(error.hint), tries, since)
         least = self._least(tries, took)
         delay = max(least, self._pause(tries, busy=isinstance(error, Unsteady)))
-        fresh = now + max(NEWS, least)
+        fresh = now + max(NEWS_IGNORED_S, least)
         work.deleting = False  # a deletion needs its turn once more
         self._forget_content(path)
         self._join(row, work)
@@ -164,26 +165,26 @@ class Failing:
         if row.content is not None:
             self._contents.setdefault(row.content, set()).add(path)
         self._end_try(path)
-        if tries >= LASTING:
+        if tries >= LASTING_TRIES:
             self._recorded[path] = self._unwritten[path] = None
         self._wait(row, work, now + delay)
         return delay
 
     def _pause(self, tries: int, *, busy: bool) -> float:
-        most = max(BUSY_MAX if busy else RETRY_MAX, len(self._rows) / RATE)
-        return float(min(most, RETRY_FIRST * 2 ** min(tries - 1, 16)) * random.uniform(0.5, 1.0))
+        most = max(BUSY_MAX_S if busy else RETRY_MAX_S, len(self._rows) / RATE_PER_S)
+        return float(min(most, RETRY_FIRST_S * 2 ** min(tries - 1, 16)) * random.uniform(0.5, 1.0))
 
     def _least(self, tries: int, took: float) -> float:
         """The pause that no event shortens: what a try costs, and how many others there are."""
-        crowd = len(self._recorded) / RATE / 2 if tries >= LASTING else 0.0
-        return max(crowd, min(EFFORT * took, EFFORT_MAX))
+        crowd = len(self._recorded) / RATE_PER_S / 2 if tries >= LASTING_TRIES else 0.0
+        return max(crowd, min(EFFORT_FACTOR * took, EFFORT_MAX_S))
 
     def _wait(self, row: _Row, work: Work, until: float) -> None:
         row.work = work
         if row.due != until:
             row.due = until
-            heapq.heappush(self._soon if row.failure.tries < LASTING else self._heap, (until, work.path))
-        if row.failure.tries < LASTING:
+            heapq.heappush(self._soon if row.failure.tries < LASTING_TRIES else self._heap, (until, work.path))
+        if row.failure.tries < LASTING_TRIES:
             self._young.add(work.path)
 
     def admit(self, work: Work) -> bool:
@@ -212,8 +213,8 @@ class Failing:
 
     def _expect(self, row: _Row, work: Work) -> None:
         """What a listing has seen of a path that was not tried yet is enough to keep its old name."""
-        if row.content is None and isinstance(work.nominated, Entry):
-            row.content = work.nominated.tag[0], work.nominated.size
+        if row.content is None and isinstance(work.reported, Entry):
+            row.content = work.reported.tag[0], work.reported.size
             self._contents.setdefault(row.content, set()).add(work.path)
 
     def put_off(self, path: str) -> None:
@@ -229,19 +230,19 @@ class Failing:
         self._young.discard(work.path)
         if row is not None and row.work is not None and row.work is not work:
             work.receipts[:0] = row.work.receipts
-            work.both = work.both or row.work.both
+            work.check_target = work.check_target or row.work.check_target
         if row is not None:
             row.work = None
 
     def _earliest(self, row: _Row, work: Work) -> float:
-        if row.failure.tries < LASTING:
+        if row.failure.tries < LASTING_TRIES:
             return 0.0
         news = work.closed or work.opened is not None or any(receipt is not GIVEN for receipt in work.receipts)
         return min(row.until, row.fresh) if news else row.until
 
     def due(self) -> list[Work]:
-        """At most `AT_ONCE` works whose pause is over; of recorded ones as many as have room."""
-        return self._taken(self._soon, AT_ONCE) + self._taken(self._heap, self._share - len(self._trying))
+        """At most `MAX_PER_TURN` works whose pause is over; of recorded ones as many as have room."""
+        return self._taken(self._soon, MAX_PER_TURN) + self._taken(self._heap, self._share - len(self._trying))
 
     def _taken(self, heap: list[tuple[float, str]], most: int) -> list[Work]:
         now = self._clock()
@@ -336,4 +337,4 @@ def _taken(work: Work) -> list[Receipt]:
 
 def _plain(text: str) -> str:
     """The text in a form that the state can hold, and bounded."""
-    return text.encode(errors="backslashreplace").decode()[:CAUSE_MAX]
+    return text.encode(errors="backslashreplace").decode()[:CAUSE_MAX_CHARS]

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable
 
 from .. import log
-from ..core.model import Hint, Kind
-from ..core.work_queue import Coalescer
+from ..core.model import Hint, HintKind
+from ..core.work_queue import WorkQueue
 
-AGAIN = 1.0
+RELIST_DELAY_S = 1.0
 """Seconds until a listing makes up for a hint that could not be taken in."""
 
 
@@ -18,9 +18,9 @@ class Inbox:
     """`wake` is called on the thread of `loop` after a hint that needs a turn."""
 
     def __init__(
-        self, coalescer: Coalescer, clock: Callable[[], float], loop: asyncio.AbstractEventLoop, *, wake: Callable[[], None]
+        self, work_queue: WorkQueue, clock: Callable[[], float], loop: asyncio.AbstractEventLoop, *, wake: Callable[[], None]
     ) -> None:
-        self._coalescer = coalescer
+        self._work_queue = work_queue
         self._clock = clock
         self._wake = wake
         self._loop = loop
@@ -33,7 +33,7 @@ class Inbox:
     def deliver(self, hint: Hint) -> None:
         """From any thread; returns at once. An open file's wakes nobody: it has time."""
         self._hints.append((hint, self._clock()))
-        if not self._told and (hint.kind is not Kind.OPEN or hint.subtree):
+        if not self._told and (hint.kind is not HintKind.WRITING or hint.subtree):
             self._told = True
             try:
                 self._loop.call_soon_threadsafe(self._wake)
@@ -46,7 +46,7 @@ class Inbox:
         while self._hints:
             hint, at = self._hints.popleft()
             try:
-                self._coalescer.add(hint, at)
+                self._work_queue.add(hint, at)
             except Exception as error:  # noqa: BLE001 - a bug must not lose the hints behind this one
                 log.exception("internal.error", "%s: a hint was not taken in: %r", hint.path, error, path=hint.path)
-                self._loop.call_later(AGAIN, self.deliver, Hint("", subtree=True))
+                self._loop.call_later(RELIST_DELAY_S, self.deliver, Hint("", subtree=True))

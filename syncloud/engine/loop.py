@@ -18,27 +18,27 @@ from .. import log
 from ..core import timing
 from ..core.interfaces import State, Tree
 from ..core.model import Hint, Policy
-from ..core.work_queue import TOO_MANY, Coalescer, Work
+from ..core.work_queue import MAX_WAITING, Work, WorkQueue
 from ..errors import HostUnavailable, PathError, SyncloudError
 from .attempts import Attempts
-from .conflict_limit import REASON, Rivals
-from .delete_guard import MEMO, Deletions
+from .conflict_limit import REASON, ConflictLimit
+from .delete_guard import MEMO, DeleteGuard
 from .drought import Drought
 from .failing import Failing
-from .inbox import AGAIN, Inbox
+from .inbox import RELIST_DELAY_S, Inbox
 from .outage import Outage
 from .pace import Pace
-from .reconciler import Settler
-from .scanner import Lister, Listings
-from .skipped import LeftOut
-from .state_writer import Ledger
-from .stats import Counters
-from .transfer_limit import BREATH, Room
+from .reconciler import Reconciler
+from .scanner import Listings, Scanner
+from .skipped import SkippedPaths
+from .state_writer import StateWriter
+from .stats import Stats
+from .transfer_limit import BATCH_DELAY_S, TransferLimit
 from .witness import Witness
 
-LINGER = 0.7
+LINGER_S = 0.7
 """Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
-GRACE = 5.0
+GRACE_S = 5.0
 """Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
 
 
@@ -50,7 +50,7 @@ class Engine:
         source: Tree,
         target: Tree,
         state: State,
-        coalescer: Coalescer,
+        work_queue: WorkQueue,
         *,
         policy: Policy,
         transfers: int,
@@ -59,48 +59,48 @@ class Engine:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._source, self._target, self._state = source, target, state
-        self.left_out = LeftOut(state)
-        self._ledger, self._room = Ledger(state, leave_out=self.left_out.note), Room(transfers)
+        self.skipped = SkippedPaths(state)
+        self._state_writer, self._transfer_limit = StateWriter(state, note_skipped=self.skipped.note), TransferLimit(transfers)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.rivals = Rivals(clock, [path for path, reason in self.left_out.reasons.items() if reason == REASON])
-        self._settler = Settler(
+        self.conflict_limit = ConflictLimit(clock, [path for path, reason in self.skipped.reasons.items() if reason == REASON])
+        self._reconciler = Reconciler(
             source,
             target,
             policy=policy,
-            base_of=self._ledger.base_of,
-            renamed_from=self._ledger.renamed_from,
+            base_of=self._state_writer.base_of,
+            renamed_from=self._state_writer.renamed_from,
             under_way=self._tasks.get,
-            look_again=lambda path: self.deliver(Hint(path, both=True)),
+            look_again=lambda path: self.deliver(Hint(path, check_target=True)),
             see=lambda path, side: self._attempts.see(path, side),
-            left_out_above=lambda path: self.left_out.above(path),
+            skipped_above=lambda path: self.skipped.above(path),
             made_way=lambda work, path: self._attempts.made_way(work, path),
             excluded=excluded,
-            is_left_out=lambda path: path in self.left_out.reasons,
-            rivals=self.rivals,
+            is_skipped=lambda path: path in self.skipped.reasons,
+            conflict_limit=self.conflict_limit,
         )
-        self._coalescer, self._clock = coalescer, clock
+        self._work_queue, self._clock = work_queue, clock
         self.outage, self.listing = Outage.pair(clock)
         self._witness = Witness(self.outage, self._reach, clock, wake=self._nudge)
         self.drought = Drought(source, target, state, clock)
         self.failing, self._pace = Failing(state, clock, share=transfers // 4), Pace(clock)
-        self.counters, self.turned_at = Counters(), clock()
+        self.stats, self.turned_at = Stats(), clock()
         self._loop = loop or asyncio.get_running_loop()
-        self._inbox = Inbox(coalescer, clock, self._loop, wake=self._receive)
+        self._inbox = Inbox(work_queue, clock, self._loop, wake=self._receive)
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._alarm: asyncio.TimerHandle | None = None
         self._nudged = self._stopping = self._once = False
         self._alarm_at = self._flush_from = self._flush_until = 0.0
         memo = state.get_meta(MEMO) or ""
-        self._deletions = Deletions(policy, clock, self._ledger, memo, heir=self.failing.heir)
+        self._delete_guard = DeleteGuard(policy, clock, self._state_writer, memo, heir=self.failing.heir)
         self._attempts = Attempts(
-            self._settler,
+            self._reconciler,
             tasks=self._tasks,
-            room=self._room,
-            ledger=self._ledger,
-            coalescer=coalescer,
-            deletions=self._deletions,
-            left_out=self.left_out,
-            counters=self.counters,
+            transfer_limit=self._transfer_limit,
+            state_writer=self._state_writer,
+            work_queue=work_queue,
+            deletions=self._delete_guard,
+            skipped=self.skipped,
+            stats=self.stats,
             failing=self.failing,
             witness=self._witness,
             drought=self.drought,
@@ -108,21 +108,21 @@ class Engine:
             clock=clock,
             ended=self._ended,
         )
-        self._lister = Lister(
+        self._scanner = Scanner(
             source,
             target,
             state,
-            ledger=self._ledger,
-            left_out=self.left_out,
-            counters=self.counters,
-            deletions=self._deletions,
+            state_writer=self._state_writer,
+            skipped=self.skipped,
+            stats=self.stats,
+            deletions=self._delete_guard,
             excluded=excluded,
             deliver=self.deliver,
-            pending=lambda: 0 if self._over.done() else self.pending - min(len(self._deletions), TOO_MANY),
+            pending=lambda: 0 if self._over.done() else self.pending - min(len(self._delete_guard), MAX_WAITING),
             clock=clock,
         )
         self._listings = Listings(
-            self._lister, self.listing, counters=self.counters, coalescer=coalescer, clock=clock, ended=self._nudge
+            self._scanner, self.listing, stats=self.stats, work_queue=work_queue, clock=clock, ended=self._nudge
         )
 
     # Hints
@@ -138,7 +138,7 @@ class Engine:
     @property
     def pending(self) -> int:
         """Paths that wait, are in work, or wait for their deletion, except those recorded as failing."""
-        return len(self._coalescer) + len(self._inbox) + self.failing.young - self.failing.back
+        return len(self._work_queue) + len(self._inbox) + self.failing.young - self.failing.back
 
     @property
     def failed(self) -> dict[str, SyncloudError]:
@@ -148,25 +148,25 @@ class Engine:
     @property
     def files(self) -> int:
         """Paths on which both sides agree."""
-        return self._ledger.files
+        return self._state_writer.files
 
     @property
     def trouble(self) -> SyncloudError | None:
         """What holds the work back as a whole, or keeps everything from getting through, or None."""
-        return self._stuck or self.drought.error or self._deletions.error
+        return self._stuck or self.drought.error or self._delete_guard.error
 
     @property
     def _stuck(self) -> SyncloudError | None:
-        return self._ledger.error or self.outage.error or self.listing.error
+        return self._state_writer.error or self.outage.error or self.listing.error
 
     @property
     def paused(self) -> bool:
         """Whether nothing can be settled now: what is not taken in yet should wait where it is."""
-        return self._ledger.error is not None or self.outage.error is not None
+        return self._state_writer.error is not None or self.outage.error is not None
 
     @property
     def scanning(self) -> bool:
-        return bool(self._listings.under_way or self._coalescer.listings)
+        return bool(self._listings.under_way or self._work_queue.listings)
 
     # The loop
 
@@ -180,8 +180,8 @@ class Engine:
 
         Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
         """
-        self._once = self._attempts.once = self._listings.once = self.listing.raised = True
-        self._coalescer.deadline = self._coalescer.quiet
+        self._once = self._attempts.once = self._listings.once = self.listing.caller_reports = True
+        self._work_queue.deadline = self._work_queue.quiet
         await self._turns()
         await self._drain()
         if self.trouble is not None:
@@ -193,17 +193,17 @@ class Engine:
         await self._over
 
     def stop(self, *, flush: float = 0.0) -> None:
-        """End: settle what waits, for at most `flush` seconds; then finish what is under way, or abandon it after `GRACE`.
+        """End: settle what waits, for at most `flush` seconds; then finish what is under way, or abandon it after `GRACE_S`.
 
         What is not settled by then is found again by the next start; but a host that is taken away has no next start.
         """
         self._stopping = True
-        self._flush_from = self._clock() + min(flush, LINGER)
+        self._flush_from = self._clock() + min(flush, LINGER_S)
         self._flush_until = self._clock() + flush
-        self._coalescer.min_interval = 0.0
+        self._work_queue.min_interval = 0.0
         self._inbox.take_in()
         self._take_up(self.failing.hasten(recorded=False))
-        self._coalescer.hasten()
+        self._work_queue.hasten()
         for end in {self._flush_from, self._flush_until}:
             self._loop.call_later(end - self._clock(), self._nudge)
         self._nudge()
@@ -211,7 +211,7 @@ class Engine:
     def _flushed(self) -> bool:
         """Whether there is nothing that waiting could settle."""
         now = self._clock()
-        settled = now >= self._flush_from and not len(self._deletions) and self._copies_are_done()
+        settled = now >= self._flush_from and not len(self._delete_guard) and self._copies_are_done()
         return settled or self._stuck is not None or now >= self._flush_until
 
     def _nudge(self) -> None:
@@ -227,7 +227,7 @@ class Engine:
             self._turn_once()
         except Exception as error:  # noqa: BLE001 - a bug must not stop the loop silently
             log.exception("internal.error", "a turn of the loop ended unexpectedly: %r", error)
-            self._turn_by(self._clock() + AGAIN)
+            self._turn_by(self._clock() + RELIST_DELAY_S)
         else:
             self.turned_at = self._clock()
 
@@ -241,38 +241,38 @@ class Engine:
         if (self._stopping and self._flushed()) or (self._once and (self._stuck is not None or not self._busy)):
             self._over.set_result(None)
             return
-        if self._ledger.error is None and self.outage.error is not None:
+        if self._state_writer.error is None and self.outage.error is not None:
             self._probe()
-        elif self._ledger.error is None:
+        elif self._state_writer.error is None:
             self._take_up(self.failing.due())
-            free = self._room.free
-            self._begin(self._coalescer.take(free if self._once else self._pace.limit(free)))
+            free = self._transfer_limit.available
+            self._begin(self._work_queue.take(free if self._once else self._pace.limit(free)))
             self._start_deletions()
             if self.drought.suspected and not self._once:
-                self.drought.look(self.pending - self.failing.young - len(self._deletions))
+                self.drought.look(self.pending - self.failing.young - len(self._delete_guard))
         self._set_alarm()
 
     def _start_listings(self) -> None:
         if self.failing.have_room_again:
-            self._coalescer.add(Hint("", subtree=True, both=True))
-        for work in self._coalescer.take_subtrees():
+            self._work_queue.add(Hint("", subtree=True, check_target=True))
+        for work in self._work_queue.take_subtrees():
             if not work.path:
                 self.failing.listed()
             self._listings.start(work)
 
     def _take_up(self, works: list[Work]) -> None:
         for work in works:
-            self._coalescer.put_back(work, 0.0)
+            self._work_queue.put_back(work, 0.0)
 
     def _release(self) -> None:
         """Record failing paths, then give their receipts back: the record is durable."""
         if receipts := self.failing.flush():
-            self._ledger.record(None, (), receipts)
+            self._state_writer.record(None, (), receipts)
 
     def _begin(self, taken: list[Work]) -> None:
         going = [work for work in taken if self._admitted(work)]
         try:
-            self._ledger.look_up([work.path for work in going], self._settler.inodes(going))
+            self._state_writer.look_up([work.path for work in going], self._reconciler.inodes(going))
         except Exception:
             self._take_up(going)
             raise
@@ -285,7 +285,7 @@ class Engine:
     def _admitted(self, work: Work) -> bool:
         admitted = self.failing.admit(work)
         if not admitted:
-            self._coalescer.finish(work)
+            self._work_queue.finish(work)
         return admitted
 
     @property
@@ -296,7 +296,7 @@ class Engine:
     def _untried(self) -> bool:
         """Whether anything waits that a single pass has to try: what an earlier life has recorded as failing, too."""
         due = self.failing.next_due
-        waits = len(self._coalescer) or len(self._inbox) or self.failing.young
+        waits = len(self._work_queue) or len(self._inbox) or self.failing.young
         return bool(waits) or (due is not None and due <= self._clock())
 
     @property
@@ -307,13 +307,13 @@ class Engine:
     def _set_alarm(self) -> None:
         """The next turn when something is due, and with the pulse: the watchdog sees it, open files get their quiet time."""
         at = (now := self._clock()) + timing.until_next(now, resting=self.resting)
-        if self._ledger.error is None and self.outage.error is not None:
+        if self._state_writer.error is None and self.outage.error is not None:
             at = at if self._tasks or self._witness.asking else min(at, self.outage.next_try)
-        elif self._ledger.error is None and self._room.free:
-            due = self._coalescer.next_due(listings=not self._listings.under_way) or at
+        elif self._state_writer.error is None and self._transfer_limit.available:
+            due = self._work_queue.next_due(listings=not self._listings.under_way) or at
             waits = self._pace.tight and not self._once
             at = min(at, max(due, self._pace.next_round) if waits else due, self.failing.next_due or at)
-            at = max(at, now + BREATH) if waits else at
+            at = max(at, now + BATCH_DELAY_S) if waits else at
         self._turn_by(at)
 
     def _turn_by(self, at: float) -> None:
@@ -327,10 +327,10 @@ class Engine:
 
     def _probe(self) -> None:
         """In an outage, ask a question and try one path, another one each time."""
-        if self._tasks or not self.outage.due():
+        if self._tasks or not self.outage.may_probe():
             return
         self._witness.probe()
-        taken = self._coalescer.take(1)
+        taken = self._work_queue.take(1)
         self._begin(taken)
         if not taken and isinstance(self.outage.error, HostUnavailable):
             self.outage.end()  # no path needs the host now
@@ -340,9 +340,9 @@ class Engine:
         await self._target.reach(known)
 
     def _ended(self) -> None:
-        self._turn_by(self._clock() + BREATH) if self._room.scarce else self._nudge()
+        self._turn_by(self._clock() + BATCH_DELAY_S) if self._transfer_limit.nearly_full else self._nudge()
 
-    async def _drain(self, grace: float = GRACE) -> None:
+    async def _drain(self, grace: float = GRACE_S) -> None:
         """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
         tasks = [*self._listings.under_way, *self._tasks.values()]
         for scan in self._listings.under_way:
@@ -354,25 +354,25 @@ class Engine:
             if late:
                 await asyncio.wait(late, timeout=grace)  # a large upload is called off, where the store still answers
         self._release()
-        self._ledger.close()
+        self._state_writer.close()
 
     # Deletions go last
 
     def _start_deletions(self) -> None:
         """When no copy waits or is under way, and all are recorded: what was moved is uploaded before its old name goes."""
-        oldest = math.inf if self._copies_are_done() else self._oldest_copy() if len(self._deletions) else 0.0
-        if len(self._deletions) and not self._ledger.copies_written():
+        oldest = math.inf if self._copies_are_done() else self._oldest_copy() if len(self._delete_guard) else 0.0
+        if len(self._delete_guard) and not self._state_writer.copies_written():
             return
-        going, held = self._deletions.take(self._room.places, oldest)
+        going, held = self._delete_guard.take(self._transfer_limit.places, oldest)
         if going:
-            self._ledger.flush()
+            self._state_writer.flush()
         for work in going:
-            (self._attempts.start if self._ledger.error is None else self._deletions.put_back)(work)
+            (self._attempts.start if self._state_writer.error is None else self._delete_guard.put_back)(work)
         for work in held:
-            self._ledger.record(None, (), work.receipts)
+            self._state_writer.record(None, (), work.receipts)
             self.failing.clear(work.path)  # it fails no more: only the guard keeps it
-            self._coalescer.finish(work)
-        for work, heir in self._deletions.withheld():
+            self._work_queue.finish(work)
+        for work, heir in self._delete_guard.withheld():
             self._attempts.retry(
                 work, PathError(work.path, f"{work.path}: not deleted: {heir} has its bytes, and fails"), self._clock()
             )
@@ -381,20 +381,20 @@ class Engine:
 
     def _oldest_copy(self) -> float:
         """Since when the oldest one waits or is under way, or is still looked for."""
-        times = [self._coalescer.since(path) for path in self._tasks]
-        due = self._coalescer.next_due()
-        return min(times + ([due] if due is not None else []) + [self._lister.since, self._clock()])
+        times = [self._work_queue.since(path) for path in self._tasks]
+        due = self._work_queue.next_due()
+        return min(times + ([due] if due is not None else []) + [self._scanner.since, self._clock()])
 
     def _copies_are_done(self) -> bool:
         if self._tasks or self._inbox or self._listings.under_way:
             return False
-        due = self._coalescer.next_due()
+        due = self._work_queue.next_due()
         return due is None or due > self._clock()
 
     def resume(self, *, allow_deletes: bool) -> None:
         """Somebody has looked: what was held back for deletion may go, or gets another look."""
-        for path in (*self._deletions.resume(allow=allow_deletes), *self.rivals.resume()):
+        for path in (*self._delete_guard.resume(allow=allow_deletes), *self.conflict_limit.resume()):
             self.deliver(Hint(path))
         self._take_up(self.failing.hasten(recorded=True))
-        self._coalescer.hasten()
+        self._work_queue.hasten()
         self._nudge()

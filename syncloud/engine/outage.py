@@ -11,9 +11,9 @@ from collections.abc import Callable
 from .. import log
 from ..errors import SyncloudError
 
-DELAY_FIRST, DELAY_MAX = 1.0, 30.0
+DELAY_FIRST_S, DELAY_MAX_S = 1.0, 30.0
 """Seconds between two tries."""
-TELL_EVERY = 60.0
+REPORT_INTERVAL_S = 60.0
 
 
 class Outage:
@@ -25,8 +25,8 @@ class Outage:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.beside: Outage | None = None
-        self.raised = False
+        self.sibling: Outage | None = None
+        self.caller_reports = False
         self.error: SyncloudError | None = None
         self.next_try = 0.0
         self._since = 0.0
@@ -38,20 +38,20 @@ class Outage:
     def pair(cls, clock: Callable[[], float]) -> tuple[Outage, Outage]:
         """Two that stand beside each other."""
         one, other = cls(clock), cls(clock)
-        one.beside, other.beside = other, one
+        one.sibling, other.sibling = other, one
         return one, other
 
-    def suffer(self, error: SyncloudError) -> None:
+    def record_failure(self, error: SyncloudError) -> None:
         """A failure that is no path's own. Stragglers that fail before the next probe is due do not delay it."""
         now = self._clock()
         if self.error is None:
-            self._since, self._told, self._delay = now, now, DELAY_FIRST
+            self._since, self._told, self._delay = now, now, DELAY_FIRST_S
             self._silent = self._is_told_elsewhere(error)
             self._tell("outage.started", error)
             self._put_off(now)
         elif now >= self.next_try:
-            self._delay = min(DELAY_MAX, self._delay * 2)
-            if now - self._told >= TELL_EVERY:
+            self._delay = min(DELAY_MAX_S, self._delay * 2)
+            if now - self._told >= REPORT_INTERVAL_S:
                 self._told = now
                 self._silent = self._is_told_elsewhere(error)
                 self._tell("outage.continues", error)
@@ -62,17 +62,17 @@ class Outage:
         self.next_try = now + self._delay * random.uniform(0.5, 1.0)
 
     def _is_told_elsewhere(self, error: SyncloudError) -> bool:
-        beside = self.beside
-        return self.raised or (beside is not None and type(beside.error) is type(error) and not beside._silent)
+        beside = self.sibling
+        return self.caller_reports or (beside is not None and type(beside.error) is type(error) and not beside._silent)
 
     def _tell(self, event: str, error: SyncloudError) -> None:
         if not self._silent:
             log.warning(event, "degraded: %s", error, error=error)
 
-    def due(self) -> bool:
+    def may_probe(self) -> bool:
         return self._clock() >= self.next_try
 
-    def passed(self, began: float) -> None:
+    def record_success(self, began: float) -> None:
         """A request got through. If it `began` before the outage, it proves nothing: the answer may be as old."""
         if self.error is not None and began >= self._since:
             self.end()

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from ..errors import SyncloudError
 
-CROWD = 8
+MIN_FAILED = 8
 """Different paths that fail in a row before the limit begins."""
-PAUSE = 1.0
+ROUND_INTERVAL_S = 1.0
 """Seconds between two rounds."""
-ROUND_MAX = 256
+ROUND_MAX_PATHS = 256
 """Most paths of one round."""
 _SLOWER = frozenset(
     {"SlowDown", "503", "429", "Throttling", "ThrottlingException", "RequestLimitExceeded", "ServiceUnavailable"}
@@ -33,7 +33,7 @@ class Pace:
 
     @property
     def tight(self) -> bool:
-        return len(self._row) >= CROWD
+        return len(self._row) >= MIN_FAILED
 
     def failed(self, path: str, error: SyncloudError) -> None:
         """The store answers, but refused `path` or did not answer for it."""
@@ -56,5 +56,5 @@ class Pace:
     def began(self, count: int) -> None:
         """Note the size of a round."""
         if self.tight and count:
-            self.next_round = self._clock() + PAUSE
-            self._size = min(ROUND_MAX, self._size * 2)
+            self.next_round = self._clock() + ROUND_INTERVAL_S
+            self._size = min(ROUND_MAX_PATHS, self._size * 2)

@@ -17,7 +17,7 @@ from .. import log
 from ..core import checksum
 from ..core.interfaces import Tree
 from ..core.model import (
-    SMALL,
+    SMALL_BYTES,
     Absent,
     Action,
     Adopt,
@@ -28,10 +28,10 @@ from ..core.model import (
     Copy,
     Delete,
     Drift,
+    DropBase,
     Entry,
-    Forget,
     Policy,
-    Release,
+    ReleaseTarget,
     Side,
     Tag,
     Unknown,
@@ -40,9 +40,9 @@ from ..core.model import (
 from ..core.planner import decide
 from ..core.work_queue import Work
 from ..errors import Blocked, Changed, Unsettled, Unsteady
-from .conflict_limit import REASON, Rivals
+from .conflict_limit import REASON, ConflictLimit
 
-ROUNDS = 8
+MAX_ROUNDS = 8
 """Decisions for one path before it has to wait: enough for two comparisons and a few lost races."""
 
 
@@ -60,7 +60,7 @@ class Outcome:
     conflict: bool = False
 
 
-class Settler:
+class Reconciler:
     """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
     another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion.
     `see` is told what each look at the source has found; `made_way` is called after a file made way for a work; `is_left_out`
@@ -77,14 +77,14 @@ class Settler:
         renamed_from: Callable[[Tag], Awaitable[list[Base]]],
         look_again: Callable[[str], None],
         see: Callable[[str, Side], None] = lambda path, side: None,
-        left_out_above: Callable[[str], list[str]] = lambda _: [],
+        skipped_above: Callable[[str], list[str]] = lambda _: [],
         made_way: Callable[[Work, str], None] = lambda work, path: None,
         under_way: Callable[[str], asyncio.Task[None] | None] = lambda _: None,
         excluded: Callable[[str], bool] = lambda _: False,
-        is_left_out: Callable[[str], bool] = lambda _: False,
-        rivals: Rivals | None = None,
+        is_skipped: Callable[[str], bool] = lambda _: False,
+        conflict_limit: ConflictLimit | None = None,
     ) -> None:
-        self.rivals = rivals or Rivals(time.monotonic)
+        self.rivals = conflict_limit or ConflictLimit(time.monotonic)
         self.policy = policy
         self._source = source
         self._target = target
@@ -92,12 +92,12 @@ class Settler:
         self._renamed_from = renamed_from
         self._look_again = look_again
         self._see = see
-        self._left_out_above = left_out_above
+        self._left_out_above = skipped_above
         self._made_way = made_way
         self._ways: dict[str, str] = {}
         self._under_way = under_way
         self.excluded = excluded
-        self._is_left_out = is_left_out
+        self._is_left_out = is_skipped
         self._kept: dict[str, Tag] = {}
         """The targets whose bytes are kept under a conflict name already, while the copy that follows does not succeed."""
         self._in_doubt: dict[str, Tag] = {}
@@ -105,8 +105,8 @@ class Settler:
 
     def inodes(self, works: list[Work]) -> list[str]:
         """By which a rename may be suspected, as far as a listing has seen them: what may be asked of all at once."""
-        seen = [work.nominated for work in works if isinstance(work.nominated, Entry)]
-        return [key[0] for entry in seen if (key := self._source.rename_key(entry)) is not None]
+        seen = [work.reported for work in works if isinstance(work.reported, Entry)]
+        return [key[0] for entry in seen if (key := self._source.rename_identity(entry)) is not None]
 
     async def settle(self, work: Work) -> Outcome:
         """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
@@ -127,7 +127,7 @@ class Settler:
         base = self._base_of(path)
         source = await self._look_at_source(path, base, work)
         target = await self._assume_target(path, base, work)
-        for _ in range(ROUNDS):
+        for _ in range(MAX_ROUNDS):
             if base is None and isinstance(source, Absent) and path in self._in_doubt:
                 target, base = await self._make_sure(path)
             action = decide(source, target, base, self.policy)
@@ -145,13 +145,13 @@ class Settler:
             except Changed as changed:
                 log.debug("plan.again", "%s", changed, path=path)
                 with _begun():
-                    source = await self._look_at_source(path, base, replace(work, nominated=None))
+                    source = await self._look_at_source(path, base, replace(work, reported=None))
                 target = await self._look_at_target(path, base)
-        raise Unsettled(path, f"{path}: after {ROUNDS} looks it still is not as the last one showed it")
+        raise Unsettled(path, f"{path}: after {MAX_ROUNDS} looks it still is not as the last one showed it")
 
     async def _look_at_source(self, path: str, base: Base | None, work: Work) -> Side:
         known = base.source if base is not None else None
-        source = await self._source.observe(path, base, known, nominated=work.nominated, patient=work.patient)
+        source = await self._source.observe(path, base, known, reported=work.reported, deadline_passed=work.deadline_passed)
         self._see(path, source)
         return source
 
@@ -159,28 +159,28 @@ class Settler:
         """As in the base, until a write's condition says otherwise. Looked at where a listing has doubted it, and where the
         path was left out: what was in its way then costs an upload to find out.
         """
-        if work.both or (base is None and self._is_left_out(path)):
+        if work.check_target or (base is None and self._is_left_out(path)):
             return await self._look_at_target(path, base)
         return base.as_target() if base is not None else Absent(path)
 
     async def _look_at_target(self, path: str, base: Base | None) -> Side:
         with _begun():
-            return await self._target.observe(path, base, base.target if base is not None else None, patient=True)
+            return await self._target.observe(path, base, base.target if base is not None else None, deadline_passed=True)
 
     async def _make_sure(self, path: str) -> tuple[Side, Base | None]:
         """The target, and the row that a lost answer has kept from us where it still is what we have put there."""
         there = await self._look_at_target(path, None)
         if isinstance(there, Entry) and there.crc is None:
-            there = await self._target.digest(there)
-        if not (isinstance(there, Entry) and there.ours):
+            there = await self._target.with_checksum(there)
+        if not (isinstance(there, Entry) and there.written_by_us):
             return there, None
         return there, Base(path, self._in_doubt[path], there.tag, there.size, there.mtime_ns, there.mode, there.crc)
 
     async def _compare(self, action: Compare, source: Side, target: Side) -> tuple[Side, Side]:
         if action.source is not None:
-            source = await self._source.digest(action.source)
+            source = await self._source.with_checksum(action.source)
         if action.target is not None:
-            target = await self._target.digest(action.target)
+            target = await self._target.with_checksum(action.target)
         return source, target
 
     async def _execute(self, action: Action | None, source: Side, target: Side, base: Base | None, work: Work) -> Outcome:
@@ -195,9 +195,9 @@ class Settler:
                 return await self._conflict(action, work)
             case Delete():
                 return await self._delete(action, work)
-            case Release(base=released):
-                return Outcome(put=replace(released, absent=True))
-            case Forget(base=forgotten):
+            case ReleaseTarget(base=released):
+                return Outcome(put=replace(released, source_absent=True))
+            case DropBase(base=forgotten):
                 return Outcome(drops=(forgotten.path,))
             case Drift():
                 self._say("drifted", work.path, "was changed by somebody else; it is left so until its source changes")
@@ -221,7 +221,7 @@ class Settler:
         return Outcome(put=_agreed(entry, written), transferred=True, conflict=conflict)
 
     async def _with_body(self, entry: Entry, work: Work) -> Entry:
-        content = await self._source.open(entry, patient=work.patient)
+        content = await self._source.open(entry, deadline_passed=work.deadline_passed)
         try:
             body = b"".join(await content.part(0, entry.size))
             crc = checksum.update(body)
@@ -234,7 +234,7 @@ class Settler:
         if entry.body is not None or entry.path.endswith("/"):
             return await self._target.write(entry, None, expected)
         await self._target.admit(entry)  # what is opened first may be another file by its turn
-        content = await self._source.open(entry, patient=work.patient)
+        content = await self._source.open(entry, deadline_passed=work.deadline_passed)
         try:
             with _begun():
                 return await self._target.write(entry, content, expected)
@@ -243,14 +243,14 @@ class Settler:
 
     async def _duplicate(self, entry: Entry) -> Entry | None:
         """A rename is suspected by what it leaves as it was, proven by content; then the target copies its own bytes."""
-        key = self._source.rename_key(entry)
+        key = self._source.rename_identity(entry)
         for origin in await self._renamed_from(key) if key is not None else ():
-            if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.absent:
+            if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.source_absent:
                 continue
             if entry.crc is None:
-                entry = await self._source.digest(entry)
+                entry = await self._source.with_checksum(entry)
             if entry.crc == origin.crc:
-                return await self._target.duplicate(origin.as_target(), entry)
+                return await self._target.server_side_copy(origin.as_target(), entry)
         return None
 
     async def _make_way(self, blocked: Blocked, work: Work) -> Outcome:
@@ -287,7 +287,7 @@ class Settler:
             return there.reason
         if not self.policy.delete:
             return "a file, and nothing is deleted without --delete; move it away, or rename one of the two"
-        if base is None or base.absent or not isinstance(there, Entry) or there.tag != base.target:
+        if base is None or base.source_absent or not isinstance(there, Entry) or there.tag != base.target:
             return "a file that is not as syncloud has put it there; move it away, or rename one of the two"
         return ""
 
@@ -332,7 +332,7 @@ class Settler:
         path = expected.path
         if self._kept.get(path) == expected.tag and not expected.racy:
             return expected
-        aside, expected = await self._target.set_aside(expected)
+        aside, expected = await self._target.keep_conflict_copy(expected)
         self._kept[path] = expected.tag
         self.rivals.copied(path)
         self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
@@ -340,7 +340,7 @@ class Settler:
 
     async def _brought(self, entry: Entry, work: Work) -> Entry:
         """A small file with its bytes."""
-        if entry.body is None and entry.size <= SMALL and not entry.path.endswith("/"):
+        if entry.body is None and entry.size <= SMALL_BYTES and not entry.path.endswith("/"):
             return await self._with_body(entry, work)
         return entry
 
@@ -374,7 +374,7 @@ def _begun() -> Iterator[None]:
 
 
 def _is_news(source: Side, base: Base | None) -> bool:
-    if base is None or base.absent or not isinstance(source, Entry):
+    if base is None or base.source_absent or not isinstance(source, Entry):
         return True
     return not same(source.tag, base.source)
 

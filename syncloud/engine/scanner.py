@@ -11,25 +11,25 @@ from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TypeVar
 
 from .. import log
-from ..core.diff import Census, Unlike, flat, nominate
+from ..core.diff import ScanSummary, SkipUnchanged, diff, flat
 from ..core.interfaces import Rows, State, Tree
 from ..core.model import Absent, Hint
-from ..core.work_queue import Coalescer, Work
+from ..core.work_queue import Work, WorkQueue
 from ..errors import SyncloudError
-from .delete_guard import Deletions
+from .delete_guard import DeleteGuard
 from .outage import Outage
-from .skipped import LeftOut
-from .state_writer import Ledger
-from .stats import Counters
+from .skipped import SkippedPaths
+from .state_writer import StateWriter
+from .stats import Stats
 
 T = TypeVar("T")
 
-CHUNK = 500
-BACKLOG = 5_000
+CHUNK_PATHS = 500
+MAX_WAITING = 5_000
 """Hints that a listing may have waiting before it pauses: memory does not grow with the tree."""
 
 
-class Lister:
+class Scanner:
     """One listing at a time. `deliver` takes the hints, of which `pending()` are not settled; `since` is when the one that is
     under way began, infinity while there is none or while it pauses."""
 
@@ -39,10 +39,10 @@ class Lister:
         target: Tree,
         state: State,
         *,
-        ledger: Ledger,
-        left_out: LeftOut,
-        counters: Counters,
-        deletions: Deletions,
+        state_writer: StateWriter,
+        skipped: SkippedPaths,
+        stats: Stats,
+        deletions: DeleteGuard,
         excluded: Callable[[str], bool],
         deliver: Callable[[Hint], None],
         pending: Callable[[], int],
@@ -51,10 +51,10 @@ class Lister:
         self._source = source
         self._target = target
         self._state = state
-        self._ledger = ledger
-        self._left_out = left_out
-        self._counters = counters
-        self._deletions = deletions
+        self._state_writer = state_writer
+        self._skipped = skipped
+        self._stats = stats
+        self._delete_guard = deletions
         self._excluded = excluded
         self._deliver = deliver
         self._pending = pending
@@ -67,61 +67,61 @@ class Lister:
         async with self._gate:
             started, self._began = time.monotonic(), self._clock()
             self.since = self._began
-            self._ledger.flush()
-            census = Census(recorded=frozenset(self._left_out.reasons))
+            self._state_writer.flush()
+            census = ScanSummary(recorded=frozenset(self._skipped.reasons))
             try:
                 count, gone = await self._nominate(work, census)
             finally:
                 self.since = float("inf")
         self._count(work, census, count, gone, time.monotonic() - started)
         await self._leave_out(census)
-        self._ledger.record(None, (), work.receipts)
+        self._state_writer.record(None, (), work.receipts)
 
-    async def _nominate(self, work: Work, census: Census) -> tuple[int, int]:
+    async def _nominate(self, work: Work, census: ScanSummary) -> tuple[int, int]:
         """How many differences there were, and how many of them are paths that the source lacks."""
         reader, over = self._state.reader(), threading.Event()
         count = gone = 0
         try:
             hints = self._differences(work, reader, census, over)
-            while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK), over):
+            while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK_PATHS), over):
                 count += len(chunk)
-                gone += sum(isinstance(hint.nominated, Absent) for hint in chunk)
+                gone += sum(isinstance(hint.reported, Absent) for hint in chunk)
                 for hint in chunk:
                     self._deliver(hint)
-                await self._room()
+                await self._transfer_limit()
         finally:
             await asyncio.to_thread(reader.close)
         return count, gone
 
-    def _differences(self, work: Work, reader: Rows, census: Census, over: threading.Event) -> Iterator[Hint]:
+    def _differences(self, work: Work, reader: Rows, census: ScanSummary, over: threading.Event) -> Iterator[Hint]:
         seen = _until(over, self._source.scan(work.path))
-        if work.both:
+        if work.check_target:
             there = flat(_until(over, self._target.scan(work.path)))
-            return nominate(flat(seen), there, reader.rows(work.path), census, self._excluded)
-        unlike = Unlike(seen, reader.sightings(work.path), reader.get, census)
-        return nominate(unlike.sides(), None, unlike.rows(), census, self._excluded)
+            return diff(flat(seen), there, reader.rows(work.path), census, self._excluded)
+        unlike = SkipUnchanged(seen, reader.scan_records(work.path), reader.get, census)
+        return diff(unlike.sides(), None, unlike.rows(), census, self._excluded)
 
-    async def _room(self) -> None:
-        while self._pending() > BACKLOG:
+    async def _transfer_limit(self) -> None:
+        while self._pending() > MAX_WAITING:
             self.since = float("inf")
             await asyncio.sleep(0.05)
         self.since = self._began
 
-    def _count(self, work: Work, census: Census, count: int, gone: int, took: float) -> None:
+    def _count(self, work: Work, census: ScanSummary, count: int, gone: int, took: float) -> None:
         tell, event = (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
         if not work.path:
-            self._left_out.recount(census)
-            self._counters.reconciled(both=work.both)
-            for path in self._deletions.listed(gone=gone + census.blind, found=count + census.blind):
+            self._skipped.recount(census)
+            self._stats.reconciled(both=work.check_target)
+            for path in self._delete_guard.listed(gone=gone + census.blind, found=count + census.blind):
                 self._deliver(Hint(path))
         text, files = "looked at %d files, %d to settle", census.files
         tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
 
-    async def _leave_out(self, census: Census) -> None:
+    async def _leave_out(self, census: ScanSummary) -> None:
         """Each one may be written to the state: the loop turns meanwhile, however many somebody has made."""
         for number, unknown in enumerate(census.unknown, 1):
-            self._left_out.note(unknown)
-            if number % CHUNK == 0:
+            self._skipped.note(unknown)
+            if number % CHUNK_PATHS == 0:
                 await asyncio.sleep(0)
 
 
@@ -163,25 +163,25 @@ class Listings:
 
     def __init__(
         self,
-        lister: Lister,
+        scanner: Scanner,
         outage: Outage,
         *,
-        counters: Counters,
-        coalescer: Coalescer,
+        stats: Stats,
+        work_queue: WorkQueue,
         clock: Callable[[], float],
         ended: Callable[[], None],
     ) -> None:
-        self._lister = lister
+        self._scanner = scanner
         self._outage = outage
-        self._counters = counters
-        self._coalescer = coalescer
+        self._stats = stats
+        self._work_queue = work_queue
         self._clock = clock
         self._ended = ended
         self.under_way: set[asyncio.Task[None]] = set()
         self.once = False
 
     def start(self, work: Work) -> None:
-        task = asyncio.get_running_loop().create_task(self._lister.reconcile(work))
+        task = asyncio.get_running_loop().create_task(self._scanner.reconcile(work))
         self.under_way.add(task)
         task.add_done_callback(lambda done: self._listed(work, done))
 
@@ -197,7 +197,7 @@ class Listings:
         if not isinstance(error, SyncloudError):
             log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
             error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
-        self._counters.fail(error)
-        self._outage.suffer(error)
+        self._stats.fail(error)
+        self._outage.record_failure(error)
         if not self.once:
-            self._coalescer.list_again(work, max(1.0, self._outage.next_try - self._clock()))
+            self._work_queue.list_again(work, max(1.0, self._outage.next_try - self._clock()))

@@ -7,22 +7,22 @@ import itertools
 
 from .. import log
 from ..core import names
-from ..core.diff import MOST, Census
+from ..core.diff import MAX_SKIPPED, ScanSummary
 from ..core.interfaces import State
 from ..core.model import Unknown
 from ..errors import HostUnavailable, cut
 from ..log import display
 
 
-class LeftOut:
+class SkippedPaths:
     """`reasons` by path, as `names.spelled` writes it: that is what a state can hold. Beyond `most` paths only the number is
     kept, in `more`, until the next listing of everything: whoever makes keys or files chooses how many there are.
     """
 
-    def __init__(self, state: State, *, most: int = MOST) -> None:
+    def __init__(self, state: State, *, most: int = MAX_SKIPPED) -> None:
         self._state = state
         self._most = most
-        self.reasons: dict[str, str] = state.unsyncable()
+        self.reasons: dict[str, str] = state.skipped()
         self.more = 0
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class LeftOut:
         news = self.reasons.get(path) != unknown.reason
         self.reasons[path] = unknown.reason
         with contextlib.suppress(HostUnavailable):  # a note for people: what must be written is told by the ledger
-            news = self._state.note_unsyncable(unknown.path, unknown.reason)
+            news = self._state.note_skipped(unknown.path, unknown.reason)
         if news:
             shown = cut(unknown.path, display.NAME_MAX)
             log.warning("path.skipped", "%s is left out: %s", shown or ".", unknown.reason, path=shown)
@@ -59,9 +59,9 @@ class LeftOut:
         """It takes part after all."""
         if self.reasons.pop(names.spelled(path), None) is not None:
             with contextlib.suppress(HostUnavailable):
-                self._state.clear_unsyncable(path)
+                self._state.clear_skipped(path)
 
-    def recount(self, census: Census) -> None:
+    def recount(self, census: ScanSummary) -> None:
         """After a listing of everything: what was left out and is not there any more is forgotten, which makes room."""
         for path in census.recorded - census.met:
             self.clear(path)

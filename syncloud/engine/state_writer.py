@@ -16,22 +16,22 @@ from ..core.interfaces import State
 from ..core.model import Base, Receipt, Tag, Unknown
 from ..errors import HostUnavailable
 
-WAIT = 0.05
+BATCH_DELAY_S = 0.05
 """Seconds that a row may wait for others to share its transaction."""
-AGAIN = 1.0
+RETRY_DELAY_S = 1.0
 """Seconds until a write that the disk refused is tried again."""
-STRANGERS_MAX = 10_000
+UNKNOWN_INODES_MAX = 10_000
 """Inodes of which it is remembered that no row has them."""
 
 
-class Ledger:
+class StateWriter:
     """Belongs to the control thread. `error` is why nothing can be written now, None while all is well; `files` the number
     of paths on which both sides agree, as it will be. `leave_out` notes a path whose row cannot be stored.
     """
 
-    def __init__(self, state: State, *, leave_out: Callable[[Unknown], None] = lambda _: None) -> None:
+    def __init__(self, state: State, *, note_skipped: Callable[[Unknown], None] = lambda _: None) -> None:
         self._state = state
-        self._leave_out = leave_out
+        self._leave_out = note_skipped
         self._miscounted = False
         self._puts: dict[str, Base] = {}
         self._drops: set[str] = set()
@@ -57,8 +57,8 @@ class Ledger:
 
     def _ask_for(self, inodes: Sequence[str]) -> None:
         if inodes:
-            self._strangers = self._strangers if len(self._strangers) < STRANGERS_MAX else set()
-            self._strangers |= self._state.strangers(inodes)
+            self._strangers = self._strangers if len(self._strangers) < UNKNOWN_INODES_MAX else set()
+            self._strangers |= self._state.unknown_inodes(inodes)
 
     def let_go(self, path: str) -> None:
         self._read.pop(path, None)
@@ -87,7 +87,7 @@ class Ledger:
     def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
         """Write these soon, then acknowledge."""
         if put is not None:
-            self.files += self._counts(put.path, not put.absent)
+            self.files += self._counts(put.path, not put.source_absent)
             self._puts[put.path] = put
             self._drops.discard(put.path)
         for path in drops:
@@ -106,7 +106,7 @@ class Ledger:
         """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
         return self._written(put.source[:1])
 
-    def _soon(self, wait: float = WAIT) -> None:
+    def _soon(self, wait: float = BATCH_DELAY_S) -> None:
         if self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(wait, self.flush)
 
@@ -117,7 +117,7 @@ class Ledger:
         except HostUnavailable:
             self._miscounted = True
             return 0
-        return int(now) - int(before is not None and not before.absent)
+        return int(now) - int(before is not None and not before.source_absent)
 
     def copies_written(self) -> bool:
         """Whether every copy that was made is recorded; those that are not yet are written now."""
@@ -141,7 +141,7 @@ class Ledger:
             if self.error is None:
                 log.error("state.unwritable", "%s; nothing is acknowledged until it can be written", error, error=error)
             self.error = error
-            self._soon(AGAIN)
+            self._soon(RETRY_DELAY_S)
             return
         if self.error is not None:
             self.error = None

@@ -9,15 +9,15 @@ from ..core.work_queue import Work
 from ..errors import SyncloudError
 from .reconciler import Outcome
 
-UNTOLD_MAX = 1_000
+WITHOUT_EVENT_MAX = 1_000
 """Paths; beyond, it does not matter how many more."""
 
 
 @dataclass(slots=True)
-class Counters:
+class Stats:
     """`bytes` counts what was transferred; times are seconds since the epoch, 0 for what never came.
 
-    `untold` has the paths whose change a listing has found and no event has told, so far.
+    `changes_without_event` has the paths whose change a listing has found and no event has told, so far.
     """
 
     transferred: int = 0
@@ -28,14 +28,14 @@ class Counters:
     last_verify: float = 0.0
     last_error: SyncloudError | None = None
     last_error_at: float = 0.0
-    untold: set[str] = field(default_factory=set)
+    changes_without_event: set[str] = field(default_factory=set)
 
     def tally(self, work: Work, outcome: Outcome) -> None:
         """A path is settled."""
         if work.receipts:
-            self.untold.discard(work.path)
-        elif outcome.news and len(self.untold) < UNTOLD_MAX:
-            self.untold.add(work.path)
+            self.changes_without_event.discard(work.path)
+        elif outcome.news and len(self.changes_without_event) < WITHOUT_EVENT_MAX:
+            self.changes_without_event.add(work.path)
         if outcome.transferred:
             self.transferred += 1
             self.bytes += outcome.put.size if outcome.put is not None else 0

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ..core.model import SMALL, Entry, Side
+from ..core.model import SMALL_BYTES, Entry, Side
 from ..core.work_queue import Work
 
-BREATH = 0.01
+BATCH_DELAY_S = 0.01
 """Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
-BODIES = 64 * SMALL
+MAX_BUFFERED_BYTES = 64 * SMALL_BYTES
 """Bytes of small files, from the look to the end of the transfer. A larger one is carried in parts, out of a `budget`."""
-WAITING = 4096
+MAX_WAITING = 4096
 """Large files that take no place: most of them wait for the turn of a part, and hold nothing meanwhile."""
 
 
-class Room:
+class TransferLimit:
     """For `transfers` works. One counts as the largest of the small ones until somebody has said, or seen, how large it is."""
 
     def __init__(self, transfers: int) -> None:
@@ -25,40 +25,40 @@ class Room:
     @property
     def places(self) -> int:
         """Works that may begin which hold no bytes."""
-        return self._transfers - len(self._weights) + min(len(self._large), WAITING)
+        return self._transfers - len(self._weights) + min(len(self._large), MAX_WAITING)
 
     @property
-    def free(self) -> int:
+    def available(self) -> int:
         """Works that may begin, however large they turn out to be."""
-        return max(0, min(self.places, (BODIES - self._promised) // SMALL))
+        return max(0, min(self.places, (MAX_BUFFERED_BYTES - self._promised) // SMALL_BYTES))
 
     @property
-    def scarce(self) -> bool:
+    def nearly_full(self) -> bool:
         """Whether more than three quarters are taken."""
-        return 3 * self.free < len(self._weights) - len(self._large)
+        return 3 * self.available < len(self._weights) - len(self._large)
 
-    def enter(self, work: Work) -> None:
+    def acquire(self, work: Work) -> None:
         self._weights[work.path] = 0
-        if isinstance(work.nominated, Entry) and not work.deleting:
-            self.see(work.path, work.nominated)
+        if isinstance(work.reported, Entry) and not work.deleting:
+            self.resize(work.path, work.reported)
         else:
-            self._weigh(work.path, 0 if work.deleting else SMALL)
+            self._weigh(work.path, 0 if work.deleting else SMALL_BYTES)
 
-    def see(self, path: str, side: Side) -> None:
+    def resize(self, path: str, side: Side) -> None:
         """What a look has found: from now on `path` weighs what it is."""
         if path not in self._weights:
             return
         size = side.size if isinstance(side, Entry) else 0
-        if size > SMALL:
+        if size > SMALL_BYTES:
             self._large.add(path)
         else:
             self._large.discard(path)
-        self._weigh(path, 0 if size > SMALL else size)
+        self._weigh(path, 0 if size > SMALL_BYTES else size)
 
     def _weigh(self, path: str, weight: int) -> None:
         self._promised += weight - self._weights[path]
         self._weights[path] = weight
 
-    def leave(self, work: Work) -> None:
+    def release(self, work: Work) -> None:
         self._promised -= self._weights.pop(work.path)
         self._large.discard(work.path)

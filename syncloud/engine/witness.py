@@ -47,7 +47,7 @@ class Witness:
         """A transfer of `path` got through, so both sides have answered. `began`: its start."""
         self._known = path
         self._through = max(self._through, began)
-        self._outage.passed(began)
+        self._outage.record_success(began)
 
     async def is_everybodys(self, path: str, error: SyncloudError) -> bool:
         """Whether `error`, which `path` has met just now, is an outage. The outage is recorded then."""
@@ -56,7 +56,7 @@ class Witness:
         asks = not isinstance(error, HostUnavailable) and self._outage.error is None
         if asks and await self._is_answered(self._clock()):
             return False
-        self._outage.suffer(error)
+        self._outage.record_failure(error)
         return True
 
     async def _is_answered(self, failed: float) -> bool:
@@ -106,6 +106,6 @@ class Witness:
 
     def _learn(self, error: SyncloudError | None, asked: float) -> None:
         if error is None:
-            self._outage.passed(asked)
+            self._outage.record_success(asked)
         elif self._outage.error is not None:
-            self._outage.suffer(error)
+            self._outage.record_failure(error)

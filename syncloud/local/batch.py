@@ -21,16 +21,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..core import names
-from ..core.model import SMALL, Entry
+from ..core.model import SMALL_BYTES, Entry
 from ..errors import Changed, Corrupt
 from . import marks, replace, syscalls
-from .threads import Workers
+from .threads import DiskThreads
 
-MOST = 128
+MAX_FILES = 128
 """Files in a batch: each needs a descriptor; and no more bytes than one file may have alone."""
-AT_A_TIME = 3
+MAX_BATCHES = 3
 """Batches under way: one prepares its files while the others wait for the disk."""
-ROOM = MOST * AT_A_TIME
+ROOM = MAX_FILES * MAX_BATCHES
 """Files that may be in batches, with as many descriptors."""
 
 
@@ -203,8 +203,8 @@ def _leave(at: int, file: File) -> None:
 class Batches:
     """Small files on their way below the open directory `root`. For one event loop at a time."""
 
-    def __init__(self, workers: Workers, root: int, nonce: str) -> None:
-        self._workers = workers
+    def __init__(self, disk_threads: DiskThreads, root: int, nonce: str) -> None:
+        self._disk_threads = disk_threads
         self._root = root
         self._nonce = nonce
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -230,20 +230,20 @@ class Batches:
 
     def _begin(self) -> None:
         self._nudged = False
-        while self._under_way < AT_A_TIME and (taken := self._take()):
+        while self._under_way < MAX_BATCHES and (taken := self._take()):
             files = [file for file, _ in taken]
             size = sum(file.entry.size for file in files)
             self._under_way += 1
-            put = self._workers.run(put_small, self._root, files, self._nonce, size=size)
+            put = self._disk_threads.run(put_small, self._root, files, self._nonce, size=size)
             put.add_done_callback(functools.partial(self._end, taken))
 
     def _take(self) -> list[tuple[File, asyncio.Future[None]]]:
         taken: list[tuple[File, asyncio.Future[None]]] = []
         size = 0
-        while self._waiting and len(taken) < MOST:
+        while self._waiting and len(taken) < MAX_FILES:
             file, future = self._waiting[0]
             size += file.entry.size
-            if taken and size > SMALL:
+            if taken and size > SMALL_BYTES:
                 break
             self._waiting.popleft()
             if not future.done():  # else cancelled

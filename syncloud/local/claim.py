@@ -34,7 +34,7 @@ from . import rights
 
 SERVICE_USER = "_syncloud"
 """The user that the package makes for its services, which often may not write into the directory."""
-PATIENCE = 3.0
+ASK_TIMEOUT_S = 3.0
 """Seconds for which claims without a free place are asked again."""
 _BACKLOG = 128
 _BREATH = 0.02
@@ -118,7 +118,7 @@ class Claim:
 
 def _others(name: str, own: str) -> Iterator[Peer | None]:
     """Who has claimed the same directory; None for all that have never had a place for who asks."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + ASK_TIMEOUT_S
     full = _claims(name) - {own}
     while full:
         for claim in tuple(full):

@@ -22,14 +22,14 @@ _HOT = 256 * 1024
 class LocalContent(Content):
     """A big file, opened: what was read is one state of it, or `verify` raises. `call` runs what blocks on a disk thread.
 
-    `patient`: it has waited for its deadline, a writer may be at work. Then what only grew counts with its size at open.
+    `deadline_passed`: a writer may be at work. Then a file that only grew counts with its size at open.
     """
 
-    def __init__(self, entry: Entry, file: Descriptor, call: Caller, *, patient: bool) -> None:
+    def __init__(self, entry: Entry, file: Descriptor, call: Caller, *, deadline_passed: bool) -> None:
         self.entry = entry
         self._file = file
         self._call = call
-        self._patient = patient
+        self._patient = deadline_passed
 
     async def part(self, offset: int, length: int) -> list[bytes]:
         """Exactly `length` bytes. Raises Unsteady where the file has become shorter."""

@@ -39,7 +39,7 @@ def nothing(under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], N
     yield from ()
 
 
-class Places:
+class MountGuard:
     """Below the directory `root`, open as `fd`. `known` names files by which a directory is recognised; `ignored` directories
     take no part anyway. For any thread.
     """
@@ -60,15 +60,15 @@ class Places:
 
     # For the control of it
 
-    def recall(self, kept: str) -> None:
+    def load(self, kept: str) -> None:
         """What `kept()` gave in an earlier life."""
         self._expected = {path: identity.decode(one) for path, one in json.loads(kept).items()}
         self._kept = kept
 
-    def kept(self) -> str:
+    def dump(self) -> str:
         return self._kept
 
-    def stirred(self) -> bool:
+    def changed(self) -> bool:
         """Whether anything has been mounted or unmounted on this host since the last time: then a look is due. It waits for
         no disk and no look of another thread's."""
         return self._stirred.any()
@@ -84,7 +84,7 @@ class Places:
         with self._lock:
             self._look(accept=accept)
 
-    def take_news(self) -> bool:
+    def consume_change(self) -> bool:
         """Whether a look has made a difference since the last call."""
         news, self._news = self._news, False
         return news
@@ -191,7 +191,7 @@ class Places:
         """Whether anything is or was mounted below: else there is nothing to doubt, and no need to ask in a thread."""
         return bool(self._expected or self._closed or self._lost)
 
-    def doubt(self, path: str) -> str | None:
+    def why_untrusted(self, path: str) -> str | None:
         """Why nothing can be concluded about `path` now, or None. One that ends in a slash is the directory itself."""
         if not self.any:
             return None
@@ -206,9 +206,9 @@ class Places:
     def doubt_absence(self, path: str) -> str | None:
         """`doubt()`, after a look at what may just have been mounted over `path`."""
         self.refresh()
-        return self.doubt(path)
+        return self.why_untrusted(path)
 
-    def left_out(self, under: str) -> list[Unknown]:
+    def skipped(self, under: str) -> list[Unknown]:
         """The directories below `under` that cannot be looked into, in order."""
         reasons = self._closed | self._lost
         below = f"{under}/" if under else ""

@@ -320,7 +320,7 @@ def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None
             os.fsync(at)  # of those below it nothing is left to sync
 
 
-def set_aside(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:
+def keep_conflict_copy(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:
     """Link the file `entry` to a conflict name: that name, and the file as it is now (a link moves its ctime)."""
     parent, name = split(entry.path)
     now, counter = datetime.now(UTC), 0

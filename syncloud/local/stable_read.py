@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from ..core import checksum
-from ..core.model import Base, Entry, Sighting, Tag
-from ..core.work_queue import QUIET
+from ..core.model import Base, Entry, ScanRecord, Tag
+from ..core.work_queue import QUIET_S
 from ..errors import Unsteady
 from . import syscalls
 
@@ -42,12 +42,12 @@ def entry_of(path: str, status: os.stat_result, crc: int | None = None, *, racy:
     return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, status.st_mode & 0o777, crc, racy=racy)
 
 
-def sighting_of(path: str, status: os.stat_result) -> Sighting:
+def scan_record_of(path: str, status: os.stat_result) -> ScanRecord:
     tag = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
     return path, tag, status.st_mode & 0o777
 
 
-def entry_of_sighting(seen: Sighting) -> Entry:
+def entry_of_scan_record(seen: ScanRecord) -> Entry:
     path, text, mode = seen
     tag = tuple(text.split(" "))
     return Entry(path, tag, int(tag[1]), int(tag[2]), mode)
@@ -73,31 +73,31 @@ def read_whole(
     path: str,
     base: Base | None,
     *,
-    patient: bool,
+    deadline_passed: bool,
     ours: Callable[[int], bool] = unasked,
 ) -> Entry:
-    """The small file behind `fd`, which was `before`, with its bytes. `patient`: it has waited for its deadline, a writer may
-    be at work. `ours` says of the checksum whether we have put these bytes there.
+    """The small file behind `fd`, which was `before`, with its bytes. `deadline_passed`: it has waited for its deadline, a
+    writer may be at work. `ours` says of the checksum whether we have put these bytes there.
 
     Raises Unsteady.
     """
     # Who has the file open at the deadline may go on through a mapping, which moves no stamp.
-    racy = _is_racy(before) or ((patient or is_quiet(before)) and bool(syscalls.held_by_writer(fd)))
+    racy = _is_racy(before) or ((deadline_passed or is_quiet(before)) and bool(syscalls.held_by_writer(fd)))
     body = _read(fd, before.st_size)
     emptied = not body and base is not None and base.size > 0
-    if not (patient or is_quiet(before)):
+    if not (deadline_passed or is_quiet(before)):
         _require_no_writer(fd, path, before, body, racy=racy)
         if emptied:
             # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
             raise Unsteady(path, f"{path}: empty now, it was not before")
-    elif emptied and not patient and syscalls.held_by_writer(fd):
+    elif emptied and not deadline_passed and syscalls.held_by_writer(fd):
         # Who emptied it has not closed it: a host under load may keep a writer waiting for longer than the quiet time.
         raise Unsteady(path, f"{path}: emptied, and open for writing")
     after = os.fstat(fd)
     if _stamps(after) != _stamps(before) or len(body) != before.st_size:
         # A log that is appended to all the time has waited long enough: what it held at first is still there, so it counts.
         body, grown = body[: before.st_size], after.st_size > before.st_size
-        if not (patient and grown and os.pread(fd, before.st_size, 0) == body):
+        if not (deadline_passed and grown and os.pread(fd, before.st_size, 0) == body):
             raise Unsteady(path, f"{path}: written to while it was read")
     crc = checksum.update(body)
     tag, mode = tag_of(before), before.st_mode & 0o777
@@ -106,7 +106,7 @@ def read_whole(
 
 def is_quiet(status: os.stat_result) -> bool:
     """Whether nothing has happened to the file for the quiet time: then who holds it open is not writing."""
-    return time.time_ns() - status.st_ctime_ns >= QUIET * 1e9
+    return time.time_ns() - status.st_ctime_ns >= QUIET_S * 1e9
 
 
 def _is_racy(status: os.stat_result) -> bool:
@@ -114,7 +114,7 @@ def _is_racy(status: os.stat_result) -> bool:
     return abs(time.time_ns() - status.st_ctime_ns) < _RACY_NS
 
 
-def settled(fd: int) -> os.stat_result:
+def wait_past_racy_tick(fd: int) -> os.stat_result:
     """The stamps of a big file, once the tick of its last change is over."""
     if _is_racy(os.fstat(fd)):
         time.sleep(_RACY_NS / 1e9)

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from ..core import checksum, names
 from ..core.budget import Budget
 from ..core.interfaces import Content
-from ..core.model import SMALL, Entry
+from ..core.model import SMALL_BYTES, Entry
 from ..errors import Corrupt
 from . import batch, error_mapping, replace, syscalls
 from .descriptor import Descriptor
 from .threads import Caller
 
-PARTS = 8
+MAX_PARTS = 8
 """Parts of one large file that are under way, each with its bytes in memory."""
 
 
@@ -38,7 +38,7 @@ class Staging:
         self._made: list[str] = []
         self._given_up = False
         self._held = 0
-        self._places = asyncio.Semaphore(PARTS)
+        self._places = asyncio.Semaphore(MAX_PARTS)
         self._under_way: asyncio.Queue[asyncio.Task[Sequence[bytes]] | None] = asyncio.Queue()
         self._file = Descriptor(self._finish)
 
@@ -65,11 +65,11 @@ class Staging:
         try:
             async with asyncio.TaskGroup() as group:
                 summing = group.create_task(self._sum())
-                for offset in range(0, size, SMALL):
+                for offset in range(0, size, SMALL_BYTES):
                     await self._places.acquire()
-                    await self._budget.take(SMALL, size - offset)
-                    self._held += SMALL
-                    part = self._part(content, offset, min(SMALL, size - offset))
+                    await self._budget.take(SMALL_BYTES, size - offset)
+                    self._held += SMALL_BYTES
+                    part = self._part(content, offset, min(SMALL_BYTES, size - offset))
                     self._under_way.put_nowait(group.create_task(part))
                 self._under_way.put_nowait(None)
         except BaseExceptionGroup as several:
@@ -84,8 +84,8 @@ class Staging:
         crc = 0
         while (part := await self._under_way.get()) is not None:
             crc = await self._call(checksum.of, await part, crc)
-            self._held -= SMALL
-            self._budget.give(SMALL)
+            self._held -= SMALL_BYTES
+            self._budget.give(SMALL_BYTES)
             self._places.release()
             del part  # it holds the bytes while the next one is waited for
         return crc

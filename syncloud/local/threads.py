@@ -2,7 +2,7 @@
 
 A disk can freeze (a network file system whose server is gone, a dying device), and a thread inside such a call can neither be
 interrupted nor be seen from the control loop, which turns on. So every call has a deadline, and the watchdog's ping needs
-all of them kept: `Workers.frozen()`.
+all of them kept: `DiskThreads.stalled()`.
 
 A thread takes up one call at a time, and one thread does all while the disk answers at once: two that take turns at Python's
 lock cost more than what they do. Another one joins in when a call has waited for a moment while nothing was taken up, so that
@@ -24,13 +24,13 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 120.0
+CALL_TIMEOUT_S = 120.0
 """Seconds that any call may take, beside the time for its bytes: a disk under load answers late, a frozen one never."""
-SLOWEST = 1_000_000
+SLOWEST_BYTES_PER_S = 1_000_000
 """Bytes per second that a disk must reach to be waited for."""
-END = 5.0
+END_TIMEOUT_S = 5.0
 """Seconds that an end waits for calls that run: a frozen disk never answers."""
-MOMENT = 0.002
+JOIN_DELAY_S = 0.002
 """Seconds without a call being taken up, while one waits, after which another thread joins in."""
 
 
@@ -88,7 +88,7 @@ class _Returns:
                 call.error = None  # its traceback holds the call: no cycle remains
 
 
-class Workers:
+class DiskThreads:
     """At most `threads` of them, for one event loop until that is closed. `clock` is in seconds, monotonic."""
 
     def __init__(self, threads: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -124,7 +124,7 @@ class Workers:
 
     def _wait(self, returns: _Returns) -> None:
         returns.timed = True
-        returns.loop.call_later(MOMENT, self._hasten, returns)
+        returns.loop.call_later(JOIN_DELAY_S, self._hasten, returns)
 
     def _hasten(self, returns: _Returns) -> None:
         """While calls wait: what is done, and one more thread, if those at work are held up."""
@@ -133,7 +133,7 @@ class Workers:
         returns.deliver()
         if not waiting or self._closed:
             return
-        if not self._at_work() or self._clock() - self._taken_at >= MOMENT:
+        if not self._at_work() or self._clock() - self._taken_at >= JOIN_DELAY_S:
             self._wake()
         self._wait(returns)
 
@@ -164,10 +164,10 @@ class Workers:
         if not call.future.cancelled():
             self._answer(call)
         now = self._clock()
-        if not self._asked or now - call.returns.told_at >= MOMENT / 2:
+        if not self._asked or now - call.returns.told_at >= JOIN_DELAY_S / 2:
             call.returns.tell(now)  # else `_hasten` comes before long
         # It was done at once, and so is what another thread has taken up meanwhile: that one does the rest.
-        return self._at_work() == 1 or self._taken_at == begun or now - begun >= MOMENT
+        return self._at_work() == 1 or self._taken_at == begun or now - begun >= JOIN_DELAY_S
 
     def _sleep(self, bell: threading.Lock) -> None:
         self._asleep.append(bell)
@@ -191,7 +191,7 @@ class Workers:
         """Call `function` on this very thread, under the same watch. Raises RuntimeError after `close()`."""
         me = threading.get_ident()
         self._moved_at = self._clock()
-        self._calls[me] = (self._moved_at + PATIENCE + size / SLOWEST, function)
+        self._calls[me] = (self._moved_at + CALL_TIMEOUT_S + size / SLOWEST_BYTES_PER_S, function)
         try:
             if self._closed:  # asked only now, so that `close()` sees every call that is made
                 raise RuntimeError("the threads for the disk have ended")
@@ -205,13 +205,13 @@ class Workers:
         me = threading.get_ident()
         if me in self._calls:
             self._moved_at = self._clock()
-            self._calls[me] = (self._moved_at + PATIENCE, self._calls[me][1])
+            self._calls[me] = (self._moved_at + CALL_TIMEOUT_S, self._calls[me][1])
 
     def have_moved_since(self, moment: float) -> bool:
         """Whether nothing is under way, or something has begun, gone on or ended since `moment` (of the clock)."""
         return self._moved_at > moment or not (self._calls or self._asked)
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """What is beyond its deadline, or None: a call; or, with no call to wait for, the taking up of the next one."""
         now = self._clock()
         calls = list(self._calls.values())
@@ -222,7 +222,7 @@ class Workers:
         oldest = now
         with contextlib.suppress(IndexError):  # nothing waits
             oldest = self._asked[0].asked_at
-        if not calls and now - max(oldest, self._moved_at) > PATIENCE:
+        if not calls and now - max(oldest, self._moved_at) > CALL_TIMEOUT_S:
             return f"the threads for the disk have taken up nothing for {now - self._moved_at:.0f} s"
         return None
 
@@ -237,7 +237,7 @@ class Workers:
         while self._asleep:
             with contextlib.suppress(IndexError):
                 self._asleep.pop().release()
-        deadline = time.monotonic() + END
+        deadline = time.monotonic() + END_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         while self._calls and time.monotonic() < deadline:
@@ -245,7 +245,7 @@ class Workers:
         return not self._calls
 
 
-class Callers(ThreadPoolExecutor):
+class DaemonThreadExecutor(ThreadPoolExecutor):
     """The threads that wait for the network (boto3 cannot be interrupted), for `loop.set_default_executor`.
 
     Nobody waits for them at the end: a server that is frozen would hold up a stop for minutes.

@@ -20,7 +20,7 @@ from ..core import names
 from ..core.budget import Budget
 from ..core.diff import flat
 from ..core.interfaces import Content
-from ..core.model import SMALL, Absent, Base, Entry, Run, Side, Tag, Unknown
+from ..core.model import SMALL_BYTES, Absent, Base, Entry, ScanChunk, Side, Tag, Unknown
 from ..errors import Changed, SyncloudError, Unsteady, Unsyncable
 from . import batch, error_mapping, leftovers, marks, mount_guard, stable_read, syscalls
 from . import replace as commit
@@ -30,7 +30,7 @@ from .descriptor import Descriptor
 from .owners import AnyOwner, Owners
 from .root import Root
 from .staging import Staging
-from .threads import Workers
+from .threads import DiskThreads
 from .walker import Scan
 
 T = TypeVar("T")
@@ -68,22 +68,22 @@ class LocalTree:
         except BaseException:
             self.root.close()
             raise
-        self.places = mount_guard.Places(root, self._fd, known=known, ignored=ignored)
-        self._workers = Workers(threads)
+        self.places = mount_guard.MountGuard(root, self._fd, known=known, ignored=ignored)
+        self._disk_threads = DiskThreads(threads)
         self._budget = Budget()
-        self._batches = batch.Batches(self._workers, self._fd, nonce)
+        self._batches = batch.Batches(self._disk_threads, self._fd, nonce)
         whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
-        self._scan = Scan(self._fd, self._workers, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose)
+        self._scan = Scan(self._fd, self._disk_threads, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose)
 
     async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
         try:
-            return await self._workers.run(function, *arguments, size=size)
+            return await self._disk_threads.run(function, *arguments, size=size)
         except OSError as error:
             raise await self._blamed(error, path) from error
 
     async def _blamed(self, error: OSError, path: str) -> SyncloudError:
         """What `error` means: the disk is asked, and that takes a thread, too."""
-        return await self._workers.run(error_mapping.translate, error, path, self._fd, self.nonce)
+        return await self._disk_threads.run(error_mapping.translate, error, path, self._fd, self.nonce)
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
         await self._require_writable(path)
@@ -93,7 +93,7 @@ class LocalTree:
         """The last line: whatever asks for it, a path that is refused is not written."""
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
-        if self.places.any and (reason := await self._run(self.places.doubt, path, path=path)):
+        if self.places.any and (reason := await self._run(self.places.why_untrusted, path, path=path)):
             raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
 
     # As both
@@ -102,24 +102,24 @@ class LocalTree:
         """As `Root.missing`."""
         return self.root.missing()
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """Why the disk counts as frozen, or None."""
-        return self._workers.frozen()
+        return self._disk_threads.stalled()
 
     def have_moved_since(self, moment: float) -> bool:
         """Whether the disk has answered since `moment` (monotonic), or nobody waits for it."""
-        return self._workers.have_moved_since(moment)
+        return self._disk_threads.have_moved_since(moment)
 
-    def scan(self, under: str = "") -> Iterator[Side | Run]:
+    def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
         """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
 
         Blocking: for a thread. Only nominates.
         """
-        reason = self.missing() or self.places.doubt(f"{under}/")
+        reason = self.missing() or self.places.why_untrusted(f"{under}/")
         if reason is not None:
             yield Unknown(under, reason, subtree=True)
             return
-        closed = self.places.left_out(under)
+        closed = self.places.skipped(under)
         walk = self._scan.walk(under, frozenset(side.path for side in closed))
         yield from mount_guard.merged(closed, flat(walk)) if closed else walk
 
@@ -128,26 +128,26 @@ class LocalTree:
         return stable_read.entry_of(path, status) if reason is None else Unknown(path, reason)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         """Look now. `known` is the tag the base has for this side; where it still holds nothing is read.
 
-        Raises Unsteady while a writer is at work and `patient` is False, HostUnavailable.
+        Raises Unsteady while a writer is at work and `deadline_passed` is False, HostUnavailable.
         """
-        return await self._run(self._look, path, base, known, nominated, patient, path=path)
+        return await self._run(self._look, path, base, known, reported, deadline_passed, path=path)
 
-    def _look(self, path: str, base: Base | None, known: Tag | None, nominated: Side | None, patient: bool) -> Side:
-        if reason := names.refusal(path) or self.places.doubt(path):
+    def _look(self, path: str, base: Base | None, known: Tag | None, reported: Side | None, deadline_passed: bool) -> Side:
+        if reason := names.refusal(path) or self.places.why_untrusted(path):
             return Unknown(path, reason)
         if names.is_hidden(path):
             return Unknown(path, "excluded")
-        if isinstance(nominated, Entry) and nominated.size <= SMALL and not path.endswith("/"):
-            side = self._read_as_nominated(path, base, known, patient)
+        if isinstance(reported, Entry) and reported.size <= SMALL_BYTES and not path.endswith("/"):
+            side = self._read_as_nominated(path, base, known, deadline_passed)
             if side is not None:
                 return side
-        return self._look_closely(path, base, known, patient)
+        return self._look_closely(path, base, known, deadline_passed)
 
-    def _look_closely(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side:
+    def _look_closely(self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool) -> Side:
         """Opened for reading is only what is known to be a regular file: with other things, that alone does something."""
         try:
             fd = syscalls.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
@@ -159,7 +159,7 @@ class LocalTree:
             os.close(fd)
         if stat.S_ISDIR(status.st_mode):
             return _marker(path) if path.endswith("/") else self._absent(path)
-        if not patient and self._scan.owners.awaits(status):
+        if not deadline_passed and self._scan.owners.awaits(status):
             raise Unsteady(path, f"{path}: has {status.st_nlink} names at the moment")
         side = self._nominate(path, status)
         if not isinstance(side, Entry):
@@ -168,14 +168,14 @@ class LocalTree:
             return self._absent(path)  # a file stands where the marker's directory would be
         if base is not None and side.tag == known and side.size == base.size:
             return replace(side, crc=base.crc)
-        if side.size > SMALL:
-            return replace(side, ours=marks.claimed(self._fd, path, self.nonce))
+        if side.size > SMALL_BYTES:
+            return replace(side, written_by_us=marks.claimed(self._fd, path, self.nonce))
         try:
             fd = self._open_small(path)
         except OSError as error:
             return self._unseen(path, error)
         try:
-            again = self._read_small(fd, path, base, None, patient, lambda crc: marks.marked(fd, path, crc, self.nonce))
+            again = self._read_small(fd, path, base, None, deadline_passed, lambda crc: marks.marked(fd, path, crc, self.nonce))
             if again is None:
                 raise Unsteady(path, f"{path}: replaced while it was looked at")
             return again
@@ -199,14 +199,14 @@ class LocalTree:
 
     # As the source
 
-    def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, patient: bool) -> Side | None:
+    def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool) -> Side | None:
         """What a listing has seen as a small file; None where it is anything else now, for a close look."""
         try:
             fd = self._open_small(path)
         except OSError:
             return None
         try:
-            return self._read_small(fd, path, base, known, patient)
+            return self._read_small(fd, path, base, known, deadline_passed)
         finally:
             os.close(fd)
 
@@ -219,28 +219,28 @@ class LocalTree:
         path: str,
         base: Base | None,
         known: Tag | None,
-        patient: bool,
+        deadline_passed: bool,
         ours: Callable[[int], bool] = stable_read.unasked,
     ) -> Entry | None:
         """The small file behind `fd` with its bytes; None where it is something else."""
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL or self._scan.refusal(path, status):
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL_BYTES or self._scan.refusal(path, status):
             return None
         if base is not None and stable_read.tag_of(status) == known and status.st_size == base.size:
             return stable_read.entry_of(path, status, base.crc)
-        return stable_read.read_whole(fd, status, path, base, patient=patient, ours=ours)
+        return stable_read.read_whole(fd, status, path, base, deadline_passed=deadline_passed, ours=ours)
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> LocalContent:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> LocalContent:
         """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""
         file = Descriptor()
         try:
-            await self._run(self._open, file, entry, patient, path=entry.path)
+            await self._run(self._open, file, entry, deadline_passed, path=entry.path)
         except BaseException:
             file.close()
             raise
-        return LocalContent(entry, file, functools.partial(self._run, path=entry.path), patient=patient)
+        return LocalContent(entry, file, functools.partial(self._run, path=entry.path), deadline_passed=deadline_passed)
 
-    def _open(self, file: Descriptor, entry: Entry, patient: bool) -> None:
+    def _open(self, file: Descriptor, entry: Entry, deadline_passed: bool) -> None:
         try:
             file.take(syscalls.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK))
         except BlockingIOError as error:
@@ -248,24 +248,24 @@ class LocalTree:
         except OSError as error:
             raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
         with file.held() as fd:
-            status = stable_read.settled(fd)
+            status = stable_read.wait_past_racy_tick(fd)
             if stable_read.tag_of(status) != entry.tag:
                 raise Changed(entry.path, f"{entry.path}: changed before it was read")
-            if not (patient or stable_read.is_quiet(status)) and syscalls.held_by_writer(fd):
+            if not (deadline_passed or stable_read.is_quiet(status)) and syscalls.held_by_writer(fd):
                 raise Unsteady(entry.path, f"{entry.path}: open for writing")
 
-    async def digest(self, entry: Entry) -> Entry:
+    async def with_checksum(self, entry: Entry) -> Entry:
         """`entry` with its checksum. Raises Changed."""
-        content = await self.open(entry, patient=True)
+        content = await self.open(entry, deadline_passed=True)
         try:
             crc = await content.digest()
             await content.verify(crc)
             ours = await content.is_marked(crc, self.nonce)
-            return replace(entry, crc=crc, ours=ours, racy=await content.is_held())
+            return replace(entry, crc=crc, written_by_us=ours, racy=await content.is_held())
         finally:
             content.close()
 
-    def rename_key(self, entry: Entry) -> Tag | None:
+    def rename_identity(self, entry: Entry) -> Tag | None:
         """What a rename leaves as it was: inode, size and mtime."""
         return entry.tag[:3]
 
@@ -290,7 +290,7 @@ class LocalTree:
         return await self._told(await Staging(call, self._budget, self._fd, entry, expected, self.nonce).write(content))
 
     async def admit(self, entry: Entry) -> None:
-        await self._budget.turn(SMALL, entry.size)
+        await self._budget.turn(SMALL_BYTES, entry.size)
 
     async def _told(self, file: batch.File) -> Entry:
         path = file.entry.path
@@ -332,11 +332,11 @@ class LocalTree:
         else:
             commit.delete(self._fd, expected, self.nonce)
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the file under a conflict name too: that path, and the file as it is now. Raises Changed."""
-        return await self._alter(commit.set_aside, self._fd, entry, self._prefix, path=entry.path)
+        return await self._alter(commit.keep_conflict_copy, self._fd, entry, self._prefix, path=entry.path)
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """A copy made on this side instead of a transfer: not worth it on a disk."""
         return None
 
@@ -363,7 +363,7 @@ class LocalTree:
 
     def close(self) -> None:
         """Wait for the calls that run. The root stays open for one that never returns: its number is not another file's."""
-        if self._workers.close():
+        if self._disk_threads.close():
             self.places.close()
             self.root.close()
         self._claim.release()

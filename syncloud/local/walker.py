@@ -12,16 +12,16 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from ..core import names
-from ..core.model import Run, Sighting, Unknown
+from ..core.model import ScanChunk, ScanRecord, Unknown
 from . import error_mapping, stable_read, syscalls
 from .owners import Owners
-from .threads import Workers
+from .threads import DiskThreads
 
-LENGTH = 500
+CHUNK_FILES = 500
 """Files of one directory that are compared with the base at once."""
-SIZE_MAX = 5 * 2**40
+FILE_MAX_BYTES = 5 * 2**40
 """Bytes. A part is a ten-thousandth of a file at least, and is held in memory as a whole."""
-TOGETHER = 50
+REPORT_EVERY = 50
 """Names of one directory that are looked at before the walk reports that it goes on."""
 
 
@@ -31,16 +31,16 @@ class Scan:
     """
 
     def __init__(
-        self, fd: int, workers: Workers, *, ignored: Callable[[str], bool], prefix: str, nonce: str, owners: Owners
+        self, fd: int, disk_threads: DiskThreads, *, ignored: Callable[[str], bool], prefix: str, nonce: str, owners: Owners
     ) -> None:
         self._fd = fd
         self.owners = owners
-        self._workers = workers
+        self._disk_threads = disk_threads
         self._ignored = ignored
         self._prefix = prefix
         self._nonce = nonce
 
-    def walk(self, under: str, closed: frozenset[str]) -> Iterator[Unknown | Run]:
+    def walk(self, under: str, closed: frozenset[str]) -> Iterator[Unknown | ScanChunk]:
         """Everything below `under` but what is below the directories in `closed`."""
         if (outermost := self._closed(under)) is not None:
             yield outermost
@@ -56,18 +56,18 @@ class Scan:
             else:
                 stack.pop()
 
-    def _list(self, directory: str) -> list[Unknown | Run | str]:
-        return self._workers.call(self._list_directory, directory)
+    def _list(self, directory: str) -> list[Unknown | ScanChunk | str]:
+        return self._disk_threads.call(self._list_directory, directory)
 
-    def _list_directory(self, directory: str) -> list[Unknown | Run | str]:
+    def _list_directory(self, directory: str) -> list[Unknown | ScanChunk | str]:
         """One directory's files in runs, its directories as names, in the order of the paths."""
-        files: list[Sighting] = []
+        files: list[ScanRecord] = []
         others: list[tuple[str, Unknown | str]] = []
         try:
             with syscalls.directory(self._fd, directory) as at, os.scandir(at) as listing:
-                while some := list(itertools.islice(listing, TOGETHER)):
+                while some := list(itertools.islice(listing, REPORT_EVERY)):
                     self._look(some, f"{directory}/" if directory else "", files, others)
-                    self._workers.go_on()
+                    self._disk_threads.go_on()
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -77,7 +77,7 @@ class Scan:
         return _in_order(files, others)
 
     def _look(
-        self, listing: Iterable[os.DirEntry[str]], below: str, files: list[Sighting], others: list[tuple[str, Unknown | str]]
+        self, listing: Iterable[os.DirEntry[str]], below: str, files: list[ScanRecord], others: list[tuple[str, Unknown | str]]
     ) -> None:
         """This loop is what a start with nothing to do consists of."""
         for item in listing:
@@ -95,7 +95,7 @@ class Scan:
             if (reason := self.refusal(path, status)) is not None and not self.owners.awaits(status):
                 others.append((path, Unknown(path, reason)))
             else:
-                files.append(stable_read.sighting_of(path, status))
+                files.append(stable_read.scan_record_of(path, status))
 
     def _directory(self, path: str) -> list[tuple[str, Unknown | str]]:
         if self._ignored(path):
@@ -127,15 +127,15 @@ class Scan:
             return reason
         if names.too_long_for_a_key(self._prefix, path):
             return f"the key would be longer than {names.KEY_MAX} bytes"
-        if status.st_size > SIZE_MAX:
+        if status.st_size > FILE_MAX_BYTES:
             return "larger than 5 TiB: each of its 10,000 parts would take too much memory"
         return self.owners.refusal(status)
 
 
-def _in_order(files: list[Sighting], others: list[tuple[str, Unknown | str]]) -> list[Unknown | Run | str]:
+def _in_order(files: list[ScanRecord], others: list[tuple[str, Unknown | str]]) -> list[Unknown | ScanChunk | str]:
     """The files in runs, between what else there is."""
     files.sort()
-    found: list[Unknown | Run | str] = []
+    found: list[Unknown | ScanChunk | str] = []
     begin = 0
     for key, other in sorted(others, key=lambda pair: pair[0]):
         end = bisect.bisect_left(files, (key,), begin)
@@ -146,6 +146,6 @@ def _in_order(files: list[Sighting], others: list[tuple[str, Unknown | str]]) ->
     return found
 
 
-def _runs(files: list[Sighting], begin: int, end: int) -> Iterator[Run]:
-    for at in range(begin, end, LENGTH):
-        yield Run(files[at : min(at + LENGTH, end)], stable_read.entry_of_sighting)
+def _runs(files: list[ScanRecord], begin: int, end: int) -> Iterator[ScanChunk]:
+    for at in range(begin, end, CHUNK_FILES):
+        yield ScanChunk(files[at : min(at + CHUNK_FILES, end)], stable_read.entry_of_scan_record)

@@ -25,28 +25,28 @@ from watchdog.utils import BaseThread
 
 from .. import log
 from ..core import names, timing
-from ..core.model import Hint, Kind
+from ..core.model import Hint, HintKind
 from . import inotify, mountinfo, syscalls
 from .coverage import Coverage, compare
 from .observer import Observer, OverflowHandler, place
 from .progress import Progress
 from .root import Root
 
-TICK = 0.25
+TICK_INTERVAL_S = 0.25
 """Seconds between two looks of the monitor while events come; while none do, it looks with the pulse."""
-CALM = 0.5
+CALM_S = 0.5
 """Seconds without an event after which a burst is over."""
-PATIENCE = 30.0
+BURST_TIMEOUT_S = 30.0
 """Seconds after which it is looked at all the same where events never cease."""
-WINDOW = 3.0
+WINDOW_S = 3.0
 """Seconds in which events are counted: what a full queue held has been handed on by then."""
-STUCK = 10.0
+STUCK_TIMEOUT_S = 10.0
 """Seconds that the kernel's queue may have unread bytes before the reader counts as dead."""
-POLL = 60.0
+POLL_INTERVAL_S = 60.0
 """Seconds between two scans while a part of the tree cannot be watched."""
-PAUSE = 2.0
+REARM_INTERVAL_S = 2.0
 """Seconds between two attempts to watch anew, lest an error that comes back at once keeps the disk busy."""
-LIMIT = 600.0
+MONITOR_TIMEOUT_S = 600.0
 """Seconds without progress after which the monitor itself counts as frozen: it mends the rest, nobody mends it. To arm a
 million directories anew takes minutes, and is progress."""
 
@@ -73,11 +73,11 @@ _WANTED: list[type[wd.FileSystemEvent]] = [
 class WatchSource(wd.FileSystemEventHandler):
     """Watch `root` and everything below it.
 
-    `burst_limit`: events within `WINDOW` that count as a burst (default: a quarter of the kernel's queue). `poll`: seconds
+    `burst_limit`: events within `WINDOW_S` that count as a burst (default: a quarter of the kernel's queue). `poll`: seconds
     between two looks at everything while a part of the tree cannot be watched.
     """
 
-    def __init__(self, root: Root, *, burst_limit: int | None = None, poll: float = POLL) -> None:
+    def __init__(self, root: Root, *, burst_limit: int | None = None, poll: float = POLL_INTERVAL_S) -> None:
         self._root = root
         self._fd = -1
         self._top = ""
@@ -144,14 +144,14 @@ class WatchSource(wd.FileSystemEventHandler):
         """Something was mounted or unmounted below the root: soon look which directories are watched."""
         self._moved_since = self._moved_since or time.monotonic()
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """watchdog's threads and the kernel's queue are the monitor's care: it watches anew, or says what is polled."""
         if self._monitor.ident is None or self._stop.is_set():
             return None
         if not self._monitor.is_alive():
             return "the watch monitor has ended"
         silent = time.monotonic() - self._progress.moved_at()
-        return f"the watch monitor has not moved for {silent:.0f} s" if silent > LIMIT else None
+        return f"the watch monitor has not moved for {silent:.0f} s" if silent > MONITOR_TIMEOUT_S else None
 
     def _arm(self) -> None:
         before, others = set(inotify.descriptors()), set(threading.enumerate())
@@ -183,16 +183,16 @@ class WatchSource(wd.FileSystemEventHandler):
         if isinstance(event, _DIRECTORY):
             self._moved_since = self._moved_since or time.monotonic()
             for path in (event.src_path, event.dest_path):
-                self._hint(path, Kind.OPEN, subtree=True)
+                self._hint(path, HintKind.WRITING, subtree=True)
         elif isinstance(event, wd.FileMovedEvent):
             for path in (event.src_path, event.dest_path):
-                self._hint(path, Kind.CLOSED)
+                self._hint(path, HintKind.WRITTEN)
         elif isinstance(event, _AT_ONCE):
-            self._hint(event.src_path, Kind.CLOSED)
+            self._hint(event.src_path, HintKind.WRITTEN)
         elif isinstance(event, wd.FileCreatedEvent | wd.FileModifiedEvent):
-            self._hint(event.src_path, Kind.OPEN)
+            self._hint(event.src_path, HintKind.WRITING)
 
-    def _hint(self, path: str | bytes, kind: Kind, *, subtree: bool = False) -> None:
+    def _hint(self, path: str | bytes, kind: HintKind, *, subtree: bool = False) -> None:
         if not path:
             return
         relative = self._below(path)
@@ -208,12 +208,14 @@ class WatchSource(wd.FileSystemEventHandler):
     def _watch_over(self) -> None:
         covered_at, polled_at = time.monotonic(), time.monotonic()
         self._progress.begin()
-        while not self._stop.wait(TICK if self._events or self._burst_since or self._moved_since else timing.REST):
+        while not self._stop.wait(
+            TICK_INTERVAL_S if self._events or self._burst_since or self._moved_since else timing.IDLE_INTERVAL_S
+        ):
             now = time.monotonic()
             unread = self._unread()
             self._notice_burst(now, unread)
             if reason := self._dead(now, unread):
-                if now - self._armed_at > PAUSE:
+                if now - self._armed_at > REARM_INTERVAL_S:
                     self._rearm(reason)
                     self._moved_since = now
             elif self._is_over(self._moved_since, now) or now - covered_at > 3600:
@@ -232,7 +234,7 @@ class WatchSource(wd.FileSystemEventHandler):
         if self._overflow.seen or full or self._events > self._burst_limit:
             self._overflow.seen, self._events = False, 0
             self._burst_since = self._burst_since or now
-        elif now - self._counted_from >= WINDOW:
+        elif now - self._counted_from >= WINDOW_S:
             self._events, self._counted_from = 0, now
         if self._is_over(self._burst_since, now):
             self._burst_since, self._events = None, 0
@@ -242,7 +244,7 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _is_over(self, since: float | None, now: float) -> bool:
         """Whether what began at `since` has calmed down, or has lasted too long to wait for that."""
-        return since is not None and (now - max(since, self._last_event) > CALM or now - since > PATIENCE)
+        return since is not None and (now - max(since, self._last_event) > CALM_S or now - since > BURST_TIMEOUT_S)
 
     def _look_everywhere(self) -> None:
         self._deliver(Hint("", subtree=True))
@@ -258,7 +260,7 @@ class WatchSource(wd.FileSystemEventHandler):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
-        elif now - self._unread_since > STUCK:
+        elif now - self._unread_since > STUCK_TIMEOUT_S:
             return "watchdog does not read its events"
         return None
 
@@ -320,7 +322,7 @@ class WatchSource(wd.FileSystemEventHandler):
     def _coverage(self) -> Coverage:
         """What two looks agree on: watchdog comes a moment later."""
         coverage = self._compared()
-        if not coverage.is_whole and not self._stop.wait(2 * TICK):
+        if not coverage.is_whole and not self._stop.wait(2 * TICK_INTERVAL_S):
             coverage = coverage.both(self._compared())
         return coverage
 

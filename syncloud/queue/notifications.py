@@ -66,7 +66,7 @@ class TestEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class NewMajor:
+class UnsupportedVersion:
     """A format of the future: something happened, and only a listing can tell what. `bucket` is empty where it is not known."""
 
     version: str
@@ -81,7 +81,7 @@ class Bad:
     bucket: str = ""
 
 
-Decoded = ObjectEvent | TestEvent | NewMajor | Bad
+Decoded = ObjectEvent | TestEvent | UnsupportedVersion | Bad
 
 _EVENTBRIDGE = {
     "Object Created": "ObjectCreated:EventBridge",
@@ -192,7 +192,7 @@ def _inner(value: dict[str, Any]) -> Any:
 def _native(record: dict[str, Any]) -> Decoded:
     version = fields.version_of_format(record.get("eventVersion", "2.0"))
     if version.partition(".")[0] != "2":
-        return NewMajor(version, _bucket_of(record["s3"]))
+        return UnsupportedVersion(version, _bucket_of(record["s3"]))
     thing = record["s3"]["object"]
     return ObjectEvent(
         bucket=fields.bucket(record["s3"]["bucket"]["name"]),

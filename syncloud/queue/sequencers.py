@@ -7,16 +7,16 @@ from collections import OrderedDict
 
 from .notifications import older
 
-REMEMBER = 3600.0
+REMEMBER_S = 3600.0
 """Seconds."""
-MOST = 50_000
+MAX_KEYS = 50_000
 """Keys, the latest of them. An event of another one leads to a look, which is never wrong."""
 
 
 class Sequencers:
     """Of any thread. Each call costs the same, however many keys there are: they are kept in the order of their times."""
 
-    def __init__(self, *, remember: float = REMEMBER, most: int = MOST) -> None:
+    def __init__(self, *, remember: float = REMEMBER_S, most: int = MAX_KEYS) -> None:
         self._remember = remember
         self._most = most
         self._handled: OrderedDict[str, tuple[str, float]] = OrderedDict()

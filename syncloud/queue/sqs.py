@@ -24,25 +24,25 @@ from .haste import Haste
 from .message import Message
 from .poison import Poisoned
 from .sequencers import Sequencers
-from .versions import RELIST, Versions
+from .versions import RELIST_INTERVAL_S, Versions
 
-WAIT = 20
+LONG_POLL_S = 20
 """Seconds of a long poll, the most that SQS allows."""
-BATCH = 10
-TOGETHER = 0.1
+BATCH_MESSAGES = 10
+DELETE_DELAY_S = 0.1
 """Seconds that a message which is settled may wait for others that are deleted in the same request."""
-BREATH = 0.002
+POLL_PAUSE_S = 0.002
 """Seconds between what a poll has brought and the next one, unless more waits: while botocore makes a request it has Python's
 lock, and the loop could not begin with what has come."""
-HELD_MAX = 2_000
+HELD_MAX_MESSAGES = 2_000
 """Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
-STILL = 60.0
+STILL_TIMEOUT_S = 60.0
 """Seconds without any message settled, while as many are held as may be, after which that is a trouble to be told."""
-GAP = 3600.0
+GAP_S = 3600.0
 """Seconds without a poll, the host's sleep included, after which the queue may have forgotten messages."""
-SILENT = 45.0
+SILENT_S = 45.0
 """Seconds of a poll, its repetition included, after which the queue is not heard any more, whether it has failed or not."""
-MEND_FIRST, MEND_MAX = 1.0, 30.0
+RETRY_FIRST_S, RETRY_MAX_S = 1.0, 30.0
 
 
 class QueueSource:
@@ -57,9 +57,9 @@ class QueueSource:
         prefix: str,
         visibility: int = 120,
         hold: Callable[[], bool] = lambda: False,
-        gap: float = GAP,
-        still: float = STILL,
-        relist: float = RELIST,
+        gap: float = GAP_S,
+        still: float = STILL_TIMEOUT_S,
+        relist: float = RELIST_INTERVAL_S,
     ) -> None:
         self._sqs = sqs
         self._url = queue_url
@@ -115,28 +115,30 @@ class QueueSource:
         """What keeps messages from coming in or from going, or None."""
         full_since = self._full_since
         if full_since is not None and time.monotonic() - full_since > self._still:
-            return f"{HELD_MAX:,} messages wait for paths that cannot be settled; nothing more is received until some are"
+            return (
+                f"{HELD_MAX_MESSAGES:,} messages wait for paths that cannot be settled; nothing more is received until some are"
+            )
         asked = self._asked
-        if not self._troubles and asked is not None and time.monotonic() - asked > SILENT:
-            return f"the queue {self._url} has answered no poll for {SILENT:.0f} s"
+        if not self._troubles and asked is not None and time.monotonic() - asked > SILENT_S:
+            return f"the queue {self._url} has answered no poll for {SILENT_S:.0f} s"
         return next(iter(list(self._troubles.values())), self._haste.trouble(self._url))
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """How long a poll takes is the queue's affair, within botocore's timeouts: that is an outage."""
         dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
         return f"the thread {dead[0]} has ended" if dead and not self._stop.is_set() else None
 
     def _serve(self, step: Callable[[], bool]) -> None:
-        name, delay = threading.current_thread().name, MEND_FIRST
+        name, delay = threading.current_thread().name, RETRY_FIRST_S
         while not self._stop.is_set():
             try:
                 if step():
                     self._mended(name)
-                    delay = MEND_FIRST
+                    delay = RETRY_FIRST_S
             except Exception as error:  # noqa: BLE001 - whatever it is, the queue is polled again
                 self._suffer(name, error)
                 self._stop.wait(delay)
-                delay = min(MEND_MAX, delay * 2)
+                delay = min(RETRY_MAX_S, delay * 2)
 
     def _suffer(self, name: str, error: Exception) -> None:
         if self._stop.is_set():
@@ -158,17 +160,17 @@ class QueueSource:
     def _receive(self) -> bool:
         if self._versions.due():
             self._look_everywhere(None)
-        full = len(self._held) >= HELD_MAX
+        full = len(self._held) >= HELD_MAX_MESSAGES
         self._full_since = (self._full_since or time.monotonic()) if full else None
         if self.hold() or full:
             self._stop.wait(0.2)
             return False
         asked = self._asked = time.monotonic()
         # The first poll is a short one, to know soon whether the queue is there.
-        wait = WAIT if self.answered.is_set() and not self._gap else 0
+        wait = LONG_POLL_S if self.answered.is_set() and not self._gap else 0
         try:
             answer = self._sqs.receive_message(
-                QueueUrl=self._url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=wait, VisibilityTimeout=self._visibility
+                QueueUrl=self._url, MaxNumberOfMessages=BATCH_MESSAGES, WaitTimeSeconds=wait, VisibilityTimeout=self._visibility
             )
         except Exception:
             self._gap = True
@@ -189,8 +191,8 @@ class QueueSource:
         self._stop.wait(self._haste.pause(took=time.monotonic() - asked, waited=wait > 0, messages=len(messages)))
         for raw in messages:
             self._take(raw, asked)
-        if 0 < len(messages) < BATCH:
-            self._stop.wait(BREATH)
+        if 0 < len(messages) < BATCH_MESSAGES:
+            self._stop.wait(POLL_PAUSE_S)
         return True
 
     def _give_back(self, messages: Sequence[dict[str, Any]]) -> None:
@@ -220,7 +222,7 @@ class QueueSource:
         with self._lock:
             self._held[message.message_id] = message
         for event in decoded:
-            if isinstance(event, notifications.NewMajor):
+            if isinstance(event, notifications.UnsupportedVersion):
                 self._of_another_version(event, message)
             elif isinstance(event, notifications.ObjectEvent) and (hint := self._hint(event, message)) is not None:
                 message.expect()
@@ -254,12 +256,12 @@ class QueueSource:
             self.ignored += 1
             return None
         message.events.append((event.key, event.sequencer))
-        return Hint(path, nominated=_nominated(path, event), receipt=message)
+        return Hint(path, reported=_nominated(path, event), receipt=message)
 
     def _is_older(self, event: notifications.ObjectEvent) -> bool:
         return self._handled.is_older(event.key, event.sequencer, time.monotonic())
 
-    def _of_another_version(self, event: notifications.NewMajor, message: Message) -> None:
+    def _of_another_version(self, event: notifications.UnsupportedVersion, message: Message) -> None:
         """The first one leads to a listing, and stays in the queue until it is done. The next ones may go: another listing
         follows when the time has come, and a start, which a crash would bring first, lists everything.
         """
@@ -298,7 +300,7 @@ class QueueSource:
         batch: list[Message] = []
         wait: float | None = None
         deadline = 0.0
-        while len(batch) < BATCH:
+        while len(batch) < BATCH_MESSAGES:
             try:
                 message = self._done.get(timeout=wait)
             except queue.Empty:
@@ -306,7 +308,7 @@ class QueueSource:
             if message is None:
                 break
             batch.append(message)
-            deadline = deadline or time.monotonic() + TOGETHER
+            deadline = deadline or time.monotonic() + DELETE_DELAY_S
             wait = max(0.001, deadline - time.monotonic())
         return batch
 
@@ -336,7 +338,9 @@ class QueueSource:
         now = time.monotonic()
         with self._lock:
             late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
-        failed = sum(self._extend_batch(late[start : start + BATCH], now) for start in range(0, len(late), BATCH))
+        failed = sum(
+            self._extend_batch(late[start : start + BATCH_MESSAGES], now) for start in range(0, len(late), BATCH_MESSAGES)
+        )
         if failed:
             raise Unavailable(f"use the queue {self._url}: {failed} messages could not be kept invisible")
         return bool(late)
@@ -350,7 +354,7 @@ class QueueSource:
         return len(failed)
 
     def _show_after(self, seconds: int, handles: Sequence[str]) -> dict[str, Any]:
-        """Hide these messages for so long from now on; at most `BATCH` of them. SQS's answer."""
+        """Hide these messages for so long from now on; at most `BATCH_MESSAGES` of them. SQS's answer."""
         entries = [
             {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, handle in enumerate(handles)
         ]

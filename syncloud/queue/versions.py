@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .. import log
 
-RELIST = 3600.0
+RELIST_INTERVAL_S = 3600.0
 """Seconds between two listings, however many of these notifications come."""
 _TEXT = "%d notifications have a version that this syncloud does not know (%s): everything is listed, once an hour at most"
 
@@ -14,7 +14,7 @@ _TEXT = "%d notifications have a version that this syncloud does not know (%s): 
 class Versions:
     """`clock` goes on while the host is suspended. `queue` is the queue's URL, for the log."""
 
-    def __init__(self, queue: str, clock: Callable[[], float], *, interval: float = RELIST) -> None:
+    def __init__(self, queue: str, clock: Callable[[], float], *, interval: float = RELIST_INTERVAL_S) -> None:
         self._queue = queue
         self._clock = clock
         self._interval = interval

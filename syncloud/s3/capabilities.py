@@ -15,16 +15,16 @@ from .. import log
 from ..core import names
 from ..errors import SyncloudError, Unavailable
 from . import objects
-from .objects import Conditions
+from .objects import StoreCapabilities
 from .response import EARLY, Response
-from .transport import Crt
+from .transport import Transport
 
 Header = tuple[str, str]
 T = TypeVar("T")
 _ABSENT, _WRONG = ("if-none-match", "*"), ("if-match", '"00000000000000000000000000000000"')
 
 
-async def probe(crt: Crt, bucket: str, prefix: str) -> Conditions:
+async def probe(crt: Transport, bucket: str, prefix: str) -> StoreCapabilities:
     """A few small requests and their clean-up. Raises Unavailable and its kind: what could not be tried is not remembered.
 
     What is found out is believed for as long as the state lasts, so only three answers count, each of which S3 defines for a
@@ -32,9 +32,11 @@ async def probe(crt: Crt, bucket: str, prefix: str) -> Conditions:
     """
     one, other = (names.key_of(prefix, names.hidden("probe", names.new_nonce())) for _ in range(2))
     (put, copy, delete), (complete,) = await _side_by_side(_refuses_small(crt, bucket, one), _refuses_completion(crt, other))
-    conditions = Conditions(bool(put), bool(put and complete), bool(put and copy), bool(delete), untried=delete is None)
-    if conditions.weaker:
-        log.warning("store.conditions", '%s: see SEMANTICS.md, "Stores without conditions"', conditions.weaker, bucket=bucket)
+    conditions = StoreCapabilities(bool(put), bool(put and complete), bool(put and copy), bool(delete), untried=delete is None)
+    if conditions.limitations:
+        log.warning(
+            "store.conditions", '%s: see SEMANTICS.md, "Stores without conditions"', conditions.limitations, bucket=bucket
+        )
     return conditions
 
 
@@ -48,9 +50,9 @@ async def _side_by_side(*tries: Awaitable[T]) -> list[T]:
     return found
 
 
-async def _refuses_small(crt: Crt, bucket: str, key: str) -> tuple[bool, bool, bool | None]:
+async def _refuses_small(crt: Transport, bucket: str, key: str) -> tuple[bool, bool, bool | None]:
     """PUT, copy and DELETE, each under a condition that does not hold. None: DELETE may not be tried."""
-    created = await crt.send("PUT", key, operation="PutObject", headers=(_ABSENT,), body=b"")
+    created = await crt.request("PUT", key, operation="PutObject", headers=(_ABSENT,), body=b"")
     if created.status != 412 and not _is_done(created, "PutObject", key):  # 412: awscrt has met its own first try
         return False, False, False
     try:
@@ -64,45 +66,45 @@ async def _refuses_small(crt: Crt, bucket: str, key: str) -> tuple[bool, bool, b
         put, copy = all(both[:2]), all(both[2:])
         return put, copy, put and await _refuses_deletion(crt, key)
     finally:
-        await crt.send("DELETE", key, operation="DeleteObject")
+        await crt.request("DELETE", key, operation="DeleteObject")
 
 
-async def _refuses(crt: Crt, method: str, key: str, operation: str, *headers: Header) -> bool:
+async def _refuses(crt: Transport, method: str, key: str, operation: str, *headers: Header) -> bool:
     body = b"" if operation == "PutObject" else None
-    response = await crt.send(method, key, operation=operation, headers=headers, body=body)
+    response = await crt.request(method, key, operation=operation, headers=headers, body=body)
     return _is_refused(response, operation, key)
 
 
-async def _refuses_deletion(crt: Crt, key: str) -> bool | None:
+async def _refuses_deletion(crt: Transport, key: str) -> bool | None:
     """None where no deletion is allowed: a push that never deletes needs no permission for it."""
-    response = await crt.send("DELETE", key, operation="DeleteObject", headers=(_WRONG,))
+    response = await crt.request("DELETE", key, operation="DeleteObject", headers=(_WRONG,))
     return None if response.status == 403 else _is_refused(response, "DeleteObject", key)
 
 
-async def _refuses_completion(crt: Crt, key: str) -> tuple[bool]:
+async def _refuses_completion(crt: Transport, key: str) -> tuple[bool]:
     """Of both conditions, and of one upload: SeaweedFS takes a second for one that is aborted beside another of its key."""
-    created = await crt.send("POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b"")
+    created = await crt.request("POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b"")
     if not _is_done(created, "CreateMultipartUpload", key):
         return (False,)
     upload = ("uploadId", objects.required(created.body, "UploadId"))
     try:
         there, part = await _side_by_side(
-            crt.send("PUT", key, operation="PutObject", body=b""),
-            crt.send("PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1"),
+            crt.request("PUT", key, operation="PutObject", body=b""),
+            crt.request("PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1"),
         )
         if not (_is_done(there, "PutObject", key) and _is_done(part, "UploadPart", key)):
             return (False,)
         body = objects.completion([objects.Part(1, part.headers["etag"])])
         for condition in (_ABSENT, _WRONG):
-            done = await crt.send(
+            done = await crt.request(
                 "POST", key, operation="CompleteMultipartUpload", query=(upload,), headers=(condition,), body=body
             )
             if done.status != 412:
                 break
     finally:
         await _side_by_side(
-            crt.send("DELETE", key, operation="AbortMultipartUpload", query=(upload,)),
-            crt.send("DELETE", key, operation="DeleteObject"),
+            crt.request("DELETE", key, operation="AbortMultipartUpload", query=(upload,)),
+            crt.request("DELETE", key, operation="DeleteObject"),
         )
     return (_is_refused(done, "CompleteMultipartUpload", key),)
 

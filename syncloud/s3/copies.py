@@ -16,17 +16,17 @@ from urllib.parse import quote
 from .. import log
 from ..core import names
 from ..core.interfaces import Content
-from ..core.model import SMALL, Absent, Base, Entry, Side, Tag
+from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag
 from ..errors import Changed, PathError, Unavailable
 from . import objects
 from .response import Response
 
-COPY_LIMIT = 5 * 1024**3
+COPY_MAX_BYTES = 5 * 1024**3
 """Bytes: CopyObject's limit."""
-PATIENCE = 30.0
-SLOWEST = 10_000_000
+COPY_TIMEOUT_S = 30.0
+SLOWEST_BYTES_PER_S = 10_000_000
 """Seconds that any copy may take, and the slowest rate in bytes per second: a store answers after it has copied."""
-NAMES = 8
+MAX_NAMES = 8
 """Conflict names that are tried at most, because some stores never match their own ETag."""
 _FOR_GOOD = (404, 409, 412)
 """Statuses of a condition that does not hold."""
@@ -37,13 +37,13 @@ class Store(Protocol):
 
     bucket: str
     prefix: str
-    conditions: objects.Conditions
+    conditions: objects.StoreCapabilities
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side: ...
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> Content: ...
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content: ...
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry: ...
 
@@ -73,9 +73,9 @@ class Copies:
 
     async def _copied(self, origin: Entry, path: str, headers: dict[str, str]) -> Response | None:
         """The answer to a copy that was made; None if the store makes none. Raises Changed."""
-        if origin.size > COPY_LIMIT:
+        if origin.size > COPY_MAX_BYTES:
             return None
-        deadline = PATIENCE + origin.size / SLOWEST
+        deadline = COPY_TIMEOUT_S + origin.size / SLOWEST_BYTES_PER_S
         try:
             response = await self._send("PUT", path, "CopyObject", self._origin(origin) | headers, deadline=deadline)
         except Unavailable as error:
@@ -95,10 +95,10 @@ class Copies:
         source = quote(f"{self._store.bucket}/{names.key_of(self._store.prefix, origin.path)}", safe="/-_.~")
         return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": objects.pin(origin)}
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the object under a conflict name too: that path, and the object. Raises Changed, PathError."""
         now = datetime.now(UTC)
-        for counter in range(NAMES):
+        for counter in range(MAX_NAMES):
             aside = names.conflict(entry.path, socket.gethostname(), now, counter, self._store.prefix)
             try:
                 if not await self._copied_aside(entry, aside):
@@ -108,14 +108,14 @@ class Copies:
                 await self._store.still(entry)
         raise PathError(
             entry.path,
-            f"{entry.path}: not kept under a conflict name: the store refused {NAMES} of them, and the object is unchanged",
+            f"{entry.path}: not kept under a conflict name: the store refused {MAX_NAMES} of them, and the object is unchanged",
             hint="check whether a proxy on the way to the store changes its ETags",
         )
 
     async def _copied_aside(self, entry: Entry, aside: str) -> bool:
         if self._store.conditions.copy:
             return await self._copied(entry, aside, {"if-none-match": "*"}) is not None
-        if entry.size <= SMALL:
+        if entry.size <= SMALL_BYTES:
             return False
         if not isinstance(await self._store.observe(aside, None, None), Absent):
             raise Changed(aside, f"{aside}: is there already")
@@ -125,7 +125,7 @@ class Copies:
         content = await self._store.open(entry)
         try:
             copy = replace(entry, path=aside, crc=None, body=None)
-            if entry.size <= SMALL:
+            if entry.size <= SMALL_BYTES:
                 body = b"".join(await content.part(0, entry.size))
                 copy = objects.with_body(copy, body)
             await self._store.write(copy, content if copy.body is None else None, None)

@@ -18,17 +18,17 @@ from ..aws import markup
 from ..core import fields
 from ..errors import Unavailable
 from .response import Response
-from .transport import Crt
+from .transport import Transport
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PAGE_TIMEOUT_S = 60.0
 """Seconds for a page. S3 walks over all that is deleted, too."""
-EMPTY_MAX = 1_000
+MAX_EMPTY_PAGES = 1_000
 """Empty pages in a row that are not the last: a million deleted keys."""
 
 
-class Listed(NamedTuple):
+class ObjectSummary(NamedTuple):
     """One key. `modified` in whole seconds since the epoch. What the row does not say, or says in a form that is none, is
     empty or None.
     """
@@ -42,39 +42,39 @@ class Listed(NamedTuple):
 class Page(NamedTuple):
     """Some keys, and where the next ones are found; empty where these are the last."""
 
-    items: list[Listed]
+    items: list[ObjectSummary]
     next: str
 
 
-def listed(crt: Crt, where: str, prefix: str) -> Iterator[Listed]:
+def listed(crt: Transport, where: str, prefix: str) -> Iterator[ObjectSummary]:
     """Every key that begins with `prefix`, in order. `where` names it for people. Raises Unavailable and its kind."""
     return _ordered(_pages(crt, where, prefix))
 
 
-def first(crt: Crt, where: str, prefix: str, *, deadline: float = PATIENCE) -> Listed | None:
+def first(crt: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S) -> ObjectSummary | None:
     """The first of them: proof that the bucket is there and may be listed, in one request. Raises as `listed`."""
     return next(iter(_page(crt, where, [("prefix", prefix), ("max-keys", "1")], deadline).items), None)
 
 
-def _pages(crt: Crt, where: str, prefix: str) -> Iterator[list[Listed]]:
+def _pages(crt: Transport, where: str, prefix: str) -> Iterator[list[ObjectSummary]]:
     token, seen, empty = "", set[str](), 0
     while True:
         more = [("continuation-token", token)] if token else []
-        page = _page(crt, where, [("prefix", prefix), *more], PATIENCE)
+        page = _page(crt, where, [("prefix", prefix), *more], PAGE_TIMEOUT_S)
         yield page.items
         if not page.next:
             return
         empty = 0 if page.items else empty + 1
-        if page.next in seen or empty > EMPTY_MAX:
+        if page.next in seen or empty > MAX_EMPTY_PAGES:
             raise Unavailable(f"list {where}: the same pages come again and again, or empty ones")
         seen.add(token := page.next)
 
 
-def _page(crt: Crt, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
+def _page(crt: Transport, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
     what = f"list {where}"
     # A key may have characters that XML cannot hold: they travel in the form of a URL.
     query = [("list-type", "2"), ("encoding-type", "url"), *query]
-    answer = crt.ask("ListObjectsV2", what, query, deadline=deadline)
+    answer = crt.request_blocking("ListObjectsV2", what, query, deadline=deadline)
     if not answer.ok:
         raise answer.refusal(what)
     return parse(answer, what)
@@ -101,7 +101,7 @@ def parse(answer: Response, what: str) -> Page:
     return Page(items, more or "")
 
 
-def _items(rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bool) -> list[Listed]:
+def _items(rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bool) -> list[ObjectSummary]:
     """Raises KeyError for a row without a key: that could be any."""
     items, odd = [], []
     named, *others = [f"{space}{name}" for name in ("Key", "ETag", "Size", "LastModified")]
@@ -119,11 +119,11 @@ def _items(rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bo
     return items
 
 
-def _item(key: str, etag: str | None, size: str | None, modified: str | None) -> Listed:
+def _item(key: str, etag: str | None, size: str | None, modified: str | None) -> ObjectSummary:
     try:
-        return Listed(key, fields.etag(etag), fields.size(size), _seconds(modified or ""))
+        return ObjectSummary(key, fields.etag(etag), fields.size(size), _seconds(modified or ""))
     except ValueError:
-        return Listed(key, _known(fields.etag, etag) or "", _known(fields.size, size), _known(_seconds, modified or ""))
+        return ObjectSummary(key, _known(fields.etag, etag) or "", _known(fields.size, size), _known(_seconds, modified or ""))
 
 
 def _known(form: Callable[[Any], T], text: str | None) -> T | None:
@@ -142,7 +142,7 @@ def _seconds(text: str) -> int:
 _BY_KEY = operator.itemgetter(0)
 
 
-def _ordered(pages: Iterable[list[Listed]]) -> Iterator[Listed]:
+def _ordered(pages: Iterable[list[ObjectSummary]]) -> Iterator[ObjectSummary]:
     """By key. S3 lists them so; a store that walks folders instead is sorted here, at the price of memory."""
     last = ""
     pages = iter(pages)

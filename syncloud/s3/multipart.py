@@ -16,7 +16,7 @@ from .. import log
 from ..core import checksum
 from ..core.budget import Budget
 from ..core.interfaces import Content
-from ..core.model import SMALL, Entry
+from ..core.model import SMALL_BYTES, Entry
 from ..errors import Changed, Corrupt, HostUnavailable, SyncloudError
 from . import objects
 from .objects import Part
@@ -24,9 +24,9 @@ from .request import Body
 from .response import Response
 
 PARTS_MAX = 10_000
-IN_FLIGHT = 64 * 1024 * 1024
+MAX_IN_FLIGHT_BYTES = 64 * 1024 * 1024
 """Bytes of parts in memory at a time, for one object; of all together as many as the store's budget has."""
-COMPLETION = 300.0
+COMPLETION_TIMEOUT_S = 300.0
 """Seconds that a completion may take: "several minutes", in which S3 sends a space now and then."""
 _WHOLE = {"x-amz-checksum-type": "FULL_OBJECT"}
 
@@ -44,7 +44,7 @@ class Uploads(Protocol):
 class Store(Protocol):
     """What an upload needs of S3Tree."""
 
-    with_checksum: bool
+    sends_checksum: bool
     uploads: Uploads | None
     budget: Budget
 
@@ -68,7 +68,7 @@ class Store(Protocol):
 def part_size(size: int) -> int:
     """Bytes a part: 8 MiB, or what 10,000 parts need, in whole MiB."""
     needed = -(-size // PARTS_MAX)
-    return max(SMALL, -(-needed // 2**20) * 2**20)
+    return max(SMALL_BYTES, -(-needed // 2**20) * 2**20)
 
 
 async def upload(store: Store, entry: Entry, content: Content, condition: dict[str, str]) -> Entry:
@@ -106,11 +106,11 @@ async def abort_leftovers(store: Store) -> None:
 async def _create(store: Store, entry: Entry) -> tuple[str, bool]:
     """The upload's id, and whether the store has promised to keep a checksum of the whole object."""
     headers = store.metadata(entry)
-    if store.with_checksum:
+    if store.sends_checksum:
         headers |= {"x-amz-checksum-algorithm": "CRC64NVME"} | _WHOLE
     answer = await store.request("POST", entry.path, "CreateMultipartUpload", [("uploads", "")], headers, body=b"")
     promised = all(answer.headers.get(name) == value for name, value in _WHOLE.items())
-    return objects.required(answer.body, "UploadId"), store.with_checksum and promised
+    return objects.required(answer.body, "UploadId"), store.sends_checksum and promised
 
 
 def _proof(size: int, crc: int) -> dict[str, str]:
@@ -121,7 +121,7 @@ def _proof(size: int, crc: int) -> dict[str, str]:
 async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[Part], int]:
     """The parts, and the checksum of the whole: read in order, sent side by side."""
     size, crc = part_size(entry.size), 0
-    buffers = _Buffers(store.budget, size, max(1, IN_FLIGHT // size))
+    buffers = _Buffers(store.budget, size, max(1, MAX_IN_FLIGHT_BYTES // size))
     tasks: list[asyncio.Task[Part]] = []
 
     async def send(number: int, buffer: io.BytesIO, crc: int) -> Part:
@@ -181,7 +181,7 @@ class _Buffers:
 
 
 async def _send_part(store: Store, path: str, upload_id: str, number: int, data: io.BytesIO, crc: int) -> Part:
-    encoded = checksum.encode(crc) if store.with_checksum else ""
+    encoded = checksum.encode(crc) if store.sends_checksum else ""
     headers = {checksum.HEADER: encoded} if encoded else {}
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
     answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)
@@ -205,7 +205,7 @@ async def _complete(store: Store, entry: Entry, upload_id: str, parts: list[Part
         [("uploadId", upload_id)],
         headers,
         body=objects.completion(parts),
-        deadline=COMPLETION,
+        deadline=COMPLETION_TIMEOUT_S,
     )
     _compare(entry.path, objects.text_of(answer.body, "ChecksumCRC64NVME"), crc, "the whole")
     whole = Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc)

@@ -30,7 +30,7 @@ _RESTORED = 'ongoing-request="false"'
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
+class StoreCapabilities:
     """Which conditional requests the store really obeys, by operation. AWS obeys all of them.
 
     `untried`: no deletion was allowed, so `delete` is a guess, the careful one.
@@ -43,7 +43,7 @@ class Conditions:
     untried: bool = field(default=False, compare=False)
 
     @property
-    def weaker(self) -> str:
+    def limitations(self) -> str:
         """What is not as it is with all of them, for people; empty where nothing is."""
         told = [f"{name} ({what})" for name, obeyed, what in self._consequences() if not obeyed]
         return f"this store ignores conditions on {'; '.join(told)}" if told else ""
@@ -59,7 +59,7 @@ class Conditions:
         )
 
 
-OBEYED = Conditions()
+FULL = StoreCapabilities()
 
 
 class Part(NamedTuple):
@@ -70,9 +70,9 @@ class Part(NamedTuple):
     crc: str = ""
 
 
-def is_echo(nominated: Entry, base: Base, known: Tag) -> bool:
+def is_echo(reported: Entry, base: Base, known: Tag) -> bool:
     """Whether an event is about the very version that the base has."""
-    return bool(nominated.tag[1]) and nominated.tag[:2] == known[:2] and nominated.size == base.size
+    return bool(reported.tag[1]) and reported.tag[:2] == known[:2] and reported.size == base.size
 
 
 def is_archived(headers: Mapping[str, str]) -> bool:

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from ..aws.session import Address
 
-REST = 60.0
+IDLE_MAX_S = 60.0
 """Seconds after which a connection that rests is not used again."""
-CONNECT = 5000
+CONNECT_TIMEOUT_MS = 5000
 """Milliseconds until the other side must have taken a new connection."""
 
 
-class Connections:
+class ConnectionPool:
     """To `address`, through the proxy at the URL `proxy` if there is one; `tls` is asked for where either is https.
 
     Any thread may call.
@@ -53,7 +53,7 @@ class Connections:
         group = EventLoopGroup(1)
         self._bootstrap = ClientBootstrap(group, DefaultHostResolver(group))
         self._socket = SocketOptions()
-        self._socket.connect_timeout_ms = CONNECT
+        self._socket.connect_timeout_ms = CONNECT_TIMEOUT_MS
         self._resting: deque[tuple[float, Any]] = deque()
         self._open: set[Any] = set()
         self._at_home = False
@@ -63,34 +63,34 @@ class Connections:
         """How many are open, at work or at rest."""
         return len(self._open)
 
-    def take(self) -> Any:
+    def acquire(self) -> Any:
         """One that rests, the latest first; None where there is none that can be trusted."""
         while True:
             try:
                 since, connection = self._resting.pop()
             except IndexError:
                 return None
-            if self._clock() - since < REST and connection.is_open():
+            if self._clock() - since < IDLE_MAX_S and connection.is_open():
                 return connection
-            self.drop(connection)
+            self.discard(connection)
 
-    def give(self, connection: Any) -> None:
+    def release(self, connection: Any) -> None:
         """It is not needed any more: its answer has come, whole. Whether it is still open matters to who takes it."""
         if self._closed:
-            self.drop(connection)
+            self.discard(connection)
         else:
             self._resting.append((self._clock(), connection))
 
-    def drop(self, connection: Any) -> None:
+    def discard(self, connection: Any) -> None:
         """Close it, and give up what is under way on it."""
         self._open.discard(connection)
         connection.close()
 
-    def distrust(self) -> None:
+    def close_idle(self) -> None:
         """One was found dead: what has rested meanwhile may be, too."""
         with contextlib.suppress(IndexError):
             while True:
-                self.drop(self._resting.pop()[1])
+                self.discard(self._resting.pop()[1])
 
     def open(self) -> concurrent.futures.Future[Any]:
         """A new one, to be given back or dropped. The future's callbacks run on awscrt's thread, what it raises is awscrt's."""
@@ -115,7 +115,7 @@ class Connections:
         if opened.exception() is None:
             self._open.add(opened.result())
             if self._closed:
-                self.drop(opened.result())
+                self.discard(opened.result())
 
     def _secure(self, to: SplitResult) -> TlsConnectionOptions | None:
         if self._tls is None or to.scheme != "https":
@@ -140,7 +140,7 @@ class Connections:
         self._closed = True
         ending = list(self._open)
         for connection in ending:
-            self.drop(connection)
+            self.discard(connection)
         concurrent.futures.wait([connection.shutdown_future for connection in ending], timeout)
 
 

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 from awscrt.http import HttpRequest
 
 from ..aws.error_mapping import is_of_crt, translate
-from ..core.model import SMALL
+from ..core.model import SMALL_BYTES
 from ..errors import Overlong
 from .response import EARLY, EXPECTED_OWNER, Response, outcome
 
 Body = bytes | io.BytesIO
 """What is sent: all of it, and nobody may write to a stream before there is an answer."""
 
-ANSWER_MAX = 2 * SMALL
+ANSWER_MAX_BYTES = 2 * SMALL_BYTES
 """Bytes. The largest that is asked for is a part, or a small object; a page of 1,000 keys has 4 MB at most."""
-REFUSAL_MAX = 1024 * 1024
+REFUSAL_MAX_BYTES = 1024 * 1024
 """Bytes of an answer that is no success: S3 says in some hundred what it has against a request."""
 _LATER = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -36,7 +36,7 @@ class Request(NamedTuple):
     target: str
     fields: list[tuple[str, str]]
     body: Body | None
-    most: int = ANSWER_MAX
+    most: int = ANSWER_MAX_BYTES
     region: str = ""
 
     def stream(self) -> io.BytesIO | None:
@@ -58,13 +58,13 @@ def size_of(body: Body | None) -> int:
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
+class PendingRequest:
     """A request on its way. awscrt's thread calls the `on_` methods, and `land` last; the rest belongs to who asks."""
 
     request: Request
     future: Any
     deadline: float
-    land: Callable[[Flight], None]
+    on_complete: Callable[[PendingRequest], None]
     connection: Any = None
     reused: bool = False
     landed: bool = False
@@ -76,7 +76,7 @@ class Flight:
     """Bytes that the answer may still have."""
     error: Any = None
 
-    def board(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
+    def send_on(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
         """Raises what awscrt raises; then nothing is called back."""
         self.connection, self.reused, self.landed = connection, reused, False
         self.status, self.headers, self.chunks, self.left = 0, [], [], 0
@@ -88,7 +88,7 @@ class Flight:
         self.status, self.headers, self.left = status_code, headers, self._most(status_code)
 
     def _most(self, status: int) -> int:
-        return self.request.most if 200 <= status < 300 else REFUSAL_MAX
+        return self.request.most if 200 <= status < 300 else REFUSAL_MAX_BYTES
 
     def on_body(self, chunk: bytes, **_: Any) -> None:
         self.left -= len(chunk)
@@ -101,9 +101,9 @@ class Flight:
     def on_done(self, completion: concurrent.futures.Future[int]) -> None:
         self.error = completion.exception()
         self.landed = True
-        self.land(self)
+        self.on_complete(self)
 
-    def leave(self) -> Any:
+    def detach(self) -> Any:
         """The connection that it was on, if any."""
         connection, self.connection = self.connection, None
         return connection

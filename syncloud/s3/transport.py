@@ -29,26 +29,26 @@ from ..aws.error_mapping import TLS_HINT, is_of_crt, translate
 from ..aws.session import UNSIGNED, Aws
 from ..core import fields
 from ..errors import Malformed, Unavailable
-from .pool import Connections
-from .request import ANSWER_MAX, Body, Flight, Request, sha256_of, size_of
+from .pool import ConnectionPool
+from .request import ANSWER_MAX_BYTES, Body, PendingRequest, Request, sha256_of, size_of
 from .response import EXPECTED_OWNER, Response
 
 Pairs = Iterable[tuple[str, str]]
 
-PATIENCE = 30.0
+ANSWER_TIMEOUT_S = 30.0
 """Seconds that any answer may take, beside the time for its bytes."""
-SLOWEST = 1_000_000
+SLOWEST_BYTES_PER_S = 1_000_000
 """Bytes per second that a connection must reach to be waited for."""
-TRIES = 3
+MAX_TRIES = 3
 """How often a request is made before its failure is told: the engine tries a path again, more slowly."""
-PAUSE = 0.4
+RETRY_DELAY_S = 0.4
 """Seconds, at most, before the second try; twice that before the third. A random part of it, so that a fleet spreads."""
 
-CROWD, TICK = 32, 0.002
+CROWD_REQUESTS, TICK_INTERVAL_S = 32, 0.002
 """While so many requests are under way, the loop looks every so many seconds for what has come instead of being woken."""
 
 
-class Crt:
+class Transport:
     """Requests to one bucket, from one event loop. `transfers` is how many may be on the wire at once, `owner` the account that
     the bucket is expected to belong to, if that is known.
 
@@ -64,13 +64,13 @@ class Crt:
         self._address = aws.s3_address(bucket)
         self._limit = max(transfers, 1)
         proxy = aws.proxy(self._address)
-        self._connections = Connections(self._address, proxy, aws.tls)
+        self._connections = ConnectionPool(self._address, proxy, aws.tls)
         aws.credentials.start()
-        self._flights: set[Flight] = set()
-        self._calls: set[Flight] = set()
-        self._waiting: deque[Flight] = deque()
+        self._flights: set[PendingRequest] = set()
+        self._calls: set[PendingRequest] = set()
+        self._waiting: deque[PendingRequest] = deque()
         self._opening: dict[concurrent.futures.Future[Any], float] = {}  # since when
-        self._landed: deque[Flight] = deque()
+        self._landed: deque[PendingRequest] = deque()
         self._waking = self._ticking = False
         self._closed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,7 +88,7 @@ class Crt:
         """Whether nothing was answered yet over TLS, of whose failures awscrt tells late, and in few words."""
         return self._by_tls and not self._answered
 
-    async def send(
+    async def request(
         self,
         method: str,
         key: str,
@@ -98,22 +98,22 @@ class Crt:
         headers: Pairs = (),
         body: Body | None = None,
         deadline: float | None = None,
-        most: int = ANSWER_MAX,
+        most: int = ANSWER_MAX_BYTES,
     ) -> Response:
         """Send one request about `key` (empty: about the bucket) and return the answer, whatever its status.
 
-        `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `PATIENCE` and the time for the
-        bytes to send at `SLOWEST`: give one for a large download. `most`: the bytes that are asked for.
+        `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `ANSWER_TIMEOUT_S` and the time for the
+        bytes to send at `SLOWEST_BYTES_PER_S`: give one for a large download. `most`: the bytes that are asked for.
 
         Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Overlong for one of more
         than `most` bytes; Malformed where a value cannot be sent.
         """
         if deadline is None:
-            deadline = PATIENCE + size_of(body) / SLOWEST
+            deadline = ANSWER_TIMEOUT_S + size_of(body) / SLOWEST_BYTES_PER_S
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
         request = self._request(what, operation, method, key, query, headers, body)._replace(most=most)
-        flight = Flight(request, loop.create_future(), loop.time() + deadline, self._land)
+        flight = PendingRequest(request, loop.create_future(), loop.time() + deadline, self._land)
         self._watch(flight)
         try:
             self._queue(flight)
@@ -123,7 +123,7 @@ class Crt:
             flight.future.cancel()  # nobody waits for it any more: where it still waits for a connection, it is not sent
             self._release(flight)
 
-    def ask(self, operation: str, what: str, query: Pairs, *, deadline: float = PATIENCE) -> Response:
+    def request_blocking(self, operation: str, what: str, query: Pairs, *, deadline: float = ANSWER_TIMEOUT_S) -> Response:
         """One GET about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
 
         Raises CredentialsError, or Unavailable where there is no answer, as `send` does.
@@ -135,21 +135,21 @@ class Crt:
             try:
                 return self._call(request, until)
             except Unavailable as error:
-                if type(error) is not Unavailable or tries == TRIES or time.monotonic() >= until:
+                if type(error) is not Unavailable or tries == MAX_TRIES or time.monotonic() >= until:
                     raise
             self._closed.wait(_pause(tries))
             tries += 1
 
     def _call(self, request: Request, until: float) -> Response:
-        call = Flight(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
+        call = PendingRequest(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
         self._calls.add(call)
         try:
             signed = self._signed(request)
-            rested = self._connections.take()
-            call.board(rested or self._connect(until), signed, reused=rested is not None)
+            rested = self._connections.acquire()
+            call.send_on(rested or self._connect(until), signed, reused=rested is not None)
             call.future.result(until - time.monotonic())
             answer = call.response()
-            self._connections.give(call.leave())
+            self._connections.release(call.detach())
         except TimeoutError:
             raise self._overdue(call) from None
         except Exception as error:
@@ -159,8 +159,8 @@ class Crt:
             raise
         finally:
             self._calls.discard(call)
-            if (left := call.leave()) is not None:
-                self._connections.drop(left)
+            if (left := call.detach()) is not None:
+                self._connections.discard(left)
         self._answered = True
         return answer
 
@@ -174,7 +174,7 @@ class Crt:
 
     def _unwanted(self, opened: concurrent.futures.Future[Any]) -> None:
         if opened.exception() is None:
-            self._connections.give(opened.result())
+            self._connections.release(opened.result())
 
     def _request(
         self, what: str, operation: str, method: str, key: str, query: Pairs, headers: Pairs, body: Body | None
@@ -188,7 +188,7 @@ class Crt:
         if body is not None or method in ("PUT", "POST"):
             named.append(("content-length", str(size_of(body))))
         try:
-            return Request(what, operation, method, self._target(key, query), named, body, ANSWER_MAX, self.region)
+            return Request(what, operation, method, self._target(key, query), named, body, ANSWER_MAX_BYTES, self.region)
         except UnicodeEncodeError as error:
             raise Malformed(f"{what}: the name is not valid UTF-8") from error
 
@@ -217,8 +217,8 @@ class Crt:
 
     # Departures: who waits longest gets the next connection
 
-    def _queue(self, flight: Flight) -> None:
-        if not self._ticking and len(self._flights) >= CROWD:
+    def _queue(self, flight: PendingRequest) -> None:
+        if not self._ticking and len(self._flights) >= CROWD_REQUESTS:
             self._tick()
         self._waiting.append(flight)
         self._serve()
@@ -226,7 +226,7 @@ class Crt:
     def _serve(self) -> None:
         while self._waiting:
             if not self._waiting[0].future.done():
-                connection = self._connections.take()
+                connection = self._connections.acquire()
                 if connection is None:
                     break
                 self._board(self._waiting.popleft(), connection, reused=True)
@@ -237,7 +237,7 @@ class Crt:
 
     def _open_more(self) -> None:
         # One that neither comes nor fails (a proxy that says nothing) must not be waited for for ever.
-        begun = time.monotonic() - PATIENCE
+        begun = time.monotonic() - ANSWER_TIMEOUT_S
         opening = sum(since > begun for since in self._opening.values())
         at_hand = len(self._connections) - len(self._calls) + opening
         for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
@@ -249,7 +249,7 @@ class Crt:
             self._opening[opened] = since
             opened.add_done_callback(self._opened)
             if self._loop is not None:
-                self._loop.call_later(PATIENCE, self._serve)  # who waits then waits for it no longer
+                self._loop.call_later(ANSWER_TIMEOUT_S, self._serve)  # who waits then waits for it no longer
 
     def _opened(self, opened: concurrent.futures.Future[Any]) -> None:
         """On awscrt's thread."""
@@ -265,21 +265,21 @@ class Crt:
             self._waiting.popleft()
         if not self._waiting:
             if error is None:
-                self._connections.give(opened.result())
+                self._connections.release(opened.result())
         elif error is None:
             self._board(self._waiting.popleft(), opened.result(), reused=False)
         else:
             self._fail(self._waiting.popleft(), error)
 
-    def _board(self, flight: Flight, connection: Any, *, reused: bool) -> None:
+    def _board(self, flight: PendingRequest, connection: Any, *, reused: bool) -> None:
         try:
-            flight.board(connection, self._signed(flight.request), reused=reused)
+            flight.send_on(connection, self._signed(flight.request), reused=reused)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's, and the connection is not kept
-            flight.leave()
-            self._connections.drop(connection)
+            flight.detach()
+            self._connections.discard(connection)
             self._fail(flight, error)
 
-    def _fail(self, flight: Flight, error: BaseException) -> None:
+    def _fail(self, flight: PendingRequest, error: BaseException) -> None:
         """The next one in the line gets the place that is free now."""
         flight.error = error
         if not flight.future.done():
@@ -289,12 +289,12 @@ class Crt:
 
     # Arrivals
 
-    def _land(self, flight: Flight) -> None:
+    def _land(self, flight: PendingRequest) -> None:
         """On awscrt's thread. The flag is cleared before the queue is emptied, so that nothing stays behind; nor does it where
         this sees a crowd: the last tick comes when there is none any more, hence later.
         """
         self._landed.append(flight)
-        if not self._waking and self._loop is not None and len(self._flights) < CROWD:
+        if not self._waking and self._loop is not None and len(self._flights) < CROWD_REQUESTS:
             self._waking = True
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
                 self._loop.call_soon_threadsafe(self._deliver)
@@ -303,19 +303,19 @@ class Crt:
         self._waking = False
         while self._landed:
             flight = self._landed.popleft()
-            if (connection := flight.leave()) is not None:
-                (self._connections.drop if flight.error else self._connections.give)(connection)
+            if (connection := flight.detach()) is not None:
+                (self._connections.discard if flight.error else self._connections.release)(connection)
             if not flight.future.done():
                 self._settle(flight)
         self._serve()
 
     def _tick(self) -> None:
-        self._ticking = len(self._flights) >= CROWD
+        self._ticking = len(self._flights) >= CROWD_REQUESTS
         if self._ticking and self._loop is not None:
-            self._loop.call_later(TICK, self._tick)
+            self._loop.call_later(TICK_INTERVAL_S, self._tick)
         self._deliver()
 
-    def _settle(self, flight: Flight) -> None:
+    def _settle(self, flight: PendingRequest) -> None:
         try:
             answer = flight.response()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's
@@ -325,11 +325,11 @@ class Crt:
             self._answered = True
             flight.future.set_result(answer)
 
-    def _retry(self, flight: Flight) -> bool:
+    def _retry(self, flight: PendingRequest) -> bool:
         if flight.error is not None and flight.reused:
-            self._connections.distrust()
+            self._connections.close_idle()
         flight.tries += 1
-        if flight.tries >= TRIES or self._loop is None or self._closed.is_set():
+        if flight.tries >= MAX_TRIES or self._loop is None or self._closed.is_set():
             return False
         # The server may close a connection that rests in the very moment in which it is used again: that says nothing.
         pause = 0.0 if flight.reused and not flight.status and flight.tries == 1 else _pause(flight.tries)
@@ -337,7 +337,7 @@ class Crt:
         self._loop.call_later(pause, self._queue, flight)
         return True
 
-    def _watch(self, flight: Flight) -> None:
+    def _watch(self, flight: PendingRequest) -> None:
         """One timer for the earliest deadline of all: it costs nothing while answers come."""
         self._flights.add(flight)
         if self._loop is not None and (self._timer is None or flight.deadline < self._timer.when()):
@@ -354,12 +354,12 @@ class Crt:
         if self._flights:
             self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
 
-    def _overdue(self, flight: Flight) -> Unavailable:
-        self._connections.distrust()
+    def _overdue(self, flight: PendingRequest) -> Unavailable:
+        self._connections.close_idle()
         # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
         return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
 
-    def _give_up(self, ended: dict[Flight, Unavailable]) -> None:
+    def _give_up(self, ended: dict[PendingRequest, Unavailable]) -> None:
         """All of them first: the place of one is not for the next, whose end has come as well."""
         for flight, error in ended.items():
             if not flight.future.done():
@@ -367,13 +367,13 @@ class Crt:
         for flight in ended:
             self._release(flight)
 
-    def _release(self, flight: Flight) -> None:
+    def _release(self, flight: PendingRequest) -> None:
         """Also gives up what is still on the wire: its connection goes with it."""
         self._flights.discard(flight)
-        if not flight.landed and (connection := flight.leave()) is not None:
-            self._connections.drop(connection)
+        if not flight.landed and (connection := flight.detach()) is not None:
+            self._connections.discard(connection)
             self._serve()
 
 
 def _pause(tries: int) -> float:
-    return random.uniform(0, PAUSE * 2 ** (tries - 1))
+    return random.uniform(0, RETRY_DELAY_S * 2 ** (tries - 1))

@@ -19,7 +19,7 @@ from ..aws.error_mapping import translated
 from ..core import checksum, names
 from ..core.budget import Budget
 from ..core.interfaces import Content
-from ..core.model import SMALL, Absent, Base, Entry, Side, Tag, Unknown
+from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag, Unknown
 from ..errors import Archived, Changed, Corrupt, Malformed, Overlong, PathError, PermissionRefused, SyncloudError, Unavailable
 from . import listing, multipart, objects, trial
 from .copies import Copies
@@ -28,7 +28,7 @@ from .response import or_of_another
 
 if TYPE_CHECKING:
     from .response import Response
-    from .transport import Crt
+    from .transport import Transport
 
 _UNVERSIONED = "bucket %s keeps no versions: what is replaced or deleted there is gone for good; enable versioning on it"
 _TAKEN = ("PutObject", "UploadPart")
@@ -45,24 +45,24 @@ class S3Tree:
 
     def __init__(
         self,
-        crt: Crt,
+        crt: Transport,
         s3: Callable[[], Any],
         *,
         bucket: str,
         prefix: str,
         nonce: str,
-        conditions: objects.Conditions = objects.OBEYED,
-        with_checksum: bool = True,
+        conditions: objects.StoreCapabilities = objects.FULL,
+        sends_checksum: bool = True,
         uploads: multipart.Uploads | None = None,
         denied: int = 0,
     ) -> None:
-        self._crt = crt
+        self._transport = crt
         self._s3 = s3
         self.bucket = bucket
         self.prefix = prefix
         self._nonce = nonce
         self.conditions = conditions
-        self.with_checksum = with_checksum
+        self.sends_checksum = sends_checksum
         self.uploads = uploads
         self._denied = denied
         self.budget = Budget()
@@ -80,15 +80,15 @@ class S3Tree:
 
         Raises Unavailable and its kind.
         """
-        if self._crt.unproven and not self._checked:
+        if self._transport.unproven and not self._checked:
             self.check()
         beginning = names.key_of(self.prefix, f"{under}/" if under else "")
-        for item in listing.listed(self._crt, f"s3://{self.bucket}/{beginning}", beginning):
+        for item in listing.listed(self._transport, f"s3://{self.bucket}/{beginning}", beginning):
             path = names.path_of(self.prefix, item.key)
             if path and not names.is_hidden(path):
                 yield self._nominate(path, item)
 
-    def _nominate(self, path: str, item: listing.Listed) -> Side:
+    def _nominate(self, path: str, item: listing.ObjectSummary) -> Side:
         if reason := names.refusal(path):
             return Unknown(path, reason)
         if path.endswith("/") and item.size:
@@ -99,7 +99,7 @@ class S3Tree:
         return Entry(path, tag, item.size, (item.modified or 0) * 10**9, objects.DEFAULT_MODE)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         """Look now: GET where a listing or an event promised other bytes and few of them, HEAD otherwise.
 
@@ -109,13 +109,13 @@ class S3Tree:
         """
         if reason := names.refusal(path):
             return Unknown(path, reason)
-        if isinstance(nominated, Entry):
-            if base is not None and known is not None and objects.is_echo(nominated, base, known):
+        if isinstance(reported, Entry):
+            if base is not None and known is not None and objects.is_echo(reported, base, known):
                 return Entry(path, known, base.size, base.mtime_ns, base.mode, base.crc)
-            if nominated.size <= SMALL and nominated.tag[0] and (known is None or nominated.tag[0] != known[0]):
-                pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": objects.pin(nominated)}
+            if reported.size <= SMALL_BYTES and reported.tag[0] and (known is None or reported.tag[0] != known[0]):
+                pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": objects.pin(reported)}
                 with contextlib.suppress(Overlong):  # so the promise was wrong: HEAD tells
-                    response = await self._send("GET", path, "GetObject", pinned, most=nominated.size)
+                    response = await self._send("GET", path, "GetObject", pinned, most=reported.size)
                     if response.status != 412:
                         return await self._sighted(path, response, base, known)
         response = await self._send("HEAD", path, "HeadObject", {"x-amz-checksum-mode": "ENABLED"})
@@ -151,12 +151,12 @@ class S3Tree:
         (GetObject, "Permissions"); LIST, which it may, tells the truth. Blocking. Raises PermissionRefused and its kind.
         """
         key = names.key_of(self.prefix, path)
-        found = listing.first(self._crt, f"s3://{self.bucket}/{key}", key)
+        found = listing.first(self._transport, f"s3://{self.bucket}/{key}", key)
         return found is not None and found.key == key
 
     def _lists_something(self) -> bool:
         """Whether LIST shows any key: one that shows none, to a role that is refused objects, may be lying. Blocking."""
-        return listing.first(self._crt, f"s3://{self.bucket}/{self.prefix}", self.prefix) is not None
+        return listing.first(self._transport, f"s3://{self.bucket}/{self.prefix}", self.prefix) is not None
 
     async def _prove(self) -> None:
         """A 404 is believed only if the bucket answers a LIST that began after it. One proof serves all that wait for it."""
@@ -175,7 +175,7 @@ class S3Tree:
             if known is not None and (await self._send("HEAD", known, "HeadObject", {})).ok:
                 return
         except Unavailable:
-            if not self._crt.unproven:
+            if not self._transport.unproven:
                 raise
         await asyncio.to_thread(self.check)
 
@@ -192,21 +192,21 @@ class S3Tree:
         Raises Unavailable and its kind, ConfigurationError.
         """
         where = f"s3://{self.bucket}/{self.prefix}"
-        if self._crt.unproven:  # boto3 says at once what is wrong with a certificate
-            owner = self._crt.owner
+        if self._transport.unproven:  # boto3 says at once what is wrong with a certificate
+            owner = self._transport.owner
             try:
-                with translated(f"list {where}", asked=self._crt.region):
+                with translated(f"list {where}", asked=self._transport.region):
                     expected = {"ExpectedBucketOwner": owner} if owner else {}
                     self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected)
             except PermissionRefused as error:
                 raise or_of_another(error, owner) from error.__cause__
         else:
-            listing.first(self._crt, where, self.prefix)
+            listing.first(self._transport, where, self.prefix)
         self._checked = True
 
     # As the source
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> S3Content:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> S3Content:
         """The bytes of an object in parts, all of the version that was seen."""
         return S3Content(self, entry)
 
@@ -230,7 +230,7 @@ class S3Tree:
             raise Corrupt(entry.path, f"{entry.path}: {came} bytes came instead of {length}")
         return response.pieces
 
-    async def digest(self, entry: Entry) -> Entry:
+    async def with_checksum(self, entry: Entry) -> Entry:
         """`entry` with its checksum: from HEAD, else by reading it all. Raises Changed."""
         seen = await self.observe(entry.path, None, None)
         if not isinstance(seen, Entry) or seen.tag[0] != entry.tag[0]:
@@ -238,11 +238,11 @@ class S3Tree:
         if seen.crc is not None:
             return seen
         crc = 0
-        for offset in range(0, entry.size, SMALL):
-            crc = checksum.of(await self.part(entry, offset, min(SMALL, entry.size - offset)), crc)
+        for offset in range(0, entry.size, SMALL_BYTES):
+            crc = checksum.of(await self.part(entry, offset, min(SMALL_BYTES, entry.size - offset)), crc)
         return objects.with_crc(seen, crc)
 
-    def rename_key(self, entry: Entry) -> Tag | None:
+    def rename_identity(self, entry: Entry) -> Tag | None:
         """Objects are not renamed."""
         return None
 
@@ -259,7 +259,7 @@ class S3Tree:
             assert content is not None
             return await multipart.upload(self, entry, content, condition)
         headers = objects.metadata(entry, self._nonce) | condition
-        if self.with_checksum and entry.crc is not None:
+        if self.sends_checksum and entry.crc is not None:
             headers[checksum.HEADER] = checksum.encode(entry.crc)
         response = await self._send("PUT", entry.path, "PutObject", headers, body=entry.body)
         self._require(response, entry.path, "write")
@@ -296,7 +296,7 @@ class S3Tree:
         """What an object's metadata says gives nobody rights in the bucket."""
         return source.mode
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
         try:
             return await self._copies.make(origin, entry, {"if-none-match": "*"})
@@ -324,9 +324,9 @@ class S3Tree:
             raise Changed(expected.path, f"{expected.path}: the object changed meanwhile")
         return now
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the object under a conflict name too: that path, and the object. Raises Changed."""
-        return await self._copies.set_aside(entry)
+        return await self._copies.keep_conflict_copy(entry)
 
     def keeps_versions(self, entry: Entry) -> bool:
         """Whether an overwritten object stays as a version: only a real version id says so."""
@@ -335,10 +335,10 @@ class S3Tree:
     async def _send(
         self, method: str, path: str, operation: str, headers: dict[str, str], *, body: Body | None = None, **more: Any
     ) -> Response:
-        """`more` is as `Crt.send` takes it."""
+        """`more` is as `Transport.send` takes it."""
         key, named = names.key_of(self.prefix, path), tuple(headers.items())
         try:
-            response = await self._crt.send(method, key, operation=operation, headers=named, body=body, **more)
+            response = await self._transport.request(method, key, operation=operation, headers=named, body=body, **more)
         except Malformed as error:
             raise PathError(path, str(error), code=error.code, hint=error.hint) from error
         if response.ok:

@@ -17,43 +17,49 @@ from .. import log
 from ..core import timing
 from ..errors import HostUnavailable, SyncloudError
 from ..local.watcher import WatchSource
-from ..queue.sqs import WAIT, QueueSource
+from ..queue.sqs import LONG_POLL_S, QueueSource
 from . import status
-from .signals import Orders
+from .signals import SignalHandler
 from .steps import CalledOff
 from .systemd import Notifier
-from .wiring import Sync
+from .wiring import Session
 
-BACKLOG = 5_000
+MAX_PENDING = 5_000
 """Paths in the engine above which no more messages are received."""
-JITTER = 0.1
+JITTER_SHARE = 0.1
 """Periodic listings vary by this share, so that the hosts of a fleet do not list at once."""
-FIRST_ANSWER = 30.0
+FIRST_ANSWER_TIMEOUT_S = 30.0
 """Seconds that a queue has to answer before it counts as unreachable."""
-FLUSH = 10.0
+FLUSH_TIMEOUT_S = 10.0
 """Seconds that a stop may take to settle what waits: the host may be taken away after it. TimeoutStopSec= must cover it,
 engine.GRACE twice, the end of the S3 client (10 s), compose.PATIENCE, steps.GRACE for the step that is under way, and
 steps.LAST three times: for the hints' threads, the snapshot, and the closing of all."""
-TURN = 10.0
-"""Seconds within which the engine's loop must turn; at rest it does so every `timing.REST`."""
-STALE = 3.0
+TURN_TIMEOUT_S = 10.0
+"""Seconds within which the engine's loop must turn; at rest it does so every `timing.IDLE_INTERVAL_S`."""
+STATUS_INTERVAL_S = 3.0
 """Seconds after which STATUS= is made anew although nothing seems to have happened."""
-SNAPSHOT_FIRST, SNAPSHOT_MAX = 5.0, 30.0
+SNAPSHOT_FIRST_S, SNAPSHOT_MAX_S = 5.0, 30.0
 """Seconds between two snapshots for `syncloud status`: while something changes, and while nothing does."""
 _MISSED = "each host that pulls needs a queue of its own, with every event of the prefix in it: is it shared, or half wired?"
 
 
 class Daemon:
-    """Runs `sync` until `orders` end it. `reload()` follows a SIGHUP: True where another daemon is to go on with other
+    """Runs `sync` until `signal_handler` end it. `reload()` follows a SIGHUP: True where another daemon is to go on with other
     settings. `greet`: this is the start of the service, and `ready = synced` holds. Making it blocks: a step of the start."""
 
     def __init__(
-        self, sync: Sync, notifier: Notifier, orders: Orders, *, reload: Callable[[], Awaitable[bool]], greet: bool
+        self,
+        sync: Session,
+        notifier: Notifier,
+        signal_handler: SignalHandler,
+        *,
+        reload: Callable[[], Awaitable[bool]],
+        greet: bool,
     ) -> None:
         self._sync = sync
         self._steps = sync.steps
         self._notifier = notifier
-        self._orders = orders
+        self._signal_handler = signal_handler
         self._reload = reload
         self._greet = greet and sync.settings.ready == "synced"
         self._engine = sync.engine
@@ -80,7 +86,7 @@ class Daemon:
             bucket=sync.settings.bucket,
             prefix=sync.settings.prefix,
             visibility=int(sync.settings.visibility_timeout),
-            hold=lambda: bool(self._orders.ended) or engine.paused or engine.pending > BACKLOG,
+            hold=lambda: bool(self._signal_handler.ended) or engine.paused or engine.pending > MAX_PENDING,
         )
 
     async def run(self) -> None:
@@ -110,7 +116,7 @@ class Daemon:
         """While this holds, a thread asks with each pulse what may block. It wakes the control thread for news alone."""
         self._looked_at = time.monotonic()
         task = asyncio.create_task(self._steps.run(self._look_out))
-        task.add_done_callback(lambda _: self._orders.stir())
+        task.add_done_callback(lambda _: self._signal_handler.stir())
         try:
             yield task
         finally:
@@ -125,14 +131,14 @@ class Daemon:
             self._looked_at = time.monotonic()
             if any(news):
                 self._news.append(news)
-                self._steps.loop.call_soon_threadsafe(self._orders.stir)
+                self._steps.loop.call_soon_threadsafe(self._signal_handler.stir)
 
     async def _end(self, work: asyncio.Task[None]) -> None:
-        ended = bool(self._orders.ended)
+        ended = bool(self._signal_handler.ended)
         if ended:
             self._notifier.stopping()
         engine = self._engine
-        engine.stop(flush=FLUSH if ended else 0.0)
+        engine.stop(flush=FLUSH_TIMEOUT_S if ended else 0.0)
         await work
         # The queue's thread goes last: what is settled while the engine ends is still deleted there.
         with contextlib.suppress(CalledOff):
@@ -153,7 +159,7 @@ class Daemon:
         started = time.monotonic()
         next_listing = self._first_listing()
         while True:
-            if self._orders.ended:
+            if self._signal_handler.ended:
                 return
             if over := next((task for task in tasks if task.done()), None):
                 await over
@@ -172,8 +178,8 @@ class Daemon:
                 next_listing = self._next_listing()
                 self._judge_queue()
                 self._look_everywhere()
-            await self._orders.wait(timing.until_next(time.monotonic(), resting=self.resting))
-            if self._orders.take_reload():
+            await self._signal_handler.wait(timing.until_next(time.monotonic(), resting=self.resting))
+            if self._signal_handler.consume_reload():
                 if await self._reload():
                     return
                 self._look_everywhere()
@@ -183,49 +189,51 @@ class Daemon:
 
     def _first_listing(self) -> float:
         """A poll of the daemon before may outlive it, and then takes messages that nobody gets for the visibility timeout."""
-        soon = isinstance(self._hints, QueueSource) and 0 <= time.time() - self._before.at < WAIT + SNAPSHOT_MAX
-        return min(self._next_listing(), time.monotonic() + WAIT + 1.0 if soon else math.inf)
+        soon = isinstance(self._hints, QueueSource) and 0 <= time.time() - self._before.at < LONG_POLL_S + SNAPSHOT_MAX_S
+        return min(self._next_listing(), time.monotonic() + LONG_POLL_S + 1.0 if soon else math.inf)
 
     def _next_listing(self) -> float:
-        return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER, 1 + JITTER)
+        return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)
 
     def _tell_ready(self, waited: float) -> None:
         """READY=1 when the watch is armed, or the queue has answered or is known unreachable; with `ready = synced` later."""
         if self._ready:
             return
-        subscribed = not isinstance(self._hints, QueueSource) or self._hints.answered.is_set() or waited > FIRST_ANSWER
+        subscribed = (
+            not isinstance(self._hints, QueueSource) or self._hints.answered.is_set() or waited > FIRST_ANSWER_TIMEOUT_S
+        )
         if subscribed and (not self._greet or self._synced()):
             self._ready = True
             self._notifier.ready()
             log.info("service.ready", "ready")
 
     def _synced(self) -> bool:
-        return bool(self._engine.counters.last_reconcile) and not self._engine.pending and not self._engine.scanning
+        return bool(self._engine.stats.last_reconcile) and not self._engine.pending and not self._engine.scanning
 
     def _catch_up(self) -> None:
         """What the start, or a gap in the queue, left to the listing is found: from now on the queue must tell everything."""
         if isinstance(self._hints, QueueSource) and self._gaps != self._hints.gaps and self._synced():
             self._gaps = self._hints.gaps
-            self._engine.counters.untold.clear()
+            self._engine.stats.changes_without_event.clear()
 
     def _judge_queue(self) -> None:
         """Whether events were late is known when it is time for the next listing: those that have not come are lost."""
-        counters = self._engine.counters
-        if not isinstance(self._hints, QueueSource) or self._gaps != self._hints.gaps or not counters.untold:
+        stats = self._engine.stats
+        if not isinstance(self._hints, QueueSource) or self._gaps != self._hints.gaps or not stats.changes_without_event:
             return
-        count = len(counters.untold)
-        counters.untold.clear()
+        count = len(stats.changes_without_event)
+        stats.changes_without_event.clear()
         what = f"{count} changes were" if count > 1 else "a change was"
         lost = SyncloudError(f"{what} found by listing alone: no event came", hint=_MISSED)
-        counters.fail(lost)
+        stats.fail(lost)
         log.warning("queue.missed", "%s", lost, error=lost, queue=self._sync.settings.queue_url or "", count=count)
 
     async def _look_at_mounts(self, *, accept: bool = False) -> None:
         """What was mounted or unmounted below the directory changes what can be seen of it, and no event tells."""
         places = self._sync.local.places
-        if places.stirred() or accept:
+        if places.changed() or accept:
             await self._steps.run(functools.partial(places.look, accept=True) if accept else places.refresh)
-        if places.take_news():
+        if places.consume_change():
             if isinstance(self._hints, WatchSource):
                 self._hints.remounted()
             self._look_everywhere()
@@ -238,21 +246,25 @@ class Daemon:
 
     # What is told
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """Why the watchdog is to bite, or None: the loop turns, the hints' threads live, and no call to the disk is beyond its
         deadline. How S3 and SQS answer does not count: no restart mends them. Before the engine is at work, steps are all
         there is to look at."""
         if not self._at_work:
             return None
         silent = time.monotonic() - self._engine.turned_at
-        turning = None if silent < TURN else f"the engine has not turned for {silent:.0f} s"
-        return turning or self._blind() or self._hints.frozen() or self._sync.local.frozen()
+        turning = None if silent < TURN_TIMEOUT_S else f"the engine has not turned for {silent:.0f} s"
+        return turning or self._blind() or self._hints.stalled() or self._sync.local.stalled()
 
     def _blind(self) -> str | None:
         """A look is a few small calls: a disk that does not answer them in the time of a turn is frozen. From any thread."""
         looked_at = self._looked_at
-        still = time.monotonic() - looked_at - timing.REST if looked_at is not None else 0.0
-        return None if still < TURN else f"the disk does not answer: nothing is known of directory and state for {still:.0f} s"
+        still = time.monotonic() - looked_at - timing.IDLE_INTERVAL_S if looked_at is not None else 0.0
+        return (
+            None
+            if still < TURN_TIMEOUT_S
+            else f"the disk does not answer: nothing is known of directory and state for {still:.0f} s"
+        )
 
     def have_moved_since(self, moment: float) -> bool:
         """Evidence for a start that lasts until the first listing is settled: the disk has answered since `moment`, or nobody
@@ -263,20 +275,20 @@ class Daemon:
         """STATUS= when something has happened (then the engine turns), and now and then, as does a snapshot."""
         at, before = time.monotonic(), self._seen
         self._seen = self._engine.turned_at, self._hints.trouble(), self._sync.local.places.trouble()
-        if self._seen == before and at - self._reported_at < STALE:
+        if self._seen == before and at - self._reported_at < STATUS_INTERVAL_S:
             return
         self._reported_at = at
         now = self._snapshot(running=True)
         self._notifier.status(status.sentence(now))
-        age = now.at - self._kept.at if self._kept is not None else SNAPSHOT_MAX
-        if age >= SNAPSHOT_MAX or (age >= SNAPSHOT_FIRST and not now.says_the_same(self._kept)):
+        age = now.at - self._kept.at if self._kept is not None else SNAPSHOT_MAX_S
+        if age >= SNAPSHOT_MAX_S or (age >= SNAPSHOT_FIRST_S and not now.says_the_same(self._kept)):
             await self._keep(now)
 
     def _snapshot(self, *, running: bool) -> status.Snapshot:
-        trouble = self.frozen() or self._hints.trouble() or self._sync.local.places.trouble()
+        trouble = self.stalled() or self._hints.trouble() or self._sync.local.places.trouble()
         now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
         poisoned = self._hints.poisoned if isinstance(self._hints, QueueSource) else 0
-        return replace(now, weaker=self._sync.remote.conditions.weaker, poisoned=poisoned)
+        return replace(now, weaker=self._sync.remote.conditions.limitations, poisoned=poisoned)
 
     async def _keep(self, now: status.Snapshot) -> None:
         self._kept = now

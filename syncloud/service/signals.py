@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 
 
-class Orders:
+class SignalHandler:
     """Belongs to the running loop, from `listen()` on. `ended` is the signal that ends the service, 0 while there is none;
     `upon_end` is called at once when it comes."""
 
@@ -40,7 +40,7 @@ class Orders:
         """Whoever waits for an order looks round now."""
         self._given.set()
 
-    def take_reload(self) -> bool:
+    def consume_reload(self) -> bool:
         """Whether the configuration is to be read again; the order is followed with that."""
         asked, self._reload = self._reload, False
         if not self.ended:

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from ..core.diff import MOST
+from ..core.diff import MAX_SKIPPED
 from ..engine.loop import Engine
 from ..errors import ConfigurationError, SyncloudError, scrubbed
 from ..log import display
 from ..state import inspect, lock, store
 
-FRESH = 90.0
+FRESH_S = 90.0
 """Seconds after which a daemon that runs should have written another snapshot: it does so twice a minute."""
-SHOWN = 20
+SHOWN_PATHS = 20
 """Paths that the page names of each kind."""
 _VERBS = {"push": ("watching", "upload"), "pull": ("following", "download")}
 
@@ -77,27 +77,27 @@ class Snapshot:
 
 def snapshot(engine: Engine, pair: store.Pair, trouble: str | None, *, before: Snapshot, running: bool = True) -> Snapshot:
     """The engine now; `trouble` is what others complain of, `before` the last snapshot of an earlier daemon."""
-    error, counters = engine.trouble, engine.counters
+    error, stats = engine.trouble, engine.stats
     if error is None and not trouble:
         error = engine.failing.error
     now = replace(
         Snapshot(pair.role, pair.directory, pair.bucket, pair.prefix, at=time.time(), running=running),
         files=engine.files,
         pending=engine.pending,
-        transferred=counters.transferred,
-        bytes=counters.bytes,
-        conflicts=counters.conflicts,
-        last_transfer=counters.last_transfer or before.last_transfer,
-        last_reconcile=counters.last_reconcile,
+        transferred=stats.transferred,
+        bytes=stats.bytes,
+        conflicts=stats.conflicts,
+        last_transfer=stats.last_transfer or before.last_transfer,
+        last_reconcile=stats.last_reconcile,
         trouble=scrubbed(str(error) if error is not None else trouble or ""),
         hint=error.hint if error is not None else "",
         retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
-        rival=engine.rivals.path,
-        left_out_count=len(engine.left_out),
+        rival=engine.conflict_limit.path,
+        left_out_count=len(engine.skipped),
         failing_count=len(engine.failing) + engine.failing.more,
     )
-    if counters.last_error is not None:
-        return _blamed(now, counters.last_error, counters.last_error_at)
+    if stats.last_error is not None:
+        return _blamed(now, stats.last_error, stats.last_error_at)
     return replace(
         now, last_error=before.last_error, last_error_hint=before.last_error_hint, last_error_at=before.last_error_at
     )
@@ -162,7 +162,7 @@ def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True)
 
 def read(directory: Path) -> Snapshot:
     """The last snapshot in a state directory. Raises ConfigurationError where there is no state or it cannot be read."""
-    found = inspect.peek(directory)
+    found = inspect.read_summary(directory)
     if found is None:
         raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
     now = _decode(found.snapshot or "{}")
@@ -170,12 +170,12 @@ def read(directory: Path) -> Snapshot:
     if not now.role:
         now = replace(now, role=role, directory=rest)
     age = time.time() - now.at
-    running = lock.in_use(directory) or (now.waiting and age < FRESH)
+    running = lock.in_use(directory) or (now.waiting and age < FRESH_S)
     count = len(found.left_out)
-    count = max(count, now.left_out_count) if count >= MOST else count  # the daemon has counted those without a row
+    count = max(count, now.left_out_count) if count >= MAX_SKIPPED else count  # the daemon has counted those without a row
     now = replace(now, files=found.files, left_out=found.left_out, left_out_count=count, running=running)
     now = replace(now, failing=[failure._asdict() for failure in found.failing], failing_count=len(found.failing))
-    if running and age > FRESH:
+    if running and age > FRESH_S:
         return replace(now, trouble=f"it has not reported for {_ago(age)}", hint="systemctl status shows what systemd knows")
     return now
 
@@ -206,9 +206,9 @@ def page(name: str, now: Snapshot) -> str:
         rows += _explained("another writer", f"of {now.rival!r}, within the last hour", hint)
     if now.weaker:
         rows += _explained("weaker", now.weaker, 'see SEMANTICS.md, "Stores without conditions"')
-    rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:SHOWN]]
+    rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:SHOWN_PATHS]]
     rows += _more(now.left_out_count)
-    for failure in now.failing[:SHOWN]:
+    for failure in now.failing[:SHOWN_PATHS]:
         tries = f"{failure['tries']} tries since {_ago(time.time() - float(failure['since']))} ago"
         rows += _explained(
             "failing", f"{failure['path']}: {failure['code']}: {failure['cause']} ({tries})", str(failure["hint"])
@@ -218,7 +218,7 @@ def page(name: str, now: Snapshot) -> str:
 
 
 def _more(count: int) -> list[tuple[str, str]]:
-    return [("", f"and {count - SHOWN:,} more (--json has all)")] if count > SHOWN else []
+    return [("", f"and {count - SHOWN_PATHS:,} more (--json has all)")] if count > SHOWN_PATHS else []
 
 
 def _explained(label: str, text: str, hint: str) -> list[tuple[str, str]]:

@@ -20,9 +20,9 @@ from ..local.progress import Progress
 
 T = TypeVar("T")
 
-PATIENCE = 120.0
-"""Seconds that a step may stand still before it counts as frozen: as long as any call to the disk (`workers`)."""
-GRACE, LAST = 3.0, 5.0
+STEP_TIMEOUT_S = 120.0
+"""Seconds that a step may stand still before it counts as frozen: as long as any call to the disk (`disk_threads`)."""
+GRACE_S, LAST_STEP_S = 3.0, 5.0
 """Seconds that a step gets when all is called off: one of a start or a pulse, and one of the end."""
 
 
@@ -49,11 +49,11 @@ class Steps:
         """What `function` returns, from a thread. Raises CalledOff where nothing more is to begin, or this takes too long."""
         if self._off.done():
             raise CalledOff("the service ends")
-        return await self._outcome(self._begin(function, arguments), GRACE)
+        return await self._outcome(self._begin(function, arguments), GRACE_S)
 
     async def finish(self, function: Callable[..., T], *arguments: object) -> T:
         """The same for a step of the end, which begins also after `call_off()`."""
-        return await self._outcome(self._begin(function, arguments), LAST)
+        return await self._outcome(self._begin(function, arguments), LAST_STEP_S)
 
     def _begin(self, function: Callable[..., T], arguments: tuple[object, ...]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self.loop.create_future()
@@ -70,7 +70,7 @@ class Steps:
             await self._first(task)
             if self._off.done():
                 task.cancel()
-            return await self._outcome(task, GRACE)
+            return await self._outcome(task, GRACE_S)
         finally:
             task.cancel()
 
@@ -118,10 +118,10 @@ class Steps:
         moved = [step.progress.moved_at() > moment for step in self._under_way]
         return not moved or any(moved)
 
-    def frozen(self) -> str | None:
+    def stalled(self) -> str | None:
         """Which step has not moved for too long, or None."""
         for step in self._under_way:
             still = self._clock() - step.progress.moved_at()
-            if still > PATIENCE:
+            if still > STEP_TIMEOUT_S:
                 return f"{step.name} has not moved for {still:.0f} s"
         return None

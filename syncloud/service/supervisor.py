@@ -16,18 +16,18 @@ from .. import log
 from ..config.parser import Settings
 from ..core import timing
 from ..errors import ConfigurationError, Elsewhere, HostUnavailable, SyncloudError, Unavailable
-from ..local.threads import Callers
-from .signals import Orders
+from ..local.threads import DaemonThreadExecutor
+from .signals import SignalHandler
 from .steps import CalledOff, Steps
 from .systemd import Notifier
-from .wiring import composed
+from .wiring import open_session
 
 if TYPE_CHECKING:
     from .daemon import Daemon
 
-RETRY_FIRST, RETRY_MAX = 1.0, 60.0
+RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
 """Seconds between two starts while something is missing."""
-EXTENSION = 90.0
+EXTENSION_S = 90.0
 """Seconds, from the last evidence of progress on, that systemd is asked to wait for READY=1: TimeoutStartSec= of the units."""
 FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "state-dir", "endpoint-url"})
 """What a reload cannot change: the observations in the state are of this pair, in this store."""
@@ -38,8 +38,8 @@ FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "st
 
 async def once(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> int:
     """Reconcile and end; the number of paths that could not be settled. Raises SyncloudError; a signal ends it early."""
-    asyncio.get_running_loop().set_default_executor(Callers())
-    async with composed(role, settings, say=say) as sync:
+    asyncio.get_running_loop().set_default_executor(DaemonThreadExecutor())
+    async with open_session(role, settings, say=say) as sync:
         await sync.reach()
         if role == "pull" and say is None:
             await sync.steps.run(sync.recover)
@@ -53,8 +53,8 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
             shown = 0
             while not work.done():
                 await asyncio.wait([work], timeout=0.2)
-                advance(engine.counters.transferred - shown)
-                shown = engine.counters.transferred
+                advance(engine.stats.transferred - shown)
+                shown = engine.stats.transferred
         await work
         await sync.note_verified()
         for path, error in sorted(engine.failed.items()):
@@ -98,38 +98,40 @@ async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]
     `reread` reads the configuration again, for SIGHUP; it raises ConfigurationError. So does this function where a start
     finds out what no time mends: a state of another pair, say.
     """
-    asyncio.get_running_loop().set_default_executor(Callers())
+    asyncio.get_running_loop().set_default_executor(DaemonThreadExecutor())
     steps = Steps()
-    orders = Orders(upon_end=steps.call_off)
-    orders.listen()
-    service = _Service(role, settings, reread, orders, steps)
+    signal_handler = SignalHandler(upon_end=steps.call_off)
+    signal_handler.listen()
+    service = _Service(role, settings, reread, signal_handler, steps)
     beat = asyncio.create_task(service.beat())
     try:
         await service.run()
     finally:
         beat.cancel()
         service.notifier.close()
-    raise Stopped(orders.ended)
+    raise Stopped(signal_handler.ended)
 
 
 class _Service:
     """One daemon after the other: the next is made when the settings have changed, or when what it waited for is there."""
 
-    def __init__(self, role: str, settings: Settings, reread: Callable[[], Settings], orders: Orders, steps: Steps) -> None:
+    def __init__(
+        self, role: str, settings: Settings, reread: Callable[[], Settings], signal_handler: SignalHandler, steps: Steps
+    ) -> None:
         self.notifier = Notifier()
         self._role = role
         self._settings = settings
         self._former: Settings | None = None
         self._reread = reread
-        self._orders = orders
+        self._signal_handler = signal_handler
         self._steps = steps
         self._daemon: Daemon | None = None
         self._greet = True
         self._withheld: str | None = None
-        self._delay = RETRY_FIRST
+        self._delay = RETRY_FIRST_S
 
     async def run(self) -> None:
-        while not self._orders.ended:
+        while not self._signal_handler.ended:
             try:
                 await self._live()
             except CalledOff:
@@ -143,9 +145,9 @@ class _Service:
         """One daemon, from its start to its end."""
         from .daemon import Daemon  # here, as a single pass needs no watch and no queue
 
-        async with composed(self._role, self._settings, steps=self._steps) as sync:
-            self._delay, self._former = RETRY_FIRST, None
-            make = functools.partial(Daemon, sync, self.notifier, self._orders, reload=self._reload, greet=self._greet)
+        async with open_session(self._role, self._settings, steps=self._steps) as sync:
+            self._delay, self._former = RETRY_FIRST_S, None
+            make = functools.partial(Daemon, sync, self.notifier, self._signal_handler, reload=self._reload, greet=self._greet)
             self._daemon = await self._steps.run(make)
             try:
                 await self._daemon.run()
@@ -157,11 +159,11 @@ class _Service:
         progress since the last pulse, the request to go on waiting."""
         before = time.monotonic()
         while True:
-            frozen = self._steps.frozen() or (self._daemon.frozen() if self._daemon is not None else None)
+            frozen = self._steps.stalled() or (self._daemon.stalled() if self._daemon is not None else None)
             if frozen is None:
                 self.notifier.watchdog()
-                if self._have_moved_since(before) and not (self.notifier.is_ready or self._orders.ended):
-                    self.notifier.extend_timeout(EXTENSION)
+                if self._have_moved_since(before) and not (self.notifier.is_ready or self._signal_handler.ended):
+                    self.notifier.extend_timeout(EXTENSION_S)
             before = time.monotonic()
             if frozen is not None and self._withheld is None:
                 log.error("watchdog.withheld", "%s: a restart has to help", frozen, reason=frozen)
@@ -177,19 +179,19 @@ class _Service:
     async def _wait_for(self, error: SyncloudError) -> None:
         """Alive, and waiting for what is missing: the network, credentials, a directory, a mount."""
         seconds = self._delay * random.uniform(0.5, 1.0)
-        self._delay = min(RETRY_MAX, self._delay * 2)
+        self._delay = min(RETRY_MAX_S, self._delay * 2)
         log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, seconds, error=error)
         self.notifier.status(f"degraded: {error}, retrying in {seconds:.0f} s")
         if self._settings.ready != "synced" or not self._greet:
             self.notifier.ready()  # what is awaited is no reason for systemd to give up on the start
         await self._keep_waiting(error)
         deadline = time.monotonic() + seconds
-        while not self._orders.ended and (left := deadline - time.monotonic()) > 0:
-            await self._orders.wait(left)
+        while not self._signal_handler.ended and (left := deadline - time.monotonic()) > 0:
+            await self._signal_handler.wait(left)
             with contextlib.suppress(CalledOff):
-                if self._orders.take_reload() and await self._reload():
+                if self._signal_handler.consume_reload() and await self._reload():
                     return
-        if self._orders.ended:
+        if self._signal_handler.ended:
             self.notifier.stopping()
             await self._keep_waiting(error, running=False)
 

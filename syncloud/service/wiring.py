@@ -26,8 +26,8 @@ from ..core import names, sample
 from ..core.filters import Filter
 from ..core.interfaces import Tree
 from ..core.model import Hint, Policy, Tag
-from ..core.work_queue import Coalescer
-from ..engine.dry_run import Rehearsal
+from ..core.work_queue import WorkQueue
+from ..engine.dry_run import DryRunTree
 from ..engine.loop import Engine
 from ..errors import ConfigurationError, HostUnavailable
 from ..local import batch, identity, mountinfo, replace, rights
@@ -37,19 +37,19 @@ from ..local.tree import LocalTree
 from ..local.way import trusted
 from ..s3 import multipart
 from ..s3.capabilities import probe
-from ..s3.objects import Conditions
-from ..s3.transport import Crt
+from ..s3.objects import StoreCapabilities
+from ..s3.transport import Transport
 from ..s3.tree import S3Tree
 from ..state import store as state
 from . import state_directory
 from .steps import CalledOff, Steps
 
-PATIENCE = 5.0
+ABORT_TIMEOUT_S = 5.0
 """Seconds that an end waits for the aborting of old uploads."""
 
 
 @dataclass(slots=True)
-class Sync:
+class Session:
     """One composed sync: what a daemon and a single pass both need."""
 
     role: str
@@ -68,11 +68,11 @@ class Sync:
 
     def first_look(self) -> Hint:
         """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
-        return Hint("", subtree=True, both=self.role == "pull" or self.verify_due())
+        return Hint("", subtree=True, check_target=self.role == "pull" or self.verify_due())
 
     async def reach(self) -> None:
         """Prove that the bucket is there and answers us. A listing proves it; a pass without one asks for what it must have."""
-        if not self.first_look().both:
+        if not self.first_look().check_target:
             await self.remote.reach(await self.steps.run(_first, self.state))
 
     def verify_due(self) -> bool:
@@ -81,7 +81,7 @@ class Sync:
 
     async def note_verified(self) -> None:
         """Remember the last listing of both sides over restarts; where the disk refuses, the next call does."""
-        last = self.engine.counters.last_verify
+        last = self.engine.stats.last_verify
         if last > self.verified:
             with contextlib.suppress(HostUnavailable):
                 await self.steps.finish(self.state.notes.set, "verified", str(last))
@@ -104,7 +104,7 @@ class Sync:
 
     async def note_mounts(self) -> None:
         """Remember over restarts what is mounted below the directory; where the disk refuses, the next call does."""
-        kept = self.local.places.kept()
+        kept = self.local.places.dump()
         if kept != self._mounts:
             with contextlib.suppress(HostUnavailable):
                 await self.steps.run(self.state.notes.set, "mounts", kept)
@@ -138,9 +138,9 @@ class Sync:
 
 
 @contextlib.asynccontextmanager
-async def composed(
+async def open_session(
     role: str, settings: Settings, *, say: Callable[[str], None] | None = None, steps: Steps | None = None
-) -> AsyncIterator[Sync]:
+) -> AsyncIterator[Session]:
     """Open state and directory, make the clients, put the parts together; close all of it again.
 
     With `say` nothing is changed, on neither side nor in the state: the lines it gets tell what would be done.
@@ -161,7 +161,7 @@ async def composed(
 
 def _open(
     role: str, settings: Settings, say: Callable[[str], None] | None, steps: Steps, opened: contextlib.ExitStack
-) -> tuple[Sync, Crt]:
+) -> tuple[Session, Transport]:
     """All that a start asks of the disk, the database and the configuration. Blocking. `opened` closes what was opened."""
     assert settings.directory is not None
     directory = settings.directory.absolute()
@@ -188,12 +188,12 @@ def _open(
     aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
     opened.callback(aws.close)
     aws.require_credentials()
-    crt = Crt(aws, settings.bucket, transfers=settings.transfers, owner=settings.expected_bucket_owner or "")
+    crt = Transport(aws, settings.bucket, transfers=settings.transfers, owner=settings.expected_bucket_owner or "")
     remote = _bucket(role, crt, aws, settings, memory)
     source: Tree = local if role == "push" else remote
     target: Tree = remote if role == "push" else local
-    engine = _engine(source, target if say is None else Rehearsal(target, say), memory, settings, chosen, steps.loop)
-    sync = Sync(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
+    engine = _engine(source, target if say is None else DryRunTree(target, say), memory, settings, chosen, steps.loop)
+    sync = Session(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
     sync.verified = memory.understood("verified", float, 0.0)
     return sync, crt
 
@@ -219,20 +219,20 @@ def _directory(role: str, directory: Path, settings: Settings, memory: state.Sta
 
 
 def _recall_mounts(local: LocalTree, memory: state.State) -> None:
-    memory.understood("mounts", local.places.recall, None)
+    memory.understood("mounts", local.places.load, None)
     local.places.look(accept=_is_meant(memory))
-    local.places.take_news()
-    memory.set_meta("mounts", local.places.kept())
+    local.places.consume_change()
+    memory.set_meta("mounts", local.places.dump())
 
 
-def _bucket(role: str, crt: Crt, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
+def _bucket(role: str, crt: Transport, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
     return S3Tree(
         crt,
         functools.partial(aws.client, "s3"),
         bucket=settings.bucket,
         prefix=settings.prefix,
         nonce=_nonce(memory),
-        with_checksum=settings.checksum != "none",
+        sends_checksum=settings.checksum != "none",
         uploads=memory,
         denied=_denied(settings) if role == "pull" else 0,
     )
@@ -244,7 +244,7 @@ def _denied(settings: Settings) -> int:
 
 
 async def _let_end(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task], timeout=PATIENCE)
+    await asyncio.wait([task], timeout=ABORT_TIMEOUT_S)
     task.cancel()
 
 
@@ -255,7 +255,7 @@ def _engine(
         source,
         target,
         memory,
-        Coalescer(time.monotonic, min_interval=settings.min_interval),
+        WorkQueue(time.monotonic, min_interval=settings.min_interval),
         policy=Policy(delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete),
         # What has come and waits for the disk keeps no other from the wire.
         transfers=settings.transfers + (batch.ROOM if isinstance(source, S3Tree) else 0),
@@ -291,7 +291,7 @@ def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
 def _first(memory: state.State) -> str | None:
     """A path that should be there."""
     with contextlib.closing(memory.reader()) as reader:
-        return next((row.path for row in itertools.islice(reader.rows(), 1) if not row.absent), None)
+        return next((row.path for row in itertools.islice(reader.rows(), 1) if not row.source_absent), None)
 
 
 def _familiar(role: str, memory: state.State, under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
@@ -333,15 +333,15 @@ def _nonce(memory: state.State) -> str:
     return nonce
 
 
-async def _conditions(crt: Crt, sync: Sync) -> Conditions:
+async def _conditions(crt: Transport, sync: Session) -> StoreCapabilities:
     """AWS obeys all conditions; any other store is probed once, and again where deletions are wanted that were not allowed."""
     bucket, steps = sync.settings.bucket, sync.steps
     host = sync.aws.s3_address(bucket).host
     if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return Conditions()
+        return StoreCapabilities()
     name = f"conditions {host} {bucket}"
     kept = await steps.run(sync.state.notes.get, name)
-    known = Conditions(**json.loads(kept)) if kept is not None else None
+    known = StoreCapabilities(**json.loads(kept)) if kept is not None else None
     if known is None or (known.untried and sync.settings.delete):
         known = await steps.wait_for(probe(crt, bucket, sync.settings.prefix))
         await steps.run(sync.state.notes.set, name, json.dumps(asdict(known)))

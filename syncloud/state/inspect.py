@@ -32,7 +32,7 @@ def _file(directory: Path) -> Path:
     return directory / files.DATABASE[0]
 
 
-class Glance(NamedTuple):
+class StateSummary(NamedTuple):
     """What can be seen of a state from outside: its pair and last snapshot as texts, the files that agree, what is left out,
     and what keeps failing."""
 
@@ -43,7 +43,7 @@ class Glance(NamedTuple):
     failing: list[Failure]
 
 
-def peek(directory: Path) -> Glance | None:
+def read_summary(directory: Path) -> StateSummary | None:
     """A look that takes no lock; None where there is no state. Raises ConfigurationError, HostUnavailable."""
     file = _file(directory)
     try:
@@ -59,7 +59,7 @@ def peek(directory: Path) -> Glance | None:
         raise _forbidden(file, error) from error
     except sqlite3.Error as error:
         raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
-    return Glance(meta.get("pair", ""), meta.get("snapshot", ""), int(files), left_out, failing)
+    return StateSummary(meta.get("pair", ""), meta.get("snapshot", ""), int(files), left_out, failing)
 
 
 def _failing(db: sqlite3.Connection) -> list[Failure]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import BusyError, ConfigurationError, HostUnavailable
 from . import files
 
-WAIT = 3.0
+WAIT_S = 3.0
 """Seconds that a start waits where no daemon holds the lock: an older program takes it only to look."""
 _PAUSE = 0.05
 _FLOCK = "hhqqi"
@@ -53,7 +53,7 @@ def _file(directory: Path, at: int) -> int:
 
 
 def _take(fd: int) -> None:
-    until = time.monotonic() + WAIT
+    until = time.monotonic() + WAIT_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.model import Base, Sighting, Tag
+from ..core.model import Base, ScanRecord, Tag
 from ..errors import HostUnavailable
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
@@ -29,7 +29,7 @@ def row_of(base: Base) -> tuple[object, ...]:
     if not _LOWEST < mtime_ns < _HIGHEST:
         mtime_ns = min(max(mtime_ns, _LOWEST), _HIGHEST)
     mode = base.mode | base.withheld << _BITS
-    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, mode, crc, base.absent)
+    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, mode, crc, base.source_absent)
 
 
 def base_of(row: Any) -> Base:
@@ -94,7 +94,7 @@ class Reader:
         """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
         return self._select("*", under, base_of)
 
-    def sightings(self, under: str = "") -> Iterator[Sighting]:
+    def scan_records(self, under: str = "") -> Iterator[ScanRecord]:
         """The same rows, as a listing of the source shows its files; the tag of one that is `absent` is empty."""
         return self._select("path, CASE WHEN absent THEN '' ELSE source END, mode", under)
 

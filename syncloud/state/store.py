@@ -42,7 +42,7 @@ CREATE INDEX base_source ON base (source);
 CREATE TABLE unsyncable (path TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
 """
 _ROWS = "SELECT base.* FROM json_each(?) AS wanted CROSS JOIN base ON base.path = wanted.value"
-_STRANGERS = """
+_UNKNOWN_INODES = """
 SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM base WHERE source >= value || ' ' AND source < value || '!')
 """
 
@@ -187,9 +187,9 @@ class State:
         """The rows of many paths, by path, at the price of one."""
         return {base.path: base for base in self._ask(_ROWS, json.dumps(paths), make=rows.base_of)}
 
-    def strangers(self, beginnings: Sequence[str]) -> set[str]:
+    def unknown_inodes(self, beginnings: Sequence[str]) -> set[str]:
         """Those of them with which no row's source begins, as its first field."""
-        return {beginning for (beginning,) in self._ask(_STRANGERS, json.dumps(beginnings))}
+        return {beginning for (beginning,) in self._ask(_UNKNOWN_INODES, json.dumps(beginnings))}
 
     def _ask(self, query: str, *values: str, make: Callable[[Any], Any] = tuple) -> list[Any]:
         """What `make` makes of each row."""
@@ -284,10 +284,10 @@ class State:
     def forget_upload(self, upload_id: str) -> None:
         self.take_note(_UPLOAD + upload_id)
 
-    def unsyncable(self) -> dict[str, str]:
+    def skipped(self) -> dict[str, str]:
         return dict(self._ask("SELECT path, reason FROM unsyncable"))
 
-    def note_unsyncable(self, path: str, reason: str) -> bool:
+    def note_skipped(self, path: str, reason: str) -> bool:
         """Remember why `path` is left out; True the first time this reason is given. Both as they are spelled."""
         path, reason = names.spelled(path), names.spelled(reason)
         if self._ask("SELECT reason FROM unsyncable WHERE path=?", path) == [(reason,)]:
@@ -295,7 +295,7 @@ class State:
         self._change("INSERT OR REPLACE INTO unsyncable VALUES (?,?)", path, reason)
         return True
 
-    def clear_unsyncable(self, path: str) -> None:
+    def clear_skipped(self, path: str) -> None:
         self._change("DELETE FROM unsyncable WHERE path=?", names.spelled(path))
 
     def failing(self) -> list[Failure]:

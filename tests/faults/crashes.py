@@ -69,7 +69,7 @@ class Point:
 
 
 @dataclass(slots=True)
-class Run:
+class ScanChunk:
     """What became of one run: its exit code, what it asked, and its trace, if there is one; `thread` is the control thread."""
 
     code: int
@@ -178,7 +178,7 @@ class Stage:
         log.parent.mkdir(exist_ok=True)
         return self._forks.start([*argv, "--delete", "--log-format", "json", *more], env=env, log=log)
 
-    def once(self, point: Point | None = None, *, traced: bool = False) -> Run:
+    def once(self, point: Point | None = None, *, traced: bool = False) -> ScanChunk:
         """One pass; killed at `point`."""
         fork, before = self.start("--once"), len(self.rig.meddler.asked)
         self.arm(fork, point, traced=traced)
@@ -199,7 +199,7 @@ class Stage:
         else:
             self._attach(fork, *strace.killing(point.call, point.nth, point.paths))
 
-    def ended(self, fork: Fork, asked_before: int) -> Run:
+    def ended(self, fork: Fork, asked_before: int) -> ScanChunk:
         """`fork` has ended, or does so soon."""
         code = fork.wait()
         asked, calls = self.rig.meddler.names()[asked_before:], []
@@ -208,7 +208,7 @@ class Stage:
             self._tracer.communicate(timeout=30)
             self._tracer = None
             calls = strace.read(self.rig.place / "trace")
-        return Run(code, asked, calls, fork.pid)
+        return ScanChunk(code, asked, calls, fork.pid)
 
     def _attach(self, fork: Fork, *more: str) -> None:
         self._tracer = strace.attach(fork.pid, self.rig.place / "trace", *more)
@@ -241,7 +241,7 @@ class Stage:
 
     # Points
 
-    def points(self, run: Run, *, whole: bool = True) -> list[Point]:
+    def points(self, run: ScanChunk, *, whole: bool = True) -> list[Point]:
         """Every place where `run`, which was traced, can be broken off.
 
         What the state does when it is opened and closed is the same in every run: only with `whole`. It is opened and closed by
@@ -281,7 +281,7 @@ def _directories(call: Call) -> tuple[str, ...]:
     return (call.paths[-1] if call.name == "mkdir" else os.path.dirname(call.paths[-1]),)
 
 
-def _point(run: Run, call: Call, paths: tuple[str, ...], since: int = -1) -> Point:
+def _point(run: ScanChunk, call: Call, paths: tuple[str, ...], since: int = -1) -> Point:
     alike = [
         other
         for other in run.calls
@@ -291,7 +291,7 @@ def _point(run: Run, call: Call, paths: tuple[str, ...], since: int = -1) -> Poi
     return Point(call.name, nth, about(call), paths, late=since >= 0)
 
 
-def _requests(run: Run) -> list[Point]:
+def _requests(run: ScanChunk) -> list[Point]:
     found = []
     for number, name in enumerate(run.asked, 1):
         nth = run.asked[:number].count(name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.crashes import READS, Point, Run, Stage, undurable
+from tests.faults.crashes import READS, Point, ScanChunk, Stage, undurable
 from tests.support import strace
 from tests.support.forks import Forks
 from tests.support.trees import wait_until
@@ -203,7 +203,7 @@ def torn(stage: Stage, scenario: Scenario, name: str) -> list[str]:
     return told
 
 
-def unsettled(stage: Stage, scenario: Scenario, name: str, run: Run) -> list[str]:
+def unsettled(stage: Stage, scenario: Scenario, name: str, run: ScanChunk) -> list[str]:
     """Complaints about what the next start has made of it."""
     told = [f"the next start ended with {run.code}"] if run.code else []
     source, target, wanted = stage.source(name), stage.target(name), scenario.after(name)
@@ -237,7 +237,7 @@ def may_leave_an_upload(point: Point) -> bool:
     return "CreateMultipartUpload" in point.call if point.answered else point.about == "state.sqlite-wal"
 
 
-def hit(point: Point, attempt: Callable[[Point], tuple[Run, list[str]]], met: set[str]) -> list[str]:
+def hit(point: Point, attempt: Callable[[Point], tuple[ScanChunk, list[str]]], met: set[str]) -> list[str]:
     """Attempts with one file after the other, until a run has ended at `point`, which `met` then knows: complaints about it."""
     lacking = True
     for _ in range(TRIES):
@@ -249,7 +249,7 @@ def hit(point: Point, attempt: Callable[[Point], tuple[Run, list[str]]], met: se
     return [] if lacking else [f"{point}: no run has ended there"]
 
 
-def crashed(stage: Stage, scenario: Scenario, names: Names, point: Point) -> tuple[Run, list[str]]:
+def crashed(stage: Stage, scenario: Scenario, names: Names, point: Point) -> tuple[ScanChunk, list[str]]:
     """A run that is killed at `point`, and a next start: complaints about what either of them has left."""
     name = names.take()
     run = stage.once(point.of(name))
@@ -293,7 +293,7 @@ def test_nothing_is_relied_on_that_a_power_cut_could_take(rig: Rig, forks: Forks
     assert undurable(run.calls, stage.folder, stage.state) == []
 
 
-def cut_the_power(stage: Stage, run: Run) -> None:
+def cut_the_power(stage: Stage, run: ScanChunk) -> None:
     """At the end of a run like `run`: what was synced is there; of the state nothing but its last checkpoint."""
     # After the first request nothing writes into the database itself but the checkpoint of its closing.
     writes = [point for point in stage.points(run) if (point.call, point.about) == ("pwrite64", "state.sqlite") and point.late]
@@ -354,7 +354,7 @@ def serving(stage: Stage) -> Fork:
     return fork
 
 
-def message_handled(stage: Stage, name: str, point: Point | None) -> Run:
+def message_handled(stage: Stage, name: str, point: Point | None) -> ScanChunk:
     """A daemon replaces NAME/file because of a message, and is killed at `point`, or ended afterwards."""
     fork = serving(stage)
     before = len(stage.rig.meddler.asked)
@@ -378,7 +378,7 @@ def forgotten(stage: Stage, name: str) -> list[str]:
     return told + ([] if stage.rows().get(path) == len(body) else ["the message has gone before its row was there"])
 
 
-def until_deleted(stage: Stage, run: Run) -> list[Point]:
+def until_deleted(stage: Stage, run: ScanChunk) -> list[Point]:
     """What can be broken off from the coming of the message to its end."""
     last = max(call.began for call in run.calls if call.name in strace.SENDS and "DeleteMessage" in call.arguments)
     run.calls = [call for call in run.calls if call.began < last]
@@ -399,13 +399,13 @@ def test_a_message_is_deleted_only_when_what_it_said_survives_a_crash(rig: Rig, 
     assert undurable(run.calls, stage.folder, stage.state) == []
     points, met = until_deleted(stage, run), set[str]()
 
-    def attempt(point: Point) -> tuple[Run, list[str]]:
+    def attempt(point: Point) -> tuple[ScanChunk, list[str]]:
         run = message_handled(stage, name := names.pop(), point)
         told = torn(stage, scenario, name) + forgotten(stage, name) if run.killed else []
         restarted = serving(stage)
         restarted.kill()
         restarted.wait()
-        return run, told + unsettled(stage, scenario, name, Run(0, []))
+        return run, told + unsettled(stage, scenario, name, ScanChunk(0, []))
 
     told = [line for point in points for line in hit(point, attempt, met)]
     assert not told, "\n".join(told)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL
+from syncloud.core.model import SMALL_BYTES
 from tests.support.faults import (
     STORE,
     before,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.support.meddler import Answer, Asked, Forward, Meddle
     from tests.support.processes import Process
 
-SIZES = pytest.mark.parametrize("size", [2000, SMALL + 5], ids=["small", "large"])
+SIZES = pytest.mark.parametrize("size", [2000, SMALL_BYTES + 5], ids=["small", "large"])
 
 
 def _both(rig: Rig, content: bytes) -> tuple[Process, Process]:
@@ -80,7 +80,7 @@ def test_an_object_that_is_replaced_between_its_event_and_its_bytes(rig: Rig, si
         return forward(asked)
 
     # Of a large object the second part is asked for when the first is there.
-    rig.meddler.meddle = in_turn([replaced] if size <= SMALL else [_passed, replaced], "GetObject")
+    rig.meddler.meddle = in_turn([replaced] if size <= SMALL_BYTES else [_passed, replaced], "GetObject")
     rig.bucket.put("a", between)
     rig.until_pulled({"a": newest})
     pull.wait_event("pull.written", path="a", size=size)  # it is told after it can be read
@@ -91,7 +91,7 @@ def test_an_object_that_is_replaced_between_its_event_and_its_bytes(rig: Rig, si
 
 def test_a_store_that_ignores_if_match_mixes_no_two_objects(rig: Rig) -> None:
     """Neither version has a checksum of the whole that could tell."""
-    between, newest = b"between" * (SMALL // 6), b"newest!" * (SMALL // 6)
+    between, newest = b"between" * (SMALL_BYTES // 6), b"newest!" * (SMALL_BYTES // 6)
     _, pull = _both(rig, b"first")
 
     def ignoring(asked: Asked, forward: Forward) -> Answer:

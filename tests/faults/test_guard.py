@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from syncloud.core.model import Hint, Policy
-from syncloud.core.work_queue import Coalescer
+from syncloud.core.work_queue import WorkQueue
 from syncloud.engine.loop import Engine
 from syncloud.state.store import Pair, State
 from tests.support.meddler import Answer, always, error, unconditional
@@ -210,7 +210,7 @@ def test_thousands_of_held_deletions_stop_neither_listings_nor_copies(tmp_path: 
         source, target = MemoryTree("pull"), MemoryTree("push")
         for number in range(8_000):
             source.put(f"{number}", b"1")
-        engine = Engine(source, target, state, Coalescer(asyncio.get_running_loop().time), policy=POLICY, transfers=8)
+        engine = Engine(source, target, state, WorkQueue(asyncio.get_running_loop().time), policy=POLICY, transfers=8)
         work = asyncio.create_task(engine.run())
         engine.deliver(Hint("", subtree=True))
         await _until(lambda: len(target.files) == 8_000 and not engine.pending)
@@ -221,9 +221,9 @@ def test_thousands_of_held_deletions_stop_neither_listings_nor_copies(tmp_path: 
         assert len(target.files) == 6_000
         await _until(lambda: Receipt.given == 8_000)
         source.put("new", b"2")
-        listed = engine.counters.last_reconcile
+        listed = engine.stats.last_reconcile
         engine.deliver(Hint("", subtree=True))
-        await _until(lambda: engine.counters.last_reconcile > listed and not engine.pending)
+        await _until(lambda: engine.stats.last_reconcile > listed and not engine.pending)
         assert len(target.files) == 6_001
         engine.resume(allow_deletes=True)
         await _until(lambda: list(target.files) == ["new"] and engine.trouble is None)
@@ -313,8 +313,8 @@ def test_a_deletion_begins_when_the_copies_before_it_are_committed(tmp_path: Pat
     async def scenario() -> Witness:
         source, target = MemoryTree("pull"), Witness("push")
         source.put("old", b"1")
-        coalescer = Coalescer(asyncio.get_running_loop().time, min_interval=0)
-        engine = Engine(source, target, state, coalescer, policy=POLICY, transfers=8)
+        work_queue = WorkQueue(asyncio.get_running_loop().time, min_interval=0)
+        engine = Engine(source, target, state, work_queue, policy=POLICY, transfers=8)
         work = asyncio.create_task(engine.run())
         engine.deliver(Hint("old"))
         await _until(lambda: "old" in target.files and not engine.pending)

@@ -207,7 +207,7 @@ async def _attempt(tree: LocalTree, key: str) -> None:
     seen = await tree.observe(key, None, None)
     if isinstance(seen, Unknown):
         with pytest.raises(PathError):
-            await tree.set_aside(entry)
+            await tree.keep_conflict_copy(entry)
         # Refused, or without effect: a marker's directory goes if it is one and empty, and nothing else of that name.
         with contextlib.suppress(PathError) if key.endswith("/") else pytest.raises(PathError):
             await tree.delete(entry)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from syncloud.core.model import SMALL
+from syncloud.core.model import SMALL_BYTES
 from tests.support.faults import hang_up, refuse, reset, stall
 from tests.support.meddler import Answer
 from tests.support.notifications import native, send
@@ -89,7 +89,7 @@ def test_one_object_that_is_refused_holds_no_other_up_and_is_named(rig: Rig, med
 @pytest.mark.parametrize("meddle", REFUSALS[:4])
 def test_one_key_that_may_not_be_written_holds_no_file_up(rig: Rig, meddle: Meddle) -> None:
     content = {f"f{number}": b"%d" % number for number in range(5)}
-    for path, body in (content | {"setup.exe": b"MZ", "large.exe": bytes(SMALL + 1)}).items():
+    for path, body in (content | {"setup.exe": b"MZ", "large.exe": bytes(SMALL_BYTES + 1)}).items():
         rig.write(path, body)
     rig.meddler.meddle = of(lambda key: key.endswith(".exe"), meddle, "PutObject", "CreateMultipartUpload")
     push = rig.push()
@@ -182,7 +182,7 @@ def test_what_failed_is_looked_at_again_by_every_start(rig: Rig) -> None:
 @pytest.mark.timeout(300)
 def test_a_large_file_that_is_never_at_rest_is_not_uploaded_again_and_again(rig: Rig) -> None:
     """A database that is rewritten in place: each upload would be thrown away, and paid for."""
-    file = rig.write("database", bytes(3 * SMALL))
+    file = rig.write("database", bytes(3 * SMALL_BYTES))
     ended = threading.Event()
 
     def rewrite() -> None:
@@ -190,7 +190,7 @@ def test_a_large_file_that_is_never_at_rest_is_not_uploaded_again_and_again(rig:
             number = 0
             while not ended.wait(0.05):
                 number += 1
-                opened.seek(number * 4096 % (3 * SMALL))
+                opened.seek(number * 4096 % (3 * SMALL_BYTES))
                 opened.write(b"%016d" % number)
 
     writer = threading.Thread(target=rewrite)

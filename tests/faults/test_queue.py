@@ -97,11 +97,11 @@ def test_messages_about_a_path_in_work_wait_for_their_turn_and_lead_to_one_write
 def test_events_in_any_order_end_in_what_the_bucket_holds(rig: Rig, sequencers: tuple[str, str, str]) -> None:
     """Two histories in all their orders, each event handled before the next one comes."""
     following(rig, "--delete")
-    orders = list(itertools.permutations(range(3)))
-    keys = [f"{end}/{number}" for end in ("there", "gone") for number in range(len(orders))]
+    signal_handler = list(itertools.permutations(range(3)))
+    keys = [f"{end}/{number}" for end in ("there", "gone") for number in range(len(signal_handler))]
     told = {key: _history(rig.bucket, key, *sequencers) for key in keys}
     for turn in range(3):
-        send(rig.bucket, *(events[orders[int(key[-1])][turn]] for key, events in told.items()))
+        send(rig.bucket, *(events[signal_handler[int(key[-1])][turn]] for key, events in told.items()))
         until_acknowledged(rig)
     rig.until_pulled({key: b"second" for key in keys if key.startswith("there")})
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud.core.model import SMALL
+from syncloud.core.model import SMALL_BYTES
 from tests.support.faults import STORE, UPLOADS, disavow, in_turn, late_error, moved, refuse, slow_down
 from tests.support.meddler import Answer, always, drop, once, unconditional
 from tests.support.systemd import Systemd
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAKES = ("PutObject", "CompleteMultipartUpload")
 """What makes an object out of a small file, and out of a large one."""
-SIZES = pytest.mark.parametrize("size", [5, SMALL + 5], ids=["small", "large"])
+SIZES = pytest.mark.parametrize("size", [5, SMALL_BYTES + 5], ids=["small", "large"])
 
 
 def _content(size: int) -> bytes:
@@ -126,7 +126,7 @@ def test_a_refused_condition_is_looked_at_and_written_again(rig: Rig, status: in
     rig.write("a", content)
     rig.until_pushed({"a": content})
     names = rig.meddler.names()[begun:]
-    assert names.count("CreateMultipartUpload") == (2 if size > SMALL else 0), "a new upload, from the start"
+    assert names.count("CreateMultipartUpload") == (2 if size > SMALL_BYTES else 0), "a new upload, from the start"
     assert not push.events("conflict.kept")
     assert _uploads(rig) == []
 
@@ -196,7 +196,7 @@ def test_conditions_are_sent_and_signed(rig: Rig) -> None:
     rig.push("--min-interval", "0", "--delete")
     rig.write("a", b"first")
     rig.until_pushed({"a": b"first"})
-    content = _content(SMALL + 5)
+    content = _content(SMALL_BYTES + 5)
     rig.write("a", content)
     rig.until_pushed({"a": content})
     (rig.out / "a").unlink()
@@ -228,7 +228,7 @@ def test_a_store_that_ignores_conditions_is_found_out_and_looked_at_first(rig: R
 
 @pytest.mark.parametrize("times", [1, 4], ids=["once", "beyond the SDK's patience"])
 def test_a_completion_that_fails_within_a_200_leaves_one_object_and_no_upload(rig: Rig, times: int) -> None:
-    push, content = rig.push(), _content(SMALL + 5)
+    push, content = rig.push(), _content(SMALL_BYTES + 5)
     rig.meddler.meddle = in_turn([late_error("InternalError")] * times, "CompleteMultipartUpload")
     rig.write("a", content)
     rig.until_pushed({"a": content}, timeout=90)
@@ -245,7 +245,7 @@ def test_what_kill_9_leaves_of_an_upload_is_aborted_at_the_next_start(rig: Rig) 
         never.wait(300)
         return None
 
-    push, content = rig.push(), _content(SMALL + 5)
+    push, content = rig.push(), _content(SMALL_BYTES + 5)
     rig.meddler.meddle = always(hung, "UploadPart")  # now, for the start's own probe uploads a part, too
     rig.write("a", content)
     assert reached.wait(60)
@@ -270,23 +270,23 @@ def _grow(file: Path) -> None:
 
 
 def _shrink(file: Path) -> None:
-    os.truncate(file, SMALL + 1)
+    os.truncate(file, SMALL_BYTES + 1)
 
 
 def _rewrite(file: Path) -> None:
     with file.open("r+b") as there:
-        there.write(_content(SMALL + 5))
+        there.write(_content(SMALL_BYTES + 5))
 
 
 def _replace(file: Path) -> None:
     other = file.with_name(".other")
-    other.write_bytes(_content(SMALL + 9))
+    other.write_bytes(_content(SMALL_BYTES + 9))
     other.rename(file)
 
 
 @pytest.mark.parametrize("change", [_grow, _shrink, _rewrite, _replace])
 def test_a_file_that_changes_during_its_upload_is_never_a_mix(rig: Rig, change: Any) -> None:
-    before = _content(2 * SMALL + 5)
+    before = _content(2 * SMALL_BYTES + 5)
 
     def changed(asked: Asked, forward: Forward) -> Answer | None:
         change(rig.out / "a")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL
+from syncloud.core.model import SMALL_BYTES
 from tests.support.meddler import Answer
 from tests.support.trees import wait_until
 
@@ -69,7 +69,7 @@ def test_what_a_huge_file_takes_of_the_memory_is_bounded(rig: Rig) -> None:
     wait_until(lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) > 60, timeout=60)
     with open(f"/proc/{push.pid}/status") as status:
         peak = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
-    assert peak < 256 * 2**20 + 64 * SMALL, f"{peak >> 20} MiB"
+    assert peak < 256 * 2**20 + 64 * SMALL_BYTES, f"{peak >> 20} MiB"
 
 
 def test_large_objects_that_never_come_stop_no_other_download(rig: Rig) -> None:

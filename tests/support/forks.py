@@ -94,8 +94,8 @@ class Forks:
 
 def _serve() -> None:
     _warm_up()
-    with open(0, "rb", buffering=0, closefd=False) as orders:  # nothing may be read ahead: a run reads here, too
-        while order := orders.readline():
+    with open(0, "rb", buffering=0, closefd=False) as signal_handler:  # nothing may be read ahead: a run reads here, too
+        while order := signal_handler.readline():
             pid = os.fork()
             if pid == 0:
                 _run(**json.loads(order))

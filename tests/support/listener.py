@@ -31,9 +31,13 @@ class Listener(logging.Handler):
 
 @contextlib.contextmanager
 def listening_to_the_log() -> Iterator[Listener]:
+    """From WARNING up, whatever level another test has left behind."""
     listener, logger = Listener(), logging.getLogger("syncloud")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
     logger.addHandler(listener)
     try:
         yield listener
     finally:
         logger.removeHandler(listener)
+        logger.setLevel(before)

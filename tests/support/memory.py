@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from syncloud.core import checksum
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL, Absent, Base, Entry, Side, Tag
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag
 from syncloud.errors import Blocked, Changed
 
 
@@ -49,7 +49,7 @@ class MemoryTree:
     def _entry(self, path: str) -> Entry:
         file = self.files[path]
         ours = file.writer == self.writer
-        return Entry(path, (str(file.generation),), len(file.body), file.mtime_ns, file.mode, ours=ours)
+        return Entry(path, (str(file.generation),), len(file.body), file.mtime_ns, file.mode, written_by_us=ours)
 
     def _expect(self, path: str, expected: Entry | None) -> None:
         tag = self._entry(path).tag if path in self.files else None
@@ -61,7 +61,7 @@ class MemoryTree:
         return iter([self._entry(path) for path in sorted(self.files) if path.startswith(prefix)])
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, nominated: Side | None = None, patient: bool = False
+        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         if path not in self.files:
             return Absent(path)
@@ -69,18 +69,18 @@ class MemoryTree:
         if entry.tag == known and base is not None:
             return replace(entry, crc=base.crc)
         body = self.files[path].body
-        self.given += len(body) <= SMALL
-        return replace(entry, body=body, crc=checksum.update(body)) if len(body) <= SMALL else entry
+        self.given += len(body) <= SMALL_BYTES
+        return replace(entry, body=body, crc=checksum.update(body)) if len(body) <= SMALL_BYTES else entry
 
-    async def open(self, entry: Entry, *, patient: bool = False) -> MemoryContent:
+    async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
         self._expect(entry.path, entry)
         return MemoryContent(entry, self.files[entry.path].body)
 
-    async def digest(self, entry: Entry) -> Entry:
+    async def with_checksum(self, entry: Entry) -> Entry:
         self._expect(entry.path, entry)
         return replace(entry, crc=checksum.update(self.files[entry.path].body))
 
-    def rename_key(self, entry: Entry) -> Tag | None:
+    def rename_identity(self, entry: Entry) -> Tag | None:
         return None
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
@@ -120,7 +120,7 @@ class MemoryTree:
     async def admit(self, entry: Entry) -> None:
         """There is room for all."""
 
-    async def duplicate(self, origin: Entry, entry: Entry) -> Entry | None:
+    async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 
     async def delete(self, expected: Entry) -> None:
@@ -128,7 +128,7 @@ class MemoryTree:
         self.writes += 1
         self.remove(expected.path)
 
-    async def set_aside(self, entry: Entry) -> tuple[str, Entry]:
+    async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         self._expect(entry.path, entry)
         counter = 0
         while (aside := f"{entry.path}.conflict-{counter}") in self.files:

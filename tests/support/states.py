@@ -11,7 +11,7 @@ from syncloud.state.store import Pair, State
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = TypeVar("Kind", bound=State)
+StateKind = TypeVar("StateKind", bound=State)
 
 
 @overload
@@ -19,7 +19,7 @@ def opened_state(directory: Path, pair: Pair) -> State: ...
 
 
 @overload
-def opened_state(directory: Path, pair: Pair, kind: type[Kind]) -> Kind: ...
+def opened_state(directory: Path, pair: Pair, kind: type[StateKind]) -> StateKind: ...
 
 
 def opened_state(directory: Path, pair: Pair, kind: type[State] = State) -> State:
