@@ -1,15 +1,23 @@
-"""What the documents name exists: tests in SEMANTICS.md, modules in ARCHITECTURE.md, files that are linked."""
+"""The documents name tests, modules and files that exist, in sentences of a length that can be read."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 CHECKOUT = Path(__file__).parents[2]
 SECURITY = CHECKOUT / "SECURITY.md"
-DOCUMENTS = [CHECKOUT / "README.md", CHECKOUT / "ARCHITECTURE.md", SECURITY, *sorted((CHECKOUT / "docs").glob("*.md"))]
+DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
+READ = [CHECKOUT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/OPERATING.md", "docs/SETUP.md")]
+"""The documents that a newcomer reads as a whole. The others are for reference."""
+LONGEST = 30
+"""Words of a sentence."""
 
 
 def _tests() -> set[str]:
@@ -47,8 +55,60 @@ def test_every_module_has_its_place_in_the_architecture() -> None:
             assert f"`{inside[0]}`" in rows[package], file
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_a_typical_change_touches_exists() -> None:
+    named = set(re.findall(r"`((?:[\w.]+/)+[\w.]*|\w+\.(?:py|md))`", (CHECKOUT / "CONTRIBUTING.md").read_text()))
+    assert len(named) > 30
+    missing = [name for name in named if not any((place / name).exists() for place in (CHECKOUT, CHECKOUT / "syncloud"))]
+    assert not missing
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """The text's paragraphs, items of lists and fragments of tables, without code. No sentence continues in the next one."""
+    lines: list[str] = []
+    for line in re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).split("\n"):
+        item = re.match(r" {0,3}(?:[-*]|\d+\.) +", line)
+        if lines and (item or not line or line.startswith(("#", "|", "    "))):
+            yield " ".join(lines)
+            lines = []
+        if line.startswith("|"):
+            for cell in line.strip("|").split(" | "):
+                yield from cell.split("; ")
+        elif line and not line.startswith(("#", "    ")):
+            lines.append(line[item.end() if item else 0 :].strip())
+    yield " ".join(lines)
+
+
+def _sentences(text: str) -> Iterator[str]:
+    for block in _blocks(text):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "`code`", block.replace("**", "")))
+        yield from re.split(r"(?<=[.!?]) |(?<=[.!?][\")]) ", plain)
+
+
+def _words(sentence: str) -> int:
+    return sum(bool(re.search(r"\w", word)) for word in sentence.split())
+
+
+@pytest.mark.parametrize("document", READ, ids=lambda path: path.name)
+def test_no_sentence_is_too_long(document: Path) -> None:
+    assert not [one for one in _sentences(document.read_text()) if _words(one) > LONGEST]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# A title\n\nOne two\nthree. Four, five; six: seven. (Eight nine.) Ten.", [3, 4, 2, 1]),
+        ("One two:\n- three four\n  five\n- six", [2, 3, 1]),
+        ("| one | two three |\n|---|---|\n| `four. five` six; seven | eight |", [1, 2, 2, 1, 1]),
+        ("One two.\n\n    not counted\n\n```json\nnot counted\n```\nThree [four five](six.seven).", [2, 3]),
+        ("**One two.** Three `a.b c`!", [2, 2]),
+    ],
+)
+def test_sentences_are_found(text: str, expected: list[int]) -> None:
+    assert [_words(one) for one in _sentences(text) if _words(one)] == expected
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_what_is_linked_exists(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
         if "://" not in target:
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+            assert (document.parent / target).exists(), target
