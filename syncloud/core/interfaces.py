@@ -131,6 +131,25 @@ class HintSource(Protocol):
     def stalled(self) -> str | None:
         """Which of its threads has died or does not get on, so that nothing but a restart helps; or None."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether hints come from now on: the watch is armed, or the queue has answered."""
+
+    @property
+    def gaps(self) -> int | None:
+        """How often hints may have been lost since the start; None for a source that lists by itself after each loss."""
+
+    @property
+    def poisoned(self) -> int:
+        """Messages that no rule understands, since the start."""
+
+    @property
+    def overlap_s(self) -> float:
+        """Seconds for which a source of an earlier daemon may still take hints that nobody gets then."""
+
+    def mounts_changed(self) -> None:
+        """A file system was mounted or unmounted below the root."""
+
 
 class Rows(Protocol):
     """A look at the base rows from another thread."""

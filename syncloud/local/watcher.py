@@ -140,8 +140,15 @@ class WatchSource(wd.FileSystemEventHandler):
     def trouble(self) -> str | None:
         return self._trouble
 
-    def remounted(self) -> None:
-        """Something was mounted or unmounted below the root: soon look which directories are watched."""
+    ready = True
+    """`start` returns when the watch is armed."""
+    gaps = None
+    """A full queue of the kernel's ends in a look at everything."""
+    poisoned = 0
+    overlap_s = 0.0
+
+    def mounts_changed(self) -> None:
+        """Soon look which directories are watched."""
         self._moved_since = self._moved_since or time.monotonic()
 
     def stalled(self) -> str | None:

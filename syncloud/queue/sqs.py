@@ -93,6 +93,18 @@ class QueueSource:
         self.ignored = 0
 
     @property
+    def ready(self) -> bool:
+        return self.answered.is_set()
+
+    @property
+    def overlap_s(self) -> float:
+        """A long poll lives that long on the server, whatever became of the process that made it."""
+        return LONG_POLL_S
+
+    def mounts_changed(self) -> None:
+        """A mount changes nothing about a queue."""
+
+    @property
     def poisoned(self) -> int:
         """Messages with a record that no store sends."""
         return self._poison.count

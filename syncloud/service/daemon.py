@@ -15,9 +15,10 @@ from dataclasses import replace
 
 from .. import log
 from ..core import timing
+from ..core.interfaces import HintSource
 from ..errors import HostUnavailable, SyncloudError
 from ..local.watcher import WatchSource
-from ..queue.sqs import LONG_POLL_S, QueueSource
+from ..queue.sqs import QueueSource
 from . import status
 from .signals import SignalHandler
 from .steps import CalledOff
@@ -73,9 +74,9 @@ class Daemon:
         self._seen: tuple[float, str | None, str | None] | None = None
         self._reported_at = 0.0
         self._before = status.kept(sync.state)
-        self._gaps = -1
+        self._gaps: int | None = -1
 
-    def _source(self) -> WatchSource | QueueSource:
+    def _source(self) -> HintSource:
         sync, engine = self._sync, self._sync.engine
         if sync.role == "push":
             return WatchSource(sync.local.root)
@@ -189,8 +190,9 @@ class Daemon:
 
     def _first_listing(self) -> float:
         """A poll of the daemon before may outlive it, and then takes messages that nobody gets for the visibility timeout."""
-        soon = isinstance(self._hints, QueueSource) and 0 <= time.time() - self._before.at < LONG_POLL_S + SNAPSHOT_MAX_S
-        return min(self._next_listing(), time.monotonic() + LONG_POLL_S + 1.0 if soon else math.inf)
+        overlap = self._hints.overlap_s
+        soon = overlap > 0 and 0 <= time.time() - self._before.at < overlap + SNAPSHOT_MAX_S
+        return min(self._next_listing(), time.monotonic() + overlap + 1.0 if soon else math.inf)
 
     def _next_listing(self) -> float:
         return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)
@@ -199,10 +201,7 @@ class Daemon:
         """READY=1 when the watch is armed, or the queue has answered or is known unreachable; with `ready = synced` later."""
         if self._ready:
             return
-        subscribed = (
-            not isinstance(self._hints, QueueSource) or self._hints.answered.is_set() or waited > FIRST_ANSWER_TIMEOUT_S
-        )
-        if subscribed and (not self._greet or self._synced()):
+        if (self._hints.ready or waited > FIRST_ANSWER_TIMEOUT_S) and (not self._greet or self._synced()):
             self._ready = True
             self._notifier.ready()
             log.info("service.ready", "ready")
@@ -212,14 +211,14 @@ class Daemon:
 
     def _catch_up(self) -> None:
         """What the start, or a gap in the queue, left to the listing is found: from now on the queue must tell everything."""
-        if isinstance(self._hints, QueueSource) and self._gaps != self._hints.gaps and self._synced():
+        if self._gaps != self._hints.gaps and self._synced():
             self._gaps = self._hints.gaps
             self._engine.stats.changes_without_event.clear()
 
     def _judge_queue(self) -> None:
         """Whether events were late is known when it is time for the next listing: those that have not come are lost."""
         stats = self._engine.stats
-        if not isinstance(self._hints, QueueSource) or self._gaps != self._hints.gaps or not stats.changes_without_event:
+        if self._hints.gaps is None or self._gaps != self._hints.gaps or not stats.changes_without_event:
             return
         count = len(stats.changes_without_event)
         stats.changes_without_event.clear()
@@ -234,8 +233,7 @@ class Daemon:
         if places.changed() or accept:
             await self._steps.run(functools.partial(places.look, accept=True) if accept else places.refresh)
         if places.consume_change():
-            if isinstance(self._hints, WatchSource):
-                self._hints.remounted()
+            self._hints.mounts_changed()
             self._look_everywhere()
         await self._sync.note_mounts()
 
@@ -287,8 +285,7 @@ class Daemon:
     def _snapshot(self, *, running: bool) -> status.Snapshot:
         trouble = self.stalled() or self._hints.trouble() or self._sync.local.places.trouble()
         now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
-        poisoned = self._hints.poisoned if isinstance(self._hints, QueueSource) else 0
-        return replace(now, weaker=self._sync.remote.conditions.limitations, poisoned=poisoned)
+        return replace(now, weaker=self._sync.remote.conditions.limitations, poisoned=self._hints.poisoned)
 
     async def _keep(self, now: status.Snapshot) -> None:
         self._kept = now
