@@ -154,7 +154,7 @@ MUTANTS = (
         "        except ZeroDivisionError as error:\n            raise self._trouble",
         "unit/state/test_store.py::test_a_note_that_makes_no_sense_is_damage"),
     Mutant("state", "a state that cannot be seen for a moment counts as removed", "state/store",
-        "            return None  # what cannot be seen has not gone\n", '            return "gone"\n',
+        "            return None  # an invisible file is not a removed file\n", '            return "gone"\n',
         "unit/state/test_store.py::test_a_state_that_cannot_be_seen_has_not_gone"),
     Mutant("put in place", "what a crash has left is ours by its stamps, whatever bytes it has", "local/leftovers",
         "(tag in known and replace.has_bytes(root, path, known[tag]))", "tag in known",
