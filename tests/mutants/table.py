@@ -648,7 +648,7 @@ MUTANTS = (
     Mutant("receipts", "a message is deleted when its first event is settled", "queue/message",
         "done = self._open == 0", "done = True",
         "unit/queue/test_sqs.py::test_a_message_goes_when_all_its_events_are_settled"),
-    Mutant("receipts", "what a batch failed to delete is taken for deleted", "queue/sqs",
+    Mutant("receipts", "what a batch failed to delete is taken for deleted", "queue/message",
         '{entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}', "set()",
         "unit/queue/test_sqs.py::test_what_a_batch_failed_to_delete_is_deleted_again"),
     Mutant("receipts", "what cannot be recorded as failing is given back", "engine/failing",
