@@ -89,7 +89,7 @@ class Reconciler:
         is_skipped: Callable[[str], bool] = lambda _: False,
         conflict_limit: ConflictLimit | None = None,
     ) -> None:
-        self.rivals = conflict_limit or ConflictLimit(time.monotonic)
+        self._conflict_limit = conflict_limit or ConflictLimit(time.monotonic)
         self.policy = policy
         self._source = source
         self._target = target
@@ -97,12 +97,12 @@ class Reconciler:
         self._renamed_from = renamed_from
         self._look_again = look_again
         self._see = see
-        self._left_out_above = skipped_above
+        self._skipped_above = skipped_above
         self._made_way = made_way
         self._ways: dict[str, str] = {}
         self._under_way = under_way
         self.excluded = excluded
-        self._is_left_out = is_skipped
+        self._is_skipped = is_skipped
         self._kept: dict[str, Tag] = {}
         """Tags of targets with a conflict copy, until the path is settled: one copy suffices."""
         self._in_doubt: dict[str, Tag] = {}
@@ -128,7 +128,7 @@ class Reconciler:
         path = work.path
         if self.excluded(path):
             return Outcome(unknown=Unknown(path, "excluded"))
-        if self.rivals.skips(path):
+        if self._conflict_limit.skips(path):
             return Outcome(unknown=Unknown(path, REASON))
         base = self._base_of(path)
         source = await self._look_at_source(path, base, work)
@@ -167,7 +167,7 @@ class Reconciler:
         A target that a listing doubts is observed. A skipped path without a row is observed, too,
         because an obstacle that is still in the way would cost an upload.
         """
-        if work.check_target or (base is None and self._is_left_out(path)):
+        if work.check_target or (base is None and self._is_skipped(path)):
             return await self._look_at_target(path, base)
         return base.as_target() if base is not None else Absent(path)
 
@@ -199,7 +199,7 @@ class Reconciler:
                 return await self._adopt(action, base, work)
             case Conflict():
                 if base is not None:
-                    self.rivals.wrote(work.path)
+                    self._conflict_limit.wrote(work.path)
                 return await self._conflict(action, work)
             case Delete():
                 return await self._delete(action, work)
@@ -330,7 +330,7 @@ class Reconciler:
         if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(expected):
             text = "differs on both sides; the other bytes stay as a version"
             self._say("overwritten", path, text, event="conflict.overwritten")
-        elif self.rivals.skips(path):
+        elif self._conflict_limit.skips(path):
             return Outcome(unknown=Unknown(path, REASON))
         else:
             # The source is read first, because an unreadable source must not cause a conflict copy.
@@ -345,7 +345,7 @@ class Reconciler:
             return expected
         aside, expected = await self._target.keep_conflict_copy(expected)
         self._kept[path] = expected.tag
-        self.rivals.copied(path)
+        self._conflict_limit.copied(path)
         self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
         return expected
 
@@ -360,7 +360,7 @@ class Reconciler:
             return Outcome(deferred=True)
         await self._target.delete(action.expected)
         log.info(f"{self._target.role}.deleted", "deleted %s", work.path, path=work.path)
-        for above in self._left_out_above(work.path):
+        for above in self._skipped_above(work.path):
             self._look_again(above)  # the directory in the way of this path may be gone
         return Outcome(drops=(work.path,), transferred=True)
 

@@ -83,7 +83,7 @@ class Scanner:
             finally:
                 self.since = float("inf")
         self._count(work, census, count, gone, time.monotonic() - started)
-        await self._leave_out(census)
+        await self._note_skipped(census)
         self._state_writer.record(None, (), work.receipts)
 
     async def _nominate(self, work: Work, census: ScanSummary) -> tuple[int, int]:
@@ -97,7 +97,7 @@ class Scanner:
                 gone += sum(isinstance(hint.reported, Absent) for hint in chunk)
                 for hint in chunk:
                     self._deliver(hint)
-                await self._transfer_limit()
+                await self._back_pressure()
         finally:
             await asyncio.to_thread(reader.close)
         return count, gone
@@ -110,7 +110,7 @@ class Scanner:
         unlike = SkipUnchanged(seen, reader.scan_records(work.path), reader.get, census)
         return diff(unlike.sides(), None, unlike.rows(), census, self._excluded)
 
-    async def _transfer_limit(self) -> None:
+    async def _back_pressure(self) -> None:
         """Pause while too many hints are unsettled (back-pressure)."""
         while self._pending() > MAX_WAITING:
             self.since = float("inf")
@@ -127,7 +127,7 @@ class Scanner:
         text, files = "looked at %d files, %d to settle", census.files
         tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
 
-    async def _leave_out(self, census: ScanSummary) -> None:
+    async def _note_skipped(self, census: ScanSummary) -> None:
         """Note the skipped paths. Each may cost a write, so the loop gets turns in between."""
         for number, unknown in enumerate(census.unknown, 1):
             self._skipped.note(unknown)

@@ -34,7 +34,7 @@ class StateWriter:
 
     def __init__(self, state: State, *, note_skipped: Callable[[Unknown], None] = lambda _: None) -> None:
         self._state = state
-        self._leave_out = note_skipped
+        self._note_skipped = note_skipped
         self._miscounted = False
         self._puts: dict[str, Base] = {}
         self._drops: set[str] = set()
@@ -204,7 +204,7 @@ class StateWriter:
             log.exception("internal.error", "%s: its row cannot be stored: %r", path, error, path=path)
             self._miscounted = True
             if path:
-                self._leave_out(Unknown(path, f"its row cannot be stored: {error}"))
+                self._note_skipped(Unknown(path, f"its row cannot be stored: {error}"))
 
 
 def _give_back(receipt: Receipt) -> None:
