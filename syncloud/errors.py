@@ -31,6 +31,7 @@ the same filter on output.
 
 from __future__ import annotations
 
+import enum
 import json
 import re
 from collections.abc import Sequence
@@ -104,6 +105,17 @@ def cut(text: str, most: int) -> str:
     return f"{text[:half]}...[{len(text) - 2 * half} more]...{text[-half:]}"
 
 
+class Scope(enum.Enum):
+    """The extent of a failure: the work that the same cause stops."""
+
+    REQUEST = "one request"
+    PATH = "one path"
+    STORE = "the store or the way to it, for a time: the same request may soon succeed"
+    ACCOUNT = "all requests with these credentials"
+    HOST = "this host"
+    INSTANCE = "this instance, until someone changes its settings"
+
+
 class SyncloudError(Exception):
     """The base class: `str()` gives the failure and its place, `hint` the next step.
 
@@ -113,6 +125,7 @@ class SyncloudError(Exception):
 
     exit_code = 1
     hint = ""
+    scope = Scope.REQUEST
 
     def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "", told: Sequence[str] = ()) -> None:
         super().__init__(scrubbed(message))
@@ -127,11 +140,13 @@ class SyncloudError(Exception):
 
 class UsageError(SyncloudError):
     exit_code = 2
+    scope = Scope.INSTANCE
     hint = "see syncloud --help"
 
 
 class ConfigurationError(SyncloudError):
     exit_code = 78
+    scope = Scope.INSTANCE
 
 
 class PairError(ConfigurationError):
@@ -145,27 +160,32 @@ class Elsewhere(ConfigurationError):
 
 
 class BusyError(SyncloudError):
+    scope = Scope.HOST
     hint = "stop the other syncloud first; systemctl list-units 'syncloud-*' shows it"
 
 
 class Unavailable(SyncloudError):
     exit_code = 69
+    scope = Scope.STORE
     hint = "check the network, the endpoint and the region; nothing is lost, it is retried"
 
 
 class CredentialsError(Unavailable):
     exit_code = 77
+    scope = Scope.ACCOUNT
     hint = "check the instance role, --profile or AWS_ACCESS_KEY_ID; aws sts get-caller-identity shows who you are"
 
 
 class PermissionRefused(Unavailable):
     exit_code = 77
+    scope = Scope.ACCOUNT
     hint = "the policies that syncloud setup makes show what each role needs"
 
 
 class Overlong(Unavailable):
     """A response that was cut off at its limit. A repeated request gets the same response."""
 
+    scope = Scope.REQUEST
     hint = "check the endpoint, and what is on the way to it"
 
 
@@ -177,11 +197,14 @@ class Malformed(SyncloudError):
 
 class HostUnavailable(SyncloudError):
     exit_code = 69
+    scope = Scope.HOST
     hint = "free space or descriptors, or remount; it goes on by itself then"
 
 
 class PathError(SyncloudError):
     """A failure of one `path`."""
+
+    scope = Scope.PATH
 
     def __init__(self, path: str, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
         super().__init__(message, hint=hint, code=code, request_id=request_id)

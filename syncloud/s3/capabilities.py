@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from .. import log
 from ..core import names
-from ..errors import SyncloudError, Unavailable
+from ..errors import Scope, Unavailable
 from . import objects
 from .objects import StoreCapabilities
 from .response import EARLY, Response
@@ -146,7 +146,7 @@ def _is_done(response: Response, operation: str, key: str) -> bool:
     if response.status == 501 or response.code == "NotImplemented":
         return False
     error = response.refusal(f"try conditional requests on {key}")
-    raise Unavailable(str(error), code=error.code, hint=error.hint) if type(error) is SyncloudError else error
+    raise Unavailable(str(error), code=error.code, hint=error.hint) if error.scope is Scope.REQUEST else error
 
 
 def _is_of_a_store(response: Response, operation: str) -> bool:

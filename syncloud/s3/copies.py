@@ -18,7 +18,7 @@ from .. import log
 from ..core import names
 from ..core.interfaces import Content
 from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag
-from ..errors import Changed, PathError, Unavailable
+from ..errors import Changed, PathError, Scope, Unavailable
 from . import objects
 from .response import Response
 
@@ -93,7 +93,7 @@ class Copies:
         try:
             response = await self._send("PUT", path, "CopyObject", self._origin(origin) | headers, deadline=deadline)
         except Unavailable as error:
-            if type(error) is not Unavailable:
+            if error.scope is not Scope.STORE:
                 raise
             log.info("copy.refused", "%s: sent instead of copied: %s", path, error, path=path, error=error)
             return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..aws import markup
 from ..aws.error_mapping import refused
-from ..errors import PermissionRefused, SyncloudError
+from ..errors import Changed, PathError, PermissionRefused, Scope, SyncloudError
 
 EARLY = frozenset({"CopyObject", "CompleteMultipartUpload"})
 """Operations that S3 answers with 200 before the outcome is known.
@@ -69,6 +69,19 @@ class Response:
             asked=self.asked,
         )
         return or_of_another(error, self.owner)
+
+    def require(self, path: str, what: str) -> None:
+        """Raise the error that matches a status that is no success: Changed, another PathError, or
+        the error of `refusal`.
+        """
+        if self.ok:
+            return
+        if self.status in (404, 409, 412) and self.code != "NoSuchBucket":
+            raise Changed(path, f"{path}: the object changed meanwhile", code=self.code)
+        error = self.refusal(what)
+        if error.scope is Scope.REQUEST:  # a refusal without a wider cause concerns this path only
+            raise PathError(path, str(error), code=error.code, hint=error.hint, request_id=error.request_id)
+        raise error
 
     def _said(self, name: str) -> str:
         if self.ok or not self.body:

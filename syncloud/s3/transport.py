@@ -28,7 +28,7 @@ from ..aws.error_mapping import TLS_HINT, is_of_crt, translate
 from ..aws.session import UNSIGNED, Aws
 from ..backoff import Backoff
 from ..core import fields
-from ..errors import Malformed, Unavailable
+from ..errors import Malformed, Scope, SyncloudError, Unavailable
 from .pool import ConnectionPool
 from .request import ANSWER_MAX_BYTES, Body, PendingRequest, Request, sha256_of, size_of
 from .response import EXPECTED_OWNER, Response
@@ -140,7 +140,7 @@ class Transport:
             try:
                 return self._call(request, until)
             except Unavailable as error:
-                if type(error) is not Unavailable or tries == MAX_TRIES or time.monotonic() >= until:
+                if not _is_passing(error) or tries == MAX_TRIES or time.monotonic() >= until:
                     raise
             self._closed.wait(RETRY.delay(tries))
             tries += 1
@@ -327,7 +327,7 @@ class Transport:
         try:
             answer = flight.response()
         except Exception as error:  # noqa: BLE001 - fails this request alone
-            if type(error) is not Unavailable or not self._retry(flight):
+            if not _is_passing(error) or not self._retry(flight):
                 flight.future.set_exception(error)
         else:
             self._answered = True
@@ -382,3 +382,8 @@ class Transport:
         if not flight.landed and (connection := flight.detach()) is not None:
             self._connections.discard(connection)
             self._serve()
+
+
+def _is_passing(error: Exception) -> bool:
+    """True if the same request may soon succeed."""
+    return isinstance(error, SyncloudError) and error.scope is Scope.STORE

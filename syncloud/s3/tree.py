@@ -20,7 +20,7 @@ from ..core import checksum, names
 from ..core.budget import Budget
 from ..core.interfaces import Content
 from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag, Unknown
-from ..errors import Archived, Changed, Corrupt, Malformed, Overlong, PathError, PermissionRefused, SyncloudError, Unavailable
+from ..errors import Archived, Changed, Corrupt, Malformed, Overlong, PathError, PermissionRefused, Unavailable
 from . import listing, multipart, objects, trial
 from .copies import Copies
 from .request import Body
@@ -369,15 +369,7 @@ class S3Tree:
         return objects.metadata(entry, self._nonce)
 
     def _require(self, response: Response, path: str, verb: str) -> None:
-        """Raise the error that matches a status that is no success."""
-        if response.ok:
-            return
-        if response.status in (404, 409, 412) and response.code != "NoSuchBucket":
-            raise Changed(path, f"{path}: the object changed meanwhile", code=response.code)
-        error = response.refusal(f"{verb} s3://{self.bucket}/{names.key_of(self.prefix, path)}")
-        if type(error) is SyncloudError:  # a refusal without a wider cause concerns this path only
-            raise PathError(path, str(error), code=error.code, hint=error.hint, request_id=error.request_id)
-        raise error
+        response.require(path, f"{verb} s3://{self.bucket}/{names.key_of(self.prefix, path)}")
 
 
 class S3Content(Content):
