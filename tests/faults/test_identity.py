@@ -442,7 +442,7 @@ CONTINUITY = """
 import os, subprocess, sys
 from pathlib import Path
 from syncloud.local import stable_read
-from syncloud.local.mount_guard import Places
+from syncloud.local.mount_guard import MountGuard
 root = Path(sys.argv[1])
 m, elsewhere = root / "m", root / "elsewhere"
 def do(*command): subprocess.run(list(map(str, command)), check=True)
@@ -450,21 +450,21 @@ do("mount", "-t", sys.argv[2], "first", m)
 (m / "file").write_bytes(b"1")
 rows = [("m/file", stable_read.tag_of((m / "file").stat()))]
 known = lambda under, beside: (row for row in rows)
-places = Places(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
-places.look()
+guard = MountGuard(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
+guard.look()
 (m / "file").unlink()
 do("mount", "-t", "tmpfs", "other", elsewhere)
-places.refresh()
-assert places.doubt_absence("m/file") is None, "the same mount, whatever it is: the deletion counts"
+guard.refresh()
+assert guard.doubt_absence("m/file") is None, "the same mount, whatever it is: the deletion counts"
 do("umount", m)
 do("mount", "-t", sys.argv[2], "second", m)
-assert places.doubt_absence("m/file"), "another mount, whatever its numbers are"
-assert places.trouble()
+assert guard.doubt_absence("m/file"), "another mount, whatever its numbers are"
+assert guard.trouble()
 (m / "file").write_bytes(b"1")
 os.utime(m / "file", ns=(int(rows[0][1][2]),) * 2)
-places.look()
-assert places.trouble() is None, "it has the file"
-places.recall(places.kept())
+guard.look()
+assert guard.trouble() is None, "it has the file"
+guard.load(guard.dump())
 """
 
 
