@@ -1,0 +1,26 @@
+"""What the tests of the disk begin with: a directory, and a tree over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncloud.local.tree import LocalTree
+from tests.support.directory import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def tree(root: Path) -> Iterator[LocalTree]:
+    with opened(root) as tree:
+        yield tree
