@@ -24,3 +24,11 @@ def root(tmp_path: Path) -> Path:
 def tree(root: Path) -> Iterator[LocalTree]:
     with opened(root) as tree:
         yield tree
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory that nobody else can change: pytest's own is as private."""
+    made = tmp_path.resolve() / "place"
+    (made / "real").mkdir(parents=True)
+    return made
