@@ -32,3 +32,9 @@ def place(tmp_path: Path) -> Path:
     made = tmp_path.resolve() / "place"
     (made / "real").mkdir(parents=True)
     return made
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    (tmp_path / "outside").mkdir()
+    return tmp_path / "outside"
