@@ -105,21 +105,21 @@ do("mount", "-t", sys.argv[2], "first", m)
 (m / "file").write_bytes(b"1")
 rows = [("m/file", stable_read.tag_of((m / "file").stat()))]
 known = lambda under, beside: (row for row in rows)
-guard = MountGuard(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
-guard.look()
+places = MountGuard(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
+places.look()
 (m / "file").unlink()
 do("mount", "-t", "tmpfs", "other", elsewhere)
-guard.refresh()
-assert guard.doubt_absence("m/file") is None, "the same mount, whatever it is: the deletion counts"
+places.refresh()
+assert places.doubt_absence("m/file") is None, "the same mount, whatever it is: the deletion counts"
 do("umount", m)
 do("mount", "-t", sys.argv[2], "second", m)
-assert guard.doubt_absence("m/file"), "another mount, whatever its numbers are"
-assert guard.trouble()
+assert places.doubt_absence("m/file"), "another mount, whatever its numbers are"
+assert places.trouble()
 (m / "file").write_bytes(b"1")
 os.utime(m / "file", ns=(int(rows[0][1][2]),) * 2)
-guard.look()
-assert guard.trouble() is None, "it has the file"
-guard.load(guard.dump())
+places.look()
+assert places.trouble() is None, "it has the file"
+places.load(places.dump())
 """
 
 
@@ -138,17 +138,17 @@ import os, subprocess, sys
 from pathlib import Path
 from syncloud.local.mount_guard import MountGuard
 root = Path(sys.argv[1])
-guard = MountGuard(root, os.open(root, os.O_PATH), ignored=lambda _: False)
-guard.look()
-guard.consume_change(), guard.changed()
-assert not guard.changed()
+places = MountGuard(root, os.open(root, os.O_PATH), ignored=lambda _: False)
+places.look()
+places.consume_change(), places.changed()
+assert not places.changed()
 for command in (["mount", "-t", "tmpfs", "tmpfs", str(root / "m")], ["umount", str(root / "m")]):
     subprocess.run(command, check=True)
-    guard.refresh()  # as whoever doubts an absence does
-    assert guard.consume_change() and guard.changed() and not guard.changed()
-    with guard._lock:  # a look that a frozen disk does not end
-        assert not guard.changed()
-assert guard.dump() == "{}"
+    places.refresh()  # as whoever doubts an absence does
+    assert places.consume_change() and places.changed() and not places.changed()
+    with places._lock:  # a look that a frozen disk does not end
+        assert not places.changed()
+assert places.dump() == "{}"
 """
 
 

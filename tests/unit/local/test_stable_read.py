@@ -253,7 +253,7 @@ import asyncio, os, sys
 from pathlib import Path
 from syncloud.local import stable_read as steady
 from syncloud.local.tree import LocalTree
-from syncloud.core.model import SMALL_BYTES
+from syncloud.core.model import SMALL_BYTES, Entry
 file = Path(sys.argv[1]) / "big"
 file.write_bytes(bytes(SMALL_BYTES + 1))
 tree, missed = LocalTree(file.parent, nonce="0123456789abcdef"), 0

@@ -103,7 +103,7 @@ class Pages:
         self.asked: list[str] = []
         self._follow = follow
 
-    def ask(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+    def request_blocking(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
         token = dict(query).get("continuation-token", "")
         self.asked.append(token)
         assert len(self.asked) < 100, "it never ends"
@@ -125,7 +125,7 @@ def test_pages_that_go_round_end(follow: dict[str, str]) -> None:
 
 def test_a_store_that_lists_in_another_order_is_sorted_whatever_it_says_of_the_rows() -> None:
     class Folders(Pages):
-        def ask(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+        def request_blocking(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
             odd = "<Contents><Key>m</Key></Contents>"
             first = "continuation-token" not in dict(query)
             more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
@@ -139,7 +139,7 @@ def test_a_listing_of_empty_pages_ends() -> None:
     class Empty(Pages):
         asked_for = 0
 
-        def ask(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+        def request_blocking(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
             self.asked_for += 1
             return listing(f"<IsTruncated>true</IsTruncated><NextContinuationToken>{self.asked_for}</NextContinuationToken>")
 

@@ -602,11 +602,11 @@ def test_a_process_with_requests_under_way_exits(ending: str) -> None:
     program = f"""
         import asyncio, os, sys
         from syncloud.aws.session import Address, Aws
-        from syncloud.s3.transport import Crt
+        from syncloud.s3.transport import Transport
 
         async def main():
-            client = Crt(Aws(endpoint_url=sys.argv[1]), "bucket", transfers=4)
-            tasks = [asyncio.create_task(client.send("GET", "k", operation="GetObject")) for _ in range(20)]
+            client = Transport(Aws(endpoint_url=sys.argv[1]), "bucket", transfers=4)
+            tasks = [asyncio.create_task(client.request("GET", "k", operation="GetObject")) for _ in range(20)]
             await asyncio.sleep(0.3)
             [task.cancel() for task in tasks[10:]]
             {ending}
