@@ -1,4 +1,4 @@
-"""A LocalTree over a directory of the test: how it is opened, asked and filled; contents of big files."""
+"""A LocalTree over a directory of the test: opened, asked and filled; contents of big files."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ for side in flat(tree.scan()):
 for path in sys.argv[2:]:
     print(type(asyncio.run(tree.observe(path, None, None))).__name__, path)
 """
-"""What a scan of the first argument shows to nobody, and a look at each of the others."""
+"""A program: the scan of its first argument as nobody sees it, and a look at each other argument."""
 
 
 def as_nobody(root: Path, *looked_at: str) -> list[str]:

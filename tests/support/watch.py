@@ -1,4 +1,4 @@
-"""A WatchSource over a directory of the test: in this process, or in one of its own that the kernel may refuse watches."""
+"""A WatchSource over a directory of the test: in this process, or in one with few watches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one thing that a contract does itself: a Content fills the room of a part from the pieces in which it comes."""
+"""The default of a contract: a Content fills the room of a part from its pieces."""
 
 from __future__ import annotations
 

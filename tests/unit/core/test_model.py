@@ -1,4 +1,4 @@
-"""The nouns: when two tags can be of one state, what a racy file leaves, and what a row says of the target."""
+"""The values of the model: tags of one state, the tag of a racy file, a row as the target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODES = st.integers(0, 0o777)
 
 
 def seen(tag: Tag, looked: list[bool]) -> Tag:
-    """What a call learns of `tag` that cannot see all of it; the first field is always known."""
+    """`tag` as a call sees it that does not know each field; the first one is always known."""
     return tuple(field if number == 0 or looks else "" for number, (field, looks) in enumerate(zip(tag, looked, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""The files of the base by which a directory is recognised: drawn from all over, and none that is beside."""
+"""The sample of the base that identifies a directory: paths from all over, none of another mount."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the disk begin with: a directory, and a tree over it."""
+"""Fixtures of the tests of `local`: directories, and a tree over one."""
 
 from __future__ import annotations
 

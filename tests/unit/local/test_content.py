@@ -1,4 +1,4 @@
-"""A big file, read in parts: what is sent is one state of it."""
+"""A big file that is read in parts: all parts belong to one state of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which directory it is, by the files in it: where nothing else proves it, and where files are gone."""
+"""Files as evidence of a directory: where nothing else proves it, and where files are gone."""
 
 from __future__ import annotations
 

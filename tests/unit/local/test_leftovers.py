@@ -1,4 +1,4 @@
-"""Hidden files of a crash: what is provably ours goes, whatever may be somebody's gets a conflict name."""
+"""Hidden files of a crash: the service's own are removed, the others get a conflict name."""
 
 from __future__ import annotations
 

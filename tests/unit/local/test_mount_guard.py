@@ -1,4 +1,4 @@
-"""MountGuard: what is below a mount that has gone is not absent, and what is mounted again has to be the same."""
+"""MountGuard: files below a lost mount are not absent, and a new mount proves that it is the old one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 needs_mounts = pytest.mark.skipif(not may_mount(), reason="only root may mount")
 LOST = '{"m/disk": ["fsid:a", "1"]}'
-"""What a state has kept of a mount that is not there."""
+"""The note of a state about a mount that is not there."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a directory is on, as the kernel's table of mounts has it: its paths, and the file systems of others."""
+"""The kernel's table of mounts: the paths in it, and the file systems of other hosts."""
 
 from __future__ import annotations
 

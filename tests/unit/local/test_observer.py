@@ -1,4 +1,4 @@
-"""watchdog's observer with its ends mended: how deep it walks, that no link leads it astray, and what it leaves behind."""
+"""watchdog's observer, mended: the depth of its walk, links in the way, threads and descriptors left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Root: what is opened, what is made, and whether the path still leads to the directory that was opened."""
+"""Root: the directory that is opened or made, and whether the path still leads to it."""
 
 from __future__ import annotations
 

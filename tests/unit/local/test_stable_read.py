@@ -1,4 +1,4 @@
-"""When the bytes of a file are believed: nobody writes, the stamps are the same after the read, and their tick is over."""
+"""Steady reads: nobody writes, the stamps are equal after the read, and their tick is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LocalTree on a real file system: what it proves to be absent, what it opens, and what it puts there."""
+"""LocalTree on a real file system: proofs of absence, the ways to open a file, and every write."""
 
 from __future__ import annotations
 

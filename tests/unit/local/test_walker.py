@@ -1,4 +1,4 @@
-"""The walk over a directory: its order, what it leaves out, what it cannot see, and how deep it goes."""
+"""The walk over a directory: its order, its depth, the names and directories that take no part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a path leads is decided by who could have put the links and directories there."""
+"""The way to a directory: a link or folder counts by the users who can change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of a state begin with."""
+"""Fixtures of the tests of the state."""
 
 from __future__ import annotations
 

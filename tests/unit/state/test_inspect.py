@@ -1,4 +1,4 @@
-"""A state from outside its daemon: what can be seen, the note that is left, the copy of a rehearsal."""
+"""A state from outside its daemon: the summary, the note, the copy of a rehearsal."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_where_there_is_no_state_none_is_made_by_a_look_or_a_note(tmp_path: Path
 
 
 def questions(place: Path, to: Path) -> tuple[Callable[[], object], ...]:
-    """All that can be done with the state in `place` from outside."""
+    """Every call that concerns the state in `place` from outside."""
     return (
         lambda: inspect.read_summary(place),
         lambda: inspect.leave_note(place, "resume", "look-again"),

@@ -1,4 +1,4 @@
-"""The form of the base rows: whatever a file system shows comes back as it was, in the order in which S3 lists."""
+"""The form of the base rows: every file comes back as it was, in the order in which S3 lists."""
 
 from __future__ import annotations
 
