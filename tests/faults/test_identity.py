@@ -11,7 +11,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -436,45 +435,6 @@ def test_another_file_system_at_once_in_its_place_gets_no_download(rig: Rig) -> 
     wait_until(lambda: (seen_by(pull, root) / "plain").exists(), timeout=60)
     pull.wait_event("path.skipped", path="m/b", timeout=60)
     assert not list(seen_by(pull, m).iterdir())
-
-
-CONTINUITY = """
-import os, subprocess, sys
-from pathlib import Path
-from syncloud.local import stable_read
-from syncloud.local.mount_guard import MountGuard
-root = Path(sys.argv[1])
-m, elsewhere = root / "m", root / "elsewhere"
-def do(*command): subprocess.run(list(map(str, command)), check=True)
-do("mount", "-t", sys.argv[2], "first", m)
-(m / "file").write_bytes(b"1")
-rows = [("m/file", stable_read.tag_of((m / "file").stat()))]
-known = lambda under, beside: (row for row in rows)
-places = MountGuard(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
-places.look()
-(m / "file").unlink()
-do("mount", "-t", "tmpfs", "other", elsewhere)
-places.refresh()
-assert places.doubt_absence("m/file") is None, "the same mount, whatever it is: the deletion counts"
-do("umount", m)
-do("mount", "-t", sys.argv[2], "second", m)
-assert places.doubt_absence("m/file"), "another mount, whatever its numbers are"
-assert places.trouble()
-(m / "file").write_bytes(b"1")
-os.utime(m / "file", ns=(int(rows[0][1][2]),) * 2)
-places.look()
-assert places.trouble() is None, "it has the file"
-places.load(places.dump())
-"""
-
-
-@pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
-def test_the_same_mount_needs_no_proof_and_the_next_one_does(tmp_path: Path, kind: str) -> None:
-    for name in ("m", "elsewhere"):
-        (tmp_path / name).mkdir()
-    argv = [*mounted("true"), sys.executable, "-c", CONTINUITY, str(tmp_path), kind]
-    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_mount_point_of_a_name_that_is_not_utf_8_takes_no_part_and_ends_nothing(rig: Rig) -> None:

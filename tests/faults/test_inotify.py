@@ -17,7 +17,7 @@ from syncloud.local import mountinfo
 from tests.support.processes import Process
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
-from tests.unit.local.test_watcher import limited
+from tests.support.watch import limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,36 +255,6 @@ def test_a_clock_set_back_an_hour_delays_nothing(rig: Rig, aws_server: Emulator)
 
 
 # 100: file systems of others
-
-
-MOUNTINFO = b"""\
-22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-40 22 0:40 / /mnt/nfs rw,relatime shared:7 - nfs4 10.0.0.1:/export rw,vers=4.2,addr=10.0.0.1
-41 22 0:41 / /srv/jef rw,nosuid,nodev,relatime - fuse.sshfs user@host:/jef rw,user_id=0
-42 22 0:42 / /srv/disk rw,relatime - fuseblk /dev/sdb1 rw,user_id=0
-43 22 0:43 / /srv/a\\040b\xc3\xa9/nfs rw,relatime - nfs 10.0.0.2:/x rw,vers=3
-44 22 0:44 / /srv/jef-local rw - tmpfs tmpfs rw
-45 41 0:45 / /srv/jef/below rw - cifs //host/share rw
-46 22 0:46 / /hidden rw - nfs4 10.0.0.1:/export rw
-47 46 0:47 / /hidden rw - ext4 /dev/vdb rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("root", "mount_id", "found"),
-    [
-        ("/mnt/nfs", 40, [("/mnt/nfs", "nfs4")]),
-        ("/mnt/nfs/deep", 40, [("/mnt/nfs/deep", "nfs4")]),
-        ("/srv/jef", 41, [("/srv/jef", "fuse.sshfs"), ("/srv/jef/below", "cifs")]),
-        ("/srv/jef-local", 44, []),
-        ("/srv/disk", 42, []),
-        ("/srv/a bé", 22, [("/srv/a bé/nfs", "nfs")]),
-        ("/hidden", 47, []),
-        ("/srv", 22, [("/srv/jef", "fuse.sshfs"), ("/srv/a bé/nfs", "nfs"), ("/srv/jef/below", "cifs")]),
-    ],
-)
-def test_a_file_system_of_others_is_recognised(root: str, mount_id: int, found: list[tuple[str, str]]) -> None:
-    assert mountinfo.remote_among(mountinfo.parsed(MOUNTINFO.splitlines()), root, mount_id) == found
 
 
 @limited

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -176,33 +174,6 @@ def test_nothing_is_pulled_into_a_mount_point_without_its_disk(rig: Rig, disk: P
     assert not list(seen_by(pull, m).iterdir())
     within(pull, bound(disk, m))
     wait_until(lambda: (disk / "new").exists() and (disk / "a").read_bytes() == b"changed", timeout=60)
-
-
-ASKERS = """
-import os, subprocess, sys
-from pathlib import Path
-from syncloud.local.mount_guard import MountGuard
-root = Path(sys.argv[1])
-places = MountGuard(root, os.open(root, os.O_PATH), ignored=lambda _: False)
-places.look()
-places.consume_change(), places.changed()
-assert not places.changed()
-for command in (["mount", "-t", "tmpfs", "tmpfs", str(root / "m")], ["umount", str(root / "m")]):
-    subprocess.run(command, check=True)
-    places.refresh()  # as whoever doubts an absence does
-    assert places.consume_change() and places.changed() and not places.changed()
-    with places._lock:  # a look that a frozen disk does not end
-        assert not places.changed()
-assert places.dump() == "{}"
-"""
-
-
-def test_who_doubts_an_absence_takes_no_news_of_a_mount_from_the_daemon(tmp_path: Path) -> None:
-    (tmp_path / "m").mkdir()
-    ran = subprocess.run(
-        [*mounted("true"), sys.executable, "-c", ASKERS, str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_kernels_own_file_systems_are_no_files(rig: Rig) -> None:

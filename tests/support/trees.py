@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Snapshot = dict[str, tuple[bytes, int, int]]
@@ -74,3 +75,13 @@ def deep(root: Path, levels: int, name: str = "d") -> None:
         at = below
     os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=at))
     os.close(at)
+
+
+@contextmanager
+def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """A descriptor of the directory `path`."""
+    fd = os.open(path, flags | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -6,14 +6,10 @@ import ctypes
 import errno
 import itertools
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,71 +17,15 @@ from watchdog.observers.api import BaseObserver, EventDispatcher
 
 from syncloud.core.model import Hint, HintKind
 from syncloud.local.root import Root
-from syncloud.local.watcher import CALM_S, TICK_INTERVAL_S, WatchSource
-from tests.support.trees import deep, wait_until
+from syncloud.local.watcher import TICK_INTERVAL_S, WatchSource
+from tests.support.trees import wait_until
+from tests.support.watch import EVERYTHING, OVER, Watched, Watcher, heard, limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.listener import Listener
-
-EVERYTHING = Hint("", subtree=True)
-OVER = CALM_S + 6 * TICK_INTERVAL_S
-"""Seconds after which the monitor has looked at the watches."""
-
-
-class Watched:
-    """A source and what it has delivered."""
-
-    def __init__(self, root: Path, *, burst_limit: int | None = None, poll: float = 60.0) -> None:
-        self.root = root
-        self.hints: list[Hint] = []
-        self.place = Root(root)
-        self.source = WatchSource(self.place, burst_limit=burst_limit, poll=poll)
-        self.source.start(self.hints.append)
-
-    def stop(self) -> None:
-        self.source.stop()
-        self.place.close()
-
-    def until(self, wanted: Callable[[], object], *, seconds: float = 15.0) -> None:
-        end = time.monotonic() + seconds
-        while not wanted():
-            assert time.monotonic() < end, f"{self.hints[-20:]}, trouble: {self.source.trouble()}"
-            time.sleep(0.01)
-
-    def hear(self, path: str, kind: HintKind | None = None) -> None:
-        self.until(lambda: any(hint.path == path and kind in (None, hint.kind) for hint in self.hints))
-
-    def settle(self) -> None:
-        """Wait until nothing comes any more and the monitor has looked; forget the hints until then."""
-        count = -1
-        while count != len(self.hints):
-            count = len(self.hints)
-            time.sleep(OVER)
-        self.hints.clear()
-
-    def hear_edits(self, *paths: str) -> None:
-        """A change of an existing or new file is heard under its path."""
-        self.settle()
-        for path in paths:
-            (self.root / path).write_text("edited")
-        for path in paths:
-            self.hear(path, HintKind.WRITTEN)
-        assert {hint.path for hint in self.hints} == set(paths), "and under no other"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "root").mkdir()
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    (tmp_path / "outside").mkdir()
-    return tmp_path / "outside"
 
 
 @pytest.fixture
@@ -256,27 +196,6 @@ def test_a_directory_that_is_renamed_twice_is_heard_under_its_last_name(watched:
     watched.hear_edits("three/x/y/f", "three/new")
 
 
-def test_a_link_that_takes_the_place_of_a_directory_is_not_watched(root: Path, outside: Path) -> None:
-    """watchdog comes to a new directory by its path, and who has made it can be quicker."""
-    for number in range(200):
-        (outside / f"{number}").mkdir()
-    theirs = {path.stat().st_ino for path in (outside, *outside.iterdir())}
-    watched = Watched(root)
-    try:
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            (root / "d").mkdir()
-            time.sleep(random.uniform(0, 0.001))
-            (root / "d").rmdir()
-            (root / "d").symlink_to(outside)
-            time.sleep(random.uniform(0, 0.004))
-            assert theirs.isdisjoint(watched.source._watches().values())
-            (root / "d").unlink()
-        watched.hear_edits("f")
-    finally:
-        watched.stop()
-
-
 def test_a_removed_tree_is_looked_at(watched: Watched, root: Path) -> None:
     shutil.rmtree(root / "full")
     watched.until(lambda: Hint("full", HintKind.WRITING, subtree=True) in watched.hints)
@@ -305,92 +224,6 @@ def test_a_burst_ends_in_a_look_at_everything(root: Path) -> None:
         watched.stop()
 
 
-WATCHER = """
-import os, sys, threading, time
-from pathlib import Path
-from syncloud.local.root import Root
-from syncloud.local.watcher import WatchSource
-setting = Path("/proc/sys/user", sys.argv[2])
-if sys.argv[3] != "-":
-    setting.write_text(sys.argv[3])
-def say(*words):
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-source = WatchSource(Root(Path(sys.argv[1])), poll=float(sys.argv[4]))
-try:
-    source.start(lambda hint: say("hint", repr(hint.path), hint.subtree))
-except OSError as error:
-    sys.exit(f"start: {error}")
-def tell():
-    before = ""
-    while True:
-        if (now := str(source.trouble())) != before:
-            say("trouble", before := now)
-        time.sleep(0.05)
-threading.Thread(target=tell, daemon=True).start()
-say("armed")
-for line in sys.stdin:
-    if line == "descriptors\\n":
-        say("descriptors", len(os.listdir("/proc/self/fd")))
-    else:
-        setting.write_text(line)
-        say("limited", line)
-source.stop()
-"""
-
-
-class Watcher:
-    """A process that watches `root`; where given, with at most `limit` of what `setting` limits."""
-
-    def __init__(
-        self, root: Path, *, limit: int | None = None, setting: str = "max_inotify_watches", poll: float = 1.0
-    ) -> None:
-        argv = [sys.executable, "-c", WATCHER, str(root), setting, "-" if limit is None else str(limit), str(poll)]
-        self.argv = argv if limit is None else ["unshare", "-Ur", *argv]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(self.argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-
-    def until(self, line: str, *, after: int = 0, seconds: float = 30.0) -> int:
-        """The number of the line after the first that begins with `line`."""
-        end = time.monotonic() + seconds
-        while True:
-            for number, said in enumerate(self.lines[after:], after):
-                if said.startswith(line):
-                    return number + 1
-            assert time.monotonic() < end, (line, self.lines[after:][-20:])
-            assert self.process.poll() is None, self.lines[-20:]
-            time.sleep(0.02)
-
-    def say(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def close(self) -> int:
-        """Let it stop by itself; its exit code."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        return self.process.wait(20)
-
-    def __enter__(self) -> Watcher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self._reader.join()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self.process.wait()
-
-
 def test_an_overflow_of_the_kernels_queue_ends_in_a_look_at_everything(root: Path) -> None:
     (root / "d").mkdir()
     with Watcher(root) as watcher:
@@ -409,14 +242,6 @@ def test_an_overflow_of_the_kernels_queue_ends_in_a_look_at_everything(root: Pat
         watcher.until("hint 'late/sub/f' False", after=after)
         watcher.until("hint 'd/1' False", after=after)
         assert watcher.close() == 0
-
-
-def may_limit_watches() -> bool:
-    argv = ["unshare", "-Ur", "sh", "-c", "echo 5 > /proc/sys/user/max_inotify_watches"]
-    return shutil.which("unshare") is not None and subprocess.run(argv, capture_output=True, check=False).returncode == 0
-
-
-limited = pytest.mark.skipif(not may_limit_watches(), reason="user namespaces are not allowed here")
 
 
 @limited
@@ -501,23 +326,6 @@ def test_an_ended_thread_of_watchdog_is_noticed(root: Path) -> None:
         assert watched.source.trouble() is None
     finally:
         watched.stop()
-
-
-def test_a_directory_that_watchdog_has_met_twice_is_no_news(root: Path, tmp_path: Path) -> None:
-    """Its walk and its event: watchdog 7 warns of it, with a text of its own each time."""
-    for number in range(100):
-        (tmp_path / "tree" / str(number) / "below").mkdir(parents=True)
-        (tmp_path / "tree" / str(number) / "below" / "f").write_text("x")
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        watched = Watched(root)
-        try:
-            for copy in ("1", "2", "3"):
-                subprocess.run(["cp", "-r", tmp_path / "tree", root / copy], check=True)
-                watched.settle()
-        finally:
-            watched.stop()
-    assert [str(warning.message) for warning in told] == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -605,99 +413,7 @@ def test_nothing_is_written_into_the_tree(root: Path) -> None:
     assert state(root) == before
 
 
-def test_stopping_leaves_no_thread_and_no_descriptor(root: Path) -> None:
-    (root / "a/b").mkdir(parents=True)
-    threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
-    for number in range(20):
-        watched = Watched(root)
-        (root / "a/b/f").write_text(str(number))
-        watched.hear("a/b/f")
-        watched.stop()
-    assert set(threading.enumerate()) == threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-
-
-# Trees as users have them
-
-
-@pytest.fixture
-def abyss(tmp_path: Path) -> Iterator[Path]:
-    """A root that pytest need not remove: its own way of doing it recurses."""
-    root = tmp_path / "root"
-    root.mkdir()
-    yield root
-    subprocess.run(["rm", "-rf", str(root)], check=True)
-
-
-def heard(watched: Watched, path: str) -> bool:
-    """Whether an edit is heard, perhaps the one before: while all is watched anew, none is."""
-    (watched.root / path).write_text("edited")
-    return any(hint.path == path and hint.kind is HintKind.WRITTEN for hint in watched.hints)
-
-
-@pytest.mark.parametrize("levels", [900, 1_500, 3_000])
-def test_a_tree_of_any_depth_is_watched_as_far_as_a_path_is_long(abyss: Path, levels: int) -> None:
-    deep(abyss, levels)
-    (abyss / "other").mkdir()
-    watched = Watched(abyss)
-    try:
-        watched.hear_edits("f", "other/f", "d/d/f", "d/" * 400 + "f")
-        assert watched.source.trouble() is None, "where it ends no key could be either"
-    finally:
-        watched.stop()
-
-
-def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(
-    abyss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 5.0)
-    (abyss / "other").mkdir()
-    watched = Watched(abyss)
-    try:
-        deep(abyss / "other", 1_200)
-        watched.hear("other/d")
-        (abyss / "other").rename(abyss / "moved")
-        watched.hear("moved")
-        (abyss / "moved").rename(tmp_path / "away")
-        (tmp_path / "away").rename(abyss / "back")
-        watched.until(lambda: any(hint.path == "back" or hint == EVERYTHING for hint in watched.hints), seconds=60)
-        for path in ("f", "back/f", "back/d/f"):
-            watched.until(lambda: heard(watched, path), seconds=60)  # noqa: B023 - called at once
-        assert watched.source.trouble() is None
-        assert all(thread.is_alive() for thread in watched.source._threads)
-    finally:
-        watched.stop()
-
-
-def test_a_long_root_shortens_no_path_that_is_watched(tmp_path: Path) -> None:
-    """A long root and a long key are longer together than a path may be; below a descriptor only the key counts."""
-    top = tmp_path / "top"
-    here = os.getcwd()
-    top.mkdir()
-    try:
-        root = top
-        os.chdir(top)
-        while len(str(root)) < 3_600:
-            os.mkdir("r" * 250)
-            os.chdir("r" * 250)
-            root = root / ("r" * 250)
-        os.makedirs("/".join(["k" * 200] * 4))
-        os.mkdir("other")
-        os.chdir(here)
-        watched = Watched(root)
-        try:
-            watched.settle()
-            assert watched.source.trouble() is None
-            (root / "other" / "f").touch()
-            watched.hear("other/f")
-            deep = "/".join(["k" * 200] * 4)
-            subprocess.run(["touch", f"{deep}/f"], cwd=root, check=True)
-            watched.hear(f"{deep}/f")
-        finally:
-            watched.stop()
-    finally:
-        os.chdir(here)
-        subprocess.run(["rm", "-rf", str(top)], check=True)
+# Where nothing can be watched
 
 
 def test_where_watching_fails_for_whatever_reason_all_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

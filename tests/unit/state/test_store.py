@@ -13,152 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from syncloud.core.model import Base, ScanRecord
 from syncloud.errors import BusyError, ConfigurationError, HostUnavailable, PairError
-from syncloud.state import inspect, store
+from syncloud.state import store
 from syncloud.state.store import Pair, State
 from tests.support.nobody import NOBODY, let_through
-from tests.support.states import opened_state
-
-PAIR = Pair("push", "/srv/jef", "crawls", "jef/")
-CRC = 0xFEDC_BA98_7654_3210
-FILETIME = -11_644_473_600 * 10**9
-"""1601-01-01, the zero of Windows' clock: 2.4 times as far as 64 bits of nanoseconds reach."""
-YEAR_9999 = 253_402_214_400 * 10**9
-
-
-def row(path: str, source: tuple[str, ...] = ("11", "3", "99", "100"), **others: object) -> Base:
-    made = Base(path, source, ("etag", "", "17"), 3, -1_500_000_001, 0o640, CRC)
-    return replace(made, **others)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[State]:
-    with opened(tmp_path / "state") as made:
-        yield made
-
-
-@contextlib.contextmanager
-def opened(directory: Path, pair: Pair = PAIR) -> Iterator[State]:
-    made = opened_state(directory, pair)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def paths(memory: State, under: str = "") -> list[str]:
-    with contextlib.closing(memory.reader()) as reader:
-        return [base.path for base in reader.rows(under)]
-
+from tests.support.states import PAIR, opened, opened_state, paths, row
 
 # Rows
-
-
-@pytest.mark.parametrize(
-    "base",
-    [
-        row("a"),
-        row("a", crc=None),
-        row("a", crc=0),
-        row("a", crc=2**64 - 1),
-        row("a", source_absent=True),
-        row("a", ("", "", "")),
-        row("é\n\U0001f600", mtime_ns=2**63 - 1),
-        row("a", mtime_ns=-(2**63), size=2**63 - 1, mode=0o777),
-        row("a", ("11", "3", str(FILETIME), "100"), mtime_ns=FILETIME),
-        row("a", ("11", "3", str(-(2**63) - 1), "100"), mtime_ns=-(2**63) - 1),
-        row("a", ("11", "3", str(YEAR_9999), "racy"), mtime_ns=YEAR_9999),
-        row("a", ("etag", "", "17"), target=("11", "3", str(YEAR_9999), "5"), mtime_ns=YEAR_9999),
-    ],
-)
-def test_a_row_comes_back_as_it_was_also_after_a_restart(tmp_path: Path, base: Base) -> None:
-    with opened(tmp_path) as memory:
-        memory.record([base], [])
-        assert memory.get(base.path) == base
-    with opened(tmp_path) as memory:
-        assert memory.rebuilt == ""
-        assert memory.get(base.path) == base
-        with contextlib.closing(memory.reader()) as reader:
-            assert list(reader.rows()) == [base]
-
-
-def test_rows_can_be_read_as_a_listing_shows_files(memory: State) -> None:
-    memory.record([row("a", ("1", "2", "3", "4")), row("b", source_absent=True), row("b/c"), row("b0")], [])
-    with contextlib.closing(memory.reader()) as reader:
-        mode = row("a").mode
-        assert list(reader.scan_records())[:2] == [("a", "1 2 3 4", mode), ("b", "", mode)]
-        assert [path for path, _, _ in reader.scan_records("b")] == ["b/c"]
-        assert (reader.get("b/c"), reader.get("c")) == (row("b/c"), None)
-
-
-def test_a_time_beyond_2262_is_no_obstacle(memory: State) -> None:
-    """ext4 holds times until 2446, a column 64 bits of nanoseconds."""
-    memory.record([row("a", mtime_ns=15_032_385_535 * 10**9)], [])
-    memory.record([row("b")], [])
-    assert paths(memory) == ["a", "b"]
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.integers(-(2**63) * 10**9, 2**63 * 10**9),
-    st.integers(0, 2**63 - 1),
-    st.integers(0, 2**64 - 1) | st.none(),
-    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
-    st.booleans(),
-)
-def test_any_file_that_a_kernel_can_show_fits_a_row(
-    memory: State, mtime_ns: int, size: int, crc: int | None, path: str, racy: bool
-) -> None:
-    tag = (str(2**64 - 1), str(size), str(mtime_ns), "racy" if racy else str(mtime_ns))
-    wanted = Base(path, tag, ("etag", "", "17"), size, mtime_ns, 0o640, crc)
-    memory.record([wanted], [])
-    assert memory.get(path) == wanted
-    assert memory.rows_of([path]) == {path: wanted}
-    with contextlib.closing(memory.reader()) as reader:
-        assert reader.get(path) == wanted
-
-
-@pytest.mark.parametrize("name", ["caf\udce9", "d/\udcff/x", "\ud800", "\udfff\ud800"])
-def test_a_name_that_is_no_utf_8_is_in_no_row(memory: State, name: str) -> None:
-    memory.record([row("caf\\xe9"), row("caf")], [])
-    assert memory.get(name) is None
-    assert memory.rows_of([name, "caf"]) == {"caf": row("caf")}
-    assert memory.find_source((name, "3")) == []
-    assert paths(memory, name) == []
-    with contextlib.closing(memory.reader()) as reader:
-        assert reader.get(name) is None
-        assert list(reader.scan_records(name)) == []
-    assert memory.note_skipped(name, f"of {name}")
-    assert not memory.note_skipped(name, f"of {name}")
-    memory.clear_skipped(name)
-    assert memory.skipped() == {}
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        row("bad", size=2**63),
-        row("bad", mode=-(2**70)),
-        row("bad\udcff"),
-        row("bad", ("etag\ud800", "", "17")),
-        row("bad", size=None),
-        row("bad", size=(1,)),
-    ],
-    ids=["size", "mode", "path", "tag", "null", "type"],
-)
-def test_a_row_that_does_not_fit_is_no_trouble_of_the_disk(memory: State, bad: Base) -> None:
-    """Who writes many at once has to know: then each is written by itself, and the others are stored."""
-    memory.record([row("a")], [])
-    for puts in ([row("b"), bad], [bad]):
-        with pytest.raises(Exception, match=r"\w") as raised:
-            memory.record(puts, ["a"])
-        assert not isinstance(raised.value, HostUnavailable)
-    assert paths(memory) == ["a"]
-    assert memory.broken() is None
 
 
 def test_record_replaces_and_drops(memory: State) -> None:
@@ -194,37 +57,9 @@ def test_a_disk_that_refuses_is_the_hosts_trouble_and_nothing_is_half_written(me
     assert paths(memory) == ["a", "b"]
 
 
-def test_a_reader_sees_what_is_committed_and_does_not_block_the_writer(memory: State) -> None:
-    memory.record([row("a"), row("b")], [])
-    with contextlib.closing(memory.reader()) as reader:
-        rows = reader.rows()
-        assert next(rows).path == "a"
-        memory.record([row("c")], ["b"])
-        assert next(rows).path == "b"
-    assert paths(memory) == ["a", "c"]
-
-
 def test_count_leaves_out_what_was_released(memory: State) -> None:
     memory.record([row("a"), row("b", source_absent=True), row("c")], [])
     assert memory.count() == 2
-
-
-KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(st.sets(KEYS | st.sampled_from(["a", "a/", "a/b", "a-b", "a0", "\uffff", "\U00010000", "Z", "é"])))
-def test_the_readers_order_is_that_in_which_s3_lists(memory: State, keys: set[str]) -> None:
-    memory.record([], paths(memory))
-    memory.record([row(key) for key in keys], [])
-    assert paths(memory) == sorted(keys, key=str.encode)
-    assert paths(memory, "a") == sorted((key for key in keys if key.startswith("a/")), key=str.encode)
-
-
-def test_rows_below_a_folder_are_only_those(memory: State) -> None:
-    memory.record([row(path) for path in ("a", "a-b/c", "a/", "a/b", "a/b/c", "a0", "b/a/c")], [])
-    assert paths(memory, "a") == ["a/", "a/b", "a/b/c"]
-    assert paths(memory, "a/b") == ["a/b/c"]
 
 
 def test_a_renamed_file_is_found_by_the_beginning_of_its_tag(memory: State) -> None:
@@ -419,22 +254,6 @@ def test_damage_that_is_met_in_use_is_the_hosts_trouble_and_the_next_start_sets_
         assert (memory.rebuilt, paths(memory)) == ("", ["a"])
 
 
-@pytest.mark.parametrize("change", ["path=CAST(x'ff' AS TEXT)", "source=x'00'", "mtime_ns='soon'", "crc='x'", "target=NULL"])
-def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path, change: str) -> None:
-    with opened(tmp_path) as memory:
-        memory.record([row("a")], [])
-        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
-            other.execute("PRAGMA writable_schema=1")
-            other.execute("UPDATE sqlite_schema SET sql=replace(sql, ' NOT NULL', '') WHERE name='base'")
-        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
-            other.execute(f"UPDATE base SET {change}")
-        with pytest.raises(HostUnavailable):
-            paths(memory)
-        assert "damaged" in str(memory.broken())
-    with opened(tmp_path) as memory:
-        assert paths(memory) == []
-
-
 @pytest.mark.parametrize("size", [0, 4096, 40 * 4096])
 def test_a_file_that_is_cut_while_it_is_open_is_damaged(tmp_path: Path, size: int) -> None:
     with opened(tmp_path) as memory:
@@ -489,19 +308,6 @@ def test_a_killed_process_loses_nothing_that_was_recorded(tmp_path: Path) -> Non
         assert memory.get("a") == row("a")
 
 
-def test_a_rehearsal_gets_a_copy(tmp_path: Path) -> None:
-    (tmp_path / "copy").mkdir()
-    inspect.copy(tmp_path / "none", tmp_path / "copy")
-    assert list((tmp_path / "copy").iterdir()) == []
-    with opened(tmp_path / "state") as memory:
-        memory.record([row("a")], [])
-        inspect.copy(memory.directory, tmp_path / "copy")
-        with opened(tmp_path / "copy") as copied:
-            copied.record([row("b")], ["a"])
-            assert paths(copied) == ["b"]
-        assert paths(memory) == ["a"]
-
-
 def test_a_note_that_makes_no_sense_is_damage(tmp_path: Path) -> None:
     """A damaged page may hold it: the start waits, and the next one builds the state anew."""
     with opened(tmp_path) as memory:
@@ -538,7 +344,7 @@ UNSEEN = """
 import os, sys
 from pathlib import Path
 from syncloud.state.store import Pair
-from tests.support.states import opened_state
+from tests.support.states import PAIR, opened, opened_state, paths, row
 os.setgid(65534)
 os.setuid(65534)
 place = Path(sys.argv[1])
