@@ -24,8 +24,8 @@ from syncloud.aws.session import Aws
 from syncloud.errors import HIDDEN, LEAST, ConfigurationError, CredentialsError, SyncloudError, scrubbed
 from syncloud.service import status
 from syncloud.service.systemd import Notifier
+from tests.support.server import Server, answering, error_xml, http
 from tests.support.systemd import Systemd
-from tests.unit.s3.test_transport import Server, answering, error_xml, http
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
