@@ -1066,7 +1066,7 @@ MUTANTS = (
         "unit/log/test_api.py::test_nasty_names_in_text"),
     Mutant("log", "warnings that others choose, each another one, fill the log", "log/repeats",
         "if self._named[kind] < self._most:", "if True:",
-        "unit/log/test_api.py::test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted"),
+        "unit/log/test_repeats.py::test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted"),
     Mutant("log", "every path that is left out takes a place in memory and state", "engine/skipped",
         "if path not in self.reasons and len(self.reasons) >= self._most:", "if False:",
         "unit/engine/test_skipped.py::test_beyond_a_bound_paths_are_counted_and_neither_kept_nor_named"),
