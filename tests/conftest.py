@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from syncloud import errors
 from syncloud.aws.session import Aws
 from tests.support.emulator import Bucket, Emulator
 from tests.support.environment import isolated
 from tests.support.listener import Listener, listening_to_the_log
 from tests.support.processes import Process
 from tests.support.recorder import Recorder
+from tests.support.secrets import SECRET, TOKEN
 from tests.support.server import Server, passed_on
 
 if TYPE_CHECKING:
@@ -91,6 +93,14 @@ def logged() -> Iterator[Listener]:
     """What this process logs during the test."""
     with listening_to_the_log() as listener:
         yield listener
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SECRET and TOKEN are those of this process, during the test."""
+    monkeypatch.setattr(errors, "_secrets", ())
+    monkeypatch.setattr(errors, "_forms", ())
+    errors.learn(SECRET, TOKEN)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from syncloud.aws.session import Aws
+from tests.support.secrets import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,3 +47,18 @@ def profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str],
         file.write_text(text)
 
     return write
+
+
+@pytest.fixture
+def profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], Aws]]:
+    """An Aws to whom only this text of a configuration file says something."""
+    for name in VARIABLES[:2]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with contextlib.ExitStack() as stack:
+
+        def make(text: str) -> Aws:
+            (tmp_path / "config").write_text(f"[default]\n{text}\n")
+            return stack.enter_context(contextlib.closing(Aws()))
+
+        yield make

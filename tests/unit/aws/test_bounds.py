@@ -15,6 +15,7 @@ from syncloud.aws import bounds
 from syncloud.aws.error_mapping import translated
 from syncloud.aws.session import Aws
 from syncloud.errors import CredentialsError, SyncloudError, Unavailable
+from tests.support.secrets import BAD, PROBE, program, saying
 from tests.support.server import FIRST, REST, Server, answering, answers, head, http
 
 if TYPE_CHECKING:
@@ -228,3 +229,11 @@ def test_messages_that_hold_json_or_xml_are_text() -> None:
     with Server(answering(http("200 OK", body))) as server, contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws:
         got = aws.client("sqs").receive_message(QueueUrl=QUEUE)
     assert [one["Body"] for one in got["Messages"]] == texts
+
+
+def test_neither_stack_signs_with_what_no_request_can_hold(profile: Callable[[str], Aws], tmp_path: Path) -> None:
+    """boto3 asks botocore's credentials by itself."""
+    aws = profile(program(tmp_path, saying(SessionToken=BAD["line break"])))
+    with pytest.raises(CredentialsError, match="SessionToken") as caught:
+        aws.client("sqs").list_queues()
+    assert PROBE not in str(caught.value)

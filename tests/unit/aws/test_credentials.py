@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import sys
 import threading
@@ -11,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import CredentialRetrievalError
 
+from syncloud import log
 from syncloud.aws.credentials import Process
+from syncloud.aws.error_mapping import translate
+from syncloud.aws.session import Aws
 from syncloud.errors import (
+    HIDDEN,
     CredentialsError,
+    scrubbed,
 )
+from tests.support.secrets import BAD, FAILING, PROBE, TOKEN, program, saying
+from tests.support.server import Server, answering, http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,3 +194,91 @@ def test_the_thread_ends_with_close(make: Make) -> None:
     assert "credentials" in {thread.name for thread in threading.enumerate()}
     aws.close()
     assert "credentials" not in {thread.name for thread in threading.enumerate()}
+
+
+def problem(aws: Aws) -> str:
+    aws.credentials.refresh()
+    with pytest.raises(CredentialsError) as caught:
+        aws.credentials.check()
+    return f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_file_whose_credentials_have_a_line_break_is_named(number: int, profile: Callable[[str], Aws]) -> None:
+    """A line that begins with a blank goes on with the one before."""
+    values = ["AKIAEXAMPLE", "S" * 40, "T" * 40]
+    values[number] = f"{PROBE}\n  {PROBE}"
+    names = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"]
+    aws = profile("\n".join(f"{name} = {value}" for name, value in zip(names, values, strict=True)))
+    told = problem(aws)
+    assert names[number] in told
+    assert PROBE not in told
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("member", ["AccessKeyId", "SecretAccessKey", "SessionToken"])
+def test_a_process_whose_credentials_no_request_can_hold_is_named(
+    member: str, bad: str, profile: Callable[[str], Aws], tmp_path: Path
+) -> None:
+    aws = profile(program(tmp_path, saying(**{member: BAD[bad]})))
+    told = problem(aws)
+    assert member in told
+    assert "custom-process" in told
+    assert PROBE not in told
+
+
+def test_the_metadata_service_is_named(profile: Callable[[str], Aws], monkeypatch: pytest.MonkeyPatch) -> None:
+    end = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {"Code": "Success", "AccessKeyId": "A", "SecretAccessKey": "S" * 40, "Token": BAD["line break"], "Expiration": end}
+    parts = [http("200 OK", b"token"), http("200 OK", b"role"), http("200 OK", json.dumps(told).encode())]
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    with Server(answering(*parts)) as server:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
+        said = problem(profile(""))
+    assert "iam-role" in said
+    assert PROBE not in said
+
+
+def test_renewed_credentials_are_secrets_as_well(profile: Callable[[str], Aws], tmp_path: Path) -> None:
+    aws = profile(program(tmp_path, saying(SessionToken=TOKEN + "1")))
+    aws.credentials.refresh()
+    assert scrubbed(TOKEN + "1") == HIDDEN
+    program(tmp_path, saying(SessionToken=TOKEN + "2"))
+    aws.credentials._source._expiry_time = datetime.datetime.now(datetime.UTC)
+    aws.credentials.refresh()
+    assert scrubbed(TOKEN + "2") == HIDDEN
+
+
+@pytest.mark.parametrize("more", [{"SessionToken": None, "Expiration": None}, {"AccountId": "111122223333"}, {"More": [1]}])
+def test_what_a_credential_process_need_not_say_is_not_asked_for(
+    more: dict[str, object], profile: Callable[[str], Aws], tmp_path: Path
+) -> None:
+    aws = profile(program(tmp_path, saying(**more)))
+    aws.credentials.refresh()
+    aws.credentials.check()
+
+
+@pytest.mark.parametrize("how", FAILING)
+def test_what_a_failing_credential_process_says_is_not_repeated(
+    how: str, profile: Callable[[str], Aws], tmp_path: Path
+) -> None:
+    told = problem(profile(program(tmp_path, FAILING[how])))
+    assert "credential" in told
+    assert PROBE not in told
+
+
+def test_a_failing_renewal_of_boto3_is_an_error_and_no_traceback(profile: Callable[[str], Aws], tmp_path: Path) -> None:
+    aws = profile(program(tmp_path, saying()))
+    client = aws.client("sqs")
+    out = io.StringIO()
+    log.setup(log_format="text", log_level="debug", instance="i", role="pull", stream=out)
+    try:
+        program(tmp_path, FAILING["no JSON"])
+        client._request_signer._credentials._expiry_time = datetime.datetime.now(datetime.UTC)
+        with pytest.raises(Exception, match="not of the form") as caught:
+            client.list_queues()
+        assert type(translate(caught.value, "use the queue")) is CredentialsError
+    finally:
+        log.close()
+    assert "Traceback" not in out.getvalue()
+    assert PROBE not in out.getvalue()

@@ -14,6 +14,9 @@ from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from botocore.credentials import ContainerProvider, EnvProvider
 
 from syncloud.aws import environment as variables
+from syncloud.aws.session import Aws
+from syncloud.errors import ConfigurationError
+from tests.support.secrets import BAD, PROBE, VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,3 +99,12 @@ print(sorted(name for name in sys.modules if name in ("botocore.session", "boto3
 def test_a_start_to_which_variables_say_everything_does_not_import_botocore() -> None:
     done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == ["[]", "['boto3', 'botocore.session']"]
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", [*VARIABLES, "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_CA_BUNDLE"])
+def test_a_variable_that_no_request_can_hold_is_named(name: str, bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, BAD[bad])
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        Aws()
+    assert PROBE not in f"{caught.value} {caught.value.hint}"

@@ -6,14 +6,18 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import termios
+import textwrap
 import warnings
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
 from syncloud import log
-from syncloud.errors import PermissionRefused
+from syncloud.errors import HIDDEN, PermissionRefused, SyncloudError
+from tests.support.secrets import SECRET, TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -271,3 +275,50 @@ def test_no_bar_with_json() -> None:
         log.info("e", "m")
         log.close()
         assert screen.read(65536).startswith(b"{")
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_no_line_of_the_log_has_a_secret(log_format: str) -> None:
+    out = io.StringIO()
+    log.setup(log_format=log_format, log_level="debug", instance="i", role="push", stream=out)
+    try:
+        long = "a" * 8170 + SECRET + "b" * 20_000  # cut in its middle, half of it would stay
+        log.info("push.uploaded", "uploaded %s", TOKEN, path=f"dir/{SECRET}")
+        log.warning("push.failed", "%s", long, error=SyncloudError(f"x {TOKEN}", hint=SECRET), reason=TOKEN)
+        try:
+            raise ValueError(f"Invalid header value {TOKEN.encode()!r}")
+        except ValueError:
+            log.exception("internal.error", "unexpected")
+            logging.getLogger("botocore").warning("refreshing failed: %s", SECRET, exc_info=True)
+        logging.getLogger("asyncio").error("never retrieved: %r", {"token": TOKEN})
+    finally:
+        log.close()
+    told = out.getvalue()
+    for secret in (SECRET, TOKEN):
+        assert secret not in told
+        assert secret[:20] not in told
+        assert secret[-20:] not in told
+    assert told.count(HIDDEN) >= 7
+    assert "Traceback" in told, "of what nobody foresaw"
+    library = next(line for line in told.splitlines() if "refreshing failed" in line)
+    assert "ValueError" in library
+    assert "Traceback" not in library
+
+
+UNFIT = """
+    import logging, sys
+    from syncloud import log
+    log.setup(log_format="text", log_level="debug", instance="i", role="push")
+    logging.getLogger("library").warning("%d of them", sys.argv[1])
+    log.info("push.uploaded", "%d of them", sys.argv[1])
+"""
+
+
+def test_a_line_that_cannot_be_made_tells_nothing_of_its_parts() -> None:
+    """In a process of its own: pytest's handlers make a line of each record, too."""
+    argv = [sys.executable, "-c", textwrap.dedent(UNFIT), TOKEN]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stderr.count("cannot be told: TypeError") == 2
+    assert TOKEN not in done.stderr
