@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 import textwrap
@@ -10,32 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.errors import HIDDEN, SyncloudError
-from syncloud.service import status
-from syncloud.service.systemd import Notifier
-from tests.support.secrets import BAD, FAILING, PROBE, SECRET, TOKEN, VARIABLES, program
-from tests.support.systemd import Systemd
+from syncloud.errors import HIDDEN
+from tests.support.secrets import BAD, FAILING, PROBE, SECRET, VARIABLES, program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Start
-
-
-@pytest.mark.usefixtures("known")
-def test_status_has_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Systemd(tmp_path) as systemd:
-        for name, value in systemd.environment.items():
-            monkeypatch.setenv(name, value)
-        with contextlib.closing(Notifier()) as notifier:
-            notifier.status(f"degraded: {TOKEN}")
-        assert HIDDEN in systemd.status()
-        assert TOKEN not in systemd.status()
-    error = SyncloudError(f"the store says {TOKEN}", hint=f"look at {SECRET}", code=TOKEN, request_id=SECRET)
-    told = f"{error} {error.hint} {error.code} {error.request_id}"
-    assert told.count(HIDDEN) == 4
-    now = status.Snapshot(trouble=str(error), hint=error.hint, last_error=str(error))
-    assert TOKEN not in status.encode(now) + status.page("i", now)
 
 
 LAST = """
