@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncloud.core import names
 from syncloud.errors import ConfigurationError, PairError
 from syncloud.service import supervisor
 from syncloud.service.signals import SignalHandler
@@ -41,6 +42,7 @@ class Life:
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(30):
             while not await asyncio.to_thread(condition):
+                assert not self.over, "the service has ended"
                 await asyncio.sleep(0.05)
 
     @property
@@ -83,17 +85,24 @@ def test_a_pass_carries_what_is_there_and_names_what_it_gave_up(
     assert "path.given_up" not in logged.events
 
 
-def test_a_signal_ends_a_pass_early_and_is_its_exit_code(configure: Configure, out: Path) -> None:
-    for number in range(2_000):
+def test_a_signal_ends_a_pass_early_and_is_its_exit_code(configure: Configure, out: Path, bucket: Bucket) -> None:
+    for number in range(1_000):
         (out / str(number)).write_bytes(b"1")
 
+    async def end() -> None:
+        while not [key for key in await asyncio.to_thread(bucket.keys) if not names.is_hidden(key)]:
+            await asyncio.sleep(0.01)  # what the probe puts is there before anybody listens to signals
+        signal.raise_signal(signal.SIGTERM)
+
     async def scenario() -> None:
-        asyncio.get_running_loop().call_later(1, signal.raise_signal, signal.SIGTERM)
+        ending = asyncio.create_task(end())
         await supervisor.once("push", configure("push", "--transfers", "1"))
+        await ending
 
     with pytest.raises(Stopped, match="SIGTERM") as caught:
         asyncio.run(scenario())
     assert caught.value.exit_code == 143
+    assert 0 < len(bucket.keys()) < 1_000
 
 
 # A daemon
