@@ -1,4 +1,4 @@
-"""`python -m syncloud`."""
+"""Entry point of `python -m syncloud`."""
 
 from __future__ import annotations
 

@@ -1,31 +1,32 @@
-"""What can go wrong, as a tree. Every error says what happened, and what to do next.
+"""The exception hierarchy and the secret filter. Every error names the failure and the next step.
 
-    SyncloudError                    exit 1
-    |-- UsageError                   exit 2   the command line makes no sense
-    |-- ConfigurationError           exit 78  a file, a variable or a value is wrong
-    |   |-- PairError                exit 78  the state belongs to another directory, bucket or role
-    |   `-- Elsewhere                exit 78  an answer sends us elsewhere, and names no other region
-    |-- BusyError                    exit 1   another daemon holds the state or the directory
-    |-- Unavailable                  exit 69  time can mend it: network, throttling, a server's fault
-    |   |-- CredentialsError         exit 77  none found, or expired
-    |   |-- PermissionRefused        exit 77  the other side says no
-    |   `-- Overlong                 exit 69  an answer of more bytes than were asked for
-    |-- Malformed                    exit 1   no request can be made of these values; others go on
-    |-- HostUnavailable              exit 69  this host cannot go on now: full disk, read-only, no descriptors
-    `-- PathError                    exit 1   about one path; the others go on
-        |-- Changed                           a condition failed: look and decide again
-        |-- Unsteady                          the file is being written: read again later
-        |   `-- Unsettled                     requests were made, and settled nothing
-        |-- Unsyncable                        cannot exist on the other side; told once
-        |-- Blocked                           a file stands where a directory must be, or the reverse
-        |-- Corrupt                           the bytes do not have their checksum
-        `-- Archived                          the object is in cold storage
+    SyncloudError               exit 1
+    |-- UsageError              exit 2   invalid command line
+    |-- ConfigurationError      exit 78  a file, a variable or a value is wrong
+    |   |-- PairError           exit 78  the state belongs to another directory, bucket or role
+    |   `-- Elsewhere           exit 78  a redirect that names no region
+    |-- BusyError               exit 1   another process holds the state, the directory or the stack
+    |-- Unavailable             exit 69  transient: network, throttling, a server's fault
+    |   |-- CredentialsError    exit 77  no credentials, or expired ones
+    |   |-- PermissionRefused   exit 77  access denied
+    |   `-- Overlong            exit 69  a response longer than its limit
+    |-- Malformed               exit 1   values that no request can carry; other paths go on
+    |-- HostUnavailable         exit 69  a host failure: full disk, read-only, no descriptors
+    `-- PathError               exit 1   a failure of one path; other paths go on
+        |-- Changed                      a failed precondition: observe and decide again
+        |-- Unsteady                     a file that is being written: read again later
+        |   `-- Unsettled                repeated requests that settled nothing
+        |-- Unsyncable                   a path that cannot exist on the other side; reported once
+        |-- Blocked                      a file in a directory's place, or the reverse
+        |-- Corrupt                      a checksum mismatch
+        `-- Archived                     an object in cold storage
 
-The exit codes follow sysexits.h(3) where it has one. A daemon does not exit for `Unavailable`, `HostUnavailable`, `Elsewhere`
-or `PathError`.
+The exit codes follow sysexits.h(3) where sysexits.h(3) has one. A daemon does not exit for
+`Unavailable`, `HostUnavailable`, `Elsewhere` or `PathError`.
 
-An error quotes libraries, stores and files, so every text of one is redacted as it is made: the secrets that this process
-holds, and text that looks like one. Log lines, STATUS= and printed text pass the same filter on their way out.
+Errors quote libraries, stores and files. Each error therefore redacts its texts on creation:
+secrets of this process, and text in the form of a secret. Log lines, STATUS= and printed text pass
+the same filter on output.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ from urllib.parse import quote
 
 HIDDEN = "[secret]"
 LEAST = 8
-"""Characters of a secret that is looked for: a shorter one is in too many words, and guards nothing."""
+"""Minimum length in characters of a redacted secret. A shorter one occurs in too many words, and
+guards nothing.
+"""
 _KEPT = 16
-"""Secrets that are remembered, the newest ones: credentials are renewed every hour, and those of before are over soon."""
+"""Number of remembered secrets; newer ones displace older ones. Credentials are renewed every hour,
+and older ones soon expire.
+"""
 
 _secrets: tuple[str, ...] = ()
 _forms: tuple[str, ...] = ()
@@ -54,11 +59,13 @@ _NAMED = re.compile(
 )
 _PASSWORD = re.compile(r"""(://[^/\s:@"']{0,256}:)[^/\s@"']{1,256}@""")
 _MARKS = ("signature", "credential", "token", "access", "authorization")
-"""One of these is in whatever the first two find: to ask for them takes a tenth of the time."""
+"""Prefilter: every match of `_AUTHORIZATION` or `_NAMED` contains one of these words. The prefilter
+costs a tenth of the two searches.
+"""
 
 
 def learn(*secrets: str | None) -> None:
-    """Hide these from now on, also quoted as in a URL or in JSON."""
+    """Redact these secrets from now on, also in URL-quoted and JSON-escaped form."""
     global _secrets, _forms
     pieces = [piece for secret in secrets if secret for piece in (secret, *secret.split()) if len(piece) >= LEAST]
     new = tuple(dict.fromkeys(piece for piece in pieces if piece not in _secrets))
@@ -69,12 +76,12 @@ def learn(*secrets: str | None) -> None:
 
 
 def _written(secret: str) -> tuple[str, ...]:
-    """As it is, in a URL's query, in its path, and in JSON."""
+    """The secret's encodings: plain, in a URL's query, in a URL's path, and in JSON."""
     return secret, quote(secret, safe="", errors="replace"), quote(secret, errors="replace"), json.dumps(secret)[1:-1]
 
 
 def scrubbed(text: str) -> str:
-    """The text without secrets: `HIDDEN` stands in the place of each."""
+    """The text with `HIDDEN` in place of each secret."""
     for form in _forms:
         if form in text:
             text = text.replace(form, HIDDEN)
@@ -87,7 +94,10 @@ def scrubbed(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """At most about `most` characters, from both ends: of a traceback the last lines matter, of a path the first."""
+    """The text, shortened to about `most` characters by a cut in the middle.
+
+    Both ends stay, because a traceback matters at its end and a path at its start.
+    """
     if len(text) <= most:
         return text
     half = most // 2 - 16
@@ -95,9 +105,10 @@ def cut(text: str, most: int) -> str:
 
 
 class SyncloudError(Exception):
-    """The root: `str()` says what and where, `hint` what to do next. The words of others are in both, so no secret is.
+    """The base class: `str()` gives the failure and its place, `hint` the next step.
 
-    `code` is the other side's word for it (an S3 error code, an errno name), for logs.
+    The constructor redacts all texts, because messages and hints quote other programs. `code` is
+    the other side's error code (an S3 error code, an errno name), for logs.
     """
 
     exit_code = 1
@@ -109,7 +120,9 @@ class SyncloudError(Exception):
         self.code = scrubbed(code)
         self.request_id = scrubbed(request_id)
         self.told = [scrubbed(line) for line in told or [message]]
-        """Its lines for a person. Only our own line ends part them: a name may hold one, too."""
+        """The message as lines for a person. The list is explicit, because a name may contain a
+        line break.
+        """
 
 
 class UsageError(SyncloudError):
@@ -126,7 +139,7 @@ class PairError(ConfigurationError):
 
 
 class Elsewhere(ConfigurationError):
-    """What is to be set instead is not said, so it may pass: a daemon asks again."""
+    """A redirect without the right region. The cause may be transient, so a daemon retries."""
 
     hint = "set --region to the bucket's region, or check the endpoint and what is on the way to it"
 
@@ -151,13 +164,13 @@ class PermissionRefused(Unavailable):
 
 
 class Overlong(Unavailable):
-    """It was cut off. To ask once more brings the same."""
+    """A response that was cut off at its limit. A repeated request gets the same response."""
 
     hint = "check the endpoint, and what is on the way to it"
 
 
 class Malformed(SyncloudError):
-    """A value that HTTP cannot carry: nothing was sent."""
+    """A value that HTTP cannot carry. No request was sent."""
 
     hint = "please report this, with the name of the object"
 
@@ -168,7 +181,7 @@ class HostUnavailable(SyncloudError):
 
 
 class PathError(SyncloudError):
-    """About one `path`."""
+    """A failure of one `path`."""
 
     def __init__(self, path: str, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
         super().__init__(message, hint=hint, code=code, request_id=request_id)
@@ -176,7 +189,9 @@ class PathError(SyncloudError):
 
 
 class Changed(PathError):
-    """A conditional write met something else than it expected, or what was read is not there any more."""
+    """A failed precondition: a conditional write found an unexpected state, or the source is
+    gone.
+    """
 
 
 class Unsteady(PathError):
@@ -192,7 +207,7 @@ class Unsyncable(PathError):
 
 
 class Blocked(PathError):
-    """`blocker` is the path that stands in the way."""
+    """A name conflict between a file and a directory. `blocker` is the path in the way."""
 
     hint = "a name is a file on one side and a directory on the other; rename one"
 

@@ -1,1 +1,1 @@
-"""AWS itself: sessions, credentials, endpoints, TLS, and what boto3, awscrt and stores answer, as errors of ours."""
+"""The AWS side: sessions, credentials, endpoints, TLS, and the mapping of foreign errors."""

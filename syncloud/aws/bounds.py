@@ -1,8 +1,9 @@
-"""What botocore leaves open has an end here: an answer, in time and in size, a credential process, and what it signs with.
+"""Bounds for botocore: answers (time and size), credential processes, and signing material.
 
-botocore's timeout is that of a single recv(2), so a byte now and then keeps an answer going for ever; and it reads what
-comes to the end, wherever that is, and makes objects of all of it. Its connections are told to read otherwise, all of them:
-those of its own sources of credentials (the metadata service, STS) are made by nobody else.
+botocore's read timeout covers a single recv(2), so a trickle of bytes keeps an answer alive for
+ever. botocore also reads answers without a size limit and parses all of them. Its connection and
+response classes are therefore patched process-wide, because botocore itself makes the connections
+of its credential sources (the metadata service, STS).
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from . import markup
 from .credentials import Process, admitted
 
 ANSWER_MAX_BYTES = 8 * 1024 * 1024
-"""Bytes, with status line and headers. Ten messages of SQS have 1 MiB, six times that where JSON escapes all of it."""
+"""Bytes, with status line and headers. Ten SQS messages have 1 MiB, or six times that in JSON
+where every byte is escaped.
+"""
 ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 10.0
-"""Seconds for a whole answer, of which a long poll is silent for 20, and for a connection or what a proxy says to it."""
+"""Seconds for a whole answer (a long poll is silent for 20 of them), and for a connection.
+
+A proxy's reply to CONNECT counts as part of the connection.
+"""
 
 
 class Endless(Exception):
-    """An answer that is no service's. botocore wraps it in an error of its own, with these words."""
+    """An answer that no AWS service would give. botocore wraps this error and keeps the message."""
 
 
 class Answer(HTTPResponse):
-    """One that has to be here, whole, within the timeout of its socket."""
+    """An HTTP response that must be complete within its socket's timeout."""
 
     def __init__(self, sock: Any, *rest: Any, **more: Any) -> None:
         super().__init__(sock, *rest, **more)
@@ -36,7 +42,7 @@ class Answer(HTTPResponse):
 
 
 class _Bounded(io.RawIOBase):
-    """The bytes of one answer. Each read may take what is left of the time for all of them."""
+    """The bounded byte stream of one answer: each read gets the time left for the whole answer."""
 
     def __init__(self, stream: io.RawIOBase, sock: Any) -> None:
         super().__init__()
@@ -50,7 +56,7 @@ class _Bounded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Raises TimeoutError, Endless."""
+        """Raises TimeoutError after the deadline, Endless above `ANSWER_MAX_BYTES`."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
@@ -58,7 +64,7 @@ class _Bounded(io.RawIOBase):
         try:
             count = self._stream.readinto(buffer)
         finally:
-            self._sock.settimeout(self._timeout)  # the next request on this connection has all of it again
+            self._sock.settimeout(self._timeout)  # for the next request on this connection
         self._left -= count or 0
         if self._left < 0:
             raise Endless(f"an answer of more than {ANSWER_MAX_BYTES:,} bytes is no service's")
@@ -70,12 +76,12 @@ class _Bounded(io.RawIOBase):
 
 
 def _of_a_size(theirs: Any) -> Any:
-    """botocore's class of responses, without those of which a tree would take hundreds of megabytes."""
+    """A subclass of botocore's response class that refuses bodies too expensive to parse."""
 
     class Response(theirs):  # type: ignore[misc]
         @property
         def content(self) -> bytes:
-            """Raises Endless."""
+            """Raises Endless if parsing the body would take hundreds of megabytes."""
             body: bytes = super().content
             if reason := markup.excess(body):
                 raise Endless(f"an answer with {reason} is no service's")
@@ -83,15 +89,17 @@ def _of_a_size(theirs: Any) -> Any:
 
         @property
         def text(self) -> str:
-            """In UTF-8, as it was judged, whatever its header says."""
+            """The body as UTF-8 despite any other header, because `markup.excess` reads UTF-8."""
             return self.content.decode("utf-8", "replace")
 
     return Response
 
 
 def stay(params: dict[str, Any], **_: Any) -> None:
-    """Before a call: take its request for one that was redirected. botocore would follow the region that an answer names, and
-    where none is named ask for it, and follow the answer to that question.
+    """Disable botocore's redirects to other regions: a `before-call` handler.
+
+    The handler marks the request as redirected already. Otherwise botocore would follow the region
+    named in an answer, or would ask for the region where none is named.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
@@ -107,14 +115,14 @@ def _asked(command: list[str], **options: Any) -> Process:
 
 
 def _admit(**told: Any) -> None:
-    """Before a request is signed: with what no header can hold, nothing is."""
+    """Refuse credentials that no header can hold: a `before-sign` handler."""
     if (source := getattr(told["request_signer"], "_credentials", None)) is not None:
         admitted(source)
 
 
 def session(**options: Any) -> Any:
-    """A session of botocore's, bounded: its clients, and those that its sources of credentials make (STS)."""
-    import botocore.config  # here: where variables say everything, nobody needs it
+    """A bounded botocore session. The bounds cover its clients and those of its sources (STS)."""
+    import botocore.config  # here, because environment variables often make botocore unnecessary
     import botocore.session
 
     _install()
@@ -122,12 +130,12 @@ def session(**options: Any) -> Any:
     made.register("before-sign", _admit)
     made.set_default_client_config(
         botocore.config.Config(
-            # Two places retry: this one for a request, the engine for a path.
+            # Retries have two levels: botocore retries a request, the engine a path.
             retries={"mode": "standard", "total_max_attempts": 3},
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=ANSWER_TIMEOUT_S,
             max_pool_connections=32,
-            # Older S3-compatible stores refuse the checksums that are on by default since botocore 1.36.
+            # Older S3-compatible stores refuse the default checksums of botocore 1.36 and later.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             user_agent_extra=f"syncloud/{__version__}",
@@ -138,10 +146,11 @@ def session(**options: Any) -> Any:
 
 @functools.cache
 def _install() -> None:
-    """For all that botocore does in this process. Every one of its providers that asks a process, a role's source profile
-    included, asks one that has an end.
+    """Patch botocore for this process, once.
+
+    Every process provider, also of a role's source profile, runs a `Process` with a time limit.
     """
-    import botocore.awsrequest as wire  # here: it brings all of botocore with it
+    import botocore.awsrequest as wire  # here, because this import loads all of botocore
     import botocore.credentials as theirs
 
     wire.AWSHTTPConnection.response_class = Answer  # type: ignore[assignment]

@@ -1,8 +1,8 @@
-"""What requests are signed with: botocore's credentials, for both stacks, renewed without a restart.
+"""Credential refresher: botocore's credentials for both stacks, renewed without a restart.
 
-One thread asks the slow sources (the metadata service, a credential process), so that awscrt's event loop never waits for
-them: it takes what is at hand. Credentials that renew themselves are botocore's affair; a file that somebody writes anew is
-read again here.
+One thread polls the slow sources (the metadata service, a credential process). So awscrt's event
+loop never blocks on a source, and signs with the credentials at hand. botocore renews expiring
+credentials; this module re-reads credentials files that someone has rewritten.
 """
 
 from __future__ import annotations
@@ -22,26 +22,28 @@ from ..errors import CredentialsError, SyncloudError, learn
 from .error_mapping import aws_errors
 
 _FILES = ("shared-credentials-file", "config-file")
-"""botocore's names for where credentials come from that know no end."""
+"""botocore's names of the credential sources without an expiry."""
 
 
 class Process(subprocess.Popen[bytes]):
-    """A credential process that has an end: botocore waits for it under a lock which every client needs."""
+    """A credential process with a time limit: botocore waits for it under a lock of all clients."""
 
     TIMEOUT_S = 60.0
-    """Seconds; somebody may be asked for a code."""
+    """Seconds. The process may ask a person for a code."""
 
     def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:  # noqa: A002
-        """What it has written. Where that is no answer, or it does not end, botocore takes these words for those of a failure:
-        its own may hold a secret.
+        """The output of the process, or an error text in place of a failure or a malformed answer.
+
+        botocore reports the error text. The process's own error output is dropped, because it may
+        hold a secret.
         """
         try:
             answer, _ = super().communicate(input, timeout or self.TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # a disk or a debugger may hold it
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a disk or debugger may block it
                 self.wait(5)
-            for pipe in (self.stdout, self.stderr):  # what it has begun itself may have them still
+            for pipe in (self.stdout, self.stderr):  # child processes may still hold the pipes
                 if pipe is not None:
                     pipe.close()
             return b"", f"the credential process gave no answer within {self.TIMEOUT_S:.0f} s".encode()
@@ -54,7 +56,10 @@ class Process(subprocess.Popen[bytes]):
 
 
 def _is_answer(said: bytes) -> bool:
-    """Whether it is of the form of "Sourcing credentials with an external process" in the AWS CLI user guide."""
+    """True if the output has the documented format.
+
+    Source: "Sourcing credentials with an external process" in the AWS CLI user guide.
+    """
     try:
         told = json.loads(said.decode())
     except (ValueError, RecursionError):
@@ -65,7 +70,7 @@ def _is_answer(said: bytes) -> bool:
     return all(isinstance(text, str) for text in (told.get("AccessKeyId"), told.get("SecretAccessKey"), *optional))
 
 
-# The door
+# Admission
 
 _PARTS = (
     ("access_key", "an access key id", re.compile(r"[\x21-\x7e]{1,1024}"), "AWS_ACCESS_KEY_ID", "AccessKeyId"),
@@ -78,14 +83,18 @@ _PARTS = (
     ),
     ("token", "a session token", re.compile(r"[\x21-\x7e]{1,16384}"), "AWS_SESSION_TOKEN", "SessionToken"),
 )
-"""What each part of some credentials may be, and what it is called in variables and, in lower case, in files; elsewhere."""
+"""Validation table of credential parts: attribute, description, pattern, name, other name.
+
+The name is that of the environment variable, or of the file's entry in lower case. The other name
+applies to any other source.
+"""
 
 
 def admitted(source: Any) -> Any:
-    """botocore's credentials of this moment, frozen. Their secrets are told to nobody from now on.
+    """Freeze botocore's current credentials, and register their secrets for redaction in texts.
 
-    Raises CredentialsError for a part that no request can be signed with, such as a token with a line break: whoever tried it
-    would say it in the error.
+    Raises CredentialsError for a part that cannot sign a request, such as a token with a line
+    break. Otherwise the library would quote the secret in its own error.
     """
     frozen = source.get_frozen_credentials()
     learn(*(part for part in (frozen.secret_key, frozen.token) if isinstance(part, str)))
@@ -103,12 +112,15 @@ def admitted(source: Any) -> Any:
 
 
 def _words(error: Exception) -> str:
-    """Of an error about credentials. What is neither ours nor botocore's may say anything, so only its kind is told."""
+    """The text of an error about credentials, or only its class if a foreign text may hold secrets.
+
+    Texts of syncloud, botocore and awscrt are safe.
+    """
     return str(error) if isinstance(error, (SyncloudError, *aws_errors())) else type(error).__name__
 
 
 def looked_for(find: Callable[[], Any]) -> Any:
-    """What `find` finds. Raises CredentialsError, whatever that raises."""
+    """The result of `find`. Raises CredentialsError in place of any foreign error."""
     try:
         return find()
     except SyncloudError:
@@ -118,10 +130,17 @@ def looked_for(find: Callable[[], Any]) -> Any:
 
 
 class Credentials:
-    """`find` looks for botocore's credentials, the same every time; `afresh` reads the files anew."""
+    """Refresher of one credential source.
+
+    `find` returns botocore's credentials, the same object every time. `afresh` reads the files
+    again.
+    """
 
     CHECK_INTERVAL_S = 20.0
-    """Seconds between two looks. botocore renews 15 minutes before the end, so most looks only read the clock."""
+    """Seconds between two checks.
+
+    botocore renews 15 minutes before the expiry, so most checks only read the clock.
+    """
     RETRY = Backoff(first_s=1.0, most_s=60.0, jitter=0.0)
 
     def __init__(self, find: Callable[[], Any], *, afresh: Callable[[], Any] = lambda: None) -> None:
@@ -135,7 +154,10 @@ class Credentials:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Look once, which can take seconds on an unreachable metadata service, and keep looking in a thread. Once."""
+        """Check once, then keep checking in a thread. Idempotent.
+
+        The first check can take seconds on an unreachable metadata service.
+        """
         if self._thread is None:
             pause = self.refresh()
             self._thread = threading.Thread(target=self._keep, args=(pause,), name="credentials", daemon=True)
@@ -147,12 +169,12 @@ class Credentials:
             self._thread.join(timeout=5)
 
     def check(self) -> None:
-        """Raise CredentialsError if there is nothing that can sign a request now."""
+        """Raise CredentialsError if no valid credentials are at hand."""
         if self._problem:
             raise CredentialsError(self._problem)
 
     def provider(self) -> AwsCredentialsProvider:
-        """For awscrt. It signs with expired credentials too: `check` says so before, the server after."""
+        """The provider for awscrt. Expired credentials sign as well: `check` reports them first."""
         if self._held is None:
             raise CredentialsError(self._problem)
         return self._held
@@ -162,13 +184,13 @@ class Credentials:
             pause = self.refresh()
 
     def refresh(self) -> float:
-        """One look. Returns the seconds until the next."""
+        """Check the source once. Returns the seconds until the next check."""
         problem = self._look()
         self._failures = self._failures + 1 if problem else 0
         self._problem = problem if self._held is None or self._expired() else ""
         if problem:
             return self.RETRY.delay(self._failures)
-        # Their end is not to be found out by a refusal.
+        # Near the expiry the pause is short, so that no server has to refuse expired credentials.
         return self.RETRY.first_s if self._expired(within=self.CHECK_INTERVAL_S) else self.CHECK_INTERVAL_S
 
     def _look(self) -> str:
@@ -179,23 +201,27 @@ class Credentials:
             if self._source.method in _FILES:
                 self._read_again()
             frozen = admitted(self._source)
-        except Exception as error:  # noqa: BLE001 - a credential process, the metadata service: anything can come
+        except Exception as error:  # noqa: BLE001 - a source may raise anything
             return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {_words(error)}"
-        # No expiration: awscrt would refuse to sign after it, and whether it is over is for `check` and the server to say.
+        # The provider gets no expiration, because awscrt would then refuse to sign. `check` and the
+        # server decide about expired credentials.
         self._held = AwsCredentialsProvider.new_static(frozen.access_key, frozen.secret_key, frozen.token)
         return "the AWS credentials have expired" if self._expired() else ""
 
     def _read_again(self) -> None:
-        """Somebody may have written the file anew. boto3's clients hold this very object, so it is changed in place."""
+        """Re-read the files, and change the object in place, because boto3's clients hold it."""
         found = self._afresh()
         if found is not None and found.method in _FILES:
             new = admitted(found)
             self._source.access_key, self._source.secret_key, self._source.token = new.access_key, new.secret_key, new.token
 
     def _expired(self, within: float = 0.0) -> bool:
-        """Of a source that knows an end (botocore's RefreshableCredentials); static ones do not. `within` is in seconds."""
+        """True if the credentials expire within `within` seconds; static ones never expire.
+
+        Only botocore's RefreshableCredentials have an expiry.
+        """
         ends = getattr(self._source, "refresh_needed", None)
         try:
             return bool(ends is not None and ends(refresh_in=within))
         except (TypeError, ValueError, OverflowError):
-            return True  # a source has told an end that no clock can be compared with: one without a zone, say
+            return True  # the expiry is not comparable with a clock, as one without a time zone

@@ -1,9 +1,10 @@
-"""AWS's environment variables, where they say everything: keys, and perhaps a region and an endpoint.
+"""Fast path for AWS's environment variables: keys, and optionally a region and an endpoint.
 
-botocore reads a dozen sources, and its import is a third of a pass that has nothing to do. Where its files are not there and no
-other variable of its is set, none of those sources has anything to say; in every other case it is asked.
+botocore reads a dozen sources, and its import takes a third of an idle pass. If none of botocore's
+files exists and no other AWS variable is set, those sources are empty, and botocore is not
+asked. In every other case botocore decides.
 
-Source: "Configuration" and "Credentials" of the boto3 documentation (where it looks, and in which order).
+Source: "Configuration" and "Credentials" of the boto3 documentation (the sources and their order).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _READ_HERE = frozenset(
     {*_KEYS, *_FILES, "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}
     | {"AWS_EC2_METADATA_DISABLED"}
 )
-"""What `Variables` and `aws` read themselves; the last is about another place for keys."""
+"""Variables that `Variables` and `Aws` read, and one that only disables another source of keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """As botocore's credentials, of which there are some that change: these do not."""
+    """Static keys, with the interface of botocore's credentials."""
 
     access_key: str
     secret_key: str
@@ -39,7 +40,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """What is asked of a session of botocore's before a client is made, with the same answers."""
+    """The part of a botocore session that is needed before a client, with the same results."""
 
     region: str | None
     keys: Keys
@@ -52,10 +53,10 @@ class Variables:
 
 
 def admit(environ: Mapping[str, str]) -> None:
-    """What is secret in them is told to nobody from now on.
+    """Register the secrets in the environment for redaction, and validate AWS's variables.
 
-    Raises ConfigurationError with the name of a variable of AWS's that no request and no path can hold, such as a token with a
-    line break: whoever tried it would say it in the error.
+    Raises ConfigurationError with the name of a variable that no request and no path can hold, such
+    as a token with a line break. Otherwise the library would quote the secret in its own error.
     """
     learn(*(environ.get(name) for name in _SECRETS))
     for name in sorted(environ):
@@ -65,7 +66,7 @@ def admit(environ: Mapping[str, str]) -> None:
 
 
 def alone(environ: Mapping[str, str]) -> Variables | None:
-    """None where anything else may have a say, or a key is missing."""
+    """The variables, or None if another source could contribute or a key is missing."""
     access_key, secret_key = (environ.get(name, "") for name in _KEYS)
     if not (access_key and secret_key) or any(name.startswith("AWS_") and name not in _READ_HERE for name in environ):
         return None
@@ -76,7 +77,7 @@ def alone(environ: Mapping[str, str]) -> Variables | None:
 
 
 def file(name: str, environ: Mapping[str, str]) -> str:
-    """Where botocore looks for the file of this variable; it need not exist."""
+    """Path at which botocore looks for the file of the variable `name`; the file may not exist."""
     return os.path.expanduser(os.path.expandvars(environ.get(name, _FILES[name])))
 
 

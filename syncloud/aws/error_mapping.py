@@ -1,6 +1,7 @@
-"""What boto3 and awscrt raise, and what a store answers, as errors of ours: what was done, the other side's words, a hint.
+"""Error mapping: exceptions of boto3 and awscrt, and refusals of stores, become `SyncloudError`s.
 
-Other modules need no botocore to handle its errors: `translated()` turns all of them into those of `errors.py`.
+Each message names the operation and quotes the other side; most errors carry a hint. With
+`translated()`, other modules handle botocore's errors without an import of botocore.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ from ..errors import (
 
 @functools.cache
 def aws_errors() -> tuple[type[Exception], ...]:
-    """Everything the two stacks raise of themselves; `translate` maps each."""
-    from botocore.parsers import ResponseParserError  # here: it brings all of botocore with it
+    """All exceptions that the two stacks raise themselves; `translate` maps each of them."""
+    from botocore.parsers import ResponseParserError  # here: this import loads all of botocore
 
     return BotoCoreError, ClientError, ResponseParserError, AwsCrtError, RecursionError
 
 
 @contextlib.contextmanager
 def translated(what: str, *, asked: str = "") -> Iterator[None]:
-    """Within it, whatever boto3 and awscrt raise comes out as a SyncloudError about `what`. The region `asked` was asked."""
+    """Context manager: exceptions of boto3 and awscrt become a SyncloudError about `what`.
+
+    `asked` is the region that the request was sent to.
+    """
     try:
         yield
     except aws_errors() as error:
@@ -44,13 +48,14 @@ def translated(what: str, *, asked: str = "") -> Iterator[None]:
 
 
 def translate(error: Exception, what: str, *, asked: str = "") -> SyncloudError:
-    """The SyncloudError for one of `aws_errors()`: what was done, and the other side's words.
+    """The SyncloudError for one of `aws_errors()`: the operation `what`, and the original message.
 
-    Also for what awscrt's C code refuses at once, a RuntimeError, and for an error that is one of ours already.
+    A plain RuntimeError is accepted as well, because awscrt's C code raises it for immediate
+    refusals. A SyncloudError is returned unchanged.
     """
     if isinstance(error, SyncloudError):
         return error
-    if isinstance(error, RecursionError):  # what a parser of botocore's says to an answer of a million brackets
+    if isinstance(error, RecursionError):  # from botocore's parser, for a million nested brackets
         return Unavailable(f"{what}: the answer is nested without end", code="RecursionError")
     if isinstance(error, RuntimeError):
         return _crt_error(_named(error), what)
@@ -59,8 +64,8 @@ def translate(error: Exception, what: str, *, asked: str = "") -> SyncloudError:
         headers, status = meta.get("HTTPHeaders", {}), int(meta.get("HTTPStatusCode", 0))
         code, message = str(said.get("Code", "")), str(said.get("Message", ""))
         if code.isdigit():
-            # A body that botocore cannot read becomes the message, under the status as its code: a proxy's page, or what was
-            # sent, which may be a token.
+            # botocore puts an unreadable body into the message, with the status as its code. The
+            # body may be a proxy's page, or an echo of the request, which may hold a token.
             message = _PHRASES.get(status, "")
         return refused(
             what,
@@ -85,7 +90,7 @@ def translate(error: Exception, what: str, *, asked: str = "") -> SyncloudError:
 
 
 def is_of_crt(error: BaseException) -> bool:
-    """Whether awscrt may have raised it; what its C code refuses at once comes as a plain RuntimeError."""
+    """True if awscrt may have raised the error: its C code raises plain RuntimeErrors as well."""
     return isinstance(error, AwsCrtError) or type(error) is RuntimeError
 
 
@@ -98,7 +103,7 @@ def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
 
 
 def _named(error: RuntimeError) -> AwsCrtError:
-    """Its text is "2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection ..."."""
+    """Parse a text such as "2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection ..."."""
     found = re.fullmatch(r"(\d+) \((\w+)\): (.*)", str(error), re.S)
     return AwsCrtError(int(found[1]), found[2], found[3]) if found else AwsCrtError(0, "AWS_ERROR_UNKNOWN", str(error))
 
@@ -106,8 +111,10 @@ def _named(error: RuntimeError) -> AwsCrtError:
 def refused(
     what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = "", asked: str = ""
 ) -> SyncloudError:
-    """The SyncloudError for an answer that is no success. `region` is the one that the answer names, if any, and `asked` the
-    one that the request was for."""
+    """The SyncloudError for an answer that is no success.
+
+    `region` is the region that the answer names, if any. `asked` is the region of the request.
+    """
     code, message, request_id, region = (cut(text, _SENTENCE) for text in (code, message, request_id, region))
     kind, hint = _elsewhere(status, code, message, region, asked) or _judge(what, status, code, message)
     said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
@@ -115,11 +122,14 @@ def refused(
 
 
 def _elsewhere(status: int, code: str, message: str, named: str, asked: str) -> tuple[type[SyncloudError], str] | None:
-    """What an answer means that sends us elsewhere; None for any other answer.
+    """Judge an answer that redirects to another region; None for any other answer.
 
-    A setting is wrong for sure only where S3 itself names another region than the one that was asked. It does so in its XML, or
-    in a header of the answer to a HEAD, which has no body. Any other redirect may be a portal's or a proxy's. S3 itself answers
-    307 while a new bucket is not known everywhere ("Request routing", "Error responses" of the Amazon S3 documentation).
+    Only S3 itself can prove a wrong setting, by naming another region than the one asked. S3's
+    XML names the region; an answer to a HEAD has no body, so a header names the region. Any other
+    redirect may be from a captive portal or a proxy. S3 itself answers 307 until a new bucket is
+    known everywhere.
+
+    Source: "Request routing", "Error responses" of the Amazon S3 documentation.
     """
     right = named or _region_in(message)
     by_header = code in ("", str(status)) and status in (301, 400)
@@ -150,13 +160,13 @@ def _judge(what: str, status: int, code: str, message: str) -> tuple[type[Synclo
     if code in _DENIED or status in (401, 403):
         return PermissionRefused, ""
     if status == 400 and code in ("", "400"):
-        # The answer to a HEAD has no body, hence no reason; S3 says 400 for an expired token.
+        # An answer to a HEAD has no body and no reason. S3 gives 400 for an expired token.
         return CredentialsError, "the usual reason is an expired session token; aws sts get-caller-identity tells"
     return SyncloudError, ""
 
 
 def _region_in(message: str) -> str:
-    """The last region that a store's message names, which is the right one; empty where it names none."""
+    """The last region in a store's message, which is the right one; empty if there is none."""
     return next(iter(_REGION.findall(message)[-1:]), "")
 
 
@@ -164,29 +174,29 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Bounded repetitions: a message may be long, and made to be searched for long.
+# Repetitions are bounded, because a hostile message could make a search take very long.
 _REGION = re.compile(r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b")
 _NAME_OF_A_REGION = re.compile(r"[a-z0-9-]{1,63}")
 _SENTENCE = 2_000
-"""Characters of each text of an answer, which goes into the log and the state; AWS writes 200."""
+"""Characters kept of each text of an answer, for the log and the state; AWS writes about 200."""
 
 TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CLOCK_HINT = "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
 
-# Families of botocore's exceptions, by name because not every version has all of them. What is in neither is about a
-# setting: a profile, a region, an endpoint, a name that is not allowed.
+# Families of botocore's exceptions, by name, because not every version defines all of them. Any
+# other exception is about a setting: a profile, a region, an endpoint, an invalid name.
 _CREDENTIALS = _words("""NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError
     NoAuthTokenError RefreshWithMFAUnsupportedError TokenRetrievalError SSOError LoginError""")
 _PASSING = _words("""HTTPClientError ConnectionError ChecksumError FlexibleChecksumError IncompleteReadError WaiterError
     CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError UnseekableStreamError""")
 
-# What awscrt has against a request itself.
+# awscrt's errors about the request itself.
 _MALFORMED = _words("""AWS_ERROR_HTTP_INVALID_HEADER_NAME AWS_ERROR_HTTP_INVALID_HEADER_VALUE
     AWS_ERROR_HTTP_INVALID_HEADER_FIELD AWS_ERROR_HTTP_INVALID_METHOD AWS_ERROR_HTTP_INVALID_PATH
     AWS_AUTH_SIGNING_ILLEGAL_REQUEST_HEADER AWS_AUTH_SIGNING_ILLEGAL_REQUEST_QUERY_PARAM""")
 
-# Codes of S3, SQS, STS, SNS and CloudFormation.
+# Error codes of S3, SQS, STS, SNS and CloudFormation.
 _CLOCK = _words("RequestTimeTooSkewed RequestExpired RequestInTheFuture")
 _EXPIRED = _words("ExpiredToken ExpiredTokenException TokenRefreshRequired")
 _UNKNOWN_SIGNER = _words("""InvalidAccessKeyId SignatureDoesNotMatch InvalidSignatureException IncompleteSignature

@@ -1,6 +1,7 @@
-"""XML and JSON that a server has sent, with a bound: a tree takes a hundred times the memory of the text that it is made of.
+"""Bounded parsing of XML and JSON from servers: a parsed tree takes a hundred times its text.
 
-Of JSON it is lists and objects that do; its strings may hold any text, also such as looks like many of them.
+In JSON only lists and objects are that expensive. Brackets inside strings are text, so they do not
+count.
 """
 
 from __future__ import annotations
@@ -8,23 +9,25 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 TAGS_MAX = 100_000
-"""Tags of one answer. A page of a listing has a thousand rows of about twenty-five."""
+"""Upper bound on the tags of one answer. A listing page has 1,000 rows of about 25 tags."""
 CONTAINERS_MAX = 100_000
-"""Lists and objects of one answer in JSON. Ten messages of SQS have some hundreds."""
+"""Upper bound on the lists and objects of one JSON answer. Ten SQS messages have some hundreds."""
 UNREADABLE = (ElementTree.ParseError, LookupError, ValueError)
-"""What `read` raises for what is no XML, or in no encoding that there is."""
+"""Errors of `read` for text that is no XML, or has an unknown encoding."""
 
 
 def read(body: bytes) -> ElementTree.Element:
-    """The root. Raises one of `UNREADABLE`."""
+    """The root element. Raises one of `UNREADABLE`."""
     if body.count(b"<") > TAGS_MAX:
         raise ValueError(f"it has more than {TAGS_MAX:,} tags")
     return ElementTree.fromstring(body)
 
 
 def excess(body: bytes) -> str | None:
-    """Of what an answer in XML or in JSON has more than any service's, or None. Only JSON in UTF-8 is read as JSON, and what
-    begins as its lists and objects do is no XML in any encoding.
+    """The exceeded bound of an XML or JSON answer, as a text; None if the answer is acceptable.
+
+    Only UTF-8 is parsed as JSON. A text that begins with a bracket or a brace is no XML in any
+    encoding.
     """
     if body.lstrip()[:1] not in (b"[", b"{"):
         return f"more than {TAGS_MAX:,} tags" if body.count(b"<") > TAGS_MAX else None
@@ -34,8 +37,8 @@ def excess(body: bytes) -> str | None:
 
 
 def _containers(body: bytes) -> int:
-    """The lists and objects of a text in JSON, so far as it is one; a few more than CONTAINERS_MAX are enough."""
-    text = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # of the quotes that is left, each begins or ends a string
+    """Count the lists and objects of a JSON text; counting stops soon after `CONTAINERS_MAX`."""
+    text = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # each quote left delimits a string
     count, at, end = 0, 0, len(text)
     while at < end and count <= CONTAINERS_MAX:
         begun = text.find(b'"', at)

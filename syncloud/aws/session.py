@@ -1,14 +1,17 @@
-"""Sessions, credentials, endpoint, TLS and proxy: one setting for boto3 and awscrt. Makes their clients.
+"""Session factory: one configuration for boto3 and awscrt, and the clients made from it.
 
-With error_mapping.py the owner of boto3 and botocore. Everything a user can set for boto3 (profile, `AWS_ENDPOINT_URL_S3`,
-`AWS_CA_BUNDLE`, `HTTPS_PROXY`, addressing style) holds for both stacks:
+Configuration covers credentials, endpoint, TLS and proxy. Every user setting for boto3 (profile,
+`AWS_ENDPOINT_URL_S3`, `AWS_CA_BUNDLE`, `HTTPS_PROXY`, addressing style) applies to both stacks:
 
-- Where awscrt sends is what botocore would send to, asked by preparing a request and looking at its URL; where a URL
-  alone says it, that URL is read. Where environment variables say everything (environment.py), botocore is not even
-  imported, which is a third of a start, until somebody wants a client.
-- What awscrt signs with is what botocore's credentials hold (credentials.py).
-- `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms) are read by botocore, for both. Without a CA
-  bundle each stack keeps its own store (awscrt: the system's).
+- Addresses: awscrt sends to the address that botocore would use. botocore prepares a request, and
+  its URL is read; where a configured URL alone decides, botocore is not asked. Where environment
+  variables suffice (environment.py), most of botocore is imported only for the first client,
+  because that import takes a third of a start.
+- Credentials: awscrt signs with the credentials that botocore holds (credentials.py).
+- Proxies: botocore reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms).
+- TLS: without a CA bundle each stack keeps its own trust store (awscrt: the system's).
+
+Only this module imports boto3 (tests/test_layers.py).
 """
 
 from __future__ import annotations
@@ -36,12 +39,15 @@ from .credentials import Credentials, looked_for
 from .error_mapping import translated
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
-"""Instead of a body's SHA-256: TLS guards the bytes, or nobody is on the way."""
+"""Placeholder for a body's SHA-256, where TLS protects the body or no network is involved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a bucket's requests go: `host` with its port unless it is the scheme's own, `prefix` without a final slash."""
+    """The address for a bucket's requests.
+
+    `host` includes a port that is not the scheme's default. `prefix` has no final slash.
+    """
 
     scheme: str
     host: str
@@ -53,16 +59,16 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody but this machine is on the way."""
+        """True if requests do not leave this machine."""
         name = urlsplit(self.url).hostname or ""
         return name in ("localhost", "::1") or (name.startswith("127.") and name.replace(".", "").isdecimal())
 
 
 class Aws:
-    """One account, region and endpoint. Raises ConfigurationError where the settings make no sense.
+    """One account, region and endpoint. Raises ConfigurationError if the settings are invalid.
 
-    `region`, `profile` and `endpoint_url` default to what boto3 finds; with an endpoint of one's own the region, which
-    means nothing there, defaults to us-east-1.
+    `region`, `profile` and `endpoint_url` default to boto3's own settings. With a custom endpoint
+    the region has no meaning and defaults to us-east-1.
     """
 
     def __init__(self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None) -> None:
@@ -80,9 +86,10 @@ class Aws:
         self.credentials = Credentials(self._find_credentials, afresh=functools.partial(_credentials_afresh, self._profile))
 
     def client(self, service: str) -> Any:
-        """boto3's client, the same for every caller; clients may be shared by threads, sessions may not.
+        """boto3's client for `service`, shared by all callers and threads; sessions are not shared.
 
-        Raises CredentialsError when there are none, because a client made without them would never find any.
+        Raises CredentialsError if there are no credentials: a client made without any would never
+        find new ones.
         """
         with self._lock:
             if service not in self._clients:
@@ -91,20 +98,21 @@ class Aws:
             return self._clients[service]
 
     def require_credentials(self) -> None:
-        """Raise CredentialsError when there are none, without asking whether they are still good."""
+        """Raise CredentialsError if there are no credentials; their validity is not checked."""
         if self._find_credentials() is None:
             raise CredentialsError("no AWS credentials were found")
 
     def s3_address(self, bucket: str) -> Address:
-        """Where botocore would send a request about this bucket, with every setting that it knows. Found out once."""
+        """The address that botocore, with all its settings, would use for this bucket. Cached."""
         with self._lock:
             if bucket not in self._addresses:
                 self._addresses[bucket] = self._plain_address(bucket) or self._find_address(bucket)
             return self._addresses[bucket]
 
     def _plain_address(self, bucket: str) -> Address | None:
-        """The address where nothing but a URL has a say in it, in botocore's words "path style". None: botocore must be asked,
-        which reads 2.5 MB of JSON to make a client.
+        """The path-style address, if one URL alone decides; None if botocore must be asked.
+
+        Asking botocore is slow, because making a client reads 2.5 MB of JSON.
         """
         url = self._plain_url()
         if url is None or not _PLAIN_BUCKET.fullmatch(bucket) or not _PLAIN_REGION.fullmatch(self.region):
@@ -112,7 +120,7 @@ class Aws:
         return _address(f"{url.removesuffix('/')}/{bucket}")
 
     def _plain_url(self) -> str | None:
-        """The endpoint's URL, given or from the environment, where no other setting concerns the endpoint."""
+        """The endpoint's URL, given or from the environment, if no other setting applies to it."""
         url = self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         if not _PLAIN_URL.fullmatch(url) or "amazonaws" in url or "AWS_DATA_PATH" in os.environ:
             return None
@@ -124,7 +132,8 @@ class Aws:
 
         def look(params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
             seen.append(params["url"])
-            return SimpleNamespace(status_code=200), {}  # taken for the answer: nothing is signed or sent
+            # botocore takes this for the answer, so nothing is signed or sent.
+            return SimpleNamespace(status_code=200), {}
 
         with translated(f"finding the address of bucket {bucket}"):
             client = self._make("s3", self.region)
@@ -134,34 +143,40 @@ class Aws:
         return _address(seen[0].removesuffix("/probe"))
 
     def sign(self, request: HttpRequest, payload: str = UNSIGNED) -> HttpRequest:
-        """The request with AWS's signature of this moment. `payload` is the SHA-256 of its body, which is signed then, too.
+        """The request with an AWS signature of the current time.
 
-        Raises AwsCrtError, CredentialsError. Source: "Authenticating Requests (AWS Signature Version 4)" of the Amazon S3 API
-        reference.
+        `payload` is the SHA-256 of the body, or `UNSIGNED`. Raises AwsCrtError, CredentialsError.
+        Source: "Authenticating Requests (AWS Signature Version 4)" of the Amazon S3 API reference.
         """
         config = _signing(self.credentials.provider(), self.region, int(time.time()), payload)
-        signed: HttpRequest = aws_sign_request(request, config).result()  # at once: what it signs with is at hand
+        # The result is immediate, because the provider holds static credentials.
+        signed: HttpRequest = aws_sign_request(request, config).result()
         return signed
 
     def proxy(self, address: Address) -> str:
-        """The URL of the proxy for `address`, in botocore's view of the environment; empty where there is none."""
+        """URL of the proxy for `address`, by botocore's reading of the environment; else empty.
+
+        Raises ConfigurationError for a value that is no URL of an HTTP proxy.
+        """
         if not any(name.lower().endswith("_proxy") for name in os.environ):
             return ""
-        from botocore.utils import get_environ_proxies  # here: it brings all of botocore with it
+        from botocore.utils import get_environ_proxies  # here, because this loads all of botocore
 
         url = get_environ_proxies(address.url).get(address.scheme, "")
         url = url if not url or "//" in url else f"http://{url}"
         if url and not _is_proxy(url):
-            name = f"{address.scheme}_proxy"  # its value may hold a password
+            name = f"{address.scheme}_proxy"  # the name only, because the value may hold a password
             raise ConfigurationError(
                 f"{name} (or {name.upper()}) is not the URL of an HTTP proxy", hint="as in http://10.0.0.1:3128"
             )
         return url
 
     def tls(self) -> ClientTlsContext:
-        """What awscrt trusts, by the order of botocore: AWS_CA_BUNDLE, ca_bundle of the profile, REQUESTS_CA_BUNDLE.
+        """awscrt's trust store and TLS version. Raises ConfigurationError for an unusable bundle.
 
-        And no less than TLS 1.2, as Python's own: awscrt by itself speaks 1.0 (RFC 8996 forbids that and 1.1).
+        The CA bundle is found in botocore's order: AWS_CA_BUNDLE, ca_bundle of the profile,
+        REQUESTS_CA_BUNDLE. The minimum is TLS 1.2, as in Python: awscrt's default allows 1.0, which
+        RFC 8996 forbids together with 1.1.
         """
         options = TlsContextOptions()
         options.min_tls_ver = TlsVersion.TLSv1_2
@@ -176,7 +191,7 @@ class Aws:
             ) from error
 
     def close(self) -> None:
-        """End the thread and the connections."""
+        """Stop the credentials thread, and close boto3's clients."""
         self.credentials.close()
         with self._lock:
             while self._clients:
@@ -187,14 +202,14 @@ class Aws:
             return looked_for(self._core.get_credentials)
 
     def _botocore(self) -> Any:
-        """A session of botocore's, with its configuration read."""
+        """A botocore session with its configuration read."""
         with translated("reading the AWS configuration"):
             session = bounds.session(profile=self._profile)
             session.get_scoped_config()
         return session
 
     def _make(self, service: str, region: str) -> Any:
-        import boto3  # here: a single pass over small files needs no client
+        import boto3  # here, because one pass over small files needs no client
 
         with self._lock, translated(f"making the {service} client"):
             if isinstance(self._core, environment.Variables):
@@ -202,7 +217,7 @@ class Aws:
             self._session = self._session or boto3.Session(botocore_session=self._core)
             try:
                 client = self._session.client(service, region_name=region, endpoint_url=self._endpoint_url)
-            except ValueError as error:  # botocore's word for an endpoint that is no URL
+            except ValueError as error:  # botocore's error for an endpoint that is no URL
                 raise ConfigurationError(str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile") from error
             client.meta.events.register("before-call.s3", bounds.stay)
             return client
@@ -223,7 +238,7 @@ class Aws:
 
 @functools.lru_cache(maxsize=1)
 def _signing(provider: AwsCredentialsProvider, region: str, second: int, payload: str) -> AwsSigningConfig:
-    """All unsigned bodies of one second since the epoch have the same date, and share this."""
+    """Signing configuration, shared by all unsigned bodies of one second since the epoch."""
     return AwsSigningConfig(
         credentials_provider=provider,
         region=region,
@@ -237,7 +252,10 @@ def _signing(provider: AwsCredentialsProvider, region: str, second: int, payload
 
 
 def _credentials_afresh(profile: str | None) -> Any:
-    """As a new process would find them. Handlers are for clients; without them a session is made in half the time."""
+    """The credentials that a new process would find.
+
+    A session without handlers, which only clients need, is made in half the time.
+    """
     return bounds.session(profile=profile, include_builtin_handlers=False).get_credentials()
 
 
@@ -249,7 +267,7 @@ _CONCERN_THE_ENDPOINT = ("s3", "use_fips_endpoint", "use_dualstack_endpoint", "i
 
 
 def _is_proxy(url: str) -> bool:
-    with contextlib.suppress(ValueError):  # a port that is none
+    with contextlib.suppress(ValueError):  # an invalid port
         return _PROXY.fullmatch(url) is not None and urlsplit(url).port != 0
     return False
 

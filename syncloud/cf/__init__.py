@@ -1,4 +1,6 @@
-"""The deployment by CloudFormation: template, parameters, stack, and the configuration that follows from its outputs."""
+"""CloudFormation deployment: template, parameters, stack, and the configuration from stack
+outputs.
+"""
 
 from __future__ import annotations
 

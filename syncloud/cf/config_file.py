@@ -1,4 +1,4 @@
-"""The configuration file that `syncloud setup --write-config` makes of a stack's outputs."""
+"""The configuration file of `syncloud setup --write-config`, built from a stack's outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .template import Outputs
 
 
 def configuration_lines(outputs: Outputs) -> list[str]:
-    """`name = value` for the configuration file of a push or a pull."""
+    """The `name = value` lines of a push's or pull's configuration file."""
     values = {
         "bucket": outputs.bucket,
         "prefix": outputs.prefix,
@@ -45,20 +45,23 @@ _ADVICE_ESCAPED = """\
 
 
 def advice(instance: str) -> str:
-    """What the operator of the unit `instance` may still need, as comments for its file: drop-ins for `systemctl edit`."""
+    """Comments for the instance's configuration file: drop-ins that the operator may need for
+    `systemctl edit`.
+    """
     told = _ADVICE.format(instance=instance)
     if "\\" in instance:
-        # In StateDirectory= one level is for the file, one for what these versions do once too often.
+        # StateDirectory= needs two levels of escaping: one for the file, one for the defect of
+        # these systemd versions.
         levels = {name: instance.replace("\\", "\\" * count) for name, count in (("pattern", 2), ("escaped", 4))}
         told += _ADVICE_ESCAPED.format(**levels)
     return told
 
 
 def write_config(file: Path, lines: list[str]) -> None:
-    """Makes `file` with mode 0640, the lines and `advice` for the instance of its name. One that exists is never touched; if
-    it holds just that already, that is well.
+    """Create `file` with mode 0640, from the lines and the `advice` for the instance in its name.
 
-    ConfigurationError where it holds something else or cannot be written.
+    An existing file is never changed; identical contents count as success. Raises
+    ConfigurationError for different contents, or if the file cannot be written.
     """
     text = "".join(f"{line}\n" for line in lines) + advice(file.stem)
     try:
@@ -74,11 +77,12 @@ def write_config(file: Path, lines: list[str]) -> None:
         raise ConfigurationError(f"cannot make {file}: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(descriptor, 0o640)  # whatever the umask took away: the group may be the service's
+            # The umask may have removed the group's rights, and the group may be the service's.
+            os.fchmod(descriptor, 0o640)
             stream.write(text)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            file.unlink()  # half a file would be in the way of the next run
+            file.unlink()  # a partial file would block the next run
         if isinstance(error, OSError):
             raise ConfigurationError(f"cannot write {file}: {error.strerror}") from error
         raise

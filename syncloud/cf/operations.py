@@ -1,6 +1,6 @@
-"""What we ask of CloudFormation: change sets, events, deletion; each call translated, each wait followed to its end.
+"""The CloudFormation client: change sets, events and deletion, with error translation and polling.
 
-It knows nothing of syncloud's template; `stack.py` decides.
+This module knows nothing of syncloud's template; the decisions are in `stack.py`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from ..aws.error_mapping import aws_errors, translate
 from ..errors import BusyError, ConfigurationError, PermissionRefused, SyncloudError, Unavailable
 
 Client: TypeAlias = Any
-"""A boto3 client; boto3 makes their methods at run time."""
+"""A boto3 client. boto3 creates the methods at run time, so no static type exists."""
 
 Description: TypeAlias = Mapping[str, Any]
-"""A stack as DescribeStacks tells it."""
+"""A stack as returned by DescribeStacks."""
 
 OUR_NAMES = "syncloud-"
-"""How the names of our change sets begin."""
+"""Prefix of our change sets' names."""
 
 PLANNED = "REVIEW_IN_PROGRESS"
-"""The status of a stack that has a first change set and nothing else. Nothing runs, whatever the name says."""
+"""The status of a stack with only a first change set. Despite the name, no operation is in
+progress.
+"""
 
 _UNCHANGED = re.compile(r"didn't contain changes|no updates are to be performed", re.IGNORECASE)
 _REFUSED = re.compile(r"access ?denied|not authorized|forbidden", re.IGNORECASE)
@@ -38,7 +40,7 @@ _CONTENTION = re.compile(r"_IN_PROGRESS (state|status)|InvalidChangeSetStatus|Op
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What executing a change set does to one resource, in CloudFormation's words."""
+    """The effect of a change set on one resource, in CloudFormation's terms."""
 
     action: str
     resource_type: str
@@ -52,7 +54,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """A plan that CloudFormation keeps until it is executed or discarded. `creating`: the stack is new."""
+    """A plan that CloudFormation keeps until execution or deletion. `creating`: the stack is
+    new.
+    """
 
     id: str
     stack_id: str
@@ -62,7 +66,9 @@ class ChangeSet:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an operation ended: the stack's status, the first failure, and the (type, id) of what was kept on deletion."""
+    """The result of an operation: the stack's status, the first failure, and the (type, id) of each
+    resource kept on deletion.
+    """
 
     status: str
     failure: str
@@ -70,13 +76,14 @@ class Outcome:
 
 
 class Operations:
-    """CloudFormation, through a boto3 client.
+    """CloudFormation operations through a boto3 client.
 
-    `report` gets one line for each event of a resource. `poll` and `patience` in seconds: how often CloudFormation is asked,
-    and after how long waiting is given up (the operation itself goes on).
+    `report` gets one line per resource event. `poll` is the polling interval and `patience` the
+    timeout, both in seconds; after the timeout, the operation itself continues.
 
-    Every method raises Unavailable, CredentialsError or PermissionRefused for what AWS answers, BusyError where somebody
-    else is at work on the stack.
+    Every method raises Unavailable, CredentialsError or PermissionRefused for AWS errors, and
+    BusyError if another operation holds the stack. A ValidationError of AWS becomes
+    ConfigurationError.
     """
 
     def __init__(self, client: Client, *, report: Callable[[str], None], poll: float, patience: float) -> None:
@@ -86,12 +93,15 @@ class Operations:
         self._patience = patience
 
     def describe(self, stack: str) -> Description | None:
-        """By name or id; None if there is no such stack (a deleted one is still there under its id)."""
+        """The stack by name or id, or None if missing. A deleted stack still exists under its
+        id.
+        """
         try:
             with asking(f"looking at the stack {stack}"):
                 described: Description = self._client.describe_stacks(StackName=stack)["Stacks"][0]
         except SyncloudError as error:
-            # "Stack with id NAME does not exist", under the same code as any other wrong value.
+            # A missing stack has the same code as any invalid value, so the message decides: "Stack
+            # with id NAME does not exist".
             cause = error.__cause__
             if isinstance(cause, ClientError) and "does not exist" in str(cause).partition("(ValidationError)")[2]:
                 return None
@@ -99,7 +109,9 @@ class Operations:
         return described
 
     def template_parameters(self, template: str) -> set[str]:
-        """The names of the parameters that a template has; also proves that CloudFormation can read it."""
+        """The names of a template's parameters. The call also proves that CloudFormation can parse
+        the template.
+        """
         with asking("reading the template"):
             rows = self._client.get_template_summary(TemplateBody=template).get("Parameters", ())
             return {row["ParameterKey"] for row in rows}
@@ -107,7 +119,9 @@ class Operations:
     def create_change_set(
         self, stack: str, template: str, *, creating: bool, values: Mapping[str, str], keep: set[str]
     ) -> ChangeSet:
-        """Begins a plan: the parameters are `values`, and what they are now for those in `keep`."""
+        """Start a change set with the parameters `values`; parameters in `keep` keep their current
+        value.
+        """
         with asking("creating a change set"):
             answer = self._client.create_change_set(
                 StackName=stack,
@@ -123,7 +137,10 @@ class Operations:
         return ChangeSet(answer["Id"], answer["StackId"], creating)
 
     def await_changes(self, change_set: ChangeSet) -> tuple[Change, ...]:
-        """What a plan holds as soon as it is made. Empty: nothing to change, which CloudFormation calls a failure."""
+        """Wait for a change set and return its changes.
+
+        An empty result means no change, which CloudFormation reports as a failure.
+        """
         for _ in self._beats("making the change set"):
             with asking("reading the change set"):
                 pages = list(self._client.get_paginator("describe_change_set").paginate(ChangeSetName=change_set.id))
@@ -144,12 +161,13 @@ class Operations:
             return [row["ChangeSetName"] for page in pages for row in page.get("Summaries", ())]
 
     def delete_change_set(self, change_set: ChangeSet) -> None:
-        # An emulator leaves out the empty element in the answer, and botocore stumbles over that: the work is done by then.
+        # An emulator omits an empty element of the answer, which breaks botocore's parser. The
+        # deletion has succeeded by then.
         with asking("deleting the change set"), contextlib.suppress(KeyError):
             self._client.delete_change_set(ChangeSetName=change_set.id)
 
     def buckets(self, stack_id: str) -> list[str]:
-        """Those that live in the stack, whatever its template is."""
+        """The buckets that live in the stack, whatever its template."""
         with asking("listing the stack's resources"):
             pages = self._client.get_paginator("list_stack_resources").paginate(StackName=stack_id)
             return [
@@ -162,14 +180,17 @@ class Operations:
             ]
 
     def execute(self, change_set: ChangeSet) -> Outcome:
-        """Executes a change set and follows it to its end, good or bad."""
+        """Execute a change set and wait for its end, success or failure."""
         known = self._known_events(change_set.stack_id)
         with asking("executing the change set"):
             self._client.execute_change_set(ChangeSetName=change_set.id)
         return self._follow(change_set.stack_id, known)
 
     def delete(self, stack: Description) -> Outcome:
-        """Deletes a stack and follows it to its end. ConfigurationError (or PermissionRefused) if something would not go."""
+        """Delete a stack and wait for its end.
+
+        Raises ConfigurationError (or PermissionRefused) if a resource resists deletion.
+        """
         stack_id = stack["StackId"]
         known = self._known_events(stack_id)
         with asking("deleting the stack"):
@@ -181,7 +202,7 @@ class Operations:
         return outcome
 
     def delete_planned(self, stack: Description) -> None:
-        """Deletes a stack that was only planned; it goes without events that could be followed."""
+        """Delete a stack that has only a plan; such a deletion produces no events to follow."""
         with asking("deleting the empty stack"):
             self._client.delete_stack(StackName=stack["StackName"])
         for _ in self._beats("deleting the empty stack"):
@@ -190,7 +211,10 @@ class Operations:
                 return
 
     def await_quiet(self, stack_id: str) -> Description | None:
-        """Until an operation ends that somebody else began, or a run that was interrupted. None if the stack has gone."""
+        """Wait for the end of a running operation, started by another user or an interrupted run.
+
+        Returns None if the stack no longer exists.
+        """
         known = self._known_events(stack_id)
         for _ in self._beats("what is being done to the stack"):
             stack = self.describe(stack_id)
@@ -202,7 +226,10 @@ class Operations:
         raise AssertionError("the last beat raises")
 
     def _follow(self, stack_id: str, known: set[str]) -> Outcome:
-        """Until an event tells that the stack itself has come to rest: its status alone could still be the one before."""
+        """Wait for the event that shows the stack itself at rest.
+
+        The stack's status alone is not enough, because the status may still be the previous one.
+        """
         failure, kept = "", []
         for _ in self._beats("what is being done to the stack"):
             ended = ""
@@ -224,13 +251,13 @@ class Operations:
             return {event["EventId"] for page in pages for event in page["StackEvents"]}
 
     def _fresh_events(self, stack_id: str, known: set[str]) -> list[dict[str, Any]]:
-        """Those not in `known`, oldest first; reported, and known from now on."""
+        """Report the events that are not in `known`, oldest first, and add them to `known`."""
         fresh: list[dict[str, Any]] = []
         with asking("reading the stack's events"):
             for page in self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id):
                 new = [event for event in page["StackEvents"] if event["EventId"] not in known]
                 if not new:
-                    break  # newest first: older pages are known too
+                    break  # newest first, so older pages are known too
                 fresh += new
         fresh.sort(key=lambda event: event["Timestamp"])
         for event in fresh:
@@ -239,7 +266,9 @@ class Operations:
         return fresh
 
     def _beats(self, what: str) -> Iterator[None]:
-        """Turns of a loop that waits, `poll` seconds apart, until `patience` is at an end: then Unavailable."""
+        """A polling loop: yields every `poll` seconds and raises Unavailable after `patience`
+        seconds.
+        """
         end = time.monotonic() + self._patience
         while time.monotonic() < end:
             yield
@@ -252,7 +281,7 @@ class Operations:
 
 @contextlib.contextmanager
 def asking(what: str) -> Iterator[None]:
-    """The edge: what boto3 raises becomes one of our errors."""
+    """The error boundary: translates boto3's exceptions into our errors."""
     try:
         yield
     except aws_errors() as error:
@@ -268,7 +297,9 @@ def asking(what: str) -> Iterator[None]:
 
 
 def failed(message: str, *, hint: str) -> SyncloudError:
-    """PermissionRefused if that is what a resource's reason (part of `message`) tells of, else ConfigurationError."""
+    """PermissionRefused if the resource's reason in `message` shows a denial, else
+    ConfigurationError.
+    """
     kind = PermissionRefused if _REFUSED.search(message) else ConfigurationError
     return kind(message, hint=hint)
 
@@ -278,7 +309,9 @@ def running(status: str) -> bool:
 
 
 def _failure(event: Mapping[str, Any]) -> str:
-    """Empty for a resource that was only called off because another one failed."""
+    """The failure of a resource. Empty for a resource that was cancelled after another one's
+    failure.
+    """
     reason = event.get("ResourceStatusReason", "")
     return "" if "cancelled" in reason.lower() else f"{event['ResourceType']} {event['LogicalResourceId']}: {reason}"
 

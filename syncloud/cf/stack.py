@@ -1,7 +1,7 @@
-"""A stack of syncloud's template: planned, executed, taken down; refused wherever something would be lost.
+"""The stack of syncloud's template: plan, execute and destroy, with guards against data loss.
 
-Every step can be interrupted and the command run again: an operation that still runs is waited for, what a failed first try
-left is removed, and a change set that nobody executes does no harm.
+Every step is restartable. A new run waits for a running operation and removes the remains of a
+failed creation. An unexecuted change set does no harm.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from ..errors import BusyError, ConfigurationError, SyncloudError
 from .operations import OUR_NAMES, PLANNED, Change, ChangeSet, Client, Description, Operations, asking, failed, running
 from .template import Outputs, template_text
 
-# Parameters that only this template has together: how a stack is known to be one of ours before it is changed.
+# Only syncloud's template has these parameters together, so they identify our stacks before a
+# change.
 _OURS = frozenset({"BucketName", "FilterPrefix", "NoncurrentVersionDays", "MaxReceiveCount"})
 _READY = frozenset(
     {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
@@ -30,13 +31,13 @@ _REMOVAL = {
 
 
 class Stack:
-    """The stack called `name`, reached by boto3 clients.
+    """The stack called `name`, through boto3 clients.
 
-    `report` gets a line for each event of a resource. `poll` and `patience` in seconds: how often CloudFormation is asked,
-    and after how long waiting is given up (the operation itself goes on).
+    `report` gets one line per resource event. `poll` is the polling interval and `patience` the
+    timeout, both in seconds; after the timeout, the operation itself continues.
 
-    Every method raises Unavailable, CredentialsError or PermissionRefused for what AWS answers, and ConfigurationError where
-    the stack is not in a state to go on from, with what to do about it.
+    Every method raises Unavailable, CredentialsError or PermissionRefused for AWS errors. In a
+    state without a way on, every method raises ConfigurationError with the next step.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class Stack:
         self._report = report
 
     def settle(self) -> None:
-        """Waits for what is being done to the stack, by an interrupted run or somebody else, and removes what a failed first
-        try left: a stack that never worked and holds nothing.
+        """Wait for any running operation, and remove the remains of a failed creation.
+
+        Such a stack never worked and holds nothing.
         """
         stack = self._operations.describe(self._name)
         if stack is not None and running(stack["StackStatus"]):
@@ -68,10 +70,11 @@ class Stack:
             self._operations.delete(stack)
 
     def plan(self, parameters: Mapping[str, str]) -> ChangeSet | None:
-        """What would have to change for the stack to be what the template and `parameters` say; None if nothing.
+        """The change set from the present stack to the template with `parameters`; None if nothing
+        changes.
 
-        Parameters that are not given keep the values they have. Execute the change set, or discard it. BusyError while the
-        stack is being changed (`settle` waits for that).
+        Missing parameters keep their current values. The caller must execute or discard the change
+        set. Raises BusyError during another operation; `settle` waits for its end.
         """
         stack = self._operations.describe(self._name)
         if stack is None or stack["StackStatus"] == PLANNED:
@@ -82,7 +85,10 @@ class Stack:
         return self._planned(parameters, creating=False, keep=_parameters(stack).keys() - parameters.keys())
 
     def execute(self, change_set: ChangeSet) -> Outputs:
-        """Does what was planned, and waits for it. It is all done, or all rolled back: then the first failure is raised."""
+        """Execute the change set and wait for its end.
+
+        CloudFormation completes all changes or rolls all back. A rollback raises the first failure.
+        """
         outcome = self._operations.execute(change_set)
         if outcome.status not in _DONE:
             raise failed(
@@ -92,7 +98,9 @@ class Stack:
         return self.outputs()
 
     def discard(self, change_set: ChangeSet) -> None:
-        """Removes a change set, and the empty stack that CloudFormation made for it, unless others plan in it too."""
+        """Delete a change set. The empty stack of a new plan is deleted too, unless other plans
+        exist.
+        """
         self._operations.delete_change_set(change_set)
         if not change_set.creating:
             return
@@ -102,7 +110,7 @@ class Stack:
         self._operations.delete_planned(stack)
 
     def outputs(self) -> Outputs:
-        """What the stack made. ConfigurationError where there is none, or it is not one of ours."""
+        """The stack's outputs. Raises ConfigurationError if the stack is missing or not ours."""
         stack = self._operations.describe(self._name)
         if stack is None:
             raise ConfigurationError(f"there is no stack {self._name} in this region and account", hint="run syncloud setup")
@@ -125,9 +133,10 @@ class Stack:
             ) from None
 
     def destroy(self, *, bucket: str) -> list[str]:
-        """Takes the stack down, provided its bucket is `bucket` and not one object version or delete marker exists in it.
+        """Delete the stack, if its bucket is `bucket` and its buckets hold no object version or
+        delete marker.
 
-        The template keeps bucket and queues; what removes them is returned, as commands.
+        The template keeps bucket and queues; the result is a list of commands that remove them.
         """
         self.settle()
         stack = self._operations.describe(self._name)
@@ -164,7 +173,9 @@ class Stack:
         return ChangeSet(begun.id, begun.stack_id, creating, changes)
 
     def _must_be_free(self, bucket: str) -> None:
-        """CloudFormation would find out too, in the middle of the work and in fewer words."""
+        """Refuse a taken bucket name early. CloudFormation would fail halfway, with a shorter
+        message.
+        """
         try:
             with asking(f"looking for the bucket {bucket}"):
                 self._s3.head_bucket(Bucket=bucket)
@@ -218,7 +229,9 @@ class Stack:
             )
 
     def _must_not_remove(self, changes: Sequence[Change]) -> None:
-        """The template grew in other hands; ours would take away what they added."""
+        """Refuse to remove resources, because removals mean that another user extended the
+        template.
+        """
         removed = [f"{change.resource_type} {change.logical_id}" for change in changes if change.action == "Remove"]
         if removed:
             raise ConfigurationError(
@@ -258,12 +271,12 @@ def _parameters(stack: Description) -> dict[str, str]:
 
 
 def _account(stack_id: str) -> str:
-    """An id is arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/UUID."""
+    """The account from a stack id: arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/UUID."""
     return stack_id.split(":")[4]
 
 
 def _http_status(error: SyncloudError) -> int:
-    """Of the answer that an error was translated from; 0 where there was none."""
+    """The HTTP status of the translated error; 0 without a response."""
     cause = error.__cause__
     status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(cause, ClientError) else 0
     return int(status)

@@ -1,4 +1,4 @@
-"""The CloudFormation template: its text, its parameters, and what a stack of it has made."""
+"""The CloudFormation template: text, parameters and outputs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from urllib.parse import quote_plus
 
 from ..errors import ConfigurationError
 
-# Characters that S3 takes literally in a notification filter besides letters, digits and "_.-~" ("Naming Amazon S3 objects",
-# safe characters), and the slash.
+# Literal characters in an S3 notification filter, in addition to letters, digits and "_.-~". The
+# set is the safe characters of "Naming Amazon S3 objects", and the slash.
 _LITERAL_IN_A_FILTER = "/!*'()"
 
 
 def template_text() -> str:
-    """The CloudFormation template, as `syncloud setup --print-template` prints it."""
+    """The CloudFormation template, as printed by `syncloud setup --print-template`."""
     return resources.files(__package__).joinpath("bucket_template.yaml").read_text("utf-8")
 
 
 def parameters(*, bucket: str, prefix: str) -> dict[str, str]:
-    """The template's parameters for a bucket and a prefix in folder form (`status/`, or empty for the whole bucket).
+    """The template's parameters for a bucket and a prefix.
 
-    ConfigurationError for a prefix that an IAM policy cannot name.
+    The prefix is in folder form: `status/`, or empty for the whole bucket. Raises
+    ConfigurationError for a prefix that no IAM policy can name.
     """
     if any(character in "*?$" or not " " <= character <= "\xff" for character in prefix):
         raise ConfigurationError(
@@ -34,7 +35,7 @@ def parameters(*, bucket: str, prefix: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the stack made; the policies are to be attached to the roles of the hosts that push or pull."""
+    """The stack's outputs. The policies belong to the roles of the hosts that push or pull."""
 
     bucket: str
     prefix: str

@@ -1,1 +1,1 @@
-"""The command line: subcommands, output, exit codes."""
+"""The command-line interface: subcommands, output, exit codes."""

@@ -1,4 +1,4 @@
-"""The command line: subcommands, one `except SyncloudError`, exit codes."""
+"""The command-line entry point: subcommands, one `except SyncloudError`, exit codes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,21 @@ from ..log import display
 from ..service import disclosure, state_directory, supervisor
 
 _YOUNG = 10_000
-"""Objects. What is under way makes thousands at a time, which go by themselves: Python would look through all after 700."""
+"""Garbage-collection threshold in new objects. Work in progress allocates thousands of short-lived
+objects, which reference counting frees. Python's default (700 in 3.11) would start many useless
+collections.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: those of errors.py, or 128 and the signal that ended it."""
+    """Run one command and return its exit code: a code of errors.py, or 128 plus the signal
+    number.
+    """
     _hide_secrets()
     for stream in (sys.stdout, sys.stderr):
+        # A name that the locale cannot encode must not end the command.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that this locale cannot write is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     try:
         invocation = parser.parse(sys.argv[1:] if argv is None else argv, os.environ)
         return _COMMANDS[invocation.command](invocation)
@@ -46,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001 - whatever it is, its text may command a terminal
+    except Exception as error:  # noqa: BLE001 - every text needs escaping for the terminal
         _tell_unforeseen(error)
         return 1
     finally:
@@ -54,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _hide_secrets() -> None:
-    """In what Python itself prints of an error that nobody foresaw."""
+    """Redact secrets in Python's own reports of uncaught errors."""
 
     def last(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         text = scrubbed("".join(traceback.format_exception(kind, error, trace)))
@@ -69,8 +75,11 @@ def _hide_secrets() -> None:
 
 
 def _leave(exit_code: int) -> NoReturn:
-    """End at once; what counts is recorded. Python would wait for a thread whose call a frozen server never answers, and take
-    all that it has imported apart, which is a tenth of a pass without a change."""
+    """Exit at once, after all results are recorded.
+
+    A normal exit would wait for a thread in a call to a frozen server. Module teardown would also
+    cost a tenth of a pass without changes.
+    """
     log.close()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -78,7 +87,9 @@ def _leave(exit_code: int) -> NoReturn:
 
 
 def _tell(error: SyncloudError) -> None:
-    """What, where, and what to do next: one event in the journal, lines for a person elsewhere."""
+    """Report an error, its place and the next step: one event in the journal, plain lines
+    elsewhere.
+    """
     if log.is_journal(sys.stderr, os.environ):
         if not log.active():
             log.setup(log_format="auto", log_level="info", instance="", role="")
@@ -91,7 +102,7 @@ def _tell(error: SyncloudError) -> None:
 
 
 def _tell_unforeseen(error: Exception) -> None:
-    """Its trace by the log: Python would print the texts in it as they are."""
+    """Log the traceback of an unexpected error, because Python would print the texts unescaped."""
     if not log.active():
         log.setup(log_format="auto", log_level="info", instance="", role="")
     log.exception("internal.error", "ended unexpectedly: %r", error)
@@ -102,7 +113,7 @@ def _say(text: str) -> None:
 
 
 def _sync(invocation: Invocation) -> int:
-    """push and pull: in service until a signal, or one pass."""
+    """Run push or pull: as a service until a signal, or as one pass."""
     settings = invocation.settings
     log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=invocation.command)
     for file in disclosure.found(parser.ETC, settings.instance, os.environ):
@@ -118,8 +129,8 @@ def _sync(invocation: Invocation) -> int:
 
 
 def _setup(invocation: Invocation) -> int:
-    """Bucket, queue and their wiring: through a change set, with a line for each resource."""
-    from .. import cf  # here, as no other command needs what it needs
+    """Deploy bucket, queue and wiring by a change set, and report each resource."""
+    from .. import cf  # here, because only this command needs CloudFormation
     from ..aws.session import Aws
     from ..cf.stack import Stack
 
@@ -159,13 +170,13 @@ def _setup(invocation: Invocation) -> int:
 
 
 def _reread(invocation: Invocation) -> Callable[[], Settings]:
-    """What SIGHUP does: the same command line once more, with the files as they are then."""
+    """The reload function for SIGHUP: parses the same command line again with the current files."""
     return lambda: parser.parse(invocation.argv, os.environ).settings
 
 
 def _status(invocation: Invocation) -> int:
-    """One page for the instance, or for every one; 0 where all are healthy."""
-    from ..service import status  # here, as no other command needs it
+    """Print one page per instance; the exit code is 0 if all instances are healthy."""
+    from ..service import status  # here, because no other command needs the module
 
     healthy = True
     for directory in _states(invocation.settings):
@@ -177,7 +188,9 @@ def _status(invocation: Invocation) -> int:
 
 
 def _states(settings: Settings) -> list[Path]:
-    """The state directory of the instance, or those of all: the user's own, and the system's services'."""
+    """The state directory of the instance. Without an instance, those of the user and of the
+    system's services.
+    """
     places = [settings.state_dir]
     if settings.sources["state-dir"] == "default":
         places.append(SYSTEM_STATES / settings.instance)
@@ -192,7 +205,7 @@ def _states(settings: Settings) -> list[Path]:
 
 
 def _resume(invocation: Invocation) -> int:
-    from ..state import inspect  # here, as no other command needs it
+    from ..state import inspect  # here, because no other command needs the module
 
     (directory,) = _states(invocation.settings)
     with state_directory.as_owner(directory):
@@ -201,7 +214,7 @@ def _resume(invocation: Invocation) -> int:
 
 
 def _demo(invocation: Invocation) -> int:
-    from .. import demo  # here, as no other command needs it
+    from .. import demo  # here, because no other command needs the module
 
     return demo.run(once=invocation.once)
 

@@ -1,1 +1,1 @@
-"""Options: what a user can set, and how it is read from arguments, environment and files. Owner of configargparse."""
+"""Options: the table of settings, and their parser. Only this package imports configargparse."""

@@ -1,7 +1,7 @@
-"""What the user can say: one table of options, how each is written, and the values that come of it.
+"""The option table: each option's name, form and help, and the typed values that result.
 
-To add an option, add it to `OPTIONS` and to `Settings` (or `Invocation`, for an act); help, manual pages, completions and the
-sample file follow the table. `config` reads.
+To add an option, add it to `OPTIONS` and to `Settings` (or `Invocation`, for an act). Help, manual
+pages, completions and the sample file follow the table; `parser` reads the options.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ SYNC = ("push", "pull")
 AWS = ("push", "pull", "setup")
 NAMED = ("push", "pull", "setup", "status", "resume")
 SYSTEM_STATES = Path("/var/lib/syncloud")
-"""Where root's instances, and those of the units, keep their states."""
+"""The directory of states for root's instances and for the units' instances."""
 
 
 class Scope(Enum):
-    """Where an option can be given."""
+    """The places where an option can be given."""
 
     SETTING = "argument, environment variable, file"
     LOCATOR = "argument, environment variable"
@@ -55,11 +55,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row of the table.
+    """A row of the table.
 
-    `default` is text as a user would write it; where it is None, `unset` says what holds. `metavar` is empty for a flag.
-    `details` are whole sentences for the manual pages and the sample file, `example` is a value for that file where the default
-    is none. `parse` raises ValueError for text it does not like. `empty`: empty text is a value.
+    `default` is in a user's notation; without one, `unset` describes the effect. A flag has no
+    `metavar`. `details` are sentences for manual pages and the sample file; `example` is that
+    file's value without a default. `parse` raises ValueError. `empty`: empty text is a value.
     """
 
     name: str
@@ -92,13 +92,13 @@ class Option:
         if re.search(r"[\x00-\x1f\x7f]", raw):
             raise ValueError("has a control character")
         if raw == "--":
-            raise ValueError("'--' cannot be a value")  # Python 3.11's argparse drops it, and then has none
+            raise ValueError("'--' cannot be a value")  # Python 3.11's argparse drops it
         if self.choices and raw not in self.choices:
             raise ValueError(f"{raw!r} is none of {', '.join(self.choices)}{nearest(raw, self.choices)}")
         return self.parse(raw)
 
     def checked(self, given: str | list[Any]) -> str | list[str]:
-        """The texts of a file's or a variable's value, all of them valid. Raises ValueError."""
+        """The validated texts of a file's or a variable's value. Raises ValueError."""
         if not self.many:
             if isinstance(given, list):
                 raise ValueError("takes one value, not a list")
@@ -111,12 +111,12 @@ class Option:
             raise ValueError("put every item of the list into double quotes, or none")
         for text in texts:
             self.value(text)
-        # An empty list must override one of an earlier file; configargparse would not notice it.
+        # An empty list must override one of an earlier file, but configargparse would ignore it.
         return texts or [""]
 
 
 def _boolean(raw: str) -> bool:
-    # configargparse's own words, so that both agree.
+    # The words are those of configargparse, so that both parsers agree.
     if raw.lower() not in ("true", "yes", "on", "1", "false", "no", "off", "0"):
         raise ValueError(f"{raw!r} is neither true nor false")
     return raw.lower() in ("true", "yes", "on", "1")
@@ -135,7 +135,7 @@ _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0
 
 
 def seconds(raw: str) -> float:
-    """Seconds of `500ms`, `30s`, `5m`, `12h`, `1d`, `1.5h` or a bare number of seconds. Raises ValueError."""
+    """Seconds of `500ms`, `30s`, `5m`, `12h`, `1d`, `1.5h` or a bare number. Raises ValueError."""
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)", raw)
     if not match:
         raise ValueError(f"{raw!r} is not a duration such as 500ms, 30s, 5m, 12h or 1d")
@@ -168,9 +168,8 @@ def _path(raw: str) -> Path:
 
 
 def folder(raw: str) -> str:
-    """A prefix in its one form: empty, or a folder with one trailing slash, at most 900 bytes. Raises ValueError.
-
-    (A key has at most 1,024 bytes; what remains is for the paths.)
+    """A prefix's canonical form: empty, or with one trailing slash. The maximum is 900 bytes,
+    because a key has 1,024 and paths need the rest. Raises ValueError.
     """
     if raw.startswith("/"):
         raise ValueError(f"{raw!r} starts with a slash; for the whole bucket leave it out")
@@ -187,8 +186,9 @@ def folder(raw: str) -> str:
 
 
 def instance_name(raw: str) -> str:
-    """A name that systemd takes as %i, that is one file name, and has no colon: that ends a path in StateDirectory=
-    (systemd.exec(5)). Raises ValueError."""
+    """A systemd instance name (%i): one file name without a colon, because a colon ends a path in
+    StateDirectory= (systemd.exec(5)). Raises ValueError.
+    """
     if not re.fullmatch(r"(?![-])[A-Za-z0-9_.\\@-]{1,200}", raw) or raw in (".", ".."):
         raise ValueError(f"{raw!r} is not an instance name: up to 200 letters, digits and _ . \\ @ -, the first no hyphen")
     if raw == "syncloud":
@@ -315,11 +315,11 @@ ACT_VARIABLES = {option.variable for option in OPTIONS if option.scope is Scope.
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds now. Intervals and timeouts in seconds, `max_delete` in per cent.
+    """The settings in force: intervals and timeouts in seconds, `max_delete` in per cent.
 
-    What a command does not need is None or empty. `instance` is empty, and `state_dir` the directory of all states, for a
-    command that runs on no instance. `patterns` is for `filters.Filter`. `sources` says for each option where its value is
-    from: "default", "argument", "environment SYNCLOUD_X" or "FILE:LINE".
+    Settings without use in a command are None or empty. Without an instance, `instance` is empty
+    and `state_dir` is the parent of all states. `patterns` is for `filters.Filter`. `sources` names
+    each option's origin: "default", "argument", "environment SYNCLOUD_X" or "FILE:LINE".
     """
 
     instance: str
@@ -354,7 +354,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One command with its settings; the rest are acts, which exist on the command line only."""
+    """One command with its settings; the other fields are acts, which only arguments can set."""
 
     command: str
     settings: Settings
@@ -370,7 +370,7 @@ class Invocation:
 def complete(
     values: dict[str, Any], *, instance: str, sources: Mapping[str, str], environ: Mapping[str, str], uid: int
 ) -> Settings:
-    """The typed values, with what is computed from others filled in."""
+    """The settings from typed `values`, after derived values are filled in."""
     stack = re.sub(r"[^A-Za-z0-9-]", "-", f"syncloud-{values['bucket']}")[:128] if values["bucket"] else "syncloud"
     values["stack_name"] = values["stack_name"] or stack
     values["state_dir"] = values["state_dir"] or _state_dir(instance, environ, uid)
@@ -379,7 +379,7 @@ def complete(
 
 
 def pair_name(command: str, values: Mapping[str, Any]) -> str:
-    """The instance of a pair that was given none: short, readable, the same at every start."""
+    """The default instance name of a pair: short, readable, and equal at every start."""
     if command not in SYNC:
         return ""
     directory: Path = values["directory"]
@@ -389,7 +389,7 @@ def pair_name(command: str, values: Mapping[str, Any]) -> str:
 
 
 def _state_dir(instance: str, environ: Mapping[str, str], uid: int) -> Path:
-    """systemd.exec(5) on STATE_DIRECTORY (a list with colons); the XDG base directory specification ignores relative paths."""
+    """By systemd.exec(5) (colon list) or XDG base directory specification (absolute paths only)."""
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].partition(":")[0])
     if uid == 0:

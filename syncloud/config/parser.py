@@ -1,8 +1,9 @@
-"""Reads what the user says (options.py) from arguments, environment and files. Owner of configargparse.
+"""The parser of arguments, environment and files. Only this module imports configargparse.
 
-Arguments win over the environment, the environment over files, files over defaults; of several files the later wins.
-configargparse does the reading and the precedence. Added here is what it lacks: a problem is told with its file and line,
-all problems are told at once, and an unknown key or variable is one of them.
+Arguments win over the environment, the environment over files, files over defaults; the last of
+several files wins. configargparse reads the values and applies this precedence. This module adds
+error reports: each problem has its file and line, all problems come at once, and unknown keys or
+variables count.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ Arguments win over the environment, the environment over files, files over defau
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str], *, etc: Path = ETC, uid: int | None = None) -> Invocation:
-    """Read everything. `argv` is without the program's name; `uid` is the effective user, by default the process's.
+    """Read everything. `argv` lacks the program's name; `uid` defaults to the effective user.
 
-    Raises UsageError for a command line that makes no sense, else ConfigurationError with every problem, one a line.
-    `--help` and `--version` print and exit as argparse does (SystemExit, code 0).
+    Raises UsageError for an invalid command line, otherwise ConfigurationError with one problem per
+    line. `--help` and `--version` print and exit as in argparse (SystemExit, code 0).
     """
     command, words = _command(argv)
     problems = _Problems()
@@ -79,7 +80,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str], *, etc: Path = ETC, u
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line as argparse sees it: for `--help`, completions and manual pages."""
+    """The complete argparse parser, for `--help`, completions and manual pages."""
     whole = _Parser(prog="syncloud", description="Files between machines, through S3.", epilog=f"{_ELSEWHERE}\n\n{EXIT_CODES}")
     whole.add_argument("--version", action="version", version=f"syncloud {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser)
@@ -89,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Problems:
-    """What is wrong so far. `names` are the options concerned; `blind` if a whole file could not be read."""
+    """The problems so far. `names`: the options concerned; `blind`: a whole file was unreadable."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -121,7 +122,7 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
 
 
 class _Text(io.StringIO):
-    """A file that was read; configargparse asks for its name."""
+    """The text of a file, with the `name` that configargparse needs."""
 
     def __init__(self, text: str, name: str) -> None:
         super().__init__(text)
@@ -129,7 +130,7 @@ class _Text(io.StringIO):
 
 
 class _Reader(configargparse.DefaultConfigFileParser):  # type: ignore[misc]
-    """configargparse's file grammar, one line at a time, so that a problem has its line and does not hide the next one."""
+    """configargparse's file grammar, line by line: each problem has its line and hides no other."""
 
     def __init__(self, command: str, problems: _Problems) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class _Reader(configargparse.DefaultConfigFileParser):  # type: ignore[misc]
         self.lines: dict[tuple[str, str], int] = {}
 
     def __call__(self) -> _Reader:
-        """configargparse 1.7 calls what it is given, 1.9 takes it as it is."""
+        """configargparse 1.7 calls the given reader; 1.9 uses the reader without a call."""
         return self
 
     def parse(self, stream: _Text) -> dict[str, str | list[str]]:
@@ -212,7 +213,7 @@ def _parser(command: str, *, texts: Mapping[str, str] = MappingProxyType({}), re
 
 
 def _add_options(made: _Parser, command: str) -> None:
-    """Values stay text and defaults None here: what is wrong is told later, together, and the source is known."""
+    """Values stay text and defaults None, so that one report can hold all problems with sources."""
     if command in ("status", "resume"):
         made.add_argument("positional", nargs="?", metavar="INSTANCE", help="the instance")
     groups: dict[str, Any] = {}
@@ -231,7 +232,7 @@ def _add_options(made: _Parser, command: str) -> None:
         if option.many:
             more["action"] = "append"
         if option.name in ("exclude", "include"):
-            # One list for both, since the order of all patterns counts.
+            # Both options share one list, because the order of all patterns counts.
             more.update({"dest": "patterns", "type": functools.partial(_tagged, option.name)})
         groups[option.group].add_argument(f"--{option.name}", **more)
 
@@ -241,7 +242,7 @@ def _tagged(name: str, text: str) -> tuple[str, str]:
 
 
 def _refuse(command: str, unknown: Sequence[str]) -> None:
-    """Tell all that argparse did not understand; the word after an unknown option is taken for its value."""
+    """Report all unknown arguments; the word after an unknown option is taken for its value."""
     told = []
     for before, word in zip(["", *unknown], unknown, strict=False):
         name = word.partition("=")[0].removeprefix("--")
@@ -268,7 +269,7 @@ def _refuse_combinations(command: str, found: argparse.Namespace, words: Sequenc
 
 
 def _variables(environ: Mapping[str, str], problems: _Problems) -> dict[str, str]:
-    """The environment's part, valid, in a form that configargparse reads as it was meant."""
+    """The valid variables, in a form that configargparse reads as intended."""
     taken = {}
     for name in sorted(name for name in environ if name.startswith("SYNCLOUD_")):
         option = VARIABLES.get(name)
@@ -286,7 +287,7 @@ def _variables(environ: Mapping[str, str], problems: _Problems) -> dict[str, str
 
 
 def _listed(raw: str) -> str | list[Any]:
-    """As configargparse reads a list in a file."""
+    """Parse a list as configargparse does in a file."""
     if not (raw.startswith("[") and raw.endswith("]")):
         return raw
     try:
@@ -296,7 +297,7 @@ def _listed(raw: str) -> str | list[Any]:
 
 
 def _files(found: argparse.Namespace, etc: Path, problems: _Problems) -> list[Path]:
-    """The files to read, the later wins."""
+    """The files to read; the later wins."""
     config, instance = getattr(found, "config", None), _instance(found)
     try:
         if config:
@@ -314,7 +315,7 @@ def _instance(found: argparse.Namespace) -> str | None:
 
 
 def _texts(files: Sequence[Path], problems: _Problems, *, optional: bool) -> dict[str, str]:
-    """The files' contents by name. Read once, so that a pipe will do. `optional`: one that does not exist is empty."""
+    """The files' texts by name. One read each, so a pipe works. `optional`: skip missing files."""
     texts = {}
     for file in files:
         try:
@@ -330,14 +331,14 @@ def _texts(files: Sequence[Path], problems: _Problems, *, optional: bool) -> dic
 
 
 class _Origin(NamedTuple):
-    """Where a value is from. A higher `rank` wins; files have 0 and up in their order."""
+    """The origin of a value. A higher `rank` wins; files have 0 and up in their order."""
 
     rank: int
     told: str
 
 
 def _origins(made: _Parser, reader: _Reader, found: argparse.Namespace, files: list[str]) -> dict[str, _Origin]:
-    """By option name, as configargparse recorded it; what it did not record is an argument or the default."""
+    """Origins by option name; without a record of configargparse: argument or default."""
     origins = {}
     for source, items in made.get_source_to_settings_dict().items():
         kind, _, file = source.partition("|")
@@ -356,7 +357,7 @@ def _origins(made: _Parser, reader: _Reader, found: argparse.Namespace, files: l
 
 
 def _values(found: argparse.Namespace, origins: Mapping[str, _Origin], problems: _Problems) -> dict[str, Any]:
-    """Typed values by name. What files and environment gave is known to be valid, so a problem here is an argument's."""
+    """Typed values by name. Only arguments can be invalid here: other sources are validated."""
     values: dict[str, Any] = {}
     for option in OPTIONS:
         raw = getattr(found, option.dest, None)
@@ -381,7 +382,7 @@ _NEEDED = {"push": ("directory", "bucket"), "pull": ("directory", "bucket", "que
 
 
 def _require(found: argparse.Namespace, values: Mapping[str, Any], *, command: str, place: str, problems: _Problems) -> None:
-    """Tell what the command cannot do without, with the three ways to say it; `place` is the file to write it into."""
+    """Report missing settings, with three ways to give each; `place` is the file to write into."""
     spared = {"queue-url"} if getattr(found, "once", False) or getattr(found, "dry_run", False) else set()
     if getattr(found, "print_template", False) or problems.blind:
         spared.update(_NEEDED.get(command, ()))

@@ -1,1 +1,1 @@
-"""The rules: entries, hints, plans, diffs, names, filters. Pure: no I/O and no clock of its own."""
+"""Pure rules: entries, hints, plans, diffs, names, filters. No I/O and no clock of their own."""

@@ -1,4 +1,4 @@
-"""A bounded number of bytes, for all who need some of it in turns: memory for the parts of large files."""
+"""A byte budget: an async counting semaphore that bounds the memory for parts of large files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import deque
 from dataclasses import dataclass
 
 MAX_PART_BYTES = 256 * 1024 * 1024
-"""Bytes of parts that a tree holds in memory, of all files together."""
+"""Maximum bytes of parts in a tree's memory, for all files together."""
 OLDEST_EVERY = 4
-"""Of so many grants one is for who waits longest, so that nobody waits for ever."""
+"""One grant in this many goes to the oldest request, so that no request starves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,9 +20,11 @@ class _Turn:
 
 
 class Budget:
-    """`total` bytes. Each part of a file is asked for by itself; first comes the file of which the least is left, in every
-    fourth turn the one that waits longest. So files of a size are carried one after the other, none waits for a huge one to
-    end, whoever has made it, and the huge one goes on.
+    """A semaphore over `total` bytes: shortest remaining file first, with ageing.
+
+    Each part of a file is a request of its own. The file with the fewest remaining bytes goes
+    first; every `OLDEST_EVERY`th grant goes to the oldest request. So files of one size travel one
+    after the other, no file waits for the end of a huge one, and huge files still progress.
     """
 
     def __init__(self, total: int = MAX_PART_BYTES) -> None:
@@ -33,12 +35,13 @@ class Budget:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody waits."""
+        """Whether a request waits."""
         return bool(self._waiting)
 
     async def take(self, amount: int, left: int) -> None:
-        """Wait for `amount` bytes, for a file of which `left` bytes are to be carried yet. More than there are in all are
-        granted once nobody else has any.
+        """Acquire `amount` bytes for a file with `left` bytes still to transfer.
+
+        A request above the total counts as the total: its grant needs the whole budget.
         """
         turn = _Turn(min(amount, self._total), left, asyncio.get_running_loop().create_future())
         self._waiting.append(turn)
@@ -47,23 +50,23 @@ class Budget:
             await turn.granted
         except asyncio.CancelledError:
             if turn.granted.cancelled():
-                self._grant()  # the next one may need less
+                self._grant()  # the next request may be smaller
             else:
                 self.give(turn.amount)
             raise
 
     def give(self, amount: int) -> None:
-        """Give back what was taken."""
+        """Release `amount` bytes that `take` acquired."""
         self._free += min(amount, self._total)
         self._grant()
 
     async def turn(self, amount: int, left: int) -> None:
-        """Wait as `take` does, and take nothing."""
+        """Wait as `take` does, but release the bytes at once."""
         await self.take(amount, left)
         self.give(amount)
 
     def _grant(self) -> None:
-        """The next one waits for its bytes, lest who needs much is overtaken for ever by those who need little."""
+        """Grant strictly in order: a large request at the head would otherwise starve."""
         while self._waiting:
             turn = self._next()
             if turn.granted.cancelled():

@@ -1,6 +1,7 @@
-"""CRC64NVME, the checksum that S3 keeps of a whole object whatever way it was uploaded.
+"""CRC64NVME, the full-object checksum that S3 stores for every kind of upload.
 
-Source: "Checking object integrity in Amazon S3", the table of full-object checksum algorithms. Owner of awscrt.checksums.
+Source: "Checking object integrity in Amazon S3", the table of full-object checksum algorithms. Only
+this module imports awscrt.checksums.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ HEADER = "x-amz-checksum-crc64nvme"
 
 
 def update(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
-    """The checksum of what `crc` covered, followed by `data`."""
+    """Extend the checksum `crc` by `data`."""
     return int(crc64nvme(data, crc))
 
 
 def of(pieces: Iterable[bytes], crc: int = 0) -> int:
-    """The same of bytes that came in pieces."""
+    """Extend the checksum `crc` by bytes that come in pieces."""
     for piece in pieces:
         crc = update(piece, crc)
     return crc
 
 
 def encode(crc: int) -> str:
-    """As S3's headers carry it: base64 of eight big-endian bytes."""
+    """The header form of a checksum: base64 of eight big-endian bytes."""
     return base64.b64encode(crc.to_bytes(8, "big")).decode()
 
 
 def decode(text: str) -> int | None:
-    """The number in a header; None where it is none (a composite checksum ends in `-PARTS`)."""
+    """The number in a header; None for any other text (a composite checksum ends in `-PARTS`)."""
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

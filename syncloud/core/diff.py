@@ -1,9 +1,13 @@
-"""The merge of listings: which paths of two trees and the base deserve a look. Pure, streaming, one pass.
+"""A streaming merge join of listings. Pure, one pass.
 
-Where only the source is listed, what is equal there and in the base is taken out first, a run at a time (`SkipUnchanged`).
+The output is the paths on which two trees and the base may differ.
 
-All three streams come in the order of the paths' UTF-8 bytes (which is the order of Python's strings), so nothing is kept
-but the heads. What comes out is only nominated; a store that lists in another order costs looks, never a wrong decision.
+Where only the source is listed, `SkipUnchanged` first removes the files that equal their base rows,
+a chunk at a time.
+
+All three streams are sorted by the UTF-8 bytes of the paths (also the order of Python's strings),
+so memory holds only the heads. Each output path is a candidate: a store with another order costs
+needless looks, never a wrong decision.
 """
 
 from __future__ import annotations
@@ -17,13 +21,16 @@ from . import names
 from .model import Absent, Base, Entry, Hint, ScanChunk, ScanRecord, Side, Unknown, same
 
 MAX_SKIPPED = 20_000
-"""Paths that are left out, each of them with its reason."""
+"""Maximum number of skipped paths that are kept with their reasons."""
 
 
 @dataclass(slots=True)
 class ScanSummary:
-    """What a pass has counted: regular files of the source, what could not be seen, and which of the paths that are
-    `recorded` as left out it has met. `blind` counts the directories among the `unknown`, `more` those beyond `most`.
+    """The counters of one pass.
+
+    `files`: entries of the source. `recorded`: the paths that the state lists as skipped; `met`:
+    those of them that this pass found again, still unsettled. `unknown`: at most `most` unknown
+    paths; `more`: the number beyond `most`. `blind`: all unknown directories.
     """
 
     files: int = 0
@@ -35,7 +42,7 @@ class ScanSummary:
     most: int = MAX_SKIPPED
 
     def count(self, unknown: Unknown) -> None:
-        """Of one beyond `most` only the number is kept, because others choose how many there are."""
+        """Beyond `most`, only the number is kept, because other users choose how many there are."""
         self.blind += unknown.subtree
         if (path := names.spelled(unknown.path)) in self.recorded:
             self.met.add(path)
@@ -46,7 +53,7 @@ class ScanSummary:
 
 
 def flat(listing: Iterable[Side | ScanChunk]) -> Iterator[Side]:
-    """A listing with every file as an Entry."""
+    """A listing in which every chunk is expanded to entries."""
     for item in listing:
         if isinstance(item, ScanChunk):
             yield from map(item.entry_of, item.records)
@@ -55,10 +62,13 @@ def flat(listing: Iterable[Side | ScanChunk]) -> Iterator[Side]:
 
 
 class SkipUnchanged:
-    """A listing of the source and the base rows for it, without the files that are in both and equal: they are counted in
-    `census`, and nothing else is made of them. Of a million files hardly any has changed, so that is done a run at a time.
+    """An anti-join of a source listing and its base rows: files equal in both are removed.
 
-    Two iterators, `sides()` and `rows()`, for a merge that takes as much of either as it likes. `base_of` reads a whole row.
+    Equal files are only counted, in `census`. Of a million files hardly any has changed, so whole
+    chunks are compared.
+
+    A merge consumes the two iterators, `sides()` and `rows()`, at any relative pace. `base_of`
+    reads a whole row.
     """
 
     def __init__(
@@ -73,7 +83,7 @@ class SkipUnchanged:
         self._base_of = base_of
         self._census = census
         self._ahead: deque[ScanRecord] = deque()
-        """What was read of `known`, and is not in the listing as it is."""
+        """Look-ahead buffer: rows already read from `known` that match no listed file so far."""
 
     def sides(self) -> Iterator[Side]:
         for item in self._listing:
@@ -89,8 +99,9 @@ class SkipUnchanged:
                 yield base
 
     def _changed(self, run: list[ScanRecord]) -> list[ScanRecord]:
-        """Those that are not among the rows where they should be. What is not found there for another reason (others have come
-        or gone before it) is found by the merge.
+        """The records of `run` without an equal row nearby.
+
+        A row elsewhere (other files were added or removed before it) is left to the merge.
         """
         near = [self._ahead.popleft() for _ in range(min(len(run), len(self._ahead)))]
         near += islice(self._known, len(run) - len(near))
@@ -110,9 +121,10 @@ def diff(
     census: ScanSummary,
     excluded: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Hint]:
-    """Hints for every path on which the sides and the base may disagree. `target` None: it is believed to be as in the base.
+    """Hints for every path on which the sides and the base may disagree.
 
-    Nothing below an Unknown with `subtree` is nominated: what cannot be seen is not gone.
+    Without a `target`, the target is assumed to equal the base. No path below an Unknown with
+    `subtree` gets a hint, because an invisible file is not a deleted file.
     """
     seen, there, known = next(source, None), next(target, None) if target is not None else None, next(rows, None)
     blind: list[str] = []
@@ -145,10 +157,12 @@ def _judge(
     if path in census.recorded:
         census.met.add(path)
     if blind:
-        # Beyond what is blind in the order of the paths it is asked no more: a tree may hold thousands of such folders.
+        # Prefixes that the sort order has passed are dropped: a tree may hold thousands of unknown
+        # directories.
         blind[:] = [prefix for prefix in blind if path <= prefix or path.startswith(prefix)]
     for side in (seen, there):
-        # What only the target has is its own affair, whatever it is; but below a folder that is hidden nothing is absent.
+        # A path on the target alone is ignored, whatever its kind; but below an unknown directory
+        # no path counts as absent.
         if isinstance(side, Unknown) and (side is seen or seen is not None or base is not None or side.subtree):
             census.count(side)
             if side.subtree:
@@ -161,7 +175,7 @@ def _judge(
     if doubted or _source_moved(seen, base):
         return Hint(path, reported=seen or Absent(path), check_target=doubted)
     if isinstance(seen, Entry) and base is not None:
-        census.met.discard(path)  # as agreed: whatever kept it out is over
+        census.met.discard(path)  # the sides agree again, so the reason for the skip is over
     return None
 
 
@@ -172,7 +186,7 @@ def _source_moved(seen: Side | None, base: Base | None) -> bool:
 
 
 def _target_moved(there: Side | None, seen: Side | None, base: Base | None) -> bool:
-    """Whether the target's listing speaks against the base; a file that only the target has is its own affair."""
+    """Whether the target's listing contradicts the base; files on the target alone are ignored."""
     if base is None:
         return isinstance(there, Entry) and seen is not None
     if not isinstance(there, Entry):

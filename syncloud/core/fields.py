@@ -1,9 +1,13 @@
-"""The values that S3, SQS and other stores give: what each may be, defined once. Pure.
+"""Validators for the values that S3, SQS and other stores send: one definition per field. Pure.
 
-A value that is none raises Odd, with a text short enough for a log. Sources: "Naming Amazon S3 objects" (keys), "How S3
-Versioning works" (version ids have at most 1,024 bytes), RFC 9110 section 8.8.3 (entity tags), "Event message structure"
-(sequencers), "Amazon S3 multipart upload limits". Other stores are wider, so the bounds are: MinIO's objects have up to
-50 TiB, Ceph writes an event's size as a text, nginx makes an entity tag weak.
+An invalid value raises Odd, with a text short enough for a log.
+
+Sources: "Naming Amazon S3 objects" (keys), "How S3 Versioning works" (version ids have at most
+1,024 bytes), RFC 9110 section 8.8.3 (entity tags). Further sources: "Event message structure"
+(sequencers), "Amazon S3 multipart upload limits".
+
+The bounds are wider than those of AWS, because other stores differ. MinIO's objects have up to 50
+TiB, Ceph writes an event's size as a text, nginx makes an entity tag weak.
 """
 
 from __future__ import annotations
@@ -14,11 +18,11 @@ from typing import Any
 KEY_MAX = 1024
 """Bytes of UTF-8."""
 SIZE_MAX = 50 * 1024**4
-"""Bytes."""
+"""Bytes of an object."""
 _DIGITS = 18
-"""Of a size that comes as a text."""
+"""Maximum digits of a size that comes as a text."""
 _SHOWN = 40
-"""Characters of an odd value that a message quotes."""
+"""Maximum characters of an odd value that a message quotes."""
 
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]{1,256})"|([\x21\x23-\x7e]{1,256})')
 _VERSION = re.compile(r"[\x21-\x7e]{1,1024}")
@@ -30,11 +34,11 @@ _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 class Odd(ValueError):
-    """A value that no store gives for this field."""
+    """A value that is invalid for its field."""
 
 
 def etag(value: Any) -> str:
-    """An entity tag in its one form: without quotes and without the mark of a weak one."""
+    """An entity tag in its canonical form: without quotes, and without the mark of a weak one."""
     found = _ETAG.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise _odd(value, "ETag")
@@ -47,7 +51,7 @@ def version(value: Any) -> str:
 
 
 def key(value: Any) -> str:
-    """A key: 1 to 1,024 bytes of UTF-8, any character but a lone surrogate."""
+    """A key: 1 to 1,024 bytes of UTF-8, any character except a lone surrogate."""
     text = _text(value, "key")
     if text.isascii() and 0 < len(text) <= KEY_MAX:
         return text
@@ -61,12 +65,12 @@ def key(value: Any) -> str:
 
 
 def sequencer(value: Any) -> str:
-    """What orders the events of one key: hexadecimal, of any even or odd length."""
+    """A sequencer, which orders a key's events: 1 to 128 hexadecimal digits, odd counts too."""
     return _matched(_SEQUENCER, _text(value, "sequencer"), "sequencer")
 
 
 def size(value: Any) -> int:
-    """Bytes of an object: a whole number, or the decimal digits of one."""
+    """Bytes of an object: a whole number, or its decimal digits."""
     number = int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= _DIGITS else value
     if type(number) is not int or not 0 <= number <= SIZE_MAX:
         raise _odd(value, "size")
@@ -74,7 +78,7 @@ def size(value: Any) -> int:
 
 
 def bucket(value: Any) -> str:
-    """A bucket's name, or what stands for it: the alias or ARN of an access point."""
+    """A bucket's name, or its substitute: the alias or ARN of an access point."""
     return _matched(_BUCKET, _text(value, "bucket"), "bucket")
 
 
@@ -84,14 +88,17 @@ def event(value: Any) -> str:
 
 
 def version_of_format(value: Any) -> str:
-    """The version of a message's format: numbers and dots."""
+    """The version of a message's format: up to four numbers, joined by dots."""
     number = type(value) in (int, float) and 0 <= value < 10_000
     text = str(value) if number else value
     return _matched(_FORMAT, _text(text, "event version"), "event version")
 
 
 def sendable(text: str) -> bool:
-    """Whether a header may have this value: no controls, which would end it and begin another one, and valid UTF-8."""
+    """Whether a header may have this value: valid UTF-8 without control characters except tab.
+
+    A line end would terminate the header and start another one.
+    """
     return _UNSENDABLE.search(text) is None
 
 

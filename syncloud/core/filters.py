@@ -1,9 +1,11 @@
-"""Which paths take part: gitignore patterns, as git judges them, and includes, which git has not.
+"""The path filter: gitignore patterns with git's semantics, extended by includes, which git lacks.
 
-`--exclude` patterns are those of gitignore(5), in order, the last match wins; `--include` is the same with the sense turned
-round: it takes back what an earlier pattern excluded. What is below an excluded directory cannot be taken back.
+`--exclude` patterns are those of gitignore(5), in order; the last match wins. `--include` is a
+pattern with the opposite sense: it takes back an earlier exclusion. Paths below an excluded
+directory cannot be taken back.
 
-With only includes everything else is excluded: the last pattern that matches a path, or a directory above it, decides.
+With includes alone all other paths are excluded: the last pattern that matches a path, or a
+directory above it, decides.
 """
 
 from __future__ import annotations
@@ -14,29 +16,33 @@ from ..errors import ConfigurationError
 from .patterns import Pattern, octets, parse
 
 _CACHED = 4096
-"""Directories whose rule is remembered."""
+"""Maximum directories in the cache of rules."""
 
 _LONGEST = 4096
-"""Characters of a path that no tree can have (PATH_MAX; a key has 1,024 bytes): others refuse it, by name."""
+"""Maximum characters of a path in any tree (PATH_MAX; a key has 1,024 bytes). The filter passes
+longer paths on, because other code refuses them by name.
+"""
 
 _NONE = -1
-"""The number of no rule."""
+"""Rule number of a path that no rule matches."""
 
 _Rule = tuple[int, bool, Callable[[str], bool]]
-"""Its number; whether it is asked about the whole path, or the last component; what it is asked."""
+"""A rule: its number, whether it matches whole paths or last components, its predicate."""
 
 
 class Filter:
-    """`patterns`: (sense, pattern) in the user's order, sense True for include. A `!` turns the sense round.
+    """A compiled list of `patterns`.
 
-    Raises ConfigurationError for a pattern that no line of a gitignore file can be, and for `!` alone.
+    Each is a pair (sense, pattern) in the user's order; sense is True for include. A `!` inverts
+    the sense. Raises ConfigurationError for a pattern that cannot be a line of a gitignore file,
+    and for `!` alone.
     """
 
     def __init__(self, patterns: Sequence[tuple[bool, str]] = ()) -> None:
-        # With only includes the patterns say what takes part, wherever it is; else what does not.
+        # With includes alone the patterns select paths at any depth; otherwise they exclude paths.
         self._chooses = bool(patterns) and all(include for include, _ in patterns)
         rules = [(include, rule) for include, text in patterns if (rule := _understood(text)) is not None]
-        # By the number of a rule; the last one, number -1, is for no rule.
+        # The verdict for each rule number; the last one, number -1, is for paths without a rule.
         self._out = [*(include == rule.negated for include, rule in rules), self._chooses]
         for_folders = [(number, rule.folders, rule.whole, rule.matches) for number, (_, rule) in enumerate(rules)][::-1]
         self._for_folders = [(number, whole, matches) for number, _, whole, matches in for_folders]
@@ -44,7 +50,7 @@ class Filter:
         self._known = {"": _NONE}
 
     def excludes(self, path: str) -> bool:
-        """Whether `path` (relative, POSIX; that of a directory ends with a slash) takes no part."""
+        """Whether `path` is excluded (relative, POSIX; a directory's path ends with a slash)."""
         if len(self._out) == 1:
             return self._chooses
         if len(path) > _LONGEST:
@@ -54,21 +60,21 @@ class Filter:
         return self._out[self._rule(bare, self._folder_rule(bare.rpartition("/")[0]), bare != whole)]
 
     def prunes(self, directory: str) -> bool:
-        """Whether nothing below `directory` can take part, as gitignore has it: what a parent excludes stays excluded."""
+        """Whether everything below `directory` is excluded; as in gitignore, that is final."""
         if len(self._out) == 1 or self._chooses or len(directory) > _LONGEST:
             return False
         return self._out[self._folder_rule(octets(directory))]
 
     def _rule(self, path: str, above: int, is_folder: bool) -> int:
-        """The rule that decides about `path`, where the rule `above` does so for the directory that it is in."""
+        """The rule that decides about `path`; `above` is the rule of its parent directory."""
         if self._out[above] and not self._chooses:
             return above
         own = _last(self._for_folders if is_folder else self._for_files, path)
         return max(own, above) if self._chooses else own
 
     def _folder_rule(self, folder: str) -> int:
-        """The same for a directory: from the nearest one above that is known downwards, however deep."""
-        known, unknown = self._known, []  # another thread may replace it
+        """A directory's rule, by a loop from the nearest cached ancestor: any depth works."""
+        known, unknown = self._known, []  # another thread may replace the cache
         while (rule := known.get(folder)) is None:
             unknown.append(folder)
             folder = folder.rpartition("/")[0]
@@ -80,7 +86,7 @@ class Filter:
 
 
 def _last(rules: Sequence[_Rule], path: str) -> int:
-    """The first of `rules` that matches, of those in reverse order."""
+    """The first match in `rules`, whose order is reversed: the last match wins."""
     name = path.rpartition("/")[2]
     for number, whole, matches in rules:
         if matches(path if whole else name):

@@ -1,7 +1,8 @@
-"""The contracts between the engine and its parts: Tree, Content, HintSource, State.
+"""The contracts (protocols) between the engine and its parts: Tree, Content, HintSource, State.
 
-Two trees, one engine: a push's source is the disk and its target the bucket, a pull's the other way round. Whatever differs
-between the two is said here, by a method, and never by an `if` in the engine.
+One engine serves two kinds of trees. A push has the disk as its source and the bucket as its
+target; a pull has the reverse. A tree's method expresses each difference between the two, never an
+`if` in the engine.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from .model import Base, Entry, Failure, Hint, ScanChunk, ScanRecord, Side, Tag
 
 
 class Content(Protocol):
-    """The bytes of one state of one file, too many for memory."""
+    """The bytes of one version of one file that is too large for memory."""
 
     entry: Entry
 
     async def part(self, offset: int, length: int) -> Sequence[bytes]:
-        """Exactly `length` bytes, in the pieces in which they come. Raises Changed, Unsteady, Corrupt, Unavailable."""
+        """Exactly `length` bytes, in pieces as received.
+
+        Raises Changed, Unsteady, Corrupt, Unavailable.
+        """
 
     async def fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
-        """As `part`, into `room`: the checksum of what `crc` covers, followed by these bytes, and that of these alone."""
+        """Read as `part` does, but into `room`.
+
+        Returns the checksum `crc` extended by these bytes, and the checksum of these bytes alone.
+        """
         own = filled = 0
         for piece in await self.part(offset, len(room)):
             room[filled : filled + len(piece)] = piece
@@ -31,126 +38,181 @@ class Content(Protocol):
         return crc, own
 
     async def verify(self, crc: int | None) -> None:
-        """Prove that all parts were of one state, whose checksum is `crc` where known. Raises Unsteady, Corrupt."""
+        """Prove that all parts came from one version, with the checksum `crc` if known.
+
+        Raises Unsteady, Corrupt.
+        """
 
     def close(self) -> None: ...
 
 
 class Tree(Protocol):
-    """One side. Every write is conditional on what is expected there; Changed means: nothing was done, look again.
+    """One side of a sync: a directory or a prefix of a bucket.
 
-    Methods may be called for different paths at once, for one path never. What time can mend is raised as Unavailable or
-    HostUnavailable, what concerns one path as PathError; nothing else comes out.
+    Every write is conditional on an expected state; Changed means: nothing was done, look again.
+    Methods may run concurrently for different paths, never for one path. Transient failures raise
+    Unavailable or HostUnavailable, failures of one path raise PathError; no other errors escape.
     """
 
     role: str
-    """What a sync does that has this tree as its target: `push` or `pull`. Only for names in the log."""
+    """The role of a sync into this tree: `push` or `pull`. Only for names in the log."""
     written_event: str
-    """The log's name for a file that arrived here."""
+    """The log event for a file written here."""
 
     @property
     def given(self) -> int:
-        """How often bytes of a file have come from here, which no answer to `scan` or `reach` proves. A tree that knows whose
-        fault its failures are counts nothing."""
+        """Counter of successful reads of file bytes, which no answer to `scan` or `reach` proves.
+
+        A tree whose errors already identify the faulty part counts nothing.
+        """
 
     @property
     def taken(self) -> int:
-        """The same, of bytes that were put here."""
+        """Counter of successful writes of file bytes, under the same rule as `given`."""
 
     def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
-        """Nominate everything below the folder `under`, in the order of the paths' UTF-8 bytes. Blocking.
+        """List everything below directory `under`, sorted by the paths' UTF-8 bytes. Blocking.
 
-        What cannot be seen comes as Unknown at its place; nothing below an Unknown with `subtree` may be called absent.
+        The result holds only candidates. An invisible path comes as Unknown in its place; no path
+        below an Unknown with `subtree` may be called absent.
         """
 
     async def observe(
         self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        """Look at one path now. `known` is the base's tag for this side; `reported` may choose the cheaper way to look.
+        """Look at one path now.
 
-        Brings `body` and `crc` of a small file that is not as `known`. Absent is proven. Raises Unsteady, unless
-        `deadline_passed`.
+        `known` is the base's tag for this side. `reported` may select a cheaper request. A small
+        file that differs from `known` comes with `body` and `crc`. Absent is proven. Raises
+        Unsteady, unless `deadline_passed`.
         """
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content:
-        """The bytes of `entry`. Raises Changed, Unsteady."""
+        """Open `entry` for reading. Raises Changed, Unsteady."""
 
     async def with_checksum(self, entry: Entry) -> Entry:
-        """`entry` with its `crc`, whatever it costs. Raises Changed."""
+        """`entry` with its `crc`, at any cost. Raises Changed."""
 
     def rename_identity(self, entry: Entry) -> Tag | None:
-        """The beginning of a tag that a rename leaves as it is; None where files are not renamed."""
+        """The prefix of a tag that a rename preserves; None where renames do not exist."""
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
-        """Make the file `entry` (its body, else `content`) in place of `expected` (None: of nothing). Durable on return.
+        """Write the file `entry` in place of `expected`. Durable on return.
 
+        The bytes are the entry's body, else `content`. None for `expected` means: there is no file.
         Raises Changed, Blocked, Corrupt.
         """
 
     async def admit(self, entry: Entry) -> None:
-        """Wait until it is the turn of a file of this size, which is too large to be carried in one piece."""
+        """Wait for the budget's turn of `entry`, which is so large that it travels in parts."""
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
-        """Give `expected` the mtime and mode of `source`, whose bytes are equal; None where the bytes must travel for it."""
+        """Give `expected` the mtime and mode of `source`, whose bytes are equal.
+
+        None where only a transfer of the bytes can do it.
+        """
 
     async def mode_for(self, expected: Entry, source: Entry) -> int:
-        """The mode that `touch` may give to `expected`, which nobody may be able to read or write because of `source`."""
+        """The mode that `touch` may give to `expected`.
+
+        A file that this state did not write gains no rights for group and others from `source`.
+        """
 
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
-        """Make `entry` from `origin`, which holds the same bytes, on this side; None where that cannot be had."""
+        """Make `entry` on this side from `origin`, which has the same bytes.
+
+        None where the side cannot do it.
+        """
 
     async def delete(self, expected: Entry) -> None:
-        """Raises Changed."""
+        """Delete the file, if it still is `expected`. Raises Changed."""
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
-        """Keep `entry` under a conflict name as well: that name, and the entry as it is now. Raises Changed."""
+        """Keep `entry` under a conflict name too.
+
+        Returns that path and the current entry. Raises Changed.
+        """
 
     async def reach(self, known: str | None) -> None:
-        """Prove cheaply that this side answers; `known` is a path that should be there. Raises the errors of `observe`."""
+        """A cheap health check of this side; `known` is a path that should exist.
+
+        Raises the errors of `observe`.
+        """
 
     async def try_giving(self, known: Sequence[str]) -> None:
-        """Count in `given` if any of these files, which should be there, can be had. Raises the errors of `observe`."""
+        """A trial read: count in `given` if any of these files, which should exist, is readable.
+
+        Raises the errors of `observe`.
+        """
 
     async def try_taking(self) -> None:
-        """Count in `taken` if a file can be put here, under a hidden name. Raises the errors of `write`."""
+        """A trial write under a hidden name: count in `taken` if it succeeds.
+
+        Raises the errors of `write`.
+        """
 
     def keeps_versions(self, entry: Entry) -> bool:
-        """Whether overwriting `entry` leaves it retrievable."""
+        """Whether an overwritten `entry` stays retrievable as a version."""
 
 
 class HintSource(Protocol):
-    """Where hints come from. It calls `deliver` from any thread; it says what it cannot do, it never stops silently."""
+    """A producer of hints.
+
+    Any thread may call `deliver`. A source reports every gap in its work, and never stops silently.
+    """
 
     def start(self, deliver: Callable[[Hint], None]) -> None: ...
 
     def stop(self) -> None: ...
 
     def trouble(self) -> str | None:
-        """Why this source is not to be trusted now (a part that is not watched, an unreachable queue), or None."""
+        """Why this source is unreliable now (an unwatched directory, a queue outage), or None."""
 
     def stalled(self) -> str | None:
-        """Which of its threads has died or does not get on, so that nothing but a restart helps; or None."""
+        """The thread that is dead or stuck, so that only a restart helps; or None."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether hints come from now on: the watch is armed, or the queue has answered."""
+
+    @property
+    def gaps(self) -> int | None:
+        """How often hints may have been lost since the start; None for a source that lists by itself after each loss."""
+
+    @property
+    def poisoned(self) -> int:
+        """Messages that no rule understands, since the start."""
+
+    @property
+    def overlap_s(self) -> float:
+        """Seconds for which a source of an earlier daemon may still take hints that nobody gets then."""
+
+    def mounts_changed(self) -> None:
+        """A file system was mounted or unmounted below the root."""
 
 
 class Rows(Protocol):
-    """A look at the base rows from another thread."""
+    """A read-only view of the base rows, for another thread."""
 
     def rows(self, under: str = "") -> Iterator[Base]: ...
 
     def scan_records(self, under: str = "") -> Iterator[ScanRecord]:
-        """The same rows, as a Run has the files' source; the tag of one that is `absent` is empty."""
+        """The same rows, in the form of a ScanChunk's records.
+
+        A row with `source_absent` has an empty tag.
+        """
 
     def get(self, path: str) -> Base | None:
-        """One row, of the same moment as what comes of `sightings`."""
+        """One row, from the same snapshot as a `scan_records` in progress."""
 
     def query(self, query: str, values: Mapping[str, str]) -> Iterator[Base]:
-        """The rows of another question to the same table."""
+        """The rows of any other query on the same table."""
 
     def close(self) -> None: ...
 
 
 class State(Protocol):
-    """What the engine needs of the memory; `record` is one transaction and raises HostUnavailable."""
+    """The engine's part of the state. `record` is one transaction; it raises HostUnavailable."""
 
     def get(self, path: str) -> Base | None: ...
 

@@ -1,9 +1,9 @@
-"""The nouns: what a side of a path is, what both sides last agreed on, what is to be done.
+"""The value types: one side of a path, the last agreed state (base), hints, and actions.
 
 Everything here is a value: frozen, slotted, comparable, printable. No I/O.
 
-Paths are relative to the root (or the prefix), POSIX, valid UTF-8, without `.`, `..` or empty components. One that ends in
-a slash is an empty directory (S3's `dir/` marker).
+Paths are relative to the root (or the prefix), POSIX, valid UTF-8, without `.`, `..` or empty
+components. A path that ends in a slash is an empty directory (S3's `dir/` marker).
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
 SMALL_BYTES = 8 * 1024 * 1024
-"""Bytes. Up to this size a file is one body in memory and one request; above it travels in parts."""
+"""Bytes. Up to this size a file is one body and one request; a larger one travels in parts."""
 
 RACY = "racy:"
-"""Before the last field of a tag: the file may have changed since, and its tag would not show it."""
+"""Prefix of a tag's last field: the file may have changed since, without a change of its tag."""
 
 Tag: TypeAlias = tuple[str, ...]
-"""An opaque token that changes whenever that side's file may have changed. A field that the call could not see is empty."""
+"""An opaque version token of a file on one side.
+
+A tag changes whenever its file may have changed. A field that the call could not see is empty.
+"""
 
 
 def same(a: Tag, b: Tag) -> bool:
-    """Whether two tags can be of the same state: an unknown field says nothing, every known one must agree.
+    """Whether two tags can belong to the same state of a file.
 
-    (LIST knows no version id, a PUT's answer no LastModified. The first field, inode or ETag, is always known.)
+    An empty field matches anything; all others must be equal. (LIST knows no version id, a PUT's
+    answer no LastModified. The first field, inode or ETag, is always known.)
     """
     return all(x == y or not x or not y for x, y in zip(a, b, strict=True))
 
@@ -35,11 +39,14 @@ def same(a: Tag, b: Tag) -> bool:
 class Entry:
     """A file as one side sees it now.
 
-    `size` in bytes, `mtime_ns` in nanoseconds since the epoch, `mode` the permission bits (0o777), `crc` the CRC64NVME of
-    the bytes where it is known, `body` the bytes themselves where the look has brought them already (at most `SMALL_BYTES`).
-    `ours`: proven that these very bytes were put here by this state, even where no base row says so (a crash, a lost answer);
-    None: it is marked so, which only its bytes can prove.
-    `racy`: they may have changed since, and the tag would not show it.
+    `size` is in bytes, `mtime_ns` in nanoseconds since the epoch, `mode` the permission bits
+    (0o777). `crc` is the CRC64NVME of the bytes, if known. `body` holds the bytes if the look read
+    them (at most `SMALL_BYTES`).
+
+    `written_by_us`: this state provably wrote these bytes here, even without a base row (a crash, a
+    lost answer). None: the file has this state's mark, which only the bytes can prove.
+
+    `racy`: the bytes may have changed since, without a change of the tag.
     """
 
     path: str
@@ -53,22 +60,29 @@ class Entry:
     racy: bool = field(default=False, compare=False)
 
     def lasting_tag(self) -> Tag:
-        """What a later tag may be compared with: of a racy file one that is like none. It still shows the last field."""
+        """The tag for comparisons with later tags.
+
+        A racy file's tag equals no other tag; its last field stays readable behind `RACY`.
+        """
         return (*self.tag[:-1], f"{RACY}{self.tag[-1]}") if self.racy else self.tag
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Proven: there is no such file now (ENOENT below a verified parent; 404 with bucket and permission proven)."""
+    """Proof that no such file exists now.
+
+    The proof is ENOENT below a verified parent, or a 404 with bucket and permission proven.
+    """
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Excluded, unreadable, not a regular file, blocked by a clash, archived: nothing may be concluded.
+    """A side that allows no conclusion.
 
-    `subtree`: the same holds for everything below `path`.
+    The path is excluded, unreadable, not a regular file, blocked by a clash, or archived.
+    `subtree`: the same is true of everything below `path`.
     """
 
     path: str
@@ -79,13 +93,15 @@ class Unknown:
 Side: TypeAlias = Entry | Absent | Unknown
 
 ScanRecord: TypeAlias = tuple[str, str, int]
-"""What a listing of very many files says of one, and what the base has to say to it: path, tag (one text, its fields joined by
-blanks), mode."""
+"""The compact record of a file for bulk comparison of a listing with the base.
+
+Fields: path, tag (one text, its fields joined by blanks), mode.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanChunk:
-    """Files that follow each other in a listing. An Entry is only made of those that are not as in the base."""
+    """Consecutive files of a listing. Only those that differ from the base become an Entry."""
 
     records: list[ScanRecord]
     entry_of: Callable[[ScanRecord], Entry]
@@ -93,10 +109,11 @@ class ScanChunk:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The last state on which both sides of a path agreed; the only memory that must survive.
+    """The base row of a path: the last state on which both sides agreed.
 
-    `absent`: the source has gone since and the target was left alone (deletes were off). `withheld`: bits of `mode` that the
-    target was not given, because it was there before.
+    Base rows are the only memory that must survive. `source_absent`: the source was deleted since,
+    and the target was kept (deletions were off). `withheld`: bits of `mode` that the target did not
+    get, because the file existed before.
     """
 
     path: str
@@ -114,12 +131,15 @@ class Base:
         return self.mode & ~self.withheld
 
     def as_target(self) -> Entry:
-        """The target as it was: the assumption of every conditional write."""
+        """The target as last agreed: the precondition of every conditional write."""
         return Entry(self.path, self.target, self.size, self.mtime_ns, self.target_mode, self.crc)
 
 
 class Failure(NamedTuple):
-    """A path that keeps failing: its last error as texts, the number of tries, the first failure (seconds since the epoch)."""
+    """A path that keeps failing: its last error as texts, the number of tries, the first failure.
+
+    `since` is in seconds since the epoch.
+    """
 
     path: str
     code: str
@@ -130,29 +150,30 @@ class Failure(NamedTuple):
 
 
 class Receipt(Protocol):
-    """What a hint must give back once its effect is durable."""
+    """The acknowledgement handle of a hint, used once the hint's effect is durable."""
 
     def acknowledge(self) -> None: ...
 
 
 class HintKind(Enum):
-    """How a hint came about; only its timing depends on it."""
+    """The origin of a hint; it affects only the timing."""
 
     WRITTEN = "closed"
-    """A writer has finished: look at once."""
+    """A writer has closed the file: look at once."""
     WRITING = "open"
-    """A writer may be at work: look when it is quiet, or at the deadline."""
+    """A writer may be active: look after a quiet time, or at the deadline."""
     RECHECK = "look"
-    """Something may differ (a scan, an event of the bucket, a retry): look when there is time."""
+    """The sides may differ (a scan, an event of the bucket, a retry): look when there is time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Look here. It carries no facts.
+    """A level-triggered request to look at a path; it carries no facts.
 
-    `subtree`: look at everything below `path` ("" is everything). `reported` is what a listing or an event said of the
-    path; it may choose the cheaper request, it is never believed. `both`: the target may have changed too, look there as
-    well. `receipt` is given back when the hint is settled.
+    `subtree`: look at everything below `path` ("" is everything). `reported` is the path's state in
+    a listing or an event; it may select a cheaper request, but is never trusted. `check_target`:
+    look at the target too, because it may have changed. `receipt`: acknowledged when the hint is
+    settled.
     """
 
     path: str
@@ -165,7 +186,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Make the target what the source is, provided the target is still `expected`."""
+    """Make the target equal to the source, if the target still is `expected`."""
 
     source: Entry
     expected: Entry | None
@@ -173,7 +194,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Tags cannot tell: learn the bytes' checksum on the sides that lack it, and decide again."""
+    """Tags cannot decide: compute the missing checksums of the given sides, then decide again."""
 
     source: Entry | None
     target: Entry | None
@@ -181,28 +202,28 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove the target, provided it is still `expected`."""
+    """Delete the target, if it still is `expected`."""
 
     expected: Entry
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseTarget:
-    """The source has gone and deletes are off: leave the target, remember that the source was absent."""
+    """The source was deleted, but deletions are off: keep the target, record the absence."""
 
     base: Base
 
 
 @dataclass(frozen=True, slots=True)
 class DropBase:
-    """Nothing is agreed on any more: drop the base row, touch nothing."""
+    """The sides no longer agree on anything: drop the base row, change no file."""
 
     base: Base
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The bytes are equal: give the target the source's mtime and mode where they differ, and remember both sides."""
+    """Equal bytes: align the target's mtime and mode with the source's, record both sides."""
 
     source: Entry
     target: Entry
@@ -210,7 +231,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Both sides hold bytes that the other lacks."""
+    """Each side holds bytes that the other one lacks."""
 
     source: Entry
     target: Entry
@@ -218,7 +239,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """The target was changed by somebody while the source stayed: report."""
+    """Another writer changed the target while the source stayed the same: report it."""
 
     target: Side
 
@@ -227,7 +248,7 @@ Action: TypeAlias = Copy | Compare | Delete | ReleaseTarget | DropBase | Adopt |
 
 
 class ConflictPolicy(Enum):
-    """What a `Conflict` does."""
+    """The user's choice for a `Conflict`."""
 
     KEEP_BOTH = "keep-both"
     SOURCE_WINS = "source-wins"
@@ -236,9 +257,9 @@ class ConflictPolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the user allows."""
+    """The user's permissions for deletions and conflicts."""
 
     delete: bool = False
     conflict: ConflictPolicy = ConflictPolicy.KEEP_BOTH
     max_delete: int = 25
-    """Per cent of the base rows, within an hour; never less than 100 files."""
+    """Per cent of the base rows per hour; `planner.FREE_DELETIONS` files are always allowed."""

@@ -1,6 +1,7 @@
-"""Key <-> path, one to one or refused; hidden names; conflict names.
+"""Names: the one-to-one mapping of keys to paths (or a refusal), hidden and conflict names.
 
-The sources of the rules: "Naming Amazon S3 objects" (1 to 1,024 bytes of UTF-8), path_resolution(7) (NAME_MAX 255 bytes).
+The sources of the rules: "Naming Amazon S3 objects" (1 to 1,024 bytes of UTF-8), path_resolution(7)
+(NAME_MAX 255 bytes).
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ def key_of(prefix: str, path: str) -> str:
 
 
 def path_of(prefix: str, key: str) -> str:
-    """The path of a key below `prefix`; the caller has checked that it is below."""
+    """The path of a key below `prefix`; the caller has checked the prefix."""
     return key[len(prefix) :]
 
 
 def refusal(path: str) -> str | None:
-    """Why `path` cannot be on both sides, or None. A path that ends in a slash is a directory marker.
+    """Why `path` cannot exist on both sides, or None.
 
-    Nothing is ever mapped to a similar name: two keys can never meet in one file.
+    A path that ends in a slash is a directory marker. No name is ever mapped to a similar one: two
+    keys can never meet in one file.
     """
     if not path:
         return "the key is the prefix itself"
@@ -52,12 +54,12 @@ def refusal(path: str) -> str | None:
 
 
 def spelled(text: str) -> str:
-    """As a database, a page or a message can hold it: bytes that are no UTF-8 as `\\xNN`."""
+    """The escaped form for a database, a page or a message: bytes outside UTF-8 become `\\xNN`."""
     if text.isascii():
         return text
     try:
         raw = text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that no file's name decodes to, as a message can have it
+    except UnicodeEncodeError:  # a surrogate in a message; no file's name decodes to it
         raw = text.encode(errors="backslashreplace")
     return raw.decode(errors="backslashreplace")
 
@@ -67,22 +69,29 @@ def too_long_for_a_key(prefix: str, path: str) -> bool:
 
 
 def new_nonce() -> str:
-    """What marks the hidden names of one state as its own: 16 hexadecimal digits."""
+    """A state's identifier in its hidden names: 16 hexadecimal digits."""
     return secrets.token_hex(8)
 
 
 def mark(nonce: str, path: str) -> str:
-    """What a file or an object carries that the state with this nonce has put at this very path: 32 hexadecimal digits."""
+    """The ownership mark on a file or an object: the state with this nonce wrote it at this path.
+
+    32 hexadecimal digits.
+    """
     return nonce + hashlib.blake2s(path.encode(), digest_size=8).hexdigest()
 
 
 def hidden(kind: str, nonce: str) -> str:
-    """A new hidden name (`tmp`: being written, `old`: being replaced, `probe`: a trial object). It has no user's ending."""
+    """A new hidden name.
+
+    `tmp` is for a file in progress, `old` for a file in replacement, `probe` for a trial object.
+    The name never has the extension of a user's file.
+    """
     return f".syncloud-{kind}-{nonce}-{secrets.token_hex(8)}"
 
 
 def is_ours(name: str, kind: str, nonce: str) -> bool:
-    """Whether the hidden `name` was made by the state with this nonce."""
+    """Whether the state with this nonce made the hidden `name`."""
     return name.startswith(f".syncloud-{kind}-{nonce}-")
 
 
@@ -92,9 +101,11 @@ def is_hidden(path: str) -> bool:
 
 
 def conflict(path: str, host: str, when: datetime, counter: int, prefix: str = "") -> str:
-    """`NAME.conflict-UTC-HOST.EXT`, cut so that the name has at most 255 and the key at most 1,024 bytes.
+    """A conflict name: `NAME.conflict-UTC-HOST.EXT`.
 
-    A conflict copy of a conflict copy replaces the mark instead of adding one.
+    NAME is cut, so that the name has at most 255 and the key at most 1,024 bytes. With a directory
+    near that limit, the key may exceed it. An extension above 32 bytes is dropped. A conflict copy
+    of a conflict copy replaces the mark instead of adding one.
     """
     parent, _, name = path.rpartition("/")
     stem, dot, extension = _CONFLICT.sub("", name).rpartition(".")

@@ -1,7 +1,10 @@
-"""One line of a gitignore(5) file, and which paths it matches: the reading of git's own dir.c and wildmatch.c.
+"""A matcher without backtracking for one line of a gitignore(5) file.
 
-git compares bytes, so a path is matched as `octets`, a character for each byte. The cost of a match is at most the pattern's
-length times the path's: between two stars stands a run of fixed length, and a star takes as little as it can.
+The semantics are those of git's own dir.c and wildmatch.c.
+
+git compares bytes, so a path is matched as `octets`, one character per byte. The cost of a match is
+at most the pattern's length times the path's. Between two stars stands a run of fixed length, and a
+star takes the shortest match.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ _T = TypeVar("_T")
 _S = TypeVar("_S", str, Sequence[str], contravariant=True)
 
 _BYTES = "".join(map(chr, range(1, 256))).replace("/", "")
-"""What `?` takes."""
+"""The bytes that `?` matches."""
 
 _ASCII = "".join(map(chr, range(1, 128)))
 _CLASSES = {
@@ -34,13 +37,15 @@ _CLASSES = {
     "upper": string.ascii_uppercase,
     "xdigit": string.hexdigits,
 }
-"""[:NAME:] of a bracket expression, for git in ASCII alone, whatever the locale."""
+"""The members of [:NAME:] in a bracket expression; git knows ASCII alone, in any locale."""
 
 
 class Pattern(NamedTuple):
-    """`matches` is asked about the octets of a whole path (without a slash at its end), or of its last component.
+    """A compiled line.
 
-    `negated`: it began with `!`. `folders`: it matches directories alone.
+    `matches` takes the octets of a whole path (without a final slash), or of its last component.
+    `negated`: the line began with `!`. `folders`: it matches only directories. `whole`: it matches
+    paths.
     """
 
     negated: bool
@@ -50,7 +55,7 @@ class Pattern(NamedTuple):
 
 
 class _Element(NamedTuple):
-    """What a pattern asks of one byte: to be one of `bytes`; or a star. A slash may have been written as `\\/`."""
+    """A matcher for one of `bytes`, or a star. `escaped`: written with a backslash (`\\/`)."""
 
     bytes: str
     star: bool = False
@@ -61,21 +66,24 @@ _Component = Sequence[_Element]
 
 
 class _Never(Exception):
-    """git matches nothing with this pattern."""
+    """The pattern matches nothing in git."""
 
 
 def octets(text: str) -> str:
-    """`text` with a character for each of its bytes, as Linux and S3 have them."""
+    """`text` with one character per byte, in the encoding of Linux and S3."""
     if text.isascii():
         return text
     try:
         return text.encode("utf-8", "surrogateescape").decode("latin-1")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte: in no name, but a message may hold one
+    except UnicodeEncodeError:  # a lone surrogate stands for no byte; only messages hold one
         return text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 
 def parse(line: str) -> Pattern | None:
-    """None for a line that matches nothing: blank, a comment, or not complete (git has no error for it)."""
+    """Compile a line; None if it matches nothing.
+
+    Such a line is blank, a comment, or incomplete (git reports no error).
+    """
     text = _trimmed(octets(line))
     if text.startswith("#"):
         return None
@@ -83,7 +91,7 @@ def parse(line: str) -> Pattern | None:
     written = text.removeprefix("!")
     body = written.removesuffix("/")
     if body.startswith("**/") and "/" not in body[3:]:
-        body = body[3:]  # the last component, wherever it is
+        body = body[3:]  # the last component, at any depth
     whole = "/" in body
     try:
         text = body.removeprefix("/")
@@ -95,7 +103,7 @@ def parse(line: str) -> Pattern | None:
 
 
 def _trimmed(text: str) -> str:
-    """Without the blanks at its end; a backslash keeps one."""
+    """The line without trailing blanks; a backslash keeps one."""
     bare = text.rstrip(" ")
     escaped = (len(bare) - len(bare.rstrip("\\"))) % 2
     return text[: len(bare) + escaped]
@@ -119,11 +127,14 @@ def _elements(text: str) -> Iterator[_Element]:
 
 
 def _bracket(text: str, at: int) -> tuple[str, int]:
-    """The bytes that a bracket expression takes whose inside begins at `at`, and where the text goes on behind it."""
+    """Parse a bracket expression from `at`, the place after its `[`.
+
+    Returns the bytes that it matches, and the place after its end. Raises _Never.
+    """
     try:
         negated = text[at] in "!^"
         listed, at = _listed(text, at + negated)
-    except (IndexError, ValueError, KeyError):  # it has no end, or a class that is none
+    except (IndexError, ValueError, KeyError):  # no end, or an unknown class
         raise _Never from None
     if taken := "".join(one for one in _BYTES if (one in listed) != negated):
         return taken, at
@@ -131,7 +142,10 @@ def _bracket(text: str, at: int) -> tuple[str, int]:
 
 
 def _listed(text: str, at: int) -> tuple[set[str], int]:
-    """A `]` that comes first is one of the bytes; so is a `-` without a byte on both sides, or after a range."""
+    """The bytes in a bracket expression, and the place after its `]`.
+
+    A `]` in first place is a member; so is a `-` without a byte on both sides, or after a range.
+    """
     listed: set[str] = set()
     first, before = at, ""
     while at == first or text[at] != "]":
@@ -153,7 +167,10 @@ def _listed(text: str, at: int) -> tuple[set[str], int]:
 
 
 def _class(text: str, at: int) -> str:
-    """The name in `[:NAME:]`; empty where there is none. Raises ValueError where nothing ends it, KeyError for `[::]`."""
+    """The name in `[:NAME:]`; empty without one.
+
+    Raises ValueError for a missing end, KeyError for `[::]`.
+    """
     if not text.startswith("[:", at):
         return ""
     inside = text[at + 2 : text.index("]", at + 2)]
@@ -163,7 +180,7 @@ def _class(text: str, at: int) -> str:
 
 
 def _name(elements: _Component) -> Callable[[str], bool]:
-    """Matches one component, in which a star takes any bytes."""
+    """A matcher for one component, in which a star takes any bytes."""
     runs = [_Run(run) for run in _between(elements, lambda element: element.star)]
     head, tail = runs[0].literal, runs[-1].literal
     if len(runs) == 1:
@@ -177,14 +194,15 @@ def _name(elements: _Component) -> Callable[[str], bool]:
 
 
 def _letters(text: str) -> int:
-    """How many bytes of a pattern stand before the first that may mean something else."""
+    """The length of the literal prefix: the bytes before the first special character."""
     return next((at for at, one in enumerate(text) if one in "*?[\\"), len(text))
 
 
 def _path(elements: _Component, letters: int = 0) -> Callable[[str], bool]:
-    """Matches a path, in which a star takes bytes of one component, and `**` between slashes takes whole components.
+    """A matcher for a path.
 
-    git (before 2.52) compares the `letters` at the beginning by themselves: a `**` behind them begins a pattern of its own.
+    A star takes bytes of one component, `**` between slashes takes whole components. git (before
+    2.52) compares the first `letters` bytes separately: a `**` after them starts a new pattern.
     """
     if letters and elements[letters - 1].bytes != "/":
         beginning, follows = "".join(element.bytes for element in elements[:letters]), _path(elements[letters:])
@@ -199,7 +217,10 @@ def _path(elements: _Component, letters: int = 0) -> Callable[[str], bool]:
 
 
 def _components(elements: _Component) -> Iterator[_Component | None]:
-    """None for any number of components. `**` is one at least where it ends the pattern, or the slash behind it was escaped."""
+    """The pattern's components; None stands for any number of components.
+
+    A `**` takes at least one component at the end of the pattern, or before an escaped slash.
+    """
     slashes = [at for at, element in enumerate(elements) if element.bytes == "/"]
     for start, end in itertools.pairwise([-1, *slashes, len(elements)]):
         component = elements[start + 1 : end]
@@ -212,7 +233,7 @@ def _components(elements: _Component) -> Iterator[_Component | None]:
 
 
 def _between(items: Sequence[_T], gap: Callable[[_T], bool]) -> list[list[_T]]:
-    """What stands before, between and behind the gaps."""
+    """Split a sequence at its gaps; the gaps are dropped."""
     found: list[list[_T]] = [[]]
     for item in items:
         if gap(item):
@@ -223,36 +244,36 @@ def _between(items: Sequence[_T], gap: Callable[[_T], bool]) -> list[list[_T]]:
 
 
 def _gapped(head: _Fixed[_S], middle: Sequence[_Fixed[_S]], tail: _Fixed[_S]) -> Callable[[_S], bool]:
-    """Matches what begins with `head` and ends with `tail`, with `middle` between, and anything in the gaps."""
+    """A matcher for `head`, `middle` and `tail` in this order, with anything in the gaps."""
 
     def matches(text: _S) -> bool:
         at, end = head.size, len(text) - tail.size
         if end < at or not head.stands(text, 0) or not tail.stands(text, end):
             return False
-        # The first place that fits leaves the most for those that follow.
+        # The leftmost fit leaves the most room for the later ones, so no backtracking is needed.
         return all((at := fixed.after(text, at, end)) >= 0 for fixed in middle)
 
     return matches
 
 
 class _Fixed(Protocol[_S]):
-    """What takes `size` items of a text, always."""
+    """A matcher that always takes `size` items of a text."""
 
     size: int
 
     def stands(self, text: _S, at: int) -> bool: ...
 
     def after(self, text: _S, at: int, end: int) -> int:
-        """Where the text goes on behind the first one in text[at:end]; -1 where there is none."""
+        """The place after the first match in text[at:end]; -1 if there is none."""
 
 
 class _Run:
-    """Elements without a star: each takes one byte. `literal` if none has a choice."""
+    """Elements without a star, one byte each. `literal`: their text, if none has alternatives."""
 
     def __init__(self, elements: _Component) -> None:
         self.size = len(elements)
         self.literal = "".join(element.bytes for element in elements) if all(map(_fixed, elements)) else None
-        # A fixed length and no alternatives: nothing to come back to.
+        # A fixed length without alternation: the expression cannot backtrack.
         sets = ("".join(f"\\x{ord(one):02x}" for one in element.bytes) for element in elements)
         self._form = re.compile("".join(f"[{one}]" for one in sets))
 
@@ -268,7 +289,7 @@ class _Run:
 
 
 class _Block:
-    """Components without `**` between them: each takes one component of a path."""
+    """Pattern components without `**`; each takes one component of a path."""
 
     def __init__(self, components: Sequence[_Component | None]) -> None:
         self.size = len(components)

@@ -1,9 +1,12 @@
-"""What is to be done about one path, from what its two sides and the base say. Pure: no I/O, no clock.
+"""The decision table: the action for one path, from its two sides and the base.
 
-`decide()` is the truth table of docs/SEMANTICS.md; `deletions_allowed()` the brake against catastrophe.
+Pure: no I/O, no clock.
 
-An executor that learns a new fact (a checksum, a failed condition) calls `decide()` again with it, so the same table rules
-the first decision and every later one.
+`decide()` implements the truth table of docs/SEMANTICS.md; `deletions_allowed()` is the rate limit
+against mass deletion.
+
+An executor that learns a new fact (a checksum, a failed condition) calls `decide()` again. So one
+table rules the first decision and every later one.
 """
 
 from __future__ import annotations
@@ -30,13 +33,14 @@ from .model import (
 )
 
 FREE_DELETIONS = 100
-"""Files. So many may be deleted within an hour, however small the tree is."""
+"""Files per hour that may always be deleted, however small the tree is."""
 
 
 def decide(source: Side, target: Side, base: Base | None, policy: Policy) -> Action | None:
-    """The action for one path, or None where nothing is to be done.
+    """The action for one path, or None if there is nothing to do.
 
-    Without a base nothing is ever deleted; edits beat deletions; what is unknown is left alone.
+    A missing base never leads to a deletion. Edits win over deletions; an unknown side is left
+    alone.
     """
     if isinstance(source, Unknown) or isinstance(target, Unknown):
         return None
@@ -59,7 +63,8 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
     untouched = _as_base(target, base.target, base.target_mode, base)
     if untouched is None or (not untouched and target.written_by_us is None):
         return Compare(None, target)
-    # Our own bytes that differ from the base are a write that a crash kept unrecorded; equal ones were touched by somebody.
+    # Our own bytes that differ from the base are a write that a crash left unrecorded. With equal
+    # bytes, another program touched the file.
     if not (untouched or (target.written_by_us and target.crc != base.crc)):
         return DropBase(base)
     return Delete(target) if policy.delete else ReleaseTarget(base)
@@ -67,7 +72,7 @@ def _source_gone(target: Entry | Absent, base: Base | None, policy: Policy) -> A
 
 def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Action | None:
     untouched = _as_base(target, base.target, base.target_mode, base)
-    # A source that was absent is new again, whatever it looks like.
+    # A source that was absent counts as new, even if it looks the same.
     unchanged = False if base.source_absent else _as_base(source, base.source, base.mode, base)
     if untouched is None or unchanged is None:
         return Compare(source if unchanged is None else None, target if untouched is None else None)
@@ -75,7 +80,8 @@ def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Act
         moved = not (same(source.tag, base.source) and same(target.tag, base.target))
         return Adopt(source, target) if moved else None
     if unchanged:
-        # A target that was only touched has nothing to keep: what `_first_meeting` finds equal is adopted.
+        # A target that was only touched needs no conflict copy: `_first_meeting` adopts equal
+        # bytes.
         return _first_meeting(source, target) if policy.conflict is ConflictPolicy.SOURCE_WINS else Drift(target)
     if untouched:
         return _source_changed(source, target, base)
@@ -85,13 +91,14 @@ def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Act
 def _source_changed(source: Entry, target: Entry, base: Base) -> Action:
     if source.crc is not None and base.crc is not None:
         return Adopt(source, target) if source.crc == base.crc and source.size == base.size else Copy(source, target)
-    # Equal size: only the mtime may have changed, and hashing is cheaper than sending.
+    # Equal size: perhaps only the mtime changed, and hashing is cheaper than sending.
     hashing_may_save = source.crc is None and base.crc is not None and source.size == base.size
     return Compare(source, None) if hashing_may_save else Copy(source, target)
 
 
 def _both_changed(source: Entry, target: Entry, base: Base) -> Action:
-    # A target whose mtime or mode alone was changed still holds our bytes: nothing of somebody else's is lost by a copy.
+    # A target with a new mtime or mode still holds our bytes: a copy destroys no other writer's
+    # data.
     if base.crc is not None and target.size == base.size:
         if target.crc is None:
             return Compare(None, target)
@@ -109,22 +116,24 @@ def _first_meeting(source: Entry, target: Entry) -> Action:
 
 
 def _differing(source: Entry, target: Entry) -> Action:
-    # Our own earlier bytes, which a crash or a lost answer kept out of the base, are nobody else's.
+    # Our own earlier bytes, which a crash or a lost answer kept out of the base, are no other
+    # writer's.
     if target.written_by_us is None:
         return Compare(None, target)
     return Copy(source, target) if target.written_by_us else Conflict(source, target)
 
 
 def _as_base(entry: Entry, tag: Tag, mode: int, base: Base) -> bool | None:
-    """Whether `entry` still is what the base says, with this tag and mode; None: only its bytes can tell.
+    """Whether `entry` still equals the base, with this tag and mode; None: its bytes decide.
 
-    Another size is another content, whatever the tag says: a tag may have been recorded of bytes that nobody meant.
+    A new size means new bytes, even with an equal tag: a tag may have been recorded for unintended
+    bytes.
     """
     if entry.size != base.size:
         return False
     if same(entry.tag, tag):
         return True
-    # A user may have given a target what was withheld from it: then both sides agree all the more.
+    # A user may have added withheld bits to a target's mode: then the sides agree even better.
     if entry.mtime_ns != base.mtime_ns or entry.mode not in (mode, base.mode):
         return False
     if base.crc is None:
@@ -133,5 +142,8 @@ def _as_base(entry: Entry, tag: Tag, mode: int, base: Base) -> bool | None:
 
 
 def deletions_allowed(recent: int, base_rows: int, policy: Policy) -> bool:
-    """Whether one more deletion fits: `recent` of them were made within the hour, of `base_rows` known paths."""
+    """Whether one more deletion is within the limit.
+
+    `recent` is the number of deletions in the last hour, `base_rows` the number of known paths.
+    """
     return recent < max(FREE_DELETIONS, base_rows * policy.max_delete // 100)

@@ -1,9 +1,12 @@
-"""When a service wakes to look after itself: all its parts on the same second, for a wake costs more than what is done then."""
+"""Timer coalescing: all parts of a service wake in the same second.
+
+The reason: a wake costs more than its work.
+"""
 
 from __future__ import annotations
 
 BUSY_INTERVAL_S, IDLE_INTERVAL_S = 1.0, 2.0
-"""Seconds from one wake to the next: while there is anything to do, and while there is nothing."""
+"""Seconds between wakes: with work to do, and without."""
 
 
 def until_next(now: float, *, resting: bool) -> float:

@@ -1,8 +1,9 @@
-"""The coalescer: from a stream of hints to the paths that are worth a look now. Pure: the clock is injected.
+"""The work queue: it coalesces and debounces hints until their paths are due.
 
-A path whose last hint says that its writer has closed it goes at once; later changes of the same path go at most once per
-`min_interval`, the newest wins. A path that may be open waits for its close or for `quiet`, but never beyond its deadline,
-so that a log written for hours is published too.
+Pure: the clock is injected. A path is due at once, unless it may be open. Repeated changes are due
+at least `min_interval` after the last transfer; the newest hint wins. A path that may be open waits
+for its close or for `quiet`, but never beyond its deadline. So even a log with constant writes is
+published.
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ from dataclasses import dataclass, field
 from .model import Hint, HintKind, Receipt, Side
 
 QUIET_S = 2.0
-"""Seconds without an event after which an open file is looked at."""
+"""Seconds without an event until an open file is due."""
 DEADLINE_S = 60.0
-"""Seconds after which an open file is looked at although it was never quiet; or ten times its last transfer."""
+"""Maximum seconds that an open file waits for quiet; ten times its last transfer, if longer."""
 
 MAX_WAITING = 50_000
-"""Paths that wait; beyond, a look at everything stands for the next ones, so that memory is bounded."""
+"""Maximum waiting paths. Then a listing of everything replaces new ones, to bound memory."""
 MAX_REMEMBERED = 10_000
-"""Paths whose last transfer is remembered, although it was before the deadline."""
+"""Maximum remembered transfers before those older than the deadline are purged."""
 
 
 @dataclass(slots=True)
 class Work:
-    """One look to be taken. `opened`: since when a writer may be at work, None: the last one has closed. `deadline_passed`: the
-    path has waited for its deadline; a writer may be at work now. `deleting`: deletions have their turn. `queued`: the time of
-    its entry on the heap, which has one for each path, however often it is written."""
+    """A queue item: one pending look at a path.
+
+    `since`: time of the first hint. `due`: time of the look. `opened`: since when a writer may be
+    active; None if the last one closed the file, or none is known. `deadline_passed`: the path
+    waited until its deadline, so a writer may still be active. `deleting`: the turn for deletions
+    has come. `queued`: time of the path's current heap entry, of which there is one, however often
+    the path is written.
+    """
 
     path: str
     since: float
@@ -46,8 +52,10 @@ class Work:
 
 
 class WorkQueue:
-    """All times are the injected monotonic clock's seconds. Beyond `most` waiting paths a listing of everything stands for the
-    next ones: nothing is lost, and memory is bounded.
+    """A priority queue of paths by due time; all times are seconds of the injected clock.
+
+    Beyond `most` waiting paths, a listing of everything replaces further paths: no change is lost,
+    and memory is bounded.
     """
 
     def __init__(
@@ -81,7 +89,7 @@ class WorkQueue:
         return len(self._subtrees)
 
     def add(self, hint: Hint, at: float | None = None) -> None:
-        """Take a hint in that came now, or `at` a time before. A path in work becomes dirty again."""
+        """Accept a hint from now, or from an earlier time `at`. A path in work gets dirty again."""
         now = self._clock() if at is None else at
         if hint.subtree:
             self._add_subtree(hint, now)
@@ -96,7 +104,7 @@ class WorkQueue:
                 work.due = self._earliest(hint.path, now)
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
-        # The newest nomination replaces an older one; a hint without any makes the look an unprejudiced one.
+        # The newest report replaces an older one; a hint without a report makes the look unbiased.
         work.reported = hint.reported
         work.check_target = work.check_target or hint.check_target
         if hint.kind is HintKind.WRITTEN:
@@ -108,13 +116,16 @@ class WorkQueue:
         self._queue(work)
 
     def _queue(self, work: Work) -> None:
-        """Its entry may be earlier than its time: then it is put off when its turn comes (`_first`)."""
+        """Push a heap entry unless an earlier one exists.
+
+        An entry may be too early: `_first` then replaces it when its turn comes.
+        """
         if work.due < work.queued:
             work.queued = work.due
             heapq.heappush(self._heap, (work.due, work.path))
 
     def _first(self) -> Work | None:
-        """Who has the next turn."""
+        """Peek at the next item; stale heap entries are dropped, early ones replaced."""
         while self._heap:
             at, path = self._heap[0]
             work = self._pending.get(path)
@@ -128,8 +139,11 @@ class WorkQueue:
         return None
 
     def _is_full(self, hint: Hint) -> bool:
-        """Whether a listing has to find the hint's path. It cannot give a receipt back, and a path in work may have no row yet
-        that the listing could miss: those two are always taken, and they are bounded elsewhere.
+        """Whether a listing must cover the hint's path, because the queue is full.
+
+        A listing acknowledges its receipts before the paths are settled. A path in work may have no
+        row yet, so a listing could miss it. Both kinds of hints are always accepted; other code
+        bounds their number.
         """
         return len(self._pending) >= self._most and hint.receipt is None and hint.path not in self._working
 
@@ -138,22 +152,23 @@ class WorkQueue:
         self._look_at_what_is_in_work(hint.path)
 
     def _ask_for_listing(self, under: str, hint: Hint, now: float) -> None:
-        """A listing below `under` covers the hint."""
+        """Schedule a listing below `under`, which covers the hint."""
         work = self._subtrees.setdefault(under, Work(under, now, now))
         if hint.receipt is not None:
             work.receipts.append(hint.receipt)
         work.check_target = work.check_target or hint.check_target
-        # An event asks to wait for quiet: a tree that is being copied in is looked at once, not file by file.
+        # An event makes the listing wait for quiet: a tree in the middle of a copy gets one
+        # listing, not many looks.
         wait = 0.0 if hint.kind is HintKind.RECHECK else min(self.quiet / 4, self.deadline)
         work.due = min(now + wait, work.since + self.deadline)
 
     def _look_at_what_is_in_work(self, under: str) -> None:
-        """It has no row yet that a listing could miss: it gets a look of its own."""
+        """Requeue each path in work, because a listing could miss one that has no row yet."""
         for path in [path for path in self._working if not under or path.startswith(under + "/")]:
             self.add(Hint(path))
 
     def list_again(self, work: Work, delay: float) -> None:
-        """A listing has failed: once more after `delay` seconds, or together with one that is asked for before that."""
+        """Retry a failed listing after `delay` seconds, or merge it into one that waits already."""
         waiting = self._subtrees.get(work.path)
         if waiting is None:
             work.since = work.due = self._clock() + delay
@@ -176,7 +191,7 @@ class WorkQueue:
         return opened + max(self.deadline, 10 * took)
 
     def since(self, path: str) -> float:
-        """When the first hint came of a path that is in work; infinity for one that has just been settled."""
+        """Time of the first hint of a path in work; infinity for a path settled just now."""
         work = self._working.get(path)
         return math.inf if work is None else work.since
 
@@ -186,7 +201,8 @@ class WorkQueue:
         ready: list[Work] = []
         while len(ready) < limit and (work := self._first()) is not None and work.due <= now:
             heapq.heappop(self._heap)
-            # What waited for quiet is not believed for that: a writer may have begun a moment ago. The file's stamps tell.
+            # Quiet is no proof that the file is closed: a writer may have started just now. The
+            # file's timestamps decide.
             work.deadline_passed = work.opened is not None and now >= self._deadline(work.path, work.opened)
             self._begin(work)
             ready.append(work)
@@ -197,14 +213,14 @@ class WorkQueue:
         work.queued = math.inf
 
     def take_only(self, path: str) -> Work | None:
-        """This path's work, due or not."""
+        """Take this path's work, due or not; None if it does not wait or is in work."""
         work = None if path in self._working else self._pending.get(path)
         if work is not None:
             self._begin(work)
         return work
 
     def take_subtrees(self) -> list[Work]:
-        """The subtrees that are due, those within another one left out."""
+        """The subtrees that are due, without those inside another one."""
         now = self._clock()
         due = {path: work for path, work in self._subtrees.items() if work.due <= now}
         for path in due:
@@ -213,7 +229,7 @@ class WorkQueue:
         for path, work in sorted(due.items()):
             outer = next((ready[above] for above in _above(path) if above in ready), None)
             if outer is None:
-                self._look_at_what_is_in_work(path)  # since it was asked for, more has gone there
+                self._look_at_what_is_in_work(path)  # more paths went into work since the hint
                 ready[path] = work
             else:
                 outer.receipts.extend(work.receipts)
@@ -221,7 +237,7 @@ class WorkQueue:
         return list(ready.values())
 
     def finish(self, work: Work, *, transferred: bool = False) -> None:
-        """`work` is settled; a path that became dirty meanwhile gets its turn."""
+        """Remove settled `work`; a path that became dirty meanwhile is queued again."""
         now = self._clock()
         self._working.pop(work.path, None)
         if transferred:
@@ -229,20 +245,19 @@ class WorkQueue:
         self._rearm(work.path, now)
         if len(self._last) > self._last_most:
             self._last = {path: last for path, last in self._last.items() if last[0] > now - self.deadline}
-            self._last_most = max(
-                MAX_REMEMBERED, 2 * len(self._last)
-            )  # so that this costs each path the same, however many there are
+            # Doubling makes the purge amortised O(1) per path.
+            self._last_most = max(MAX_REMEMBERED, 2 * len(self._last))
 
     def wait(self, work: Work) -> None:
-        """A writer is at work there: look again when it has been quiet, or when the next event says so."""
+        """A writer is active: look again after a quiet time, or at the next event."""
         work.opened = self._clock() if work.opened is None else work.opened
         self.put_back(work, self.quiet)
 
     def put_back(self, work: Work, delay: float) -> None:
-        """`work` could not be settled: look again after `delay` seconds, or when the next event says so."""
+        """Requeue unsettled `work`: look again after `delay` seconds, or at the next event."""
         now = self._clock()
         self._working.pop(work.path, None)
-        work.deleting = False  # it waits for its turn once more
+        work.deleting = False  # deletions wait for their turn again
         newer = self._pending.get(work.path)
         if newer is None:
             work.due = now + delay
@@ -263,7 +278,7 @@ class WorkQueue:
             self._queue(pending)
 
     def hasten(self) -> None:
-        """Everything that waits is due now."""
+        """Make everything that waits due now."""
         now = self._clock()
         for work in (*self._pending.values(), *self._subtrees.values()):
             work.due = min(work.due, now)
@@ -271,7 +286,10 @@ class WorkQueue:
             self._queue(work)
 
     def next_due(self, *, listings: bool = True) -> float | None:
-        """When `take()` or, with `listings`, `take_subtrees()` will next have something, as far as is known."""
+        """The earliest known due time, or None.
+
+        Paths count, and with `listings` subtrees count too.
+        """
         times = [work.due for work in self._subtrees.values()] if listings else []
         if (first := self._first()) is not None:
             times.append(first.due)
@@ -279,6 +297,6 @@ class WorkQueue:
 
 
 def _above(path: str) -> Iterator[str]:
-    """The directories that `path` is below, from the root on."""
+    """The ancestors of `path`, from the root down."""
     yield ""
     yield from (path[:at] for at, letter in enumerate(path) if letter == "/")

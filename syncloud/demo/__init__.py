@@ -1,10 +1,13 @@
-"""Files travel on one machine: an emulated AWS, the real `setup`, `push` and `pull` as processes, and a stopwatch.
+"""A demonstration on one machine: an emulated AWS, and real `setup`, `push` and `pull` processes.
 
     the demo writes into host-a -> push -> S3 -> SQS -> pull -> host-b, where the demo reads
 
-All times are taken by this process, with one clock: when it has closed the file, when it receives the daemon's log line, and
-when its own reader finds the same bytes, mtime and mode in host-b. (`child.py`: the processes; `signals.py`: how they are
-ended early; `journey.py`: what is measured and compared.)
+One clock in this process measures all times. The times are the close of the file, the receipt of
+the daemon's log line, and the first equal read. Equal means the same bytes, mtime and mode in
+host-b.
+
+`child.py` holds the processes, `signals.py` their early end, and `journey.py` measurement and
+comparison.
 """
 
 from __future__ import annotations
@@ -33,17 +36,18 @@ BUCKET, PREFIX, CONFIG = "syncloud-demo", "status", "demo.conf"
 LARGE = 20 * 1024 * 1024
 BURST = 300
 PATIENCE = 30.0
-"""Seconds until what has not happened counts as failed."""
+"""Timeout in seconds of each wait."""
 _TURN = 0.002
 _SHOWN = 10
-"""Lines of one kind, then they are counted."""
+"""Maximum number of printed lines per kind; the rest is counted."""
 _ROW = "  {:<30}  {:<9}{:>7}   {:<8}{:>7}   {:>7}"
 
 
 def run(*, once: bool) -> int:
-    """One round; then, on a terminal and not `once`, whatever the user does until Ctrl-C. 0 if both directories are equal.
+    """Run one round, and then on a terminal, unless `once`, follow the user's changes until Ctrl-C.
 
-    Nothing is left behind, whether it ends by itself, by an error or by a signal. Raises SyncloudError.
+    The result is 0 if both directories are equal. Everything is removed at the end, also after an
+    error or a signal. Raises SyncloudError.
     """
     with Signals() as signals, contextlib.ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncloud-demo-", ignore_cleanup_errors=True))
@@ -56,7 +60,7 @@ def run(*, once: bool) -> int:
 
 
 class _Late(SyncloudError):
-    """Something did not arrive; each line tells of what."""
+    """A timeout; one line per missing arrival."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = [f"not within {PATIENCE:.0f} s: {line}" for line in lines]
@@ -64,7 +68,7 @@ class _Late(SyncloudError):
 
 
 class _Demo:
-    """The stage: two directories below `home`, and the processes, which `stack` ends."""
+    """The test bed: two directories below `home`, and the processes, which `stack` ends."""
 
     def __init__(self, home: Path, stack: contextlib.ExitStack, signals: Signals) -> None:
         self._home = home
@@ -78,10 +82,12 @@ class _Demo:
         self._ready: set[str] = set()
         self._notes: list[str] = []
 
-    # The stage is set
+    # Start
 
     def start(self) -> None:
-        """Emulator, setup, push and pull, until both are ready and have carried what was there before them."""
+        """Start emulator, setup, push and pull; wait until both daemons are ready and have synced
+        the first files.
+        """
         began = time.time()
         self._start_emulator()
         version = importlib.metadata.version("ministack")
@@ -112,7 +118,7 @@ class _Demo:
             port = probe.getsockname()[1]
         self._env["AWS_ENDPOINT_URL"] = endpoint = f"http://127.0.0.1:{port}"
         own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "MINISTACK_HOST": "127.0.0.1", "LOG_LEVEL": "WARNING"}
-        # It keeps nothing, and would take seconds to end.
+        # The emulator keeps no data, and would need seconds for a clean stop.
         self._children.append(self._child("ministack", command("ministack"), more=own, grace=0))
         self._wait(functools.partial(_answers, f"{endpoint}/_ministack/health"), lambda: ["ministack answers"])
 
@@ -133,10 +139,12 @@ class _Demo:
         self._stack.callback(child.stop, grace=grace)
         return child
 
-    # What is waited for
+    # Waiting
 
     def _wait(self, met: Callable[[], bool], missing: Callable[[], Iterable[str]]) -> None:
-        """Raises Unavailable where a process ends, _Late where it takes longer than PATIENCE."""
+        """Wait for `met`. Raises Unavailable if a process ends, and _Late after PATIENCE
+        seconds.
+        """
         deadline = time.monotonic() + PATIENCE
         while True:
             self._signals.obey()
@@ -148,7 +156,7 @@ class _Demo:
             now = time.monotonic()
             if now > deadline:
                 raise _Late(missing())
-            time.sleep(max(_TURN, now - asked))  # the reader leaves half of the time to those who work
+            time.sleep(max(_TURN, now - asked))  # leaves half of the CPU time to the daemons
 
     def _travel(self, journey: Journey, *, also: Callable[[], bool] = lambda: True) -> None:
         def arrived() -> bool:
@@ -160,7 +168,7 @@ class _Demo:
         self._wait(arrived, lambda: journey.missing() or ["push and pull are ready"])
 
     def _take(self) -> list[Event]:
-        """The events that are new."""
+        """The events since the last call."""
         new = self._events[self._taken :]
         self._taken += len(new)
         for event in new:
@@ -173,7 +181,9 @@ class _Demo:
     # One round
 
     def round(self) -> bool:
-        """Every kind of change, one after the other, and a comparison; whether all of it has arrived."""
+        """Make every kind of change in turn and compare; returns whether both directories are
+        equal.
+        """
         self._head("after the writer's close")
         try:
             for what, act in self._steps():
@@ -185,7 +195,7 @@ class _Demo:
         return self._compare()
 
     def _steps(self) -> Iterator[tuple[str, Callable[[], list[str]]]]:
-        """What the user reads, and an act that returns the paths it concerns."""
+        """Pairs of a label for the user and an action that returns its paths."""
         yield "new file, 1 KiB", lambda: self._write("crawl.job", 1024)
         yield f"large file, {LARGE >> 20} MiB", lambda: self._write("archive/large.bin", LARGE)
         yield "touched (mtime only)", lambda: self._touch("heartbeat.job")
@@ -210,7 +220,7 @@ class _Demo:
         _say(_ROW.format(what, "push", "", "pull", "", "read").rstrip(), "  " + "-" * 76)
 
     def _tell_notes(self) -> None:
-        """What the daemons have warned of."""
+        """Print the daemons' warnings."""
         _say(*_some(self._notes))
         self._notes.clear()
 
@@ -224,7 +234,7 @@ class _Demo:
             _say("", f"{len(ours)} files, {size:.1f} MiB: names, bytes, mtime and mode are equal in host-a and host-b.")
         return not told
 
-    # What the user of host-a does
+    # Changes in host-a
 
     def _write(self, path: str, size: int) -> list[str]:
         file = self._a / path
@@ -252,10 +262,10 @@ class _Demo:
         old.rename(self._a / new)
         return [*below, *(new + file.removeprefix(path) for file in below)]
 
-    # What the user does
+    # The user's turn
 
     def play(self) -> None:
-        """Shows what comes, until Ctrl-C."""
+        """Show each change of the user until Ctrl-C."""
         _say("", "Now it is yours. In another terminal, change files in the first and look into the second:", "")
         _say(f"    cd {self._a}", f"    ls -lR {self._b}", "", "Ctrl-C ends the demo and removes both.", "")
         self._head("after the file's last change")
@@ -293,7 +303,10 @@ def _answers(url: str) -> bool:
 
 
 def _changed(file: Path, otherwise: float) -> float:
-    """Seconds since the epoch. The kernel keeps it for everything but a deletion."""
+    """The time of the last change in seconds since the epoch.
+
+    The kernel keeps the time for everything except a deletion, so deletions get `otherwise`.
+    """
     try:
         return file.lstat().st_ctime
     except OSError:

@@ -1,4 +1,4 @@
-"""The demo's processes: started, listened to, and ended by their id."""
+"""The demo's child processes: start, log reader, and stop by process id."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ from ..log import display
 from .journey import Event
 
 _KEPT = ("PATH", "LANG", "LC_", "LD_", "PYTHON")
-"""Beginnings of the variables that children get; neither AWS nor SYNCLOUD settings, proxies, or systemd's."""
+"""Prefixes of the inherited variables. Settings of AWS, syncloud, proxies and systemd are
+excluded.
+"""
 
 
 def environment(environ: Mapping[str, str], *, home: Path) -> dict[str, str]:
-    """For children: nothing of the user's own but what finds and speaks; credentials that only the emulator takes."""
+    """The environment of child processes.
+
+    Only variables for search paths and language are inherited. The credentials are valid only in
+    the emulator.
+    """
     package = str(Path(__file__).parents[2])
     return {name: value for name, value in environ.items() if name.startswith(_KEPT)} | {
         "HOME": str(home),
@@ -39,14 +45,15 @@ def environment(environ: Mapping[str, str], *, home: Path) -> dict[str, str]:
 
 
 def command(*arguments: str) -> list[str]:
-    """A Python module as a program; -P, since what lies in the working directory is not to be imported."""
+    """The command line of a Python module; -P keeps modules of the working directory out."""
     return [sys.executable, "-P", "-m", *arguments]
 
 
 class Child:
-    """A program in a process group of its own, since a Ctrl-C on the terminal is for the demo alone.
+    """A child process in its own process group, because a Ctrl-C on the terminal is for the demo
+    alone.
 
-    What it logs goes to `take`, from a thread: a pipe that nobody reads would stop it.
+    A thread passes each log line to `take`, because an unread pipe would block the child.
     """
 
     def __init__(
@@ -69,17 +76,17 @@ class Child:
         self._reader.start()
 
     def exit_code(self) -> int | None:
-        """None while it runs, negative for a signal."""
+        """The exit code: None while the process runs, negative for a signal."""
         return self._popen.poll()
 
     def require(self) -> None:
-        """Raises Unavailable where it has ended."""
+        """Raise Unavailable if the process has ended."""
         if (code := self.exit_code()) is not None:
             self._reader.join(1)
             raise Unavailable(f"{self.name} ended with {code}", hint="\n          ".join(["its last lines:", *self._tail]))
 
     def stop(self, *, grace: float) -> None:
-        """Ask it to end; after `grace` seconds make it."""
+        """Terminate the process, and kill the process after `grace` seconds."""
         self._popen.terminate()
         try:
             self._popen.wait(grace)

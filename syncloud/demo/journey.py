@@ -1,4 +1,6 @@
-"""What the demo measures and compares: a change's way from one directory into the other, and two directories at rest."""
+"""Measurement and comparison for the demo: the path of a change between two directories, and their
+final contents.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from typing import Any, NamedTuple
 
 
 class Seen(NamedTuple):
-    """A file as a program sees it. `mode` is the type and the permissions; `digest` is empty for what is no regular file."""
+    """A file as seen by a program. `mode` is type and permissions; `digest` is empty unless the
+    file is regular.
+    """
 
     size: int
     mtime_ns: int
@@ -22,7 +26,7 @@ class Seen(NamedTuple):
 
 
 def see(file: Path) -> Seen | None:
-    """None where nothing is, or where it changes meanwhile."""
+    """The file at a path; None if the file is missing or disappears during the read."""
     try:
         found = file.lstat()
         digest = ""
@@ -35,14 +39,16 @@ def see(file: Path) -> Seen | None:
 
 
 def tree(directory: Path) -> dict[str, Seen]:
-    """Everything below `directory` that is not a directory, hidden files included, by relative path."""
+    """Every entry below `directory` except directories, hidden files included, by relative
+    path.
+    """
     files = (Path(parent, name) for parent, _, names in os.walk(directory) for name in names)
     looks = ((str(file.relative_to(directory)), see(file)) for file in files)
     return {path: seen for path, seen in looks if seen is not None}
 
 
 def differences(left: Mapping[str, Seen], right: Mapping[str, Seen]) -> list[str]:
-    """One line for each path that is not the same in both, in the order of paths."""
+    """One line per path that differs, in path order."""
     told = []
     for path in sorted(left.keys() | right.keys()):
         ours, theirs = left.get(path), right.get(path)
@@ -55,7 +61,9 @@ def differences(left: Mapping[str, Seen], right: Mapping[str, Seen]) -> list[str
 
 
 class Event(NamedTuple):
-    """A line of a daemon's log. `at`: when it was received, in seconds since the epoch. `size` in bytes."""
+    """A line of a daemon's log. `at` is the time of receipt in seconds since the epoch; `size` is
+    in bytes.
+    """
 
     at: float
     role: str
@@ -76,9 +84,10 @@ _ARRIVALS = frozenset({"uploaded", "written", "touched", "renamed"})
 
 @dataclass(slots=True)
 class Journey:
-    """One change in `source` on its way to `target`: `began`, in seconds since the epoch, and who has seen it when.
+    """One change on the way from `source` to `target`, with the time of each sighting.
 
-    `expected` is each path's size, or None for one that has to disappear.
+    `began` is in seconds since the epoch. `expected` has the size of each path, or None for a path
+    that must disappear.
     """
 
     source: Path
@@ -90,11 +99,13 @@ class Journey:
 
     @classmethod
     def of(cls, source: Path, target: Path, paths: Iterable[str], began: float) -> Journey:
-        """Where `paths` of `source`, as they are now, go."""
+        """A journey of `paths`, with sizes as now in `source`."""
         return cls(source, target, began, {path: _size(source / path) for path in paths})
 
     def note(self, event: Event) -> None:
-        """Of a path that changed again on its way, what was said of another size is not of this change."""
+        """Record an event of this change. Events with another size belong to another change of the
+        path.
+        """
         if event.path not in self.expected or event.role not in self.hops:
             return
         size = self.expected[event.path]
@@ -102,7 +113,7 @@ class Journey:
             self.hops[event.role].setdefault(event.path, event)
 
     def look(self) -> None:
-        """Read in `target` what is not yet as in `source`."""
+        """Read in `target` the paths that did not yet equal `source`."""
         for path in self.expected.keys() - self.read.keys():
             if _equal(self.source / path, self.target / path):
                 self.read[path] = time.time()
@@ -111,7 +122,7 @@ class Journey:
         return not any(self.expected.keys() - seen for seen in self._seen().values())
 
     def missing(self) -> list[str]:
-        """A line for each path and each who has not seen it."""
+        """One line per path and observer without a sighting."""
         return [
             f"{path}: not seen by {who}" for who, seen in self._seen().items() for path in sorted(self.expected.keys() - seen)
         ]
@@ -120,7 +131,9 @@ class Journey:
         return {**{role: hop.keys() for role, hop in self.hops.items()}, "the reader of host-b": self.read.keys()}
 
     def cells(self) -> list[str]:
-        """push's verb and time, pull's verb and time, the reader's time; of several paths the last one counts."""
+        """Table cells: push's verb and time, pull's verb and time, the reader's time. The last path
+        counts.
+        """
         cells = []
         for hop in self.hops.values():
             verbs = {event.name for event in hop.values()}
@@ -137,7 +150,9 @@ def _size(file: Path) -> int | None:
 
 
 def _equal(source: Path, target: Path) -> bool:
-    """The cheap questions first: the reader asks all the time."""
+    """Whether both files are equal. The cheap checks come first, because the reader polls all the
+    time.
+    """
     try:
         there, here = target.lstat(), source.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -147,7 +162,9 @@ def _equal(source: Path, target: Path) -> bool:
 
 
 def took(moment: float | None, began: float) -> str:
-    """The time between, for people; a hyphen where it has not come, or where it is what the clock was started by."""
+    """The elapsed time as text; a hyphen if the event is missing, or if the event started the
+    clock.
+    """
     if moment is None or moment == began:
         return "-"
     seconds = max(0.0, moment - began)

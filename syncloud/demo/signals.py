@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP: noted when they come, obeyed where nothing is half done."""
+"""Deferred signal handling for Ctrl-C, SIGTERM and SIGHUP: recorded on arrival, handled at safe
+points.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """As a context manager it notes what comes meanwhile. The first one counts: the end that it leads to is short.
+    """A context manager that records signals. Only the first signal counts, because the demo then
+    ends soon.
 
-    A handler that raises does so between any two steps, those of the library included: `Popen.poll()` may keep the lock
-    then that `Popen.wait()` takes, and who cleans up waits for ever.
+    A raising handler could interrupt any step, including a library's. `Popen.poll()` might then
+    keep the lock that `Popen.wait()` needs, and the cleanup would hang.
     """
 
     def __init__(self) -> None:
@@ -26,6 +29,8 @@ class Signals:
             signal.signal(number, handler)
 
     def obey(self) -> None:
-        """Raises KeyboardInterrupt or, with the exit code of a shell, SystemExit, where a signal has come."""
+        """Raise KeyboardInterrupt after SIGINT, or SystemExit with a shell's exit code after
+        another signal.
+        """
         for number in self._came[:1]:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)

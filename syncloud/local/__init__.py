@@ -1,1 +1,1 @@
-"""A directory of this host: tree, watch, threads of the disk, and everything that asks the kernel about files."""
+"""A local directory: its tree, its inotify watch, the disk threads and all file system calls."""

@@ -1,13 +1,13 @@
-"""Files that wait at the same time are put in place together.
+"""Group commit: files that wait at the same time are put in place together.
 
-    stage   every file gets its temporary, bytes, mark, mode and mtime
-    begin   the disk begins with all of them, where there are several; nobody waits for it
-    sync    every file; the first fsync takes the journal along, those that follow find it written
-    name    every file gets its name, as `commit` does it; a look says whether it was the file that got it
-    then    one fsync for each directory, opened and verified once for the batch
-    prove   every small file is read again, while nobody writes to it: only now is anything told
+    stage   write a temporary for every file: bytes, mark, mode and mtime.
+    begin   start the write-back of all files, if there are several, without a wait for the disk.
+    sync    fsync every file; the first fsync commits the journal, so the others find it written.
+    name    give every file its name (`replace.commit`), then check which file has the name.
+    then    fsync every directory once; each was opened and verified once for the batch.
+    prove   read every small file again, if possible under a lease. Results are reported only now.
 
-Nothing waits for company: a batch is what has piled up behind the one before. A file that fails does so alone.
+No file waits for company: a batch is the backlog behind the previous batch. Each file fails alone.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from . import marks, replace, syscalls
 from .threads import DiskThreads
 
 MAX_FILES = 128
-"""Files in a batch: each needs a descriptor; and no more bytes than one file may have alone."""
+"""Files in a batch: each needs a descriptor. `SMALL_BYTES` bounds the bytes of a batch."""
 MAX_BATCHES = 3
-"""Batches under way: one prepares its files while the others wait for the disk."""
+"""Batches in flight: one stages its files while the others wait for the disk."""
 ROOM = MAX_FILES * MAX_BATCHES
-"""Files that may be in batches, with as many descriptors."""
+"""Files, and so descriptors, in all batches together."""
 
 
 @dataclass(slots=True, eq=False)
 class File:
-    """`entry` on its way to its name, in place of `expected`: in the end it is `written`, or there is an `error`.
+    """A request to write `entry` in place of `expected`; it ends with `written` or with `error`.
 
-    A small one brings its bytes in `entry`, a large one its filled temporary. `aside`: where somebody's bytes had to go.
-    `exchanged`: another file has the name, because somebody has put it in the place of the temporary.
+    A small file has its bytes in `entry`, a large file in its temporary (`staged`). `aside`: the
+    conflict path of another program's bytes. `exchanged`: another file has the name, because a
+    program has exchanged the temporary.
     """
 
     entry: Entry
@@ -51,8 +52,8 @@ class File:
     error: Exception | None = None
 
     def outcome(self) -> Entry:
-        """The entry as it was written. Raises what went wrong."""
-        error, self.error = self.error, None  # its traceback holds this file: no cycle remains
+        """The written entry. Raises the error of the request."""
+        error, self.error = self.error, None  # breaks a cycle: its traceback holds this file
         if error is not None:
             raise error
         assert self.written is not None
@@ -63,7 +64,7 @@ class File:
 class _Folder:
     at: int
     made: list[str]
-    """The directories that were made for it, the deepest last: they go again with the last file that does not come."""
+    """New directories, the deepest last; removed again if no file is written."""
     files: list[File] = field(default_factory=list)
 
 
@@ -79,13 +80,15 @@ def put_small(root: int, files: Sequence[File], nonce: str) -> None:
 
 
 def put_large(root: int, file: File, nonce: str) -> None:
-    """The caller keeps the temporary, and discards it where there is an error."""
+    """Put a staged large file in place. The caller discards the temporary after an error."""
     with _folders(root, [file]) as folders:
         _put(folders, nonce)
 
 
 def _put(folders: Sequence[_Folder], nonce: str) -> None:
-    """From here on the files are only read, and only their mode, times and names are changed."""
+    """Sync, name and prove staged files. From here on the bytes stay: only mark, mode, times and
+    name change.
+    """
     _each(folders, functools.partial(_dress, nonce))
     if sum(len(folder.files) for folder in folders) > 1:
         _each(folders, _begin)
@@ -98,7 +101,7 @@ def _put(folders: Sequence[_Folder], nonce: str) -> None:
 
 @contextlib.contextmanager
 def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
-    """The files by their directories, which are made where they are missing."""
+    """Group the files by directory, and make missing directories."""
     opened: dict[str, _Folder] = {}
     try:
         for file in files:
@@ -107,13 +110,13 @@ def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
                 made: list[str] = []
                 try:
                     opened[parent] = _Folder(replace.open_parent(root, file.entry.path, made), made)
-                except Exception as error:  # noqa: BLE001 - it is this file's, whatever it is
+                except Exception as error:  # noqa: BLE001 - every error is this file's alone
                     file.error = error
                     continue
             opened[parent].files.append(file)
         yield list(opened.values())
     finally:
-        for folder in reversed(opened.values()):  # what was made later may lie in what was made before
+        for folder in reversed(opened.values()):  # a later directory may lie in an earlier one
             os.close(folder.at)
             if folder.made and not any(file.written for file in folder.files):
                 replace.remove_made(root, folder.made)
@@ -125,7 +128,7 @@ def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None
             if file.error is None:
                 try:
                     step(folder.at, file)
-                except Exception as error:  # noqa: BLE001 - it is this file's, whatever it is
+                except Exception as error:  # noqa: BLE001 - every error is this file's alone
                     file.error = error
 
 
@@ -147,7 +150,7 @@ def _dress(nonce: str, at: int, file: File) -> None:
 
 
 def _require_whole(entry: Entry, size: int) -> None:
-    """All writes have returned: the file has its size, or it gets no name."""
+    """After all writes: raise Corrupt for a file of another size, so that it gets no name."""
     if size != entry.size:
         raise Corrupt(entry.path, f"{entry.path}: {size} bytes are on the disk instead of {entry.size}")
 
@@ -160,7 +163,7 @@ def _begin(at: int, file: File) -> None:
 def _sync(at: int, file: File) -> None:
     assert file.staged is not None
     os.fsync(file.staged.fd)
-    replace.make_readable(file.staged.fd)  # not before: another descriptor may not be told of this one's lost writes
+    replace.make_readable(file.staged.fd)  # not before: another descriptor may miss write errors
 
 
 def _name(nonce: str, at: int, file: File) -> None:
@@ -187,7 +190,7 @@ def _sync_directory(folder: _Folder) -> None:
         if named:
             os.fsync(folder.at)
     except OSError as error:
-        for file in named:  # never asked again: a second fsync hides what the first one has lost
+        for file in named:  # no retry: a second fsync hides the lost writes of the first
             file.error = OSError(error.errno, error.strerror)
 
 
@@ -196,12 +199,12 @@ def _leave(at: int, file: File) -> None:
         return
     if file.written is None:
         replace.discard(at, file.staged)
-    with contextlib.suppress(OSError):  # the bytes were synced before; the others of the batch are to be closed too
+    with contextlib.suppress(OSError):  # the bytes are synced, and the rest must be closed
         os.close(file.staged.fd)
 
 
 class Batches:
-    """Small files on their way below the open directory `root`. For one event loop at a time."""
+    """The work queue of small files below the open directory `root`. One event loop at a time."""
 
     def __init__(self, disk_threads: DiskThreads, root: int, nonce: str) -> None:
         self._disk_threads = disk_threads
@@ -217,7 +220,7 @@ class Batches:
         self._nudged = False
 
     async def write(self, file: File) -> None:
-        """Put `file` in place, or find its error. Durable when it returns."""
+        """Put `file` in place, or set its `error`. Durable on return."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._begin_anew(loop)
@@ -225,7 +228,7 @@ class Batches:
         self._waiting.append((file, future))
         if not self._nudged:
             self._nudged = True
-            loop.call_soon(self._begin)  # once, for all that come in this turn
+            loop.call_soon(self._begin)  # once for all requests of this turn of the loop
         await future
 
     def _begin(self) -> None:
@@ -252,7 +255,7 @@ class Batches:
 
     def _end(self, taken: list[tuple[File, asyncio.Future[None]]], put: asyncio.Future[None]) -> None:
         self._under_way -= 1
-        if put.cancelled():  # the threads have ended: nothing that waits has its turn any more
+        if put.cancelled():  # the threads have ended, so no batch runs any more
             taken += self._waiting
             self._waiting.clear()
         error = None if put.cancelled() else put.exception()

@@ -1,15 +1,17 @@
-"""A directory is one daemon's: a claim on it that no reader of the directory can make, and that locks nothing of the user's.
+"""Mutual exclusion of daemons per directory: a listening socket with an abstract name is the claim.
 
-A lock on the directory itself (flock(2)) would be anybody's who may read it, and the user's own programs take it. So a daemon
-holds a listening socket whose abstract name (unix(7)) says which directory it has, and looks for others of that name. Anybody
-can give a socket any name, so the kernel is asked whose it is (SO_PEERCRED, SO_PEERGROUPS of socket(7)). A claim counts where
-its user could stop the daemon anyway: root, the own user, whoever may write into the directory. Any other one is told.
+A lock on the directory itself (flock(2)) is open to any reader, and user programs may hold one. So
+a daemon binds an abstract name (unix(7)) made of the directory's device and inode, and searches for
+other sockets with the same prefix. Any process can bind any name, so the daemon asks the kernel for
+the owner of a socket (SO_PEERCRED, SO_PEERGROUPS of socket(7)). A claim counts if its user could
+stop the daemon anyway: root, the daemon's user, the service user, the owner of the directory, and
+users with write access to the directory. Any other claim is only logged.
 
-Anybody may ask, too, and fill the queue in which askers wait until they are accepted. So a daemon accepts and dismisses all of
-them, in a thread that does nothing else. A claim without a free place is asked again and again for a while: a daemon's soon has
-one. Whoever never has one does not answer, as a daemon would, and stops nobody.
+Any process can also connect and fill the backlog of a claim. So a dedicated thread accepts and
+closes all connections. A full backlog is retried for `ASK_TIMEOUT_S`, because a daemon soon has a
+free place. A claim with a permanently full backlog is not a daemon's, and stops no other daemon.
 
-Abstract names are those of one network namespace: a daemon in a container that has one of its own is not seen.
+Abstract names belong to a network namespace: a daemon in a container with its own one is not found.
 """
 
 from __future__ import annotations
@@ -33,28 +35,31 @@ from ..errors import BusyError
 from . import rights
 
 SERVICE_USER = "_syncloud"
-"""The user that the package makes for its services, which often may not write into the directory."""
+"""The user that the package creates for services, often without write access to the directory."""
 ASK_TIMEOUT_S = 3.0
-"""Seconds for which claims without a free place are asked again."""
+"""Seconds for which claims with a full backlog are retried."""
 _BACKLOG = 128
 _BREATH = 0.02
-"""Seconds after a queue full of askers: those who never cease take a small share of a core."""
+"""Seconds of pause after `_BACKLOG` connections: a flood costs a small share of a core only."""
 _PAUSE = 0.001
 _PEERGROUPS = 59
-"""SO_PEERGROUPS of Linux, which Python does not name; it takes answers of 1,024 bytes, which are 256 groups."""
+"""SO_PEERGROUPS of Linux; Python has no name for it.
+
+Python limits a getsockopt result to 1,024 bytes, which hold 256 groups.
+"""
 _CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who listens at a socket: process, user, groups."""
+    """The listener of a socket: process, user, groups."""
 
     pid: int
     uid: int
     groups: frozenset[int]
 
     def counts(self, directory: os.stat_result) -> bool:
-        """Whether this one could stop a daemon of ours in the directory anyway."""
+        """Whether the peer has the rights to stop a daemon in `directory` anyway."""
         if self.uid in {0, os.geteuid(), _service_user()}:
             return True
         if self.uid == directory.st_uid and rights.knows(self.uid):
@@ -65,9 +70,9 @@ class Peer:
 
 
 class Claim:
-    """On the directory that is open as `fd`, until `release`; `shown` is its name in sentences.
+    """Exclusive claim on the directory open as `fd`, until `release`; messages call it `shown`.
 
-    Raises BusyError where another daemon has it.
+    Raises BusyError if another daemon holds a claim that counts.
     """
 
     def __init__(self, fd: int, shown: str) -> None:
@@ -98,11 +103,11 @@ class Claim:
         log.warning("directory.shared", text, peer.pid, peer.uid, shown)
 
     def _answer(self) -> None:
-        """Accept and dismiss whoever asks: the kernel has told them what they want to know."""
+        """Accept and close all connections: the kernel itself gives the peer our credentials."""
         for count in itertools.count(1):
             try:
                 self._socket.accept()[0].close()
-            except OSError:  # released; or no descriptor is free
+            except OSError:  # released, or no descriptor is free
                 if self._released.wait(_BREATH):
                     return
             if count % _BACKLOG == 0:
@@ -111,13 +116,13 @@ class Claim:
     def release(self) -> None:
         self._released.set()
         if self._answering.ident is not None:
-            self._socket.shutdown(socket.SHUT_RDWR)  # ends accept(2); closing alone does not
+            self._socket.shutdown(socket.SHUT_RDWR)  # ends accept(2); close(2) alone does not
             self._answering.join()
         self._socket.close()
 
 
 def _others(name: str, own: str) -> Iterator[Peer | None]:
-    """Who has claimed the same directory; None for all that have never had a place for who asks."""
+    """The peers with a claim on the same directory; one None for all claims with a full backlog."""
     until = time.monotonic() + ASK_TIMEOUT_S
     full = _claims(name) - {own}
     while full:
@@ -134,7 +139,7 @@ def _others(name: str, own: str) -> Iterator[Peer | None]:
 
 
 def _claims(name: str) -> set[str]:
-    """The abstract names that begin with `name`. Of a kernel that does not list them there are none."""
+    """The abstract names that begin with `name`; none if the kernel does not list them."""
     try:
         with open("/proc/thread-self/net/unix", encoding="utf-8", errors="surrogateescape") as lines:
             return {at for line in lines if (at := line.rstrip("\n").partition(" @")[2]).startswith(name)}
@@ -143,7 +148,7 @@ def _claims(name: str) -> set[str]:
 
 
 def _peer(claim: str) -> Peer | None:
-    """None where nobody listens there any more. Raises BlockingIOError where so many ask that no place is free."""
+    """The listener; None if the socket is gone. Raises BlockingIOError on a full backlog."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
         try:
@@ -160,7 +165,7 @@ def _groups(asking: socket.socket) -> frozenset[int]:
     try:
         told = asking.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, 1024)
     except OSError as error:
-        if error.errno not in (errno.ENOPROTOOPT, errno.ERANGE):  # Linux before 4.13; more groups than that
+        if error.errno not in (errno.ENOPROTOOPT, errno.ERANGE):  # Linux before 4.13; more than 256 groups
             raise
         return frozenset()
     return frozenset(struct.unpack(f"{len(told) // 4}I", told))

@@ -1,4 +1,4 @@
-"""The bytes of a big file on the disk: parts are read one by one, and proven to belong to one state."""
+"""LocalContent: reads of a big file part by part, with proof that all parts are of one state."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from .stable_read import digest, tag_of
 from .threads import Caller
 
 _TURN = 64 * 1024 * 1024
-"""Bytes that one call reads for a checksum."""
+"""Bytes per call of a checksum: other files get the disk threads between two calls."""
 _HOT = 256 * 1024
-"""Bytes that the core's cache still holds when their checksums are taken."""
+"""Bytes per read: few enough to stay in the CPU cache until both checksums are computed."""
 
 
 class LocalContent(Content):
-    """A big file, opened: what was read is one state of it, or `verify` raises. `call` runs what blocks on a disk thread.
+    """An open big file: all parts come from one state, or `verify` raises.
 
-    `deadline_passed`: a writer may be at work. Then a file that only grew counts with its size at open.
+    `call` runs blocking functions on a disk thread. `deadline_passed`: a writer may be at work, so
+    a file that has only grown counts with its size at open.
     """
 
     def __init__(self, entry: Entry, file: Descriptor, call: Caller, *, deadline_passed: bool) -> None:
@@ -32,7 +33,7 @@ class LocalContent(Content):
         self._patient = deadline_passed
 
     async def part(self, offset: int, length: int) -> list[bytes]:
-        """Exactly `length` bytes. Raises Unsteady where the file has become shorter."""
+        """Exactly `length` bytes. Raises Unsteady for a file that is shorter now."""
         return [await self._call(self._read, offset, length)]
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -59,9 +60,9 @@ class LocalContent(Content):
         return Unsteady(self.entry.path, f"{self.entry.path}: shorter than it was")
 
     async def digest(self) -> int:
-        """CRC64NVME of the bytes that the file had when it was opened, or of all where there are fewer by now.
+        """CRC64NVME of the file up to its size at open, or of a file that is shorter now.
 
-        Piece by piece: the disk's threads are for all files.
+        Read in pieces of `_TURN` bytes, because all files share the disk threads.
         """
         crc = 0
         for offset in range(0, self.entry.size, _TURN):
@@ -73,7 +74,7 @@ class LocalContent(Content):
             return digest(fd, min(offset + _TURN, self.entry.size), offset, crc)
 
     async def is_marked(self, crc: int, nonce: str) -> bool:
-        """Whether the file says that the state with this nonce has put these bytes there."""
+        """Whether the mark proves that the state with this nonce wrote these bytes (`marks`)."""
         return await self._call(self._is_marked, crc, nonce)
 
     def _is_marked(self, crc: int, nonce: str) -> bool:
@@ -81,7 +82,7 @@ class LocalContent(Content):
             return marks.marked(fd, self.entry.path, crc, nonce)
 
     async def is_held(self) -> bool:
-        """Whether a program has the file open for writing: through a mapping it stores without a stamp."""
+        """Whether a program has the file open for writing: stores to a mapping move no stamp."""
         return await self._call(self._is_held)
 
     def _is_held(self) -> bool:
@@ -91,7 +92,8 @@ class LocalContent(Content):
     async def verify(self, crc: int | None) -> None:
         """Prove that all parts belong to one state. Raises Unsteady.
 
-        A larger file is not believed before its deadline: who has read the beginning of a rewritten one finds it again, too.
+        Before the deadline, a grown file fails: the parts may be the beginning of a rewrite, and a
+        second read would find the same bytes.
         """
         status = await self._call(self._status)
         if tag_of(status) == self.entry.tag:

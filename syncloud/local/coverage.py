@@ -1,4 +1,7 @@
-"""Coverage: whether every directory is watched, under a path that it has, and nothing else is. Pure."""
+"""Diff between the directories of a tree and its inotify watches. Pure.
+
+Every directory must have a watch under its current path, and no other watch may exist.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Coverage:
-    """What is wrong with the watches.
+    """The differences found.
 
-    `missing`: directories of the tree, with their inodes, that the kernel does not watch; `astray`: inodes in the tree, each
-    with the path of the past under which it is heard; `away`: inodes that are watched and not in the tree, as where a directory
-    was moved out.
+    `missing`: directories of the tree without a watch, as (path, inode). `astray`: inodes in the
+    tree, each with the outdated path of its events. `away`: watched inodes outside the tree, for
+    example of a directory that was moved out.
     """
 
     missing: frozenset[tuple[str, int]] = frozenset()
@@ -25,23 +28,26 @@ class Coverage:
 
     @property
     def paths(self) -> list[str]:
-        """Of what is missing."""
+        """The paths of `missing`."""
         return [path for path, _ in self.missing]
 
     def both(self, other: Coverage) -> Coverage:
-        """What both looks have seen: a tree that changes between reading one fact and the next shows each fault once."""
+        """The faults in both comparisons: a concurrent change causes a fault in only one."""
         return Coverage(self.missing & other.missing, self.astray & other.astray, self.away & other.away)
 
 
 def compare(
     inodes: Mapping[str, int], before: Mapping[int, int], heard_as: Mapping[int, str], after: Mapping[int, int]
 ) -> Coverage:
-    """The tree's directories, `inodes` by path, beside the kernel's watches, inodes by watch, `before` and `after` the walk.
+    """Compare the directories of the tree with the watches of the kernel.
 
-    `heard_as`: the path under which the events of a watch are told; one that is not known counts as right. A directory that is
-    made during the walk is watched a moment later: only what is not watched after it is missing. One that is removed is watched
-    a moment longer: only what was watched before it, and still is, can be astray or away. What is mounted twice has two paths
-    and one watch, and each of them is right.
+    `inodes`: the inode of each directory by path. `before` and `after`: the watched inode by watch,
+    read before and after the walk of the tree. `heard_as`: the path in the events of each watch; an
+    unknown path counts as correct.
+
+    watchdog adds the watch of a new directory a moment later, so `missing` only considers `after`.
+    The watch of a removed directory lives a moment longer, so only a watch in both `before` and
+    `after` can be astray or away. A directory mounted twice has one watch and two correct paths.
     """
     watched, present = set(after.values()), set(inodes.values())
     lasting = {watch: inode for watch, inode in before.items() if after.get(watch) == inode}

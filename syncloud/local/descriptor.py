@@ -1,8 +1,8 @@
-"""An open file that threads use: its number becomes free only after the last of them has returned.
+"""A reference-counted file descriptor for threads: the last user closes it.
 
-A cancelled task does not stop the thread that works for it, and open(2) hands out the lowest free number. A descriptor that is
-closed under such a thread therefore makes its late pwrite(2) land in another file. Here the last user closes; a call that never
-returns keeps its number.
+A cancelled task does not stop its thread, and open(2) returns the lowest free number. So after an
+early close, a late pwrite(2) of the thread would land in another file. A call that never returns
+keeps its number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 
 
 class Descriptor:
-    """Empty until `take()`. `finish` gets the number once nobody can use it any more, and must close it. For any thread."""
+    """Empty until `take()`. `finish` gets the number after the last use, and must close it.
+
+    For any thread.
+    """
 
     def __init__(self, finish: Callable[[int], None] = os.close) -> None:
         self._finish = finish
@@ -25,7 +28,7 @@ class Descriptor:
         self._lock = threading.Lock()
 
     def take(self, fd: int) -> None:
-        """Own `fd` from now on. Where the owner has given up meanwhile, it is finished at once."""
+        """Own `fd` from now on. After a `close()`, `finish` gets `fd` at once."""
         with self._lock:
             self._fd = fd
             closed = self._closed
@@ -34,7 +37,10 @@ class Descriptor:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[int]:
-        """The number, which belongs to this file within. Raises OSError (EBADF) before `take()` and after `close()`."""
+        """The number, valid inside the block.
+
+        Raises OSError (EBADF) before `take()` and after `close()`.
+        """
         with self._lock:
             if self._closed or self._fd < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -52,7 +58,7 @@ class Descriptor:
             self._finish(self._fd)
 
     def close(self) -> None:
-        """Nobody begins to use it any more. It is finished now, or by the last call that still uses it."""
+        """Refuse new users. `finish` runs now, or after the last current user."""
         with self._lock:
             unused = not self._closed and not self._users and self._fd >= 0
             self._closed = True

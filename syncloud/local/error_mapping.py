@@ -1,7 +1,8 @@
-"""Whose fault it is when the disk refuses: one path's, or everybody's. It is asked, not guessed.
+"""Classifier of OSErrors: a fault of one path or of the whole host, decided by a probe.
 
-A disk that is full for a big file may have room for small ones; a bad sector, a full or read-only mount below the root concern
-what is there and nothing else. So where one call has failed, the root itself is asked for a small file.
+A disk without space for a big file may have space for small ones. A bad sector, or a full or
+read-only mount below the root, concerns only the paths there. So after an ambiguous error, a probe
+lists the root or writes a small file there.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ _HOST = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _ASKED = _WRITING | {errno.EIO}
 SERIOUS = _HOST | _ASKED
-"""Error numbers that say nothing about what is at a path."""
+"""Error numbers that give no information about the file at a path."""
 _PROBE = b"\0" * 4096
 
 
 def is_everybodys(error: OSError) -> bool:
-    """Whether it concerns this process as a whole, whatever it does."""
+    """Whether `error` concerns the whole process, whatever the call was."""
     return error.errno in _HOST
 
 
 def translate(error: OSError, path: str, root: int, nonce: str) -> SyncloudError:
-    """What `error` means, which a call about `path` has met below the open directory `root`."""
+    """The SyncloudError for `error` of a call about `path` below the open directory `root`.
+
+    `nonce` names the temporary file of the probe. Blocking.
+    """
     name = errno.errorcode.get(error.errno or 0, "")
     text = f"{path}: {error.strerror}"
     if error.errno in _HOST or (error.errno in _ASKED and not _is_well(root, nonce, writing=error.errno in _WRITING)):
@@ -42,7 +46,10 @@ def translate(error: OSError, path: str, root: int, nonce: str) -> SyncloudError
 
 
 def _is_well(root: int, nonce: str, *, writing: bool) -> bool:
-    """Whether the directory `root` can be listed, or, `writing`, takes a small file; one that may not be written at all is."""
+    """Whether the directory `root` can be listed or, with `writing`, accepts a small file.
+
+    A probe error outside `SERIOUS`, such as missing write permission, is no sign of a host fault.
+    """
     try:
         if writing:
             _write_one(root, names.hidden("tmp", nonce))
@@ -66,9 +73,10 @@ def _write_one(root: int, name: str) -> None:
 
 
 def require_room(fd: int, size: int) -> None:
-    """What cannot fit is not even begun: a big file is not downloaded again and again up to the end of the disk.
+    """Raise OSError (ENOSPC) if the file system of `fd` has less than `size` bytes available.
 
-    Raises OSError (ENOSPC).
+    The check comes first, so that a large file is not downloaded repeatedly until the disk is full.
+    A file system that reports no size passes.
     """
     free = os.fstatvfs(fd)
     if free.f_blocks and free.f_bavail * free.f_frsize < size:

@@ -1,8 +1,9 @@
-"""Whether a directory may be believed when it shows that files are gone: by what it is, or by files that it still holds.
+"""Plausibility check of a directory with missing files: by identity, or by a sample of known files.
 
-Equal identities prove the same file system, or a copy of its image from any time. Where a whole sample of the files is gone,
-a deletion has left its time in the directory that held the file; an old copy has not. Different identities ask: a restored copy
-has most of the files. Where nothing is known, one file that is as the base knows it is enough.
+Equal identities prove the same file system, or a copy of the image from any time. If no file of the
+sample is intact, directory ctimes decide: a deletion changes the ctime of the parent directory, an
+old copy shows no such change. After a change of identity, intact files must outnumber missing ones,
+as in a restored copy. With an unknown identity, one intact file is enough.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SECOND = 1_000_000_000
 
 
 class _Found(Enum):
-    """What is at a path of the base now."""
+    """Result of a check of one path that the base knows."""
 
     FAMILIAR = "a file of the size and mtime that the base knows"
     MARKER = "an empty directory, which the base knows: any disk may have one of that name"
@@ -34,9 +35,11 @@ class _Found(Enum):
 
 
 def doubt(root: int, kept: Identity, now: Identity, rows: Iterable[tuple[str, Tag]]) -> str | None:
-    """Why the directory that was `kept`, and is `now`, cannot be believed when files are gone; or None.
+    """Why missing files in the directory prove no deletion, or None if the directory is trusted.
 
-    `rows` are some paths that should be there, below the open directory `root`, with their tags. Blocking.
+    `kept` is the recorded identity, `now` the current one. `rows`: a sample of paths of the base
+    below the open directory `root`, with their tags. Two samples raise no doubt: an empty one, and
+    one of directory markers alone, if at least one marker exists. Blocking.
     """
     found: Counter[_Found] = Counter()
     files, refuted = False, kept.is_refuted_by(now)
@@ -53,7 +56,7 @@ def doubt(root: int, kept: Identity, now: Identity, rows: Iterable[tuple[str, Ta
     if refuted:
         gone = found[_Found.MISSING] + found[_Found.DELETED]
         return None if found[_Found.FAMILIAR] > gone else OTHER
-    # Without evidence either way, only an absence does harm: what was changed is no reason to wait.
+    # Without evidence either way, only an absence does harm: a changed file is no reason to wait.
     return UNPROVEN if found[_Found.MISSING] or found[_Found.DELETED] else None
 
 
@@ -78,7 +81,10 @@ def _status(root: int, path: str) -> os.stat_result:
 
 
 def _is_as_before(status: os.stat_result, tag: Tag) -> bool:
-    """Size and mtime; a restored file may have lost the fraction of its mtime (tar), or the odd second (FAT)."""
+    """Whether size and mtime match the tag.
+
+    A restored file may have lost the fraction of the mtime (tar) or the odd second (FAT).
+    """
     _, size, mtime_ns, _ = tag
     lost = int(mtime_ns) - status.st_mtime_ns
     coarse = status.st_mtime_ns % _SECOND == 0 and 0 <= lost < 2 * _SECOND
@@ -86,9 +92,10 @@ def _is_as_before(status: os.stat_result, tag: Tag) -> bool:
 
 
 def _is_changed_since(root: int, path: str, tag: Tag) -> bool:
-    """Whether the nearest directory above `path` that exists has changed after the file did: removing it does that.
+    """Whether the nearest existing parent of `path` has changed after the file, as a deletion does.
 
-    The file's own ctime is the measure; its mtime where the row is an earlier version's and has none. A marker has neither.
+    The ctime in the tag is the reference, or the mtime if an earlier version left no ctime. A
+    directory marker has neither, so any existing parent counts as changed.
     """
     fields = [field.removeprefix(RACY) for field in tag[2:]]
     since = next((int(field) for field in reversed(fields) if field.isdigit()), 0)

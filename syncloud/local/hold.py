@@ -1,14 +1,18 @@
-"""A file of known bytes, held while an act of ours moves its stamps.
+"""Hold: a guard that proves the bytes of a file across an operation of ours that moves its stamps.
 
-A link, a rename, a new mode or mtime moves the ctime, and a new mtime hides that of an edit: so the stamps after an act do not
-say whether somebody has edited the file during it. These do, the first that there is:
+A link, a rename, a new mode or a new mtime moves the ctime, and a new mtime hides that of an edit.
+So the stamps after an operation cannot show an edit during it. The first available proof counts:
 
-    a read lease    nobody has the file open for writing, and who wants to waits until the release: the bytes are those before
-    the bytes       read again after the act, and compared by their checksum, with equal stamps around the read
-    neither         an Entry that is `racy`: its row gets a tag that no file has, so that the next look reads the bytes
+    a read lease    no program has the file open for writing, and a new writer waits for the
+                    release: the bytes are unchanged.
+    the bytes       a second read after the operation has the same checksum, with equal stamps
+                    around the read.
+    neither         the Entry is `racy`: its row gets a tag that no file has, so that the next look
+                    reads the bytes.
 
-The kernel grants no lease while a writer has the file open or mapped, on file systems without leases, and to anybody but the
-owner (or CAP_LEASE). A lease lasts as long as the act, never over an fsync.
+The kernel grants no lease while a writer has the file open or mapped, or on file systems without
+leases. Only the owner of the file or CAP_LEASE gets a lease. A lease lasts as long as the
+operation, never across an fsync, because writers wait meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +30,10 @@ from .stable_read import digest, lasting, tag_of
 
 
 class Hold:
-    """The file behind `fd` over an act; `crc` is of its bytes. One that may not be read (`fd` by O_PATH) has but its stamps."""
+    """The guard of the file behind `fd` during one operation; `crc` is the checksum of its bytes.
+
+    An unreadable file (`fd` opened with O_PATH) has only its stamps as proof.
+    """
 
     def __init__(self, fd: int, expected: Entry) -> None:
         self.fd = fd
@@ -37,7 +44,11 @@ class Hold:
         self.before = os.fstat(fd)
 
     def check(self) -> None:
-        """Raise Changed where it is not `expected`. Learn the checksum by which the bytes are known where no lease does it."""
+        """Raise Changed unless the file is `expected`.
+
+        Reads the bytes only if needed: with a lease for a racy entry, without a lease for an
+        unknown checksum.
+        """
         self._require(self.before)
         if self._readable and (self.expected.racy if self._leased else self.crc is None):
             crc = digest(self.fd, self.expected.size)
@@ -54,9 +65,10 @@ class Hold:
         return Changed(self.expected.path, f"{self.expected.path}: changed meanwhile")
 
     def settle(self) -> tuple[os.stat_result, bool]:
-        """The end of the lease, after the act: the stamps, and whether they are proven to be of the expected bytes.
+        """Release the lease after the operation. Returns the stats, and whether these are proven
+        to be of the expected bytes.
 
-        Raises Changed where they are not.
+        Raises Changed for other bytes.
         """
         status, lasts = lasting(self.fd)
         granted, self._leased = self._leased, None
@@ -64,11 +76,14 @@ class Hold:
             return status, lasts
         if self._readable and not self._has_its_bytes(status):
             raise self._changed()
-        # Not granted: a writer has the file open, and may go on where no stamp shows it (a mapping, one long write).
+        # Bytes are proof only where the kernel grants no lease at all (None). Otherwise a writer
+        # has the file open, and may still write without a new stamp (a mapping, one long write).
         return status, lasts and self._readable and granted is None
 
     def still(self, at: int, name: str) -> bool:
-        """After a rename, whether `name` in the directory `at` is this file with its bytes, and no writer waits for it."""
+        """After a rename, whether `name` in the directory `at` is this file, with the same bytes
+        and no waiting writer.
+        """
         now = os.stat(name, dir_fd=at, follow_symlinks=False)
         if tag_of(now)[:3] != self.expected.tag[:3]:
             return False
@@ -77,7 +92,7 @@ class Hold:
         return not self._readable or self._has_its_bytes(os.fstat(self.fd))
 
     def awaited(self) -> bool:
-        """Whether a writer waits for the release, or has not waited any longer."""
+        """Whether a writer waits for the release, or has outlasted the lease."""
         return bool(self._leased) and not syscalls.lease_is_quiet(self.fd)
 
     def is_at(self, at: int, name: str) -> bool:
@@ -98,7 +113,7 @@ class Hold:
 
 @contextlib.contextmanager
 def held(fd: int, expected: Entry) -> Iterator[Hold]:
-    """The file behind `fd`, provided it is `expected`, until the end of the block. Raises Changed."""
+    """A checked Hold of the file behind `fd`, until the end of the block. Raises Changed."""
     hold = Hold(fd, expected)
     try:
         hold.check()
@@ -109,7 +124,10 @@ def held(fd: int, expected: Entry) -> Iterator[Hold]:
 
 @contextlib.contextmanager
 def opened(at: int, name: str, expected: Entry, *, readable: bool = False) -> Iterator[Hold]:
-    """The same of the file `name` in the directory `at`. Raises Unsteady, and PermissionError where it must be `readable`."""
+    """As `held`, for the file `name` in the directory `at`.
+
+    Raises Changed, Unsteady, and PermissionError for an unreadable file if `readable`.
+    """
     fd = _open(at, name, expected, readable)
     try:
         with held(fd, expected) as hold:
@@ -119,7 +137,7 @@ def opened(at: int, name: str, expected: Entry, *, readable: bool = False) -> It
 
 
 def _open(at: int, name: str, expected: Entry, readable: bool) -> int:
-    """Opened is only what is known to be a regular file: with other things, that alone does something."""
+    """Open regular files only, because an open has side effects on devices."""
     flags, changed = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, Changed(expected.path, f"{expected.path}: changed meanwhile")
     try:
         if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
@@ -138,7 +156,7 @@ def _open(at: int, name: str, expected: Entry, readable: bool) -> int:
 
 
 def holds(fd: int, body: bytes) -> tuple[os.stat_result, bool]:
-    """The stamps of the file behind `fd`, and whether they are proven to be of `body`."""
+    """The stats of the file behind `fd`, and whether these are proven to be of `body`."""
     leased = syscalls.take_lease(fd)
     try:
         status, lasts = lasting(fd)
@@ -151,6 +169,6 @@ def holds(fd: int, body: bytes) -> tuple[os.stat_result, bool]:
 
 
 def untouched(now: os.stat_result, before: os.stat_result) -> bool:
-    """Whether no more than the ctime has moved: an act of ours moves it."""
+    """Whether only the ctime has moved, because our own operations move it."""
     same_bytes = now.st_ino == before.st_ino and now.st_size == before.st_size and now.st_mtime_ns == before.st_mtime_ns
     return same_bytes and now.st_mode == before.st_mode

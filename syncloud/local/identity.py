@@ -1,8 +1,9 @@
-"""Which directory a descriptor is of, over restarts and remounts; and through which mount it is seen.
+"""Persistent identity of a directory over restarts and remounts, and the identity of its mount.
 
-Device and inode numbers recur: the root of every ext4 is inode 2, and a device number is free for the next file system once it
-is unmounted. The UUID of the file system and the file handle of the directory recur only in copies. A kernel, a file system
-or a sandbox may refuse either; a refusal is no evidence, for or against.
+Device and inode numbers recur: the root of every ext4 is inode 2, and a file system's device number
+is reused after an unmount. The UUID of the file system and the file handle of the directory recur
+only in copies. A kernel, a file system or a sandbox may refuse either one; a refusal is no evidence
+for or against equality.
 """
 
 from __future__ import annotations
@@ -16,49 +17,52 @@ from typing import NamedTuple
 from . import syscalls
 
 _FSID_OF_UUID = frozenset({0xEF53, 0x9123683E, 0x01021994, 0x2FC12FC1})
-"""ext2 to ext4, btrfs, tmpfs (a random UUID for each, since Linux 5.13), zfs: their f_fsid is made of the UUID, on all kernels.
-That of others may be a device number (xfs, f2fs) or zero (NFS, FUSE)."""
+"""Types whose f_fsid derives from the UUID on all kernels: ext2 to ext4, btrfs, tmpfs, zfs.
+
+tmpfs has a random UUID for each mount since Linux 5.13. The f_fsid of other types may be a device
+number (xfs, f2fs) or zero (NFS, FUSE).
+"""
 _GET_FS_UUID = 0x8011_1500
-"""FS_IOC_GETFSUUID, since Linux 6.9: a length, and 16 bytes."""
+"""FS_IOC_GETFSUUID, since Linux 6.9: returns a length byte and 16 bytes."""
 _XFS_GEOMETRY, _XFS_GEOMETRY_SIZE = 0x8070_5864, 112
-"""XFS_IOC_FSGEOMETRY_V1: the UUID is at byte 64."""
+"""XFS_IOC_FSGEOMETRY_V1 and the bytes of its result: the UUID starts at byte 64."""
 _XFS = 0x5846_5342
 
 Stamp = tuple[int, int, int]
-"""Device and inode of a mounted directory, and the unique number of its mount; 0 where the kernel has none."""
+"""Device and inode of a mounted directory, and the unique mount id, or 0 if the kernel has none."""
 
 
 class Identity(NamedTuple):
-    """A directory: `volume` names its file system, `handle` the directory in that; empty where nothing is known."""
+    """A directory: `volume` names the file system, `handle` the directory; empty if unknown."""
 
     volume: str = ""
     handle: str = ""
 
     def is_proven_by(self, now: Identity) -> bool:
-        """Whether all is known of both, and equal."""
+        """Whether both identities are fully known and equal."""
         return all((self.volume, self.handle)) and self == now
 
     def is_refuted_by(self, now: Identity) -> bool:
-        """Whether something is known of both, and differs."""
+        """Whether a field that is known in both identities differs."""
         pairs = ((self.volume, now.volume), (self.handle, now.handle))
         return any(before and after and before != after for before, after in pairs)
 
     def encode(self) -> list[str]:
-        """For JSON: two values, as (device, inode) were before, so that earlier versions can read them."""
+        """For JSON: a pair, like (device, inode) before, so that earlier versions can read it."""
         return [self.volume, self.handle]
 
 
 def of(fd: int) -> Identity:
-    """Of the directory that is open as `fd`; with O_PATH less may be known. Blocking.
+    """Identity of the directory open as `fd`; an O_PATH descriptor may reveal less. Blocking.
 
-    A handle says nothing without its file system, and those of FUSE change with every mount.
+    A handle means nothing without a known file system, and FUSE handles change with every mount.
     """
     volume = _volume(fd)
     return Identity(volume, _handle(fd) if volume else "")
 
 
 def parse(kept: str) -> Identity:
-    """What `json.dumps(encode())` gave; nothing is known where an earlier version has kept a number."""
+    """Inverse of `json.dumps(encode())`; an unknown identity for a number of an earlier version."""
     try:
         return decode(json.loads(kept))
     except ValueError:
@@ -66,7 +70,7 @@ def parse(kept: str) -> Identity:
 
 
 def decode(kept: object) -> Identity:
-    """What `encode()` gave; nothing is known where an earlier version has kept device and inode."""
+    """Inverse of `encode()`; an unknown identity for (device, inode) of an earlier version."""
     match kept:
         case [str(volume), str(handle)]:
             return Identity(volume, handle)
@@ -74,7 +78,7 @@ def decode(kept: object) -> Identity:
 
 
 def stamp(fd: int) -> Stamp:
-    """What tells whether the same mount is still there. Raises OSError."""
+    """The `Stamp` of the mount behind `fd`, to detect a replaced mount. Raises OSError."""
     status = os.fstat(fd)
     mount = 0
     with contextlib.suppress(OSError):
@@ -83,12 +87,15 @@ def stamp(fd: int) -> Stamp:
 
 
 def is_live(accepted: Stamp | None, now: Stamp) -> bool:
-    """Whether `now` is the very mount that was accepted: numbers of devices and inodes alone do not prove it."""
+    """Whether `now` is the accepted mount: without a mount id, device and inode prove nothing."""
     return now[2] != 0 and now == accepted
 
 
 def _volume(fd: int) -> str:
-    """The file system's UUID, or what is made of it. Each kind has one form, which no newer kernel changes."""
+    """The UUID of the file system, or the f_fsid derived from the UUID; empty if unknown.
+
+    Each file system type has one fixed form, so a newer kernel does not change an identity.
+    """
     try:
         kind, fsid = syscalls.file_system(fd)
     except OSError:
@@ -115,11 +122,14 @@ def _xfs_uuid(fd: int) -> bytes:
 
 
 def _handle(fd: int) -> str:
-    """The handle, and the time of birth: a new file system with the old UUID has the same handle, and another birth."""
+    """The file handle and the birth time, or an empty text.
+
+    A new file system with the old UUID has the same handle, but another birth time.
+    """
     try:
         handle = syscalls.handle(fd).hex()
     except OSError:
         return ""
-    with contextlib.suppress(OSError):  # not refused, or not known: the handle alone
+    with contextlib.suppress(OSError):  # without a birth time: the handle alone
         return f"{handle}:{syscalls.birth(fd):x}"
     return handle

@@ -1,4 +1,4 @@
-"""What the kernel itself says of inotify: its limits, our descriptors, what they watch, and what is unread in them."""
+"""inotify as the kernel reports it: limits, descriptors of this process, watches, unread bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def limit(name: str, default: int) -> int:
-    """A setting below fs.inotify: inotify(7); `default` where it cannot be read."""
+    """The setting `name` below fs.inotify, see inotify(7); `default` if it cannot be read."""
     try:
         return int(Path("/proc/sys/fs/inotify", name).read_text())
     except (OSError, ValueError):
@@ -29,7 +29,7 @@ def descriptors() -> Iterator[int]:
 
 
 def unread(fd: int) -> int:
-    """Bytes that the kernel has and nobody has read: ioctl_list(2), FIONREAD."""
+    """Unread bytes of an inotify descriptor, or 0 on an error: ioctl_list(2), FIONREAD."""
     try:
         (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))
     except OSError:
@@ -38,7 +38,7 @@ def unread(fd: int) -> int:
 
 
 def watches(fd: int) -> Iterator[tuple[int, int]]:
-    """The watches of an inotify descriptor, each with the inode that it watches: proc_pid_fdinfo(5)."""
+    """The (watch, inode) pairs of an inotify descriptor: proc_pid_fdinfo(5). Empty on an error."""
     try:
         with open(f"/proc/self/fdinfo/{fd}") as lines:
             for line in lines:

@@ -1,7 +1,7 @@
-"""Hidden files that a crash has left in a pulled directory: where they are, and what becomes of each.
+"""Crash recovery of a pulled directory: finds hidden files of a crash, and removes or keeps each.
 
-The tree belongs to its users: a hidden name may be anybody's, may not be removed, or goes while it is looked at. Each of them
-concerns itself alone.
+The tree belongs to its users: a hidden name may be a user's, may resist removal, or may vanish
+during the look. So each hidden file succeeds or fails alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from . import replace, stable_read, syscalls
 
 
 def found(root: int) -> Iterator[tuple[str, list[str]]]:
-    """Directories below the open directory `root`, each with its hidden files. Nothing that no key can name is looked into."""
+    """Yield each directory below the open directory `root` that has hidden files, with their names.
+
+    The search skips unreadable directories, and directories that no key can name.
+    """
     stack = [""]
     while stack:
         directory = stack.pop()
@@ -32,7 +35,7 @@ def found(root: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def _listed(at: int) -> tuple[list[str], list[str]]:
-    """Its directories and its hidden files."""
+    """The subdirectories and the hidden names of the open directory `at`."""
     below: list[str] = []
     hidden: list[str] = []
     with os.scandir(at) as listing:
@@ -45,11 +48,12 @@ def _listed(at: int) -> tuple[list[str], list[str]]:
 
 
 def recover(root: int, path: str, known: Mapping[Tag, int | None], nonce: str, kept: int) -> str | None:
-    """Clean up one: the conflict path where it was not provably ours. Only a file can be ours. Raises OSError.
+    """Clean up one hidden file. Returns the conflict path of a file that is not provably ours.
 
-    Whose temporary it is its owner says, not its name alone: the nonce in that is no secret. `known`: by inode, size and mtime
-    the checksum of what the base knows. An edit before the crash may have left all three.
-    `kept`: how many of its directory have got a conflict name before.
+    Only a regular file can be ours; anything else stays. A temporary must also belong to our user,
+    because the nonce in its name is no secret. `known` maps inode, size and mtime to the checksum
+    of a file of the base; the bytes must match, because an edit may have kept all three.
+    `kept`: the number of files of the directory that got a conflict name before. Raises OSError.
     """
     parent, name = replace.split(path)
     with syscalls.directory(root, parent) as at:

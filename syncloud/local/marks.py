@@ -1,7 +1,8 @@
-"""What a file says of itself: that a state has put exactly these bytes at this path (xattr(7), 24 bytes).
+"""Origin marks: an extended attribute proves that a state wrote exactly these bytes at this path
+(xattr(7), 24 bytes).
 
-No row need say so, and none has to be believed: the mark holds the state's nonce, the path and the bytes' checksum. So it is
-gone with an edit, and a copy elsewhere does not bear it.
+The mark holds the state's nonce, a hash of the path and the checksum of the bytes, so no base row
+is needed or trusted. An edit invalidates the mark, and so does a copy to another path.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _MARK = "user.syncloud"
 
 
 def mark(fd: int, path: str, crc: int, nonce: str) -> None:
-    """Note in the file that these bytes at this path are ours, for the case that no row will say so."""
-    with contextlib.suppress(OSError):  # a file system without: then a crash may cost a conflict copy, no more
+    """Mark these bytes at this path as ours, in case a crash prevents the base row."""
+    with contextlib.suppress(OSError):  # without xattrs, a crash costs a conflict copy at most
         os.setxattr(fd, _MARK, _marking(path, crc, nonce))
 
 
 def marked(fd: int, path: str, crc: int, nonce: str) -> bool:
-    """Whether the file says so, and still has the bytes of which it says so."""
+    """Whether the file has the mark for bytes of checksum `crc` at `path`."""
     try:
         return os.getxattr(fd, _MARK) == _marking(path, crc, nonce)
     except OSError:
@@ -33,7 +34,9 @@ def marked(fd: int, path: str, crc: int, nonce: str) -> bool:
 
 
 def claimed(root: int, path: str, nonce: str) -> bool | None:
-    """False where the file does not say that it is ours; None where it does: its bytes have to prove it."""
+    """False for a file without our mark for this path; else None, because only the bytes can prove
+    the mark.
+    """
     with contextlib.suppress(OSError):
         fd = syscalls.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -44,7 +47,7 @@ def claimed(root: int, path: str, nonce: str) -> bool | None:
 
 
 def is_own(root: int, entry: Entry, nonce: str) -> bool:
-    """Whether the file, which must be `entry`, says that it is ours. One that may not be read says nothing.
+    """Whether the file, which must be `entry`, has our mark; False for an unreadable file.
 
     Raises Changed, Unsteady, OSError.
     """

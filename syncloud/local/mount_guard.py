@@ -1,10 +1,11 @@
-"""The root, and what is mounted below it: where that has gone, or something else has come, nothing counts as absent.
+"""Guard against false deletions: below a missing or replaced mount, no file counts as absent.
 
-A mount point that is there is remembered, also over restarts, and must be the same directory before anything below it is
-believed. While syncloud runs the same mount proves that; after a restart or a remount the identity or familiar files do, as
-for the root itself (`identity`, `familiar`). A mount that has gone takes its part of the tree out of the sync until it is
-back, or until somebody who has looked says that it is meant (`look(accept=True)`). The kernel's own file systems (proc,
-sysfs) hold nobody's files and take no part.
+Mount points below the root are remembered over restarts, and each must be the same directory before
+its content is trusted. At runtime, the mount id proves that. After a restart or a remount, the
+identity or known files do, as for the root itself (`identity`, `familiar`). A missing mount
+suspends its part of the tree until the mount returns, or until an operator confirms the change
+(`look(accept=True)`). The kernel's own file systems (proc, sysfs) hold no user files and are
+skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from . import familiar, identity, mountinfo, syscalls
 from .identity import Identity, Stamp
 
 Known: TypeAlias = Callable[[str, Collection[str]], Generator[tuple[str, Tag], None, None]]
-"""Some files that the base has below the first (a folder, or "" for everything) and not below the second: paths and tags."""
+"""Query for a sample of base rows as (path, tag).
+
+Arguments: the folder of the sample ("" for everything), and folders below it to leave out.
+"""
 
 _PSEUDO = frozenset(
     {"binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fusectl", "mqueue", "nsfs"}
@@ -35,13 +39,14 @@ _PSEUDO = frozenset(
 
 
 def nothing(under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
-    """`Known` of an empty base."""
+    """`Known` for an empty base: yields nothing."""
     yield from ()
 
 
 class MountGuard:
-    """Below the directory `root`, open as `fd`. `known` names files by which a directory is recognised; `ignored` directories
-    take no part anyway. For any thread.
+    """Guard of the directory `root`, open as `fd`. Thread-safe.
+
+    `known` yields files that identify a directory. `ignored` is True for excluded directories.
     """
 
     def __init__(self, root: Path, fd: int, *, known: Known = nothing, ignored: Callable[[str], bool]) -> None:
@@ -58,10 +63,10 @@ class MountGuard:
         self._lock = threading.Lock()
         self._news = False
 
-    # For the control of it
+    # Control
 
     def load(self, kept: str) -> None:
-        """What `kept()` gave in an earlier life."""
+        """Restore the result of `dump()` of an earlier process."""
         self._expected = {path: identity.decode(one) for path, one in json.loads(kept).items()}
         self._kept = kept
 
@@ -69,32 +74,34 @@ class MountGuard:
         return self._kept
 
     def changed(self) -> bool:
-        """Whether anything has been mounted or unmounted on this host since the last time: then a look is due. It waits for
-        no disk and no look of another thread's."""
+        """Whether this host's mounts have changed since the last call: a `refresh` is due then.
+
+        Waits neither for a disk nor for a running check of another thread.
+        """
         return self._stirred.any()
 
     def refresh(self) -> None:
-        """Look, if anything has been mounted or unmounted on this host since the last time. Blocking."""
+        """Check the mounts if this host's mounts have changed since the last call. Blocking."""
         with self._lock:
             if self._poll.any():
                 self._look(accept=False)
 
     def look(self, *, accept: bool = False) -> None:
-        """Take in what is mounted now. `accept`: all of it is as it is meant. Blocking."""
+        """Check all mounts now. `accept`: trust the current mounts without a proof. Blocking."""
         with self._lock:
             self._look(accept=accept)
 
     def consume_change(self) -> bool:
-        """Whether a look has made a difference since the last call."""
+        """Whether a check has changed any result since the last call."""
         news, self._news = self._news, False
         return news
 
     def root(self) -> Identity:
-        """Blocking."""
+        """The current identity of the root. Blocking."""
         return identity.of(self._fd)
 
     def doubt_root(self, kept: Identity) -> str | None:
-        """Why the root cannot be believed to be the directory `kept`, or None. To be asked after `look()`. Blocking."""
+        """Why the root may not be the directory `kept`, or None. Call `look()` first. Blocking."""
         with self._lock:
             return self._doubt_identity("", kept, self.root(), {*self._expected, *self._closed, *self._lost})
 
@@ -122,13 +129,13 @@ class MountGuard:
         self._kept = json.dumps(encoded, sort_keys=True)
 
     def _doubt_mount(self, place: str, now: Identity, stamp: Stamp, others: Collection[str]) -> str | None:
-        """Why what is mounted at `place` is not what the base knows, or None."""
+        """Why the mount at `place` may not be the one that the base knows, or None."""
         if identity.is_live(self._accepted.get(place), stamp):
             return None
         return self._doubt_identity(place, self._expected.get(place, Identity()), now, others)
 
     def _doubt_identity(self, place: str, kept: Identity, now: Identity, others: Collection[str]) -> str | None:
-        """`others` are mount points; the files below those say nothing about `place`."""
+        """`others` are mount points, whose files prove nothing about `place` and are left out."""
         with contextlib.closing(self._known(place, [other for other in others if other != place])) as known:
             reason = familiar.doubt(self._fd, kept, now, known)
         where = self._root / place
@@ -141,7 +148,7 @@ class MountGuard:
             return next(known, None) is not None
 
     def trouble(self) -> str | None:
-        """The part of the tree that is lost for now, or None."""
+        """The first suspended part of the tree with its reason, or None."""
         place = next(iter(self._lost), None)
         return None if place is None else f"{self._root / place}: {self._lost[place]}"
 
@@ -150,7 +157,11 @@ class MountGuard:
         self._stirred.close()
 
     def _mounted(self) -> tuple[set[str], dict[str, str]]:
-        """The mount points below the root, relative to it; those of the kernel's own file systems apart, with the reason."""
+        """The mount points below the root, and the kernel's own file systems with a reason.
+
+        Paths are relative to the root. Left out: autofs, ignored directories and names that no key
+        can hold.
+        """
         below = mountinfo.path_of(self._fd).rstrip("/") + "/"
         points, closed = set(), {}
         for one in mountinfo.mounted():
@@ -164,7 +175,7 @@ class MountGuard:
         return points - closed.keys(), closed
 
     def _seen(self, place: str) -> tuple[Identity, Stamp] | None:
-        """What is mounted at `place` now; less of it where the directory may not be read."""
+        """Identity and stamp of the mount at `place`; less is known without read permission."""
         for flags in (os.O_RDONLY, os.O_PATH):
             with contextlib.suppress(OSError):
                 fd = syscalls.open_beneath(self._fd, place, flags | os.O_DIRECTORY)
@@ -184,15 +195,18 @@ class MountGuard:
         finally:
             os.close(fd)
 
-    # For the tree
+    # Queries of the tree
 
     @property
     def any(self) -> bool:
-        """Whether anything is or was mounted below: else there is nothing to doubt, and no need to ask in a thread."""
+        """Whether any mount below the root is known: if not, callers save a blocking call."""
         return bool(self._expected or self._closed or self._lost)
 
     def why_untrusted(self, path: str) -> str | None:
-        """Why nothing can be concluded about `path` now, or None. One that ends in a slash is the directory itself."""
+        """Why nothing can be concluded about `path` now, or None. Blocking.
+
+        A trailing slash includes the directory itself.
+        """
         if not self.any:
             return None
         for place in _directories(path):
@@ -204,19 +218,22 @@ class MountGuard:
         return None
 
     def doubt_absence(self, path: str) -> str | None:
-        """`doubt()`, after a look at what may just have been mounted over `path`."""
+        """`why_untrusted()` after a `refresh()`: a mount may just have covered `path`. Blocking."""
         self.refresh()
         return self.why_untrusted(path)
 
     def skipped(self, under: str) -> list[Unknown]:
-        """The directories below `under` that cannot be looked into, in order."""
+        """The skipped directories below `under`, sorted: kernel file systems and lost mounts."""
         reasons = self._closed | self._lost
         below = f"{under}/" if under else ""
         return [Unknown(place, reasons[place], subtree=True) for place in sorted(reasons) if place.startswith(below)]
 
 
 class _Changes:
-    """Of the host's mounts, told once to each asker: proc_pid_mounts(5)."""
+    """Edge-triggered notification of changes of the host's mounts: proc_pid_mounts(5).
+
+    The kernel reports each change once per open file, so each consumer has an object of its own.
+    """
 
     def __init__(self) -> None:
         self._fd = os.open(mountinfo.INFO, os.O_RDONLY | os.O_CLOEXEC)
@@ -231,12 +248,12 @@ class _Changes:
 
 
 def merged(left_out: Iterable[Side], walk: Iterable[Side]) -> Iterator[Side]:
-    """Both in one order: a directory is where its files would be."""
+    """Merge of two sorted iterables; a skipped directory takes the position of its files."""
     return heapq.merge(left_out, walk, key=lambda side: f"{side.path}/" if isinstance(side, Unknown) else side.path)
 
 
 def _directories(path: str) -> Iterator[str]:
-    """Every directory on the way to `path`, the outermost first."""
+    """Every parent directory of `path`, outermost first."""
     at = path.find("/")
     while at > 0:
         yield path[:at]

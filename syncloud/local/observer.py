@@ -1,7 +1,7 @@
-"""watchdog's observer, its ends mended: one thread less, a walk of any depth that no link leads astray, what it says of an
-overflow, what is left open.
+"""Adapter around watchdog's inotify observer, for watchdog 6 and 7; patches its weak points.
 
-Owner of watchdog's observers; for its versions 6 and 7.
+It dispatches without a second thread, walks trees of any depth without following links, detects
+overflows, and closes leaked descriptors. Only this module imports `watchdog.observers`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from watchdog.observers.inotify import InotifyObserver
 from . import syscalls
 
 LONGEST = 4095
-"""Bytes of a path below the descriptor that the kernel takes: PATH_MAX, without the zero at its end."""
+"""Bytes of a path below the descriptor, at most: PATH_MAX without the terminating zero."""
 
 
 def place(fd: int) -> str:
-    """The name under which the directory open as `fd` is watched. It leads there whatever has the directory's path now."""
+    """The path for a watch of the directory open as `fd`; stays valid after a rename."""
     return f"{_DESCRIPTORS}{fd}"
 
 
@@ -38,22 +38,23 @@ _DESCRIPTORS = "/proc/self/fd/"
 
 
 def _opened(path: AnyStr, flags: int) -> int:
-    """A descriptor of `path`, which is a `place` or below one: no symbolic link is followed there. Raises OSError."""
+    """A descriptor of `path`, at or below a `place`; follows no link there. Raises OSError."""
     number, below = _parted(path)
     return syscalls.open_beneath(int(number), below or ".", flags | os.O_DIRECTORY)
 
 
 def _parted(path: AnyStr) -> tuple[str, str]:
-    """The descriptor's number and what is below it."""
+    """The number of the descriptor in `path`, and the path below the descriptor."""
     number, _, below = os.fsdecode(path).removeprefix(_DESCRIPTORS).partition("/")
     return number, below
 
 
 def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
-    """As os.walk from the top down, without following links, also those that take the place of a directory meanwhile.
+    """Replacement of os.walk, top-down; never follows a link, even one that replaces a directory.
 
-    That one recurses before Python 3.12, and ends with the depth of somebody's tree; and it names directories whose paths the
-    kernel does not take, at the first of which watchdog 6 gives up. No key is as long.
+    Before Python 3.12, os.walk recurses and fails in a deep tree. os.walk also yields directories
+    with paths longer than `LONGEST`, and the first one stops watchdog 6. This walk leaves them out,
+    because no key is that long.
     """
     stack = [top]
     while stack:
@@ -73,7 +74,7 @@ def _fits(at: AnyStr, name: AnyStr) -> bool:
 
 
 def _listed(at: AnyStr) -> list[tuple[AnyStr, bool]]:
-    """What is in a directory, and whether it is a directory itself."""
+    """The names in a directory, each with True for a directory. Raises OSError."""
     fd = _opened(at, os.O_RDONLY)
     try:
         with os.scandir(fd) as listing:
@@ -84,11 +85,14 @@ def _listed(at: AnyStr) -> list[tuple[AnyStr, bool]]:
 
 
 _FORMS: Mapping[type, Callable[[str], Any]] = {bytes: os.fsencode, str: str}
-"""Of the names below a path, which are like the path itself."""
+"""Conversion of a name to the type of its parent path."""
 
 
 def _add_watch(queue: int, path: bytes, mask: int) -> int:
-    """As inotify_add_watch(2), which looks up a path, and follows the links that somebody has put on the way meanwhile."""
+    """inotify_add_watch(2) below a descriptor, because the original follows links on the way.
+
+    On an error, returns -1 and sets errno.
+    """
     try:
         fd = _opened(path, os.O_PATH)
     except OSError as error:
@@ -103,7 +107,7 @@ def _add_watch(queue: int, path: bytes, mask: int) -> int:
 
 
 _DONT_FOLLOW = 0x0200_0000
-"""IN_DONT_FOLLOW, since the name of a descriptor is a link itself."""
+"""IN_DONT_FOLLOW is removed, because the /proc name of a descriptor is itself a link."""
 _by_path = inotify_c.inotify_add_watch
 _os = types.ModuleType("os")
 vars(_os).update(vars(os), walk=walk)
@@ -113,7 +117,7 @@ vars(inotify_c)["inotify_add_watch"] = _add_watch
 
 
 class Observer(InotifyObserver):
-    """Its own thread has no part in events: to hand each over to it is as dear as the rest of watchdog's work, and as slow."""
+    """Calls the handler on the emitter's thread: a second thread would double an event's cost."""
 
     def __init__(self, handler: wd.FileSystemEventHandler) -> None:
         self._handler = handler
@@ -125,8 +129,8 @@ class Observer(InotifyObserver):
         return self._straight
 
     def watch(self, root: str, wanted: list[type[wd.FileSystemEvent]]) -> None:
-        """The `place` and everything below it, from now on. Raises OSError, RuntimeError; then nothing of it is left."""
-        # watchdog 7 warns, with a text of its own each time, of a directory that it has met twice: its walk and the event.
+        """Watch the tree at `root`, a `place`. Raises OSError, RuntimeError; leaks nothing then."""
+        # watchdog 7 warns of each directory found by both walk and event, in a new text each time.
         warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
         try:
             self.schedule(self._handler, root, recursive=True, event_filter=wanted)
@@ -137,7 +141,10 @@ class Observer(InotifyObserver):
             raise
 
     def heard_as(self) -> dict[int, str]:
-        """The path below the root under which the events of each watch are told; none where the version is not known."""
+        """The path in the events of each watch, relative to the root.
+
+        Empty if the version of watchdog is unknown.
+        """
         return {
             watch: os.fsdecode(path)[len(emitter.watch.path) + 1 :]
             for emitter in self.emitters
@@ -145,7 +152,11 @@ class Observer(InotifyObserver):
         }
 
     def end(self) -> None:
-        """Stop, within 5 s: a thread of watchdog's that died with a lock in its hands would never end, and is left alone."""
+        """Stop, with a limit of 5 s.
+
+        A watchdog thread that died with a lock held would block the join forever. After the limit,
+        the join is abandoned.
+        """
         ending = threading.Thread(target=self._end, name="watch-end", daemon=True)
         ending.start()
         ending.join(timeout=5)
@@ -157,7 +168,7 @@ class Observer(InotifyObserver):
 
 
 class _Straight(EventQueue):
-    """What is put here has been handled; only the order to end waits for the observer's thread."""
+    """Queue that dispatches each event at once; only the stop event is queued for the observer."""
 
     def __init__(self, handler: wd.FileSystemEventHandler) -> None:
         super().__init__()
@@ -171,7 +182,7 @@ class _Straight(EventQueue):
 
 
 class OverflowHandler(logging.Handler):
-    """Newer watchdogs say in their log that the kernel's queue overflowed."""
+    """Log handler that detects a queue overflow: recent watchdog versions only log a warning."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -183,8 +194,8 @@ class OverflowHandler(logging.Handler):
 
 
 def _paths(emitter: EventEmitter) -> dict[int, bytes]:
-    """A copy of what watchdog calls its watches: the one thread that writes there goes on."""
-    group = getattr(emitter, "_inotify", None)  # that of watchdog 7; 6 has a buffer around it
+    """A copy of watchdog's paths by watch, because the emitter's thread modifies the original."""
+    group = getattr(emitter, "_inotify", None)  # of watchdog 7; in watchdog 6, a buffer around it
     for owner, field in ((group, "_active_callbacks_by_watch"), (getattr(group, "_inotify", None), "_path_for_wd")):
         if paths := getattr(owner, field, None):
             return dict(paths)
@@ -192,7 +203,10 @@ def _paths(emitter: EventEmitter) -> dict[int, bytes]:
 
 
 def _close_forgotten(error: BaseException) -> None:
-    """watchdog 6 leaves the descriptors of an Inotify open that it could not make, and with them the watches it was granted."""
+    """Close the descriptors, and so the watches, of an `Inotify` with a failed constructor.
+
+    watchdog 6 leaks such an object; the frames of the traceback still refer to it.
+    """
     made = {id(held): held for frame, _ in traceback.walk_tb(error.__traceback__) if (held := frame.f_locals.get("self"))}
     for one in made.values():
         if type(one).__name__ == "Inotify" and hasattr(one, "_kill_w"):

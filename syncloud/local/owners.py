@@ -1,8 +1,9 @@
-"""Whose files are published. Who may write into a directory must not be able to make of a daemon with more rights his deputy.
+"""Confused-deputy protection: which files a privileged daemon publishes, by owner and link count.
 
-A daemon that reads everything would publish a secret that somebody moves into the directory, or gives a second name in it:
-rename(2) and link(2) ask for rights to the directories alone. So such a daemon takes the files of the directory's owner, by
-their only name, unless the operator says that any will do.
+A daemon that can read everything would publish a secret that another user moves or links into the
+directory: rename(2) and link(2) require rights to the directories only. So a privileged daemon
+publishes only files that belong to the directory's owner and have a single name. The operator can
+lift the restriction with --any-owner.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ ALLOW = "--any-owner publishes it all the same"
 
 class Owners(Protocol):
     def refusal(self, status: os.stat_result) -> str | None:
-        """Why the file takes no part, or None."""
+        """Why the file is skipped, or None."""
         ...
 
     def awaits(self, status: os.stat_result) -> bool:
-        """Whether it may take part in a moment."""
+        """Whether the refusal may end within moments, so that the file is retried."""
         ...
 
 
 class AnyOwner:
-    """The kernel decides: a daemon of no special rights reads what its user may read."""
+    """No restriction: an unprivileged daemon can read only files that its user may read."""
 
     def refusal(self, status: os.stat_result) -> str | None:
         return None
@@ -36,7 +37,7 @@ class AnyOwner:
 
 
 class SameOwner:
-    """Files that belong to the user `owner`, to whom the directory belongs, and have one name."""
+    """Only files with a single name that belong to the user `owner`, the owner of the directory."""
 
     def __init__(self, owner: int) -> None:
         self._owner = owner
@@ -47,5 +48,5 @@ class SameOwner:
         return f"has {status.st_nlink} names ({ALLOW})" if status.st_nlink > 1 else None
 
     def awaits(self, status: os.stat_result) -> bool:
-        """Some programs save by link and unlink: for a moment the file has two names."""
+        """True for a recent second name, because some programs save by link and unlink."""
         return status.st_uid == self._owner and status.st_nlink > 1 and not is_quiet(status)

@@ -1,7 +1,8 @@
-"""Progress of a thread, as the kernel sees it: the CPU time that the thread has used.
+"""Progress: the CPU time of a thread, from the kernel, as evidence that the thread is not stuck.
 
-A thread that waits for a frozen disk uses none. A thread that walks a tree, checks a database or arms a watch uses some for
-every answer, also inside sqlite and watchdog, which report nothing meanwhile.
+A thread that waits for a frozen disk uses no CPU time. A thread that walks a tree, checks a
+database or arms a watch uses some for every answer. CPU time also covers sqlite and watchdog, which
+report no progress themselves.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Callable
 
 
 class Progress:
-    """Of the thread that calls `begin()`; any thread may ask. `clock` is in seconds, monotonic.
+    """Progress of the thread that calls `begin()`; any thread may ask. `clock` returns monotonic
+    seconds.
 
-    Growth is seen by whoever asks, so it has to be asked for again and again.
+    Growth shows only in a call of `moved_at`, so callers must poll.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,11 +27,13 @@ class Progress:
         self._moved_at = clock()
 
     def begin(self) -> None:
-        """From now on the calling thread is the one that is looked at."""
+        """Watch the calling thread from now on."""
         self._cpu = time.pthread_getcpuclockid(threading.get_ident())
 
     def moved_at(self) -> float:
-        """When the thread was last seen to have used CPU time, by the clock; where it has used none, when this was made."""
+        """The time of `clock` at the last poll that saw new CPU time; before any, the time of
+        construction.
+        """
         if self._cpu is not None:
             with contextlib.suppress(OSError):  # the thread has ended
                 before, self._used = self._used, time.clock_gettime_ns(self._cpu)

@@ -1,23 +1,25 @@
-"""How a file is put in place, removed, or set aside, so that no reader ever meets anything between and nothing is lost.
+"""Atomic replace, delete and set-aside of files: readers never see a partial file, no edit is lost.
 
-    stage   hidden temporary in the same directory, bytes, mode, mtime, fsync (`batch`: many files together)
-    commit  new: RENAME_NOREPLACE. Over an existing file: link the old one to a hidden name, rename over it, look at the link:
-            what we expected is unlinked, anything else is the user's and gets a conflict name
-    delete  rename to a hidden name, look, unlink or put back
-    then    fsync of the directory
+    stage   hidden temporary in the same directory: bytes, mode, mtime, fsync (`batch`: many files).
+    commit  new file: RENAME_NOREPLACE. Existing file: link the old file to a hidden name, rename
+            over its name, check the link. The expected file is unlinked; any other file belongs to
+            the user and gets a conflict name.
+    delete  rename to a hidden name, check, then unlink or put back.
+    then    fsync of the directory.
 
-Each of these acts moves the ctime of a file that somebody may be editing, so what a look after it has to prove (`hold`) is:
+Each step moves the ctime of a file that a user may be editing. So a check after each step (`hold`)
+has to prove:
 
-    rename of the temporary      the bytes are those that we have put there; else its row is not believed
-    rename over, exchange        the old file's bytes are the expected ones; else it gets a conflict name
-    link for a conflict name     the bytes are those that were to be kept; else Changed
-    rename for a deletion        the bytes are the expected ones, no writer waits; else it is put back
-    mode and mtime of a touch    the bytes are the expected ones; else Changed, since the new mtime hides the edit's own
-    mark                         on temporaries alone, and it says itself of which bytes
+    rename of the temporary    our bytes; else the entry is `racy`.
+    rename over, exchange      the expected bytes in the old file; else it gets a conflict name.
+    link to a conflict name    the bytes to keep; else Changed.
+    rename for a deletion      the expected bytes and no waiting writer; else the file is put back.
+    mode and mtime of a touch  the expected bytes; else Changed, as the new mtime hides an edit's.
+    mark                       nothing: only temporaries get a mark, which names its bytes.
 
-NAME is never absent while it is replaced, and a watcher sees one MOVED_TO. Every function works below the open directory
-`root`, or in the open directory `at`, and may be called from any thread. Sources: rename(2), which is
-atomic for readers, and fsync(2).
+NAME is never absent during a replacement, and a watcher sees one MOVED_TO. Every function works
+below the open directory `root` or in the open directory `at`, on any thread. Sources: rename(2)
+(atomic for readers) and fsync(2).
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def split(path: str) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class Staged:
-    """A temporary, not yet visible. `expected` is what it may replace (None: nothing), `dressed` its stamps when ready."""
+    """A temporary before its commit. `expected`: the file to replace; `dressed`: final stats."""
 
     path: str
     fd: int
@@ -57,7 +59,7 @@ class Staged:
     dressed: os.stat_result | None = None
 
     def entry(self, status: os.stat_result, *, proven: bool) -> Entry:
-        """The file as it is now; where that is not proven, or more than its ctime has moved, one that no row believes."""
+        """The entry for `status`; `racy` unless `proven` and only the ctime has moved."""
         assert self.dressed is not None
         if untouched(status, self.dressed):
             return entry_of(self.path, status, self.crc, racy=not proven)
@@ -65,9 +67,9 @@ class Staged:
 
 
 def create(root: int, path: str, temporary: str, made: list[str]) -> int:
-    """A descriptor of the empty hidden file `temporary` beside `path`; `made` gets the directories made on the way.
+    """A descriptor of the new hidden file `temporary` next to `path`; `made` gets new directories.
 
-    Raises Blocked where `path` is a directory: no large file is downloaded to find that out at its end.
+    Raises Blocked for a directory at `path`, before the download of a large file and not after.
     """
     at = open_parent(root, path, made)
     try:
@@ -87,12 +89,12 @@ def _require_no_directory(at: int, path: str) -> None:
 
 
 def create_in(at: int, temporary: str) -> int:
-    """The same in a directory that is open."""
+    """As `create`, in the open directory `at`, without checks."""
     return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=at)
 
 
 def open_parent(root: int, path: str, made: list[str]) -> int:
-    """A descriptor of the directory of `path`, which is made where it is missing, and then in `made`. Raises Blocked."""
+    """A descriptor of the parent of `path`, made if missing and then in `made`. Raises Blocked."""
     parent, _ = split(path)
     flags = os.O_RDONLY | os.O_DIRECTORY
     try:
@@ -105,7 +107,7 @@ def open_parent(root: int, path: str, made: list[str]) -> int:
 
 
 def make_directory(root: int, marker: str) -> None:
-    """The empty directory that a `dir/` marker stands for. Raises Blocked."""
+    """Make the empty directory of a `dir/` marker. Raises Blocked."""
     _make_parents(root, marker, marker.rstrip("/"), [])
 
 
@@ -138,11 +140,11 @@ def _blocker(root: int, parent: str) -> str:
 
 
 def make_readable(fd: int) -> None:
-    """Let the number `fd`, opened for writing, stand for the same file opened for reading: a writer stops every lease."""
+    """Reopen `fd` read-only under the same number, because an open writer prevents every lease."""
     try:
         reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return  # without /proc the bytes are read again, and the row is not believed
+        return  # without /proc the bytes are read again, and the entry is racy
     try:
         os.dup2(reader, fd, inheritable=False)
     finally:
@@ -150,14 +152,14 @@ def make_readable(fd: int) -> None:
 
 
 def dress(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
-    """Mode and mtime: last, then everything goes to the disk. The stamps then."""
+    """Set mode and mtime, the last change before the fsync. Returns the stats."""
     os.fchmod(fd, mode)
     os.utime(fd, ns=(mtime_ns, mtime_ns))
     return os.fstat(fd)
 
 
 def discard(at: int, staged: Staged) -> None:
-    """Remove the temporary, if its name still is the file that we made: an exchange has put somebody's file there."""
+    """Remove the temporary if its name still is our file: a program may have exchanged the name."""
     with contextlib.suppress(OSError):
         if os.path.samestat(os.stat(staged.temporary, dir_fd=at, follow_symlinks=False), os.fstat(staged.fd)):
             os.unlink(staged.temporary, dir_fd=at)
@@ -169,10 +171,10 @@ def discard_below(root: int, staged: Staged) -> None:
 
 
 def commit(at: int, staged: Staged, nonce: str) -> str | None:
-    """Make it visible: the conflict path where somebody's bytes had to be set aside.
+    """Give the file its name. Returns the conflict path of another program's bytes, or None.
 
-    Raises Changed where the target is not `expected`, Blocked where a directory has its name. The caller syncs the
-    directory `at`, one for many.
+    Raises Unsteady, Changed if the target is not `expected`, and Blocked if the target is a
+    directory. The caller syncs `at`, once for many files.
     """
     name = split(staged.path)[1]
     if staged.expected is not None:
@@ -182,10 +184,10 @@ def commit(at: int, staged: Staged, nonce: str) -> str | None:
 
 
 def commit_held(at: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]:
-    """The same for a file that is too large to be read again for its proof: the entry as it is now comes first."""
+    """`commit` for a file too large for a second read as proof; returns its entry first."""
     assert staged.dressed is not None
     now = os.fstat(staged.fd)
-    # Where anybody has touched the temporary since it was dressed, its bytes have to prove it.
+    # A temporary with new stamps since `dress` has to prove its bytes.
     before = entry_of(staged.path, now, staged.crc, racy=tag_of(now) != tag_of(staged.dressed))
     with held(staged.fd, before) as hold:
         aside = commit(at, staged, nonce)
@@ -197,9 +199,9 @@ def commit_held(at: int, staged: Staged, nonce: str) -> tuple[Entry, str | None]
 
 
 def is_named(at: int, staged: Staged) -> bool:
-    """After `commit`, whether no other file has the name: who may write into the directory can exchange a temporary.
+    """After `commit`, whether no other file has the name: programs can exchange the temporary.
 
-    One that has gone already was there: who takes files away as they come must not get them twice.
+    A missing name counts as ours, because a program that moves files away must not get them twice.
     """
     assert staged.dressed is not None
     with contextlib.suppress(FileNotFoundError):
@@ -208,7 +210,7 @@ def is_named(at: int, staged: Staged) -> bool:
 
 
 def committed(staged: Staged, body: bytes) -> Entry:
-    """The small file `body`, which has its name now; `racy` where somebody was quick."""
+    """The entry of the small file `body` after its commit; `racy` if an edit is possible."""
     status, proven = holds(staged.fd, body)
     return staged.entry(status, proven=proven)
 
@@ -242,9 +244,9 @@ def _replace(at: int, staged: Staged, name: str, expected: Entry, nonce: str) ->
 
 
 def _swap(at: int, staged: Staged, name: str, old: str, reason: OSError) -> None:
-    """Without hard links (vfat; somebody else's file under protected_hardlinks) the two can at least be exchanged.
+    """Exchange names if hard links fail (vfat; another user's file under protected_hardlinks).
 
-    The temporary is called `old` before: after a crash, what is found under that name is not taken for ours.
+    The temporary is renamed to `old` first, because recovery never trusts that name as ours.
     """
     os.rename(staged.temporary, old, src_dir_fd=at, dst_dir_fd=at)
     try:
@@ -256,7 +258,7 @@ def _swap(at: int, staged: Staged, name: str, old: str, reason: OSError) -> None
 
 
 def _settle(at: int, old: str, hold: Hold) -> str | None:
-    """What was replaced goes if it still is as expected, else it gets a conflict name, which is returned."""
+    """Unlink the replaced file if unchanged; else keep it and return its conflict path."""
     if hold.still(at, old):
         os.unlink(old, dir_fd=at)
         return None
@@ -264,7 +266,9 @@ def _settle(at: int, old: str, hold: Hold) -> str | None:
 
 
 def _keep(at: int, hidden: str, path: str, counter: int = 0) -> str:
-    """Give the hidden file a conflict name: no byte of somebody else's is ever dropped. Names before `counter` are taken."""
+    """Give the hidden file a conflict name, so that no user's byte is lost; `counter` is the first
+    to try.
+    """
     now = datetime.now(UTC)
     while True:
         aside = names.conflict(path, socket.gethostname(), now, counter)
@@ -276,7 +280,7 @@ def _keep(at: int, hidden: str, path: str, counter: int = 0) -> str:
 
 
 def delete(root: int, expected: Entry, nonce: str) -> None:
-    """Remove a file that still is `expected`. Raises Changed, and then the file is where it was."""
+    """Remove the file if it still is `expected`; else put it back. Raises Changed, Unsteady."""
     parent, name = split(expected.path)
     with syscalls.directory(root, parent) as at:
         with opened(at, name, expected) as hold:
@@ -301,13 +305,13 @@ def _put_back(at: int, old: str, name: str, hold: Hold) -> NoReturn:
 
 
 def remove_made(root: int, made: list[str]) -> None:
-    """What was made on the way to a file that gets no name, as far as it still is empty."""
+    """Remove directories made for a file that gets no name, as far as they are empty."""
     if made:
         remove_emptied(root, made[-1], made)
 
 
 def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None) -> None:
-    """The directory, if it is empty, and those above that have become so; never the root, nor any but those `among` these."""
+    """Remove `directory` and its parents while empty; never the root; only those in `among`."""
     last = None
     with contextlib.suppress(OSError):
         while directory and (among is None or directory in among):
@@ -317,11 +321,11 @@ def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None
             directory = last = above
     if last is not None:
         with contextlib.suppress(OSError), syscalls.directory(root, last) as at:
-            os.fsync(at)  # of those below it nothing is left to sync
+            os.fsync(at)  # the removed directories below need no sync
 
 
 def keep_conflict_copy(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:
-    """Link the file `entry` to a conflict name: that name, and the file as it is now (a link moves its ctime)."""
+    """Link `entry` to a conflict name. Returns the path and the entry now: links move the ctime."""
     parent, name = split(entry.path)
     now, counter = datetime.now(UTC), 0
     with syscalls.directory(root, parent) as at:
@@ -342,9 +346,9 @@ def keep_conflict_copy(root: int, entry: Entry, prefix: str) -> tuple[str, Entry
 
 
 def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry | None:
-    """Give the file a new mtime and mode; its bytes stay. None where it has another name, which may be anywhere.
+    """Set mtime and mode. None for a file with another hard link, which may be in any directory.
 
-    Raises Changed.
+    Raises Changed, Unsteady, PermissionError.
     """
     parent, name = split(expected.path)
     with syscalls.directory(root, parent) as at, opened(at, name, expected, readable=True) as hold:
@@ -359,7 +363,7 @@ def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry | None:
 
 
 def _dress_visibly(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
-    """As `dress`, of a file that others see: what comes out otherwise is by one of them, or is the file system's way."""
+    """`dress` for a visible file, repeated if a program or the file system altered the result."""
     dressed = dress(fd, mtime_ns, mode)
     if (dressed.st_mtime_ns, dressed.st_mode & 0o777) == (mtime_ns, mode):
         return dressed
@@ -367,7 +371,7 @@ def _dress_visibly(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
 
 
 def has_bytes(root: int, path: str, crc: int | None) -> bool:
-    """Whether the file has this checksum. One that may not be read is believed: stamps are all that there is of it."""
+    """Whether the file has this checksum; True if unreadable, because stamps are the only proof."""
     try:
         fd = syscalls.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
     except PermissionError:
@@ -379,9 +383,9 @@ def has_bytes(root: int, path: str, crc: int | None) -> bool:
 
 
 def recover(root: int, path: str, known: bool, kept: int = 0) -> str | None:
-    """A hidden file left by a crash: removed when `known` to be ours, else kept under a conflict name, which is returned.
+    """Remove a hidden file of a crash if `known` to be ours; else return its new conflict path.
 
-    `kept`: how many of this directory have been kept before.
+    `kept`: the number of files of this directory kept before.
     """
     parent, name = split(path)
     with syscalls.directory(root, parent) as at:

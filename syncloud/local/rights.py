@@ -1,4 +1,4 @@
-"""What this process may and gives away, as the kernel says: its capabilities and its umask (proc_pid_status(5))."""
+"""Capabilities, umask and user namespace of this process, from /proc: proc_pid_status(5)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import os
 from pathlib import Path
 
 _OVERRIDES = 1 << 1 | 1 << 2
-"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of capabilities(7): each reads what belongs to others, whatever its mode."""
+"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of capabilities(7): each one reads files of any mode."""
 
 
 def reads_everything() -> bool:
-    """Whether files open for this process that their modes keep from its user."""
+    """Whether this process can read files despite their modes; without /proc, assumed for root."""
     effective = _status("CapEff")
     return os.geteuid() == 0 if effective is None else bool(int(effective, 16) & _OVERRIDES)
 
 
 def umask() -> int:
-    """Without /proc it can only be learned by setting it; a file that is made in that moment is its owner's alone."""
+    """The umask of this process.
+
+    Without /proc, os.umask() must set a value to read the old one. The temporary value 0o077 keeps
+    files created at that moment private to their owner.
+    """
     told = _status("Umask")
     if told is not None:
         return int(told, 8)
@@ -26,7 +30,10 @@ def umask() -> int:
 
 
 def knows(user: int) -> bool:
-    """Whether that number is one user's: in a user namespace (PrivateUsers=) all that it has no number for share one."""
+    """Whether the uid `user` means a single user.
+
+    In a user namespace (PrivateUsers=), all unmapped users share the overflow uid.
+    """
     try:
         whole = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
     except OSError:
@@ -38,7 +45,7 @@ def _shared() -> int:
     try:
         return int(Path("/proc/sys/kernel/overflowuid").read_text())
     except (OSError, ValueError):
-        return 65534  # as nearly everywhere; ProcSubset=pid hides it
+        return 65534  # the usual value; ProcSubset=pid hides the file
 
 
 def _status(name: str) -> str | None:

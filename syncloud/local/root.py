@@ -1,7 +1,8 @@
-"""The directory that is synced: found once, and from then on a descriptor, below which everything is done.
+"""Handle of the synced directory: one path resolution, then all access goes below a descriptor.
 
-Its path is only asked whether it still leads there. Where others can exchange what is on the way (`exposed`), the identity of
-what is found decides whether it is the directory that was synced before (`compose`), not its name.
+Later checks only verify that the path still leads to the same directory. If other users can
+exchange a component of the path (`exposed`), the name proves nothing: the start then compares the
+identity with that of the directory synced before.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from .way import HINT, Untrusted, Way
 
 
 class Root:
-    """The directory `path`, open as `fd`; with `make` it is made where it is missing. `exposed` is that of its `Way`;
-    `newly_made`, whether `fd` is surely the directory that was made, and not one that was given its name at once.
+    """The directory `path`, open as `fd`; with `make`, a missing directory is created.
 
-    Raises HostUnavailable where it is not there, or a link of others is on the way; ConfigurationError where it is no
-    directory.
+    `exposed` is that of the `Way`. `newly_made`: `fd` is certainly the directory created here, and
+    not another one that was moved to the same name.
+
+    Raises HostUnavailable if the directory is missing or cannot be opened, or if the path holds a
+    symbolic link that others can change; ConfigurationError if `path` is not a directory.
     """
 
     def __init__(self, path: Path, *, make: bool = False) -> None:
@@ -41,20 +44,22 @@ class Root:
             raise HostUnavailable(f"{path} cannot be opened: {error.strerror}", code=code) from error
 
     def _is_born(self, since: int) -> bool:
-        """Others may have exchanged what was made before it was opened, for anything of their folder. But they can give no
-        directory of ours an owner or a time of birth, so an older one, with or without files, is not taken.
+        """Whether `fd` is empty, belongs to this user and was created at `since` or later.
+
+        Other users of the parent folder may replace the new directory before it is opened. They can
+        set neither owner nor birth time of a replacement, so an older directory fails the check.
         """
         try:
             with os.scandir(self.fd) as files:
                 is_empty = next(files, None) is None
             return is_empty and os.fstat(self.fd).st_uid == os.geteuid() and syscalls.birth(self.fd) >= since
-        except OSError:  # a kernel that does not tell
+        except OSError:  # this kernel reports no birth time
             return False
 
     def missing(self) -> str | None:
-        """Why the path does not lead to the directory that was opened any more (unmounted, renamed, replaced), or None.
+        """Why the path leads to `fd` no longer (unmounted, renamed, replaced), or None.
 
-        While it is open, no other directory gets its numbers.
+        Device and inode number suffice: while the directory is open, no other directory gets both.
         """
         ours = os.fstat(self.fd)
         try:

@@ -1,9 +1,11 @@
-"""What a look at a file says, and when it may be believed: steady reads.
+"""Stable reads: the conditions under which the bytes and stats of a file describe one state.
 
-Equal stats before and after a read are necessary, not enough: a writer that holds the file open may be between two writes,
-and a clock of 10 ms may show nothing of a change. So the kernel is asked for a writer; where it does not say, the bytes are
-read twice. A file that is read within the tick of its last change may change once more and keep its stamps (git calls it racy):
-it says so, and the base remembers a tag that no file has, so that the next look reads it again.
+Equal stats before and after a read are necessary, but not enough. A writer that holds the file open
+may be between two writes, and a clock of 10 ms may hide a change. So the kernel is asked for a
+writer; without an answer, the bytes are read twice.
+A file read within the clock tick of its last change may change again and keep its stamps (git
+calls this racy). Such an entry is `racy`: the base gets a tag that no file has, and the next look
+reads the file again.
 """
 
 from __future__ import annotations
@@ -20,21 +22,21 @@ from ..errors import Unsteady
 from . import syscalls
 
 _RACY_NS = 20_000_000
-"""Two changes within one tick of the kernel's coarse clock (up to 10 ms; multigrain stamps came with Linux 6.13, for some
-file systems) leave the same stamps."""
+"""Nanoseconds: twice the longest tick of the kernel's coarse clock (10 ms). Two changes within one
+tick leave the same stamps; Linux 6.13 brought multigrain stamps, for some file systems."""
 _MOMENT = 0.002
-"""Seconds between two looks at the clock while a tick is waited for."""
+"""Seconds between two looks at the clock during the wait for the end of a tick."""
 _DOUBT = 0.02
-"""Seconds between two looks where the kernel does not say whether a writer holds the file."""
+"""Seconds between two reads of a file about whose writers the kernel gives no answer."""
 
 
 def tag_of(status: os.stat_result) -> Tag:
-    """Inode, size, mtime, ctime: no device number, it changes over reboots."""
+    """Inode, size, mtime, ctime; no device number, because a reboot may change it."""
     return (str(status.st_ino), str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns))
 
 
 def _stamps(status: os.stat_result) -> tuple[int, int, int, int]:
-    """What a tag is made of."""
+    """The fields of a tag, as numbers."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -54,7 +56,7 @@ def entry_of_scan_record(seen: ScanRecord) -> Entry:
 
 
 def special(mode: int) -> str | None:
-    """What it is, if no regular file."""
+    """The kind of a file that is not regular, else None."""
     if stat.S_ISREG(mode):
         return None
     if stat.S_ISLNK(mode):
@@ -63,7 +65,7 @@ def special(mode: int) -> str | None:
 
 
 def unasked(crc: int) -> bool:
-    """Of a source nobody asks whose it is."""
+    """The default of `ours`: in a source, the origin of the bytes does not matter."""
     return False
 
 
@@ -76,26 +78,28 @@ def read_whole(
     deadline_passed: bool,
     ours: Callable[[int], bool] = unasked,
 ) -> Entry:
-    """The small file behind `fd`, which was `before`, with its bytes. `deadline_passed`: it has waited for its deadline, a
-    writer may be at work. `ours` says of the checksum whether we have put these bytes there.
+    """A stable read of the small file behind `fd`, whose stats were `before`: the entry with its
+    bytes.
 
-    Raises Unsteady.
+    `deadline_passed`: the file has waited for its deadline, and a writer may be at work.
+    `ours(crc)` is whether we have written these bytes. Raises Unsteady.
     """
-    # Who has the file open at the deadline may go on through a mapping, which moves no stamp.
+    # A writer with the file open may still store through a mapping, which moves no stamp.
     racy = _is_racy(before) or ((deadline_passed or is_quiet(before)) and bool(syscalls.held_by_writer(fd)))
     body = _read(fd, before.st_size)
     emptied = not body and base is not None and base.size > 0
     if not (deadline_passed or is_quiet(before)):
         _require_no_writer(fd, path, before, body, racy=racy)
         if emptied:
-            # Truncated, and not yet written again: believed once it has stayed so for the quiet time.
+            # Truncated, perhaps for a rewrite: an empty file counts only after the quiet time.
             raise Unsteady(path, f"{path}: empty now, it was not before")
     elif emptied and not deadline_passed and syscalls.held_by_writer(fd):
-        # Who emptied it has not closed it: a host under load may keep a writer waiting for longer than the quiet time.
+        # The file is still open for writing, and a host under load may stop a writer between
+        # truncate and write for longer than the quiet time.
         raise Unsteady(path, f"{path}: emptied, and open for writing")
     after = os.fstat(fd)
     if _stamps(after) != _stamps(before) or len(body) != before.st_size:
-        # A log that is appended to all the time has waited long enough: what it held at first is still there, so it counts.
+        # A log with constant appends counts at its deadline, if its first bytes are unchanged.
         body, grown = body[: before.st_size], after.st_size > before.st_size
         if not (deadline_passed and grown and os.pread(fd, before.st_size, 0) == body):
             raise Unsteady(path, f"{path}: written to while it was read")
@@ -105,24 +109,29 @@ def read_whole(
 
 
 def is_quiet(status: os.stat_result) -> bool:
-    """Whether nothing has happened to the file for the quiet time: then who holds it open is not writing."""
+    """Whether the ctime is older than `QUIET_S`: then a writer with the file open is idle."""
     return time.time_ns() - status.st_ctime_ns >= QUIET_S * 1e9
 
 
 def _is_racy(status: os.stat_result) -> bool:
-    """Whether the file may change now without another stamp. A change moves the ctime, whatever mtime it is given."""
+    """Whether the file may change now and keep its stamps. The ctime decides: every change moves
+    it, whatever mtime a program sets.
+    """
     return abs(time.time_ns() - status.st_ctime_ns) < _RACY_NS
 
 
 def wait_past_racy_tick(fd: int) -> os.stat_result:
-    """The stamps of a big file, once the tick of its last change is over."""
+    """The stats of a big file, after the tick of its last change."""
     if _is_racy(os.fstat(fd)):
         time.sleep(_RACY_NS / 1e9)
     return os.fstat(fd)
 
 
 def lasting(fd: int) -> tuple[os.stat_result, bool]:
-    """The stamps behind `fd`, once any later change leaves other ones; False where that would be long to wait for."""
+    """The stats behind `fd` after the tick of the last change, so that a later change shows.
+
+    False instead of a wait longer than `_RACY_NS`: a later change may leave the same stamps.
+    """
     while True:
         status = os.fstat(fd)
         recurs = _recurs_for(status.st_ctime_ns)
@@ -132,11 +141,12 @@ def lasting(fd: int) -> tuple[os.stat_result, bool]:
 
 
 def _recurs_for(stamp: int) -> int:
-    """Nanoseconds for which another change may get the same `stamp`; 0 where it cannot any more.
+    """Nanoseconds for which another change may still get the same `stamp`; 0 if no change can.
 
-    A stamp of the kernel's clock recurs until the clock's next tick. (A microsecond allows for file systems that round down;
-    since Linux 6.13 a stamp may be ahead of the tick, and the coarse ones of other file systems with it.) One without a
-    fraction is of a file system that keeps seconds (ext4 with small inodes) or hundredths (vfat).
+    A stamp of the kernel's clock recurs until the clock's next tick. One microsecond allows for
+    file systems that round down. Since Linux 6.13 a stamp may be ahead of the tick, and with it
+    the coarse stamps of other file systems. A stamp without a fraction comes from a file system
+    that keeps seconds (ext4 with small inodes) or hundredths of a second (vfat).
     """
     age = syscalls.stamping() - stamp
     if stamp % 1_000_000 == 0:
@@ -149,14 +159,14 @@ def _require_no_writer(fd: int, path: str, before: os.stat_result, body: bytes, 
     if held:
         raise Unsteady(path, f"{path}: open for writing")
     if held is None:
-        # Not our file: the kernel does not tell, so the same bytes must be there a moment later.
+        # No lease, for example on another user's file: two reads must give the same bytes.
         time.sleep(_DOUBT)
     if (racy or held is None) and _read(fd, before.st_size) != body:
         raise Unsteady(path, f"{path}: written to while it was read")
 
 
 def _read(fd: int, size: int) -> bytes:
-    """Everything, and one byte more than expected where it has grown."""
+    """The whole file, and one byte more than `size` if it has grown."""
     data = os.pread(fd, size + 1, 0)
     while len(data) < size and (more := os.pread(fd, size + 1 - len(data), len(data))):
         data += more
@@ -164,7 +174,9 @@ def _read(fd: int, size: int) -> bytes:
 
 
 def digest(fd: int, size: int, offset: int = 0, crc: int = 0) -> int:
-    """CRC64NVME of the first `size` bytes, or of all where there are fewer; `crc` is that of those before `offset`."""
+    """CRC64NVME of the first `size` bytes, or of a shorter file; `crc` covers the bytes before
+    `offset`.
+    """
     while offset < size and (data := os.pread(fd, min(1 << 20, size - offset), offset)):
         crc = checksum.update(data, crc)
         offset += len(data)

@@ -1,6 +1,7 @@
-"""A large file on its way to its name: parts come side by side into a hidden temporary, then `batch` puts it in place.
+"""The write of a large file: parallel parts fill a hidden temporary, then `batch` commits the file.
 
-The temporary stays open until the last thread that writes a part has returned (`Descriptor`); only then is it removed.
+The temporary stays open until the last thread that writes a part has returned (`Descriptor`).
+A temporary without a name is removed only then.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from .descriptor import Descriptor
 from .threads import Caller
 
 MAX_PARTS = 8
-"""Parts of one large file that are under way, each with its bytes in memory."""
+"""Parts of one large file in flight, each with its bytes in memory."""
 
 
 class Staging:
-    """`entry` on its way in place of `expected`, below the open directory `root`. `call` runs a function on a disk thread;
-    `budget` is what the parts of all large files may hold.
+    """The write of `entry` in place of `expected`, below the open directory `root`.
+
+    `call` runs a function on a disk thread. `budget` bounds the memory of parts of all large files.
     """
 
     def __init__(self, call: Caller, budget: Budget, root: int, entry: Entry, expected: Entry | None, nonce: str) -> None:
@@ -43,7 +45,10 @@ class Staging:
         self._file = Descriptor(self._finish)
 
     async def write(self, content: Content) -> batch.File:
-        """The file, written durably or with its error. Raises Corrupt and what `content` and `call` raise."""
+        """The file, durable or with its `error`.
+
+        Raises Corrupt, and the errors of `content` and `call`.
+        """
         entry = self._entry
         try:
             await self._call(self._create)
@@ -60,7 +65,9 @@ class Staging:
             error_mapping.require_room(fd, self._entry.size)
 
     async def _fill(self, content: Content) -> int:
-        """All parts, some at a time, and the checksum of the whole, for which they are taken in their order."""
+        """Write all parts, at most `MAX_PARTS` at a time. Returns the checksum of the whole file,
+        computed over the parts in order.
+        """
         size = self._entry.size
         try:
             async with asyncio.TaskGroup() as group:
@@ -73,21 +80,23 @@ class Staging:
                     self._under_way.put_nowait(group.create_task(part))
                 self._under_way.put_nowait(None)
         except BaseExceptionGroup as several:
-            # The parts fail of one cause; the engine knows what to do with an error, not with a group of them.
+            # All parts fail for one cause, and the engine handles an error, not a group of them.
             raise several.exceptions[0] from several
         finally:
             self._budget.give(self._held)
         return summing.result()
 
     async def _sum(self) -> int:
-        """The checksum of the parts as they come. Beside their making, because who waits for memory must not hold any up."""
+        """The checksum of the parts in order. A task of its own, because `_fill` waits for memory
+        that only this task gives back.
+        """
         crc = 0
         while (part := await self._under_way.get()) is not None:
             crc = await self._call(checksum.of, await part, crc)
             self._held -= SMALL_BYTES
             self._budget.give(SMALL_BYTES)
             self._places.release()
-            del part  # it holds the bytes while the next one is waited for
+            del part  # frees the bytes before the wait for the next part
         return crc
 
     async def _part(self, content: Content, offset: int, length: int) -> Sequence[bytes]:
@@ -97,7 +106,7 @@ class Staging:
             await asyncio.shield(call)
         except asyncio.CancelledError:
             self._given_up = True
-            await asyncio.wait([call])  # nothing is left behind the back of who has given up
+            await asyncio.wait([call])  # no write runs on after the task
             raise
         return pieces
 
@@ -120,13 +129,15 @@ class Staging:
 
     async def _let_go(self) -> None:
         try:
-            # Shielded, because a call that is cancelled before its turn is never made.
+            # Shielded, because a call cancelled before its turn never runs.
             await asyncio.shield(self._call(self._file.close))
         except RuntimeError:
             self._file.close()  # the threads have ended
 
     def _finish(self, fd: int) -> None:
-        """After the last user: a temporary that got no name goes, with its bytes and with the directories made for it."""
+        """After the last user: close `fd`, and remove a temporary without a name together with the
+        directories made for it.
+        """
         replace.discard_below(self._root, self._staged(fd))
         replace.remove_made(self._root, self._made)
         os.close(fd)

@@ -1,8 +1,9 @@
-"""System calls that keep inside a root directory, and that Python's `os` lacks: openat2(2), renameat2(2), leases; and those
-that tell one file system from another: fstatfs(2), name_to_handle_at(2), statx(2).
+"""Linux system calls that Python's `os` lacks: openat2(2), renameat2(2) and leases, for work inside
+a root directory; fstatfs(2), name_to_handle_at(2) and statx(2), to identify file systems.
 
-Paths are resolved below an open directory descriptor without following any symbolic link, by the kernel in one step
-(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS), or, before Linux 5.6 and where a sandbox forbids openat2, component by component.
+Path resolution starts at an open directory descriptor and follows no symbolic link. The kernel
+resolves a path in one step (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS). Before Linux 5.6, or in a
+sandbox without openat2, the fallback goes component by component.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 _AT_ONCE = 16
-"""Pieces (16 KiB each, as awscrt brings them) in one call. For a call that brings megabytes the page cache takes the largest
-pages there are, and a virtual machine may have to get those from its host first: three times the CPU.
+"""Pieces per pwrite(2), each of 16 KiB as awscrt delivers them. For a call of megabytes the page
+cache takes the largest pages there are. A virtual machine may have to get such pages from its host
+first, at three times the CPU.
 """
 _SYS_OPENAT2 = 437
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276}.get(platform.machine(), 0)
@@ -31,7 +33,7 @@ _AT_NO_AUTOMOUNT, _AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = 0x800, 0x1000, 0x4000
 _STATX_MNT_ID_UNIQUE, _STATX_BTIME = 0x4000, 0x800
 _HANDLE_SIZE = 128
 _COARSE_CLOCK = 5
-"""CLOCK_REALTIME_COARSE (clock_gettime(2)), which Python does not name: file systems take their stamps from it."""
+"""CLOCK_REALTIME_COARSE (clock_gettime(2)), the clock of file system stamps; Python has no name."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,7 +43,7 @@ class _OpenHow(ctypes.Structure):
 
 
 class _Statfs(ctypes.Structure):
-    """The beginning, and more room than the rest needs."""
+    """The first fields of struct statfs, then more room than the others need."""
 
     _fields_ = (
         ("type", ctypes.c_long),
@@ -69,7 +71,7 @@ class _Statx(ctypes.Structure):
 
 
 _HOW_SIZE = ctypes.sizeof(_OpenHow)
-# A function of its own: with its types it is called at half the price.
+# A function object of its own, because fixed argument types halve the cost of a call.
 _openat2 = ctypes.CDLL(None, use_errno=True).syscall
 _openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 _openat2.restype = ctypes.c_long
@@ -78,15 +80,16 @@ _openat2_works = True
 
 @functools.cache
 def _how(flags: int) -> ctypes._Pointer[_OpenHow]:
-    """The kernel only reads it, so all threads share one."""
+    """The open_how of `flags`, cached: the kernel only reads a struct, so all threads share one."""
     return ctypes.pointer(_OpenHow(flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS))
 
 
 def open_beneath(root: int, path: str, flags: int) -> int:
-    """A descriptor of `path` below the directory `root`, O_CLOEXEC and O_NOFOLLOW added.
+    """A descriptor of `path` below the directory `root`, with O_CLOEXEC and O_NOFOLLOW.
 
-    Raises OSError as open(2) does; ELOOP where a component is a symbolic link, EXDEV where the path is absolute or has an
-    empty, `.` or `..` component ("." alone is the root), EAGAIN where a lease on the file is being broken for us.
+    Raises the OSError of open(2). ELOOP: a component is a symbolic link. EXDEV: the path is
+    absolute, or has an empty, `.` or `..` component ("." alone is the root). EAGAIN: another
+    program's lease on the file is being broken for this open.
     """
     global _openat2_works
     if path != "." and not {"", ".", ".."}.isdisjoint(path.split("/")):
@@ -103,7 +106,8 @@ def open_beneath(root: int, path: str, flags: int) -> int:
         if error in (errno.ENOSYS, errno.EPERM) and not _probe_openat2(root):
             _openat2_works = False
             return _walk(root, path, flags)
-        # Without `..` the kernel never has to ask for another try (openat2(2)): EAGAIN is a lease's, and may last 45 s.
+        # No retry on EAGAIN. Without `..` the kernel asks for none (openat2(2)), so EAGAIN comes
+        # from a lease, and may last 45 s.
         if error != errno.EINTR:
             raise OSError(error, os.strerror(error), path)
 
@@ -125,7 +129,8 @@ def _walk(root: int, path: str, flags: int) -> int:
             if at != root:
                 os.close(at)
             at = step
-            # With O_DIRECTORY a link would be ENOTDIR, which proves that nothing is below: a link proves nothing.
+            # No O_DIRECTORY: a link would give ENOTDIR, a proof that nothing is below. But a link
+            # proves nothing.
             if stat.S_ISLNK(os.fstat(at).st_mode):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         return os.open(name, flags, dir_fd=at)
@@ -136,7 +141,7 @@ def _walk(root: int, path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def directory(root: int, path: str) -> Iterator[int]:
-    """A descriptor of the directory `path` ("" is the root itself), fit for fsync and the *at calls."""
+    """A descriptor of the directory `path` ("" is the root), for fsync(2) and the *at calls."""
     fd = open_beneath(root, path or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield fd
@@ -145,7 +150,7 @@ def directory(root: int, path: str) -> Iterator[int]:
 
 
 def make_directories(root: int, path: str, made: list[str]) -> None:
-    """Make the directory `path` and its parents durable below `root`; `made` gets those that were not there, as they are made.
+    """Make the directory `path` and its parents durably below `root`; each new one goes to `made`.
 
     Raises OSError (ENOTDIR, ELOOP, ...).
     """
@@ -154,7 +159,8 @@ def make_directories(root: int, path: str, made: list[str]) -> None:
     missing = [path]
     while (above := missing[-1].rpartition("/")[0]) and not _is_directory(root, above):
         missing.append(above)
-    # All are made before the first is synced: a journal then has them in one commit, and a key of 490 levels costs no 490.
+    # Make all before the first fsync: the journal then has all in one commit, so a key of 490
+    # levels does not cost 490 commits.
     for below in reversed(missing):
         if _make_directory(root, below):
             made.append(below)
@@ -164,7 +170,7 @@ def make_directories(root: int, path: str, made: list[str]) -> None:
 
 
 def _is_directory(root: int, path: str) -> bool:
-    """Raises OSError (ENOTDIR, ELOOP, ...) where something else is in the way."""
+    """Whether `path` is a directory or missing. Raises OSError (ENOTDIR, ELOOP, ...) otherwise."""
     try:
         os.close(open_beneath(root, path, os.O_PATH | os.O_DIRECTORY))
     except FileNotFoundError:
@@ -175,13 +181,16 @@ def _is_directory(root: int, path: str) -> bool:
 def _make_directory(root: int, path: str) -> bool:
     parent, _, name = path.rpartition("/")
     with directory(root, parent) as at, contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o775, dir_fd=at)  # less the umask; never for everybody, whatever that is
+        os.mkdir(name, 0o775, dir_fd=at)  # less the umask; never writable by everybody
         return True
     return False
 
 
 def rename_exclusive(at: int, old: str, new: str) -> None:
-    """Rename within the directory `at`; FileExistsError where `new` exists. Atomic (RENAME_NOREPLACE, or link and unlink)."""
+    """Rename within the directory `at` and replace nothing; `new` appears atomically.
+
+    By RENAME_NOREPLACE, else by link and unlink. Raises FileExistsError if `new` exists.
+    """
     if _rename(at, old, new, _RENAME_NOREPLACE):
         return
     os.link(old, new, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
@@ -189,7 +198,7 @@ def rename_exclusive(at: int, old: str, new: str) -> None:
 
 
 def exchange(at: int, one: str, other: str) -> bool:
-    """Swap two names within the directory `at` atomically; False where the file system cannot."""
+    """Swap two names within the directory `at` atomically; False if the file system cannot."""
     return _rename(at, one, other, _RENAME_EXCHANGE)
 
 
@@ -206,17 +215,19 @@ def _rename(at: int, old: str, new: str, flag: int) -> bool:
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:
-    """All of it: a disk that fills up takes a part, and says so only at the next call."""
+    """Write all of `data`: a disk that fills up takes a part, and fails only at the next call."""
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)
-        if not written:  # a file system in user space may answer so, for ever
+        if not written:  # a FUSE file system may return 0 for ever
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         view, offset = view[written:], offset + written
 
 
 def write_back(fd: int, pieces: Sequence[bytes], offset: int) -> None:
-    """Write them one after the other, and let the disk begin at once: then fsync has little to wait for after a large file."""
+    """Write all pieces in order and start their write-back, so that a later fsync of a large file
+    has little to wait for.
+    """
     begun = offset
     for first in range(0, len(pieces), _AT_ONCE):
         data = b"".join(pieces[first : first + _AT_ONCE])
@@ -226,17 +237,19 @@ def write_back(fd: int, pieces: Sequence[bytes], offset: int) -> None:
 
 
 def begin_write_back(fd: int, offset: int = 0, length: int = 0) -> None:
-    """Let the disk begin with these bytes (0: all from `offset` on), and wait for nothing.
+    """Start the write-back of these bytes (`length` 0: all from `offset` on) without a wait.
 
-    To say that they are not needed in memory does that (posix_fadvise(2), POSIX_FADV_DONTNEED); they stay until written.
+    POSIX_FADV_DONTNEED starts a write-back (posix_fadvise(2)); dirty pages stay in memory until the
+    write ends.
     """
     os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def held_by_writer(fd: int) -> bool | None:
-    """Whether anybody has the file behind `fd` (opened read-only) open or mapped for writing; None: the kernel does not say.
+    """Whether a program has the file behind `fd` (opened read-only) open or mapped for writing.
 
-    A read lease is granted only where there is no writer; it is given back at once, so that nobody is kept waiting.
+    None: the kernel gives no answer. The test is a read lease, which the kernel grants only without
+    a writer. The lease is released at once, so that no writer waits.
     """
     granted = take_lease(fd)
     if granted:
@@ -245,18 +258,20 @@ def held_by_writer(fd: int) -> bool | None:
 
 
 def is_readable(fd: int) -> bool:
-    """Whether `fd` was opened for reading, not by O_PATH."""
+    """Whether `fd` was opened for reading, without O_PATH."""
     return not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH
 
 
 def take_lease(fd: int) -> bool | None:
-    """A read lease on the file behind `fd` (opened read-only): until its release an open or truncate of a writer waits.
+    """Take a read lease on the file behind `fd` (opened read-only): open or truncate by a writer
+    waits until the release.
 
-    False where somebody, we included, has the file open or mapped for writing; None where the kernel grants none. Only the
-    owner of the file or CAP_LEASE may ask (fcntl(2), "Leases").
+    False: a process, perhaps this one, has the file open or mapped for writing. None: the kernel
+    grants no lease. Only the owner of the file or CAP_LEASE may ask (fcntl(2), "Leases").
     """
     try:
-        # A writer that comes meanwhile sends a signal: SIGIO, the default, would end the process; SIGURG is ignored.
+        # A new writer makes the kernel signal us. SIGIO, the default, would end the process; SIGURG
+        # is ignored.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
@@ -267,12 +282,14 @@ def take_lease(fd: int) -> bool | None:
 
 
 def lease_is_quiet(fd: int) -> bool:
-    """Whether the lease is there and no writer waits for its release."""
+    """Whether the lease is still held and no writer waits for its release."""
     return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
 
 def release_lease(fd: int) -> bool:
-    """Whether the lease was there until now: the kernel takes it away after /proc/sys/fs/lease-break-time (45 s)."""
+    """Release the lease. False if the kernel has removed the lease before, for a writer that waited
+    /proc/sys/fs/lease-break-time (45 s).
+    """
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
@@ -281,7 +298,7 @@ def release_lease(fd: int) -> bool:
 
 
 def file_system(fd: int) -> tuple[int, int]:
-    """Type (statfs(2) lists them) and `f_fsid` of the file system that `fd` is on. Raises OSError."""
+    """The type (see statfs(2)) and `f_fsid` of the file system of `fd`. Raises OSError."""
     found = _Statfs()
     _call("fstatfs", fd, ctypes.byref(found))
     low, high = found.fsid
@@ -289,7 +306,7 @@ def file_system(fd: int) -> tuple[int, int]:
 
 
 def handle(fd: int) -> bytes:
-    """The file handle of `fd`: its inode, with the generation that tells it from earlier ones of its number.
+    """The file handle of `fd`: inode number and generation, unlike that of any earlier inode.
 
     Raises OSError (EOPNOTSUPP where the file system has none).
     """
@@ -300,9 +317,10 @@ def handle(fd: int) -> bytes:
 
 
 def mount_id(fd: int) -> int:
-    """The mount by which `fd` was opened: a number that no other mount gets before a reboot. Asks no server.
+    """The id of the mount of `fd`: no other mount gets the same number before a reboot. The call
+    asks no server.
 
-    Raises OSError; before Linux 6.8 there is no such number (ENOTSUP).
+    Raises OSError; ENOTSUP before Linux 6.8, which brought this id.
     """
     found = _Statx()
     flags = _AT_EMPTY_PATH | _AT_NO_AUTOMOUNT | _AT_STATX_DONT_SYNC
@@ -313,19 +331,19 @@ def mount_id(fd: int) -> int:
 
 
 def stamping() -> int:
-    """Nanoseconds since the epoch, as file systems of this machine stamp files now."""
+    """The time in nanoseconds since the epoch, by the clock of file system stamps."""
     return time.clock_gettime_ns(_COARSE_CLOCK)
 
 
 def birth(fd: int) -> int:
-    """Nanoseconds since the epoch; 0 where the file system has no time of birth. Raises OSError."""
+    """The birth time in nanoseconds since the epoch; 0 on a file system without. Raises OSError."""
     found = _Statx()
     _call("statx", fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, _STATX_BTIME, ctypes.byref(found))
     return int(found.born_s) * 10**9 + int(found.born_ns) if found.mask & _STATX_BTIME else 0
 
 
 def _call(name: str, *arguments: object) -> None:
-    """A function of the C library that returns 0. Raises OSError."""
+    """Call a C library function that returns 0 on success. Raises OSError."""
     function = getattr(_libc, name, None)
     if function is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name)

@@ -1,13 +1,14 @@
-"""The threads that read and write the disk, and when each should be done: one that never comes back is noticed.
+"""DiskThreads: the thread pool for disk calls, with a deadline per call to detect a frozen disk.
 
-A disk can freeze (a network file system whose server is gone, a dying device), and a thread inside such a call can neither be
-interrupted nor be seen from the control loop, which turns on. So every call has a deadline, and the watchdog's ping needs
-all of them kept: `DiskThreads.stalled()`.
+A disk can freeze: a network file system without its server, a dying device. A thread in such a call
+can neither be interrupted nor be seen from the control loop, which runs on. So every call has a
+deadline, and the watchdog's ping requires that all are kept (`DiskThreads.stalled`).
 
-A thread takes up one call at a time, and one thread does all while the disk answers at once: two that take turns at Python's
-lock cost more than what they do. Another one joins in when a call has waited for a moment while nothing was taken up, so that
-a slow one holds nobody back. What is done goes back to the loop together with whatever else is done by then. (An executor of
-asyncio's wakes the loop for each call: that costs more than a look at a file.)
+Each thread takes one call at a time. One thread does all calls of a fast disk, because two threads
+that take turns at the GIL cost more than the calls. Another thread joins once a call has waited for
+`JOIN_DELAY_S` while no call was taken up, so that a slow call delays no other.
+Results go back to the loop in batches: asyncio's executor wakes the loop for each call, which costs
+more than a look at a file.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 CALL_TIMEOUT_S = 120.0
-"""Seconds that any call may take, beside the time for its bytes: a disk under load answers late, a frozen one never."""
+"""Seconds that any call may take, in addition to the time for its bytes: a disk under load answers
+late, a frozen disk never."""
 SLOWEST_BYTES_PER_S = 1_000_000
-"""Bytes per second that a disk must reach to be waited for."""
+"""The least bytes per second of a working disk, for deadlines."""
 END_TIMEOUT_S = 5.0
-"""Seconds that an end waits for calls that run: a frozen disk never answers."""
+"""Seconds that `DiskThreads.close` waits for running calls: a frozen disk never answers."""
 JOIN_DELAY_S = 0.002
-"""Seconds without a call being taken up, while one waits, after which another thread joins in."""
+"""Seconds without a call taken up, while one waits, before another thread joins."""
 
 
 class Caller(Protocol):
-    """Runs a function on one of the disk's threads. Its OSError comes back as a SyncloudError about one file."""
+    """Runs a function on a disk thread. An OSError comes back as a SyncloudError about one file."""
 
     async def __call__(self, function: Callable[..., T], *arguments: object, size: int = 0) -> T: ...
 
@@ -53,17 +55,17 @@ class _Call:
 
 
 class _Returns:
-    """The way back of finished calls to their `loop`: it is woken once for all that are done by then."""
+    """The completion queue of `loop`: one wake-up delivers all calls done by then."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._done: deque[_Call] = deque()
         self._told = False
         self.told_at = 0.0
-        self.timed = False  # whether the loop will look after the calls that wait
+        self.timed = False  # whether `_hasten` is scheduled for the waiting calls
 
     def give(self, call: _Call) -> None:
-        """From any thread, as `tell`, which has to follow."""
+        """Queue a finished call. From any thread; the wake-up of the loop has to follow."""
         self._done.append(call)
 
     def tell(self, now: float) -> None:
@@ -73,10 +75,10 @@ class _Returns:
             try:
                 self.loop.call_soon_threadsafe(self.deliver)
             except RuntimeError:
-                return  # the loop has ended: nobody waits any more
+                return  # the loop has ended: no caller waits any more
 
     def deliver(self) -> None:
-        self._told = False  # first: what is given from now on tells again
+        self._told = False  # first: a later result wakes the loop again
         while self._done:
             call = self._done.popleft()
             if call.future.done():
@@ -85,16 +87,19 @@ class _Returns:
                 call.future.set_result(call.result)
             else:
                 call.future.set_exception(call.error)
-                call.error = None  # its traceback holds the call: no cycle remains
+                call.error = None  # breaks a cycle: its traceback holds the call
 
 
 class DiskThreads:
-    """At most `threads` of them, for one event loop until that is closed. `clock` is in seconds, monotonic."""
+    """A pool of at most `threads` threads, for one event loop until the loop is closed. `clock`
+    returns monotonic seconds.
+    """
 
     def __init__(self, threads: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = threads
         self._threads: list[threading.Thread] = []
-        self._asleep: list[threading.Lock] = []  # a thread sleeps at its own lock; who releases it has taken it off this list
+        # A thread sleeps at its own lock. Only the remover of a lock from this list releases it.
+        self._asleep: list[threading.Lock] = []
         self._asked: deque[_Call] = deque()
         self._returns: _Returns | None = None
         self._closed = False
@@ -103,17 +108,21 @@ class DiskThreads:
         self._moved_at = self._taken_at = clock()
 
     def run(self, function: Callable[..., T], *arguments: object, size: int = 0) -> asyncio.Future[T]:
-        """Call `function` on one of the threads; `size` is how many bytes it is about."""
+        """Call `function` on one of the threads. `size` is the number of bytes that the call moves.
+
+        Raises RuntimeError after `close()`.
+        """
         if self._closed:
             raise RuntimeError("the threads for the disk have ended")
         returns = self._returns
         if returns is None or returns.loop.is_closed():
-            returns = self._returns = _Returns(asyncio.get_running_loop())  # not every time: that asks the kernel who we are
+            # Once per loop, because get_running_loop() makes a system call.
+            returns = self._returns = _Returns(asyncio.get_running_loop())
         future: asyncio.Future[T] = returns.loop.create_future()
         now = self._clock()
         self._asked.append(_Call(function, arguments, size, now, future, returns))
         if not self._at_work():
-            returns.told_at = now  # what is asked for together comes back together
+            returns.told_at = now  # calls requested together come back together
             self._wake()
         elif not returns.timed:
             self._wait(returns)
@@ -127,9 +136,12 @@ class DiskThreads:
         returns.loop.call_later(JOIN_DELAY_S, self._hasten, returns)
 
     def _hasten(self, returns: _Returns) -> None:
-        """While calls wait: what is done, and one more thread, if those at work are held up."""
+        """The timer while calls wait: deliver results, and wake one more thread if those at work
+        are held up.
+        """
         returns.timed = False
-        waiting = bool(self._asked)  # first: of what is done from now on the loop is told, or there is something that waits
+        # Read before the delivery: a later result wakes the loop itself, unless calls wait.
+        waiting = bool(self._asked)
         returns.deliver()
         if not waiting or self._closed:
             return
@@ -142,7 +154,8 @@ class DiskThreads:
             self._asleep.pop().release()
             return
         if len(self._threads) < self._limit:
-            # Daemons, so that a process whose disk is frozen can end; who ends in order waits for them in `close`.
+            # Daemon threads, so that a process can end while its disk is frozen. An orderly end
+            # waits in `close`.
             thread = threading.Thread(target=self._serve, name=f"disk_{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -155,7 +168,7 @@ class DiskThreads:
                 self._sleep(bell)
 
     def _take_up(self) -> bool:
-        """Answer the next call: whether there may be more to do for this thread."""
+        """Run the next call. Returns whether this thread may have more to do."""
         try:
             call = self._asked.popleft()
         except IndexError:
@@ -165,17 +178,18 @@ class DiskThreads:
             self._answer(call)
         now = self._clock()
         if not self._asked or now - call.returns.told_at >= JOIN_DELAY_S / 2:
-            call.returns.tell(now)  # else `_hasten` comes before long
-        # It was done at once, and so is what another thread has taken up meanwhile: that one does the rest.
+            call.returns.tell(now)  # else `_hasten` comes soon
+        # False after a fast call while another thread has taken one up: one thread is enough then,
+        # so the other does the rest.
         return self._at_work() == 1 or self._taken_at == begun or now - begun >= JOIN_DELAY_S
 
     def _sleep(self, bell: threading.Lock) -> None:
         self._asleep.append(bell)
-        if self._closed or (not self._at_work() and self._asked):  # by somebody who has seen this thread awake
+        if self._closed or (not self._at_work() and self._asked):  # while this one counted as awake
             try:
                 self._asleep.remove(bell)
             except ValueError:
-                pass  # woken already
+                pass  # a waker has the lock already
             else:
                 return
         bell.acquire()
@@ -183,17 +197,20 @@ class DiskThreads:
     def _answer(self, call: _Call) -> None:
         try:
             call.result = self.call(call.function, *call.arguments, size=call.size)
-        except BaseException as error:  # noqa: BLE001 it is whoever asked that must see it
+        except BaseException as error:  # noqa: BLE001 the caller must see every error
             call.error = error
         call.returns.give(call)
 
     def call(self, function: Callable[..., T], *arguments: object, size: int = 0) -> T:
-        """Call `function` on this very thread, under the same watch. Raises RuntimeError after `close()`."""
+        """Call `function` on the current thread, under the same deadline.
+
+        Raises RuntimeError after `close()`.
+        """
         me = threading.get_ident()
         self._moved_at = self._clock()
         self._calls[me] = (self._moved_at + CALL_TIMEOUT_S + size / SLOWEST_BYTES_PER_S, function)
         try:
-            if self._closed:  # asked only now, so that `close()` sees every call that is made
+            if self._closed:  # only now, so that `close()` sees every call
                 raise RuntimeError("the threads for the disk have ended")
             return function(*arguments)
         finally:
@@ -201,18 +218,22 @@ class DiskThreads:
             self._moved_at = self._clock()
 
     def go_on(self) -> None:
-        """The call on this thread is a long one, and has come so far: from now on it has its time anew."""
+        """Report progress of a long call on this thread: its deadline starts again."""
         me = threading.get_ident()
         if me in self._calls:
             self._moved_at = self._clock()
             self._calls[me] = (self._moved_at + CALL_TIMEOUT_S, self._calls[me][1])
 
     def have_moved_since(self, moment: float) -> bool:
-        """Whether nothing is under way, or something has begun, gone on or ended since `moment` (of the clock)."""
+        """Whether no call runs or waits, or a call has begun, reported progress or ended since
+        `moment` (of the clock).
+        """
         return self._moved_at > moment or not (self._calls or self._asked)
 
     def stalled(self) -> str | None:
-        """What is beyond its deadline, or None: a call; or, with no call to wait for, the taking up of the next one."""
+        """A text about a call beyond its deadline, or None. While no call runs, the pool must take
+        up a waiting call within `CALL_TIMEOUT_S`.
+        """
         now = self._clock()
         calls = list(self._calls.values())
         for deadline, function in calls:
@@ -227,12 +248,14 @@ class DiskThreads:
         return None
 
     def close(self) -> bool:
-        """Drop what waits and wait for the calls that run, at most `END` seconds. Whether all of them have returned."""
+        """Cancel waiting calls, then wait at most `END_TIMEOUT_S` for running ones. Returns whether
+        all have returned.
+        """
         self._closed = True
         while self._asked:
-            with contextlib.suppress(IndexError):  # a thread has just taken it
+            with contextlib.suppress(IndexError):  # a thread has just taken the call
                 call = self._asked.popleft()
-                with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and its callers
                     call.returns.loop.call_soon_threadsafe(call.future.cancel)
         while self._asleep:
             with contextlib.suppress(IndexError):
@@ -246,14 +269,15 @@ class DiskThreads:
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
-    """The threads that wait for the network (boto3 cannot be interrupted), for `loop.set_default_executor`.
+    """The executor for blocking network calls (boto3 cannot be interrupted), for
+    `loop.set_default_executor`.
 
-    Nobody waits for them at the end: a server that is frozen would hold up a stop for minutes.
+    A stop does not wait for these threads, because a frozen server would delay it for minutes.
     """
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="caller")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Drop what waits and leave what runs to itself, whatever asyncio asks for."""
+        """Cancel waiting calls and leave running ones alone; ignores both arguments of asyncio."""
         super().shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,8 @@
-"""LocalTree: a directory on disk, as source and as target.
+"""LocalTree: the file tree of a directory on disk, source of a push or target of a pull.
 
-A scan nominates; `observe` looks again, below a verified root, and proves. Small files are read whole by the look itself, and
-only a steady read counts: equal stats before and after, and no writer in between (`steady`).
+A scan only nominates paths; `observe` looks again below a verified root and proves the result.
+`observe` reads small files whole, and only stable reads count (`stable_read`): equal stats
+before and after, and no writer in between.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ T = TypeVar("T")
 
 
 class LocalTree:
-    """The directory `root`. `ignored(directory)` prunes the scan; `nonce` marks our own hidden files; `known` names some files
-    of the base, by which a file system that is mounted again is recognised; `owners`, made with the user id of the directory's
-    owner, says whose files take part: by default, anybody's.
+    """The tree below the directory `root`.
 
-    Raises as `Root`, and BusyError where another syncloud has it.
+    `ignored(directory)` prunes the scan. `nonce` identifies our hidden files and marks. `known`
+    yields files of the base that identify a remounted file system. `owners(uid)` makes the owner
+    policy from the uid of the root's owner; the default accepts files of every owner.
+
+    Raises the errors of `Root`, and BusyError for a directory claimed by another syncloud.
     """
 
     role = "pull"
@@ -82,7 +85,7 @@ class LocalTree:
             raise await self._blamed(error, path) from error
 
     async def _blamed(self, error: OSError, path: str) -> SyncloudError:
-        """What `error` means: the disk is asked, and that takes a thread, too."""
+        """`error` as a SyncloudError. On a disk thread, because the translation asks the disk."""
         return await self._disk_threads.run(error_mapping.translate, error, path, self._fd, self.nonce)
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
@@ -90,30 +93,33 @@ class LocalTree:
         return await self._run(function, *arguments, path=path)
 
     async def _require_writable(self, path: str) -> None:
-        """The last line: whatever asks for it, a path that is refused is not written."""
+        """The last line of defence against writes to refused paths and below doubtful mounts.
+
+        Raises Unsyncable.
+        """
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
         if self.places.any and (reason := await self._run(self.places.why_untrusted, path, path=path)):
             raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
 
-    # As both
+    # In both roles
 
     def missing(self) -> str | None:
-        """As `Root.missing`."""
+        """Why the path no longer leads to the opened root, or None (`Root.missing`)."""
         return self.root.missing()
 
     def stalled(self) -> str | None:
-        """Why the disk counts as frozen, or None."""
+        """The reason to call the disk frozen, or None."""
         return self._disk_threads.stalled()
 
     def have_moved_since(self, moment: float) -> bool:
-        """Whether the disk has answered since `moment` (monotonic), or nobody waits for it."""
+        """Whether the disk has answered since `moment` (monotonic seconds), or is idle."""
         return self._disk_threads.have_moved_since(moment)
 
     def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
-        """Every regular file below `under`, in the order of the UTF-8 bytes of its path; what cannot be seen as Unknown.
+        """Nominate every regular file below `under`, in the order of the paths' UTF-8 bytes.
 
-        Blocking: for a thread. Only nominates.
+        Unreadable and refused paths come as Unknown. Blocking: call it on a thread.
         """
         reason = self.missing() or self.places.why_untrusted(f"{under}/")
         if reason is not None:
@@ -130,9 +136,11 @@ class LocalTree:
     async def observe(
         self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        """Look now. `known` is the tag the base has for this side; where it still holds nothing is read.
+        """Look at `path` now. `known` is the base's tag for this side; a file that still has this
+        tag and the base's size is not read.
 
-        Raises Unsteady while a writer is at work and `deadline_passed` is False, HostUnavailable.
+        Raises HostUnavailable. Raises Unsteady for a writer at work while `deadline_passed` is
+        False, and at any time for a small file rewritten meanwhile or under lease.
         """
         return await self._run(self._look, path, base, known, reported, deadline_passed, path=path)
 
@@ -148,7 +156,9 @@ class LocalTree:
         return self._look_closely(path, base, known, deadline_passed)
 
     def _look_closely(self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool) -> Side:
-        """Opened for reading is only what is known to be a regular file: with other things, that alone does something."""
+        """O_PATH first: an open for reading has side effects on devices, so it is for regular
+        files alone.
+        """
         try:
             fd = syscalls.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
         except OSError as error:
@@ -165,7 +175,7 @@ class LocalTree:
         if not isinstance(side, Entry):
             return side
         if path.endswith("/"):
-            return self._absent(path)  # a file stands where the marker's directory would be
+            return self._absent(path)  # a file has the name of the marker's directory
         if base is not None and side.tag == known and side.size == base.size:
             return replace(side, crc=base.crc)
         if side.size > SMALL_BYTES:
@@ -197,10 +207,10 @@ class LocalTree:
         reason = self.missing() or self.places.doubt_absence(path)
         return Absent(path) if reason is None else Unknown(path, reason)
 
-    # As the source
+    # As the source of a push
 
     def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool) -> Side | None:
-        """What a listing has seen as a small file; None where it is anything else now, for a close look."""
+        """The fast path for a small file of a listing: one open. None means `_look_closely`."""
         try:
             fd = self._open_small(path)
         except OSError:
@@ -222,7 +232,7 @@ class LocalTree:
         deadline_passed: bool,
         ours: Callable[[int], bool] = stable_read.unasked,
     ) -> Entry | None:
-        """The small file behind `fd` with its bytes; None where it is something else."""
+        """The small file behind `fd`, with its bytes unless its tag is `known`; else None."""
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL_BYTES or self._scan.refusal(path, status):
             return None
@@ -231,7 +241,7 @@ class LocalTree:
         return stable_read.read_whole(fd, status, path, base, deadline_passed=deadline_passed, ours=ours)
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> LocalContent:
-        """The bytes of a big file, to be read in parts. Raises Changed, Unsteady."""
+        """Open a big file for reads of its parts. Raises Changed, Unsteady."""
         file = Descriptor()
         try:
             await self._run(self._open, file, entry, deadline_passed, path=entry.path)
@@ -255,7 +265,7 @@ class LocalTree:
                 raise Unsteady(entry.path, f"{entry.path}: open for writing")
 
     async def with_checksum(self, entry: Entry) -> Entry:
-        """`entry` with its checksum. Raises Changed."""
+        """`entry` with its checksum, `written_by_us` and `racy`. Raises Changed, Unsteady."""
         content = await self.open(entry, deadline_passed=True)
         try:
             crc = await content.digest()
@@ -266,15 +276,16 @@ class LocalTree:
             content.close()
 
     def rename_identity(self, entry: Entry) -> Tag | None:
-        """What a rename leaves as it was: inode, size and mtime."""
+        """The tag fields that a rename keeps: inode, size and mtime."""
         return entry.tag[:3]
 
-    # As the target
+    # As the target of a pull
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
-        """Put `entry`'s bytes (its body, or `content`) in place of `expected`; durable when it returns.
+        """Put the bytes of `entry` (its body, or `content`) in place of `expected`; durable on
+        return.
 
-        Raises Changed, Blocked, Corrupt, HostUnavailable, PathError.
+        Raises HostUnavailable, and PathError: Changed, Blocked, Corrupt, Unsyncable and others.
         """
         if entry.path.endswith("/"):
             await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)
@@ -306,16 +317,17 @@ class LocalTree:
             raise await self._blamed(error, path) from error
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
-        """Give the file the source's mtime and mode; None where it has another name, which would get them too.
+        """Give the file the source's mtime and mode. None for a file with another hard link,
+        because every link would get both.
 
-        Raises Changed.
+        Raises Changed, Unsteady.
         """
         if expected.path.endswith("/"):
             return expected
         return await self._alter(commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path)
 
     async def mode_for(self, expected: Entry, source: Entry) -> int:
-        """The source's mode; of what we did not write, without the bits for group and others that it does not have."""
+        """The source's mode; a file that pull did not write gets no new group or other bits."""
         more = source.mode & ~expected.mode & 0o077
         if not more or expected.path.endswith("/"):
             return source.mode
@@ -323,7 +335,9 @@ class LocalTree:
         return source.mode if is_own else source.mode & ~more
 
     async def delete(self, expected: Entry) -> None:
-        """Remove the file, provided it is `expected`; an empty directory for a marker. Raises Changed."""
+        """Remove the file if it still is `expected`; for a marker, the empty directory. Parents
+        that become empty go as well. Raises Changed, Unsteady.
+        """
         await self._alter(self._delete, expected, path=expected.path)
 
     def _delete(self, expected: Entry) -> None:
@@ -333,36 +347,43 @@ class LocalTree:
             commit.delete(self._fd, expected, self.nonce)
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
-        """Keep the file under a conflict name too: that path, and the file as it is now. Raises Changed."""
+        """Keep the file under a conflict name as well; returns the new path and the entry now.
+
+        Raises Changed, Unsteady.
+        """
         return await self._alter(commit.keep_conflict_copy, self._fd, entry, self._prefix, path=entry.path)
 
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
-        """A copy made on this side instead of a transfer: not worth it on a disk."""
+        """Always None: on a disk, a local copy instead of a transfer does not pay."""
         return None
 
     async def reach(self, known: str | None) -> None:
-        """Nothing to ask: after a failed call `blame` asks the root."""
+        """Does nothing, because `_blamed` checks the root after a failed call."""
 
     async def try_giving(self, known: Sequence[str]) -> None:
-        """As `reach`."""
+        """Does nothing, like `reach`."""
 
     async def try_taking(self) -> None:
-        """As `reach`."""
+        """Does nothing, like `reach`."""
 
     def keeps_versions(self, entry: Entry) -> bool:
         return False
 
     def leftovers(self) -> Iterator[str]:
-        """Hidden names, as a crash may have left them, one directory after the other. Blocking: for a thread."""
+        """Yield hidden files that a crash may have left, directory by directory. Blocking: call it
+        on a thread.
+        """
         for directory, hidden in leftovers.found(self._fd):
             yield from (f"{directory}/{name}" if directory else name for name in hidden)
 
     def recover(self, path: str, known: Mapping[Tag, int | None], kept: int = 0) -> str | None:
-        """As `leftovers.recover`. Blocking."""
+        """Clean up one hidden file (`leftovers.recover`). Blocking."""
         return leftovers.recover(self._fd, path, known, self.nonce, kept)
 
     def close(self) -> None:
-        """Wait for the calls that run. The root stays open for one that never returns: its number is not another file's."""
+        """Wait for running calls, then close the root. A call that never returns keeps the root
+        open, because a free descriptor number could become another file's.
+        """
         if self._disk_threads.close():
             self.places.close()
             self.root.close()
@@ -370,5 +391,5 @@ class LocalTree:
 
 
 def _marker(path: str) -> Entry:
-    """An empty directory: it is there, or it is not; its times are nobody's concern."""
+    """The entry of an empty directory. Only existence counts, so times and mode are 0."""
     return Entry(path, ("directory", "", "", ""), 0, 0, 0, 0)

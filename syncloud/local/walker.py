@@ -1,6 +1,8 @@
-"""The walk over a directory tree: every file in the order of its path, as cheap as can be, for there may be millions.
+"""The directory walker: every file of a tree in path order, at the least cost per file, because
+trees may have millions.
 
-What is not wanted is left out here, what cannot be taken part in is said; nothing is believed: `observe` looks again.
+The walker drops ignored directories and hidden files, and reports refused paths as Unknown.
+A result is only a nomination: `LocalTree.observe` looks again.
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ from .owners import Owners
 from .threads import DiskThreads
 
 CHUNK_FILES = 500
-"""Files of one directory that are compared with the base at once."""
+"""Files of one directory in one ScanChunk, the unit of comparison with the base."""
 FILE_MAX_BYTES = 5 * 2**40
-"""Bytes. A part is a ten-thousandth of a file at least, and is held in memory as a whole."""
+"""Bytes. S3 allows 10,000 parts per object, and each part is held in memory as a whole."""
 REPORT_EVERY = 50
-"""Names of one directory that are looked at before the walk reports that it goes on."""
+"""Names of one directory between two reports of progress (`DiskThreads.go_on`)."""
 
 
 class Scan:
-    """Of the tree below the directory that is open as `fd`. `ignored(directory)` prunes it, `prefix` is that of the keys,
-    `owners` says whose files take part.
+    """The walker of the tree below the open directory `fd`.
+
+    `ignored(directory)` prunes the walk. `prefix` is the key prefix, for the limit on key length.
+    `owners` is the policy that accepts or refuses a file by its owner.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Scan:
         self._nonce = nonce
 
     def walk(self, under: str, closed: frozenset[str]) -> Iterator[Unknown | ScanChunk]:
-        """Everything below `under` but what is below the directories in `closed`."""
+        """Yield everything below `under`, except below the directories in `closed`."""
         if (outermost := self._closed(under)) is not None:
             yield outermost
             return
@@ -60,7 +64,7 @@ class Scan:
         return self._disk_threads.call(self._list_directory, directory)
 
     def _list_directory(self, directory: str) -> list[Unknown | ScanChunk | str]:
-        """One directory's files in runs, its directories as names, in the order of the paths."""
+        """One directory in path order: files as ScanChunk, directories as str, else Unknown."""
         files: list[ScanRecord] = []
         others: list[tuple[str, Unknown | str]] = []
         try:
@@ -79,7 +83,7 @@ class Scan:
     def _look(
         self, listing: Iterable[os.DirEntry[str]], below: str, files: list[ScanRecord], others: list[tuple[str, Unknown | str]]
     ) -> None:
-        """This loop is what a start with nothing to do consists of."""
+        """The inner loop of the walk: almost the whole cost of a start without changes."""
         for item in listing:
             path = below + item.name
             try:
@@ -105,14 +109,18 @@ class Scan:
         return [(path + "/", path)]
 
     def _closed(self, under: str) -> Unknown | None:
-        """The outermost directory on the way to `under` that cannot take part: the same one for all that is below."""
+        """The outermost skipped directory on the way to `under`: one result for all below, or
+        None.
+        """
         if not under or self._closed_for(under) is None:
             return None
         ways = (under[:at] for at, letter in enumerate(f"{under}/") if letter == "/")
         return next(Unknown(way, reason, subtree=True) for way in ways if (reason := self._closed_for(way)) is not None)
 
     def _closed_for(self, directory: str) -> str | None:
-        """Why nothing below `directory` can take part, or None. So no walk goes deeper than a key is long."""
+        """The reason to skip everything below `directory`, or None. Bounds the depth of the walk
+        by the length of a key.
+        """
         if not directory.isascii() and (reason := names.refusal(directory)):
             return reason
         if names.too_long_for_a_key(self._prefix, directory + "/n"):
@@ -120,7 +128,7 @@ class Scan:
         return None
 
     def refusal(self, path: str, status: os.stat_result) -> str | None:
-        """Why what is at `path` takes no part, or None."""
+        """The reason to skip the file at `path`, or None."""
         if not stat.S_ISREG(status.st_mode):
             return stable_read.special(status.st_mode)
         if not path.isascii() and (reason := names.refusal(path)):
@@ -133,7 +141,7 @@ class Scan:
 
 
 def _in_order(files: list[ScanRecord], others: list[tuple[str, Unknown | str]]) -> list[Unknown | ScanChunk | str]:
-    """The files in runs, between what else there is."""
+    """A merge by path: the files as ScanChunk, between the other results."""
     files.sort()
     found: list[Unknown | ScanChunk | str] = []
     begin = 0

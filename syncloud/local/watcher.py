@@ -1,13 +1,20 @@
-"""WatchSource: hints from inotify, by watchdog. Owner of watchdog, with `observer`.
+"""File watcher on inotify, with a reconciler for lost events: `WatchSource` delivers hints.
 
-watchdog loses events silently in several ways (an overflowing queue, a reader thread that dies, directories it never came to
-watch; see gorakhargosh/watchdog#654). So a monitor beside it looks at what the kernel itself says
-(/proc/self/fdinfo lists every inotify watch by inode, FIONREAD the unread bytes): a burst ends in a look at everything, what is
-not watched is watched again, and what cannot be watched is polled and said; so is the whole tree, where the kernel refuses any
-watch. What other hosts change on a network file system no kernel tells: that is said once. A directory that was moved out of
-the tree keeps its watch, and its old path with watchdog 6 even after it came back under another name: what watchdog calls each
-watch is compared with where it is, and where they differ all is watched anew. Nothing is written into the user's tree, and no
-symbolic link is followed there, however quick who puts it there.
+Only this module and `observer` import watchdog. watchdog loses events silently: the queue
+overflows, a reader thread dies, a directory gets no watch (see gorakhargosh/watchdog#654). So a
+monitor thread compares watchdog with the kernel: /proc/self/fdinfo lists every inotify watch by
+inode, FIONREAD counts unread bytes.
+
+- A burst of events ends in a full scan.
+- Unwatched directories cause a new start of all watches. Directories that still have no watch are
+  polled and reported, also the whole tree if the kernel refuses every watch.
+- A directory moved out of the tree keeps its watch. In watchdog 6, it keeps its old path too, even
+  after a return under another name. So the monitor compares the path of each watch with the tree,
+  and starts all watches anew on a difference.
+- inotify reports no changes by other hosts on a network file system; the start logs a warning.
+
+The watcher writes nothing into the user's tree and follows no symbolic link there, even one created
+during a scan.
 """
 
 from __future__ import annotations
@@ -33,32 +40,38 @@ from .progress import Progress
 from .root import Root
 
 TICK_INTERVAL_S = 0.25
-"""Seconds between two looks of the monitor while events come; while none do, it looks with the pulse."""
+"""Seconds between two monitor checks during events; otherwise `timing.IDLE_INTERVAL_S` applies."""
 CALM_S = 0.5
-"""Seconds without an event after which a burst is over."""
+"""Seconds without an event that end a burst."""
 BURST_TIMEOUT_S = 30.0
-"""Seconds after which it is looked at all the same where events never cease."""
+"""Seconds after which a burst counts as over, even if events continue."""
 WINDOW_S = 3.0
-"""Seconds in which events are counted: what a full queue held has been handed on by then."""
+"""Seconds over which events are counted: long enough to deliver the content of a full queue."""
 STUCK_TIMEOUT_S = 10.0
-"""Seconds that the kernel's queue may have unread bytes before the reader counts as dead."""
+"""Seconds of unread bytes in the kernel's queue after which the reader thread counts as dead."""
 POLL_INTERVAL_S = 60.0
-"""Seconds between two scans while a part of the tree cannot be watched."""
+"""Seconds between two full scans while a part of the tree has no watch."""
 REARM_INTERVAL_S = 2.0
-"""Seconds between two attempts to watch anew, lest an error that comes back at once keeps the disk busy."""
+"""Seconds between two new starts of dead watches: a permanent error must not occupy the disk."""
 MONITOR_TIMEOUT_S = 600.0
-"""Seconds without progress after which the monitor itself counts as frozen: it mends the rest, nobody mends it. To arm a
-million directories anew takes minutes, and is progress."""
+"""Seconds without progress after which the monitor itself counts as stalled.
+
+The monitor repairs all other parts, but nothing repairs the monitor. Progress is CPU time, so the
+minutes of arming a million directories do not count as a stall.
+"""
 
 _LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
-"""How the kernel refuses a watch, and which setting below fs.inotify is too low: inotify_add_watch(2), inotify_init(2)."""
+"""The setting below fs.inotify that is too low, by errno of a refused watch.
+
+Sources: inotify_add_watch(2), inotify_init(2).
+"""
 _EVENT_SIZE = 32
-"""Bytes of an event with a name of up to 16 bytes: inotify(7)."""
+"""Bytes of an inotify event with a name of up to 16 bytes: inotify(7)."""
 
 _AT_ONCE = tuple(
     getattr(wd, name)
     for name in ("FileClosedEvent", "FileDeletedEvent", "FileAttribEvent")
-    if hasattr(wd, name)  # watchdog 6 has no attribute events: it calls them modified
+    if hasattr(wd, name)  # watchdog 6 reports attribute changes as modifications
 )
 _DIRECTORY = (wd.DirCreatedEvent, wd.DirDeletedEvent, wd.DirMovedEvent)
 _WANTED: list[type[wd.FileSystemEvent]] = [
@@ -71,10 +84,10 @@ _WANTED: list[type[wd.FileSystemEvent]] = [
 
 
 class WatchSource(wd.FileSystemEventHandler):
-    """Watch `root` and everything below it.
+    """Watcher of the tree below `root`.
 
-    `burst_limit`: events within `WINDOW_S` that count as a burst (default: a quarter of the kernel's queue). `poll`: seconds
-    between two looks at everything while a part of the tree cannot be watched.
+    `burst_limit`: more events than this within `WINDOW_S` are a burst (default: a quarter of the
+    kernel's queue). `poll`: seconds between two full scans while a part of the tree has no watch.
     """
 
     def __init__(self, root: Root, *, burst_limit: int | None = None, poll: float = POLL_INTERVAL_S) -> None:
@@ -99,13 +112,13 @@ class WatchSource(wd.FileSystemEventHandler):
         self._moved_since: float | None = None
         self._armed_at = 0.0
         self._left: list[threading.Thread] = []
-        """Threads of watchdog's that have not ended when they should: they may still use the descriptor."""
+        """watchdog threads that did not end in time and may still use the descriptor `_fd`."""
         self._progress = Progress()
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
-        """Arm the watch; when this returns, every later change is heard, or `trouble()` says that it is polled.
+        """Start the watches: afterwards each change causes a hint, or `trouble()` reports polling.
 
-        Raises OSError where there is no root.
+        Raises FileNotFoundError if the root is missing.
         """
         self._deliver = deliver
         logging.getLogger("watchdog").addHandler(self._overflow)
@@ -113,13 +126,13 @@ class WatchSource(wd.FileSystemEventHandler):
             self._arm()
         except (OSError, RuntimeError) as error:
             if self._root.missing():
-                self._close()  # who does not start is not stopped
+                self._close()  # the caller does not call `stop` after a failed start
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root.path)) from error
-            self._refused(error)  # whatever it met below: it is tried again, and polled until then
+            self._refused(error)  # whatever the error: the tree is polled, the watch retried
         for path, kind in mountinfo.remote(self._fd):
             text = "%s is on %s: what other hosts change there is found by the periodic look only"
             log.warning("watch.remote", text, path, kind, path=path)
-        # watchdog 7 says nothing where it could not watch a directory: the first look at the watches follows at once.
+        # watchdog 7 does not report unwatched directories: a first check of the watches is due now.
         self._moved_since = time.monotonic()
         self._monitor.start()
 
@@ -132,7 +145,7 @@ class WatchSource(wd.FileSystemEventHandler):
         logging.getLogger("watchdog").removeHandler(self._overflow)
 
     def _close(self) -> None:
-        """One that a thread left behind may still use stays open: its number is not another file's."""
+        """Close `_fd`, unless an abandoned thread may use it: the number would be reused."""
         if self._fd >= 0 and not any(thread.is_alive() for thread in self._left):
             os.close(self._fd)
             self._fd = -1
@@ -140,12 +153,22 @@ class WatchSource(wd.FileSystemEventHandler):
     def trouble(self) -> str | None:
         return self._trouble
 
-    def remounted(self) -> None:
-        """Something was mounted or unmounted below the root: soon look which directories are watched."""
+    ready = True
+    """`start` returns once the watch is armed."""
+    gaps = None
+    """An overflow of the kernel's queue ends in a listing by itself."""
+    poisoned = 0
+    overlap_s = 0.0
+
+    def mounts_changed(self) -> None:
+        """Called after a mount or unmount below the root: makes a check of the watches due soon."""
         self._moved_since = self._moved_since or time.monotonic()
 
     def stalled(self) -> str | None:
-        """watchdog's threads and the kernel's queue are the monitor's care: it watches anew, or says what is polled."""
+        """Why the monitor is stalled, or None.
+
+        Only the monitor matters here: it repairs watchdog's threads and reports polling itself.
+        """
         if self._monitor.ident is None or self._stop.is_set():
             return None
         if not self._monitor.is_alive():
@@ -174,7 +197,7 @@ class WatchSource(wd.FileSystemEventHandler):
         threads, self._threads = [*self._threads, *self._left], []
         self._left = [thread for thread in threads if thread.is_alive()]
 
-    # Events, on the thread of watchdog's that made them: only enqueue
+    # Events, on watchdog's emitter thread: only enqueue
 
     def dispatch(self, event: wd.FileSystemEvent) -> None:
         """Called by watchdog for every event."""
@@ -200,7 +223,7 @@ class WatchSource(wd.FileSystemEventHandler):
             self._deliver(Hint(relative, kind, subtree=subtree))
 
     def _below(self, path: str | bytes) -> str:
-        """What watchdog calls `path`, relative to the root."""
+        """A path in an event of watchdog, relative to the root."""
         return os.fsdecode(path)[len(self._top) + 1 :]
 
     # The monitor
@@ -243,14 +266,14 @@ class WatchSource(wd.FileSystemEventHandler):
             self._look_everywhere()
 
     def _is_over(self, since: float | None, now: float) -> bool:
-        """Whether what began at `since` has calmed down, or has lasted too long to wait for that."""
+        """Whether activity since `since` has paused for `CALM_S` or exceeded `BURST_TIMEOUT_S`."""
         return since is not None and (now - max(since, self._last_event) > CALM_S or now - since > BURST_TIMEOUT_S)
 
     def _look_everywhere(self) -> None:
         self._deliver(Hint("", subtree=True))
 
     def _dead(self, now: float, unread: int) -> str | None:
-        """Why watchdog does not hear any more, or None."""
+        """Why watchdog delivers no events, or None."""
         if missing := self._root.missing():
             return missing
         for thread in self._threads:
@@ -266,18 +289,18 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _rearm(self, reason: str) -> None:
         if missing := self._root.missing():
-            self._tell(missing)  # what is there instead is none of our business
+            self._tell(missing)  # another directory in its place must not be watched
             return
         log.warning("watch.rearmed", "%s: watching anew", reason, reason=reason)
         try:
             self._disarm()
-            self._arm()  # whether all of it is watched, `_cover` finds out
+            self._arm()  # `_cover` checks for unwatched directories
         except (OSError, RuntimeError) as error:
             self._refused(error)
         self._look_everywhere()
 
     def _refused(self, error: OSError | RuntimeError) -> None:
-        """Nothing is watched: all of it is polled, and each time it is tried again."""
+        """Report a tree without any watch; it is polled, and each poll retries the watches."""
         limit = _LIMITS.get(error.errno or 0) if isinstance(error, OSError) else None
         if limit is None:
             self._tell(f"{self._root.path} cannot be watched: {error}")
@@ -289,7 +312,7 @@ class WatchSource(wd.FileSystemEventHandler):
         self._tell(f"{len(paths)} directories cannot be watched, {example} is one; raise fs.inotify.{limit}")
 
     def _tell(self, trouble: str | None) -> None:
-        """Once, when it begins, changes or ends."""
+        """Log a trouble once when it begins, changes or ends."""
         before, self._trouble = self._trouble, trouble
         if trouble is not None and trouble != before:
             log.error("watch.partial", "%s; until it can, it is polled", trouble)
@@ -297,15 +320,15 @@ class WatchSource(wd.FileSystemEventHandler):
             log.warning("watch.whole", "everything is watched again")
 
     def _cover(self) -> None:
-        """Every directory must be among the kernel's watches, under its path, and nothing else; else arm anew, or say so."""
+        """Reconcile the watches with the tree: on a difference, start all anew; report the rest."""
         coverage = self._coverage()
         if self._stop.is_set():
-            return  # nothing is armed any more, and the walk may have been broken off
+            return  # no watch is left, and the walk may be incomplete
         if not coverage.is_whole:
             self._rearm(self._fault(coverage))
             coverage = self._coverage()
         if self._observer is None:
-            return  # it has been told why
+            return  # `_refused` has reported the reason
         if coverage.missing:
             self._tell_unwatched(coverage.paths)
         elif self._trouble is not None and self._dead(time.monotonic(), self._unread()) is None:
@@ -320,7 +343,7 @@ class WatchSource(wd.FileSystemEventHandler):
         return f"{len(coverage.away)} directories were moved away with their watches"
 
     def _coverage(self) -> Coverage:
-        """What two looks agree on: watchdog comes a moment later."""
+        """The faults in two comparisons: watchdog lags a moment behind the kernel."""
         coverage = self._compared()
         if not coverage.is_whole and not self._stop.wait(2 * TICK_INTERVAL_S):
             coverage = coverage.both(self._compared())
@@ -335,7 +358,7 @@ class WatchSource(wd.FileSystemEventHandler):
         return dict(watch for fd in self._descriptors for watch in inotify.watches(fd))
 
     def _directories(self) -> Iterator[tuple[str, int]]:
-        """Path and inode of every directory that can be read, without following links."""
+        """Path and inode of every readable directory, without following links."""
         stack = [""]
         while stack and not self._stop.is_set():
             path = stack.pop()
@@ -346,6 +369,6 @@ class WatchSource(wd.FileSystemEventHandler):
                 stack += [f"{path}/{name}" if path else name for name in below]
 
     def _shown(self, path: str) -> str:
-        """A path below the root in a sentence."""
+        """A path below the root, shortened for a message."""
         text = names.spelled(str(self._root.path / path))
         return text if len(text) <= 200 else f"{text[:100]}...{text[-90:]}"

@@ -1,10 +1,10 @@
-"""The way to a directory: its path is resolved once, component by component, and who could lead it elsewhere is known.
+"""Path resolver in user space: opens each component once and finds folders that others can change.
 
-Who may write to a folder on the way can exchange what is below it for anything of that folder, and a symbolic link leads
-anywhere. So a link is followed only where nobody but root and the daemon's own user could have put it there; and the first
-folder in which others can exchange the next component is told. The kernel follows no link here: each component is opened by
-O_NOFOLLOW, a link is read from its own descriptor, and its text is resolved by the same rules. So a magic link of proc(5) is
-but a text, too.
+A user with write access to a folder on the way can replace the next component, and a symbolic link
+may lead anywhere. So the resolver follows a link only if root and the daemon's own user alone could
+have created it. `exposed` is the first folder in which others can exchange the next component.
+The kernel follows no link here: O_NOFOLLOW opens each component, and a link is read from its own
+descriptor. The text of a link is resolved by the same rules, also for a magic link of proc(5).
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ from pathlib import Path
 from . import syscalls
 
 LINKS = 40
-"""Links that are followed on the way, as many as the kernel follows: path_resolution(7)."""
+"""Symbolic links followed in one path, at most: the kernel's limit, path_resolution(7)."""
 HINT = "name the directory itself, or let the link and its folder belong to root (chown -h root LINK; chmod go-w FOLDER)"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""O_DIRECTORY, because without it no automount is triggered."""
+"""O_DIRECTORY is needed, because an open without it triggers no automount."""
 _ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Untrusted(OSError):
-    """A symbolic link that others can change is on the way; its path is `filename`."""
+    """The path holds a symbolic link that others can change; `filename` is the path of the link."""
 
     def __init__(self, link: str) -> None:
         super().__init__(errno.ELOOP, "a symbolic link that others can change, so it is not followed", link)
 
 
 def trusted() -> frozenset[int]:
-    """The users that may decide where a path leads: root and the daemon's own."""
+    """The user ids that may decide where a path leads: root and the daemon's own user."""
     return frozenset({0, os.geteuid()})
 
 
 class Way:
-    """Within `with`, `fd` (by O_PATH) is the directory at `path`; with `make` it is made where it is missing, with this mode,
-    and those above it so that others may read them.
+    """Context manager: within `with`, `fd` (opened with O_PATH) is the directory at `path`.
 
-    `exposed`: the first folder on the way in which others can exchange the next component, or None. `since`: the stamp that a
-    directory has at least that was made at `path` now, or None where none was. Raises OSError: Untrusted, NotADirectoryError,
+    With `make`, a missing directory is created with this mode, and missing parents with mode 0o755.
+    `exposed`: the first folder on the way in which others can exchange the next component, or None.
+    `since`: a lower bound of the birth time of the directory created at `path`, in ns since the
+    epoch; None if nothing was created there. Raises OSError: Untrusted, NotADirectoryError,
     FileNotFoundError and others.
     """
 
@@ -66,11 +67,11 @@ class Way:
         self._opened.close()
 
     def directory(self) -> int:
-        """A descriptor, open for reading, of the very directory that was found, whatever has its name now."""
+        """A descriptor of the resolved directory, open for reading, whatever has its name now."""
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
 
     def _walked(self, parts: list[str]) -> int:
-        """A descriptor of where `parts` lead, which come in reverse order."""
+        """A descriptor of the directory at the end of `parts`, which are in reverse order."""
         at, where = self._step("/", None), "/"
         while parts:
             part = parts.pop()
@@ -102,18 +103,21 @@ class Way:
         return fd
 
     def _may_be_exchanged(self, at: int, child: os.stat_result) -> bool:
-        """Whether others can exchange `child`, which is in the directory `at`."""
+        """Whether other users can exchange `child` in the directory `at`."""
         status = os.fstat(at)
         if status.st_uid not in self._trusted:
             return True
         if status.st_mode & stat.S_ISVTX and child.st_uid in self._trusted:
-            return False  # in a sticky directory each can exchange only what is theirs: inode(7)
+            return False  # in a sticky directory, users can exchange only their own files: inode(7)
         if status.st_mode & stat.S_IWGRP and (status.st_gid not in (0, os.getegid()) or _has_acl(at)):
             return True
         return bool(status.st_mode & stat.S_IWOTH)
 
     def _target(self, part: str, at: int, where: str) -> str:
-        """The text of the link `part`; its own name where it is a directory after all: somebody exchanges it to and fro."""
+        """The text of the link `part`, or `part` itself if a directory has replaced the link.
+
+        Raises OSError: ELOOP beyond `LINKS`, NotADirectoryError, Untrusted.
+        """
         self._links += 1
         if self._links > LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), where)
@@ -130,7 +134,7 @@ class Way:
 
 
 def _has_acl(fd: int) -> bool:
-    """Whether more users than the mode says may have rights: the group's bits are those of an ACL's mask then (acl(5))."""
+    """Whether `fd` has an ACL: the group bits of the mode are then the ACL's mask (acl(5))."""
     with contextlib.suppress(OSError):
         return bool(os.getxattr(f"/proc/self/fd/{fd}", "system.posix_acl_access"))
     return False

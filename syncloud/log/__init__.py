@@ -1,4 +1,4 @@
-"""The log: events with stable fields, as JSON for the journal or as short lines."""
+"""Structured logging: events with stable fields, as JSON for the journal or as short lines."""
 
 from __future__ import annotations
 

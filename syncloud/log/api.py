@@ -1,11 +1,12 @@
-"""What is told while it runs: events with stable fields, as JSON for the journal or as short lines. Owner of
-pythonjsonlogger and tqdm.
+"""Structured logging: events with stable fields, as JSON for the journal or as short lines.
 
     log.info("push.uploaded", "uploaded %s", path, path=path, size=size, duration_ms=elapsed)
     log.warning("push.failed", "cannot upload %s", path, path=path, error=error)
 
-An event's name is for programs and does not change; the message is for people. `Fields` lists all fields there are. A
-warning that repeats is told once and then counted (`Repeats`).
+An event's name is for programs and never changes; the message is for people. `Fields` lists every
+field. `Repeats` logs a repeated warning once and then counts the repetitions.
+
+This module is the only user of pythonjsonlogger and tqdm.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from .redaction import cleaned
 from .repeats import Repeats
 
 LINE = 48 * 1024 - 64
-"""Bytes. journald.conf(5), LineMax=48K: a longer line is split, which breaks its JSON. 64 are for the prefix."""
+"""Maximum length of a line in bytes. journald splits lines above LineMax=48K (journald.conf(5)),
+which breaks the JSON. 64 bytes are reserved for the prefix.
+"""
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
@@ -37,10 +40,10 @@ _logger = logging.getLogger("syncloud")
 
 
 class Fields(TypedDict, total=False):
-    """Every field an event may have. `size` in bytes, `duration_ms` in milliseconds.
+    """Every field of an event. `size` is in bytes, `duration_ms` in milliseconds.
 
-    `error` takes an exception, too: it fills `error_code` (an OSError's is its name, ENOSPC), and a SyncloudError also
-    `request_id` and `hint`.
+    `error` also takes an exception and then sets `error_code` (for an OSError its name, such as
+    ENOSPC). A SyncloudError also sets `request_id` and `hint`.
     """
 
     key: str
@@ -64,7 +67,9 @@ FIELDS = tuple(Fields.__annotations__)
 
 
 def is_told(level: int) -> bool:
-    """Whether an event of this level of `logging`'s goes anywhere: for where its fields cost more than the question."""
+    """Whether an event of this `logging` level is logged at all. Callers ask where computing the
+    fields is expensive.
+    """
     return _logger.isEnabledFor(level)
 
 
@@ -85,7 +90,7 @@ def error(event: str, message: str, *args: object, **fields: Unpack[Fields]) -> 
 
 
 def exception(event: str, message: str, *args: object, **fields: Unpack[Fields]) -> None:
-    """An error that nobody foresaw, with the traceback of the exception being handled."""
+    """Log an unexpected error, with the traceback of the exception being handled."""
     _tell(logging.ERROR, event, message, args, fields, raised=sys.exception())
 
 
@@ -98,7 +103,7 @@ def _tell(
     cause = told.get("error", raised)
     if isinstance(cause, BaseException):
         told = {name: value for name, value in _explained(cause).items() if value} | told | {"error": _named(cause)}
-    # Not Logger.log(): that walks the stack for a line number which nothing shows.
+    # Not Logger.log(), because Logger.log() walks the stack for a line number that no format shows.
     trace = (type(raised), raised, raised.__traceback__) if raised else None
     record = _logger.makeRecord(_logger.name, level, "", 0, message, args, trace)
     record.__dict__.update(told)
@@ -112,7 +117,9 @@ def _explained(cause: BaseException) -> dict[str, str]:
 
 
 def _named(cause: BaseException) -> str:
-    """Our own errors and the system's are sentences; of others the type says most ("KeyError: 'x'")."""
+    """The text of an exception. Our own errors and the system's are sentences; others need their
+    type ("KeyError: 'x'").
+    """
     return str(cause) if isinstance(cause, SyncloudError | OSError) else f"{type(cause).__name__}: {cause}"
 
 
@@ -125,9 +132,10 @@ def setup(
     stream: TextIO | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Send everything to `stream` (standard error), also what libraries log from WARNING up. A later call replaces this one.
+    """Send all events to `stream` (default: standard error), and library records from WARNING up.
 
-    `log_format` is auto, json or text; auto is json where `stream` is the journal.
+    `log_format` is auto, json or text; auto means json where `stream` is the journal. A later call
+    replaces this configuration.
     """
     out = stream or sys.stderr
     journal = is_journal(out, environ)
@@ -137,7 +145,8 @@ def setup(
     if as_json and isinstance(out, io.TextIOWrapper):
         out.reconfigure(encoding="utf-8", errors="backslashreplace")  # JSON is UTF-8 in every locale
     close()
-    # Asked for each record, and shown nowhere (Python's logging HOWTO, "Optimization").
+    # `logging` collects thread and process data for each record, and no format shows such data
+    # (Python's logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.addHandler(handler)
@@ -147,18 +156,20 @@ def setup(
 
 
 def active() -> bool:
-    """Whether `setup` was called and `close` was not."""
+    """Whether the log is open: after `setup` and before `close`."""
     return bool(_handlers())
 
 
 def tick() -> None:
-    """Tell the counts of repeated warnings whose minute is over. Call it now and then; any log line does it, too."""
+    """Log the counts of repeated warnings whose window has ended. Call `tick` regularly; every log
+    line also logs due counts.
+    """
     for handler in _handlers():
         handler.settle()
 
 
 def close() -> None:
-    """Tell the counts that are left and let go of the stream."""
+    """Log the remaining counts and detach the handler from its stream."""
     for handler in _handlers():
         logging.getLogger().removeHandler(handler)
         handler.close()
@@ -166,7 +177,11 @@ def close() -> None:
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether `stream` goes to the journal: JOURNAL_STREAM alone may be inherited past a redirection (systemd.exec(5))."""
+    """Whether `stream` is the journal.
+
+    JOURNAL_STREAM alone proves nothing, because a redirected child inherits the variable
+    (systemd.exec(5)). The device and inode of `stream` must match too.
+    """
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -176,17 +191,18 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 @contextmanager
 def progress(description: str, *, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
-    """A bar for long work; yields a function to call with what was done since. Not on a terminal, nothing is shown.
+    """A progress bar for long work; yields a function that takes the increment since the last call.
 
-    `total` in units, None if unknown; the unit "B" is scaled (k, M, G). Log lines go above the bar.
+    `total` is in units, None if unknown; the unit "B" is scaled (k, M, G). Log lines appear above
+    the bar. The bar is shown only for text logs on a terminal.
     """
     handler = next((handler for handler in _handlers() if handler.is_terminal()), None)
     if handler is None:
         yield lambda done: None
         return
-    from tqdm import tqdm  # here, since a daemon never needs it
+    from tqdm import tqdm  # here, because a daemon never needs tqdm
 
-    tqdm.monitor_interval = 0  # no thread
+    tqdm.monitor_interval = 0  # no monitor thread
     out, label = handler.stream, display.escaped(description)
     handler.put = functools.partial(tqdm.write, file=out)
     try:
@@ -197,7 +213,9 @@ def progress(description: str, *, total: int | None, unit: str) -> Iterator[Call
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """The one handler. `put` writes a finished line; `progress` puts another in its place while a bar is shown."""
+    """The only log handler. `put` writes a finished line; `progress` replaces `put` while a bar is
+    shown.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -209,7 +227,9 @@ class _Handler(logging.StreamHandler[TextIO]):
         self.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called under the handler's lock, which covers `Repeats` as well."""
+        """Write one record. `logging` holds the handler's lock here, which also guards
+        `Repeats`.
+        """
         self._write(self._repeats.due())
         try:
             is_told = self._repeats.admit(record)
@@ -219,7 +239,10 @@ class _Handler(logging.StreamHandler[TextIO]):
             self._write([record] if is_told else [])
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """What went wrong, and where: logging would print the record's parts, which nobody has looked through."""
+        """Report a record that cannot be formatted, by the type of the error alone.
+
+        The default of `logging` would print the record's parts without redaction.
+        """
         with suppress(OSError, ValueError):
             sys.stderr.write(f"a line of {record.name} cannot be told: {type(sys.exception()).__name__}\n")
 
@@ -244,7 +267,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         for record in records:
             try:
                 self.put(self.format(cleaned(record, FIELDS)))
-            except Exception:  # noqa: BLE001 - as StreamHandler does: a log line must not end the work
+            except Exception:  # noqa: BLE001 - as in StreamHandler: logging must not end the work
                 self.handleError(record)
 
 
@@ -253,10 +276,10 @@ def _handlers() -> list[_Handler]:
 
 
 class _Json(JsonFormatter):
-    """One object a line, the fields always in the same order, absent ones left out."""
+    """JSON format: one object per line, fields in a fixed order, absent fields omitted."""
 
     def __init__(self, *, instance: str, role: str, journal: bool) -> None:
-        encoder = JsonEncoder(ensure_ascii=False)  # made once: json.dumps makes one for every line
+        encoder = JsonEncoder(ensure_ascii=False)  # reused: json.dumps makes one per line
         super().__init__(json_serializer=lambda data, **_: encoder.encode(data))
         self._static = {"instance": instance, "role": role}
         self._journal = journal
@@ -278,7 +301,10 @@ class _Json(JsonFormatter):
                 log_data[name] = value
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
-        """Values are cut until the line fits: 20 texts of 64 characters do, even if each becomes twelve bytes."""
+        """The line, with values cut until the line fits into `LINE`.
+
+        The last step always fits: 20 texts of 64 characters, even at twelve bytes per character.
+        """
         line = self._line(log_data)
         for most in (16384, 2048, 64):
             if len(line.encode()) <= LINE:
@@ -292,12 +318,15 @@ class _Json(JsonFormatter):
 
 @functools.lru_cache(maxsize=1)
 def _second(whole: int) -> str:
-    """Seconds since the epoch as a date and a time. A thousand events in one share it."""
+    """Seconds since the epoch as date and time. The cache serves all events of the same second."""
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class _Line(logging.Formatter):
-    """Short lines for people: time, level from warning up, message, error, hint. The journal has time and level itself."""
+    """Text format for people: time, level unless INFO, message, error, hint.
+
+    For the journal, the priority prefix replaces time and level, because journald records both.
+    """
 
     def __init__(self, *, journal: bool) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""Text of others as a terminal, the journal or another program gets it: no character that commands one of them.
+"""Output escaping: removes control of a terminal, the journal or another program from foreign text.
 
-Names, keys, error texts and answers are chosen by others. Python's `isprintable` is the rule: controls, line and paragraph
-separators, bidirectional overrides, invisible characters and halves of a surrogate pair are escaped.
+Other people choose names, keys, error texts and responses. Python's `isprintable` is the rule.
+Controls, line and paragraph separators, bidirectional overrides, invisible characters and lone
+surrogates are escaped.
 """
 
 from __future__ import annotations
@@ -10,25 +11,25 @@ import json
 from collections.abc import Callable
 
 NAME_MAX = 200
-"""Characters of a name in a message that is about many names."""
+"""Maximum characters of one name in a message about many names."""
 
 
 def escaped(text: str) -> str:
-    """One line, each character of which is printed as itself."""
+    """The text as one line of printable characters."""
     return _replaced(text, lambda one: one.encode("unicode_escape").decode())
 
 
 def laid_out(text: str) -> str:
-    """The same for lines and columns of our own: line ends and tabs stay."""
+    """As `escaped`, for our own multi-line layout: line ends and tabs stay."""
     return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
 
 
 def in_json(text: str) -> str:
-    """JSON that means the same: json.dumps leaves such characters within its strings."""
+    """Equivalent JSON without unprintable characters, which json.dumps leaves inside strings."""
     return _replaced(text, lambda one: json.dumps(one)[1:-1] if one != "\x7f" else "\\u007f")
 
 
 def _replaced(text: str, form: Callable[[str], str]) -> str:
     if text.isprintable():
-        return text  # as nearly all are: this asks for less time than the loop
+        return text  # fast path: nearly all texts are printable
     return "".join(one if one.isprintable() else form(one) for one in text)

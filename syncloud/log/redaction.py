@@ -1,4 +1,4 @@
-"""A record of the log without secrets, whoever made it: this package, a library, or a warning of Python's."""
+"""Secret redaction of log records, whether from this package, a library or Python's warnings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from ..errors import scrubbed
 
 
 def cleaned(record: logging.LogRecord, names: Iterable[str]) -> logging.LogRecord:
-    """A record without secrets, in its message, its traceback and what it has under `names`: before anything of it is cut,
-    because half a secret is not recognised. The traceback of a library's warning goes: it says nothing to who can mend it.
+    """A record whose message, traceback and fields in `names` contain no secrets.
+
+    Redaction comes before any cut, because half a secret is not recognised. Below ERROR, the
+    exception's type and text replace the traceback: a library's traceback helps no operator.
     """
     told = record.__dict__
     present = [name for name in names if name in told]
     raised = record.exc_info[1] if record.exc_info else None
-    if raised is None:  # nearly all are clean, and this is their whole price
+    if raised is None:  # fast path: nearly all records are clean
         whole = "\0".join((record.getMessage(), *(str(told[name]) for name in present)))
         if scrubbed(whole) == whole:
             return record

@@ -1,4 +1,4 @@
-"""Warnings that say the same again, or that others make without number: told once, and then counted."""
+"""Rate limiting of warnings: a repeated warning is logged once, and repetitions are counted."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 _What = tuple[object, ...]
-"""What a warning says: logger, event, level and error; without the error all others of its kind."""
+"""The deduplication key of a warning: logger, event, level and error. A key without the error
+stands for all further warnings of its kind.
+"""
 _KIND = 3
 NAMED = 20
-"""Different warnings of one kind that are told within a minute; the next ones are counted."""
+"""Different warnings of one kind that are logged within a window; further ones are counted."""
 _MORE = "more messages of this kind follow and are counted; the first: %s"
 
 
 class Repeats:
-    """Holds back warnings that say the same again: same event, level and error, within `window` seconds. Of one event and
-    level it admits `most` different ones, because others choose how many there are; the rest count as one.
+    """The rate limiter for warnings and errors.
 
-    The first is told at once. The others are counted, and the last of them is told with `count` when the window is over,
-    when `drain()` is called, or when more than `limit` different ones are being counted. None is lost, and none comes more
-    than once in a window.
+    Two warnings are equal if logger, event, level and error are equal; the error code stands for
+    the error where known. The first warning of a window (`window` seconds) is logged at once.
+    Within a window, each logger, event and level logs at most `most` different errors, because
+    other people choose their number. All further errors share one count.
+
+    Repetitions are counted, and a summary shows the last one with `count`. The summary is due at
+    the end of the window, on `drain()`, or once more than `limit` keys are active. No warning is
+    lost. An equal warning appears once per window, except after an early summary.
     """
 
     def __init__(
@@ -37,7 +43,9 @@ class Repeats:
         self._named: Counter[_What] = Counter()
 
     def admit(self, record: logging.LogRecord) -> bool:
-        """Whether to tell `record` now; else it is counted. Take what is `due()` first."""
+        """Whether to log `record` now; otherwise the record is counted. Log the `due()` summaries
+        first.
+        """
         if record.levelno < logging.WARNING:
             return True
         about = getattr(record, "error_code", None) or getattr(record, "error", None) or record.getMessage()
@@ -60,7 +68,7 @@ class Repeats:
         self._named[what[:_KIND]] += 1
 
     def due(self) -> list[logging.LogRecord]:
-        """The counts whose window is over."""
+        """Summaries whose window has ended, or whose key exceeds `limit`."""
         over = []
         now = self._clock()
         while self._since:
@@ -71,7 +79,7 @@ class Repeats:
         return over
 
     def drain(self) -> list[logging.LogRecord]:
-        """All counts, now."""
+        """All summaries, regardless of their window."""
         return [record for what in list(self._since) for record in self._release(what)]
 
     def _release(self, what: _What) -> list[logging.LogRecord]:
@@ -84,7 +92,7 @@ class Repeats:
         if record is None:
             return []
         if self._clock() - since >= self._window:
-            self._begin(what)  # the count is a line too: the next one comes a window later
+            self._begin(what)  # a summary is a line too: the next is due a window later
         summary = copy.copy(record)
         summary.msg = "%s (the last of %d more in %.0f s)"
         summary.args = (record.getMessage(), count, self._clock() - since)

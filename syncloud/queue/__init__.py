@@ -1,1 +1,1 @@
-"""Hints from S3's event notifications in an SQS queue."""
+"""Consumer of S3 event notifications in an SQS queue: each event becomes a hint."""

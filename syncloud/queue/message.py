@@ -1,4 +1,4 @@
-"""One received message: all its events share it, and the last one that is settled settles it."""
+"""Reference-counted receipt of one SQS message: the last settled event settles the message."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import Protocol
 
 
 class Source(Protocol):
-    """Where messages come from, and where they are deleted."""
+    """The consumer that received the message and deletes it after the last acknowledgement."""
 
     def settled(self, message: Message) -> None: ...
 
 
 class Message:
-    """A Receipt that is shared by all its events and counts them down."""
+    """A `Receipt` shared by all events of the message; counts the open events.
+
+    Thread-safe: any thread may call `expect` and `acknowledge`. The count starts at one, so the
+    message stays open while its receiver still adds events.
+    """
 
     def __init__(self, source: Source, message_id: str, handle: str) -> None:
         self.message_id = message_id
@@ -21,7 +25,7 @@ class Message:
         self.visible_at = 0.0
         self.events: list[tuple[str, str]] = []
         self.left = False
-        """Whether it stays in the queue when all that can be read of it is settled."""
+        """Whether the message stays in the queue after all its readable events are settled."""
         self._source = source
         self._open = 1
         self._lock = threading.Lock()

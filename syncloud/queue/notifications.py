@@ -1,8 +1,10 @@
-"""What a queue message says, decoded by shape: S3 itself, SNS around it, EventBridge, any of them forwarded by Lambda.
+"""Decoder of S3 event notifications: native, in an SNS envelope, EventBridge, forwarded by Lambda.
 
-Sources: "Event message structure" (S3), "Amazon SNS message formats", "EventBridge events for S3". Unknown fields and minor
-versions are ignored, as AWS asks; a new major version is not acted on. Native keys are form-urlencoded, EventBridge's are not.
-Each record is judged by itself: an odd one is a Bad beside the others. Pure: a hostile message can only raise Poison.
+The shape of a message selects its format. Sources: "Event message structure" (S3), "Amazon SNS
+message formats", "EventBridge events for S3". As AWS asks, the decoder ignores unknown fields and
+minor versions; a new major version becomes an `UnsupportedVersion`. Native keys are
+form-urlencoded, EventBridge keys are not. Each record is decoded separately: an invalid record
+becomes a `Bad` and does not affect the others. Pure: a hostile message can only raise `Poison`.
 """
 
 from __future__ import annotations
@@ -19,15 +21,22 @@ from urllib.parse import unquote_plus
 from ..core import fields
 
 DEPTH = 8
-"""Envelopes within envelopes; a message that nests deeper is nobody's notification."""
+"""Nesting limit of envelopes: no real notification nests deeper."""
 RECORDS = 1024 * 1024 // 400
-"""In one message. SQS takes 1 MiB, and S3 writes more than 400 bytes a record. Each one may cost a look at a path."""
+"""Records in one message, at most; bounds its work, because each record may cost a check of a path.
+
+SQS limits a message to 1 MiB, and S3 writes more than 400 bytes per record.
+"""
 
 _T = TypeVar("_T")
 
 
 class Poison(ValueError):
-    """Not a notification: nothing in it can be read. It is left for the dead-letter queue. `parts` are all that it has."""
+    """A message or a part of a message that is no valid notification.
+
+    The queue's consumer leaves such a message for the dead-letter queue. `parts` are all records of
+    the message, each a `Bad`. `bucket` is empty if unknown.
+    """
 
     def __init__(self, reason: str, parts: Sequence[Bad] = (), *, bucket: str = "") -> None:
         super().__init__(reason)
@@ -37,7 +46,10 @@ class Poison(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvent:
-    """Something happened to a key. `etag`, `version`, `size` and `sequencer` are empty or None where the event has none."""
+    """A change of one key.
+
+    Fields missing in the event are empty (`etag`, `version`, `sequencer`) or None (`size`).
+    """
 
     bucket: str
     key: str
@@ -53,13 +65,16 @@ class ObjectEvent:
 
     @property
     def relevant(self) -> bool:
-        """Whether it may change what the bucket holds: tags, ACLs, transitions and annotations do not."""
+        """Whether the event may change the content of the bucket.
+
+        Events of tags, ACLs, transitions and annotations do not.
+        """
         return self.name.startswith(("ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:", "ObjectRestore:Completed"))
 
 
 @dataclass(frozen=True, slots=True)
 class TestEvent:
-    """S3 says that it can reach the queue; nothing happened."""
+    """The test message that S3 sends when notifications are configured; no object has changed."""
 
     __test__ = False
     bucket: ClassVar[str] = ""
@@ -67,7 +82,10 @@ class TestEvent:
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedVersion:
-    """A format of the future: something happened, and only a listing can tell what. `bucket` is empty where it is not known."""
+    """A record of an unknown major version: only a listing can find the change.
+
+    `bucket` is empty if unknown.
+    """
 
     version: str
     bucket: str = ""
@@ -75,7 +93,7 @@ class UnsupportedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A record that no store sends: `reason` is for a log. `bucket` is empty where it is not known."""
+    """An invalid record; no store sends one. `reason` is for the log. `bucket` may be empty."""
 
     reason: str
     bucket: str = ""
@@ -91,7 +109,10 @@ _EVENTBRIDGE = {
 
 
 def decode(body: str) -> list[Decoded]:
-    """Everything a message says, and a Bad for each part of it that says nothing. Raises Poison where no other is there."""
+    """All records of a message; each invalid record is a `Bad`.
+
+    Raises `Poison` if every record is a `Bad`.
+    """
     found = list(islice(_judged(body, 0), RECORDS + 1))
     if len(found) > RECORDS:
         found = [Bad(f"more than {RECORDS:,} records")]
@@ -102,7 +123,7 @@ def decode(body: str) -> list[Decoded]:
 
 
 def _judged(value: Any, depth: int) -> Iterator[Decoded]:
-    """What `value` holds, at least a Bad."""
+    """The records of `value`, at least one: an error or an empty value yields a `Bad`."""
     empty = True
     try:
         for part in _open(value, depth):
@@ -116,13 +137,16 @@ def _judged(value: Any, depth: int) -> Iterator[Decoded]:
 
 
 def _told(error: Exception) -> str:
-    """Short, whatever the message holds: our own errors are sentences, of others the type says most."""
+    """A short description of `error`, whatever the message holds.
+
+    `Poison` and `fields.Odd` are readable sentences; of other errors, the type helps most.
+    """
     known = isinstance(error, Poison | fields.Odd)
     return str(error) if known else f"{type(error).__name__}: {error}"[:_TOLD]
 
 
 _TOLD, _NAMED = 120, 80
-"""Characters, at most."""
+"""Characters, at most: of an error text, and of a key in an error text."""
 _FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
@@ -141,12 +165,16 @@ def _open(value: Any, depth: int) -> Iterator[Decoded]:
 
 
 def _number(text: str) -> int | float:
-    """Python refuses thousands of digits, and with them the whole message; no field has more than 18."""
+    """The integer, or infinity above 20 characters.
+
+    `int()` raises ValueError for thousands of digits, and the error would spoil the whole message.
+    No valid field has more than 18 digits.
+    """
     return int(text) if len(text) <= 20 else math.inf
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
-    """What names a member twice says two things, and so nothing: it is no object."""
+    """The object, or `_AMBIGUOUS` if a member name occurs twice: no reading is safe then."""
     value = dict(pairs)
     return value if len(value) == len(pairs) else _AMBIGUOUS
 
@@ -170,7 +198,7 @@ def _envelope(value: dict[str, Any], depth: int) -> Iterator[Decoded]:
 
 
 def _read(form: Callable[[dict[str, Any]], Decoded], record: dict[str, Any], part: str) -> Decoded:
-    """Raises Poison, with the key that the record is about, as far as it has one in `part`."""
+    """Decode `record` by `form`. Raises `Poison`, with the key and bucket that `part` may hold."""
     try:
         return form(record)
     except _FAULTS as error:
@@ -182,7 +210,11 @@ def _read(form: Callable[[dict[str, Any]], Decoded], record: dict[str, Any], par
 
 
 def _inner(value: dict[str, Any]) -> Any:
-    """What an envelope holds: SNS's Message (also in Lambda's record), SQS's body, a Lambda destination's request, Records."""
+    """The content of an envelope, or None for an unknown envelope.
+
+    `Records` is a list of records, `Message` comes from SNS, `Sns` from an SNS record of Lambda,
+    `body` from SQS, and `requestPayload` from a Lambda destination.
+    """
     for name in ("Records", "Message", "Sns", "body", "requestPayload"):
         if value.get(name):
             return value[name]
@@ -220,7 +252,10 @@ def _bridged(event: dict[str, Any]) -> Decoded:
 
 
 def _bucket_of(about: Any) -> str:
-    """Empty where it is not known: of an odd record, and of a format of the future, as far as they are like the known one."""
+    """The bucket name of an invalid record or an unknown version, or an empty text if unknown.
+
+    The name is found only where the known format has it.
+    """
     try:
         return fields.bucket(about["bucket"]["name"])
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -234,7 +269,7 @@ def _decoded(key: Any) -> str:
 
 
 def _given(form: Callable[[Any], _T], value: Any, otherwise: _T) -> _T:
-    """`otherwise` where the event does not have it: stores write that as null or as an empty text, too."""
+    """`otherwise` if the field is missing; some stores write null or an empty text then."""
     return otherwise if value is None or value == "" else form(value)
 
 
@@ -243,6 +278,9 @@ def _version(value: Any) -> str:
 
 
 def older(sequencer: str, than: str) -> bool:
-    """Whether an event came before another one of the same key: hexadecimal, the shorter right-padded with zeros."""
+    """Whether an event precedes another event of the same key. False if either sequencer is empty.
+
+    Sequencers are hexadecimal; the comparison right-pads the shorter one with zeros.
+    """
     width = max(len(sequencer), len(than))
     return bool(sequencer) and bool(than) and sequencer.lower().ljust(width, "0") < than.lower().ljust(width, "0")

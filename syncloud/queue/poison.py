@@ -1,7 +1,8 @@
-"""Messages that are left in the queue, because of a record in them that no store sends: logged by name, and known again.
+"""Bounded set of poison messages: messages with an invalid record, which stay in the queue.
 
-SQS delivers such a message once more after each visibility timeout, until the queue's redrive policy takes it to the
-dead-letter queue. By then everything else in it has been followed, so another delivery is not even decoded.
+SQS delivers a poison message again after each visibility timeout, until the redrive policy of the
+queue moves the message to the dead-letter queue. The valid records are settled before the id of a
+message enters the set, so later deliveries need no decoding.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections import OrderedDict
 from .. import log
 
 KNOWN = 10_000
-"""Messages that are known again, the latest of them."""
+"""Message ids remembered, at most; the least recently seen id is dropped first."""
 _TEXT = "message %s: %s; it is left for the dead-letter queue"
 
 
 class Poisoned:
-    """Of any thread. `queue` is its URL, for the log."""
+    """The set of one queue. Thread-safe. `queue` is the URL of the queue, for the log."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
@@ -26,7 +27,7 @@ class Poisoned:
         self.count = 0
 
     def knows(self, message_id: str) -> bool:
-        """Whether this message was left before."""
+        """Whether `leave` was called for this message; refreshes the entry."""
         with self._lock:
             if message_id not in self._known:
                 return False
@@ -34,14 +35,14 @@ class Poisoned:
             return True
 
     def leave(self, message_id: str) -> None:
-        """Nothing else is to be done for this message."""
+        """Remember the message as finished: later deliveries are skipped."""
         with self._lock:
             self._known[message_id] = None
             if len(self._known) > KNOWN:
                 self._known.popitem(last=False)
 
     def tell(self, message_id: str, reasons: list[str]) -> None:
-        """Log what is wrong with it: the first reason, and how many there are."""
+        """Log the first of `reasons` and their number."""
         self.count += 1
         what = reasons[0] if len(reasons) == 1 else f"{len(reasons):,} records, the first: {reasons[0]}"
         log.warning("queue.poison", _TEXT, message_id, what, reason=what, queue=self._queue)

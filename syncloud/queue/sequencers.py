@@ -1,4 +1,7 @@
-"""The sequencers of the events that were handled within the last hour, by key: an event before them has nothing to say."""
+"""Deduplication cache: the latest handled sequencer of each key within the last hour.
+
+An event with an older sequencer carries no news and is ignored.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from collections import OrderedDict
 from .notifications import older
 
 REMEMBER_S = 3600.0
-"""Seconds."""
+"""Seconds for which a sequencer is remembered."""
 MAX_KEYS = 50_000
-"""Keys, the latest of them. An event of another one leads to a look, which is never wrong."""
+"""Keys remembered, at most; the oldest entry is dropped first.
+
+An event of a forgotten key only leads to a redundant check of the key, which is always safe.
+"""
 
 
 class Sequencers:
-    """Of any thread. Each call costs the same, however many keys there are: they are kept in the order of their times."""
+    """Thread-safe; entries are in order of time, so the cost of a call is constant."""
 
     def __init__(self, *, remember: float = REMEMBER_S, most: int = MAX_KEYS) -> None:
         self._remember = remember
@@ -44,6 +50,6 @@ class Sequencers:
         return sequencer if now - at <= self._remember else ""
 
     def _is_over(self, now: float) -> bool:
-        """Whether the key that was handled first is to be forgotten."""
+        """Whether the oldest entry must be dropped: by age, or because there are too many."""
         _, at = next(iter(self._handled.values()))
         return len(self._handled) > self._most or now - at > self._remember

@@ -1,8 +1,9 @@
-"""QueueSource: hints from S3's event notifications in an SQS queue.
+"""At-least-once consumer of S3 event notifications in an SQS queue: `QueueSource` delivers hints.
 
-Long polls; a message is deleted when everything it says is settled and recorded; its visibility is extended while that takes.
-One with a record that nobody can read is left for the dead-letter queue, after its other records are settled. While the
-engine cannot go on nothing is received, so that no message is counted as a failed delivery. Source: "Amazon SQS visibility
+Three threads run: long polls, batched deletes and extensions of the visibility timeout. A message
+is deleted once the effects of all its events are durable. A message with an invalid record stays
+for the dead-letter queue, after its other records are settled. While the engine cannot work, the
+consumer receives nothing, so that SQS counts no failed delivery. Sources: "Amazon SQS visibility
 timeout", "Processing messages in a timely manner".
 """
 
@@ -28,26 +29,33 @@ from .sequencers import Sequencers
 from .versions import RELIST_INTERVAL_S, Versions
 
 LONG_POLL_S = 20
-"""Seconds of a long poll, the most that SQS allows."""
+"""Seconds of a long poll: the maximum of SQS."""
 BATCH_MESSAGES = 10
 DELETE_DELAY_S = 0.1
-"""Seconds that a message which is settled may wait for others that are deleted in the same request."""
+"""Seconds that a settled message may wait, so that one request deletes several messages."""
 POLL_PAUSE_S = 0.002
-"""Seconds between what a poll has brought and the next one, unless more waits: while botocore makes a request it has Python's
-lock, and the loop could not begin with what has come."""
+"""Seconds between a poll with a partial batch and the next poll.
+
+botocore holds Python's global lock while it builds a request; without the pause, the event loop
+could not start on the received messages.
+"""
 HELD_MAX_MESSAGES = 2_000
-"""Messages received and not yet deleted; SQS stops at 120,000, memory should long before."""
+"""Messages received and not yet deleted, at most: bounds memory, far below the 120,000 of SQS."""
 STILL_TIMEOUT_S = 60.0
-"""Seconds without any message settled, while as many are held as may be, after which that is a trouble to be told."""
+"""Seconds at `HELD_MAX_MESSAGES` held messages after which `trouble()` reports a backlog."""
 GAP_S = 3600.0
-"""Seconds without a poll, the host's sleep included, after which the queue may have forgotten messages."""
+"""Seconds without a poll, host suspension included, after which messages may have been lost."""
 SILENT_S = 45.0
-"""Seconds of a poll, its repetition included, after which the queue is not heard any more, whether it has failed or not."""
+"""Seconds of one poll, botocore's retries included, after which `trouble()` reports the queue."""
 RETRY = Backoff(first_s=1.0, most_s=30.0, jitter=0.0)
 
 
 class QueueSource:
-    """`hold()` says that nothing more should be received now. `visibility` in seconds."""
+    """Receives messages, delivers hints, deletes settled messages.
+
+    `hold()` is True while nothing should be received. `visibility`, `gap`, `still` and `relist` are
+    in seconds.
+    """
 
     def __init__(
         self,
@@ -89,16 +97,28 @@ class QueueSource:
             threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()
         ]
         self.gaps = 0
-        """How often a listing was asked for, because the queue may have lost something."""
+        """Number of full listings requested: after a gap, or for unknown versions."""
         self.ignored = 0
 
     @property
+    def ready(self) -> bool:
+        return self.answered.is_set()
+
+    @property
+    def overlap_s(self) -> float:
+        """A long poll lives that long on the server, whatever became of the process that made it."""
+        return LONG_POLL_S
+
+    def mounts_changed(self) -> None:
+        """A mount changes nothing about a queue."""
+
+    @property
     def poisoned(self) -> int:
-        """Messages with a record that no store sends."""
+        """Number of messages with an invalid record."""
         return self._poison.count
 
     def _steps(self) -> list[tuple[str, Callable[[], bool]]]:
-        """The threads' names and what each does again and again; True where the queue was asked, and answered."""
+        """Name and loop body of each thread; True from a body: the queue has answered a request."""
         return [("queue-receive", self._receive), ("queue-delete", self._delete), ("queue-extend", self._extend)]
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
@@ -107,13 +127,13 @@ class QueueSource:
             thread.start()
 
     def stop(self) -> None:
-        """End within a second, but for a long poll that is under way: it is left to itself."""
+        """Stop all threads; waits up to 5 s for the last deletes, not for a pending long poll."""
         self._stop.set()
-        self._done.put(None)  # wakes the thread that deletes
+        self._done.put(None)  # wakes the delete thread
         self._threads[1].join(timeout=5)
 
     def trouble(self) -> str | None:
-        """What keeps messages from coming in or from going, or None."""
+        """The current reason why messages cannot be received, deleted or extended, or None."""
         full_since = self._full_since
         if full_since is not None and time.monotonic() - full_since > self._still:
             return (
@@ -125,7 +145,10 @@ class QueueSource:
         return next(iter(list(self._troubles.values())), self._haste.trouble(self._url))
 
     def stalled(self) -> str | None:
-        """How long a poll takes is the queue's affair, within botocore's timeouts: that is an outage."""
+        """The name of a dead thread in a sentence, or None.
+
+        A slow poll is no stall but an outage: botocore's timeouts bound its duration.
+        """
         dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
         return f"the thread {dead[0]} has ended" if dead and not self._stop.is_set() else None
 
@@ -143,7 +166,7 @@ class QueueSource:
 
     def _suffer(self, name: str, error: Exception) -> None:
         if self._stop.is_set():
-            return  # the poll that was left to itself
+            return  # a long poll that `stop` has abandoned
         told = translate(error, f"use the queue {self._url}") if isinstance(error, aws_errors()) else error
         if not isinstance(told, SyncloudError):
             log.exception("internal.error", "the queue's thread met something unexpected: %r", error)
@@ -152,7 +175,7 @@ class QueueSource:
         self._troubles[name] = str(told) or repr(told)
 
     def _mended(self, name: str) -> None:
-        """Each thread knows only of its own trouble: that a message came does not say that messages can be deleted."""
+        """Clear the trouble of one thread only: working receives do not prove working deletes."""
         if self._troubles.pop(name, None) is not None:
             log.warning("queue.reachable", "the queue answers again", queue=self._url)
 
@@ -167,7 +190,7 @@ class QueueSource:
             self._stop.wait(0.2)
             return False
         asked = self._asked = time.monotonic()
-        # The first poll is a short one, to know soon whether the queue is there.
+        # The first poll is a short one, to find out quickly whether the queue exists.
         wait = LONG_POLL_S if self.answered.is_set() and not self._gap else 0
         try:
             answer = self._sqs.receive_message(
@@ -184,7 +207,7 @@ class QueueSource:
             return False
         now = _awake_or_not()
         if self._gap or now - self._polled > self._gap_after:
-            # What the queue lost meanwhile, because it was made again or its retention is over, only a listing finds.
+            # Recreation or expired retention may have lost messages: only a listing finds those.
             self._gap = False
             self._look_everywhere(None)
         self._polled = now
@@ -197,18 +220,21 @@ class QueueSource:
         return True
 
     def _give_back(self, messages: Sequence[dict[str, Any]]) -> None:
-        """This poll has outlived its daemon: the next one is not to wait for the visibility timeout."""
+        """Make the messages of an abandoned poll visible at once, for the next daemon."""
         if messages:
             self._show_after(0, [raw["ReceiptHandle"] for raw in messages])
 
     def _take(self, raw: dict[str, Any], asked: float) -> None:
-        """Whatever one message does, the others of its batch are taken; it comes again after the visibility timeout."""
+        """Process one message; an error does not affect the rest of the batch.
+
+        SQS delivers a failed message again after the visibility timeout.
+        """
         message_id = str(raw.get("MessageId"))
         try:
             message = Message(self, message_id, raw["ReceiptHandle"])
             message.visible_at = max(asked, time.monotonic() - 1.0) + self._visibility
             self._follow(message, raw["Body"])
-        except Exception as error:  # noqa: BLE001 - a bug must not keep the next message from being read
+        except Exception as error:  # noqa: BLE001 - a bug must not keep the next message unread
             with self._lock:
                 self._held.pop(message_id, None)
             log.exception("internal.error", "message %s: unexpected: %r", message_id, error, queue=self._url)
@@ -231,8 +257,10 @@ class QueueSource:
         message.acknowledge()
 
     def _of_this_bucket(self, body: str) -> list[notifications.Decoded]:
-        """The parts of a message about this bucket or about none. The bucket comes first: a part about another one costs
-        nothing, whatever its version or its odd values.
+        """The records of a message for this bucket, or without a bucket.
+
+        The filter comes first, so records of other buckets are only counted, even if invalid or of
+        an unknown version.
         """
         try:
             parts = notifications.decode(body)
@@ -243,7 +271,7 @@ class QueueSource:
         return ours
 
     def _is_held(self, message: Message) -> bool:
-        """Received once more while it is in work: only the newest handle deletes it."""
+        """Whether the message is held; a redelivery renews the handle: only the newest deletes."""
         with self._lock:
             earlier = self._held.get(message.message_id)
             if earlier is not None:
@@ -263,8 +291,10 @@ class QueueSource:
         return self._handled.is_older(event.key, event.sequencer, time.monotonic())
 
     def _of_another_version(self, event: notifications.UnsupportedVersion, message: Message) -> None:
-        """The first one leads to a listing, and stays in the queue until it is done. The next ones may go: another listing
-        follows when the time has come, and a start, which a crash would bring first, lists everything.
+        """Request a rate-limited listing, because only a listing finds the changed object.
+
+        The message that triggers a listing stays in the queue until the listing is done. Later
+        messages need not wait: the next due listing covers them, and after a crash, the start does.
         """
         if self._versions.came(event.version):
             message.expect()
@@ -274,10 +304,10 @@ class QueueSource:
         self.gaps += 1
         self._deliver(Hint("", subtree=True, receipt=receipt))
 
-    # Delete, and keep what is in work invisible
+    # Delete settled messages, and keep held ones invisible
 
     def settled(self, message: Message) -> None:
-        """Everything this message said is durable."""
+        """Called once the effects of all events of the message are durable."""
         if message.left:
             self._poison.leave(message.message_id)
             self._forget(message)
@@ -292,12 +322,12 @@ class QueueSource:
         finally:
             for message in failed:
                 self._done.put(message)
-        if batch and len(failed) == len(batch):  # one that fails beside others is tried again with the next ones
+        if batch and len(failed) == len(batch):  # a partial failure is retried with the next batch
             raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be deleted")
         return bool(batch)
 
     def _gather(self) -> list[Message]:
-        """What is settled, as soon as there is anything, with what follows soon."""
+        """Wait for a settled message, then collect more until `DELETE_DELAY_S` or a full batch."""
         batch: list[Message] = []
         wait: float | None = None
         deadline = 0.0
@@ -314,7 +344,7 @@ class QueueSource:
         return batch
 
     def _delete_batch(self, batch: list[Message]) -> list[Message]:
-        """Those that must be tried again. What SQS calls our fault is a handle that is over: the message comes once more."""
+        """Delete a batch; returns messages to retry, without sender faults (old handles)."""
         entries = [{"Id": str(index), "ReceiptHandle": message.handle} for index, message in enumerate(batch)]
         answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
         failed = _failed(answer, batch)
@@ -331,9 +361,9 @@ class QueueSource:
             self._handled.handled(key, sequencer, now)
 
     def _extend(self) -> bool:
-        """At half of the visibility timeout, as AWS advises; near 12 hours SQS refuses, and the message comes once more.
+        """Extend the timeout of held messages at half of it, as AWS advises; True if any was due.
 
-        Whether there was anything to extend.
+        SQS refuses an extension beyond 12 hours and delivers the message again.
         """
         self._stop.wait(min(5.0, self._visibility / 8))
         now = time.monotonic()
@@ -347,7 +377,7 @@ class QueueSource:
         return bool(late)
 
     def _extend_batch(self, batch: list[Message], now: float) -> int:
-        """How many of them it failed for: they are late still, and come first the next time."""
+        """Number of failed extensions; these messages stay due, and the next turn retries them."""
         failed = _failed(self._show_after(self._visibility, [message.handle for message in batch]), batch)
         for message in batch:
             if message not in failed:
@@ -355,7 +385,7 @@ class QueueSource:
         return len(failed)
 
     def _show_after(self, seconds: int, handles: Sequence[str]) -> dict[str, Any]:
-        """Hide these messages for so long from now on; at most `BATCH_MESSAGES` of them. SQS's answer."""
+        """Hide up to `BATCH_MESSAGES` messages for `seconds` from now on; returns SQS's answer."""
         entries = [
             {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, handle in enumerate(handles)
         ]
@@ -364,12 +394,12 @@ class QueueSource:
 
 
 def _awake_or_not() -> float:
-    """Seconds that go on while the host is suspended, other than the monotonic clock's."""
+    """CLOCK_BOOTTIME in seconds: includes suspension of the host, unlike the monotonic clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _failed(answer: dict[str, Any], batch: list[Message]) -> list[Message]:
-    """Those of a batch, whose ids are their places, that the server could not do; what is our fault is not tried again."""
+    """The messages to retry: entry ids are batch indexes, and sender faults are not retried."""
     again = {entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}
     return [message for index, message in enumerate(batch) if str(index) in again]
 

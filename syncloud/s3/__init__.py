@@ -1,1 +1,1 @@
-"""A prefix of a bucket: the tree, its requests, and the capabilities of the store."""
+"""The S3 side: one bucket prefix as a tree, its HTTP requests, and the store's capabilities."""

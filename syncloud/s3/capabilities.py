@@ -1,7 +1,9 @@
-"""Which conditional requests a store really obeys: found out once per endpoint and bucket, by trial, under hidden names.
+"""Capability probe: which conditional requests an S3-compatible store really obeys.
 
-AWS obeys all of them and is never probed. Others may accept a condition and ignore it; then the operation is degraded
-(a copy becomes an upload, a write looks first, a delete needs a versioned bucket) and that is said.
+AWS obeys all conditions and is never probed. Another store may accept a condition and ignore it,
+so a probe with hidden trial objects runs once per endpoint and bucket. Ignored conditions are
+logged and degrade the operation: a copy becomes an upload, a write looks first, and a delete needs
+a versioned bucket.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ _ABSENT, _WRONG = ("if-none-match", "*"), ("if-match", '"00000000000000000000000
 
 
 async def probe(crt: Transport, bucket: str, prefix: str) -> StoreCapabilities:
-    """A few small requests and their clean-up. Raises Unavailable and its kind: what could not be tried is not remembered.
+    """Probe the store with a few small requests, and clean up after them.
 
-    What is found out is believed for as long as the state lasts, so only three answers count, each of which S3 defines for a
-    condition: 412 obeys it, 501 (NotImplemented) does not know it, and what succeeds all the same ignores it.
+    The result is kept for the lifetime of the state, so only answers about the condition count. S3
+    defines three: 412 (condition obeyed), 501 or NotImplemented (condition unknown), and a success
+    (condition ignored). Raises as `_is_done`; nothing is remembered after an error.
     """
     one, other = (names.key_of(prefix, names.hidden("probe", names.new_nonce())) for _ in range(2))
     (put, copy, delete), (complete,) = await _side_by_side(_refuses_small(crt, bucket, one), _refuses_completion(crt, other))
@@ -41,7 +44,11 @@ async def probe(crt: Transport, bucket: str, prefix: str) -> StoreCapabilities:
 
 
 async def _side_by_side(*tries: Awaitable[T]) -> list[T]:
-    """What each finds, at once, since a push waits for it. Nothing is under way any more when this returns or raises."""
+    """Run `tries` concurrently, because a push waits for the probe, and return their results.
+
+    No try is still running when this function returns or raises. Of several errors, the one of the
+    earliest argument is raised.
+    """
     found: list[T] = []
     for outcome in await asyncio.gather(*tries, return_exceptions=True):
         if isinstance(outcome, BaseException):
@@ -51,14 +58,19 @@ async def _side_by_side(*tries: Awaitable[T]) -> list[T]:
 
 
 async def _refuses_small(crt: Transport, bucket: str, key: str) -> tuple[bool, bool, bool | None]:
-    """PUT, copy and DELETE, each under a condition that does not hold. None: DELETE may not be tried."""
+    """Probe PUT, copy and DELETE, each with a condition that does not hold.
+
+    None for DELETE: this role may not delete.
+    """
     created = await crt.request("PUT", key, operation="PutObject", headers=(_ABSENT,), body=b"")
-    if created.status != 412 and not _is_done(created, "PutObject", key):  # 412: awscrt has met its own first try
+    # The key is new, so a 412 is the answer to a retry of a PUT that had succeeded.
+    if created.status != 412 and not _is_done(created, "PutObject", key):
         return False, False, False
     try:
         source = ("x-amz-copy-source", quote(f"{bucket}/{key}", safe="/-_.~"))
         replacing = ("x-amz-metadata-directive", "REPLACE")
-        # Some stores obey only one of the two conditions. Whatever they do to the object, it is there afterwards.
+        # Some stores obey only one of the two conditions, so both are tried. Neither the PUTs nor
+        # the copies can remove the object, so the tries cannot disturb each other.
         both = await _side_by_side(
             *(_refuses(crt, "PUT", key, "PutObject", condition) for condition in (_ABSENT, _WRONG)),
             *(_refuses(crt, "PUT", key, "CopyObject", condition, source, replacing) for condition in (_ABSENT, _WRONG)),
@@ -76,13 +88,17 @@ async def _refuses(crt: Transport, method: str, key: str, operation: str, *heade
 
 
 async def _refuses_deletion(crt: Transport, key: str) -> bool | None:
-    """None where no deletion is allowed: a push that never deletes needs no permission for it."""
+    """None if this role may not delete: a push that never deletes needs no such permission."""
     response = await crt.request("DELETE", key, operation="DeleteObject", headers=(_WRONG,))
     return None if response.status == 403 else _is_refused(response, "DeleteObject", key)
 
 
 async def _refuses_completion(crt: Transport, key: str) -> tuple[bool]:
-    """Of both conditions, and of one upload: SeaweedFS takes a second for one that is aborted beside another of its key."""
+    """Probe both conditions with a single multipart upload.
+
+    One upload serves both because SeaweedFS takes a second to abort an upload while its key has
+    another one.
+    """
     created = await crt.request("POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b"")
     if not _is_done(created, "CreateMultipartUpload", key):
         return (False,)
@@ -110,7 +126,7 @@ async def _refuses_completion(crt: Transport, key: str) -> tuple[bool]:
 
 
 def _is_refused(response: Response, operation: str, key: str) -> bool:
-    """Whether the condition was obeyed. Raises as `_is_done`."""
+    """True if the store obeyed the condition. Raises as `_is_done`."""
     if response.status == 412:
         return True
     _is_done(response, operation, key)
@@ -118,8 +134,10 @@ def _is_refused(response: Response, operation: str, key: str) -> bool:
 
 
 def _is_done(response: Response, operation: str, key: str) -> bool:
-    """Whether it was done; False where the store does not know such a request. Every other answer says nothing about the store:
-    another time tells. Raises Unavailable and its kind, ConfigurationError.
+    """True if the store executed the request, False if the store does not know such requests.
+
+    Any other answer proves nothing about the store, so a later probe must decide. Raises
+    Unavailable or a subclass, or ConfigurationError.
     """
     if response.ok:
         if not _is_of_a_store(response, operation):
@@ -132,7 +150,7 @@ def _is_done(response: Response, operation: str, key: str) -> bool:
 
 
 def _is_of_a_store(response: Response, operation: str) -> bool:
-    """Whether a success has what S3 gives with it; a portal answers anything with a page."""
+    """True if a success carries S3's own data: a captive portal answers any request with a page."""
     if operation in ("PutObject", "UploadPart"):
         return bool(response.headers.get("etag"))
     return operation not in EARLY or bool(objects.text_of(response.body, "ETag"))

@@ -1,7 +1,8 @@
-"""Server-side copies, and the copy under a conflict name.
+"""Server-side copies, and the copy that keeps an object under a conflict name.
 
-Every copy is an optimisation: if the store refuses it, does not answer or cannot copy that size, the bytes travel.
-Sources: "CopyObject" of the Amazon S3 API reference (5 GiB; an error may come within a 200).
+A copy is only an optimisation. If the store refuses a copy, times out or cannot copy that size, the
+bytes are transferred. Source: "CopyObject" of the Amazon S3 API reference (5 GiB limit; a 200 may
+carry an error).
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ COPY_MAX_BYTES = 5 * 1024**3
 """Bytes: CopyObject's limit."""
 COPY_TIMEOUT_S = 30.0
 SLOWEST_BYTES_PER_S = 10_000_000
-"""Seconds that any copy may take, and the slowest rate in bytes per second: a store answers after it has copied."""
+"""Deadline of a copy: `COPY_TIMEOUT_S` seconds plus the size at `SLOWEST_BYTES_PER_S`.
+
+A store answers only after the copy is complete.
+"""
 MAX_NAMES = 8
-"""Conflict names that are tried at most, because some stores never match their own ETag."""
+"""Upper bound on the conflict names tried, because some stores never match their own ETags."""
 _FOR_GOOD = (404, 409, 412)
-"""Statuses of a condition that does not hold."""
+"""HTTP statuses that mean a failed condition."""
 
 
 class Store(Protocol):
@@ -55,14 +59,21 @@ class Store(Protocol):
 
 
 class Copies:
-    """`send` is S3Tree's: method, path, operation, headers and `deadline`."""
+    """Server-side copies within one `store`.
+
+    `send` is `S3Tree._send`: method, path, operation, headers and `deadline`.
+    """
 
     def __init__(self, store: Store, send: Callable[..., Awaitable[Response]]) -> None:
         self._store = store
         self._send = send
 
     async def make(self, origin: Entry, entry: Entry, condition: dict[str, str]) -> Entry | None:
-        """Make `entry` of the object `origin`; None if the bytes must travel. Raises Changed, CredentialsError."""
+        """Create `entry` as a copy of the object `origin`; None if the bytes must be transferred.
+
+        Raises Changed if a condition fails, Corrupt if `origin` has no ETag, other PathErrors,
+        CredentialsError, Overlong, and Unavailable if the answer has no ETag.
+        """
         if not self._store.conditions.copy:
             return None
         headers = self._store.metadata(entry) | condition | {"x-amz-metadata-directive": "REPLACE"}
@@ -72,7 +83,10 @@ class Copies:
         return self._store.written(entry, objects.etag_of(response.body), response.headers.get("x-amz-version-id", ""))
 
     async def _copied(self, origin: Entry, path: str, headers: dict[str, str]) -> Response | None:
-        """The answer to a copy that was made; None if the store makes none. Raises Changed."""
+        """The answer to a successful copy; None if the store made no copy. Raises Changed.
+
+        Only a plain Unavailable or a refusal counts as "no copy". Other errors are raised.
+        """
         if origin.size > COPY_MAX_BYTES:
             return None
         deadline = COPY_TIMEOUT_S + origin.size / SLOWEST_BYTES_PER_S
@@ -96,7 +110,10 @@ class Copies:
         return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": objects.pin(origin)}
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
-        """Keep the object under a conflict name too: that path, and the object. Raises Changed, PathError."""
+        """Keep the object under a conflict name as well. Returns that path and the object.
+
+        Raises Changed if the object changed, PathError if the store refused `MAX_NAMES` names.
+        """
         now = datetime.now(UTC)
         for counter in range(MAX_NAMES):
             aside = names.conflict(entry.path, socket.gethostname(), now, counter, self._store.prefix)

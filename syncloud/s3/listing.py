@@ -1,7 +1,7 @@
-"""What a bucket lists below a prefix: ListObjectsV2 a page at a time, by awscrt. Blocking: for a thread.
+"""Paginated bucket listing: ListObjectsV2 through awscrt. Blocking, so callers use a thread.
 
-boto3 makes a dozen objects of each key before it shows one; ten thousand of them cost more than all else of a start.
-Sources: "ListObjectsV2" of the Amazon S3 API reference.
+boto3 builds a dozen Python objects per key; at ten thousand keys that cost exceeds the rest of a
+start. Source: "ListObjectsV2" of the Amazon S3 API reference.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from .transport import Transport
 T = TypeVar("T")
 
 PAGE_TIMEOUT_S = 60.0
-"""Seconds for a page. S3 walks over all that is deleted, too."""
+"""Seconds for one page. S3 also walks over deleted keys."""
 MAX_EMPTY_PAGES = 1_000
-"""Empty pages in a row that are not the last: a million deleted keys."""
+"""Upper bound on consecutive empty pages: at 1,000 keys a page, a million deleted keys."""
 
 
 class ObjectSummary(NamedTuple):
-    """One key. `modified` in whole seconds since the epoch. What the row does not say, or says in a form that is none, is
-    empty or None.
+    """One key of a listing. `modified` is in whole seconds since the epoch.
+
+    A field that is missing or malformed in the row is None, and `etag` is empty.
     """
 
     key: str
@@ -40,19 +41,25 @@ class ObjectSummary(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some keys, and where the next ones are found; empty where these are the last."""
+    """One page of keys, and the continuation token of the next page; empty on the last page."""
 
     items: list[ObjectSummary]
     next: str
 
 
 def listed(crt: Transport, where: str, prefix: str) -> Iterator[ObjectSummary]:
-    """Every key that begins with `prefix`, in order. `where` names it for people. Raises Unavailable and its kind."""
+    """Every key that begins with `prefix`, in order. `where` names the listing in messages.
+
+    Raises Unavailable or a subclass, or the error of `Response.refusal`.
+    """
     return _ordered(_pages(crt, where, prefix))
 
 
 def first(crt: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S) -> ObjectSummary | None:
-    """The first of them: proof that the bucket is there and may be listed, in one request. Raises as `listed`."""
+    """The first key, or None: one request proves that the bucket exists and allows listing.
+
+    `deadline` is in seconds. Raises as `listed`.
+    """
     return next(iter(_page(crt, where, [("prefix", prefix), ("max-keys", "1")], deadline).items), None)
 
 
@@ -72,7 +79,7 @@ def _pages(crt: Transport, where: str, prefix: str) -> Iterator[list[ObjectSumma
 
 def _page(crt: Transport, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
     what = f"list {where}"
-    # A key may have characters that XML cannot hold: they travel in the form of a URL.
+    # XML cannot hold every character of a key, so keys travel URL-encoded.
     query = [("list-type", "2"), ("encoding-type", "url"), *query]
     answer = crt.request_blocking("ListObjectsV2", what, query, deadline=deadline)
     if not answer.ok:
@@ -81,8 +88,10 @@ def _page(crt: Transport, where: str, query: list[tuple[str, str]], deadline: fl
 
 
 def parse(answer: Response, what: str) -> Page:
-    """Raises Unavailable for what is no listing, or half of one: an absent key must not be taken for a deleted one. Rows whose
-    keys no path can be are logged and left out.
+    """Parse one page. Keys that no path can have are logged and skipped.
+
+    Raises Unavailable for an answer that is not a complete listing. Otherwise a key missing from a
+    truncated page would be taken for a deleted object.
     """
     try:
         root = markup.read(answer.body)
@@ -102,7 +111,7 @@ def parse(answer: Response, what: str) -> Page:
 
 
 def _items(rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bool) -> list[ObjectSummary]:
-    """Raises KeyError for a row without a key: that could be any."""
+    """Parse the rows. Raises KeyError for a row without a key, which could be any object."""
     items, odd = [], []
     named, *others = [f"{space}{name}" for name in ("Key", "ETag", "Size", "LastModified")]
     for row in rows:
@@ -143,7 +152,10 @@ _BY_KEY = operator.itemgetter(0)
 
 
 def _ordered(pages: Iterable[list[ObjectSummary]]) -> Iterator[ObjectSummary]:
-    """By key. S3 lists them so; a store that walks folders instead is sorted here, at the price of memory."""
+    """Sort the pages by key.
+
+    S3 lists in key order. A store that walks folders instead is sorted here, at the cost of memory.
+    """
     last = ""
     pages = iter(pages)
     for page in pages:

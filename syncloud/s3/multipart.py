@@ -1,7 +1,8 @@
-"""A large object: CreateMultipartUpload, parts, CompleteMultipartUpload with the condition.
+"""Multipart upload of a large object: CreateMultipartUpload, UploadPart, CompleteMultipartUpload.
 
-Only Complete may carry `If-Match` (AWS refuses it elsewhere). Sources: "Amazon S3 multipart upload limits" (5 MiB to 5 GiB a
-part, 10,000 parts), "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload".
+CompleteMultipartUpload carries the condition, because AWS refuses `If-Match` on the other requests.
+Sources: "Amazon S3 multipart upload limits" (5 MiB to 5 GiB a part, 10,000 parts),
+"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload".
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ from .response import Response
 
 PARTS_MAX = 10_000
 MAX_IN_FLIGHT_BYTES = 64 * 1024 * 1024
-"""Bytes of parts in memory at a time, for one object; of all together as many as the store's budget has."""
+"""Bytes of parts that one object may hold in memory; the store's `budget` bounds all objects."""
 COMPLETION_TIMEOUT_S = 300.0
-"""Seconds that a completion may take: "several minutes", in which S3 sends a space now and then."""
+"""Seconds. A completion takes "several minutes", during which S3 sends a space now and then."""
 _WHOLE = {"x-amz-checksum-type": "FULL_OBJECT"}
 
 
 class Uploads(Protocol):
-    """Remembers which uploads are open, over a crash as well: by id, the path of each. Raises HostUnavailable."""
+    """Durable registry of open uploads, which survives a crash: upload id to path.
+
+    Methods raise HostUnavailable.
+    """
 
     def open_uploads(self) -> dict[str, str]: ...
 
@@ -42,7 +46,7 @@ class Uploads(Protocol):
 
 
 class Store(Protocol):
-    """What an upload needs of S3Tree."""
+    """The part of S3Tree that an upload needs."""
 
     sends_checksum: bool
     uploads: Uploads | None
@@ -66,16 +70,19 @@ class Store(Protocol):
 
 
 def part_size(size: int) -> int:
-    """Bytes a part: 8 MiB, or what 10,000 parts need, in whole MiB."""
+    """Bytes per part: 8 MiB, or as many whole MiB as keep a large object within 10,000 parts."""
     needed = -(-size // PARTS_MAX)
     return max(SMALL_BYTES, -(-needed // 2**20) * 2**20)
 
 
 async def upload(store: Store, entry: Entry, content: Content, condition: dict[str, str]) -> Entry:
-    """Upload the `entry.size` bytes of `content`, commit them only as one proven state. Raises Changed, Unsteady, Unavailable.
+    """Upload the `entry.size` bytes of `content`, and commit them only as one proven state.
 
-    On any failure the upload is aborted, as far as the store can still be reached; what a crash or an outage has left is
-    aborted by the next start (`abort_leftovers`), and what even that does not know by the bucket's lifecycle.
+    A failed upload is aborted, if the store is still reachable. `abort_leftovers` at the next start
+    aborts the uploads that a crash or an outage left open. The bucket's lifecycle rule aborts
+    uploads that `Store.uploads` does not know.
+
+    Raises Changed, Unsteady, Corrupt, other PathErrors, Unavailable, HostUnavailable.
     """
     upload_id, whole = await _create(store, entry)
     try:
@@ -89,7 +96,7 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
         written = await _complete(store, entry, upload_id, parts, crc, headers)
     except BaseExceptionGroup as group:
         await _abort(store, entry.path, upload_id)
-        raise group.exceptions[0] from group  # the first failure has cancelled the rest
+        raise group.exceptions[0] from group  # the first failure cancelled the other parts
     except BaseException:
         await _abort(store, entry.path, upload_id)
         raise
@@ -98,13 +105,13 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
 
 
 async def abort_leftovers(store: Store) -> None:
-    """What a crash has left open is aborted: its parts are paid for, and seen by nobody."""
+    """Abort the uploads that a crash left open: their parts cost money and are invisible."""
     for upload_id, path in (store.uploads.open_uploads() if store.uploads is not None else {}).items():
         await _abort(store, path, upload_id)
 
 
 async def _create(store: Store, entry: Entry) -> tuple[str, bool]:
-    """The upload's id, and whether the store has promised to keep a checksum of the whole object."""
+    """The upload id, and True if the store promised to keep a checksum of the whole object."""
     headers = store.metadata(entry)
     if store.sends_checksum:
         headers |= {"x-amz-checksum-algorithm": "CRC64NVME"} | _WHOLE
@@ -114,19 +121,26 @@ async def _create(store: Store, entry: Entry) -> tuple[str, bool]:
 
 
 def _proof(size: int, crc: int) -> dict[str, str]:
-    """The store compares both before anybody can read the object (CompleteMultipartUpload, "Request Parameters")."""
+    """Headers with the checksum and the size of the whole object.
+
+    The store compares both before the object becomes readable (CompleteMultipartUpload, "Request
+    Parameters").
+    """
     return {checksum.HEADER: checksum.encode(crc), "x-amz-mp-object-size": str(size)} | _WHOLE
 
 
 async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[Part], int]:
-    """The parts, and the checksum of the whole: read in order, sent side by side."""
+    """Read the parts in order and send them concurrently.
+
+    Returns the parts and the checksum of the whole object.
+    """
     size, crc = part_size(entry.size), 0
     buffers = _Buffers(store.budget, size, max(1, MAX_IN_FLIGHT_BYTES // size))
     tasks: list[asyncio.Task[Part]] = []
 
     async def send(number: int, buffer: io.BytesIO, crc: int) -> Part:
         part = await _send_part(store, entry.path, upload_id, number, buffer, crc)
-        buffers.keep(buffer)  # only after an answer: awscrt may read on from one that was given up
+        buffers.keep(buffer)  # after an answer only: awscrt may still read an abandoned buffer
         return part
 
     async with asyncio.TaskGroup() as group:
@@ -138,14 +152,16 @@ async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: s
                 buffers.give()
                 raise
             tasks.append(group.create_task(send(number, buffer, own)))
-            tasks[-1].add_done_callback(buffers.give)  # also where it was cancelled before it began
-            del buffer  # while the next one is waited for
+            tasks[-1].add_done_callback(buffers.give)  # runs even if cancelled before the start
+            del buffer  # while the loop waits for the next buffer, this reference would hold memory
     return [task.result() for task in tasks], crc
 
 
 class _Buffers:
-    """At most `count` of `size` bytes for one upload, each granted by the `budget` of all. One is used again where nobody waits
-    for its memory: fresh memory costs more than reading the file into it does.
+    """Bounded buffer pool of one upload: at most `count` buffers of `size` bytes.
+
+    The shared `budget` grants each buffer. A buffer is reused unless an upload waits for memory,
+    because fresh memory costs more than reading the file into it.
     """
 
     def __init__(self, budget: Budget, size: int, count: int) -> None:
@@ -155,7 +171,7 @@ class _Buffers:
         self._kept: list[io.BytesIO] = []
 
     async def take(self, left: int) -> io.BytesIO:
-        """For the next part of a file of which `left` bytes are to be sent yet."""
+        """Acquire a buffer for the next part of a file that has `left` bytes still to send."""
         await self._places.acquire()
         if self._budget.is_wanted:
             self._kept.clear()
@@ -173,7 +189,7 @@ class _Buffers:
             self._kept.append(buffer)
 
     def give(self, _: object = None) -> None:
-        """What `take` has granted."""
+        """Release the budget and the slot that `take` acquired."""
         if self._budget.is_wanted:
             self._kept.clear()
         self._budget.give(self._size)
@@ -190,14 +206,15 @@ async def _send_part(store: Store, path: str, upload_id: str, number: int, data:
 
 
 def _compare(path: str, told: str, crc: int, what: str) -> None:
-    """Raises Corrupt where the store names another checksum than that of the bytes sent."""
+    """Raises Corrupt if the store's checksum differs from the checksum of the bytes sent."""
     if checksum.decode(told) not in (None, crc):
         raise Corrupt(path, f"{path}: the store's checksum of {what} is another one than that of the bytes sent")
 
 
 async def _complete(store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, headers: dict[str, str]) -> Entry:
-    # Each part was checked against its own checksum, and is named here by it. A store that has not promised a checksum of the
-    # whole may take ours for one of the parts' checksums and refuse it: there it is compared with the answer, where it has one.
+    # Each part was compared with its own checksum, and the request names each part's checksum. A
+    # store that promised no checksum of the whole might take ours for a part's checksum and refuse
+    # the request. For such a store, ours is compared with the checksum in the answer, if any.
     answer = await store.request(
         "POST",
         entry.path,
@@ -216,7 +233,7 @@ async def _abort(store: Store, path: str, upload_id: str) -> None:
     try:
         await store.request("DELETE", path, "AbortMultipartUpload", [("uploadId", upload_id)], {})
     except Changed:
-        pass  # it is gone already
+        pass  # the upload no longer exists
     except SyncloudError as error:
         log.info("upload.abandoned", "upload %s of %s could not be aborted: %s", upload_id, path, error, path=path)
         return
@@ -225,5 +242,5 @@ async def _abort(store: Store, path: str, upload_id: str) -> None:
 
 def _forget(store: Store, upload_id: str) -> None:
     if store.uploads is not None:
-        with contextlib.suppress(HostUnavailable):  # aborting it once more does no harm
+        with contextlib.suppress(HostUnavailable):  # a second abort does no harm
             store.uploads.forget_upload(upload_id)

@@ -1,6 +1,7 @@
-"""An object as HTTP shows it: headers to Entry and back, and the few elements of XML that matter.
+"""Codec between objects and HTTP: headers to `Entry` and back, and the XML elements in use.
 
-Sources: "Working with object metadata"; the form of `mtime` is rclone's (its S3 documentation, "Modification times").
+Sources: "Working with object metadata"; the format of `mtime` is rclone's (its S3 documentation,
+"Modification times").
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..core.model import Base, Entry, Tag
 from ..errors import Changed, Corrupt, Unavailable
 
 DEFAULT_MODE = 0o644
-"""For objects that other tools wrote without a mode."""
+"""Permission bits for objects that other tools wrote without a mode."""
 MARK = "x-amz-meta-syncloud"
 _MTIME = re.compile(r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -31,9 +32,10 @@ _RESTORED = 'ongoing-request="false"'
 
 @dataclass(frozen=True, slots=True)
 class StoreCapabilities:
-    """Which conditional requests the store really obeys, by operation. AWS obeys all of them.
+    """Capabilities: which conditional requests the store really obeys, by operation.
 
-    `untried`: no deletion was allowed, so `delete` is a guess, the careful one.
+    AWS obeys all conditions. `untried` means that the probe had no permission to delete, so
+    `delete` is a guess on the safe side.
     """
 
     put: bool = True
@@ -44,7 +46,7 @@ class StoreCapabilities:
 
     @property
     def limitations(self) -> str:
-        """What is not as it is with all of them, for people; empty where nothing is."""
+        """Human-readable consequences of ignored conditions; empty if the store obeys all."""
         told = [f"{name} ({what})" for name, obeyed, what in self._consequences() if not obeyed]
         return f"this store ignores conditions on {'; '.join(told)}" if told else ""
 
@@ -63,7 +65,7 @@ FULL = StoreCapabilities()
 
 
 class Part(NamedTuple):
-    """Of a multipart upload; `crc` as a header has it, empty where the store is told none."""
+    """One part of a multipart upload. `crc` is in header format, and empty if none is sent."""
 
     number: int
     etag: str
@@ -71,17 +73,17 @@ class Part(NamedTuple):
 
 
 def is_echo(reported: Entry, base: Base, known: Tag) -> bool:
-    """Whether an event is about the very version that the base has."""
+    """True if an event describes the very version that the base row has."""
     return bool(reported.tag[1]) and reported.tag[:2] == known[:2] and reported.size == base.size
 
 
 def is_archived(headers: Mapping[str, str]) -> bool:
-    """Whether the object is in cold storage, and no restored copy of it can be read."""
+    """True if the object is in cold storage and has no readable restored copy."""
     return headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", "")
 
 
 def metadata(entry: Entry, nonce: str) -> dict[str, str]:
-    """The user metadata that we write, as headers."""
+    """The user metadata of an uploaded object, as headers."""
     return {
         "x-amz-meta-mtime": format_mtime(entry.mtime_ns),
         "x-amz-meta-mode": f"{entry.mode:04o}",
@@ -90,7 +92,10 @@ def metadata(entry: Entry, nonce: str) -> dict[str, str]:
 
 
 def tag_of(etag: str, version: str, modified: str = "") -> tuple[str, str, str]:
-    """ETag, version id, LastModified in seconds; each empty where it is none. The version `null` is overwritten in place."""
+    """The tag: ETag, version id, and LastModified in seconds; an unknown field is empty.
+
+    The version id `null` is dropped, because a write replaces that version in place.
+    """
     return (_known(fields.etag, etag), "" if version in ("", "null") else _known(fields.version, version), modified)
 
 
@@ -102,22 +107,26 @@ def _known(form: Callable[[str], str], text: str) -> str:
 
 
 def pin(entry: Entry) -> str:
-    """The ETag as a header of a condition has it. Raises Corrupt where none is known: a condition on it would never hold."""
+    """The ETag in the format of a condition's header.
+
+    Raises Corrupt if the ETag is unknown, because a condition on an empty ETag would never hold.
+    """
     if not entry.tag[0]:
         raise Corrupt(entry.path, f"{entry.path}: the store gives no ETag that a condition could name")
     return f'"{entry.tag[0]}"'
 
 
 def require_whole(path: str, status: int) -> None:
-    """Raise Corrupt where an answer is not about a whole object, as it was asked for: a part of one would be taken for it."""
+    """Raise Corrupt unless the answer is a whole object: a part could be taken for the whole."""
     if status != 200:
         raise Corrupt(path, f"{path}: the answer is {status}, where an object is 200")
 
 
 def require_part(entry: Entry, status: int, headers: dict[str, str], offset: int, length: int) -> None:
-    """Raise Changed where an answer is about another object than `entry`, Corrupt where it is about other bytes of it.
+    """Raise Changed for an answer about another object than `entry`, Corrupt for other bytes.
 
-    Both were asked for, and a store that ignores If-Match or Range answers all the same. What is not said contradicts nothing.
+    The check is needed because a store may ignore If-Match or Range and still answer. A missing
+    ETag passes. A partial answer must be a 206 with the requested Content-Range.
     """
     path, etag = entry.path, tag_of(headers.get("etag", ""), "")[0]
     if etag and etag != entry.tag[0]:
@@ -131,13 +140,16 @@ def require_part(entry: Entry, status: int, headers: dict[str, str], offset: int
 
 
 def format_mtime(mtime_ns: int) -> str:
-    """Decimal seconds since the epoch, nine digits of fraction, exact."""
+    """Exact decimal seconds since the epoch, with nine digits of fraction."""
     sign, value = ("-", -mtime_ns) if mtime_ns < 0 else ("", mtime_ns)
     return f"{sign}{value // 10**9}.{value % 10**9:09d}"
 
 
 def parse_mtime(text: str) -> int | None:
-    """Nanoseconds; None for what is no plausible time: before 1901 (ext4), or more than 64 bits hold (2262)."""
+    """Nanoseconds since the epoch; None for an implausible time.
+
+    Plausible times begin in 1901 (the limit of ext4) and end in 2262 (the limit of 64 bits).
+    """
     match = _MTIME.match(text)
     if match is None:
         return None
@@ -147,9 +159,11 @@ def parse_mtime(text: str) -> int | None:
 
 
 def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str, denied: int = 0) -> Entry:
-    """What an answer says of the object at `path`. `denied`: permission bits that no object gives.
+    """Build the `Entry` of the object at `path` from an answer.
 
-    Raises Corrupt where the body has not the checksum it came with, or where there is no body and no length either.
+    `denied` holds permission bits that no object may grant. Raises Corrupt if the body does not
+    match its checksum, or if the Content-Length of an answer without a body is malformed. A missing
+    Content-Length counts as 0.
     """
     seconds = _modified(headers.get("last-modified", ""))
     tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), "" if seconds is None else str(seconds))
@@ -174,7 +188,10 @@ def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str,
 
 @functools.lru_cache(1024)
 def _modified(text: str) -> int | None:
-    """Seconds since the epoch; None for what is no time between 1970 and 2262. A second's uploads share one text for it."""
+    """Seconds since the epoch; None for a text that is no time between 1970 and 2262.
+
+    The cache pays off because uploads of the same second share one text.
+    """
     parsed = email.utils.parsedate(text)
     try:
         seconds = calendar.timegm(parsed) if parsed else -1
@@ -199,28 +216,31 @@ def with_crc(entry: Entry, crc: int | None) -> Entry:
 
 
 def etag_of(body: bytes) -> str:
-    """The ETag in what CopyObject and CompleteMultipartUpload answer. Raises Unavailable."""
+    """The ETag in an answer to CopyObject or CompleteMultipartUpload. Raises Unavailable."""
     return required(body, "ETag")
 
 
 def required(body: bytes, name: str) -> str:
-    """What the first element of this name holds, in an answer that must have it. Raises Unavailable: that is no store's."""
+    """The text of the first element called `name`. Raises Unavailable if the element is missing.
+
+    The error is Unavailable because such an answer comes from a proxy, not from a store.
+    """
     if text := text_of(body, name):
         return text
     raise Unavailable(f"the answer has no {name}", hint="is it a proxy's? check the endpoint and what is on the way to it")
 
 
 def text_of(body: bytes, name: str) -> str:
-    """What the first element of this name holds, in an answer that is XML; empty where there is none."""
+    """The text of the first element called `name` in an XML answer; empty if there is none."""
     try:
         elements = markup.read(body).iter()
-    except markup.UNREADABLE:  # a proxy's page, in whatever encoding
+    except markup.UNREADABLE:  # a proxy's page, in any encoding
         return ""
     return next((element.text or "" for element in elements if element.tag.rpartition("}")[2] == name), "")
 
 
 def completion(parts: Iterable[Part]) -> bytes:
-    """The body of CompleteMultipartUpload."""
+    """The request body of CompleteMultipartUpload."""
     named = "".join(
         f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag, quote=False)}</ETag>"
         + (f"<ChecksumCRC64NVME>{crc}</ChecksumCRC64NVME></Part>" if crc else "</Part>")
@@ -230,5 +250,5 @@ def completion(parts: Iterable[Part]) -> bytes:
 
 
 def condition(expected: Entry | None) -> dict[str, str]:
-    """The header under which a write succeeds only where the object still is `expected` (None: where there is none)."""
+    """The condition header of a write: the object must still be `expected`, or absent for None."""
     return {"if-none-match": "*"} if expected is None else {"if-match": pin(expected)}

@@ -1,8 +1,8 @@
-"""The connections to one address, kept open between requests: awscrt's HTTP client, on a thread of its own.
+"""Connection pool for one address: awscrt's HTTP client with keep-alive, on awscrt's own thread.
 
-A server closes a connection that rests (S3 after some seconds), a NAT gateway forgets it without a word, so one that has
-rested for long is not trusted, and where one turns out to be dead the others that rest are not either. Sources: "Basics:
-idle timeout" of NAT gateways in the Amazon VPC user guide (350 s); `awscrt.http`.
+A server closes an idle connection (S3 after some seconds), and a NAT gateway drops one silently.
+Hence a long-idle connection is not reused, and one dead connection discredits all idle ones.
+Sources: "Basics: idle timeout" of NAT gateways in the Amazon VPC user guide (350 s); `awscrt.http`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ if TYPE_CHECKING:
     from ..aws.session import Address
 
 IDLE_MAX_S = 60.0
-"""Seconds after which a connection that rests is not used again."""
+"""Seconds after which an idle connection is not reused."""
 CONNECT_TIMEOUT_MS = 5000
-"""Milliseconds until the other side must have taken a new connection."""
+"""Milliseconds until the peer must have accepted a new connection."""
 
 
 class ConnectionPool:
-    """To `address`, through the proxy at the URL `proxy` if there is one; `tls` is asked for where either is https.
+    """Pool of connections to `address`, through the proxy at the URL `proxy` if there is one.
 
-    Any thread may call.
-
-    Each of them carries one request at a time. Making it opens none.
+    `tls` is called if the address or the proxy uses https. Each connection carries one request at a
+    time. The constructor opens no connection. Thread-safe.
     """
 
     def __init__(
@@ -60,11 +59,11 @@ class ConnectionPool:
         self._closed = False
 
     def __len__(self) -> int:
-        """How many are open, at work or at rest."""
+        """Number of open connections, busy or idle."""
         return len(self._open)
 
     def acquire(self) -> Any:
-        """One that rests, the latest first; None where there is none that can be trusted."""
+        """The most recently used idle connection; None if no idle connection is trustworthy."""
         while True:
             try:
                 since, connection = self._resting.pop()
@@ -75,25 +74,31 @@ class ConnectionPool:
             self.discard(connection)
 
     def release(self, connection: Any) -> None:
-        """It is not needed any more: its answer has come, whole. Whether it is still open matters to who takes it."""
+        """Return a connection to the pool, once its answer is complete.
+
+        `acquire` checks later if the connection is still open.
+        """
         if self._closed:
             self.discard(connection)
         else:
             self._resting.append((self._clock(), connection))
 
     def discard(self, connection: Any) -> None:
-        """Close it, and give up what is under way on it."""
+        """Close the connection, and abort its request if one is under way."""
         self._open.discard(connection)
         connection.close()
 
     def close_idle(self) -> None:
-        """One was found dead: what has rested meanwhile may be, too."""
+        """Discard all idle connections: once one is found dead, the others may be dead as well."""
         with contextlib.suppress(IndexError):
             while True:
                 self.discard(self._resting.pop()[1])
 
     def open(self) -> concurrent.futures.Future[Any]:
-        """A new one, to be given back or dropped. The future's callbacks run on awscrt's thread, what it raises is awscrt's."""
+        """Open a connection, which the caller must release or discard.
+
+        The future's callbacks run on awscrt's thread. The future raises awscrt's errors.
+        """
         opened: concurrent.futures.Future[Any] = HttpClientConnection.new(
             host_name=self._to.hostname or "",
             port=_port(self._to),
@@ -106,11 +111,11 @@ class ConnectionPool:
         return opened
 
     def _count(self, opened: concurrent.futures.Future[Any]) -> None:
-        """On awscrt's thread."""
+        """Register a new connection. Runs on awscrt's thread."""
         if not self._at_home:
             self._at_home = True
-            # To Python a foreign thread is a new one with every call: six states a request, each with a stack to map and
-            # unmap. A state that is never given back is found again by the next call.
+            # Python creates a thread state for every call from a foreign thread: six per request,
+            # each with a stack to map and unmap. A state that is never released is reused instead.
             ctypes.pythonapi.PyGILState_Ensure()
         if opened.exception() is None:
             self._open.add(opened.result())
@@ -136,7 +141,7 @@ class ConnectionPool:
         )
 
     def close(self, timeout: float) -> None:
-        """Close all of them, and wait until awscrt has let go, at most `timeout` seconds. Blocking."""
+        """Close all connections, and wait up to `timeout` seconds for awscrt. Blocking."""
         self._closed = True
         ending = list(self._open)
         for connection in ending:

@@ -1,4 +1,4 @@
-"""One try after the other of one request: what awscrt tells of it, and what that comes to."""
+"""Pending requests: the awscrt callbacks of one request over several tries, and the outcome."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from ..errors import Overlong
 from .response import EARLY, EXPECTED_OWNER, Response, outcome
 
 Body = bytes | io.BytesIO
-"""What is sent: all of it, and nobody may write to a stream before there is an answer."""
+"""A complete request body. Nobody may write to a stream before the answer has arrived."""
 
 ANSWER_MAX_BYTES = 2 * SMALL_BYTES
-"""Bytes. The largest that is asked for is a part, or a small object; a page of 1,000 keys has 4 MB at most."""
+"""Bytes. The largest answers are a part or a small object; a page of 1,000 keys has up to 4 MB."""
 REFUSAL_MAX_BYTES = 1024 * 1024
-"""Bytes of an answer that is no success: S3 says in some hundred what it has against a request."""
+"""Bytes of an answer that is no success. S3's own error bodies have some hundred bytes."""
 _LATER = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Request(NamedTuple):
-    """What is asked, and in words. It is signed anew for every try, for `region`. `most`: bytes that a body may have which is
-    granted."""
+    """A request, and its description `what` for messages. Every try signs it anew, for `region`.
+
+    `most` is the upper bound on the bytes of a success's body.
+    """
 
     what: str
     operation: str
@@ -40,7 +42,7 @@ class Request(NamedTuple):
     region: str = ""
 
     def stream(self) -> io.BytesIO | None:
-        """The body from its beginning; None where it is empty."""
+        """The body from its beginning; None if the body is empty."""
         if not isinstance(self.body, io.BytesIO):
             return io.BytesIO(self.body) if self.body else None
         self.body.seek(0)
@@ -48,18 +50,22 @@ class Request(NamedTuple):
 
 
 def sha256_of(body: Body | None) -> str:
-    """As a header has it."""
+    """SHA-256 of the body, in hexadecimal as a header has it."""
     return hashlib.sha256(body.getbuffer() if isinstance(body, io.BytesIO) else body or b"").hexdigest()
 
 
 def size_of(body: Body | None) -> int:
-    """In bytes."""
+    """Size of the body in bytes."""
     return len(body.getbuffer() if isinstance(body, io.BytesIO) else body or b"")
 
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request on its way. awscrt's thread calls the `on_` methods, and `land` last; the rest belongs to who asks."""
+    """A request in flight, over all its tries.
+
+    awscrt's thread calls the `on_` methods, and `on_complete` last. The requesting thread owns all
+    other members.
+    """
 
     request: Request
     future: Any
@@ -77,7 +83,7 @@ class PendingRequest:
     error: Any = None
 
     def send_on(self, connection: Any, signed: HttpRequest, *, reused: bool) -> None:
-        """Raises what awscrt raises; then nothing is called back."""
+        """Start a try on `connection`. Raises awscrt's errors; no callback follows an error."""
         self.connection, self.reused, self.landed = connection, reused, False
         self.status, self.headers, self.chunks, self.left = 0, [], [], 0
         stream = connection.request(signed, self.on_response, self.on_body)
@@ -96,7 +102,7 @@ class PendingRequest:
             self.chunks.append(chunk)
         else:
             self.chunks.clear()
-            self.connection.close()  # awscrt takes what comes, as fast as it comes
+            self.connection.close()  # awscrt has no limit of its own and reads at full speed
 
     def on_done(self, completion: concurrent.futures.Future[int]) -> None:
         self.error = completion.exception()
@@ -104,13 +110,16 @@ class PendingRequest:
         self.on_complete(self)
 
     def detach(self) -> Any:
-        """The connection that it was on, if any."""
+        """Detach and return the connection of this request, or None."""
         connection, self.connection = self.connection, None
         return connection
 
     def response(self) -> Response:
-        """Raises Unavailable where there is no answer, or one that says that another try may do better; as it is, an error that
-        is neither awscrt's nor ours.
+        """The answer, with any status that a retry would not change.
+
+        Raises Overlong for an oversized answer, the translated error if awscrt failed (Unavailable,
+        CredentialsError, Malformed), and the refusal of a status worth a retry (mostly
+        Unavailable). Errors from elsewhere are raised unchanged.
         """
         if self.left < 0:
             raise Overlong(f"{self.request.what}: more than {self._most(self.status):,} bytes came, which is no store's answer")

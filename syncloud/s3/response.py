@@ -1,4 +1,4 @@
-"""The answer to an S3 request: what it says, and the error that it is for whoever did not expect it."""
+"""The answer to an S3 request, and its translation into an error where no caller expected it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from ..aws.error_mapping import refused
 from ..errors import PermissionRefused, SyncloudError
 
 EARLY = frozenset({"CopyObject", "CompleteMultipartUpload"})
-"""Operations that S3 answers with 200 before it knows the outcome; an error comes in the body (their API reference)."""
+"""Operations that S3 answers with 200 before the outcome is known.
+
+An error comes in the body (API reference of both operations).
+"""
 EXPECTED_OWNER = "x-amz-expected-bucket-owner"
-"""The header by which S3 refuses a bucket of another account ("Verifying bucket ownership with bucket owner condition")."""
+"""Header that makes S3 refuse a bucket of another account.
+
+Source: "Verifying bucket ownership with bucket owner condition".
+"""
 _LATE = {
     "PreconditionFailed": 412,
     "ConditionalRequestConflict": 409,
@@ -24,14 +30,14 @@ _LATE = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer. Names of headers are lower case; the body of an error status is S3's XML, if it sent one."""
+    """An answer. Header names are lower case; the body of an error status is S3's XML, if any."""
 
     status: int
     headers: dict[str, str]
     pieces: Sequence[bytes]
-    """The body as it came: joining megabytes costs as much as receiving them."""
+    """The body in the pieces received: joining megabytes costs as much as receiving them."""
     owner: str = ""
-    """The account that was expected, of a request that is refused: S3 does not say whether that was why."""
+    """The expected account of a refused request: S3 does not name a wrong owner as the reason."""
     asked: str = ""
     """The region that the request was signed for."""
 
@@ -45,13 +51,13 @@ class Response:
 
     @property
     def code(self) -> str:
-        """S3's word for what went wrong; empty where there is none (every HEAD)."""
+        """S3's error code; empty if there is none (every HEAD)."""
         return self._said("Code")
 
     def refusal(self, what: str) -> SyncloudError:
-        """The SyncloudError for this answer, for whoever did not expect it."""
+        """The SyncloudError for an answer with an unexpected status."""
         code, request_id = self.code, self.headers.get("x-amz-request-id", "")
-        # A page without S3's words is not S3's, whatever is in its headers.
+        # Without an S3 error body, a page comes from a proxy; its headers prove nothing either.
         region = self._said("Region") or (self.headers.get("x-amz-bucket-region", "") if code or not self.body else "")
         error = refused(
             what,
@@ -69,19 +75,19 @@ class Response:
             return ""
         try:
             return markup.read(self.body).findtext(name, "")
-        except markup.UNREADABLE:  # a proxy's page, in whatever encoding
+        except markup.UNREADABLE:  # a proxy's page, in any encoding
             return ""
 
 
 def or_of_another(error: SyncloudError, owner: str) -> SyncloudError:
-    """The refusal of a request that expected `owner`, if it expected one, with that other reason for it."""
+    """Add the other possible reason to a refusal: `owner`, if given, may not own the bucket."""
     if owner and isinstance(error, PermissionRefused):
         error.hint += f"; or the bucket belongs to another account than {owner} (expected-bucket-owner)"
     return error
 
 
 def outcome(answer: Response) -> Response:
-    """What the answer to one of `EARLY` comes to: with the status that its error would have had at once."""
-    body = answer.body.strip()  # S3 sends spaces while it works
+    """Convert the answer to an `EARLY` operation: an error in the body gets its proper status."""
+    body = answer.body.strip()  # S3 sends spaces while the operation runs
     code = Response(500, {}, [body]).code if answer.ok else ""
     return replace(answer, status=_LATE.get(code, 500), pieces=[body]) if code else answer

@@ -1,12 +1,12 @@
-"""One S3 request through awscrt's HTTP client, awaited from asyncio. With session.py and pool.py the owner of awscrt.
+"""Asynchronous S3 transport: signed requests through awscrt's HTTP client, awaited from asyncio.
 
-A request is a `send` and its answer a `Response`, whatever its status: what 404 or 412 mean is for tree.py. Only where
-there is no answer (network, TLS, timeouts, no credentials), or again and again one that says "later" (throttling, a
-server's own trouble), is an error raised. awscrt's client for S3 does the same and more, at a higher cost, with retries
-and deadlines that are its own (ARCHITECTURE.md).
+`Transport.request` returns a `Response` whatever its status; tree.py interprets 404 or 412. Errors
+are raised only if no answer comes (network, TLS, timeout, no credentials), or if retries are
+exhausted (throttling, a server error). awscrt's own S3 client does more, but at a higher cost and
+with its own retries and deadlines (ARCHITECTURE.md).
 
-Ten thousand small requests must cost little: completions arrive on awscrt's thread, queue up, and wake the loop once
-for as many as there are by then; one timer serves the deadlines of all requests.
+Ten thousand small requests must be cheap. So completions queue up on awscrt's thread and wake the
+loop once per batch, and one timer serves all deadlines.
 """
 
 from __future__ import annotations
@@ -36,23 +36,27 @@ from .response import EXPECTED_OWNER, Response
 Pairs = Iterable[tuple[str, str]]
 
 ANSWER_TIMEOUT_S = 30.0
-"""Seconds that any answer may take, beside the time for its bytes."""
+"""Seconds that any answer may take, in addition to the time for its bytes."""
 SLOWEST_BYTES_PER_S = 1_000_000
-"""Bytes per second that a connection must reach to be waited for."""
+"""Bytes per second: the slowest rate that the default deadline allows."""
 MAX_TRIES = 3
-"""How often a request is made before its failure is told: the engine tries a path again, more slowly."""
+"""Tries of one request before its error is raised. The engine retries the path, more slowly."""
 RETRY = Backoff(first_s=0.4, most_s=5.0, jitter=1.0)
-"""Seconds, at most, before the second try; twice that before the third. A random part of it, so that a fleet spreads."""
+"""Full jitter, because the random share spreads the retries of a fleet."""
 
 CROWD_REQUESTS, TICK_INTERVAL_S = 32, 0.002
-"""While so many requests are under way, the loop looks every so many seconds for what has come instead of being woken."""
+"""Polling under load: from this number of requests on, the loop polls for completions.
+
+The interval is in seconds. Polling is cheaper than a wake-up per completion.
+"""
 
 
 class Transport:
-    """Requests to one bucket, from one event loop. `transfers` is how many may be on the wire at once, `owner` the account that
-    the bucket is expected to belong to, if that is known.
+    """Transport for one bucket, used from one event loop.
 
-    Making it reads the configuration and finds the credentials, which can take seconds.
+    `transfers` is the limit of concurrent requests, `owner` the account expected to own the bucket,
+    if known. The constructor reads the configuration and finds the credentials, which can take
+    seconds.
     """
 
     def __init__(self, aws: Aws, bucket: str, *, transfers: int, owner: str = "") -> None:
@@ -69,7 +73,7 @@ class Transport:
         self._flights: set[PendingRequest] = set()
         self._calls: set[PendingRequest] = set()
         self._waiting: deque[PendingRequest] = deque()
-        self._opening: dict[concurrent.futures.Future[Any], float] = {}  # since when
+        self._opening: dict[concurrent.futures.Future[Any], float] = {}  # start of each attempt
         self._landed: deque[PendingRequest] = deque()
         self._waking = self._ticking = False
         self._closed = threading.Event()
@@ -78,14 +82,14 @@ class Transport:
         self._answered = False
         self._by_tls = self._address.scheme == "https"
         self._watched = not self._by_tls and (bool(proxy) or not self._address.is_loopback)
-        """Whether somebody on the way could replace what is sent."""
+        """True if an intermediary could replace the bytes of a request."""
         if self._watched:
             text = "http://%s is plain HTTP: whoever is on the way can read all, and replace what comes from there; use https"
             log.warning("endpoint.plain", text, self._address.host)
 
     @property
     def unproven(self) -> bool:
-        """Whether nothing was answered yet over TLS, of whose failures awscrt tells late, and in few words."""
+        """True if TLS has brought no answer yet: awscrt reports TLS failures late and tersely."""
         return self._by_tls and not self._answered
 
     async def request(
@@ -100,13 +104,14 @@ class Transport:
         deadline: float | None = None,
         most: int = ANSWER_MAX_BYTES,
     ) -> Response:
-        """Send one request about `key` (empty: about the bucket) and return the answer, whatever its status.
+        """Send one request about `key` (empty: about the bucket), and return the final answer.
 
-        `operation` is S3's name for it ("PutObject"). `deadline` in seconds, by default `ANSWER_TIMEOUT_S` and the time for the
-        bytes to send at `SLOWEST_BYTES_PER_S`: give one for a large download. `most`: the bytes that are asked for.
+        `operation` is S3's name for the request ("PutObject"). `deadline` is in seconds. The
+        default is `ANSWER_TIMEOUT_S` plus the time for the request body at `SLOWEST_BYTES_PER_S`,
+        so a large download needs an explicit one. `most` bounds the bytes of the answer.
 
-        Raises CredentialsError, or Unavailable where there is no answer, by the deadline or at all; Overlong for one of more
-        than `most` bytes; Malformed where a value cannot be sent.
+        Raises CredentialsError; Unavailable if no answer comes by the deadline or at all; Overlong
+        if the answer has more than `most` bytes; Malformed if a value cannot be sent.
         """
         if deadline is None:
             deadline = ANSWER_TIMEOUT_S + size_of(body) / SLOWEST_BYTES_PER_S
@@ -120,15 +125,15 @@ class Transport:
             answer: Response = await flight.future
             return answer
         finally:
-            flight.future.cancel()  # nobody waits for it any more: where it still waits for a connection, it is not sent
+            flight.future.cancel()  # a queued request is not sent once its caller gave up
             self._release(flight)
 
     def request_blocking(self, operation: str, what: str, query: Pairs, *, deadline: float = ANSWER_TIMEOUT_S) -> Response:
-        """One GET about the bucket, answered to the thread that asks: blocking. `what` is asked about, for people.
+        """Send one GET about the bucket, and block the calling thread until the answer.
 
-        Raises CredentialsError, or Unavailable where there is no answer, as `send` does.
+        `what` describes the request in messages. `deadline` is in seconds. Raises as `request`.
         """
-        # Not by the loop: who asks may be in its way.
+        # The request bypasses the event loop, because the loop may be waiting for the caller.
         request, until = self._request(what, operation, "GET", "", query, (), None), time.monotonic() + deadline
         tries = 1
         while True:
@@ -206,7 +211,7 @@ class Transport:
         return self._aws.sign(asked, sha256_of(request.body) if self._watched else UNSIGNED)
 
     async def close(self) -> None:
-        """Give up what is under way (it ends as Unavailable) and wait, at most 10 s, until awscrt has let go."""
+        """Fail pending requests with Unavailable, and wait up to 10 s for awscrt's connections."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -215,7 +220,7 @@ class Transport:
         self._give_up({flight: Unavailable(f"{flight.request.what}: the S3 client is closed") for flight in self._flights})
         await asyncio.to_thread(self._connections.close, 10)
 
-    # Departures: who waits longest gets the next connection
+    # Departures: a FIFO queue for connections
 
     def _queue(self, flight: PendingRequest) -> None:
         if not self._ticking and len(self._flights) >= CROWD_REQUESTS:
@@ -236,29 +241,30 @@ class Transport:
             self._open_more()
 
     def _open_more(self) -> None:
-        # One that neither comes nor fails (a proxy that says nothing) must not be waited for for ever.
+        # An attempt that neither succeeds nor fails (a silent proxy) stops counting after a while,
+        # so that queued requests do not wait for it forever.
         begun = time.monotonic() - ANSWER_TIMEOUT_S
         opening = sum(since > begun for since in self._opening.values())
         at_hand = len(self._connections) - len(self._calls) + opening
         for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
             try:
                 since, opened = time.monotonic(), self._connections.open()
-            except Exception as error:  # noqa: BLE001 - it is the first one's, as if the connection had failed
+            except Exception as error:  # noqa: BLE001 - fails the first in the queue
                 self._fail(self._waiting.popleft(), error)
                 continue
             self._opening[opened] = since
             opened.add_done_callback(self._opened)
             if self._loop is not None:
-                self._loop.call_later(ANSWER_TIMEOUT_S, self._serve)  # who waits then waits for it no longer
+                self._loop.call_later(ANSWER_TIMEOUT_S, self._serve)  # replaces a silent attempt
 
     def _opened(self, opened: concurrent.futures.Future[Any]) -> None:
-        """On awscrt's thread."""
+        """Hand a new connection to the loop. Runs on awscrt's thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._arrive, opened)
 
     def _arrive(self, opened: concurrent.futures.Future[Any]) -> None:
-        """A connection that was opened for who waits longest: it is theirs, and so is its failure."""
+        """Give a new connection, or its failure, to the request that has waited longest."""
         self._opening.pop(opened, None)
         error = opened.exception()
         while self._waiting and self._waiting[0].future.done():
@@ -274,29 +280,31 @@ class Transport:
     def _board(self, flight: PendingRequest, connection: Any, *, reused: bool) -> None:
         try:
             flight.send_on(connection, self._signed(flight.request), reused=reused)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's, and the connection is not kept
+        except Exception as error:  # noqa: BLE001 - fails this request and drops its connection
             flight.detach()
             self._connections.discard(connection)
             self._fail(flight, error)
 
     def _fail(self, flight: PendingRequest, error: BaseException) -> None:
-        """The next one in the line gets the place that is free now."""
+        """Fail `flight`. The next queued request may use the freed slot."""
         flight.error = error
         if not flight.future.done():
             self._settle(flight)
         if self._waiting and self._loop is not None:
             self._loop.call_soon(self._serve)
 
-    # Arrivals
+    # Arrivals: completions, retries and deadlines
 
     def _land(self, flight: PendingRequest) -> None:
-        """On awscrt's thread. The flag is cleared before the queue is emptied, so that nothing stays behind; nor does it where
-        this sees a crowd: the last tick comes when there is none any more, hence later.
+        """Queue a completion and wake the loop if needed. Runs on awscrt's thread.
+
+        `_deliver` clears the flag before it empties the queue, so no completion is left behind.
+        Under load no wake-up is needed: the last tick runs after the load has ended.
         """
         self._landed.append(flight)
         if not self._waking and self._loop is not None and len(self._flights) < CROWD_REQUESTS:
             self._waking = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and its waiters with it
                 self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
@@ -318,7 +326,7 @@ class Transport:
     def _settle(self, flight: PendingRequest) -> None:
         try:
             answer = flight.response()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's
+        except Exception as error:  # noqa: BLE001 - fails this request alone
             if type(error) is not Unavailable or not self._retry(flight):
                 flight.future.set_exception(error)
         else:
@@ -331,14 +339,15 @@ class Transport:
         flight.tries += 1
         if flight.tries >= MAX_TRIES or self._loop is None or self._closed.is_set():
             return False
-        # The server may close a connection that rests in the very moment in which it is used again: that says nothing.
+        # A server may close an idle connection just as it is reused. That proves no outage, so the
+        # first retry follows at once.
         pause = 0.0 if flight.reused and not flight.status and flight.tries == 1 else RETRY.delay(flight.tries)
         flight.error = None
         self._loop.call_later(pause, self._queue, flight)
         return True
 
     def _watch(self, flight: PendingRequest) -> None:
-        """One timer for the earliest deadline of all: it costs nothing while answers come."""
+        """Track `flight`. One timer, for the earliest deadline, is free while answers come."""
         self._flights.add(flight)
         if self._loop is not None and (self._timer is None or flight.deadline < self._timer.when()):
             if self._timer is not None:
@@ -356,11 +365,11 @@ class Transport:
 
     def _overdue(self, flight: PendingRequest) -> Unavailable:
         self._connections.close_idle()
-        # A failed TLS handshake is told of after 10 to 30 s only (s2n), so the deadline often comes first.
+        # awscrt (s2n) reports a failed TLS handshake after 10 to 30 s, often past the deadline.
         return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
 
     def _give_up(self, ended: dict[PendingRequest, Unavailable]) -> None:
-        """All of them first: the place of one is not for the next, whose end has come as well."""
+        """Fail all `ended` requests before any release: their slots must not go to each other."""
         for flight, error in ended.items():
             if not flight.future.done():
                 flight.future.set_exception(error)
@@ -368,7 +377,7 @@ class Transport:
             self._release(flight)
 
     def _release(self, flight: PendingRequest) -> None:
-        """Also gives up what is still on the wire: its connection goes with it."""
+        """Forget the request. If its answer is incomplete, its connection is discarded as well."""
         self._flights.discard(flight)
         if not flight.landed and (connection := flight.detach()) is not None:
             self._connections.discard(connection)

@@ -1,10 +1,10 @@
-"""S3Tree: the keys below a prefix of a bucket, as source and as target.
+"""S3 tree: one prefix of a bucket as the source or the target of a sync.
 
-LIST nominates; HEAD and GET observe; every write carries its condition (`If-Match`, `If-None-Match: *`). A 404 proves absence
-only together with a LIST that the bucket answers afterwards. A small object's GET is its look: one request.
-
-Sources: "Conditional requests", "HeadObject", "GetObject", "CopyObject" and "Working with object metadata" of the Amazon S3
-documentation; the form of `mtime` is rclone's (docs, S3, "Modification times").
+LIST only yields candidates, HEAD and GET observe them, and every write is conditional (`If-Match`,
+`If-None-Match: *`). The GET of a small object is its observation: one request. A 404 proves absence
+only together with a later, successful LIST. Sources: "Conditional requests", "HeadObject",
+"GetObject", "CopyObject", "Working with object metadata" of the Amazon S3 documentation; rclone's
+documentation (S3, "Modification times") for the format of `mtime`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _TAKEN = ("PutObject", "UploadPart")
 
 
 class S3Tree:
-    """`crt`: every request but the first one over TLS, which is for boto3's client; `s3` makes that. `denied`: permission
-    bits that no object's metadata gives to a file.
+    """A `Tree` of the keys below `prefix`, over the transport `crt`. `s3` makes boto3's client,
+    for the first request over TLS only. `denied`: permission bits that no metadata may grant.
     """
 
     role = "push"
@@ -73,12 +73,12 @@ class S3Tree:
         self._proof = asyncio.Lock()
         self._proven_at = 0.0
 
-    # As both
+    # Both roles
 
     def scan(self, under: str = "") -> Iterator[Side]:
-        """Every key below the prefix, in the order of its UTF-8 bytes. Blocking: for a thread. Only nominates.
+        """Yield every key below the prefix as a candidate, in order of UTF-8 bytes. Blocking.
 
-        Raises Unavailable and its kind.
+        Raises Unavailable or a subclass, or the error of `Response.refusal`.
         """
         if self._transport.unproven and not self._checked:
             self.check()
@@ -101,11 +101,11 @@ class S3Tree:
     async def observe(
         self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
-        """Look now: GET where a listing or an event promised other bytes and few of them, HEAD otherwise.
+        """Observe the object: by GET if `reported` shows a new ETag and a small size, else by HEAD.
 
-        The GET is pinned to the ETag that was promised, so that it cannot turn out to be a huge one.
-        An event about the very version that the base has is an echo, or came twice: nothing is asked.
-        Raises Unavailable and its kind, Corrupt.
+        The GET is pinned to the reported ETag, so a huge successor cannot be returned. An event
+        about the very version of `base` is an echo or a duplicate, and costs no request.
+        Raises Unavailable or a subclass, ConfigurationError, Corrupt, or another PathError.
         """
         if reason := names.refusal(path):
             return Unknown(path, reason)
@@ -114,7 +114,7 @@ class S3Tree:
                 return Entry(path, known, base.size, base.mtime_ns, base.mode, base.crc)
             if reported.size <= SMALL_BYTES and reported.tag[0] and (known is None or reported.tag[0] != known[0]):
                 pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": objects.pin(reported)}
-                with contextlib.suppress(Overlong):  # so the promise was wrong: HEAD tells
+                with contextlib.suppress(Overlong):  # the reported size was wrong: HEAD decides
                     response = await self._send("GET", path, "GetObject", pinned, most=reported.size)
                     if response.status != 412:
                         return await self._sighted(path, response, base, known)
@@ -147,19 +147,19 @@ class S3Tree:
         return entry
 
     def _is_listed(self, path: str) -> bool:
-        """Whether LIST shows the key. A role whose s3:ListBucket is limited by s3:prefix may be told 403 for a missing key
-        (GetObject, "Permissions"); LIST, which it may, tells the truth. Blocking. Raises PermissionRefused and its kind.
+        """True if LIST shows the key. Blocking; raises as `scan`. A role with s3:ListBucket limited
+        by s3:prefix may get a 403 for a missing key (GetObject, "Permissions"); LIST is reliable.
         """
         key = names.key_of(self.prefix, path)
         found = listing.first(self._transport, f"s3://{self.bucket}/{key}", key)
         return found is not None and found.key == key
 
     def _lists_something(self) -> bool:
-        """Whether LIST shows any key: one that shows none, to a role that is refused objects, may be lying. Blocking."""
+        """True if LIST shows any key: an empty LIST after a refused read may be a lie. Blocking."""
         return listing.first(self._transport, f"s3://{self.bucket}/{self.prefix}", self.prefix) is not None
 
     async def _prove(self) -> None:
-        """A 404 is believed only if the bucket answers a LIST that began after it. One proof serves all that wait for it."""
+        """Confirm a 404 by a successful LIST that began after it. Concurrent calls share one."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
         async with self._proof:
@@ -170,7 +170,9 @@ class S3Tree:
             self._proven_at = started
 
     async def reach(self, known: str | None) -> None:
-        """As `check`; where `known` should be an object by its HEAD, at a twelfth of LIST's price. LIST says what is wrong."""
+        """Prove that the bucket answers: a HEAD of `known`, if given, is a twelfth of LIST's price.
+        Without a success `check` follows, because only LIST shows the reason. Raises as `check`.
+        """
         try:
             if known is not None and (await self._send("HEAD", known, "HeadObject", {})).ok:
                 return
@@ -187,12 +189,12 @@ class S3Tree:
         self.taken += await trial.takes(self._send, self._trial)
 
     def check(self) -> None:
-        """Prove that the bucket is there and may be listed: one ListObjectsV2 with MaxKeys=1. Blocking.
+        """Prove that the bucket exists and allows listing: one ListObjectsV2, MaxKeys=1. Blocking.
 
-        Raises Unavailable and its kind, ConfigurationError.
+        Raises Unavailable or a subclass, ConfigurationError, or S3's other refusals.
         """
         where = f"s3://{self.bucket}/{self.prefix}"
-        if self._transport.unproven:  # boto3 says at once what is wrong with a certificate
+        if self._transport.unproven:  # boto3 reports a certificate problem at once
             owner = self._transport.owner
             try:
                 with translated(f"list {where}", asked=self._transport.region):
@@ -204,14 +206,14 @@ class S3Tree:
             listing.first(self._transport, where, self.prefix)
         self._checked = True
 
-    # As the source
+    # The source role
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> S3Content:
-        """The bytes of an object in parts, all of the version that was seen."""
+        """The bytes of an object in parts, all of the observed version."""
         return S3Content(self, entry)
 
     async def part(self, entry: Entry, offset: int, length: int) -> Sequence[bytes]:
-        """Raises Changed where the object is another one now, Archived."""
+        """One part. Raises Changed if the object was replaced, Archived, Corrupt."""
         headers = {"if-match": objects.pin(entry)}
         if length < entry.size:
             headers["range"] = f"bytes={offset}-{offset + length - 1}"
@@ -231,7 +233,7 @@ class S3Tree:
         return response.pieces
 
     async def with_checksum(self, entry: Entry) -> Entry:
-        """`entry` with its checksum: from HEAD, else by reading it all. Raises Changed."""
+        """`entry` with its checksum: from HEAD, else by reading all bytes. Raises Changed."""
         seen = await self.observe(entry.path, None, None)
         if not isinstance(seen, Entry) or seen.tag[0] != entry.tag[0]:
             raise Changed(entry.path, f"{entry.path}: the object changed")
@@ -243,15 +245,15 @@ class S3Tree:
         return objects.with_crc(seen, crc)
 
     def rename_identity(self, entry: Entry) -> Tag | None:
-        """Objects are not renamed."""
+        """None: S3 cannot rename objects."""
         return None
 
-    # As the target
+    # The target role
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
-        """Make the object what `entry` is, provided it still is `expected`: one PUT, or a multipart upload.
+        """Write `entry` in place of `expected` (None: no object): one PUT, or a multipart upload.
 
-        Raises Changed where the condition fails (also where our own lost success makes it fail: observe, compare).
+        Raises Changed if the condition fails, also after our own lost success: observe, compare.
         """
         obeyed = self.conditions.complete if entry.body is None else self.conditions.put
         condition = objects.condition(expected) if obeyed else await self._look_first(entry.path, expected)
@@ -276,7 +278,7 @@ class S3Tree:
         return Entry(entry.path, tag, entry.size, entry.mtime_ns, entry.mode, entry.crc)
 
     async def _look_first(self, path: str, expected: Entry | None) -> dict[str, str]:
-        """Instead of a condition that the store ignores: the best there is. SEMANTICS.md says what is weaker."""
+        """Best effort where the store ignores the condition: a look first (see SEMANTICS.md)."""
         now = await self.observe(path, None, None)
         etag = now.tag[0] if isinstance(now, Entry) else None
         if etag != (expected.tag[0] if expected is not None else None):
@@ -284,27 +286,27 @@ class S3Tree:
         return {}
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
-        """Give the object the source's mtime and mode: with the body at hand a PUT, else a conditional copy onto itself.
+        """Set the mtime and mode of `source`: by PUT if its body is known, else by self-copy.
 
-        None where the store cannot do it: then the bytes must travel again. Raises Changed.
+        None if the store cannot copy, and the bytes must be sent again. Raises Changed.
         """
         if source.body is not None:
             return await self.write(source, None, expected)
         return await self._copies.make(expected, source, {"if-match": objects.pin(expected)})
 
     async def mode_for(self, expected: Entry, source: Entry) -> int:
-        """What an object's metadata says gives nobody rights in the bucket."""
+        """The source's mode: an object's metadata gives nobody rights in the bucket."""
         return source.mode
 
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
-        """Make `entry` from the object `origin`, which has the same bytes, without sending them; None where that fails."""
+        """Copy `origin`, which has equal bytes, to `entry` within S3; None if the copy fails."""
         try:
             return await self._copies.make(origin, entry, {"if-none-match": "*"})
         except Changed:
             return None
 
     async def delete(self, expected: Entry) -> None:
-        """Remove the object, provided it is `expected`. Raises Changed; PathError where that cannot be made sure."""
+        """Delete the object if still `expected`. Raises Changed; PathError if unprovable."""
         headers = {"if-match": objects.pin(expected)}
         if not self.conditions.delete:
             if not self.keeps_versions(await self.still(expected)):
@@ -318,24 +320,24 @@ class S3Tree:
         self._require(response, expected.path, "delete")
 
     async def still(self, expected: Entry) -> Entry:
-        """The object as it is now, if it still is `expected`. Raises Changed."""
+        """The object as observed now. Raises Changed unless the object still is `expected`."""
         now = await self.observe(expected.path, None, None)
         if not isinstance(now, Entry) or now.tag[0] != expected.tag[0]:
             raise Changed(expected.path, f"{expected.path}: the object changed meanwhile")
         return now
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
-        """Keep the object under a conflict name too: that path, and the object. Raises Changed."""
+        """Keep a conflict copy: returns that path and the object. Raises Changed, PathError."""
         return await self._copies.keep_conflict_copy(entry)
 
     def keeps_versions(self, entry: Entry) -> bool:
-        """Whether an overwritten object stays as a version: only a real version id says so."""
+        """True if the object survives an overwrite: only a real version id proves that."""
         return bool(entry.tag[1])
 
     async def _send(
         self, method: str, path: str, operation: str, headers: dict[str, str], *, body: Body | None = None, **more: Any
     ) -> Response:
-        """`more` is as `Transport.send` takes it."""
+        """One request; `more` goes to `Transport.request`. Raises PathError for Malformed."""
         key, named = names.key_of(self.prefix, path), tuple(headers.items())
         try:
             response = await self._transport.request(method, key, operation=operation, headers=named, body=body, **more)
@@ -357,29 +359,29 @@ class S3Tree:
         body: Body | None = None,
         deadline: float | None = None,
     ) -> Response:
-        """One request of a multipart upload, granted. Raises Changed for a failed condition, PathError, Unavailable."""
+        """One granted upload request. Raises Changed (failed condition), PathError, Unavailable."""
         response = await self._send(method, path, operation, headers, query=query, body=body, deadline=deadline)
         self._require(response, path, "write")
         return response
 
     def metadata(self, entry: Entry) -> dict[str, str]:
-        """The user metadata that we write, as headers."""
+        """The user metadata of an uploaded object, as headers."""
         return objects.metadata(entry, self._nonce)
 
     def _require(self, response: Response, path: str, verb: str) -> None:
-        """Raise what a status that is no success means."""
+        """Raise the error that matches a status that is no success."""
         if response.ok:
             return
         if response.status in (404, 409, 412) and response.code != "NoSuchBucket":
             raise Changed(path, f"{path}: the object changed meanwhile", code=response.code)
         error = response.refusal(f"{verb} s3://{self.bucket}/{names.key_of(self.prefix, path)}")
-        if type(error) is SyncloudError:  # what S3 has against this request is this path's affair
+        if type(error) is SyncloudError:  # a refusal without a wider cause concerns this path only
             raise PathError(path, str(error), code=error.code, hint=error.hint, request_id=error.request_id)
         raise error
 
 
 class S3Content(Content):
-    """An object's bytes, in parts that are all pinned to one ETag."""
+    """The bytes of an object, in parts that are all pinned to one ETag."""
 
     def __init__(self, tree: S3Tree, entry: Entry) -> None:
         self.entry = entry
@@ -389,7 +391,7 @@ class S3Content(Content):
         return await self._tree.part(self.entry, offset, length)
 
     async def verify(self, crc: int | None) -> None:
-        """Every part was pinned by If-Match; the whole has the object's checksum."""
+        """Compare the checksum of the whole; If-Match has pinned every part. Raises Corrupt."""
         if crc is not None and self.entry.crc is not None and crc != self.entry.crc:
             raise Corrupt(self.entry.path, f"{self.entry.path}: the bytes received do not have the object's checksum")
 

@@ -1,4 +1,4 @@
-"""One object is asked for, or put, for no other reason than to see whether any is given, or taken."""
+"""Active health probes: a trial GET and a trial PUT, to see if the store still serves objects."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ..errors import Overlong, SyncloudError
 from .response import Response
 
 Send = Callable[..., Awaitable[Response]]
-"""S3Tree's: method, path, operation, headers and `body`."""
+"""Type of `S3Tree._send`: method, path, operation, headers, `body` and `most`."""
 
 
 async def gives(send: Send, paths: Iterable[str]) -> bool:
-    """Whether the first byte of any of these objects comes."""
+    """True if the first byte of any of these objects can be read; errors count as no."""
     for path in paths:
         try:
             answer = await send("GET", path, "GetObject", {"range": "bytes=0-0"}, most=1)
-        except Overlong:  # it does not know ranges, but gives
+        except Overlong:  # the store ignores ranges, but serves the object
             return True
         except SyncloudError:
             continue
@@ -26,7 +26,10 @@ async def gives(send: Send, paths: Iterable[str]) -> bool:
 
 
 async def takes(send: Send, path: str) -> bool:
-    """Whether an object can be put, which goes again, where that is allowed. Raises Unavailable and its kind."""
+    """True if an object can be put at `path`. The trial object is deleted, if the role may delete.
+
+    Raises Unavailable or a subclass, or PathError.
+    """
     taken = (await send("PUT", path, "PutObject", {}, body=b"1")).ok
     if taken:
         await send("DELETE", path, "DeleteObject", {})

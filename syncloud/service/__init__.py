@@ -1,1 +1,1 @@
-"""push and pull as they run: wiring, supervision, systemd, signals and status."""
+"""The push and pull services: wiring, supervision, systemd, signals and status."""

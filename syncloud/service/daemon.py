@@ -1,4 +1,7 @@
-"""One composed sync in service: hints come in, systemd is told how it goes, until an order or the host ends it."""
+"""The daemon: runs one composed sync, feeds hints to the engine and reports to systemd.
+
+A signal, a reload or a failure of the host ends the daemon.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from dataclasses import replace
 
 from .. import log
 from ..core import timing
+from ..core.interfaces import HintSource
 from ..errors import HostUnavailable, SyncloudError
 from ..local.watcher import WatchSource
-from ..queue.sqs import LONG_POLL_S, QueueSource
+from ..queue.sqs import QueueSource
 from . import status
 from .signals import SignalHandler
 from .steps import CalledOff
@@ -25,27 +29,36 @@ from .systemd import Notifier
 from .wiring import Session
 
 MAX_PENDING = 5_000
-"""Paths in the engine above which no more messages are received."""
+"""Pending paths in the engine above which the daemon receives no more messages."""
 JITTER_SHARE = 0.1
-"""Periodic listings vary by this share, so that the hosts of a fleet do not list at once."""
+"""Jitter of the listing interval, as a share, so that the hosts of a fleet do not list at once."""
 FIRST_ANSWER_TIMEOUT_S = 30.0
-"""Seconds that a queue has to answer before it counts as unreachable."""
+"""Seconds without an answer after which a queue counts as unreachable."""
 FLUSH_TIMEOUT_S = 10.0
-"""Seconds that a stop may take to settle what waits: the host may be taken away after it. TimeoutStopSec= must cover it,
-engine.GRACE twice, the end of the S3 client (10 s), compose.PATIENCE, steps.GRACE for the step that is under way, and
-steps.LAST three times: for the hints' threads, the snapshot, and the closing of all."""
+"""Seconds for a stop to settle pending work, because the host may disappear afterwards.
+
+TimeoutStopSec= must cover the sum of these times: `FLUSH_TIMEOUT_S`, the engine's `GRACE_S` twice,
+the close of the S3 client (10 s) and `wiring.ABORT_TIMEOUT_S`. Running steps add `steps.GRACE_S`.
+The last steps add `steps.LAST_STEP_S` four times: resume note, hints' threads, snapshot, and close.
+"""
 TURN_TIMEOUT_S = 10.0
-"""Seconds within which the engine's loop must turn; at rest it does so every `timing.IDLE_INTERVAL_S`."""
+"""Seconds within which the engine's loop must turn; an idle loop turns every
+`timing.IDLE_INTERVAL_S`.
+"""
 STATUS_INTERVAL_S = 3.0
-"""Seconds after which STATUS= is made anew although nothing seems to have happened."""
+"""Seconds between STATUS= updates while nothing changes."""
 SNAPSHOT_FIRST_S, SNAPSHOT_MAX_S = 5.0, 30.0
-"""Seconds between two snapshots for `syncloud status`: while something changes, and while nothing does."""
+"""Seconds between two snapshots for `syncloud status`: on changes, and without changes."""
 _MISSED = "each host that pulls needs a queue of its own, with every event of the prefix in it: is it shared, or half wired?"
 
 
 class Daemon:
-    """Runs `sync` until `signal_handler` end it. `reload()` follows a SIGHUP: True where another daemon is to go on with other
-    settings. `greet`: this is the start of the service, and `ready = synced` holds. Making it blocks: a step of the start."""
+    """The control loop of one sync; runs `sync` until `signal_handler` ends the service.
+
+    `reload()` follows a SIGHUP and returns True if another daemon with new settings must take over.
+    `greet` is True on the first start of the service; readiness then follows the `ready` setting.
+    The constructor blocks, so the caller runs the constructor as a step of the start.
+    """
 
     def __init__(
         self,
@@ -67,15 +80,17 @@ class Daemon:
         self._ready = self._at_work = False
         self._over = threading.Event()
         self._looked_at: float | None = None
-        """When the lookout has last had its answers; None while it does not look."""
+        """Time of the last finished look by the lookout thread; None while the thread does not
+        run.
+        """
         self._news: deque[tuple[HostUnavailable | None, str | None]] = deque()
         self._kept: status.Snapshot | None = None
         self._seen: tuple[float, str | None, str | None] | None = None
         self._reported_at = 0.0
         self._before = status.kept(sync.state)
-        self._gaps = -1
+        self._gaps: int | None = -1
 
-    def _source(self) -> WatchSource | QueueSource:
+    def _source(self) -> HintSource:
         sync, engine = self._sync, self._sync.engine
         if sync.role == "push":
             return WatchSource(sync.local.root)
@@ -90,11 +105,14 @@ class Daemon:
         )
 
     async def run(self) -> None:
-        """Raises Unavailable, HostUnavailable for what time can mend."""
+        """Run the sync until its end. Raises Unavailable or HostUnavailable for transient
+        failures.
+        """
         sync, engine = self._sync, self._engine
         if sync.role == "pull":
             await self._steps.run(sync.recover)
-        # The watch is armed, or the queue subscribed, before the first listing: nothing falls between.
+        # The watch or the queue starts before the first listing, so no change falls between the
+        # two.
         try:
             await self._steps.run(self._hints.start, engine.deliver)
         except OSError as error:
@@ -113,7 +131,10 @@ class Daemon:
 
     @contextlib.asynccontextmanager
     async def _lookout(self) -> AsyncIterator[asyncio.Task[None]]:
-        """While this holds, a thread asks with each pulse what may block. It wakes the control thread for news alone."""
+        """A context in which a thread makes the blocking checks at each pulse.
+
+        The thread wakes the control thread only for news.
+        """
         self._looked_at = time.monotonic()
         task = asyncio.create_task(self._steps.run(self._look_out))
         task.add_done_callback(lambda _: self._signal_handler.stir())
@@ -140,7 +161,8 @@ class Daemon:
         engine = self._engine
         engine.stop(flush=FLUSH_TIMEOUT_S if ended else 0.0)
         await work
-        # The queue's thread goes last: what is settled while the engine ends is still deleted there.
+        # The queue's thread stops last, because the thread still deletes messages settled during
+        # the stop.
         with contextlib.suppress(CalledOff):
             await self._steps.finish(self._put_back)
             await self._steps.finish(self._hints.stop)
@@ -148,14 +170,16 @@ class Daemon:
         log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending, count=engine.pending)
 
     def _put_back(self) -> None:
-        """A note of `syncloud resume` that was taken and not followed is for the next daemon, unless there is a newer one."""
+        """Return an unhandled `syncloud resume` note to the state for the next daemon, unless a
+        newer note exists.
+        """
         notes = [note for _, note in self._news if note is not None]
         with contextlib.suppress(HostUnavailable):
             if notes and self._sync.state.notes.get("resume") is None:
                 self._sync.state.notes.set("resume", notes[-1])
 
     async def _serve(self, *tasks: asyncio.Task[None]) -> None:
-        """With each pulse: readiness, status, notes of `syncloud resume`, periodic listings."""
+        """At each pulse: readiness, status, notes of `syncloud resume`, and periodic listings."""
         started = time.monotonic()
         next_listing = self._first_listing()
         while True:
@@ -188,21 +212,26 @@ class Daemon:
         self._engine.deliver(self._sync.first_look())
 
     def _first_listing(self) -> float:
-        """A poll of the daemon before may outlive it, and then takes messages that nobody gets for the visibility timeout."""
-        soon = isinstance(self._hints, QueueSource) and 0 <= time.time() - self._before.at < LONG_POLL_S + SNAPSHOT_MAX_S
-        return min(self._next_listing(), time.monotonic() + LONG_POLL_S + 1.0 if soon else math.inf)
+        """The time of the first periodic listing, earlier if a former daemon has just ended.
+
+        A long poll of the former daemon may still receive messages. Nobody handles these messages
+        before the visibility timeout ends, so a listing follows the end of that poll.
+        """
+        overlap = self._hints.overlap_s
+        soon = overlap > 0 and 0 <= time.time() - self._before.at < overlap + SNAPSHOT_MAX_S
+        return min(self._next_listing(), time.monotonic() + overlap + 1.0 if soon else math.inf)
 
     def _next_listing(self) -> float:
         return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)
 
     def _tell_ready(self, waited: float) -> None:
-        """READY=1 when the watch is armed, or the queue has answered or is known unreachable; with `ready = synced` later."""
+        """Send READY=1 once the watch is armed, or once the queue answers or counts as unreachable.
+
+        With `ready = synced`, READY=1 also needs the first listing settled.
+        """
         if self._ready:
             return
-        subscribed = (
-            not isinstance(self._hints, QueueSource) or self._hints.answered.is_set() or waited > FIRST_ANSWER_TIMEOUT_S
-        )
-        if subscribed and (not self._greet or self._synced()):
+        if (self._hints.ready or waited > FIRST_ANSWER_TIMEOUT_S) and (not self._greet or self._synced()):
             self._ready = True
             self._notifier.ready()
             log.info("service.ready", "ready")
@@ -211,15 +240,20 @@ class Daemon:
         return bool(self._engine.stats.last_reconcile) and not self._engine.pending and not self._engine.scanning
 
     def _catch_up(self) -> None:
-        """What the start, or a gap in the queue, left to the listing is found: from now on the queue must tell everything."""
-        if isinstance(self._hints, QueueSource) and self._gaps != self._hints.gaps and self._synced():
+        """Reset the missed-event detector once the start, or a gap in the queue, is fully settled.
+
+        The listing covers that period; from then on every change needs an event.
+        """
+        if self._gaps != self._hints.gaps and self._synced():
             self._gaps = self._hints.gaps
             self._engine.stats.changes_without_event.clear()
 
     def _judge_queue(self) -> None:
-        """Whether events were late is known when it is time for the next listing: those that have not come are lost."""
+        """Report lost events just before the next listing; an event still missing by then counts as
+        lost.
+        """
         stats = self._engine.stats
-        if not isinstance(self._hints, QueueSource) or self._gaps != self._hints.gaps or not stats.changes_without_event:
+        if self._hints.gaps is None or self._gaps != self._hints.gaps or not stats.changes_without_event:
             return
         count = len(stats.changes_without_event)
         stats.changes_without_event.clear()
@@ -229,27 +263,31 @@ class Daemon:
         log.warning("queue.missed", "%s", lost, error=lost, queue=self._sync.settings.queue_url or "", count=count)
 
     async def _look_at_mounts(self, *, accept: bool = False) -> None:
-        """What was mounted or unmounted below the directory changes what can be seen of it, and no event tells."""
+        """Detect mounts and unmounts below the directory, which change the visible tree without any
+        event.
+        """
         places = self._sync.local.places
         if places.changed() or accept:
             await self._steps.run(functools.partial(places.look, accept=True) if accept else places.refresh)
         if places.consume_change():
-            if isinstance(self._hints, WatchSource):
-                self._hints.remounted()
+            self._hints.mounts_changed()
             self._look_everywhere()
         await self._sync.note_mounts()
 
     @property
     def resting(self) -> bool:
-        """Whether there is nothing to be done that another second would find done."""
+        """Whether the daemon is idle, so that a pulse each second would find no work."""
         return self._ready and self._engine.resting
 
-    # What is told
+    # Reporting
 
     def stalled(self) -> str | None:
-        """Why the watchdog is to bite, or None: the loop turns, the hints' threads live, and no call to the disk is beyond its
-        deadline. How S3 and SQS answer does not count: no restart mends them. Before the engine is at work, steps are all
-        there is to look at."""
+        """The reason to withhold the watchdog's ping, or None.
+
+        Three things must hold: the engine's loop turns, the hints' threads live, and disk calls
+        keep their deadlines. Answer times of S3 and SQS do not count, because no restart improves
+        them. Before the engine runs, `Steps` alone can stall.
+        """
         if not self._at_work:
             return None
         silent = time.monotonic() - self._engine.turned_at
@@ -257,7 +295,11 @@ class Daemon:
         return turning or self._blind() or self._hints.stalled() or self._sync.local.stalled()
 
     def _blind(self) -> str | None:
-        """A look is a few small calls: a disk that does not answer them in the time of a turn is frozen. From any thread."""
+        """The reason if the lookout's checks do not return, or None. Thread-safe.
+
+        The checks are a few small calls; a disk that needs longer than an engine turn may take is
+        frozen.
+        """
         looked_at = self._looked_at
         still = time.monotonic() - looked_at - timing.IDLE_INTERVAL_S if looked_at is not None else 0.0
         return (
@@ -267,12 +309,19 @@ class Daemon:
         )
 
     def have_moved_since(self, moment: float) -> bool:
-        """Evidence for a start that lasts until the first listing is settled: the disk has answered since `moment`, or nobody
-        waits for it. The network is waited for on purpose, and each request has its deadline."""
+        """Evidence of progress during a start: the disk has answered since `moment`, or nobody
+        waits for the disk.
+
+        The network does not count, because each request has its own deadline.
+        """
         return self._sync.local.have_moved_since(moment)
 
     async def _report(self) -> None:
-        """STATUS= when something has happened (then the engine turns), and now and then, as does a snapshot."""
+        """Send STATUS= on each change and after `STATUS_INTERVAL_S`, and keep a snapshot in the
+        state.
+
+        Activity shows as a turn of the engine.
+        """
         at, before = time.monotonic(), self._seen
         self._seen = self._engine.turned_at, self._hints.trouble(), self._sync.local.places.trouble()
         if self._seen == before and at - self._reported_at < STATUS_INTERVAL_S:
@@ -287,8 +336,7 @@ class Daemon:
     def _snapshot(self, *, running: bool) -> status.Snapshot:
         trouble = self.stalled() or self._hints.trouble() or self._sync.local.places.trouble()
         now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
-        poisoned = self._hints.poisoned if isinstance(self._hints, QueueSource) else 0
-        return replace(now, weaker=self._sync.remote.conditions.limitations, poisoned=poisoned)
+        return replace(now, weaker=self._sync.remote.conditions.limitations, poisoned=self._hints.poisoned)
 
     async def _keep(self, now: status.Snapshot) -> None:
         self._kept = now

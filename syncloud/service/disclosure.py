@@ -1,6 +1,7 @@
-"""Files with secrets that other users can read or write: a start warns of them, with the command that mends it.
+"""A permission check of secret files; each start warns of files open to other users.
 
-Only modes are looked at, not the folders above: a folder that is closed today may be opened by tomorrow's upgrade or backup.
+Each warning contains the command that closes the file. Only the file's mode counts, not the folders
+above. A folder closed today may be opened by tomorrow's upgrade or backup.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from pathlib import Path
 from ..aws import environment
 
 _KINDS = (".env", ".aws")
-"""Beside NAME.conf: the variables of a unit, and the keys of LoadCredential=. No setting in NAME.conf is a secret."""
+"""Suffixes of secret files next to NAME.conf: a unit's variables, and the keys of LoadCredential=.
+No setting in NAME.conf is a secret.
+"""
 
 
 def found(etc: Path, instance: str, environ: Mapping[str, str]) -> Iterator[Path]:
-    """The files of an instance that hold secrets and are open to others. One that cannot be looked at is not ours to judge."""
+    """The secret files of an instance that are open to other users. Inaccessible files are skipped,
+    because their mode is unknown.
+    """
     own = [etc / f"{instance}{kind}" for kind in _KINDS]
     for file in (*own, Path(environment.file("AWS_SHARED_CREDENTIALS_FILE", environ))):
         try:
@@ -29,7 +34,7 @@ def found(etc: Path, instance: str, environ: Mapping[str, str]) -> Iterator[Path
 
 
 def is_open(status: os.stat_result) -> bool:
-    """Whether users beside the owner, root and our own groups have a right to the file."""
+    """Whether any user except the owner, root and our own groups has access to the file."""
     if status.st_mode & stat.S_IRWXO:
         return True
     return bool(status.st_mode & stat.S_IRWXG) and status.st_gid not in {0, os.getegid(), *os.getgroups()}

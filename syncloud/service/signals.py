@@ -1,4 +1,4 @@
-"""What signals ask of a running service: to end, or to read its configuration again."""
+"""The signal handler of a running service: stop, or reload the configuration."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 
 class SignalHandler:
-    """Belongs to the running loop, from `listen()` on. `ended` is the signal that ends the service, 0 while there is none;
-    `upon_end` is called at once when it comes."""
+    """A signal handler for the running loop, active from `listen()` on.
+
+    `ended` is the number of the signal that stops the service, or 0. The handler calls `upon_end`
+    at once when a stop signal arrives.
+    """
 
     def __init__(self, *, upon_end: Callable[[], None] = lambda: None) -> None:
         self.ended = 0
@@ -18,7 +21,7 @@ class SignalHandler:
         self._given = asyncio.Event()
 
     def listen(self) -> None:
-        """SIGTERM and SIGINT end, a second one of them at once; SIGHUP reloads."""
+        """Stop on SIGTERM and SIGINT, at once on the second one; reload on SIGHUP."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
@@ -37,19 +40,20 @@ class SignalHandler:
         self._given.set()
 
     def stir(self) -> None:
-        """Whoever waits for an order looks round now."""
+        """Wake every task in `wait()`, so that the task checks for work at once."""
         self._given.set()
 
     def consume_reload(self) -> bool:
-        """Whether the configuration is to be read again; the order is followed with that."""
+        """Whether a reload is pending; the call clears the request."""
         asked, self._reload = self._reload, False
         if not self.ended:
             self._given.clear()
         return asked
 
     async def wait(self, seconds: float) -> None:
-        """Until there is an order, somebody has stirred, or `seconds` are over."""
-        timer = asyncio.get_running_loop().call_later(seconds, self._given.set)  # without a task each time, as wait_for has
+        """Wait for a signal, a call of `stir()`, or the end of `seconds`."""
+        # A timer, because wait_for makes a task for each call.
+        timer = asyncio.get_running_loop().call_later(seconds, self._given.set)
         try:
             await self._given.wait()
         finally:

@@ -1,6 +1,7 @@
-"""A directory of our own, for the state: nobody else can exchange it or put anything into it, so its names can be believed.
+"""A private directory for the state, which no other user can replace or write to.
 
-Who could make a link `state.sqlite` there would make root fill any file; who could exchange the folder would choose the memory.
+A link named `state.sqlite`, planted by another user, would let root overwrite any file. A replaced
+folder would let another user choose the whole state.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ _ELSEWHERE = "choose another one with --state-dir"
 
 
 def opened(directory: Path) -> int:
-    """A descriptor of the state directory, which is made where it is missing, for the owner alone.
+    """A descriptor of the state directory; a missing directory is created for the owner alone.
 
-    Raises ConfigurationError where others could change it, or we may not use it; HostUnavailable.
+    Raises ConfigurationError if other users could change the directory, or if access is refused.
+    Raises HostUnavailable for other failures.
     """
     what = f"cannot use the state directory {directory}"
     try:
@@ -55,7 +57,9 @@ def _require_own(directory: Path, status: os.stat_result) -> None:
 
 @contextlib.contextmanager
 def as_owner(directory: Path) -> Iterator[None]:
-    """Act as the user whom `directory` belongs to, where root acts: what that user has put there leads root nowhere."""
+    """Drop root's privileges to the owner of `directory`, so that no planted link can misuse
+    root.
+    """
     try:
         status = os.stat(directory)
     except OSError:

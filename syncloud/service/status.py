@@ -1,6 +1,7 @@
-"""One sentence and one page about an instance: STATUS= and `syncloud status`.
+"""Status reports of an instance: one sentence for STATUS=, and a page for `syncloud status`.
 
-What a daemon does becomes a `Snapshot`, a value that is kept in the state; so the page can be read while it is down.
+A daemon stores its status as a `Snapshot` in the state. The page therefore also works while no
+daemon runs.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from ..log import display
 from ..state import inspect, lock, store
 
 FRESH_S = 90.0
-"""Seconds after which a daemon that runs should have written another snapshot: it does so twice a minute."""
+"""Maximum age in seconds of a running daemon's snapshot; a daemon writes one every 30 s."""
 SHOWN_PATHS = 20
-"""Paths that the page names of each kind."""
+"""Maximum number of paths on the page for each kind."""
 _VERBS = {"push": ("watching", "upload"), "pull": ("following", "download")}
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What an instance was doing at the time `at` (seconds since the epoch); times that never came are 0.
+    """The status of an instance at the time `at` (seconds since the epoch); 0 means never.
 
-    `waiting`: it runs, but cannot begin before `trouble` is over. Counts are since the start of the daemon, but for `files`.
-    `poisoned`: messages of the queue with a record that no store sends, which were left there.
-    `failing`: the paths that keep failing, each with code, cause, hint, tries and the time of its first failure.
+    `waiting`: the daemon runs, but cannot begin before `trouble` is over. Counts start with the
+    daemon, except for `files`. `poisoned` counts messages left in the queue, each with a
+    record that no store sends. `failing` lists the failing paths: code, cause, hint, tries and the
+    time of the first failure.
     """
 
     role: str = ""
@@ -71,12 +73,15 @@ class Snapshot:
         return max(self.last_transfer, self.last_reconcile)
 
     def says_the_same(self, other: Snapshot | None) -> bool:
-        """But for the time."""
+        """Whether both snapshots agree in everything except the time."""
         return other is not None and replace(self, at=0.0, retry_in=0.0) == replace(other, at=0.0, retry_in=0.0)
 
 
 def snapshot(engine: Engine, pair: store.Pair, trouble: str | None, *, before: Snapshot, running: bool = True) -> Snapshot:
-    """The engine now; `trouble` is what others complain of, `before` the last snapshot of an earlier daemon."""
+    """A snapshot of the engine.
+
+    `trouble` is a problem outside the engine. `before` is the last snapshot of a former daemon.
+    """
     error, stats = engine.trouble, engine.stats
     if error is None and not trouble:
         error = engine.failing.error
@@ -108,7 +113,7 @@ def _blamed(now: Snapshot, error: SyncloudError, at: float) -> Snapshot:
 
 
 def sentence(now: Snapshot) -> str:
-    """What `systemctl status` shows: what it does, or what it cannot do and why."""
+    """The line for `systemctl status`: the current activity, or the problem and its cause."""
     doing, transfer = _VERBS[now.role]
     parts = [f"{doing if now.last_reconcile else 'catching up,'} {_count(now.files, 'file')}", f"{now.pending:,} pending"]
     if now.last_transfer:
@@ -130,30 +135,31 @@ def sentence(now: Snapshot) -> str:
     return f"degraded: {now.trouble}{retry}; {text}"
 
 
-# Kept in the state
+# Persistence
 
 
 def encode(now: Snapshot) -> str:
-    """One JSON object."""
+    """The snapshot as one JSON object."""
     told = asdict(replace(now, left_out=dict(now.left_out), failing=list(now.failing)))
     return json.dumps(told | {"healthy": now.healthy, "last_success": now.last_success}, sort_keys=True)
 
 
 def _decode(text: str) -> Snapshot:
-    """What another version wrote and this one does not know is left out."""
+    """A snapshot from JSON. Fields of another version are skipped."""
     known = {one.name for one in fields(Snapshot)}
-    with contextlib.suppress(ValueError, TypeError, AttributeError):  # what makes no sense is not known, either
+    # Malformed text counts as no snapshot.
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
         return Snapshot(**{name: value for name, value in json.loads(text).items() if name in known})
     return Snapshot()
 
 
 def kept(memory: store.State) -> Snapshot:
-    """The last one in an open state; empty where there is none."""
+    """The last snapshot in an open state; empty if none exists."""
     return _decode(memory.get_meta("snapshot") or "{}")
 
 
 def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True) -> None:
-    """Note in a state that is not open that its daemon waits; where there is no state yet, nobody can be told."""
+    """Record in a closed state that the daemon waits. Without a state, the call has no effect."""
     with contextlib.suppress(SyncloudError):
         now = replace(read(directory), at=time.time(), running=running, waiting=running, pending=0, left_out={}, failing=())
         now = replace(_blamed(now, error, now.at), trouble=str(error), hint=error.hint)
@@ -161,7 +167,11 @@ def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True)
 
 
 def read(directory: Path) -> Snapshot:
-    """The last snapshot in a state directory. Raises ConfigurationError where there is no state or it cannot be read."""
+    """The last snapshot in a state directory, completed with current facts.
+
+    Raises ConfigurationError if the state is missing or access is refused, and HostUnavailable if
+    the database is unreadable.
+    """
     found = inspect.read_summary(directory)
     if found is None:
         raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
@@ -172,7 +182,8 @@ def read(directory: Path) -> Snapshot:
     age = time.time() - now.at
     running = lock.in_use(directory) or (now.waiting and age < FRESH_S)
     count = len(found.left_out)
-    count = max(count, now.left_out_count) if count >= MAX_SKIPPED else count  # the daemon has counted those without a row
+    # At the limit the daemon's count is better, because the daemon also counts paths without a row.
+    count = max(count, now.left_out_count) if count >= MAX_SKIPPED else count
     now = replace(now, files=found.files, left_out=found.left_out, left_out_count=count, running=running)
     now = replace(now, failing=[failure._asdict() for failure in found.failing], failing_count=len(found.failing))
     if running and age > FRESH_S:
@@ -180,11 +191,11 @@ def read(directory: Path) -> Snapshot:
     return now
 
 
-# For people
+# Rendering
 
 
 def page(name: str, now: Snapshot) -> str:
-    """What `syncloud status` prints of one instance."""
+    """The page of `syncloud status` for one instance."""
     _, transfer = _VERBS.get(now.role, ("", "transfer"))
     arrow = "<-" if now.role == "pull" else "->"
     rows = [

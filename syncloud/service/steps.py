@@ -1,8 +1,8 @@
-"""Blocking steps of a start, a pulse and an end: each has a thread of its own, and the control thread turns on meanwhile.
+"""Blocking steps of a start, a pulse or a stop, each in its own thread beside the event loop.
 
-A step may take as long as it gets on (`progress`). A step that hangs is left alone when the service is to end: nobody can
-interrupt a system call of a frozen disk, so the process ends without its thread, and nothing that the thread holds is closed
-under it.
+A step may run as long as its thread makes progress (`Progress`). A stop abandons a hanging step,
+because nobody can interrupt a system call on a frozen disk. The process then exits without the
+thread, and every resource in use by the thread stays open.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from ..local.progress import Progress
 T = TypeVar("T")
 
 STEP_TIMEOUT_S = 120.0
-"""Seconds that a step may stand still before it counts as frozen: as long as any call to the disk (`disk_threads`)."""
+"""Seconds without progress after which a step counts as frozen; equal to
+`threads.CALL_TIMEOUT_S`.
+"""
 GRACE_S, LAST_STEP_S = 3.0, 5.0
-"""Seconds that a step gets when all is called off: one of a start or a pulse, and one of the end."""
+"""Seconds left to a step after `call_off()`: for a step of a start or pulse, and for a step of the
+stop.
+"""
 
 
 class CalledOff(SyncloudError):
-    """The service ends before the step does."""
+    """The service stops before the step ends."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +41,7 @@ class _Step:
 
 
 class Steps:
-    """For one event loop, which runs when this is made. `clock` is in seconds, monotonic."""
+    """A runner of blocking steps for the running event loop. `clock` is in seconds, monotonic."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -46,13 +50,18 @@ class Steps:
         self._under_way: dict[_Step, None] = {}
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """What `function` returns, from a thread. Raises CalledOff where nothing more is to begin, or this takes too long."""
+        """Run `function` in a thread and return its result.
+
+        Raises CalledOff after `call_off()`, or if the step outlasts `GRACE_S` after `call_off()`.
+        """
         if self._off.done():
             raise CalledOff("the service ends")
         return await self._outcome(self._begin(function, arguments), GRACE_S)
 
     async def finish(self, function: Callable[..., T], *arguments: object) -> T:
-        """The same for a step of the end, which begins also after `call_off()`."""
+        """As `run`, for a step of the stop. Such a step also begins after `call_off()` and gets
+        `LAST_STEP_S`.
+        """
         return await self._outcome(self._begin(function, arguments), LAST_STEP_S)
 
     def _begin(self, function: Callable[..., T], arguments: tuple[object, ...]) -> asyncio.Future[T]:
@@ -64,7 +73,9 @@ class Steps:
         return future
 
     async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` returns, which waits on this loop for something with a deadline of its own. Raises CalledOff."""
+        """Await `work` on this loop and return its result; `work` has its own deadline. Raises
+        CalledOff.
+        """
         task = self.loop.create_task(work)
         try:
             await self._first(task)
@@ -90,7 +101,7 @@ class Steps:
         give: Callable[[], None]
         try:
             result = function(*arguments)
-        except BaseException as error:  # noqa: BLE001 - it is whoever asked that must see it
+        except BaseException as error:  # noqa: BLE001 - the caller must see every error
             failure = error
             give = lambda: future.set_exception(failure)  # noqa: E731
         else:
@@ -104,22 +115,24 @@ class Steps:
             give()
 
     def call_off(self) -> None:
-        """Nothing more begins but steps of the end, and what is under way has a few seconds left."""
+        """Refuse new steps, except steps of the stop; running steps have a few seconds left."""
         if not self._off.done():
             self._off.set_result(None)
 
     @property
     def abandoned(self) -> bool:
-        """Whether a thread is still in a step that nobody waits for any more."""
+        """Whether any thread is still in a step. After the stop, such a step is abandoned."""
         return bool(self._under_way)
 
     def have_moved_since(self, moment: float) -> bool:
-        """Evidence that all gets on: no step is under way, or one of them has used CPU time since `moment` (of the clock)."""
+        """Evidence of progress: no step runs, or a step has used CPU time since `moment` (of the
+        clock).
+        """
         moved = [step.progress.moved_at() > moment for step in self._under_way]
         return not moved or any(moved)
 
     def stalled(self) -> str | None:
-        """Which step has not moved for too long, or None."""
+        """The reason if a step has made no progress for `STEP_TIMEOUT_S`, or None."""
         for step in self._under_way:
             still = self._clock() - step.progress.moved_at()
             if still > STEP_TIMEOUT_S:

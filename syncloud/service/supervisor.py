@@ -1,4 +1,4 @@
-"""push and pull as they run: a single pass, or a daemon that waits for what time can mend."""
+"""The supervisor: a single pass, or a daemon with retries and back-off on transient failures."""
 
 from __future__ import annotations
 
@@ -26,18 +26,25 @@ if TYPE_CHECKING:
     from .daemon import Daemon
 
 RETRY = Backoff(first_s=1.0, most_s=60.0, jitter=0.5)
-"""Seconds between two starts while something is missing."""
+"""Between two starts while a resource is missing."""
 EXTENSION_S = 90.0
-"""Seconds, from the last evidence of progress on, that systemd is asked to wait for READY=1: TimeoutStartSec= of the units."""
+"""Seconds of extra start time per request to systemd, counted from the last progress. The value
+equals TimeoutStartSec= of the units.
+"""
 FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "state-dir", "endpoint-url"})
-"""What a reload cannot change: the observations in the state are of this pair, in this store."""
+"""Settings that no reload can change, because the state's observations belong to this pair and
+store.
+"""
 
 
 # A single pass
 
 
 async def once(role: str, settings: Settings, *, say: Callable[[str], None] | None = None) -> int:
-    """Reconcile and end; the number of paths that could not be settled. Raises SyncloudError; a signal ends it early."""
+    """Run one reconcile pass and return the number of paths that failed.
+
+    Raises SyncloudError. A signal ends the pass early.
+    """
     asyncio.get_running_loop().set_default_executor(DaemonThreadExecutor())
     async with open_session(role, settings, say=say) as sync:
         await sync.reach()
@@ -65,7 +72,7 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
 
 
 class Stopped(SyncloudError):
-    """Ended by a signal, cleanly."""
+    """A clean stop by a signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
@@ -73,7 +80,9 @@ class Stopped(SyncloudError):
 
 
 def _on_signals(stop: Callable[[], None]) -> list[int]:
-    """Call `stop` on SIGTERM and SIGINT; the list receives the signal. A second one ends the process at once."""
+    """Call `stop` on SIGTERM and SIGINT, and collect the signal in the list. A second signal ends
+    the process at once.
+    """
     received: list[int] = []
     loop = asyncio.get_running_loop()
 
@@ -93,10 +102,11 @@ def _on_signals(stop: Callable[[], None]) -> list[int]:
 
 
 async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]) -> None:
-    """Run until SIGTERM or SIGINT (Stopped is raised then). What time can mend is waited for, with backoff.
+    """Run the service until SIGTERM or SIGINT, with back-off on transient failures. Raises Stopped
+    on the signal.
 
-    `reread` reads the configuration again, for SIGHUP; it raises ConfigurationError. So does this function where a start
-    finds out what no time mends: a state of another pair, say.
+    `reread` reads the configuration again on SIGHUP and raises ConfigurationError. `serve` also
+    raises ConfigurationError for permanent problems at a start, such as a state of another pair.
     """
     asyncio.get_running_loop().set_default_executor(DaemonThreadExecutor())
     steps = Steps()
@@ -113,7 +123,7 @@ async def serve(role: str, settings: Settings, *, reread: Callable[[], Settings]
 
 
 class _Service:
-    """One daemon after the other: the next is made when the settings have changed, or when what it waited for is there."""
+    """A sequence of daemons: new settings, or a retry after a failure, start the next daemon."""
 
     def __init__(
         self, role: str, settings: Settings, reread: Callable[[], Settings], signal_handler: SignalHandler, steps: Steps
@@ -142,8 +152,8 @@ class _Service:
                 self._revert(error)
 
     async def _live(self) -> None:
-        """One daemon, from its start to its end."""
-        from .daemon import Daemon  # here, as a single pass needs no watch and no queue
+        """Run one daemon from start to end."""
+        from .daemon import Daemon  # here, because a single pass needs no watch and no queue
 
         async with open_session(self._role, self._settings, steps=self._steps) as sync:
             self._failures, self._former = 0, None
@@ -155,8 +165,11 @@ class _Service:
                 self._daemon = None
 
     async def beat(self) -> None:
-        """With each pulse WATCHDOG=1, unless something is frozen; and while systemd waits for READY=1, on evidence of
-        progress since the last pulse, the request to go on waiting."""
+        """The heartbeat: sends WATCHDOG=1 at each pulse, unless a step or the daemon is frozen.
+
+        While systemd waits for READY=1, progress since the last pulse also extends the start
+        timeout.
+        """
         before = time.monotonic()
         while True:
             frozen = self._steps.stalled() or (self._daemon.stalled() if self._daemon is not None else None)
@@ -177,13 +190,15 @@ class _Service:
         return self._steps.have_moved_since(moment) and (self._daemon is None or self._daemon.have_moved_since(moment))
 
     async def _wait_for(self, error: SyncloudError) -> None:
-        """Alive, and waiting for what is missing: the network, credentials, a directory, a mount."""
+        """Stay alive during back-off while the network, credentials, a directory or a mount is
+        missing.
+        """
         self._failures += 1
         seconds = RETRY.delay(self._failures)
         log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, seconds, error=error)
         self.notifier.status(f"degraded: {error}, retrying in {seconds:.0f} s")
         if self._settings.ready != "synced" or not self._greet:
-            self.notifier.ready()  # what is awaited is no reason for systemd to give up on the start
+            self.notifier.ready()  # systemd must not abort the start during a wait
         await self._keep_waiting(error)
         deadline = time.monotonic() + seconds
         while not self._signal_handler.ended and (left := deadline - time.monotonic()) > 0:
@@ -196,7 +211,7 @@ class _Service:
             await self._keep_waiting(error, running=False)
 
     async def _keep_waiting(self, error: SyncloudError, *, running: bool = True) -> None:
-        from . import status  # here, as a single pass never waits
+        from . import status  # here, because a single pass never waits
 
         note = functools.partial(status.keep_waiting, self._settings.state_dir, error, running=running)
         with contextlib.suppress(CalledOff):
@@ -205,10 +220,12 @@ class _Service:
     # Reload
 
     async def _reload(self) -> bool:
-        """Read the configuration again; whether there are other settings now, for a next daemon."""
+        """Read the configuration again. Returns True if settings changed, so that a new daemon must
+        start.
+        """
         started = self.notifier.is_ready
         if started:
-            self._greet = False  # who waited for the first listing has had it
+            self._greet = False  # `ready = synced` holds for the first start only
             self.notifier.reloading()
         try:
             new = await self._steps.run(self._reread)
@@ -227,7 +244,9 @@ class _Service:
         return True
 
     def _revert(self, error: ConfigurationError) -> None:
-        """What only a start could find out: the settings of before go on; where there are none the service ends."""
+        """Restore the former settings after an error found only at start. Without former settings,
+        the error ends the service.
+        """
         if self._former is None:
             raise error
         self._settings, self._former = self._former, None
@@ -239,14 +258,17 @@ class _Service:
 
 
 def _differences(old: Settings, new: Settings) -> list[str]:
-    """The options whose values differ, as they are written."""
+    """Names of the options with different values, in the spelling of the configuration."""
     names = [field.name for field in fields(Settings) if field.compare and getattr(old, field.name) != getattr(new, field.name)]
     return [name.replace("_", "-") for name in names]
 
 
 def _refuse(old: Settings, new: Settings) -> None:
-    """Raises ConfigurationError for what makes another pair, or another memory, of an instance: that takes a restart."""
-    # The name of an instance may be derived from the others: they are what somebody changed.
+    """Raise ConfigurationError for a change of the pair or the state, because such a change needs a
+    restart.
+    """
+    # `instance` comes last, because its value may derive from other options. The error names the
+    # option that the user changed.
     for name in sorted(_differences(old, new), key="instance".__eq__):
         if name in FIXED:
             before, after = (getattr(one, name.replace("-", "_")) for one in (old, new))

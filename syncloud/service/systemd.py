@@ -1,7 +1,7 @@
-"""What systemd is told: ready, status, alive (sd_notify(3)). Owner of sdnotify.
+"""The sd_notify(3) client: readiness, status, watchdog. The only user of sdnotify.
 
-Without NOTIFY_SOCKET everything here is silent. Nothing here blocks: where the receiver is stuck, what must arrive is kept
-and sent later, and a ping is not.
+Without NOTIFY_SOCKET, every call is a no-op. No call blocks: with a stuck receiver, required
+messages are queued and sent later, and pings are dropped.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sdnotify import SystemdNotifier
 from ..errors import scrubbed
 
 _STATUS = 1000
-"""Characters of a status; systemd drops datagrams above 4096 bytes."""
+"""Maximum characters of a status, because systemd drops datagrams above 4096 bytes."""
 
 
 class Notifier:
-    """Speaks to the socket in NOTIFY_SOCKET. `clock` is in seconds, monotonic."""
+    """A client for the socket in NOTIFY_SOCKET. `clock` is in seconds, monotonic."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -32,44 +32,57 @@ class Notifier:
         self._wanted = ""
         self._status_at = float("-inf")
         self.is_ready = False
-        """Whether READY=1 was the last word on that."""
+        """Whether READY=1 is the latest readiness message."""
         self.watchdog_interval = _watchdog_interval()
-        """Seconds between two pings, half of what systemd waits (sd_watchdog_enabled(3)); None if it does not watch."""
+        """Seconds between two pings, half of systemd's timeout (sd_watchdog_enabled(3)); None
+        without a watchdog.
+        """
 
     def ready(self) -> None:
-        """Started, or reloaded. Alone in its message: whatever else might spoil that could delay it, too."""
+        """Report the end of a start or a reload. READY=1 is sent alone, so that no other field can
+        delay the message.
+        """
         self.is_ready = True
         self._must("READY=1")
 
     def status(self, text: str) -> None:
-        """One line of ASCII, other characters become "?". At most one a second is sent; the newest one follows by `flush()`."""
+        """Send a status as one ASCII line, with "?" for other characters.
+
+        At most one status per second is sent; a later `flush()` sends the newest one.
+        """
         line = " ".join(scrubbed(text).split()).encode("ascii", "replace").decode("ascii")
         self._wanted = "".join(character if character.isprintable() else "?" for character in line)[:_STATUS]
         self.flush()
 
     def watchdog(self) -> None:
-        """Alive. Call it only on evidence of progress."""
+        """Ping the watchdog. The caller needs evidence of progress."""
         self.flush()
         self._send("WATCHDOG=1")
 
     def reloading(self) -> None:
-        """`ready()` must follow. (sd_notify(3) asks for CLOCK_MONOTONIC, in microseconds, in the same message.)"""
+        """Report a reload; `ready()` must follow. sd_notify(3) requires CLOCK_MONOTONIC, in
+        microseconds, in the same message.
+        """
         self.is_ready = False
         self._must(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """The end has begun; a status held back is sent first."""
+        """Report the stop, after any status that was held back."""
         self._status_at = float("-inf")
         self.flush()
         self._must("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> None:
-        """Starting, reloading or stopping takes up to `seconds` more from now. To be repeated while it lasts."""
+        """Extend the timeout of a start, reload or stop by `seconds` from now. Repeat the call
+        while the operation lasts.
+        """
         self.flush()
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
 
     def flush(self) -> None:
-        """Send what is held back, if it is time and systemd listens. `watchdog()` does it, too."""
+        """Send queued messages, and the status if due, as far as systemd receives them.
+        `watchdog()` also flushes.
+        """
         while self._owed and self._send(self._owed[0]):
             self._owed.popleft()
         now = self._clock()
@@ -91,7 +104,9 @@ class Notifier:
             self.flush()
 
     def _send(self, message: str) -> bool:
-        """Whether it was sent; where nobody listens there is nothing to keep, so that counts as sent."""
+        """Whether the message was sent. Without NOTIFY_SOCKET the result is True, so that no
+        message is queued.
+        """
         if not self._listening:
             return True
         self._channel = self._channel or _connect()
@@ -102,7 +117,8 @@ class Notifier:
         except BlockingIOError:
             return False
         except OSError:
-            # The receiver is gone. It may be back under the same name, and sdnotify would not look.
+            # Reconnect later, because the receiver may return under the same name. sdnotify does
+            # not reconnect by itself.
             self._disconnect()
             return False
         return True
@@ -110,10 +126,10 @@ class Notifier:
 
 def _connect() -> SystemdNotifier | None:
     try:
-        # sdnotify drops its socket unclosed where it cannot connect.
+        # sdnotify leaves its socket open after a failed connect, which causes a ResourceWarning.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            channel = SystemdNotifier(debug=True)  # without debug it hides every failure
+            channel = SystemdNotifier(debug=True)  # sdnotify otherwise hides every failure
     except OSError:
         return None
     channel.socket.setblocking(False)

@@ -1,4 +1,4 @@
-"""The composition root: settings become state, trees and engine, and are closed again.
+"""The composition root: builds state, trees and engine from settings, and closes them again.
 
 push  source LocalTree  target S3Tree     hints WatchSource
 pull  source S3Tree     target LocalTree  hints QueueSource
@@ -45,12 +45,12 @@ from . import state_directory
 from .steps import CalledOff, Steps
 
 ABORT_TIMEOUT_S = 5.0
-"""Seconds that an end waits for the aborting of old uploads."""
+"""Seconds that a stop waits for the cleanup of old uploads."""
 
 
 @dataclass(slots=True)
 class Session:
-    """One composed sync: what a daemon and a single pass both need."""
+    """The composed parts of one sync, shared by a daemon and a single pass."""
 
     role: str
     settings: Settings
@@ -63,24 +63,34 @@ class Session:
     engine: Engine
     steps: Steps
     verified: float = 0.0
-    """When both sides were listed last, over restarts; seconds since the epoch."""
+    """Time of the last listing of both sides, kept over restarts; seconds since the epoch."""
     _mounts: str = ""
 
     def first_look(self) -> Hint:
-        """The listing that a start needs: the disk; the bucket where it is the source, or where the memory is not enough."""
+        """The hint for a start's listing: always the source, and the target if needed.
+
+        A pull always lists both sides. A push lists the bucket only if `verify_due()`.
+        """
         return Hint("", subtree=True, check_target=self.role == "pull" or self.verify_due())
 
     async def reach(self) -> None:
-        """Prove that the bucket is there and answers us. A listing proves it; a pass without one asks for what it must have."""
+        """Prove that the bucket exists and is accessible.
+
+        A listing of the bucket is a proof. A start without such a listing requests a known object.
+        """
         if not self.first_look().check_target:
             await self.remote.reach(await self.steps.run(_first, self.state))
 
     def verify_due(self) -> bool:
-        """Whether both sides have to be listed: the state is new, or the verify-interval is over."""
+        """Whether a listing of both sides is due: new state, expired verify-interval, or a clock
+        set back.
+        """
         return not 0 <= time.time() - self.verified < self.settings.verify_interval
 
     async def note_verified(self) -> None:
-        """Remember the last listing of both sides over restarts; where the disk refuses, the next call does."""
+        """Keep the time of the last full listing over restarts. After a disk failure, the next call
+        retries.
+        """
         last = self.engine.stats.last_verify
         if last > self.verified:
             with contextlib.suppress(HostUnavailable):
@@ -88,22 +98,26 @@ class Session:
                 self.verified = last
 
     def trouble_or_note(self) -> tuple[HostUnavailable | None, str | None]:
-        """Why the daemon cannot go on with this directory and state, and what `syncloud resume` has left. Blocking."""
+        """A failure of the directory or the state, and the pending note of `syncloud resume`.
+        Blocking.
+        """
         if missing := self.local.missing():
             return HostUnavailable(missing, hint="mount it again, or put it back; it is waited for"), None
         if broken := self.state.broken():
             return HostUnavailable(broken, hint="the daemon opens it anew, and builds it anew where it has to"), None
-        with contextlib.suppress(HostUnavailable):  # the next look finds it
+        with contextlib.suppress(HostUnavailable):  # the next look reports the failure
             return None, self.state.notes.take("resume")
         return None, None
 
     def resume(self, note: str) -> None:
-        """Follow what `syncloud resume` has left."""
+        """Apply a note of `syncloud resume`."""
         log.warning("service.resumed", "resumed by hand (%s)", note)
         self.engine.resume(allow_deletes=note == "allow-deletes")
 
     async def note_mounts(self) -> None:
-        """Remember over restarts what is mounted below the directory; where the disk refuses, the next call does."""
+        """Keep the mounts below the directory over restarts. After a disk failure, the next call
+        retries.
+        """
         kept = self.local.places.dump()
         if kept != self._mounts:
             with contextlib.suppress(HostUnavailable):
@@ -111,9 +125,10 @@ class Session:
                 self._mounts = kept
 
     def recover(self) -> None:
-        """Clean up what a crash has left in a pulled directory: ours goes, anything else is kept under a conflict name.
+        """Clean up a pulled directory after a crash: delete our leftovers, keep others as conflict
+        copies.
 
-        Blocking: for a thread.
+        Blocking: run in a thread.
         """
         for parent, paths in itertools.groupby(self.local.leftovers(), lambda path: replace.split(path)[0]):
             with contextlib.closing(self.state.reader()) as reader:
@@ -123,7 +138,11 @@ class Session:
                 kept += self._recover(path, known, kept)
 
     def _recover(self, path: str, known: Mapping[Tag, int | None], kept: int) -> bool:
-        """Whether it was kept. One that cannot be cleaned up stays: a hidden name is never published, nor in anybody's way."""
+        """Whether the leftover was kept under a conflict name.
+
+        A leftover that resists cleanup stays, because hidden names are never published and block
+        nothing.
+        """
         try:
             aside = self.local.recover(path, known, kept)
         except FileNotFoundError:
@@ -141,10 +160,13 @@ class Session:
 async def open_session(
     role: str, settings: Settings, *, say: Callable[[str], None] | None = None, steps: Steps | None = None
 ) -> AsyncIterator[Session]:
-    """Open state and directory, make the clients, put the parts together; close all of it again.
+    """Open state and directory, create the clients, compose all parts, and close them at the end.
 
-    With `say` nothing is changed, on neither side nor in the state: the lines it gets tell what would be done.
-    Raises ConfigurationError, BusyError, HostUnavailable, Unavailable, and CalledOff where `steps` are called off.
+    With `say` the session is a dry run, which changes neither side nor the state. The callback gets
+    one line per action.
+
+    Raises ConfigurationError, BusyError, HostUnavailable and Unavailable, and CalledOff if `steps`
+    are called off.
     """
     steps = steps or Steps()
     async with contextlib.AsyncExitStack() as stack:
@@ -154,7 +176,8 @@ async def open_session(
         stack.push_async_callback(crt.close)
         if role == "push" and say is None:
             sync.remote.conditions = await _conditions(crt, sync)
-            sweep = asyncio.create_task(multipart.abort_leftovers(sync.remote))  # no start waits for that
+            # A task, because no start waits for the cleanup.
+            sweep = asyncio.create_task(multipart.abort_leftovers(sync.remote))
             stack.push_async_callback(_let_end, sweep)
         yield sync
 
@@ -162,13 +185,15 @@ async def open_session(
 def _open(
     role: str, settings: Settings, say: Callable[[str], None] | None, steps: Steps, opened: contextlib.ExitStack
 ) -> tuple[Session, Transport]:
-    """All that a start asks of the disk, the database and the configuration. Blocking. `opened` closes what was opened."""
+    """The blocking part of a start: disk, database and configuration. `opened` collects the
+    cleanup.
+    """
     assert settings.directory is not None
     directory = settings.directory.absolute()
     pair = state.Pair(role, str(directory), settings.bucket, settings.prefix)
     place = settings.state_dir if say is None else Path(opened.enter_context(tempfile.TemporaryDirectory()))
     if say is not None:
-        from ..state import inspect  # here, as only a rehearsal needs it
+        from ..state import inspect  # here, because only a dry run needs the module
 
         inspect.copy(settings.state_dir, place)
     at = state_directory.opened(place)
@@ -199,7 +224,9 @@ def _open(
 
 
 async def _close(steps: Steps, opened: contextlib.ExitStack) -> None:
-    """Where a thread is left in a step, everything stays open until the process ends: no descriptor is closed under it."""
+    """Close everything, unless a step is abandoned: no descriptor may close while a thread uses
+    it.
+    """
     if not steps.abandoned:
         with contextlib.suppress(CalledOff):
             await steps.finish(opened.close)
@@ -239,7 +266,10 @@ def _bucket(role: str, crt: Transport, aws: Aws, settings: Settings, memory: sta
 
 
 def _denied(settings: Settings) -> int:
-    """Who may write to the bucket decides what is in the files, and not who else may write to them."""
+    """Mode bits that no pulled file may get: the umask, and world-write unless configured.
+
+    Writers of the bucket control file contents, but must not grant write access on this host.
+    """
     return rights.umask() | (0 if settings.world_writable else stat.S_IWOTH)
 
 
@@ -257,7 +287,7 @@ def _engine(
         memory,
         WorkQueue(time.monotonic, min_interval=settings.min_interval),
         policy=Policy(delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete),
-        # What has come and waits for the disk keeps no other from the wire.
+        # Files that wait for the disk must not occupy transfer slots of the network.
         transfers=settings.transfers + (batch.ROOM if isinstance(source, S3Tree) else 0),
         excluded=chosen.excludes,
         loop=loop,
@@ -265,8 +295,11 @@ def _engine(
 
 
 def _make_directory(role: str, directory: Path, memory: state.State) -> None:
-    """pull makes its directory, on the first run only: an unmounted disk is not an empty mirror. What it has made is known at
-    once, where the file system gives it an identity: in a place of others, only a directory that is known needs no `resume`.
+    """Create the directory of a pull, on the first run only, because an unmounted disk is no empty
+    mirror.
+
+    The new directory's identity is recorded at once, if the file system provides one. In an exposed
+    place, only a known directory needs no `resume`.
     """
     if role == "pull" and memory.get_meta("root") is None:
         with contextlib.closing(Root(directory, make=True)) as root:
@@ -276,7 +309,9 @@ def _make_directory(role: str, directory: Path, memory: state.State) -> None:
 
 
 def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
-    """A state that is synced itself would change with every file that is, without end."""
+    """Refuse a state inside the synced directory, because each sync would change the state without
+    end.
+    """
     try:
         inside = state_dir.resolve().relative_to(mountinfo.path_of(root.fd))
     except ValueError:
@@ -289,21 +324,24 @@ def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
 
 
 def _first(memory: state.State) -> str | None:
-    """A path that should be there."""
+    """A path that the source should still have, or None."""
     with contextlib.closing(memory.reader()) as reader:
         return next((row.path for row in itertools.islice(reader.rows(), 1) if not row.source_absent), None)
 
 
 def _familiar(role: str, memory: state.State, under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
-    """Some files that should be in the directory, with their tags there: `mount_guard.Known`."""
+    """Files that the directory should contain, with their tags; see `mount_guard.Known`."""
     with contextlib.closing(memory.reader()) as reader:
         for row in sample.rows(reader, under, beside):
             yield row.path, row.source if role == "push" else row.target
 
 
 def _require_same_root(local: LocalTree, memory: state.State) -> None:
-    """Another directory under the old name, with none of the files in it, is a disk that is not mounted. Where others can
-    exchange what is on the way, another directory is theirs, whatever it holds, until somebody says that it is meant.
+    """Refuse a replaced root directory until an operator confirms the change.
+
+    A different directory without any known file counts as an unmounted disk. In an exposed
+    place, other users could replace the directory. A different directory is then refused whatever
+    its contents, and so is an unknown directory of root or our user.
     """
     kept, now, note = memory.get_meta("root"), local.places.root(), memory.get_meta("resume")
     before = identity.parse(kept) if kept is not None else now
@@ -320,7 +358,9 @@ def _require_same_root(local: LocalTree, memory: state.State) -> None:
 
 
 def _is_meant(memory: state.State) -> bool:
-    """Whether somebody has looked, and says that what is there now is as it should be; `take_notes` does the rest."""
+    """Whether the operator has confirmed the present tree by `syncloud resume --allow-deletes`. A
+    later `Session.resume` applies the note.
+    """
     return memory.get_meta("resume") == "allow-deletes"
 
 
@@ -329,12 +369,16 @@ def _nonce(memory: state.State) -> str:
     if nonce is None:
         nonce = names.new_nonce()
         memory.set_meta("nonce", nonce)
-        memory.sync()  # what is marked with it must be known as ours after a power cut, too
+        memory.sync()  # durable, so that our marks stay ours after a power cut
     return nonce
 
 
 async def _conditions(crt: Transport, sync: Session) -> StoreCapabilities:
-    """AWS obeys all conditions; any other store is probed once, and again where deletions are wanted that were not allowed."""
+    """The conditional requests that the store obeys.
+
+    AWS obeys all conditions. Any other store is probed once, and again if deletions are now wanted
+    but were refused to the first probe.
+    """
     bucket, steps = sync.settings.bucket, sync.steps
     host = sync.aws.s3_address(bucket).host
     if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):

@@ -1,1 +1,1 @@
-"""The state of an instance in sqlite: base rows and notes. Owner of sqlite3."""
+"""The SQLite database of an instance: base rows and notes. Only this package imports sqlite3."""

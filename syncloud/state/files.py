@@ -1,4 +1,4 @@
-"""The files of a state: their names, and that each of them is a regular one."""
+"""The file names of a state, and the check that each one is a regular file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from pathlib import Path
 from ..errors import ConfigurationError
 
 DATABASE = tuple(f"state.sqlite{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))
-"""The database, and whatever sqlite opens beside it where it is there: it would wait for a pipe."""
+"""The database, and the files that SQLite opens next to it if present; a pipe would block it."""
 LOCK = "lock"
 
 
 def require_regular(directory: Path, names: Iterable[str]) -> None:
-    """Raise ConfigurationError for one that is there and is no regular file: a link leads elsewhere, a pipe is waited for."""
+    """Raise ConfigurationError for an existing name that is not a regular file.
+
+    A link leads elsewhere, and a pipe blocks its reader.
+    """
     for name in names:
         with contextlib.suppress(OSError):
             if not stat.S_ISREG(os.stat(directory / name, follow_symlinks=False).st_mode):

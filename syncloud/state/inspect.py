@@ -1,4 +1,4 @@
-"""A state from outside its daemon: read, left a note, copied. Nothing here takes its lock."""
+"""Access to a state without its lock, from outside its daemon: summary, note, copy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from . import files, rows
 
 
 def copy(directory: Path, to: Path) -> None:
-    """Copy the state in `directory`, if there is one, into the directory `to`: a rehearsal may write what it likes."""
+    """Copy the state in `directory`, if any, into the directory `to`.
+
+    A dry run may then write anything there. Raises ConfigurationError, HostUnavailable.
+    """
     file = _file(directory)
     if file.exists():
         old = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
@@ -27,14 +30,17 @@ def copy(directory: Path, to: Path) -> None:
 
 
 def _file(directory: Path) -> Path:
-    """Raises ConfigurationError where anything of the database is no regular file."""
+    """Raises ConfigurationError if a file of the database is not regular."""
     files.require_regular(directory, files.DATABASE)
     return directory / files.DATABASE[0]
 
 
 class StateSummary(NamedTuple):
-    """What can be seen of a state from outside: its pair and last snapshot as texts, the files that agree, what is left out,
-    and what keeps failing."""
+    """A state as seen from outside.
+
+    `pair` and `snapshot` (the last one) are texts. `files` is the number of files that agree,
+    `left_out` the skipped paths with their reasons, `failing` the paths that keep failing.
+    """
 
     pair: str
     snapshot: str
@@ -44,7 +50,10 @@ class StateSummary(NamedTuple):
 
 
 def read_summary(directory: Path) -> StateSummary | None:
-    """A look that takes no lock; None where there is no state. Raises ConfigurationError, HostUnavailable."""
+    """Read a state without its lock; None if there is no state.
+
+    Raises ConfigurationError, HostUnavailable.
+    """
     file = _file(directory)
     try:
         os.close(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
@@ -73,7 +82,10 @@ def _forbidden(file: Path, error: PermissionError) -> ConfigurationError:
 
 
 def leave_note(directory: Path, name: str, value: str) -> None:
-    """Tell the daemon of this state something; it looks every 2 s. Raises ConfigurationError where there is no state."""
+    """Write a note into the meta table, for the state's daemon, which polls every 1 to 2 s.
+
+    Raises ConfigurationError if there is no state or no permission, HostUnavailable.
+    """
     file = _file(directory)
     try:
         os.close(os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))

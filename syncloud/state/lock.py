@@ -1,8 +1,9 @@
-"""The lock of a state directory: one daemon at a time.
+"""The lock of a state directory: mutual exclusion of daemons.
 
-The daemon holds two locks on one file, both until its descriptor is closed: flock(2), which keeps the next daemon out, and an
-open file description lock (fcntl(2)), because only that kind can be asked for without being taken. An observer that took the
-lock for a moment would refuse it to a daemon that starts in the same moment.
+The daemon holds two locks on one file until its descriptor is closed. flock(2) keeps other daemons
+out. An open file description lock (fcntl(2)) serves observers, because only this kind can be
+queried without being taken. An observer that took the lock for a moment would block a daemon that
+starts in that moment.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from ..errors import BusyError, ConfigurationError, HostUnavailable
 from . import files
 
 WAIT_S = 3.0
-"""Seconds that a start waits where no daemon holds the lock: an older program takes it only to look."""
+"""Seconds of wait for a flock(2) that no daemon holds: older programs take flock(2) to look."""
 _PAUSE = 0.05
 _FLOCK = "hhqqi"
-"""struct flock of fcntl(2): type, whence, start, length (0: all of it), process."""
+"""struct flock of fcntl(2): type, whence, start, length (0: to the end of the file), process."""
 
 
 def take(directory: Path, at: int) -> int:
-    """The descriptor that holds the lock of `directory`, of which `at` is a descriptor.
+    """Take the lock of `directory` (open as `at`); the result is the lock's descriptor.
 
-    Raises BusyError where another daemon holds it, ConfigurationError where it cannot be used, HostUnavailable.
+    Raises BusyError if another daemon holds the lock, ConfigurationError if the lock file is
+    unusable, HostUnavailable.
     """
     fd = _file(directory, at)
     try:
@@ -62,18 +64,18 @@ def _take(fd: int) -> None:
             if time.monotonic() > until or _is_held(fd):
                 raise
         time.sleep(_PAUSE)
-    with contextlib.suppress(OSError):  # a file system without it: flock(2) alone keeps others out
+    with contextlib.suppress(OSError):  # some file systems lack this lock: flock(2) alone suffices
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
 
 
 def _is_held(fd: int) -> bool:
-    """Whether another descriptor has the lock that can be asked for."""
+    """Whether another descriptor holds the open file description lock."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
 
 
 def in_use(directory: Path) -> bool:
-    """Whether a daemon holds the lock. Takes nothing."""
+    """Whether a daemon holds the lock; a query, which takes no lock."""
     try:
         fd = os.open(directory / files.LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:

@@ -1,7 +1,7 @@
-"""The base rows in sqlite: their form, what an error of sqlite says of them, and a reader of them for another thread.
+"""The row codec of the base table, the classes of SQLite errors, a reader for other threads.
 
-A row has room for 64 bits with a sign. What a file system or an answer has beyond that is stored in a form that fits, and comes
-back as it was.
+A column holds 64 bits with a sign. Larger values from a file system or an answer are encoded to
+fit, and decoded unchanged.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from ..errors import HostUnavailable
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _BITS, _ALL = 9, 0o777
-"""Of a mode. The column has those that were withheld above them; a push withholds none, so its listings compare the column."""
+"""The width and mask of a mode. The column stores the withheld bits above them. A push withholds
+none, so its listings compare the column directly.
+"""
 Values = tuple[str, ...] | Mapping[str, str]
 _OF_A_ROW = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def row_of(base: Base) -> tuple[object, ...]:
-    """A time that the column cannot hold is clamped: the tag of the side that is a disk has it whole (`_exact`)."""
+    """Encode a base row.
+
+    A time beyond the column's range is clamped; the disk side's tag has the exact one (`_exact`).
+    """
     crc = None if base.crc is None else base.crc - (1 << 64 if base.crc >> 63 else 0)
     mtime_ns = base.mtime_ns
     if not _LOWEST < mtime_ns < _HIGHEST:
@@ -33,7 +38,7 @@ def row_of(base: Base) -> tuple[object, ...]:
 
 
 def base_of(row: Any) -> Base:
-    """Raises sqlite3.DatabaseError where a damaged file has made nonsense of it."""
+    """Decode a base row. Raises sqlite3.DatabaseError if damage made the row meaningless."""
     try:
         path, source, target, size, mtime_ns, mode, crc, absent = row
         unsigned = None if crc is None else crc & 0xFFFF_FFFF_FFFF_FFFF
@@ -46,7 +51,11 @@ def base_of(row: Any) -> Base:
 
 
 def _exact(clamped: int, tags: tuple[Tag, Tag]) -> int:
-    """The time that was clamped. A file's tag is inode, size, mtime and ctime (`stable_read.tag_of`); an object's has three."""
+    """The exact time behind a clamped one.
+
+    A file's tag has four fields: inode, size, mtime and ctime (`local.stable_read.tag_of`). An
+    object's tag has three.
+    """
     for tag in tags:
         if len(tag) == 4 and tag[2] and min(max(int(tag[2]), _LOWEST), _HIGHEST) == clamped:
             return int(tag[2])
@@ -54,14 +63,15 @@ def _exact(clamped: int, tags: tuple[Tag, Tag]) -> int:
 
 
 def is_of_a_row(error: BaseException) -> bool:
-    """Whether it concerns the values that were to be written, and neither the disk nor the file, nor that it is closed."""
+    """Whether the cause is a value to be written, not the disk, the file, or a closed database."""
     return not isinstance(error, sqlite3.Error) or (isinstance(error, _OF_A_ROW) and "closed" not in str(error))
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file does not hold any more what was written to it."""
+    """Whether the file no longer holds the data that was written to it."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # Python's own complaints: a text that is no UTF-8, which nobody can have written, and `base_of`
+    # Python's own errors: `base_of`, or text outside UTF-8, which no writer can have stored.
+    if code is None:
         return "decode" in str(error) or type(error) is sqlite3.DatabaseError
     return code & 0xFF in _DAMAGED or "no such table" in str(error)
 
@@ -75,7 +85,10 @@ def unavailable(verb: str, error: sqlite3.Error) -> HostUnavailable:
 
 
 class Reader:
-    """A read-only look at the base rows, for the thread that merges listings. `trouble` makes of an error what is raised."""
+    """A read-only connection to the base rows, for use by another thread.
+
+    `trouble` converts an SQLite error to the error that is raised.
+    """
 
     def __init__(self, file: Path, trouble: Callable[[str, sqlite3.Error], HostUnavailable] = unavailable) -> None:
         self._trouble = trouble
@@ -85,17 +98,23 @@ class Reader:
         except sqlite3.Error as error:
             raise trouble("read", error) from error
         try:
-            self._db.execute("SELECT count(*) FROM meta").fetchone()  # it opens its files only now
+            self._db.execute("SELECT count(*) FROM meta").fetchone()  # connect opens lazily
         except sqlite3.Error as error:
             self._db.close()
             raise trouble("read", error) from error
 
     def rows(self, under: str = "") -> Iterator[Base]:
-        """The base rows below `under` (a folder, or everything), in the order of their UTF-8 bytes, as S3 lists keys."""
+        """The base rows below the directory `under` ("" is everything).
+
+        The order is that of the paths' UTF-8 bytes, as in S3's listings.
+        """
         return self._select("*", under, base_of)
 
     def scan_records(self, under: str = "") -> Iterator[ScanRecord]:
-        """The same rows, as a listing of the source shows its files; the tag of one that is `absent` is empty."""
+        """The same rows, in the form of a source listing's records.
+
+        A row whose source is absent has an empty tag.
+        """
         return self._select("path, CASE WHEN absent THEN '' ELSE source END, mode", under)
 
     def get(self, path: str) -> Base | None:
@@ -116,7 +135,7 @@ class Reader:
             found = self._db.execute(query, values)
             yield from found if make is None else map(make, found)
         except UnicodeEncodeError:
-            return  # no row has a path that is no UTF-8
+            return  # every stored path is valid UTF-8, so no row matches
         except sqlite3.Error as error:
             raise self._trouble("read", error) from error
 

@@ -1,11 +1,12 @@
-"""What survives a restart: observations only, in sqlite. Owner of sqlite3.
+"""The persistent store of an instance, in SQLite: observations only. Only `state` imports sqlite3.
 
-The base rows (model.Base) are the only memory that must survive; the rest are notes for people and for cheaper starts.
-Losing all of it costs comparisons, never a file: without a base row nothing is deleted. So a file that is damaged is set aside
-and built anew: at the start that finds it so, or at the start after the call that has met the damage.
+The base rows (`model.Base`) are the only memory that must survive; everything else is notes for
+people and for cheaper starts. A loss of the whole store costs comparisons, never a file: without a
+base row no file is deleted. So a start sets a damaged database aside and rebuilds it, whether that
+start or an earlier call found the damage.
 
-WAL with synchronous=NORMAL: a killed process loses nothing; after a power cut the last transactions may be missing, and the
-paths they settled are compared again. The files themselves were synced before.
+The mode is WAL with synchronous=NORMAL: a killed process loses nothing. A power cut may lose the
+last transactions, and their paths are compared again. The files themselves were synced before.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ CREATE TABLE IF NOT EXISTS failing (
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What one state belongs to: a role, a directory, a bucket, a prefix."""
+    """The owner of a state: a role, a directory, a bucket, a prefix."""
 
     role: str
     directory: str
@@ -69,11 +70,14 @@ class Pair:
 
 
 class State:
-    """One connection, used by the control thread; `reader()` gives another thread one of its own, as `notes` has. `at` is a
-    descriptor of `directory`, whose owner closes it.
+    """The store of one pair: a single connection, used by the control thread.
 
-    Raises BusyError where another daemon holds the directory, PairError where it belongs to another pair,
-    HostUnavailable where the disk refuses. A corrupt or newer database is set aside and rebuilt: `rebuilt` says why.
+    `reader()` gives another thread a connection of its own; `notes` has one too. `at` is a
+    descriptor of `directory`, which the caller closes. A corrupt database or one of another schema
+    is set aside and rebuilt. `rebuilt` has the reason, or "new" for a first start.
+
+    Raises BusyError if another daemon holds the state, PairError if the state belongs to another
+    pair. Raises ConfigurationError for an unusable file, HostUnavailable if the disk refuses.
     """
 
     def __init__(self, directory: Path, pair: Pair, at: int) -> None:
@@ -120,27 +124,27 @@ class State:
 
     @property
     def _mark(self) -> str:
-        """A file that says of the database beside it that a call has met damage: no look at a start need find it again."""
+        """A marker file next to the database: a call met damage, so a start need not check."""
         return f"{self._file}.damaged"
 
     def broken(self) -> str | None:
-        """Why this state has to be opened anew, or None: it is damaged, or its files were removed or replaced under us."""
+        """Why this state must be reopened (damage; files removed or replaced), or None."""
         if self._damage:
             return f"the state {self._file} is damaged: {self._damage}"
         try:
             now = self._identities()
         except OSError:
-            return None  # what cannot be seen has not gone
+            return None  # an invisible file is not a removed file
         if now != self._made_of:
             return f"the files of the state {self._file} were removed or replaced"
         return None
 
     def _identities(self) -> list[tuple[int, int] | None]:
-        """Device and inode of each file that sqlite has open; None of one that is not there."""
+        """Device and inode of each file that SQLite has open; None for a missing file."""
         return [_identity(f"{self._file}{suffix}") for suffix in _FILES]
 
     def _trouble(self, verb: str, error: sqlite3.Error) -> HostUnavailable:
-        """What is raised for an error of sqlite; damage is remembered for the next start."""
+        """The HostUnavailable for an SQLite error; damage is recorded for the next start."""
         if rows.is_damage(error):
             self._damage = self._damage or str(error)
             with contextlib.suppress(OSError):
@@ -180,30 +184,31 @@ class State:
             raise PairError(f"the state in {self.directory} belongs to: {owner}; not to: {pair}")
 
     def get(self, path: str) -> Base | None:
-        """Raises HostUnavailable, as everything does that asks."""
+        """The base row of `path`, if any. Raises HostUnavailable, as every query does."""
         return next(iter(self._ask("SELECT * FROM base WHERE path=?", path, make=rows.base_of)), None)
 
     def rows_of(self, paths: Sequence[str]) -> dict[str, Base]:
-        """The rows of many paths, by path, at the price of one."""
+        """The rows of many paths, by path, in one query."""
         return {base.path: base for base in self._ask(_ROWS, json.dumps(paths), make=rows.base_of)}
 
     def unknown_inodes(self, beginnings: Sequence[str]) -> set[str]:
-        """Those of them with which no row's source begins, as its first field."""
+        """The inodes in `beginnings` that start no row's source tag."""
         return {beginning for (beginning,) in self._ask(_UNKNOWN_INODES, json.dumps(beginnings))}
 
     def _ask(self, query: str, *values: str, make: Callable[[Any], Any] = tuple) -> list[Any]:
-        """What `make` makes of each row."""
+        """Run a query; `make` converts each row."""
         try:
             return [make(row) for row in self._db.execute(query, values)]
         except UnicodeEncodeError:
-            return []  # nothing that is stored has a name that is no UTF-8
+            return []  # every stored name is valid UTF-8, so no row matches
         except sqlite3.Error as error:
             raise self._trouble("read", error) from error
 
     def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = MappingProxyType({})) -> None:
-        """One transaction: these rows are now so, those are gone, and `notes` are in the meta table.
+        """One transaction: upsert `puts`, delete paths in `drops`, write `notes` to the meta table.
 
-        Raises HostUnavailable; anything else is about a value in `puts`, `drops` or `notes` that cannot be stored.
+        Raises HostUnavailable; any other error concerns a value in `puts`, `drops` or `notes` that
+        cannot be stored.
         """
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -221,27 +226,30 @@ class State:
             raise self._trouble("write", error) from error
 
     def count(self) -> int:
-        """It reads all rows, so it is kept until they change: a start asks more than once."""
+        """The number of rows whose source is present.
+
+        The query reads all rows, and a start needs it repeatedly, so the result is cached.
+        """
         if self._count is None:
             ((self._count,),) = self._ask("SELECT count(*) FROM base WHERE NOT absent")
         return self._count
 
     def find_source(self, beginning: Tag) -> list[Base]:
-        """Rows whose source tag begins with these fields: how a renamed file is recognised."""
+        """At most four rows whose source tag begins with these fields: candidates of a rename."""
         low = " ".join(beginning) + " "
         return self._ask("SELECT * FROM base WHERE source >= ? AND source < ? LIMIT 4", low, low[:-1] + "!", make=rows.base_of)
 
     def reader(self) -> Reader:
-        """For another thread; sees what is committed now."""
+        """A reader for another thread; it sees all committed rows."""
         return Reader(self._file, self._trouble)
 
     def get_meta(self, name: str) -> str | None:
         return next((str(value) for (value,) in self._ask("SELECT value FROM meta WHERE name=?", name)), None)
 
     def understood(self, name: str, make: Callable[[str], T], default: T) -> T:
-        """What `make` makes of a meta text; `default` where there is none. One that makes no sense is damage.
+        """A meta text, converted by `make`; `default` if there is none.
 
-        Raises HostUnavailable.
+        A text that `make` rejects is damage. Raises HostUnavailable.
         """
         text = self.get_meta(name)
         try:
@@ -250,7 +258,10 @@ class State:
             raise self._trouble("read", sqlite3.DatabaseError(f"the note {name!r} makes no sense: {error}")) from error
 
     def take_note(self, name: str) -> str | None:
-        """What `leave_note` has left, once; where the disk refuses, not yet."""
+        """Take a note of `leave_note` and delete it; None while the disk refuses the deletion.
+
+        Raises HostUnavailable if the read fails.
+        """
         value = self.get_meta(name)
         if value is not None:
             try:
@@ -260,11 +271,11 @@ class State:
         return value
 
     def set_meta(self, name: str, value: str) -> None:
-        """Raises HostUnavailable."""
+        """Write a meta text. Raises HostUnavailable."""
         self._change("INSERT OR REPLACE INTO meta VALUES (?,?)", name, value)
 
     def sync(self) -> None:
-        """Make durable what was written so far, also against a power cut."""
+        """Make all writes so far durable, even against a power cut."""
         self._change("PRAGMA wal_checkpoint(FULL)")
 
     def _change(self, statement: str, *values: str) -> None:
@@ -274,7 +285,7 @@ class State:
             raise self._trouble("write", error) from error
 
     def open_uploads(self) -> dict[str, str]:
-        """Multipart uploads that were begun and not known to have ended: by id, the path of each."""
+        """Multipart uploads without a known end: path by upload id."""
         found = self._ask("SELECT name, value FROM meta WHERE name GLOB 'upload *'")
         return {name.removeprefix(_UPLOAD): path for name, path in found}
 
@@ -288,7 +299,10 @@ class State:
         return dict(self._ask("SELECT path, reason FROM unsyncable"))
 
     def note_skipped(self, path: str, reason: str) -> bool:
-        """Remember why `path` is left out; True the first time this reason is given. Both as they are spelled."""
+        """Record why `path` is skipped; True if the reason is new.
+
+        Both texts are stored in the form of `names.spelled`.
+        """
         path, reason = names.spelled(path), names.spelled(reason)
         if self._ask("SELECT reason FROM unsyncable WHERE path=?", path) == [(reason,)]:
             return False
@@ -302,7 +316,7 @@ class State:
         return [Failure(*row) for row in self._ask("SELECT * FROM failing")]
 
     def note_failing(self, failures: Iterable[Failure], gone: Iterable[str]) -> None:
-        """Record `failures` and forget the paths `gone`, in one transaction. Raises HostUnavailable."""
+        """One transaction: record `failures`, delete paths in `gone`. Raises HostUnavailable."""
         spelled = [tuple(names.spelled(one) if isinstance(one, str) else one for one in failure) for failure in failures]
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -316,7 +330,7 @@ class State:
 
     def close(self) -> None:
         self.notes.close()
-        with contextlib.suppress(HostUnavailable):  # then the next start reads it once for damage
+        with contextlib.suppress(HostUnavailable):  # otherwise the next start checks for damage
             if not self._damage:
                 self._change("DELETE FROM meta WHERE name='open'")
         self._db.close()
@@ -324,7 +338,7 @@ class State:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """None where there is no such file. Raises OSError where that cannot be seen."""
+    """Device and inode; None for a missing file. Raises OSError if the file cannot be examined."""
     try:
         status = os.stat(path, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
@@ -333,7 +347,10 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 class Notes:
-    """The meta table, for whoever is not the control thread: one thread at a time. Raises HostUnavailable."""
+    """The meta table, for other threads than the control thread.
+
+    Only one thread at a time may use an instance. Raises HostUnavailable.
+    """
 
     def __init__(self, file: Path, trouble: Callable[[str, sqlite3.Error], HostUnavailable]) -> None:
         self._trouble = trouble
@@ -347,7 +364,10 @@ class Notes:
         self._ask("INSERT OR REPLACE INTO meta VALUES (?,?)", name, value)
 
     def take(self, name: str) -> str | None:
-        """What `leave_note` has left, once; where the disk refuses, not yet."""
+        """Take a note of `leave_note` and delete it; None while the disk refuses the deletion.
+
+        Raises HostUnavailable if the read fails.
+        """
         value = self.get(name)
         with contextlib.suppress(HostUnavailable):
             if value is not None:
@@ -371,7 +391,7 @@ class _Newer(Exception):
 
 
 def _check(db: sqlite3.Connection) -> None:
-    """After an unclean end the whole file is read once; after a clean one only what is used."""
+    """Check the whole file after an unclean end; after a clean end only used pages are read."""
     unclean = db.execute("SELECT value FROM meta WHERE name='open'").fetchone()
     if unclean and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise sqlite3.DatabaseError("quick_check found damage")

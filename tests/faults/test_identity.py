@@ -442,7 +442,7 @@ CONTINUITY = """
 import os, subprocess, sys
 from pathlib import Path
 from syncloud.local import stable_read
-from syncloud.local.mount_guard import Places
+from syncloud.local.mount_guard import MountGuard
 root = Path(sys.argv[1])
 m, elsewhere = root / "m", root / "elsewhere"
 def do(*command): subprocess.run(list(map(str, command)), check=True)
@@ -450,7 +450,7 @@ do("mount", "-t", sys.argv[2], "first", m)
 (m / "file").write_bytes(b"1")
 rows = [("m/file", stable_read.tag_of((m / "file").stat()))]
 known = lambda under, beside: (row for row in rows)
-places = Places(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
+places = MountGuard(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
 places.look()
 (m / "file").unlink()
 do("mount", "-t", "tmpfs", "other", elsewhere)
@@ -464,7 +464,7 @@ assert places.trouble()
 os.utime(m / "file", ns=(int(rows[0][1][2]),) * 2)
 places.look()
 assert places.trouble() is None, "it has the file"
-places.recall(places.kept())
+places.load(places.dump())
 """
 
 

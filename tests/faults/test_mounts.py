@@ -181,19 +181,19 @@ def test_nothing_is_pulled_into_a_mount_point_without_its_disk(rig: Rig, disk: P
 ASKERS = """
 import os, subprocess, sys
 from pathlib import Path
-from syncloud.local.mount_guard import Places
+from syncloud.local.mount_guard import MountGuard
 root = Path(sys.argv[1])
-places = Places(root, os.open(root, os.O_PATH), ignored=lambda _: False)
+places = MountGuard(root, os.open(root, os.O_PATH), ignored=lambda _: False)
 places.look()
-places.take_news(), places.stirred()
-assert not places.stirred()
+places.consume_change(), places.changed()
+assert not places.changed()
 for command in (["mount", "-t", "tmpfs", "tmpfs", str(root / "m")], ["umount", str(root / "m")]):
     subprocess.run(command, check=True)
     places.refresh()  # as whoever doubts an absence does
-    assert places.take_news() and places.stirred() and not places.stirred()
+    assert places.consume_change() and places.changed() and not places.changed()
     with places._lock:  # a look that a frozen disk does not end
-        assert not places.stirred()
-assert places.kept() == "{}"
+        assert not places.changed()
+assert places.dump() == "{}"
 """
 
 

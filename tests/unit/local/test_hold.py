@@ -69,7 +69,7 @@ acts = {
     "new": put_small,
     "new large": put_large,
     "delete": lambda: commit.delete(root, there, NONCE),
-    "set aside": lambda: commit.set_aside(root, there, "")[1],
+    "set aside": lambda: commit.keep_conflict_copy(root, there, "")[1],
 }
 print("ready", flush=True)
 try:
@@ -425,7 +425,7 @@ for number in range(200):
     if act == "touch":
         now = commit.touch(root, now, 10**18 + number, 0o640)
     elif act == "set aside":
-        aside, now = commit.set_aside(root, now, "")
+        aside, now = commit.keep_conflict_copy(root, now, "")
         os.unlink(aside, dir_fd=root)
         now = Entry(now.path, stable_read.tag_of(file.stat()), now.size, now.mtime_ns, now.mode, now.crc, racy=now.racy)
     before = file.stat()

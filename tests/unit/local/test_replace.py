@@ -52,7 +52,7 @@ try:
     if sys.argv[2] == "delete":
         replace.delete(root, seen, NONCE)
     elif sys.argv[2] == "set aside":
-        print(replace.set_aside(root, seen, "")[0])
+        print(replace.keep_conflict_copy(root, seen, "")[0])
     else:
         file = batch.File(Entry(NAME, ("remote",), len(NEW), MTIME, 0o640, None, NEW), seen)
         batch.put_small(root, [file], NONCE)

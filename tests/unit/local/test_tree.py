@@ -583,7 +583,7 @@ from syncloud.errors import Unsteady
 fd = os.open(sys.argv[1], os.O_RDONLY)
 print("opened", flush=True)
 try:
-    print(steady.read_whole(fd, os.fstat(fd), "f", None, patient=False).body)
+    print(steady.read_whole(fd, os.fstat(fd), "f", None, deadline_passed=False).body)
 except Unsteady:
     print("Unsteady")
 """
@@ -755,15 +755,15 @@ import asyncio, os, sys
 from pathlib import Path
 from syncloud.local import stable_read as steady
 from syncloud.local.tree import LocalTree
-from syncloud.core.model import SMALL, Entry
+from syncloud.core.model import SMALL_BYTES, Entry
 file = Path(sys.argv[1]) / "big"
-file.write_bytes(bytes(SMALL + 1))
+file.write_bytes(bytes(SMALL_BYTES + 1))
 tree, missed = LocalTree(file.parent, nonce="0123456789abcdef"), 0
 with file.open("r+b", buffering=0) as writer:
     for number in range(100):
         os.pwrite(writer.fileno(), b"a", number)
         side = steady.entry_of("big", file.stat())
-        content = None if sys.argv[2] == "control" else asyncio.run(tree.open(side, patient=True))
+        content = None if sys.argv[2] == "control" else asyncio.run(tree.open(side, deadline_passed=True))
         os.pwrite(writer.fileno(), b"b", number)  # after the first part was read, as it were
         missed += steady.tag_of(os.fstat(writer.fileno())) == side.tag
         if content is not None:

@@ -65,7 +65,7 @@ def paths(memory: State, under: str = "") -> list[str]:
         row("a", crc=None),
         row("a", crc=0),
         row("a", crc=2**64 - 1),
-        row("a", absent=True),
+        row("a", source_absent=True),
         row("a", ("", "", "")),
         row("é\n\U0001f600", mtime_ns=2**63 - 1),
         row("a", mtime_ns=-(2**63), size=2**63 - 1, mode=0o777),
@@ -87,7 +87,7 @@ def test_a_row_comes_back_as_it_was_also_after_a_restart(tmp_path: Path, base: B
 
 
 def test_rows_can_be_read_as_a_listing_shows_files(memory: State) -> None:
-    memory.record([row("a", ("1", "2", "3", "4")), row("b", absent=True), row("b/c"), row("b0")], [])
+    memory.record([row("a", ("1", "2", "3", "4")), row("b", source_absent=True), row("b/c"), row("b0")], [])
     with contextlib.closing(memory.reader()) as reader:
         mode = row("a").mode
         assert list(reader.scan_records())[:2] == [("a", "1 2 3 4", mode), ("b", "", mode)]
@@ -205,7 +205,7 @@ def test_a_reader_sees_what_is_committed_and_does_not_block_the_writer(memory: S
 
 
 def test_count_leaves_out_what_was_released(memory: State) -> None:
-    memory.record([row("a"), row("b", absent=True), row("c")], [])
+    memory.record([row("a"), row("b", source_absent=True), row("c")], [])
     assert memory.count() == 2
 
 
