@@ -1,4 +1,4 @@
-"""Secrets in whole processes: what no request can hold is named, and the last words have none."""
+"""Secrets in whole processes: an invalid variable is named, and the last words have no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who stands on the network: a queue that says nothing is not healthy, and nobody is led elsewhere."""
+"""Answers of strangers: a silent queue is not healthy, and no redirect is followed."""
 
 from __future__ import annotations
 

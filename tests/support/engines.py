@@ -1,4 +1,4 @@
-"""Engines over trees in memory: one that runs during a block, and what tests wait for and count in it."""
+"""Engines over trees in memory: one that runs during a block, its clock and its odd trees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets of tests, values that no request can hold, and programs that are asked for credentials."""
+"""Secrets of tests, values that no request can hold, and programs that give credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers on loopback of which each test says what they answer, byte by byte: also what no store would."""
+"""Servers on loopback whose answers a test writes byte by byte: also answers of no store."""
 
 from __future__ import annotations
 

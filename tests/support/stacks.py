@@ -1,4 +1,4 @@
-"""Stacks of CloudFormation: one in the emulator, and one whose clients answer what the emulator never does."""
+"""Stacks of CloudFormation: one in the emulator, and one with stubbed clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An S3Tree in front of the emulator, what tests write through it, and what they find in the bucket."""
+"""An S3Tree in front of the emulator, entries for it, and a look at the bucket."""
 
 from __future__ import annotations
 

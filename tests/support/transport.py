@@ -1,4 +1,4 @@
-"""A Transport to any endpoint, and a single request of it."""
+"""A Transport to any endpoint, one request of it, and a tree on top of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error tells is told without secrets: neither those that are known nor what looks like one."""
+"""Texts of errors without secrets: neither known ones nor anything that looks like one."""
 
 from __future__ import annotations
 

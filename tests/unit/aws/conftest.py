@@ -1,4 +1,4 @@
-"""What several tests of this package ask for: sessions that are closed, and a place for botocore's files."""
+"""Fixtures of this package: sessions that are closed, and files of botocore's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer to botocore ends in time and in size, wherever it could be without an end, and is no tree of millions."""
+"""An answer to botocore ends in time and in size, and never becomes a tree of millions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credentials: found when they come, renewed before they end, and nobody waits for ever for who should tell them."""
+"""Credentials: found late, renewed before their end, and no credential process blocks for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where variables say everything botocore is not asked, and where anything else may have a say it is."""
+"""The environment alone, where it suffices; botocore in every other case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What boto3, botocore and awscrt raise has a place in our tree of errors, and the words of others have a bound."""
+"""Exceptions of boto3, botocore and awscrt as our errors, and a bound for foreign texts."""
 
 from __future__ import annotations
 

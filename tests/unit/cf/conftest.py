@@ -1,4 +1,4 @@
-"""Stacks that are taken down after their test."""
+"""Fixtures of this package: stacks that are taken down after their test."""
 
 from __future__ import annotations
 

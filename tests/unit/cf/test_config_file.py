@@ -1,4 +1,4 @@
-"""The configuration file that setup writes: for the group to read, and never over another one."""
+"""The configuration file of setup: readable for the group, and never over another one."""
 
 from __future__ import annotations
 

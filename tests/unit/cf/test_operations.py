@@ -1,4 +1,4 @@
-"""Each call to CloudFormation: its failure translated, its end awaited, and the first cause told."""
+"""Each call to CloudFormation: its failure translated, its end awaited, the first cause kept."""
 
 from __future__ import annotations
 

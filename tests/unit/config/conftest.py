@@ -1,4 +1,4 @@
-"""What is read: words, variables and files of a test, and the problems that are told of them."""
+"""Fixtures of this package: words, variables and files to read, and the problems in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of options, and how each value is written: also what no value may be, and what is computed from others."""
+"""The table of options, the form of each value, and the values computed from others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rehearsal: every act is told as one harmless line, and none of them happens."""
+"""A rehearsal: every act becomes one harmless line, and none of them happens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEW = Entry("new", ("source",), 3, 5, 0o600, None, b"new")
 
 
 def rehearsed(tree: MemoryTree, act: Act) -> list[str]:
-    """What is told of `act` on the entry `a`; AssertionError where it has changed anything."""
+    """The lines about `act` on the entry `a`; AssertionError if it has changed anything."""
     told: list[str] = []
     before = {path: (file.body, file.mtime_ns, file.mode, file.generation) for path, file in tree.files.items()}
     asyncio.run(act(DryRunTree(tree, told.append), tree._entry("a")))
@@ -54,7 +54,7 @@ def test_an_act_is_told_and_does_not_happen(act: Act, told: list[str]) -> None:
 
 
 def test_the_engine_gets_what_a_success_would_have_given() -> None:
-    """So that it goes on as it would: the row is that of the source, and a conflict has its name."""
+    """The engine goes on as after a success: the row is the source's, and a conflict has its name."""
     tree = MemoryTree("pull")
     there = tree.put("a", b"old")
 

@@ -1,4 +1,4 @@
-"""A listing: what differs becomes hints, a failed one is taken again, and one that is called off leaves nobody behind."""
+"""A listing: differences become hints, a failed one is repeated, a cancelled one is left."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_below_a_folder_nothing_else_is_looked_at(state: State) -> None:
 
 
 def test_a_listing_waits_until_what_it_has_found_is_settled(state: State) -> None:
-    """Memory does not grow with the tree, and while it waits nobody waits for it."""
+    """Memory does not grow with the tree."""
     source = MemoryTree("push")
     for number in range(3 * CHUNK_PATHS):
         source.put(f"{number:05}", b"x")

@@ -1,4 +1,4 @@
-"""Warnings that say the same again: the first is told, the others are counted, and none is lost."""
+"""Repeated warnings: the first is logged, the others are counted, and none is lost."""
 
 from __future__ import annotations
 

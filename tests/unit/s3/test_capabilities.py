@@ -1,4 +1,4 @@
-"""The probe: which answers tell whether a store obeys conditions, and which say nothing about it."""
+"""The probe: only an answer about a condition counts, every other one is an error."""
 
 from __future__ import annotations
 

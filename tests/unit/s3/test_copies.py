@@ -1,4 +1,4 @@
-"""Copies at the server, and the copy under a conflict name: where the store makes none, the bytes travel."""
+"""Copies at the server, and conflict copies: the bytes travel where the store copies nothing."""
 
 from __future__ import annotations
 

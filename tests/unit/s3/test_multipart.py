@@ -1,4 +1,4 @@
-"""Large objects: the sizes of parts, one proven state for each commit, and no upload that stays open."""
+"""Large objects: part sizes, one proven state for each commit, and no upload that stays open."""
 
 from __future__ import annotations
 

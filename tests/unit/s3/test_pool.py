@@ -1,4 +1,4 @@
-"""Connections: used again while they can be trusted, not a moment longer, and made through a proxy where there is one."""
+"""Connections: reused while they can be trusted, and opened through a proxy if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request: sent whole with each try, made of values that can be sent, and answered within a bound."""
+"""One request: sent whole with each try, made of valid values, and answered within a bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer says, and the error that it is: also within a success, and of a page that is no store's."""
+"""The error of an answer: also within a success, and of a page that is no store's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trial: one byte is enough, whatever else fails, and what was put for it goes again."""
+"""A trial: one byte of any object is enough, and the trial object is deleted again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several tests of this package ask for: the side of systemd, and the settings of a pair."""
+"""Fixtures of this package: the side of systemd, and the settings of a pair."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
 
 @pytest.fixture
 def configure(tmp_path: Path, bucket: Bucket) -> Configure:
-    """Settings of a push from `out` or a pull into `in`, which need not exist, and of the bucket; the last word wins."""
+    """Settings of a push from `out` or a pull into `in`; the last word for an option wins."""
 
     def settings(role: str, *more: str) -> Settings:
         directory = tmp_path / {"push": "out", "pull": "in"}[role]

@@ -1,4 +1,4 @@
-"""One sentence and one page about an instance: what it does, what it cannot do, and what is left of both while it is down."""
+"""One sentence and one page about an instance, also while it is down."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_one_that_runs_and_says_nothing_is_in_trouble(state: State, tmp_path: Pa
 
 
 def test_one_that_waits_is_believed_for_a_while(tmp_path: Path) -> None:
-    """It holds no lock: what it waits for may be the disk of its directory."""
+    """A daemon that waits holds no lock: the disk of its directory may be missing."""
     with held(tmp_path):
         pass
     error = HostUnavailable("/srv/a is not there", hint="mount it")

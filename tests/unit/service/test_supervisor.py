@@ -1,4 +1,4 @@
-"""A pass and a daemon from outside: what time can mend is waited for, what it cannot ends, and a reload may fail."""
+"""A pass and a daemon: an outage is waited for, a wrong setting ends, a reload may fail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Life:
-    """A service in this process, and what signals ask of it. `ahead`: seconds that the clock of its steps has on the time."""
+    """A service in this process. `ahead`: seconds that the clock of its steps is fast."""
 
     def __init__(self, settings: Settings, reread: Callable[[], Settings]) -> None:
         self.ahead = 0.0
@@ -109,7 +109,7 @@ def test_a_signal_ends_a_pass_early_and_is_its_exit_code(configure: Configure, o
 
 
 def test_what_time_can_mend_is_waited_for(configure: Configure, systemd: Systemd, out: Path, bucket: Bucket) -> None:
-    """And said: systemd has its word that the service is up, and what is missing in the status."""
+    """systemd hears READY=1 meanwhile, and its status names the cause."""
     away = out.rename(out.parent / "away")
 
     async def scenario() -> None:
@@ -165,7 +165,7 @@ def test_while_a_step_stands_still_nobody_says_that_all_is_well(
 def test_what_only_a_start_can_refuse_lets_the_settings_of_before_go_on(
     configure: Configure, systemd: Systemd, out: Path, bucket: Bucket, logged: Listener
 ) -> None:
-    """As a profile that is not there."""
+    """A profile that is not there is such a setting."""
     odd = configure("push", "--profile", "nobody")
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""The composition: what a start asks of directory, state and store, and what it remembers of the answers."""
+"""The composition: a start checks directory, state and store, and remembers the answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def opened(role: str, settings: Settings, *, say: Callable[[str], None] | None = None, verified: bool = False) -> Hint:
-    """Composes and closes it all again; the first listing that it would make. `verified`: both sides were listed meanwhile."""
+    """The first listing of a session, which ends at once. `verified`: both sides were listed."""
 
     async def scenario() -> Hint:
         async with open_session(role, settings, say=say) as sync:
@@ -58,7 +58,7 @@ def test_push_makes_no_directory(configure: Configure, tmp_path: Path) -> None:
 
 
 def test_a_state_that_would_be_carried_itself_is_refused(configure: Configure, out: Path, tmp_path: Path) -> None:
-    """Each row that is written would change the file in which it stands. By another way to it as well."""
+    """Each new row would change the file in which it stands. A link is another way to it."""
     (tmp_path / "link").symlink_to(out)
     for place in (out / "state", tmp_path / "link" / "state"):
         with pytest.raises(ConfigurationError, match="is inside of") as caught:
@@ -71,7 +71,7 @@ def test_a_store_is_probed_once_and_again_where_deletions_are_wanted_that_were_n
     configure: Configure, recorder: Recorder, out: Path
 ) -> None:
     def conditions(*more: str) -> tuple[StoreCapabilities, bool]:
-        """What holds, and whether the store was tried for it."""
+        """The capabilities, and whether the store was probed for them."""
         recorder.reset()
 
         async def scenario() -> StoreCapabilities:
