@@ -1,8 +1,8 @@
-"""The attempts to settle a path: at most one for each path at a time. This module decides how each one ends.
+"""Task supervisor: a path has at most one running attempt, and every attempt has one of these ends:
 
 settled         recorded and acknowledged; an earlier failure is cleared
 writer at work  looked at again once the file is quiet
-failed          the path's own failure: it waits for its next try; an outage: it waits for the end
+failed          the path waits for its next try; in an outage the path waits for the end
 deferred        a deletion waits for its turn
 """
 
@@ -28,7 +28,12 @@ from .witness import Witness
 
 
 class Attempts:
-    """`tasks` by path. With `once` a path is given up after a few tries; `failed` lists it. `ended` is called after each."""
+    """`tasks` holds the running attempt of each path; `ended` is called after every attempt.
+
+    In a single pass (`once`) a path is abandoned after `LASTING_TRIES` tries. A full failure table,
+    or a writer still at work at the deadline, ends the tries earlier. `failed` holds the errors of
+    abandoned paths.
+    """
 
     def __init__(
         self,
@@ -71,13 +76,16 @@ class Attempts:
         self._tasks[work.path] = asyncio.get_running_loop().create_task(self._settle(work))
 
     def see(self, path: str, side: Side) -> None:
-        """Remember the content that a look at the source found."""
+        """Remember the source content that a look found, and correct the weight of the transfer."""
         self._transfer_limit.resize(path, side)
         if isinstance(side, Entry):
             self._contents[path] = side.tag[0], side.size
 
     def made_way(self, work: Work, path: str) -> None:
-        """The file `path` was deleted for `work`. This deletion counts, even if `work` fails afterwards."""
+        """Record that the file `path` was deleted to make way for `work`.
+
+        The deletion counts even if `work` fails later.
+        """
         self._delete_guard.made(work.path)
         self._state_writer.record(None, (path,), [])
 
@@ -108,14 +116,15 @@ class Attempts:
             self.retry(work, error, began)
         except SyncloudError as error:
             await self._judge(work, error, began)
-        except Exception as error:  # noqa: BLE001 - a bug must not lose the path: it is logged with its trace, and tried again
+        except Exception as error:  # noqa: BLE001 - a bug must not lose the path
+            # The log gets the traceback, and the path is retried like any other failure.
             log.exception("internal.error", "%s: unexpected: %r", work.path, error, path=work.path)
             self.retry(work, PathError(work.path, f"{work.path}: unexpected: {error!r}", hint="please report this"), began)
         finally:
             self._finished(work)
 
     async def _judge(self, work: Work, error: SyncloudError, began: float) -> None:
-        """Decide between an outage and a failure of this path alone."""
+        """Classify `error` as an outage or as a failure of this path alone."""
         if await self._witness.is_everybodys(work.path, error):
             self._stats.fail(error)
             self._work_queue.put_back(work, 0.0)
@@ -124,11 +133,12 @@ class Attempts:
             self.retry(work, error, began)
 
     def retry(self, work: Work, error: SyncloudError, began: float) -> None:
-        """Let the path wait for its next try. A busy file is logged only once it keeps failing."""
-        error.code = error.code or type(error).__name__  # the log counts repeats by it, whatever path they name
+        """Schedule the next try. A busy file is logged only from the `LASTING_TRIES`th try on."""
+        # The log counts repeats by code, because the texts of one error differ by path.
+        error.code = error.code or type(error).__name__
         self._stats.fail(error)
         content = self._contents.get(work.path, _promised(work))
-        work.reported = None  # a promise that led to a failure may be forged: the next look believes nobody
+        work.reported = None  # a forged report must not spoil the next look
         self._work_queue.finish(work)
         delay = self._failing.fail(work, error, took=self._clock() - began, content=content)
         tries = self._failing.tries(work.path)
@@ -143,7 +153,7 @@ class Attempts:
             self._give_up(work, error)
 
     def _give_up(self, work: Work, error: SyncloudError) -> None:
-        """End the tries in a single pass, which reports the path at its end."""
+        """Abandon the path in a single pass, which reports abandoned paths at its end."""
         self.failed[work.path] = error
         self._failing.give_up(work.path)
         if (dropped := self._work_queue.take_only(work.path)) is not None:
@@ -171,5 +181,5 @@ class Attempts:
 
 
 def _promised(work: Work) -> tuple[str, int] | None:
-    """The source's content according to a listing or an event."""
+    """The source content that a listing or an event reported; None without such a report."""
     return (work.reported.tag[0], work.reported.size) if isinstance(work.reported, Entry) else None

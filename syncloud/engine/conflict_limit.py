@@ -1,4 +1,8 @@
-"""Others who write what is ours to write: a path that goes on being in conflict is let alone, and they are named."""
+"""Circuit breaker for competing writers: a path with too many conflicts in an hour is skipped.
+
+Without the limit, two writers of one file would produce conflict copies for ever. STATUS= reports
+the path that has a competing writer.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from collections.abc import Callable, Iterable
 
 WINDOW_S = 3600.0
 MAX_COPIES = 10
-"""Conflict copies of one path within an hour."""
+"""Conflict copies of one path within an hour, after which the path is skipped."""
 MAX_REMEMBERED = 1_000
-"""Paths whose conflict copies are remembered for longer than an hour."""
+"""Remembered paths above which those without a conflict copy in the last hour are purged."""
 REASON = f"{MAX_COPIES} conflict copies within an hour: somebody else goes on writing it; skipped until syncloud resume"
 
 
 class ConflictLimit:
-    """`skipped` are the paths that an earlier daemon has let alone."""
+    """`skipped` are the paths that an earlier process skipped. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float], skipped: Iterable[str] = ()) -> None:
         self._clock = clock
@@ -28,16 +32,16 @@ class ConflictLimit:
 
     @property
     def path(self) -> str:
-        """What somebody else has last written of that which is ours, within the hour; empty where nobody has."""
+        """Path of the newest competing write within the last hour; empty without one."""
         path, at = self._last
         return path if path and self._clock() - at < WINDOW_S else ""
 
     def wrote(self, path: str) -> None:
-        """Somebody else did."""
+        """Note that a competing writer has changed `path`."""
         self._last = (path, self._clock())
 
     def copied(self, path: str) -> None:
-        """A conflict copy was made."""
+        """Note a conflict copy of `path`, which is skipped once the limit is reached."""
         now = self._clock()
         copies = self._copies.setdefault(path, deque(maxlen=MAX_COPIES))
         copies.append(now)
@@ -45,12 +49,11 @@ class ConflictLimit:
             self._skipped.add(path)
         if len(self._copies) > self._most:
             self._copies = {path: copies for path, copies in self._copies.items() if copies[-1] > now - WINDOW_S}
-            self._most = max(
-                MAX_REMEMBERED, 2 * len(self._copies)
-            )  # so that this costs each path the same, however many there are
+            # The bound doubles, so the purge has a constant amortised cost for each path.
+            self._most = max(MAX_REMEMBERED, 2 * len(self._copies))
 
     def resume(self) -> Iterable[str]:
-        """Somebody has looked: the paths that take part again."""
+        """Reset the breaker once an operator has looked; returns the paths to sync again."""
         skipped, self._skipped = self._skipped, set()
         self._copies.clear()
         self._last = ("", 0.0)

@@ -1,7 +1,12 @@
-"""The deletions that wait: they go last, after every copy, and only as many within an hour as `--max-delete` allows.
+"""Rate limiter for deletions: a sliding window of an hour, with a latch.
 
-What was deleted within the hour, and that deletions are held back, is kept in the state: no restart begins a new hour, and none
-lets go what waits for somebody to look. A held deletion is no work that waits: its row is enough to find it again.
+Deletions run last, after every copy, and at most as many within an hour as `--max-delete` allows.
+Once the limit is exceeded, deletions stop until someone resumes them or none is wanted any more.
+Renames still delete their old names, because the limit does not count renames.
+
+The state keeps the counts of the hour and the latch, so a restart neither begins a new hour nor
+releases held deletions. A held deletion is not pending work, because its base row suffices to find
+the deletion again.
 """
 
 from __future__ import annotations
@@ -21,18 +26,21 @@ from .state_writer import StateWriter
 
 WINDOW_S = 3600.0
 BUCKET_S = 60.0
-"""Seconds; deletions are counted by the minute."""
+"""Seconds in a bucket of the window: deletions are counted by the minute."""
 COPIES_TIMEOUT_S = 60.0
-"""Seconds after which deletions no longer wait for a tree that never gets quiet, but for what is older than they."""
+"""Seconds that a deletion waits for a quiet tree; afterwards it waits only for older copies."""
 MAX_PER_TURN = 500
-"""Deletions that one turn of the loop judges."""
+"""Deletions that one turn of the loop refuses at most, so that a mass deletion blocks no turn."""
 MEMO = "deletions"
-"""The name under which all of this is kept."""
+"""Key of the counts and the latch in the state."""
 
 
 class DeleteGuard:
-    """`error` is set while deletions are held back: until `resume()`, or until none is wanted any more. `heir` names a
-    failing path that may be the new name of a row."""
+    """`error` is set while deletions are held: until `resume()`, or until none is wanted any more.
+
+    `memo` is the text that an earlier process stored under `MEMO`. `clock` gives monotonic seconds,
+    `wall` seconds since the epoch. `heir` returns a failing path that may be the new name of a row.
+    """
 
     def __init__(
         self,
@@ -60,8 +68,10 @@ class DeleteGuard:
         kept = json.loads(memo or "{}")
         self._latched = bool(kept.get("held")) and policy.delete and policy.max_delete < 100
         self._unlisted = self._unfound = self._latched and bool(kept.get("unlisted"))
-        """Whether paths without a row are held: a listing does not count them among what is gone. And whether this life's
-        first listing has still to find them again."""
+        """`_unlisted`: paths without a row are held, and no listing counts such paths as gone.
+
+        `_unfound`: the first listing of this process has yet to find these paths again.
+        """
         now = int(clock() // BUCKET_S)
         for at, count in kept.get("made", ()):
             self._made[min(now, int((at - wall() + clock()) // BUCKET_S))] += count
@@ -78,15 +88,17 @@ class DeleteGuard:
         text = f"{count or 'some'} deletions are held back{one}: more than --max-delete allows within an hour"
         return SyncloudError(text, hint="look whether they are meant; then syncloud resume INSTANCE --allow-deletes")
 
-    # What waits
+    # Waiting deletions
 
     def add(self, work: Work) -> None:
         self._waiting[work.path] = (self._clock(), work)
 
     def take(self, limit: int, oldest: float) -> tuple[list[Work], list[Work]]:
-        """At most `limit` whose turn has come, and those that are held back now: no work any more, but remembered.
+        """Return at most `limit` released deletions, and the newly held ones.
 
-        `oldest` is since when the oldest copy waits or is under way: none (infinity), and all may go.
+        A held deletion stops being work, but its path is remembered. Deletions with an heir go to
+        `withheld()` instead. `oldest` is the time since when the oldest copy waits or runs;
+        infinity (no copy) makes every deletion due.
         """
         quiet = oldest == float("inf")
         before = oldest if quiet else min(oldest, self._clock() - COPIES_TIMEOUT_S)
@@ -107,7 +119,10 @@ class DeleteGuard:
         return going, held
 
     def withheld(self) -> list[tuple[Work, str]]:
-        """The deletions that the last `take` refused because a failing path may be their new name; each with that path."""
+        """The deletions that the last `take` refused, each with its heir.
+
+        An heir is a failing path that may be the new name of the deleted path.
+        """
         withheld, self._withheld = self._withheld, []
         return withheld
 
@@ -118,7 +133,7 @@ class DeleteGuard:
             return False
         work.deleting = True
         if not (moved or free):
-            # Counted before it is made: whatever ends the process, the next one knows.
+            # Counted before the deletion is made, so that no crash loses the count.
             minute = self._under_way[work.path] = int(self._clock() // BUCKET_S)
             self._made[minute] += 1 + self._moves.owed(work.path)
         return True
@@ -145,28 +160,31 @@ class DeleteGuard:
             self._reported = True
             log.error("guard.held", "%s", error, count=len(self._held) + len(self._waiting), error=error)
 
-    # What becomes of it
+    # Results of deletions
 
     def ended(self, path: str) -> None:
-        """Whatever was under way there has come to an end; a deletion that was let go and not made does not count."""
+        """The attempt at `path` has ended. A released deletion that was not made does not count."""
         minute = self._under_way.pop(path, None)
         if minute is not None:
             self._made[minute] = max(0, self._made[minute] - 1)
             self._note()
 
     def put_back(self, work: Work) -> None:
-        """Its turn has come, and it was not begun, because its count could not be written."""
+        """Queue a released deletion again that was not begun, because its count was not written."""
         self.ended(work.path)
         work.deleting = False
         self.add(work)
 
     def made(self, path: str) -> None:
-        """The released deletion of `path` was made, so it keeps its count."""
+        """The released deletion of `path` was made, so its count stays."""
         self._under_way.pop(path, None)
 
     def settled(self, work: Work, outcome: Outcome) -> None:
-        """To be told before it is recorded. The half of a rename that comes makes up for the one that goes; a path that was
-        held back and needs no deletion any more was perhaps the last one."""
+        """Note a settled path, before its outcome is recorded.
+
+        The new name of a rename offsets the deletion of the old name. A held path that needs no
+        deletion any more may be the last one, which opens the latch.
+        """
         if outcome.drops and outcome.transferred:
             self.made(work.path)
         elif outcome.put is not None and self._policy.delete and self._state_writer.base_of(work.path) is None:
@@ -178,8 +196,10 @@ class DeleteGuard:
                 self._perhaps_over()
 
     def listed(self, *, gone: int, found: int) -> Iterable[str]:
-        """The whole source was listed: it lacks `gone` of the known paths, and `found` paths are to be settled. Those to be
-        asked about, as they are there again."""
+        """A full listing has ended: `gone` known paths are missing, `found` paths need settling.
+
+        If none is missing, returns the held paths for another look: the source has them again.
+        """
         self._unfound = False
         if gone:
             return ()
@@ -194,7 +214,11 @@ class DeleteGuard:
             log.warning("guard.released", "no deletion is held back any more: what was to be deleted is there again")
 
     def resume(self, *, allow: bool) -> Iterable[str]:
-        """Somebody has looked: what waits now may go, or is only judged again. The paths that are to be looked at."""
+        """Open the latch after an operator has looked; returns the held paths for another look.
+
+        With `allow` the deletions that wait now are released, and the count of the hour restarts.
+        Otherwise these deletions are only judged again.
+        """
         held, self._held = self._held, {}
         self._latched = self._reported = self._unlisted = self._unfound = False
         self._override = {*held, *self._waiting} if allow else set()
@@ -205,44 +229,56 @@ class DeleteGuard:
         return held
 
     def _note(self) -> None:
-        """Written with the next transaction."""
+        """Store latch and counts with the next transaction; times are seconds since the epoch."""
         began = self._wall() - self._clock()
         made = [(round(began + minute * BUCKET_S), count) for minute, count in self._made.items() if count]
         self._state_writer.note(MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made}))
 
 
 class _Moves:
-    """Names that came within the hour with a content that an old name had: each makes up for one old name that goes."""
+    """Rename detector: new names of the last hour that have the content of an old name.
+
+    Each new name offsets the deletion of one old name.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._came: deque[tuple[float, tuple[int, int], str]] = deque()
         self._new: dict[tuple[int, int], OrderedDict[str, None]] = {}
-        """A plain dict whose first names have gone is walked from its beginning for the next one."""
+        """OrderedDict, because a plain dict walks over deleted keys to find its first key."""
         self._spent: set[str] = set()
 
     def add(self, put: Base, kin: Iterable[Base]) -> None:
-        """`put` had no row until now; `kin` are rows that may have the same content. The checksum proves it."""
+        """Register `put`, which had no row until now, if a row of `kin` has the same content.
+
+        `kin` are rows of possible old names; size and checksum prove equality.
+        """
         content = _content(put)
         if content is not None and any(row.path != put.path and _content(row) == content for row in kin):
             self._came.append((self._clock(), content, put.path))
             self._new.setdefault(content, OrderedDict())[put.path] = None
 
     def claim(self, path: str, base: Base | None) -> bool:
-        """Whether a new name has the content of `path`, which is about to go; it then has made up for one."""
+        """Whether a new name has the content of `path`, which is about to be deleted.
+
+        Such a new name is spent, so it offsets no second deletion.
+        """
         while self._came and self._came[0][0] < self._clock() - WINDOW_S:
             _, old, name = self._came.popleft()
             self._take(old, name)
             self._spent.discard(name)
         content = _content(base) if base is not None else None
         if content is None or content not in self._new or self._take(content, path):
-            return False  # what has itself just come makes up for nothing any more
+            return False  # a new name that is deleted itself offsets nothing any more
         name = next(iter(self._new[content]))
         self._spent.add(name)
         return self._take(content, name)
 
     def owed(self, path: str) -> int:
-        """1 where `path`, which is about to go, has made up for an old name: that was no rename then, but a deletion, too."""
+        """1 if `path`, now about to be deleted, has offset the deletion of an old name, else 0.
+
+        Without its new name, the earlier deletion was no rename and counts after all.
+        """
         owes = path in self._spent
         self._spent.discard(path)
         return int(owes)

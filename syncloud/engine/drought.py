@@ -1,9 +1,10 @@
-"""A drought: the store answers and lists, and no file gets through. It is told like an outage, and holds nothing up.
+"""Data-path health check. A drought: the store answers and lists, but no file gets through.
 
-LIST and HEAD are no witnesses for GET and PUT, so `witness` calls such failures the paths' own. Here the bytes are the witness:
+A drought is reported like an outage, but delays no work. LIST and HEAD prove nothing about GET and
+PUT, so `witness` attributes such failures to single paths. Here transferred bytes are the proof:
 
-    several paths fail, or all there are --> a trial with what is known --> bytes travel   they fail by themselves
-                                                                        --> none does      a drought, until any does
+    several paths fail, or all pending ones --> trial --> bytes travel      failures of single paths
+                                                      --> no bytes travel   a drought, until they do
 """
 
 from __future__ import annotations
@@ -21,19 +22,22 @@ from ..errors import SyncloudError
 from .outage import Outage
 
 MIN_FAILED = 3
-"""Different paths that fail in a row before anybody is suspected; where fewer are to be carried, all of them."""
+"""Different paths that fail in a row before a trial; all paths where fewer are pending."""
 GRACE_S = 10.0
-"""Seconds that the first trial has, before it is told that nothing gets through."""
+"""Seconds from the start of the first trial to the report of a drought."""
 TRIAL_INTERVAL_S = 60.0
-"""Seconds from one trial to the next."""
+"""Seconds from the start of one trial to the next."""
 TRIAL_FILES = 3
-"""Files that a trial asks for, one after the other: one alone may have gone, or be refused for itself."""
+"""Known files that a trial requests in turn, because a single file may be gone or refused."""
 MAX_REMEMBERED = 1_000
-"""Paths that are told apart."""
+"""Failing paths that are remembered at most."""
 
 
 class Drought:
-    """`failed` and `settled` are told of the attempts, `look` of the turns of the loop. Times are `clock`'s."""
+    """`failed` and `settled` receive the results of attempts; turns of the loop call `look`.
+
+    `clock` gives monotonic seconds.
+    """
 
     def __init__(self, source: Tree, target: Tree, state: State, clock: Callable[[], float]) -> None:
         self._source, self._target, self._state, self._clock = source, target, state, clock
@@ -57,7 +61,7 @@ class Drought:
         return self._source.given + self._target.taken
 
     def failed(self, path: str, error: SyncloudError) -> None:
-        """The path has met `error`, while the store answered questions."""
+        """`path` failed with `error`, which is no outage. A transfer restarts the count."""
         if self._carried != self._before or not self._paths:
             self._end()
             self._before, self._due = self._carried, math.inf
@@ -66,14 +70,17 @@ class Drought:
         self._cause = error
 
     def settled(self, path: str) -> None:
-        """Nothing is wrong with this path any more, whether its bytes had to travel or not."""
+        """`path` is settled, with or without a transfer, and no longer indicates a drought."""
         if self._paths:
             self._paths.discard(path)
             if not self._paths:
                 self._end()
 
     def look(self, others: int) -> None:
-        """Suspect, try, and tell. `others`: paths that wait or are in work and have not failed."""
+        """Start a trial if enough paths fail; report a drought once the grace time is over.
+
+        `others` is the number of pending paths that have not failed.
+        """
         if self._carried != self._before:
             self._end()
         elif len(self._paths) >= MIN_FAILED or not others:
@@ -90,17 +97,20 @@ class Drought:
         self._told.end()
 
     async def _try(self) -> None:
-        """What gets through is counted by the trees."""
+        """Run a trial. The trees count the transfers that succeed (`given`, `taken`)."""
         try:
             await self._source.try_giving(await asyncio.to_thread(self._known))
             await self._target.try_taking()
         except SyncloudError:
-            pass  # so nothing was counted
-        except Exception as error:  # noqa: BLE001 - a bug in a trial must not be silent, and ends nothing
+            pass  # a failed trial counts no transfer
+        except Exception as error:  # noqa: BLE001 - a bug in a trial is logged, and stops nothing
             log.exception("internal.error", "a trial ended unexpectedly: %r", error)
 
     def _known(self) -> list[str]:
-        """Some files that both sides had, from all over the tree. Blocking: for a thread."""
+        """Up to `TRIAL_FILES` random recorded files, from all over the tree, that have not failed.
+
+        Blocking: runs in a thread.
+        """
         with contextlib.closing(self._state.reader()) as reader:
             there = sorted({row.path for row in sample.rows(reader)} - self._paths)
         return random.sample(there, min(TRIAL_FILES, len(there)))

@@ -1,4 +1,7 @@
-"""`--dry-run`: a target that says what would be done to it and does nothing. A wrapper, so that everything else is the same."""
+"""Dry-run decorator of a target tree (`--dry-run`): each action is printed, and nothing is changed.
+
+The decorator satisfies the `Tree` contract, so the rest of the engine runs as usual.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from ..log import display
 
 
 class DryRunTree:
-    """`say` gets one line for each action: a verb, a tab, the path as it may be shown."""
+    """`say` receives one line for each action: a verb, a tab and the escaped path."""
 
     def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
         self.role = tree.role
@@ -38,7 +41,7 @@ class DryRunTree:
         return self._tree.rename_identity(entry)
 
     async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
-        # What is expected there was only assumed: a real write would have found out, so look.
+        # `expected` is only an assumption. A real write would verify it, so a dry run has to look.
         now = await self._tree.observe(entry.path, None, None)
         if expected is None and isinstance(now, Entry):
             self._tell("compare", entry)
@@ -54,7 +57,7 @@ class DryRunTree:
         return await self._tree.mode_for(expected, source)
 
     async def admit(self, entry: Entry) -> None:
-        """Nothing is carried."""
+        """Return at once, because a dry run transfers nothing."""
 
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
@@ -73,7 +76,7 @@ class DryRunTree:
         await self._tree.try_giving(known)
 
     async def try_taking(self) -> None:
-        """Nothing is put."""
+        """Do nothing, because a dry run must not write a trial object."""
 
     def keeps_versions(self, entry: Entry) -> bool:
         return self._tree.keeps_versions(entry)

@@ -1,8 +1,9 @@
-"""Failing paths: each waits for its own next try and delays no other path.
+"""Retry scheduler with exponential back-off: a failing path delays no other path.
 
-A path that fails a few times in a row is recorded in the state with its cause. The record replaces the queue's messages, which
-are acknowledged then. A recorded path does not count as pending, and every start tries it again. Success clears the record, and
-so does a source that is gone. Beyond `MAX_PATHS` only the number is kept; a listing finds those paths once there is room again.
+After `LASTING_TRIES` failures in a row a path is recorded in the state with its cause. The record
+replaces the messages of the queue, which are acknowledged then. A recorded path does not count as
+pending, and every start retries it. Success clears the record, and so does a source that is gone.
+Beyond `MAX_PATHS` only the number is kept; a listing finds those paths once there is room again.
 """
 
 from __future__ import annotations
@@ -20,38 +21,43 @@ from ..errors import HostUnavailable, SyncloudError, Unsteady
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 300.0
 BUSY_MAX_S = 60.0
-"""Longest pauses, in seconds: for most failures, and for a file that is written all the time."""
+"""Pauses in seconds: the first, the longest, and the longest for a file written all the time."""
 EFFORT_FACTOR = 5.0
-"""Shortest pause after a try, in durations of that try."""
+"""Shortest pause after a try, as a multiple of the duration of that try."""
 EFFORT_MAX_S = 3600.0
-"""Seconds; the bound of a pause that follows from `EFFORT_FACTOR`."""
+"""Upper bound in seconds of the shortest pause that `EFFORT_FACTOR` demands."""
 RATE_PER_S = 10.0
 """Tries per second of all recorded paths together in the long run; twice as many at first."""
 LASTING_TRIES = 3
-"""Tries after which a path is recorded, and reported as one that keeps failing."""
+"""Failures in a row after which a path is recorded and reported."""
 NEWS_IGNORED_S = 30.0
-"""Seconds after its last try in which events of a recorded path cause no other try; longer where `EFFORT_FACTOR` or
-`RATE_PER_S` says so."""
+"""Seconds after the last try of a recorded path in which events cause no further try.
+
+`EFFORT_FACTOR` and `RATE_PER_S` may prolong this time.
+"""
 MAX_PATHS = 50_000
-"""Paths."""
+"""Failing paths that are kept at most, so that memory and state are bounded."""
 RELIST_ROOM = MAX_PATHS // 10
-"""Free places from which on it is worth a listing to find the paths for which there was none."""
+"""Free places that are worth a listing, which finds the paths for which there was no room."""
 CAUSE_MAX_CHARS = 1_000
-"""Characters of a cause."""
+"""Characters of a cause or hint at most."""
 MAX_PER_TURN = 500
-"""Paths that are handed out in one turn of the loop."""
+"""Unrecorded paths that one turn of the loop takes at most."""
 MAX_UNDER_WAY = 16
-"""Recorded paths that are tried at a time; or a quarter of the places, if that is less. They hold no others up."""
+"""Recorded paths under way at most, or a quarter of the places if that is less.
+
+The bound keeps recorded paths from delaying other paths.
+"""
 
 Content = tuple[str, int]
-"""The first field of a source's tag (inode, ETag) and its size. A rename changes neither."""
+"""First field of a source tag (inode or ETag), and size. A rename changes neither."""
 
 
 class _Given:
-    """Stands for receipts that were given back: an event named the path, and nothing is left to acknowledge."""
+    """Null object for acknowledged receipts: it still shows that an event named the path."""
 
     def acknowledge(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing, because the receipts are acknowledged already."""
 
 
 GIVEN = _Given()
@@ -59,7 +65,10 @@ GIVEN = _Given()
 
 @dataclass(slots=True)
 class _Row:
-    """`until`: earliest time of the next try; `fresh`: the same for an event. `work` waits until `due`; None during a try."""
+    """A failing path. `until`: earliest time of the next try; `fresh`: the same after an event.
+
+    `work` waits until `due`, and is None during a try.
+    """
 
     failure: Failure
     until: float
@@ -70,7 +79,12 @@ class _Row:
 
 
 class Failing:
-    """Belongs to the control thread. `more` counts the failures for which there was no room since the last listing."""
+    """All failing paths, used by the control thread alone.
+
+    `share` bounds the recorded paths under way, at most `MAX_UNDER_WAY`. `more` counts the
+    failures since the last full listing for which there was no room. `clock` gives monotonic
+    seconds, `wall` seconds since the epoch.
+    """
 
     def __init__(
         self, state: State, clock: Callable[[], float], *, share: int = MAX_UNDER_WAY, wall: Callable[[], float] = time.time
@@ -82,7 +96,7 @@ class Failing:
         self._rows: dict[str, _Row] = {}
         self._heap: list[tuple[float, str]] = []
         self._soon: list[tuple[float, str]] = []
-        """When the recorded paths are due, and when those are that are not recorded yet."""
+        """Due times: `_heap` of the recorded paths, `_soon` of those that are not recorded yet."""
         self._recorded: dict[str, None] = {}
         self._young: set[str] = set()
         self._back: set[str] = set()
@@ -97,14 +111,15 @@ class Failing:
         now = self._clock()
         self._recorded[failure.path] = None
         self._rows[failure.path] = row = _Row(failure, now, now)
-        self._wait(row, Work(failure.path, now, now, check_target=True), now)  # the record does not say what the look was to be
+        # The record does not contain the doubted side, so the next look checks the target, too.
+        self._wait(row, Work(failure.path, now, now, check_target=True), now)
 
     def __len__(self) -> int:
-        """Recorded paths."""
+        """Number of recorded paths."""
         return len(self._recorded)
 
     def listed(self) -> None:
-        """A listing of everything begins, which finds the paths for which there was no room."""
+        """A full listing begins, which finds the paths for which there was no room."""
         self.more = 0
 
     @property
@@ -114,12 +129,12 @@ class Failing:
 
     @property
     def young(self) -> int:
-        """Waiting paths that are not recorded yet. They count as pending."""
+        """Number of waiting paths that are not recorded yet; such paths count as pending."""
         return len(self._young)
 
     @property
     def back(self) -> int:
-        """Recorded paths that were handed out for another try which has not ended."""
+        """Number of recorded paths that were handed out for a try which has not ended."""
         return len(self._back)
 
     @property
@@ -128,7 +143,7 @@ class Failing:
 
     @property
     def error(self) -> SyncloudError | None:
-        """The recorded paths in one sentence."""
+        """One error that summarises the recorded paths; None without any."""
         if not self._recorded:
             return None
         failure = self._rows[next(iter(self._recorded))].failure
@@ -138,14 +153,17 @@ class Failing:
         return SyncloudError(f"{text}: {failure.cause}", hint=failure.hint, code=failure.code)
 
     def tries(self, path: str) -> int:
-        """Failures of this path in a row."""
+        """Failures of `path` in a row."""
         row = self._rows.get(path)
         return row.failure.tries if row is not None else 0
 
     # Tries
 
     def fail(self, work: Work, error: SyncloudError, *, took: float = 0.0, content: Content | None = None) -> float | None:
-        """A try of `work` that took `took` seconds failed: the seconds until the next one; None if the table is full."""
+        """Record a failed try that took `took` seconds.
+
+        Returns the seconds until the next try; None if the table is full.
+        """
         path, now = work.path, self._clock()
         row = self._rows.get(path)
         if row is None and len(self._rows) >= MAX_PATHS:
@@ -157,7 +175,7 @@ class Failing:
         least = self._least(tries, took)
         delay = max(least, self._pause(tries, busy=isinstance(error, Unsteady)))
         fresh = now + max(NEWS_IGNORED_S, least)
-        work.deleting = False  # a deletion needs its turn once more
+        work.deleting = False  # a deletion has to wait for its turn again
         self._forget_content(path)
         self._join(row, work)
         content = content or (row.content if row is not None else None)
@@ -175,7 +193,10 @@ class Failing:
         return Backoff(RETRY_FIRST_S, most, jitter=0.5).delay(tries)
 
     def _least(self, tries: int, took: float) -> float:
-        """The pause that no event shortens: what a try costs, and how many others there are."""
+        """Seconds of pause that no event shortens.
+
+        The cost of a try and the number of recorded paths prolong this pause.
+        """
         crowd = len(self._recorded) / RATE_PER_S / 2 if tries >= LASTING_TRIES else 0.0
         return max(crowd, min(EFFORT_FACTOR * took, EFFORT_MAX_S))
 
@@ -188,7 +209,10 @@ class Failing:
             self._young.add(work.path)
 
     def admit(self, work: Work) -> bool:
-        """Whether `work` may begin now; otherwise it waits here. Earlier work of the same path is merged into it."""
+        """Whether `work` may begin now; otherwise `work` waits here.
+
+        Earlier work of the same path is merged into `work`.
+        """
         row = self._rows.get(work.path)
         if row is None:
             return True
@@ -203,7 +227,7 @@ class Failing:
         return False
 
     def _has_room(self, path: str) -> bool:
-        """Whether `path` may be tried now. A recorded one takes a place of its share."""
+        """Whether `path` may be tried now. A recorded path takes one of the `share` places."""
         if path in self._recorded and path not in self._trying:
             if len(self._trying) >= self._share:
                 return False
@@ -212,13 +236,13 @@ class Failing:
         return True
 
     def _expect(self, row: _Row, work: Work) -> None:
-        """What a listing has seen of a path that was not tried yet is enough to keep its old name."""
+        """Take the content of an untried path from a listing, so `heir` protects the old name."""
         if row.content is None and isinstance(work.reported, Entry):
             row.content = work.reported.tag[0], work.reported.size
             self._contents.setdefault(row.content, set()).add(work.path)
 
     def put_off(self, path: str) -> None:
-        """The try of `path` waits for something else: its place is another one's."""
+        """Free the place of `path`, because the try waits for something else."""
         self._trying.discard(path)
 
     def _end_try(self, path: str) -> None:
@@ -241,7 +265,10 @@ class Failing:
         return min(row.until, row.fresh) if news else row.until
 
     def due(self) -> list[Work]:
-        """At most `MAX_PER_TURN` works whose pause is over; of recorded ones as many as have room."""
+        """Works whose pause is over: at most `MAX_PER_TURN` unrecorded paths.
+
+        Recorded paths come in addition, as many as `share` has room for.
+        """
         return self._taken(self._soon, MAX_PER_TURN) + self._taken(self._heap, self._share - len(self._trying))
 
     def _taken(self, heap: list[tuple[float, str]], most: int) -> list[Work]:
@@ -257,7 +284,7 @@ class Failing:
     def _hand_out(self, row: _Row) -> Work:
         work, row.work, row.until, row.due = row.work, None, 0.0, 0.0
         assert work is not None
-        work.since = self._clock()  # deletions wait for this try, not for the hours before it
+        work.since = self._clock()  # deletions wait for this try, not for the earlier hours
         self._young.discard(work.path)
         if work.path in self._recorded:
             self._back.add(work.path)
@@ -266,12 +293,18 @@ class Failing:
 
     @property
     def next_due(self) -> float | None:
-        """When `due()` will next have something. The end of a try makes room for what has none now."""
+        """Time at which `due()` next returns work; None without any.
+
+        Recorded paths without room do not count, because the end of a try causes another turn.
+        """
         heaps = [self._soon, *([self._heap] if len(self._trying) < self._share else [])]
         return min((heap[0][0] for heap in heaps if heap), default=None)
 
     def hasten(self, *, recorded: bool) -> list[Work]:
-        """Hand out the paths that are not recorded yet before their pause is over. The pause of recorded ones ends, or not."""
+        """Hand out all waiting unrecorded paths before their pause is over.
+
+        With `recorded`, the pause of recorded paths ends as well.
+        """
         for path in self._recorded if recorded else ():
             if (row := self._rows[path]).work is not None:
                 row.until = self._clock()
@@ -279,7 +312,7 @@ class Failing:
         return [self._hand_out(row) for path in list(self._young) if (row := self._rows[path]).work is not None]
 
     def give_up(self, path: str) -> None:
-        """No other try in this pass."""
+        """Drop the waiting work of `path`, so that a single pass makes no other try."""
         if (row := self._rows.get(path)) is not None:
             row.work = None
         self._young.discard(path)
@@ -289,7 +322,7 @@ class Failing:
     # Success
 
     def clear(self, path: str) -> None:
-        """The path is settled."""
+        """Forget the failures of `path`, which is settled."""
         if self._rows:
             self._forget_content(path)
             self._end_try(path)
@@ -306,16 +339,20 @@ class Failing:
                 del self._contents[row.content]
 
     def heir(self, base: Base | None) -> str | None:
-        """A failing path that may be the new name of `base`. Until it arrives, only the old name holds these bytes.
+        """A failing path that may be the new name of `base`, or None.
 
-        An empty file has no bytes that could be lost, and all empty objects have the same ETag.
+        Until that path arrives, only the old name holds the bytes. An empty file has no heir,
+        because it has no bytes to lose, and all empty objects have the same ETag.
         """
         if base is None or not base.size:
             return None
         return next((path for path in self._contents.get((base.source[0], base.size), ()) if path != base.path), None)
 
     def flush(self) -> list[Receipt]:
-        """Record changes in one transaction; the receipts to give back. If the disk refuses, the next call tries again."""
+        """Record all changes in one transaction; returns the receipts to acknowledge.
+
+        If the disk refuses, the next call retries.
+        """
         if not self._unwritten:
             return []
         paths, self._unwritten = self._unwritten, {}
@@ -336,5 +373,5 @@ def _taken(work: Work) -> list[Receipt]:
 
 
 def _plain(text: str) -> str:
-    """The text in a form that the state can hold, and bounded."""
+    """The text in valid UTF-8, which the state can hold, with at most `CAUSE_MAX_CHARS`."""
     return text.encode(errors="backslashreplace").decode()[:CAUSE_MAX_CHARS]

@@ -1,4 +1,4 @@
-"""The inbox: hints from any thread, on their way to the coalescer, which belongs to the control thread."""
+"""Thread-safe mailbox: any thread delivers hints, the control thread moves them to the queue."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from ..core.model import Hint, HintKind
 from ..core.work_queue import WorkQueue
 
 RELIST_DELAY_S = 1.0
-"""Seconds until a listing makes up for a hint that could not be taken in."""
+"""Seconds until a full listing replaces a lost hint, or another turn of the loop a failed one."""
 
 
 class Inbox:
-    """`wake` is called on the thread of `loop` after a hint that needs a turn."""
+    """`wake` is called on the thread of `loop` after a hint that needs a turn.
+
+    `clock` gives monotonic seconds.
+    """
 
     def __init__(
         self, work_queue: WorkQueue, clock: Callable[[], float], loop: asyncio.AbstractEventLoop, *, wake: Callable[[], None]
@@ -31,22 +34,28 @@ class Inbox:
         return len(self._hints)
 
     def deliver(self, hint: Hint) -> None:
-        """From any thread; returns at once. An open file's wakes nobody: it has time."""
+        """Take a hint from any thread, and return at once.
+
+        A hint about an open file wakes no turn, because the file first has to become quiet.
+        """
         self._hints.append((hint, self._clock()))
         if not self._told and (hint.kind is not HintKind.WRITING or hint.subtree):
             self._told = True
             try:
                 self._loop.call_soon_threadsafe(self._wake)
             except RuntimeError:
-                return  # the loop has ended: the next start scans
+                return  # the loop has ended, and the next start scans
 
     def take_in(self) -> None:
-        """Take all hints in. A listing makes up for a hint that fails; its receipt is kept, and the hints behind it go on."""
+        """Move all hints to the work queue. A full listing replaces a hint that fails.
+
+        The receipt of a failed hint is not acknowledged, and the later hints still proceed.
+        """
         self._told = False
         while self._hints:
             hint, at = self._hints.popleft()
             try:
                 self._work_queue.add(hint, at)
-            except Exception as error:  # noqa: BLE001 - a bug must not lose the hints behind this one
+            except Exception as error:  # noqa: BLE001 - a bug must not lose the later hints
                 log.exception("internal.error", "%s: a hint was not taken in: %r", hint.path, error, path=hint.path)
                 self._loop.call_later(RELIST_DELAY_S, self.deliver, Hint("", subtree=True))

@@ -1,10 +1,9 @@
-"""The loop: hints in, work out, results recorded, receipts given back. One control thread decides and records.
+"""Event loop of the engine, on one control thread that decides and records.
 
     hints --> coalesce --> settle (observe, decide, execute) --> record --> acknowledge
 
-Nothing is ever given up silently: a failing path waits for its own next try and delays no other (`failing`). An outage (of the
-network, credentials, a full disk) holds all work back, and one path at a time probes whether it is over. A second witness tells
-the two apart (`witness`).
+No path is abandoned silently: a failing path waits alone for its next try (`failing`). An outage
+holds all work, and one path at a time probes for the end; `witness` separates the two cases.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from .transfer_limit import BATCH_DELAY_S, TransferLimit
 from .witness import Witness
 
 LINGER_S = 0.7
-"""Seconds that a flush waits for hints which are on their way: watchdog holds half of a rename back for 0.5 s."""
+"""Seconds that a flush waits for late hints: watchdog delays one half of a rename by 0.5 s."""
 GRACE_S = 5.0
-"""Seconds that what is under way gets after a flush, or where there is none, before it is abandoned."""
+"""Seconds for running work to finish after a flush, or without one, before its cancellation."""
 
 
 class Engine:
-    """`excluded` names the paths that take no part. All times come from `clock` (monotonic seconds), `loop` runs it."""
+    """`excluded` selects paths to skip. `clock` gives monotonic seconds; `loop` runs the engine."""
 
     def __init__(
         self,
@@ -128,31 +127,31 @@ class Engine:
     # Hints
 
     def deliver(self, hint: Hint) -> None:
-        """Take a hint, from any thread, and return at once. An open file's wakes nobody: it has time."""
+        """Take a hint from any thread, at once. A hint about an open file wakes no turn."""
         self._inbox.deliver(hint)
 
     def _receive(self) -> None:
         self._inbox.take_in()
-        (self._nudge if self._nudged or self._tasks else self._turn)()  # at rest, no time is lost
+        (self._nudge if self._nudged or self._tasks else self._turn)()  # no delay at rest
 
     @property
     def pending(self) -> int:
-        """Paths that wait, are in work, or wait for their deletion, except those recorded as failing."""
+        """Number of paths in work or waiting (also for deletion), without recorded failures."""
         return len(self._work_queue) + len(self._inbox) + self.failing.young - self.failing.back
 
     @property
     def failed(self) -> dict[str, SyncloudError]:
-        """In a single pass: the paths that could not be settled."""
+        """In a single pass: the errors of the paths that could not be settled."""
         return self._attempts.failed
 
     @property
     def files(self) -> int:
-        """Paths on which both sides agree."""
+        """Number of paths on which both sides agree."""
         return self._state_writer.files
 
     @property
     def trouble(self) -> SyncloudError | None:
-        """What holds the work back as a whole, or keeps everything from getting through, or None."""
+        """The error of the sync as a whole (state, outage, drought, held deletions), or None."""
         return self._stuck or self.drought.error or self._delete_guard.error
 
     @property
@@ -161,7 +160,7 @@ class Engine:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing can be settled now: what is not taken in yet should wait where it is."""
+        """Whether nothing can be settled now, so that messages should stay in their queue."""
         return self._state_writer.error is not None or self.outage.error is not None
 
     @property
@@ -178,7 +177,7 @@ class Engine:
     async def once(self) -> None:
         """Work until nothing is left; `failed` has the paths that could not be settled.
 
-        Raises Unavailable, HostUnavailable: what concerns everybody ends a single pass.
+        Raises `trouble`: an outage ends the pass; held deletions raise SyncloudError at its end.
         """
         self._once = self._attempts.once = self._listings.once = self.listing.caller_reports = True
         self._work_queue.deadline = self._work_queue.quiet
@@ -193,9 +192,10 @@ class Engine:
         await self._over
 
     def stop(self, *, flush: float = 0.0) -> None:
-        """End: settle what waits, for at most `flush` seconds; then finish what is under way, or abandon it after `GRACE_S`.
+        """Stop the loop after a flush, which settles waiting paths for at most `flush` seconds.
 
-        What is not settled by then is found again by the next start; but a host that is taken away has no next start.
+        Running work then finishes, or is cancelled after `GRACE_S`. The next start finds unsettled
+        paths again, but a terminated host has no next start.
         """
         self._stopping = True
         self._flush_from = self._clock() + min(flush, LINGER_S)
@@ -209,19 +209,19 @@ class Engine:
         self._nudge()
 
     def _flushed(self) -> bool:
-        """Whether there is nothing that waiting could settle."""
+        """Whether the flush is over: all paths are settled, work is blocked, or time is up."""
         now = self._clock()
         settled = now >= self._flush_from and not len(self._delete_guard) and self._copies_are_done()
         return settled or self._stuck is not None or now >= self._flush_until
 
     def _nudge(self) -> None:
-        """A turn soon: one, however many ask for it."""
+        """Schedule one turn soon, however many callers request a turn."""
         if not self._nudged:
             self._nudged = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """One turn. A turn that ends unexpectedly is followed by another, and the watchdog sees only turns that succeed."""
+        """Run a turn. A failed turn is retried, and the watchdog counts only successful turns."""
         self._nudged = False
         try:
             self._turn_once()
@@ -235,7 +235,7 @@ class Engine:
         if self._over.done():
             return
         self._inbox.take_in()
-        if not self._listings.under_way:  # what comes meanwhile shares the next one
+        if not self._listings.under_way:  # later requests share the next listing
             self._start_listings()
         self._release()
         if (self._stopping and self._flushed()) or (self._once and (self._stuck is not None or not self._busy)):
@@ -265,7 +265,7 @@ class Engine:
             self._work_queue.put_back(work, 0.0)
 
     def _release(self) -> None:
-        """Record failing paths, then give their receipts back: the record is durable."""
+        """Record failing paths, then acknowledge their receipts, because the record is durable."""
         if receipts := self.failing.flush():
             self._state_writer.record(None, (), receipts)
 
@@ -294,18 +294,18 @@ class Engine:
 
     @property
     def _untried(self) -> bool:
-        """Whether anything waits that a single pass has to try: what an earlier life has recorded as failing, too."""
+        """Whether a single pass has work left, failures recorded by an earlier process included."""
         due = self.failing.next_due
         waits = len(self._work_queue) or len(self._inbox) or self.failing.young
         return bool(waits) or (due is not None and due <= self._clock())
 
     @property
     def resting(self) -> bool:
-        """Whether nothing is to be done, nor waited for."""
+        """Whether there is neither work nor an outage."""
         return not self._busy and self._stuck is None
 
     def _set_alarm(self) -> None:
-        """The next turn when something is due, and with the pulse: the watchdog sees it, open files get their quiet time."""
+        """Schedule the next turn: when work is due, or at the pulse for watchdog and open files."""
         at = (now := self._clock()) + timing.until_next(now, resting=self.resting)
         if self._state_writer.error is None and self.outage.error is not None:
             at = at if self._tasks or self._witness.asking else min(at, self.outage.next_try)
@@ -326,7 +326,7 @@ class Engine:
         self._alarm = self._loop.call_later(max(0.0, at - now), self._nudge)
 
     def _probe(self) -> None:
-        """In an outage, ask a question and try one path, another one each time."""
+        """In an outage, ask the witness and try one path, a different one each time."""
         if self._tasks or not self.outage.may_probe():
             return
         self._witness.probe()
@@ -343,7 +343,7 @@ class Engine:
         self._turn_by(self._clock() + BATCH_DELAY_S) if self._transfer_limit.nearly_full else self._nudge()
 
     async def _drain(self, grace: float = GRACE_S) -> None:
-        """Finish what is under way within `grace` seconds, call the rest off within as many, record all of it."""
+        """Finish work within `grace` seconds, cancel the rest within as many, record all of it."""
         tasks = [*self._listings.under_way, *self._tasks.values()]
         for scan in self._listings.under_way:
             scan.cancel()
@@ -352,14 +352,14 @@ class Engine:
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late, timeout=grace)  # a large upload is called off, where the store still answers
+                await asyncio.wait(late, timeout=grace)  # lets large uploads abort at the store
         self._release()
         self._state_writer.close()
 
     # Deletions go last
 
     def _start_deletions(self) -> None:
-        """When no copy waits or is under way, and all are recorded: what was moved is uploaded before its old name goes."""
+        """Start due deletions once all copies are recorded: a moved file first gets a new name."""
         oldest = math.inf if self._copies_are_done() else self._oldest_copy() if len(self._delete_guard) else 0.0
         if len(self._delete_guard) and not self._state_writer.copies_written():
             return
@@ -370,7 +370,7 @@ class Engine:
             (self._attempts.start if self._state_writer.error is None else self._delete_guard.put_back)(work)
         for work in held:
             self._state_writer.record(None, (), work.receipts)
-            self.failing.clear(work.path)  # it fails no more: only the guard keeps it
+            self.failing.clear(work.path)  # not failing any more: only the guard holds the path
             self._work_queue.finish(work)
         for work, heir in self._delete_guard.withheld():
             self._attempts.retry(
@@ -380,7 +380,7 @@ class Engine:
             self._nudge()
 
     def _oldest_copy(self) -> float:
-        """Since when the oldest one waits or is under way, or is still looked for."""
+        """Time since when the oldest copy waits or runs; a running listing counts as a copy."""
         times = [self._work_queue.since(path) for path in self._tasks]
         due = self._work_queue.next_due()
         return min(times + ([due] if due is not None else []) + [self._scanner.since, self._clock()])
@@ -392,7 +392,7 @@ class Engine:
         return due is None or due > self._clock()
 
     def resume(self, *, allow_deletes: bool) -> None:
-        """Somebody has looked: what was held back for deletion may go, or gets another look."""
+        """An operator has looked: allow held deletions or judge them again, and retry all paths."""
         for path in (*self._delete_guard.resume(allow=allow_deletes), *self.conflict_limit.resume()):
             self.deliver(Hint(path))
         self._take_up(self.failing.hasten(recorded=True))

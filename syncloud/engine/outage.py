@@ -1,6 +1,7 @@
-"""Outages: of the network, the store, credentials, or the disk. Logged once, then once a minute.
+"""Outage state machine with back-off, for the network, the store, credentials and the disk.
 
-The second witness (`witness`) tells an outage from a failure of one path.
+An outage is logged at its start, then once a minute, and at its end. The second witness (`witness`)
+separates an outage from a failure of one path.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from ..backoff import Backoff
 from ..errors import SyncloudError
 
 RETRY = Backoff(first_s=1.0, most_s=30.0, jitter=0.5)
-"""Seconds between two tries."""
+"""Between two probes."""
 REPORT_INTERVAL_S = 60.0
+"""Seconds between two log lines of one outage."""
 
 
 class Outage:
-    """`error` is what goes on, None while all is well; `next_try` when the next probe is due.
+    """`error` is the current error, None while all is well; `next_try` the time of the next probe.
 
-    `beside` is another one that the same cause may well have: what that one tells is not told twice. Where
-    the error is `raised`, whoever catches it tells.
+    `sibling` is another outage with probably the same cause: an error of the type that the sibling
+    has logged is not logged again. With `caller_reports` nothing is logged here, because the error
+    is raised and the caller reports it.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -36,13 +39,16 @@ class Outage:
 
     @classmethod
     def pair(cls, clock: Callable[[], float]) -> tuple[Outage, Outage]:
-        """Two that stand beside each other."""
+        """Two outages, each the sibling of the other."""
         one, other = cls(clock), cls(clock)
         one.sibling, other.sibling = other, one
         return one, other
 
     def record_failure(self, error: SyncloudError) -> None:
-        """A failure that is no path's own. Stragglers that fail before the next probe is due do not delay it."""
+        """Record a failure that concerns all paths.
+
+        Stragglers that fail before the next probe is due do not postpone the probe.
+        """
         now = self._clock()
         if self.error is None:
             self._since, self._told, self._failures = now, now, 1
@@ -73,12 +79,15 @@ class Outage:
         return self._clock() >= self.next_try
 
     def record_success(self, began: float) -> None:
-        """A request got through. If it `began` before the outage, it proves nothing: the answer may be as old."""
+        """End the outage if the successful request `began` after the start of the outage.
+
+        An earlier request proves nothing, because its answer may be older than the outage.
+        """
         if self.error is not None and began >= self._since:
             self.end()
 
     def end(self) -> None:
-        """The outage is over."""
+        """End the outage, and log its duration."""
         if self.error is not None and not self._silent:
             took = self._clock() - self._since
             log.warning("outage.ended", "recovered after %.0f s", took, duration_ms=round(took * 1000))

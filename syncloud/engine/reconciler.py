@@ -1,7 +1,7 @@
-"""One path, from the look to what is to be recorded: observe, decide, execute, until the table is silent.
+"""Reconciler of a single path: observe both sides, decide by the truth table, execute the action.
 
-The settler neither schedules nor retries nor writes the state: the engine does. A condition that fails (Changed) leads to a
-new look at both sides and a new decision, a bounded number of times.
+The engine schedules, retries and writes the state; the reconciler does none of these. A failed
+condition (Changed) leads to a new look at both sides and a new decision, up to `MAX_ROUNDS` times.
 """
 
 from __future__ import annotations
@@ -43,13 +43,16 @@ from ..errors import Blocked, Changed, Unsettled, Unsteady
 from .conflict_limit import REASON, ConflictLimit
 
 MAX_ROUNDS = 8
-"""Decisions for one path before it has to wait: enough for two comparisons and a few lost races."""
+"""Decisions in one attempt at most: enough for two comparisons and a few lost races."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What the engine is to record. `transferred`: something was changed on the target; `news`: because the source was another
-    than the base knew. `deferred`: a deletion that waits."""
+    """Result of an attempt, for the engine to record: the row to `put`, the paths of rows to drop.
+
+    `transferred`: the target was changed; `news`: because the source differed from the base.
+    `deferred`: a deletion waits for its turn. `unknown`: the reason why the path is skipped.
+    """
 
     put: Base | None = None
     drops: tuple[str, ...] = ()
@@ -61,10 +64,12 @@ class Outcome:
 
 
 class Reconciler:
-    """`base_of` and `renamed_from` are the state's answers, what is not yet written included; `look_again` is told of
-    another path that was changed on the way, or that may have its place now: `left_out_above` names those for a deletion.
-    `see` is told what each look at the source has found; `made_way` is called after a file made way for a work; `is_left_out`
-    says of a path whether it was left out before.
+    """`base_of` reads a base row, unwritten changes included; `renamed_from` reads written rows.
+
+    `look_again` requests a look at another path: one that was changed on the way, or one whose
+    place may be free now. After a deletion, `skipped_above` returns the latter paths. `see`
+    receives the result of each look at the source. `made_way` is called after a file made way for a
+    work. `is_skipped` is whether a path was skipped; `under_way` returns its running attempt.
     """
 
     def __init__(
@@ -84,7 +89,7 @@ class Reconciler:
         is_skipped: Callable[[str], bool] = lambda _: False,
         conflict_limit: ConflictLimit | None = None,
     ) -> None:
-        self.rivals = conflict_limit or ConflictLimit(time.monotonic)
+        self._conflict_limit = conflict_limit or ConflictLimit(time.monotonic)
         self.policy = policy
         self._source = source
         self._target = target
@@ -92,37 +97,38 @@ class Reconciler:
         self._renamed_from = renamed_from
         self._look_again = look_again
         self._see = see
-        self._left_out_above = skipped_above
+        self._skipped_above = skipped_above
         self._made_way = made_way
         self._ways: dict[str, str] = {}
         self._under_way = under_way
         self.excluded = excluded
-        self._is_left_out = is_skipped
+        self._is_skipped = is_skipped
         self._kept: dict[str, Tag] = {}
-        """The targets whose bytes are kept under a conflict name already, while the copy that follows does not succeed."""
+        """Tags of targets with a conflict copy, until the path is settled: one copy suffices."""
         self._in_doubt: dict[str, Tag] = {}
-        """What the source was at first writes whose outcome nobody has told: no row says that they may have left something."""
+        """Source tags of unsettled first writes, which may have left a target without a row."""
 
     def inodes(self, works: list[Work]) -> list[str]:
-        """By which a rename may be suspected, as far as a listing has seen them: what may be asked of all at once."""
+        """Inodes or ETags from listings that may reveal renames; one query serves all works."""
         seen = [work.reported for work in works if isinstance(work.reported, Entry)]
         return [key[0] for entry in seen if (key := self._source.rename_identity(entry)) is not None]
 
     async def settle(self, work: Work) -> Outcome:
-        """Raises PathError, Unavailable, HostUnavailable; what was done until then is safe to do again."""
+        """Settle a path by repeatable steps. Raises PathError, Unavailable, HostUnavailable."""
         try:
             outcome = await self._rounds(work)
             self._kept.pop(work.path, None)
             return outcome
         finally:
             if (made_way := self._ways.pop(work.path, None)) is not None:
-                self._look_again(made_way)  # not earlier, because the file would come back and be in the way again
+                # Not earlier, because the file would come back and be in the way again.
+                self._look_again(made_way)
 
     async def _rounds(self, work: Work) -> Outcome:
         path = work.path
         if self.excluded(path):
             return Outcome(unknown=Unknown(path, "excluded"))
-        if self.rivals.skips(path):
+        if self._conflict_limit.skips(path):
             return Outcome(unknown=Unknown(path, REASON))
         base = self._base_of(path)
         source = await self._look_at_source(path, base, work)
@@ -156,10 +162,12 @@ class Reconciler:
         return source
 
     async def _assume_target(self, path: str, base: Base | None, work: Work) -> Side:
-        """As in the base, until a write's condition says otherwise. Looked at where a listing has doubted it, and where the
-        path was left out: what was in its way then costs an upload to find out.
+        """Assume the target of the base (optimistic): the condition of each write verifies it.
+
+        A target that a listing doubts is observed. A skipped path without a row is observed, too,
+        because an obstacle that is still in the way would cost an upload.
         """
-        if work.check_target or (base is None and self._is_left_out(path)):
+        if work.check_target or (base is None and self._is_skipped(path)):
             return await self._look_at_target(path, base)
         return base.as_target() if base is not None else Absent(path)
 
@@ -168,7 +176,7 @@ class Reconciler:
             return await self._target.observe(path, base, base.target if base is not None else None, deadline_passed=True)
 
     async def _make_sure(self, path: str) -> tuple[Side, Base | None]:
-        """The target, and the row that a lost answer has kept from us where it still is what we have put there."""
+        """The target of an unsettled write, and the missing row if the target is ours."""
         there = await self._look_at_target(path, None)
         if isinstance(there, Entry) and there.crc is None:
             there = await self._target.with_checksum(there)
@@ -191,7 +199,7 @@ class Reconciler:
                 return await self._adopt(action, base, work)
             case Conflict():
                 if base is not None:
-                    self.rivals.wrote(work.path)
+                    self._conflict_limit.wrote(work.path)
                 return await self._conflict(action, work)
             case Delete():
                 return await self._delete(action, work)
@@ -233,7 +241,7 @@ class Reconciler:
     async def _write(self, entry: Entry, expected: Entry | None, work: Work) -> Entry:
         if entry.body is not None or entry.path.endswith("/"):
             return await self._target.write(entry, None, expected)
-        await self._target.admit(entry)  # what is opened first may be another file by its turn
+        await self._target.admit(entry)  # a file opened earlier may change before its turn
         content = await self._source.open(entry, deadline_passed=work.deadline_passed)
         try:
             with _begun():
@@ -242,7 +250,7 @@ class Reconciler:
             content.close()
 
     async def _duplicate(self, entry: Entry) -> Entry | None:
-        """A rename is suspected by what it leaves as it was, proven by content; then the target copies its own bytes."""
+        """Server-side copy for a rename, which the identity suggests and the checksum proves."""
         key = self._source.rename_identity(entry)
         for origin in await self._renamed_from(key) if key is not None else ():
             if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.source_absent:
@@ -254,9 +262,10 @@ class Reconciler:
         return None
 
     async def _make_way(self, blocked: Blocked, work: Work) -> Outcome:
-        """`a` is a file where `a/b` needs a directory: `a/b` wins if `a` may be deleted, and is as we wrote and recorded it.
+        """Resolve a file `a` where `a/b` needs a directory.
 
-        The removal of `a` is a deletion like any other: it waits for its turn and for the guard. Otherwise `a/b` is left out.
+        `a/b` wins if `a` may be deleted and is as we wrote and recorded it. Otherwise `a/b` is
+        skipped. The removal of `a` is an ordinary deletion, which waits for its turn and the guard.
         """
         path = blocked.blocker
         if path == blocked.path:
@@ -264,7 +273,8 @@ class Reconciler:
         if self.excluded(path):
             return Outcome(unknown=Unknown(blocked.path, f"{path} is in the way, and excluded"))
         if (task := self._under_way(path)) is not None:
-            await asyncio.wait([task])  # what it has just written, and not yet told, would look like somebody else's
+            # A file that was just written but not recorded yet would look like a foreign file.
+            await asyncio.wait([task])
         base = self._base_of(path)
         there = await self._look_at_target(path, base)
         if isinstance(there, Absent):
@@ -282,7 +292,7 @@ class Reconciler:
         raise Changed(blocked.path, f"{path} made way")
 
     def _stays(self, there: Side, base: Base | None) -> str:
-        """The reason why the file in the way is not deleted; empty if it may be."""
+        """The reason why the file in the way has to stay; empty if the file may be deleted."""
         if isinstance(there, Unknown):
             return there.reason
         if not self.policy.delete:
@@ -292,7 +302,7 @@ class Reconciler:
         return ""
 
     async def _adopt(self, action: Adopt, base: Base | None, work: Work) -> Outcome:
-        """Who may read or write what others have put there is not for the source: what it lacks stays withheld until given."""
+        """Adopt equal bytes without wider access: mode bits wait until a user grants them."""
         told, target = action.source, action.target
         before = 0 if base is None else base.withheld & ~target.mode
         source = replace(told, mode=await self._target.mode_for(target, told) & ~before)
@@ -320,26 +330,27 @@ class Reconciler:
         if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(expected):
             text = "differs on both sides; the other bytes stay as a version"
             self._say("overwritten", path, text, event="conflict.overwritten")
-        elif self.rivals.skips(path):
+        elif self._conflict_limit.skips(path):
             return Outcome(unknown=Unknown(path, REASON))
         else:
-            source = await self._brought(source, work)  # what cannot be brought leads to no conflict copy
+            # The source is read first, because an unreadable source must not cause a conflict copy.
+            source = await self._brought(source, work)
             expected = await self._keep(expected)
         return await self._copy(Copy(source, expected), work, conflict=True)
 
     async def _keep(self, expected: Entry) -> Entry:
-        """The target as it is now, its bytes under a conflict name as well: once, however often the copy after it fails."""
+        """Make one conflict copy, however often the next step fails; returns the current target."""
         path = expected.path
         if self._kept.get(path) == expected.tag and not expected.racy:
             return expected
         aside, expected = await self._target.keep_conflict_copy(expected)
         self._kept[path] = expected.tag
-        self.rivals.copied(path)
+        self._conflict_limit.copied(path)
         self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
         return expected
 
     async def _brought(self, entry: Entry, work: Work) -> Entry:
-        """A small file with its bytes."""
+        """The entry, with its body if the file is small (`SMALL_BYTES`)."""
         if entry.body is None and entry.size <= SMALL_BYTES and not entry.path.endswith("/"):
             return await self._with_body(entry, work)
         return entry
@@ -349,8 +360,8 @@ class Reconciler:
             return Outcome(deferred=True)
         await self._target.delete(action.expected)
         log.info(f"{self._target.role}.deleted", "deleted %s", work.path, path=work.path)
-        for above in self._left_out_above(work.path):
-            self._look_again(above)  # the directory that it gave way to may be gone
+        for above in self._skipped_above(work.path):
+            self._look_again(above)  # the directory in the way of this path may be gone
         return Outcome(drops=(work.path,), transferred=True)
 
     def _say(self, verb: str, path: str, text: str, *, event: str = "") -> None:
@@ -366,7 +377,7 @@ class Reconciler:
 
 @contextlib.contextmanager
 def _begun() -> Iterator[None]:
-    """Inside it bytes are read or sent, so a writer that is found only here has cost requests."""
+    """Raise Unsteady as Unsettled: a writer found only in this block has cost reads or requests."""
     try:
         yield
     except Unsteady as error:

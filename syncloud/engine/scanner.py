@@ -1,4 +1,7 @@
-"""A listing: what the source has below a folder (and the target, where it is doubted) against the base, as hints."""
+"""Resync by listing: compares the source below a folder with the base, and emits hints.
+
+A listing that doubts the target lists and compares the target as well.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,16 @@ from .stats import Stats
 T = TypeVar("T")
 
 CHUNK_PATHS = 500
+"""Hints that the listing thread hands over together; also skipped paths noted in one turn."""
 MAX_WAITING = 5_000
-"""Hints that a listing may have waiting before it pauses: memory does not grow with the tree."""
+"""Unsettled hints that pause a listing (back-pressure), so memory does not grow with the tree."""
 
 
 class Scanner:
-    """One listing at a time. `deliver` takes the hints, of which `pending()` are not settled; `since` is when the one that is
-    under way began, infinity while there is none or while it pauses."""
+    """Runs one listing at a time. `deliver` takes its hints; `pending()` counts unsettled paths.
+
+    `since` is when the running listing began, infinity without one or while the listing pauses.
+    """
 
     def __init__(
         self,
@@ -63,7 +69,10 @@ class Scanner:
         self._began = self.since = float("inf")
 
     async def reconcile(self, work: Work) -> None:
-        """List the source below `work.path` (and the target too, with `both`) and nominate every difference."""
+        """List the source below `work.path`, and nominate every difference.
+
+        With `work.check_target` the target is listed, too.
+        """
         async with self._gate:
             started, self._began = time.monotonic(), self._clock()
             self.since = self._began
@@ -74,11 +83,11 @@ class Scanner:
             finally:
                 self.since = float("inf")
         self._count(work, census, count, gone, time.monotonic() - started)
-        await self._leave_out(census)
+        await self._note_skipped(census)
         self._state_writer.record(None, (), work.receipts)
 
     async def _nominate(self, work: Work, census: ScanSummary) -> tuple[int, int]:
-        """How many differences there were, and how many of them are paths that the source lacks."""
+        """The number of differences, and how many of them are paths that the source lacks."""
         reader, over = self._state.reader(), threading.Event()
         count = gone = 0
         try:
@@ -88,7 +97,7 @@ class Scanner:
                 gone += sum(isinstance(hint.reported, Absent) for hint in chunk)
                 for hint in chunk:
                     self._deliver(hint)
-                await self._transfer_limit()
+                await self._back_pressure()
         finally:
             await asyncio.to_thread(reader.close)
         return count, gone
@@ -101,7 +110,8 @@ class Scanner:
         unlike = SkipUnchanged(seen, reader.scan_records(work.path), reader.get, census)
         return diff(unlike.sides(), None, unlike.rows(), census, self._excluded)
 
-    async def _transfer_limit(self) -> None:
+    async def _back_pressure(self) -> None:
+        """Pause while too many hints are unsettled (back-pressure)."""
         while self._pending() > MAX_WAITING:
             self.since = float("inf")
             await asyncio.sleep(0.05)
@@ -117,8 +127,8 @@ class Scanner:
         text, files = "looked at %d files, %d to settle", census.files
         tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
 
-    async def _leave_out(self, census: ScanSummary) -> None:
-        """Each one may be written to the state: the loop turns meanwhile, however many somebody has made."""
+    async def _note_skipped(self, census: ScanSummary) -> None:
+        """Note the skipped paths. Each may cost a write, so the loop gets turns in between."""
         for number, unknown in enumerate(census.unknown, 1):
             self._skipped.note(unknown)
             if number % CHUNK_PATHS == 0:
@@ -132,11 +142,11 @@ def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
 
 
 class _CalledOff(Exception):
-    """Nobody waits for this listing any more."""
+    """The listing was cancelled."""
 
 
 async def _returned(chunk: Awaitable[list[Hint]], over: threading.Event) -> list[Hint]:
-    """The chunk. Cancelled, it waits until the thread has returned, because the thread uses what is closed next."""
+    """The chunk. A cancelled call first waits for the thread, which uses the reader closed next."""
     task = asyncio.ensure_future(chunk)
     try:
         return await asyncio.shield(task)
@@ -147,7 +157,10 @@ async def _returned(chunk: Awaitable[list[Hint]], over: threading.Event) -> list
 
 
 def _until(over: threading.Event, listing: Iterator[T]) -> Iterator[T]:
-    """The listing. Raises _CalledOff once it is `over`: an early end would call the rest absent."""
+    """The listing. Raises _CalledOff once `over` is set.
+
+    An early end instead of an error would declare the other paths absent.
+    """
     try:
         for item in listing:
             if over.is_set():
@@ -155,11 +168,14 @@ def _until(over: threading.Event, listing: Iterator[T]) -> Iterator[T]:
             yield item
     finally:
         if isinstance(listing, Generator):
-            listing.close()  # now, not when somebody finds that nobody needs it
+            listing.close()  # at once, instead of at garbage collection
 
 
 class Listings:
-    """The listings `under_way`. A failed one is taken again, except in a single pass (`once`). `ended` is called after each."""
+    """The listings `under_way`; `ended` is called after each.
+
+    A failed listing is retried, except in a single pass (`once`).
+    """
 
     def __init__(
         self,

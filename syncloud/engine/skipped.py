@@ -1,4 +1,7 @@
-"""The paths that take no part, and why: kept in the state, told once, counted, and forgotten when they are gone."""
+"""Registry of skipped paths and their reasons: kept in the state, bounded, each logged once.
+
+A skipped path leaves the registry once a full listing no longer meets the path.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from ..log import display
 
 
 class SkippedPaths:
-    """`reasons` by path, as `names.spelled` writes it: that is what a state can hold. Beyond `most` paths only the number is
-    kept, in `more`, until the next listing of everything: whoever makes keys or files chooses how many there are.
+    """`reasons` by path, in the form of `names.spelled`, which the state can hold.
+
+    Beyond `most` paths only the number is kept, in `more`, until the next full listing. The bound
+    exists because the authors of keys and files choose the number.
     """
 
     def __init__(self, state: State, *, most: int = MAX_SKIPPED) -> None:
@@ -29,7 +34,10 @@ class SkippedPaths:
         return len(self.reasons) + self.more
 
     def note(self, unknown: Unknown) -> None:
-        """Keep why a path takes no part; told the first time. What the user's own patterns exclude is no news."""
+        """Keep the reason why a path is skipped, and log a new reason.
+
+        Paths that the user's own patterns exclude are neither kept nor logged.
+        """
         if unknown.reason == "excluded":
             return
         path = names.spelled(unknown.path)
@@ -38,31 +46,32 @@ class SkippedPaths:
             return
         news = self.reasons.get(path) != unknown.reason
         self.reasons[path] = unknown.reason
-        with contextlib.suppress(HostUnavailable):  # a note for people: what must be written is told by the ledger
+        # The row is only a note for people; `StateWriter` reports writes that have to succeed.
+        with contextlib.suppress(HostUnavailable):
             news = self._state.note_skipped(unknown.path, unknown.reason)
         if news:
             shown = cut(unknown.path, display.NAME_MAX)
             log.warning("path.skipped", "%s is left out: %s", shown or ".", unknown.reason, path=shown)
 
     def _count(self, number: int) -> None:
-        """Logged for the first one that has no room."""
+        """Count paths for which there is no room; a warning marks the first."""
         if number and not self.more:
             log.warning("path.skipped", "more than %d paths are left out; the others are only counted", self._most)
         self.more += number
 
     def above(self, path: str) -> list[str]:
-        """Those of them whose names are directories on the way to `path`."""
+        """The skipped paths whose names are directories on the way to `path`."""
         parts = path.split("/")
         return [above for above in map("/".join, itertools.accumulate([part] for part in parts[:-1])) if above in self.reasons]
 
     def clear(self, path: str) -> None:
-        """It takes part after all."""
+        """Forget `path`, which is skipped no more."""
         if self.reasons.pop(names.spelled(path), None) is not None:
             with contextlib.suppress(HostUnavailable):
                 self._state.clear_skipped(path)
 
     def recount(self, census: ScanSummary) -> None:
-        """After a listing of everything: what was left out and is not there any more is forgotten, which makes room."""
+        """After a full listing, forget the skipped paths that it did not meet, which makes room."""
         for path in census.recorded - census.met:
             self.clear(path)
         self.more = 0

@@ -1,7 +1,8 @@
-"""What is settled and not yet written: rows that share a transaction, and the receipts that follow its commit.
+"""Write-behind buffer with group commit: settled rows share a transaction, then receipts follow.
 
-The order is the promise: the effect is durable, then the row is committed, then the receipt is given back. A row that cannot be
-stored is left out by name, and the rows that share its transaction are stored without it.
+The order is guaranteed: the effect is durable, then the row is committed, then the receipt is
+acknowledged. The path of a row that cannot be stored is skipped by name, and the other rows of the
+transaction are stored without that row.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from ..errors import HostUnavailable
 BATCH_DELAY_S = 0.05
 """Seconds that a row may wait for others to share its transaction."""
 RETRY_DELAY_S = 1.0
-"""Seconds until a write that the disk refused is tried again."""
+"""Seconds until a write that the disk refused is retried."""
 UNKNOWN_INODES_MAX = 10_000
-"""Inodes of which it is remembered that no row has them."""
+"""Size of the negative cache: inodes or ETags that no row has."""
 
 
 class StateWriter:
-    """Belongs to the control thread. `error` is why nothing can be written now, None while all is well; `files` the number
-    of paths on which both sides agree, as it will be. `leave_out` notes a path whose row cannot be stored.
+    """Used by the control thread alone. `error` is why nothing can be written now, or None.
+
+    `files` is the number of paths on which both sides agree, unwritten rows included.
+    `note_skipped` takes a path whose row cannot be stored.
     """
 
     def __init__(self, state: State, *, note_skipped: Callable[[Unknown], None] = lambda _: None) -> None:
         self._state = state
-        self._leave_out = note_skipped
+        self._note_skipped = note_skipped
         self._miscounted = False
         self._puts: dict[str, Base] = {}
         self._drops: set[str] = set()
@@ -46,9 +49,10 @@ class StateWriter:
         self.files = state.count()
 
     def look_up(self, paths: Sequence[str], inodes: Sequence[str]) -> None:
-        """Read what will be asked of these paths and inodes at once: each query lets other threads have the interpreter.
+        """Prefetch the rows of these paths and inodes with one query for each kind.
 
-        The rows of the paths are at hand until they are let go. Where the disk refuses, each path meets it by itself.
+        One query is cheaper, because every query hands the interpreter to other threads. The rows
+        stay cached until `let_go`. A disk error is ignored, because each path meets it by itself.
         """
         with contextlib.suppress(HostUnavailable):
             if paths:
@@ -64,7 +68,7 @@ class StateWriter:
         self._read.pop(path, None)
 
     def base_of(self, path: str) -> Base | None:
-        """The base row as it will be."""
+        """The base row, unwritten changes included."""
         if path in self._drops:
             return None
         if (put := self._puts.get(path)) is not None:
@@ -72,10 +76,13 @@ class StateWriter:
         return self._read[path] if path in self._read else self._state.get(path)
 
     async def renamed_from(self, beginning: Tag) -> list[Base]:
-        """A few written rows whose source tag begins with these fields. What a burst asks for in one turn is asked at once."""
+        """A few written rows whose source tag begins with these fields.
+
+        All requests of one turn of the loop share a query.
+        """
         if beginning[0] not in self._strangers:
             self._sought.append(beginning[0])
-            await asyncio.sleep(0)  # the others of this turn of the loop come along
+            await asyncio.sleep(0)  # collect the requests of this turn of the loop
             sought, self._sought = self._sought, []
             with contextlib.suppress(HostUnavailable):
                 self._ask_for(sought)
@@ -85,7 +92,7 @@ class StateWriter:
         return [] if beginning[0] in self._strangers else self._state.find_source(beginning)
 
     def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
-        """Write these soon, then acknowledge."""
+        """Write the changes soon, then acknowledge the receipts."""
         if put is not None:
             self.files += self._counts(put.path, not put.source_absent)
             self._puts[put.path] = put
@@ -98,12 +105,12 @@ class StateWriter:
         self._soon()
 
     def note(self, name: str, text: str) -> None:
-        """Keep `text` under `name`, in the same transaction."""
+        """Store `text` under `name`, in the same transaction as the rows."""
         self._notes[name] = text
         self._soon()
 
     def kin(self, put: Base) -> list[Base]:
-        """A few written rows whose source has the inode or ETag of `put`'s: it may have been renamed from there."""
+        """A few written rows with the inode or ETag of `put`: possible old names of a rename."""
         return self._written(put.source[:1])
 
     def _soon(self, wait: float = BATCH_DELAY_S) -> None:
@@ -111,7 +118,7 @@ class StateWriter:
             self._timer = asyncio.get_running_loop().call_later(wait, self.flush)
 
     def _counts(self, path: str, now: bool) -> int:
-        """By how much `files` grows. Where the row cannot be read, all of them are counted once that is over."""
+        """Growth of `files`. After an unreadable row, the next write recounts all rows."""
         try:
             before = self.base_of(path)
         except HostUnavailable:
@@ -120,18 +127,18 @@ class StateWriter:
         return int(now) - int(before is not None and not before.source_absent)
 
     def copies_written(self) -> bool:
-        """Whether every copy that was made is recorded; those that are not yet are written now."""
+        """Write the rows of finished copies now. Returns whether all of them are recorded."""
         if self._puts:
             self.flush()
         return not self._puts
 
     def close(self) -> None:
-        """Write and acknowledge what can be, for the last time: the state is closed next, and no timer may find it so."""
+        """Flush for the last time. The state is closed next, so no timer may start any more."""
         self._closed = True
         self.flush()
 
     def flush(self) -> None:
-        """Write and acknowledge all of it now; where the disk refuses, keep it and try again soon."""
+        """Write and acknowledge everything now; if the disk refuses, retry everything soon."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -157,13 +164,13 @@ class StateWriter:
             _give_back(receipt)
 
     def _write(self) -> None:
-        """One transaction, or where one row spoils it, one for each. Raises HostUnavailable."""
+        """Write one transaction; if one row spoils it, one for each row. Raises HostUnavailable."""
         try:
             if self._puts or self._drops or self._notes:
                 self._state.record(self._puts.values(), self._drops, self._notes)
         except HostUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is about one of them
+        except Exception as error:  # noqa: BLE001 - any other error concerns one row
             log.debug("state.singly", "%r: each row is written by itself", error, error=error)
             self._write_singly()
         if self._miscounted:
@@ -185,20 +192,23 @@ class StateWriter:
         drops: Iterable[str] = (),
         notes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """A row that cannot be stored is left out by name, durably: so its receipt is given back with those of the others."""
+        """Write one row. The path of a row that cannot be stored is skipped by name, durably.
+
+        Therefore the receipt of that path is acknowledged like the others.
+        """
         try:
             self._state.record(puts, drops, notes)
         except HostUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - the others go on without it
+        except Exception as error:  # noqa: BLE001 - the other rows must still be stored
             log.exception("internal.error", "%s: its row cannot be stored: %r", path, error, path=path)
             self._miscounted = True
             if path:
-                self._leave_out(Unknown(path, f"its row cannot be stored: {error}"))
+                self._note_skipped(Unknown(path, f"its row cannot be stored: {error}"))
 
 
 def _give_back(receipt: Receipt) -> None:
     try:
         receipt.acknowledge()
-    except Exception as error:  # noqa: BLE001 - one that fails keeps no other back
+    except Exception as error:  # noqa: BLE001 - the other receipts must still be acknowledged
         log.exception("internal.error", "a receipt cannot be given back: %r", error)

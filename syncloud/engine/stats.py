@@ -1,4 +1,4 @@
-"""What a sync has seen since it started, for STATUS= and `syncloud status`: counted here, shown elsewhere."""
+"""Counters of a sync since its start, shown by STATUS= and `syncloud status`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..errors import SyncloudError
 from .reconciler import Outcome
 
 WITHOUT_EVENT_MAX = 1_000
-"""Paths; beyond, it does not matter how many more."""
+"""Paths in `changes_without_event` at most; a larger number would add no meaning."""
 
 
 @dataclass(slots=True)
 class Stats:
-    """`bytes` counts what was transferred; times are seconds since the epoch, 0 for what never came.
+    """`bytes` counts transferred bytes; times are seconds since the epoch, 0 means never.
 
-    `changes_without_event` has the paths whose change a listing has found and no event has told, so far.
+    `changes_without_event` holds paths whose change a listing has found, but no event has named.
     """
 
     transferred: int = 0
@@ -31,7 +31,7 @@ class Stats:
     changes_without_event: set[str] = field(default_factory=set)
 
     def tally(self, work: Work, outcome: Outcome) -> None:
-        """A path is settled."""
+        """Count a settled path."""
         if work.receipts:
             self.changes_without_event.discard(work.path)
         elif outcome.news and len(self.changes_without_event) < WITHOUT_EVENT_MAX:
@@ -43,10 +43,10 @@ class Stats:
         self.conflicts += outcome.conflict
 
     def reconciled(self, *, both: bool) -> None:
-        """Everything was listed; `both`: on both sides."""
+        """Record the end of a full listing, of the source alone or of `both` sides."""
         self.last_reconcile = time.time()
         self.last_verify = self.last_reconcile if both else self.last_verify
 
     def fail(self, error: SyncloudError) -> None:
-        """Something went wrong; the newest error is kept."""
+        """Record an error; only the newest error is kept."""
         self.last_error, self.last_error_at = error, time.time()

@@ -1,4 +1,4 @@
-"""How much may be under way at a time: in number, and in bytes that are held in memory."""
+"""Admission control: bounds the works under way by number and by bytes held in memory."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ from ..core.model import SMALL_BYTES, Entry, Side
 from ..core.work_queue import Work
 
 BATCH_DELAY_S = 0.01
-"""Seconds that a free place may wait for others while most are taken: a turn costs about the same for one path as for many."""
+"""Seconds that a free place may wait for other free places while most places are taken.
+
+Waiting pays, because a turn of the loop costs about the same for one path as for many.
+"""
 MAX_BUFFERED_BYTES = 64 * SMALL_BYTES
-"""Bytes of small files, from the look to the end of the transfer. A larger one is carried in parts, out of a `budget`."""
+"""Bytes of small files from the look to the end of the transfer.
+
+A larger file travels in parts, bounded by `core.budget`.
+"""
 MAX_WAITING = 4096
-"""Large files that take no place: most of them wait for the turn of a part, and hold nothing meanwhile."""
+"""Large files that take no place: most of them wait for the turn of a part, and hold no memory."""
 
 
 class TransferLimit:
-    """For `transfers` works. One counts as the largest of the small ones until somebody has said, or seen, how large it is."""
+    """Places for `transfers` works.
+
+    A work weighs `SMALL_BYTES` until a report or a look reveals the size.
+    """
 
     def __init__(self, transfers: int) -> None:
         self._transfers = transfers
@@ -24,17 +33,17 @@ class TransferLimit:
 
     @property
     def places(self) -> int:
-        """Works that may begin which hold no bytes."""
+        """Number of works without bytes in memory that may begin."""
         return self._transfers - len(self._weights) + min(len(self._large), MAX_WAITING)
 
     @property
     def available(self) -> int:
-        """Works that may begin, however large they turn out to be."""
+        """Number of works that may begin, whatever their sizes turn out to be."""
         return max(0, min(self.places, (MAX_BUFFERED_BYTES - self._promised) // SMALL_BYTES))
 
     @property
     def nearly_full(self) -> bool:
-        """Whether more than three quarters are taken."""
+        """Whether more than three quarters of the places are taken."""
         return 3 * self.available < len(self._weights) - len(self._large)
 
     def acquire(self, work: Work) -> None:
@@ -45,7 +54,7 @@ class TransferLimit:
             self._weigh(work.path, 0 if work.deleting else SMALL_BYTES)
 
     def resize(self, path: str, side: Side) -> None:
-        """What a look has found: from now on `path` weighs what it is."""
+        """Weigh `path` by its observed size; a large file weighs nothing."""
         if path not in self._weights:
             return
         size = side.size if isinstance(side, Entry) else 0

@@ -1,14 +1,16 @@
-"""The second witness: it tells an outage from a failure of one path.
+"""Failure classifier: a second witness separates an outage from a failure of one path.
 
-A refusal, a timeout or a cut connection can concern one object (its key, its owner, its encryption) or the whole store. A
-question decides at once: a HEAD of the path that got through last, else a listing of one key. If the question is answered, the
-failure is the path's own, and no other path waits. If it fails as well, the failure is an outage.
+A refusal, a timeout or a cut connection can concern one object (its key, its owner, its encryption)
+or the whole store. A question decides at once: a HEAD of the path that got through last, else a
+LIST of one key. If the question is answered, the path has failed alone, and no other path waits. If
+the question fails as well, the failure is an outage.
 
-    a path fails --> question --> answered   the path's own failure
-                              --> fails      an outage, unless another path that began after the failure got through
-    outage --> a question and one path at a time; a success that began after the outage ends it
+    a path fails --> question --> answered   a failure of this path
+                              --> fails      an outage, unless a later request got through
+    outage --> a question and one path at a time, until a request begun since then succeeds
 
-Refusals of the host are outages here, because `blame` has asked its second witness already.
+HostUnavailable is always an outage here, because the local tree has already probed its root as a
+second witness (`local.error_mapping`).
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from .outage import Outage
 
 
 class Witness:
-    """`reach` asks both sides for an answer, given a path that should be there (or None). `wake` is called after each probe.
-    Times are `clock`'s."""
+    """`reach` requests an answer from both sides, given a path that should be there (or None).
+
+    `wake` is called after each probe. `clock` gives monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -39,18 +43,18 @@ class Witness:
         self._clock = clock
         self._known: str | None = None
         self._through = -1.0
-        """The latest start of a request that got through."""
+        """Latest start of a request that got through."""
         self._question: asyncio.Task[SyncloudError | None] | None = None
         self._asked = 0.0
 
     def passed(self, path: str, began: float) -> None:
-        """A transfer of `path` got through, so both sides have answered. `began`: its start."""
+        """A transfer of `path` that `began` then got through, so both sides have answered."""
         self._known = path
         self._through = max(self._through, began)
         self._outage.record_success(began)
 
     async def is_everybodys(self, path: str, error: SyncloudError) -> bool:
-        """Whether `error`, which `path` has met just now, is an outage. The outage is recorded then."""
+        """Whether the new `error` of `path` is an outage; an outage is recorded."""
         if path == self._known:
             self._known = None  # a failing path is no second witness
         asks = not isinstance(error, HostUnavailable) and self._outage.error is None
@@ -60,11 +64,14 @@ class Witness:
         return True
 
     async def _is_answered(self, failed: float) -> bool:
-        """Whether any other request that began after the failure got through."""
+        """Whether the question, or any other request begun after the failure, got through."""
         return await self._answer(failed) is None or self._through >= failed
 
     async def _answer(self, since: float) -> SyncloudError | None:
-        """The error of a question asked at `since` or later; None if it was answered. All who wait share one question."""
+        """The error of a question asked at `since` or later; None if the question was answered.
+
+        All waiting callers share one question.
+        """
         while True:
             question = self._question or self._ask()
             asked = self._asked
@@ -82,7 +89,7 @@ class Witness:
             await self._reach(self._known)
         except SyncloudError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - a bug must not lose the paths that wait for the answer
+        except Exception as error:  # noqa: BLE001 - a bug must not lose the waiting paths
             log.exception("internal.error", "the question failed unexpectedly: %r", error)
             return SyncloudError(f"the question failed: {error!r}", hint="please report this")
         finally:
@@ -94,7 +101,7 @@ class Witness:
         return self._question is not None
 
     def probe(self) -> None:
-        """Ask whether the outage is over. Only a path can probe the host."""
+        """Ask whether the outage is over, except for the host, which only a path can probe."""
         if not self.asking and not isinstance(self._outage.error, HostUnavailable):
             asked = self._clock()
             self._ask().add_done_callback(lambda question: self._probed(question, asked))

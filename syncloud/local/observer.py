@@ -39,6 +39,8 @@ _DESCRIPTORS = "/proc/self/fd/"
 
 def _opened(path: AnyStr, flags: int) -> int:
     """A descriptor of `path`, at or below a `place`; follows no link there. Raises OSError."""
+    if not os.fsdecode(path).startswith(_DESCRIPTORS):  # of another user of watchdog in this process
+        return os.open(path, flags | os.O_DIRECTORY)
     number, below = _parted(path)
     return syscalls.open_beneath(int(number), below or ".", flags | os.O_DIRECTORY)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Source(Protocol):
@@ -40,3 +40,9 @@ class Message:
             done = self._open == 0
         if done:
             self._source.settled(self)
+
+
+def to_retry(answer: dict[str, Any], batch: list[Message]) -> list[Message]:
+    """The messages to retry: entry ids are batch indexes, and sender faults are not retried."""
+    again = {entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}
+    return [message for index, message in enumerate(batch) if str(index) in again]

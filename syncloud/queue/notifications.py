@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import unquote_plus
 
 from ..core import fields
+from ..core.model import Absent, Entry, Side
 
 DEPTH = 8
 """Nesting limit of envelopes: no real notification nests deeper."""
@@ -284,3 +285,12 @@ def older(sequencer: str, than: str) -> bool:
     """
     width = max(len(sequencer), len(than))
     return bool(sequencer) and bool(than) and sequencer.lower().ljust(width, "0") < than.lower().ljust(width, "0")
+
+
+def reported(path: str, event: ObjectEvent) -> Side | None:
+    """The side that an event promises: absent, an entry, or None without a size or an ETag."""
+    if not event.created:
+        return Absent(path)
+    if event.size is None or not event.etag:
+        return None
+    return Entry(path, (event.etag, event.version, ""), event.size, 0, 0)

@@ -19,11 +19,11 @@ from .. import log
 from ..aws.error_mapping import aws_errors, translate
 from ..backoff import Backoff
 from ..core import names
-from ..core.model import Absent, Entry, Hint, Side
+from ..core.model import Hint
 from ..errors import SyncloudError, Unavailable
 from . import notifications
 from .haste import Haste
-from .message import Message
+from .message import Message, to_retry
 from .poison import Poisoned
 from .sequencers import Sequencers
 from .versions import RELIST_INTERVAL_S, Versions
@@ -285,7 +285,7 @@ class QueueSource:
             self.ignored += 1
             return None
         message.events.append((event.key, event.sequencer))
-        return Hint(path, reported=_nominated(path, event), receipt=message)
+        return Hint(path, reported=notifications.reported(path, event), receipt=message)
 
     def _is_older(self, event: notifications.ObjectEvent) -> bool:
         return self._handled.is_older(event.key, event.sequencer, time.monotonic())
@@ -347,7 +347,7 @@ class QueueSource:
         """Delete a batch; returns messages to retry, without sender faults (old handles)."""
         entries = [{"Id": str(index), "ReceiptHandle": message.handle} for index, message in enumerate(batch)]
         answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
-        failed = _failed(answer, batch)
+        failed = to_retry(answer, batch)
         for message in batch:
             if message not in failed:
                 self._forget(message)
@@ -378,7 +378,7 @@ class QueueSource:
 
     def _extend_batch(self, batch: list[Message], now: float) -> int:
         """Number of failed extensions; these messages stay due, and the next turn retries them."""
-        failed = _failed(self._show_after(self._visibility, [message.handle for message in batch]), batch)
+        failed = to_retry(self._show_after(self._visibility, [message.handle for message in batch]), batch)
         for message in batch:
             if message not in failed:
                 message.visible_at = now + self._visibility
@@ -396,17 +396,3 @@ class QueueSource:
 def _awake_or_not() -> float:
     """CLOCK_BOOTTIME in seconds: includes suspension of the host, unlike the monotonic clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _failed(answer: dict[str, Any], batch: list[Message]) -> list[Message]:
-    """The messages to retry: entry ids are batch indexes, and sender faults are not retried."""
-    again = {entry["Id"] for entry in answer.get("Failed", ()) if not entry.get("SenderFault")}
-    return [message for index, message in enumerate(batch) if str(index) in again]
-
-
-def _nominated(path: str, event: notifications.ObjectEvent) -> Side | None:
-    if not event.created:
-        return Absent(path)
-    if event.size is None or not event.etag:
-        return None
-    return Entry(path, (event.etag, event.version, ""), event.size, 0, 0)

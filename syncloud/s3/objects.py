@@ -162,12 +162,12 @@ def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str,
     """Build the `Entry` of the object at `path` from an answer.
 
     `denied` holds permission bits that no object may grant. Raises Corrupt if the body does not
-    match its checksum, or if the Content-Length of an answer without a body is malformed. A missing
-    Content-Length counts as 0.
+    match its checksum, or if the Content-Length of an answer without a body is missing or malformed:
+    a HEAD may lack it (RFC 9110, section 8.6), and a guess would make an empty file of any object.
     """
     seconds = _modified(headers.get("last-modified", ""))
     tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), "" if seconds is None else str(seconds))
-    size = len(body) if body is not None else _length(path, headers.get("content-length", "0"))
+    size = len(body) if body is not None else _length(path, headers.get("content-length", ""))
     mtime_ns = parse_mtime(headers.get("x-amz-meta-mtime", ""))
     mode = headers.get("x-amz-meta-mode", "")
     told = checksum.decode(headers[checksum.HEADER]) if checksum.HEADER in headers else None

@@ -163,9 +163,10 @@ class Daemon:
         await work
         # The queue's thread stops last, because the thread still deletes messages settled during
         # the stop.
+        for step in (self._put_back, self._hints.stop):
+            with contextlib.suppress(CalledOff):  # a step that hangs keeps no other from its turn
+                await self._steps.finish(step)
         with contextlib.suppress(CalledOff):
-            await self._steps.finish(self._put_back)
-            await self._steps.finish(self._hints.stop)
             await self._keep(self._snapshot(running=not ended))
         log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending, count=engine.pending)
 

@@ -203,8 +203,9 @@ def _walk_hangs(rig: Rig, disk: LateDisk) -> None:
 
 
 def _root_hangs(rig: Rig, disk: LateDisk) -> None:
-    disk.hang("stat", str(rig.place / "out"))
-    disk.hang("stat", str(rig.place / "in"))
+    """A start asks the descriptor which directory it is, not the path."""
+    disk.hang("fstat", str(rig.place / "out"))
+    disk.hang("fstat", str(rig.place / "in"))
 
 
 @pytest.mark.parametrize(

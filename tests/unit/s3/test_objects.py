@@ -167,6 +167,14 @@ def test_a_length_that_is_none_is_refused(length: str) -> None:
         objects.entry_of("a", HEADERS | {"content-length": length}, None, NONCE)
 
 
+def test_an_answer_without_a_length_is_no_empty_object() -> None:
+    """A HEAD may lack it; an answer with its body needs none."""
+    without = {name: value for name, value in HEADERS.items() if name != "content-length"}
+    with pytest.raises(Corrupt):
+        objects.entry_of("a", without, None, NONCE)
+    assert objects.entry_of("a", without, BODY, NONCE).size == len(BODY)
+
+
 @pytest.mark.parametrize(
     "modified", ["Mon, 01 Jan 9999 00:00:00 GMT", "Mon, 01 Jan 99999999 00:00:00 GMT", "Wed, 31 Dec 1969 23:59:59 GMT"]
 )
