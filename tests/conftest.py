@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import ssl
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from syncloud import errors
+from syncloud.aws.session import Aws
 from tests.support.emulator import Bucket, Emulator
 from tests.support.environment import isolated
 from tests.support.listener import Listener, listening_to_the_log
 from tests.support.processes import Process
 from tests.support.recorder import Recorder
+from tests.support.secrets import SECRET, TOKEN
+from tests.support.server import Server, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    import botocore.client
 
     Start = Callable[..., Process]
 
@@ -86,12 +95,61 @@ def logged() -> Iterator[Listener]:
         yield listener
 
 
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SECRET and TOKEN are those of this process, during the test."""
+    monkeypatch.setattr(errors, "_secrets", ())
+    monkeypatch.setattr(errors, "_forms", ())
+    errors.learn(SECRET, TOKEN)
+
+
 @pytest.fixture(scope="session")
 def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """An emulated AWS for this worker: `.endpoint`, `.client(service)`, `.environment()` for child processes."""
     server = Emulator(tmp_path_factory.mktemp("aws"))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def private_ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ca.pem, and server.pem and server.key for 127.0.0.1."""
+    place = tmp_path_factory.mktemp("ca")
+    for command in (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=127.0.0.1",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=place, check=True, capture_output=True)
+    (place / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    sign = "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile san"
+    subprocess.run(["openssl", *sign.split()], cwd=place, check=True, capture_output=True)
+    return place
+
+
+@pytest.fixture
+def secure(private_ca: Path, aws_server: Emulator) -> Iterator[Server]:
+    """The emulator behind TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(private_ca / "server.pem", private_ca / "server.key")
+
+    with Server(passed_on(aws_server), context=context) as server:
+        yield server
+
+
+@pytest.fixture
+def tls(private_ca: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """For a server whose authority AWS_CA_BUNDLE names."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(private_ca / "server.pem", private_ca / "server.key")
+    return context
+
+
+@pytest.fixture
+def queue() -> Iterator[Callable[[str], botocore.client.BaseClient]]:
+    """boto3's client of the queue at an endpoint."""
+    with contextlib.ExitStack() as stack:
+        yield lambda endpoint: stack.enter_context(contextlib.closing(Aws(endpoint_url=endpoint))).client("sqs")
 
 
 @pytest.fixture

@@ -14,14 +14,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.test_wire import FIRST, answers
 from tests.support.door import Door
 from tests.support.faults import STORE, hang_up
 from tests.support.meddler import always
 from tests.support.processes import Process
+from tests.support.server import FIRST, Server, answers
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
-from tests.unit.s3.test_transport import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

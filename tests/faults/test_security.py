@@ -15,9 +15,9 @@ from syncloud.queue.sqs import QueueSource
 from tests.faults.rig import Rig
 from tests.support.emulator import client
 from tests.support.meddler import Answer, Meddler, error, once
+from tests.support.store import obeys_copy
 from tests.support.trees import wait_until
 from tests.unit.cf.test_template import OBJECTS, actions, statements
-from tests.unit.s3.test_tree import obeys_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

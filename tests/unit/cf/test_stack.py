@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
-import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
-import boto3
 import pytest
-from botocore.stub import ANY, Stubber
 
 from syncloud import cf
-from syncloud.cf.operations import ChangeSet
-from syncloud.cf.stack import Stack
-from syncloud.config import parser
-from syncloud.errors import BusyError, ConfigurationError, PermissionRefused, Unavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.emulator import Emulator
+from syncloud.errors import BusyError, ConfigurationError
+from tests.support.stacks import OLD, STACK_ID, Cloud, Stubbed, failing, ours
 
 ADDED = {
     "Add AWS::IAM::ManagedPolicy PullPolicy",
@@ -36,70 +22,6 @@ ADDED = {
     "Add AWS::SQS::QueuePolicy DeadLetterQueuePolicy",
     "Add AWS::SQS::QueuePolicy QueuePolicy",
 }
-
-
-class Cloud:
-    """One stack of a name that no other test has, and the emulator around it."""
-
-    def __init__(self, server: Emulator) -> None:
-        self.cloudformation = server.client("cloudformation")
-        self.s3 = server.client("s3")
-        self.sqs = server.client("sqs")
-        self.iam = server.client("iam")
-        self.name = f"setup-{uuid.uuid4().hex[:12]}"
-        self.bucket = f"{self.name}-bucket"
-        self.lines: list[str] = []
-        self.stack = Stack(self.cloudformation, self.s3, name=self.name, report=self.lines.append, poll=0.01, patience=10)
-
-    def set_up(self, *, prefix: str = "", **more: str) -> cf.Outputs | None:
-        """What the command does. None: nothing to change."""
-        self.stack.settle()
-        change_set = self.stack.plan(cf.parameters(bucket=self.bucket, prefix=prefix) | more)
-        return None if change_set is None else self.stack.execute(change_set)
-
-    def status(self) -> str | None:
-        stacks = self.cloudformation.describe_stacks()["Stacks"]
-        found: list[str] = [stack["StackStatus"] for stack in stacks if stack["StackName"] == self.name]
-        return found[0] if found else None
-
-    def has_bucket(self) -> bool:
-        return self.bucket in [row["Name"] for row in self.s3.list_buckets()["Buckets"]]
-
-    def deploy(self, template: dict[str, Any], *, status: str) -> None:
-        """A stack as somebody else makes it, until it has come to `status`."""
-        self.cloudformation.create_stack(StackName=self.name, TemplateBody=json.dumps(template))
-        for _ in range(1000):
-            if self.status() == status:
-                return
-        raise AssertionError(f"{self.name} is {self.status()}")
-
-    def clear(self) -> None:
-        """Whatever a test left, so that the emulator's memory does not fill up."""
-        if self.status() is not None:
-            self.cloudformation.delete_stack(StackName=self.name)
-        if self.has_bucket():
-            page = self.s3.list_object_versions(Bucket=self.bucket)
-            for row in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                self.s3.delete_object(Bucket=self.bucket, Key=row["Key"], VersionId=row["VersionId"])
-
-
-@pytest.fixture
-def cloud(aws_server: Emulator) -> Iterator[Cloud]:
-    made = Cloud(aws_server)
-    yield made
-    made.clear()
-
-
-def failing(**parameters: str) -> dict[str, Any]:
-    """A template whose only resource cannot be made."""
-    return {
-        "Parameters": {name: {"Type": "String", "Default": value} for name, value in parameters.items()},
-        "Resources": {"Nothing": {"Type": "AWS::Nowhere::Thing", "Properties": {"Name": "x"}}},
-    }
-
-
-def ours(bucket: str) -> dict[str, str]:
-    return {"BucketName": bucket, "FilterPrefix": "", "NoncurrentVersionDays": "30", "MaxReceiveCount": "10"}
 
 
 # Deploying
@@ -269,19 +191,6 @@ def test_what_a_failed_first_try_left_is_removed(cloud: Cloud) -> None:
     assert cloud.status() == "CREATE_COMPLETE"
 
 
-def test_a_failure_is_told_with_its_resource(cloud: Cloud) -> None:
-    answer = cloud.cloudformation.create_change_set(
-        StackName=cloud.name,
-        ChangeSetName="theirs",
-        ChangeSetType="CREATE",
-        TemplateBody=json.dumps(failing(**ours(cloud.bucket))),
-    )
-    with pytest.raises(ConfigurationError, match=r"ROLLBACK_COMPLETE: AWS::Nowhere::Thing Nothing: .+Nowhere") as caught:
-        cloud.stack.execute(ChangeSet(answer["Id"], answer["StackId"], creating=True))
-    assert "run syncloud setup again" in caught.value.hint
-    assert any(line.startswith("CREATE_FAILED AWS::Nowhere::Thing Nothing: ") for line in cloud.lines)
-
-
 # What is refused
 
 
@@ -375,65 +284,6 @@ def test_an_object_version_or_a_delete_marker_keeps_the_stack(cloud: Cloud) -> N
 
 # Answers that the emulator does not give
 
-STACK_ID = "arn:aws:cloudformation:eu-central-1:111122223333:stack/s/0"
-
-
-class Stubbed:
-    """A stack whose clients answer what they are told to, in that order."""
-
-    def __init__(self) -> None:
-        made: list[Any] = [
-            boto3.client(service, region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")
-            for service in ("cloudformation", "s3")
-        ]
-        self.cloudformation, self.s3 = map(Stubber, made)
-        self.lines: list[str] = []
-        self.stack = Stack(*made, name="s", report=self.lines.append, poll=0, patience=5)
-
-    def describes(self, status: str, *, outputs: dict[str, str] | None = None) -> None:
-        parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in ours("b").items()]
-        told = [{"OutputKey": key, "OutputValue": value} for key, value in (outputs or {}).items()]
-        stack = {
-            "StackName": "s",
-            "StackId": STACK_ID,
-            "StackStatus": status,
-            "CreationTime": datetime.now(UTC),
-            "Parameters": parameters,
-            "Outputs": told,
-        }
-        self.cloudformation.add_response("describe_stacks", {"Stacks": [stack]})
-
-    def tells(self, *events: tuple[str, str, str, str]) -> None:
-        """(status, type, physical id, reason), oldest first; what was told before is told again, newest first."""
-        rows = [
-            {
-                "StackId": STACK_ID,
-                "StackName": "s",
-                "EventId": f"{number}",
-                "LogicalResourceId": kind.rpartition("::")[2],
-                "PhysicalResourceId": physical,
-                "ResourceType": kind,
-                "ResourceStatus": status,
-                "ResourceStatusReason": reason,
-                "Timestamp": datetime.fromtimestamp(number, UTC),
-            }
-            for number, (status, kind, physical, reason) in enumerate(events)
-        ]
-        self.cloudformation.add_response("describe_stack_events", {"StackEvents": rows[::-1]})
-
-
-@pytest.fixture
-def stubbed() -> Iterator[Stubbed]:
-    made = Stubbed()
-    with made.cloudformation, made.s3:
-        yield made
-        made.cloudformation.assert_no_pending_responses()
-        made.s3.assert_no_pending_responses()
-
-
-OLD = ("CREATE_COMPLETE", "AWS::CloudFormation::Stack", STACK_ID, "")
-PLAN = ChangeSet("arn:aws:cloudformation:eu-central-1:111122223333:changeSet/c/0", STACK_ID, creating=False)
-
 
 def test_what_the_template_keeps_is_named_with_the_commands_that_remove_it(stubbed: Stubbed) -> None:
     stubbed.describes("CREATE_COMPLETE")
@@ -480,22 +330,6 @@ def test_more_versions_than_one_answer_holds_are_at_least_so_many(stubbed: Stubb
         stubbed.stack.destroy(bucket="b")
 
 
-def test_the_first_failure_is_raised_not_what_was_called_off(stubbed: Stubbed) -> None:
-    stubbed.tells(OLD)
-    stubbed.cloudformation.add_response("execute_change_set", {})
-    stubbed.tells(
-        OLD,
-        ("UPDATE_IN_PROGRESS", "AWS::CloudFormation::Stack", STACK_ID, ""),
-        ("UPDATE_FAILED", "AWS::S3::Bucket", "b", "Resource update cancelled"),
-        ("UPDATE_FAILED", "AWS::SQS::Queue", "q", "AccessDenied: not authorized to perform sqs:SetQueueAttributes"),
-        ("UPDATE_ROLLBACK_IN_PROGRESS", "AWS::CloudFormation::Stack", STACK_ID, ""),
-        ("UPDATE_FAILED", "AWS::IAM::ManagedPolicy", "p", "later"),
-        ("UPDATE_ROLLBACK_COMPLETE", "AWS::CloudFormation::Stack", STACK_ID, ""),
-    )
-    with pytest.raises(PermissionRefused, match=r"UPDATE_ROLLBACK_COMPLETE: AWS::SQS::Queue Queue: AccessDenied"):
-        stubbed.stack.execute(PLAN)
-
-
 def test_a_stack_in_other_hands_is_busy_for_a_dry_run_and_waited_for_otherwise(stubbed: Stubbed) -> None:
     stubbed.describes("UPDATE_IN_PROGRESS")
     with pytest.raises(BusyError, match="UPDATE_IN_PROGRESS"):
@@ -513,31 +347,6 @@ def test_a_stack_in_other_hands_is_busy_for_a_dry_run_and_waited_for_otherwise(s
     ]
 
 
-def test_somebody_who_comes_in_between_is_told_as_busy(stubbed: Stubbed) -> None:
-    stubbed.tells(OLD)
-    message = "Stack:arn is in UPDATE_IN_PROGRESS state and can not be updated."
-    stubbed.cloudformation.add_client_error("execute_change_set", "ValidationError", message, 400)
-    with pytest.raises(BusyError, match="UPDATE_IN_PROGRESS") as caught:
-        stubbed.stack.execute(PLAN)
-    assert "run the same command again" in caught.value.hint
-
-
-def test_no_changes_in_the_words_of_a_stack_update_are_none_too(stubbed: Stubbed) -> None:
-    stubbed.describes("UPDATE_COMPLETE")
-    stubbed.cloudformation.add_response("get_template_summary", {"Parameters": [{"ParameterKey": "MaxReceiveCount"}]})
-    values = [{"ParameterKey": key, "ParameterValue": value} for key, value in cf.parameters(bucket="b", prefix="").items()]
-    kept = {"ParameterKey": "MaxReceiveCount", "UsePreviousValue": True}
-    answer = {"Id": PLAN.id, "StackId": STACK_ID}
-    expected: dict[str, Any] = {"StackName": "s", "ChangeSetType": "UPDATE", "Parameters": [*values, kept]}
-    free = {"ChangeSetName": ANY, "TemplateBody": ANY, "Capabilities": ["CAPABILITY_IAM"]}
-    stubbed.cloudformation.add_response("create_change_set", answer, expected | free)
-    stubbed.cloudformation.add_response("describe_change_set", {"Status": "CREATE_PENDING"})
-    failed = {"Status": "FAILED", "StatusReason": "No updates are to be performed."}
-    stubbed.cloudformation.add_response("describe_change_set", failed)
-    stubbed.cloudformation.add_response("delete_change_set", {}, {"ChangeSetName": PLAN.id})
-    assert stubbed.stack.plan(cf.parameters(bucket="b", prefix="")) is None
-
-
 @pytest.mark.parametrize(
     ("status", "hint"),
     [
@@ -553,91 +362,9 @@ def test_a_stack_that_is_stuck_says_what_to_do(stubbed: Stubbed, status: str, hi
     assert hint in caught.value.hint
 
 
-def test_waiting_has_an_end(stubbed: Stubbed) -> None:
-    stack = Stack(stubbed.cloudformation.client, stubbed.s3.client, name="s", report=print, poll=0.02, patience=0.01)
-    stubbed.describes("CREATE_IN_PROGRESS")
-    stubbed.tells()
-    stubbed.describes("CREATE_IN_PROGRESS")
-    stubbed.tells()
-    with pytest.raises(Unavailable, match="not come to an end") as caught:
-        stack.settle()
-    assert "run the same command again" in caught.value.hint
-
-
 @pytest.mark.parametrize(("code", "status"), [("403", 403), ("301", 301)])
 def test_a_bucket_name_that_is_taken_elsewhere_is_told(stubbed: Stubbed, code: str, status: int) -> None:
     stubbed.cloudformation.add_client_error("describe_stacks", "ValidationError", "Stack with id s does not exist", 400)
     stubbed.s3.add_client_error("head_bucket", code, "Forbidden", status)
     with pytest.raises(ConfigurationError, match="there is a bucket b already"):
         stubbed.stack.plan(cf.parameters(bucket="b", prefix=""))
-
-
-def test_a_refusal_of_cloudformation_is_one(stubbed: Stubbed) -> None:
-    stubbed.cloudformation.add_client_error("describe_stacks", "AccessDenied", "User is not authorized", 403)
-    with pytest.raises(PermissionRefused):
-        stubbed.stack.outputs()
-
-
-def test_a_value_that_cloudformation_refuses_is_a_matter_of_configuration(cloud: Cloud) -> None:
-    with pytest.raises(ConfigurationError, match="creating a change set") as caught:
-        cloud.stack.plan(cf.parameters(bucket=cloud.bucket, prefix="") | {"MaxReceiveCount": "often"})
-    assert caught.value.exit_code == 78
-
-
-# The configuration file
-
-LINES = ["bucket = b", "queue-url = https://sqs/q"]
-
-
-def test_a_configuration_is_written_for_the_group_to_read(tmp_path: Path) -> None:
-    file = tmp_path / "jef.conf"
-    before = os.umask(0o077)
-    try:
-        cf.write_config(file, LINES)
-    finally:
-        os.umask(before)
-    assert file.read_text("utf-8") == "bucket = b\nqueue-url = https://sqs/q\n" + cf.advice("jef")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o640
-
-
-@pytest.mark.parametrize("name", ["jef", "team-a.jef", r"my\x20pictures"])
-def test_a_configuration_offers_the_drop_ins_that_its_unit_may_need(tmp_path: Path, name: str) -> None:
-    file = tmp_path / f"{name}.conf"
-    cf.write_config(file, ["bucket = example", "queue-url = https://sqs/q"])
-    offered = [line.removeprefix("#").strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
-    assert f"systemctl enable --now syncloud-push@{name}" in offered
-    assert {"ReadWritePaths=DIR", "User=NAME", "SupplementaryGroups=_syncloud", "RemoveIPC=no"} < set(offered)
-    assert (r"StateDirectory=syncloud/my\\\\x20pictures" in offered) == ("\\" in name)
-    invocation = parser.parse(["pull", "--config", str(file), "--directory", str(tmp_path)], {})
-    assert (invocation.settings.bucket, invocation.settings.queue_url) == ("example", "https://sqs/q")
-
-
-def test_a_configuration_that_says_the_same_is_well(tmp_path: Path) -> None:
-    file = tmp_path / "jef.conf"
-    cf.write_config(file, LINES)
-    before = file.stat()
-    cf.write_config(file, LINES)
-    assert file.stat() == before
-
-
-@pytest.mark.parametrize("content", [b"", b"bucket = other\n", b"\xff\xfe"])
-def test_any_other_file_is_never_overwritten(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "jef.conf"
-    file.write_bytes(content)
-    with pytest.raises(ConfigurationError, match="never overwritten") as caught:
-        cf.write_config(file, LINES)
-    assert "another file" in caught.value.hint
-    assert file.read_bytes() == content
-
-
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    link = tmp_path / "jef.conf"
-    link.symlink_to(tmp_path / "target")
-    with pytest.raises(ConfigurationError, match="never overwritten"):
-        cf.write_config(link, LINES)
-    assert not (tmp_path / "target").exists()
-
-
-def test_a_place_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="No such file or directory"):
-        cf.write_config(tmp_path / "none" / "jef.conf", LINES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,38 +11,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core import timing
-from syncloud.core.model import Base, ConflictPolicy, Hint, HintKind, Policy, Unknown
-from syncloud.core.work_queue import MAX_WAITING, Work, WorkQueue
+from syncloud.core.model import Base, ConflictPolicy, Hint, HintKind, Policy
+from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.conflict_limit import ConflictLimit
 from syncloud.engine.loop import Engine
 from syncloud.engine.reconciler import Reconciler
 from syncloud.engine.state_writer import StateWriter
 from syncloud.errors import HostUnavailable, PathError, Unavailable
 from syncloud.state.store import Pair, State
+from tests.support.engines import BrokenOnce, CountingClock, LargeTree, running, settled
 from tests.support.memory import MemoryContent, MemoryTree
 from tests.support.opcodes import opcodes
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from syncloud.core.interfaces import Content
     from syncloud.core.model import Entry, Side, Tag
-    from syncloud.state.rows import Reader
 
 ALL = Hint("", subtree=True, check_target=True)
-
-
-class CountingClock:
-    """Monotonic, and counts how often it is asked: an engine that spins asks all the time."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def __call__(self) -> float:
-        self.asked += 1
-        return time.monotonic()
 
 
 class FlakyTree(MemoryTree):
@@ -89,20 +77,6 @@ class AskedState(State):
         return super().rows_of(paths)
 
 
-class LargeTree(MemoryTree):
-    """A tree whose listing takes until `listed` is set."""
-
-    def __init__(self, role: str) -> None:
-        super().__init__(role)
-        self.listed = threading.Event()
-        self.listings = 0
-
-    def scan(self, under: str = "") -> Iterator[Side]:
-        self.listings += 1
-        assert self.listed.wait(30)
-        yield from super().scan(under)
-
-
 class Receipt:
     """Remembers whether it was given back."""
 
@@ -117,24 +91,6 @@ def state(tmp_path: Path) -> Iterator[State]:
     made = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
     yield made
     made.close()
-
-
-@contextlib.asynccontextmanager
-async def running(
-    source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock, *, most: int = MAX_WAITING
-) -> AsyncIterator[Engine]:
-    work_queue = WorkQueue(clock, quiet=0.2, min_interval=0.05, most=most)
-    engine = Engine(source, target, state, work_queue, policy=Policy(delete=True), transfers=8, clock=clock)
-    work = asyncio.create_task(engine.run())
-    yield engine
-    engine.stop()
-    await work
-
-
-async def settled(engine: Engine) -> None:
-    async with asyncio.timeout(20):
-        while engine.pending or engine.scanning:
-            await asyncio.sleep(0.02)
 
 
 async def settled_soon(engine: Engine) -> None:
@@ -421,24 +377,6 @@ def test_what_cannot_be_recorded_is_not_acknowledged(state: State) -> None:
     asyncio.run(scenario())
 
 
-class BrokenOnce(MemoryTree):
-    """The first write and the first listing fail, with `error`."""
-
-    def __init__(self, role: str, error: Exception) -> None:
-        super().__init__(role)
-        self.errors = {"write": error, "scan": error}
-
-    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
-        if error := self.errors.pop("write", None):
-            raise error
-        return await super().write(entry, content, expected)
-
-    def scan(self, under: str = "") -> Iterator[Side]:
-        if error := self.errors.pop("scan", None):
-            raise error
-        return super().scan(under)
-
-
 @pytest.mark.parametrize("error", [PathError("a", "refused"), ValueError("a bug")], ids=["refused", "a bug"])
 def test_a_path_that_failed_is_tried_again(state: State, error: Exception) -> None:
     async def scenario() -> None:
@@ -449,20 +387,6 @@ def test_a_path_that_failed_is_tried_again(state: State, error: Exception) -> No
             await asyncio.sleep(0.1)
             await settled(engine)
             assert set(target.files) == {"a"}
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("error", [Unavailable("nobody answers"), ValueError("a bug")], ids=["unavailable", "a bug"])
-def test_a_listing_that_failed_is_taken_again(state: State, error: Exception) -> None:
-    async def scenario() -> None:
-        source, target = BrokenOnce("pull", error), MemoryTree("push")
-        source.put("a", b"1")
-        async with running(source, target, state, CountingClock()) as engine:
-            engine.deliver(Hint("", subtree=True))
-            async with asyncio.timeout(20):
-                while "a" not in target.files or engine.trouble is not None:
-                    await asyncio.sleep(0.02)
 
     asyncio.run(scenario())
 
@@ -584,57 +508,6 @@ def test_a_file_just_written_makes_way_for_a_directory_without_a_conflict_copy(s
             assert list(target.files) == ["both/b"]
 
     asyncio.run(scenario())
-
-
-class WatchedState(State):
-    """A state that says when one of its readers is closed."""
-
-    def reader(self) -> Reader:
-        reader, closed = super().reader(), self.closed
-        close = reader.close
-
-        def told() -> None:
-            closed.append("closed")
-            close()
-
-        vars(reader)["close"] = told
-        return reader
-
-    closed: list[str]
-
-
-class EndlessTree(LargeTree):
-    """A tree whose listing goes on and on, and says when its thread has left it."""
-
-    def __init__(self, role: str, told: list[str]) -> None:
-        super().__init__(role)
-        self._told = told
-
-    def scan(self, under: str = "") -> Iterator[Side]:
-        try:
-            for number in range(100_000):
-                self.listed.set()
-                time.sleep(0.001)
-                yield Unknown(f"{number:06}", "excluded")
-        finally:
-            self._told.append("left")
-
-
-def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_closed(tmp_path: Path) -> None:
-    """What the thread uses (the rows' reader, the root's descriptor) would be closed under it, or be another file's."""
-    told: list[str] = []
-    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""), WatchedState)
-    state.closed = told
-
-    async def called_off() -> None:
-        source = EndlessTree("push", told)
-        async with running(source, MemoryTree("pull"), state, CountingClock()) as engine:
-            engine.deliver(ALL)
-            await asyncio.to_thread(source.listed.wait, 30)
-
-    asyncio.run(called_off())
-    state.close()
-    assert told == ["left", "closed"]
 
 
 class Unreadable(MemoryTree):

@@ -6,19 +6,22 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import termios
+import textwrap
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from syncloud import log
-from syncloud.errors import PermissionRefused
-from syncloud.log.repeats import NAMED, Repeats
+from syncloud.errors import HIDDEN, PermissionRefused, SyncloudError
+from tests.support.secrets import SECRET, TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 NASTY = "a\nb\x1b[2J\x7f\x85\u2028\u202e\udcff\u4f60.txt"
 
@@ -217,125 +220,6 @@ def test_a_second_setup_replaces_the_first() -> None:
     assert len(objects(second)) == 1
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def record(event: str = "push.failed", error: str = "E", level: int = logging.WARNING, path: str = "p") -> logging.LogRecord:
-    return logging.makeLogRecord(
-        {
-            "name": "syncloud",
-            "levelno": level,
-            "event": event,
-            "error": error,
-            "path": path,
-            "msg": "cannot send %s",
-            "args": (path,),
-        }
-    )
-
-
-def test_repeats_are_told_once_and_then_counted() -> None:
-    clock = Clock()
-    repeats = Repeats(clock=clock)
-    assert repeats.admit(record())
-    assert not any(repeats.admit(record(path=f"p{number}")) for number in range(7))
-    clock.now = 59.9
-    assert repeats.due() == []
-    clock.now = 60.0
-    (summary,) = repeats.due()
-    assert summary.__dict__["count"] == 7
-    assert summary.__dict__["path"] == "p6"
-    assert summary.getMessage() == "cannot send p6 (the last of 7 more in 60 s)"
-    assert repeats.due() == []
-    # The count was a line too: while it lasts there is one in a window.
-    assert not repeats.admit(record(path="p7"))
-    clock.now = 120.0
-    (summary,) = repeats.due()
-    assert summary.getMessage() == "cannot send p7 (the last of 1 more in 60 s)"
-    clock.now = 180.0
-    assert repeats.due() == []
-    assert repeats.admit(record())
-
-
-def test_one_alone_is_not_counted() -> None:
-    clock = Clock()
-    repeats = Repeats(clock=clock)
-    repeats.admit(record())
-    clock.now = 61
-    assert repeats.due() == []
-
-
-def test_what_differs_is_told() -> None:
-    repeats = Repeats(clock=Clock())
-    assert repeats.admit(record())
-    assert repeats.admit(record(error="F"))
-    assert repeats.admit(record(event="pull.failed"))
-    assert repeats.admit(record(level=logging.ERROR))
-    assert all(repeats.admit(record(level=logging.INFO)) for _ in range(3))
-
-
-def test_without_an_error_the_message_counts() -> None:
-    repeats = Repeats(clock=Clock())
-    assert repeats.admit(record(error="", path="a"))
-    assert repeats.admit(record(error="", path="b"))
-    assert not repeats.admit(record(error="", path="b"))
-
-
-def test_memory_is_bounded_and_nothing_is_lost() -> None:
-    repeats = Repeats(clock=Clock(), limit=10)
-    told = counted = 0
-    for number in range(200):
-        for _ in range(3):
-            due = repeats.due()
-            counted += sum(summary.__dict__["count"] for summary in due)
-            told += repeats.admit(record(f"event.{number}"))
-    counted += sum(summary.__dict__["count"] for summary in repeats.drain())
-    assert (told, counted) == (200, 400)
-    assert len(repeats._since) == 0
-
-
-def test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted() -> None:
-    clock = Clock()
-    repeats = Repeats(clock=clock)
-    assert all(repeats.admit(record(error=f"E{number}")) for number in range(NAMED))
-    more = record(error="F", path="a")
-    assert repeats.admit(more)
-    assert more.getMessage() == "more messages of this kind follow and are counted; the first: cannot send a"
-    assert not any(repeats.admit(record(error=f"F{number}", path=f"p{number}")) for number in range(1_000))
-    assert not repeats.admit(record(error="E0")), "one that was named is counted by itself"
-    assert repeats.admit(record("pull.failed", error="E")), "another event has its own twenty"
-    assert repeats.admit(record(error="E", level=logging.ERROR)), "and so has another level"
-    clock.now = 60.0
-    assert [(summary.__dict__["count"], summary.__dict__["path"]) for summary in repeats.due()] == [(1, "p"), (1_000, "p999")]
-    assert repeats.admit(record(error="later"))
-
-
-@given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab"), st.floats(0, 20)), max_size=300))
-def test_nobody_makes_more_lines_than_a_bound_a_minute_and_none_is_lost(said: list[tuple[int, str, float]]) -> None:
-    clock = Clock()
-    repeats = Repeats(clock=clock, most=5)
-    lines: dict[str, list[float]] = {"a": [], "b": []}
-    counted = 0
-    for error, event, later in said:
-        clock.now += later
-        for summary in repeats.due():
-            counted += summary.__dict__["count"]
-            lines[summary.__dict__["event"]].append(clock.now)
-        if repeats.admit(record(event, error=str(error))):
-            counted += 1
-            lines[event].append(clock.now)
-    counted += sum(summary.__dict__["count"] for summary in repeats.drain())
-    assert counted == len(said)
-    for times in lines.values():
-        # Each of the five, and what counts the others, has a line and a count of what repeated it.
-        assert all(sum(at <= other < at + 60 for other in times) <= 2 * (5 + 1) for at in times)
-
-
 def test_closing_tells_the_counts() -> None:
     stream = io.StringIO()
     start(stream)
@@ -391,3 +275,50 @@ def test_no_bar_with_json() -> None:
         log.info("e", "m")
         log.close()
         assert screen.read(65536).startswith(b"{")
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_no_line_of_the_log_has_a_secret(log_format: str) -> None:
+    out = io.StringIO()
+    log.setup(log_format=log_format, log_level="debug", instance="i", role="push", stream=out)
+    try:
+        long = "a" * 8170 + SECRET + "b" * 20_000  # cut in its middle, half of it would stay
+        log.info("push.uploaded", "uploaded %s", TOKEN, path=f"dir/{SECRET}")
+        log.warning("push.failed", "%s", long, error=SyncloudError(f"x {TOKEN}", hint=SECRET), reason=TOKEN)
+        try:
+            raise ValueError(f"Invalid header value {TOKEN.encode()!r}")
+        except ValueError:
+            log.exception("internal.error", "unexpected")
+            logging.getLogger("botocore").warning("refreshing failed: %s", SECRET, exc_info=True)
+        logging.getLogger("asyncio").error("never retrieved: %r", {"token": TOKEN})
+    finally:
+        log.close()
+    told = out.getvalue()
+    for secret in (SECRET, TOKEN):
+        assert secret not in told
+        assert secret[:20] not in told
+        assert secret[-20:] not in told
+    assert told.count(HIDDEN) >= 7
+    assert "Traceback" in told, "of what nobody foresaw"
+    library = next(line for line in told.splitlines() if "refreshing failed" in line)
+    assert "ValueError" in library
+    assert "Traceback" not in library
+
+
+UNFIT = """
+    import logging, sys
+    from syncloud import log
+    log.setup(log_format="text", log_level="debug", instance="i", role="push")
+    logging.getLogger("library").warning("%d of them", sys.argv[1])
+    log.info("push.uploaded", "%d of them", sys.argv[1])
+"""
+
+
+def test_a_line_that_cannot_be_made_tells_nothing_of_its_parts() -> None:
+    """In a process of its own: pytest's handlers make a line of each record, too."""
+    argv = [sys.executable, "-c", textwrap.dedent(UNFIT), TOKEN]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stderr.count("cannot be told: TypeError") == 2
+    assert TOKEN not in done.stderr

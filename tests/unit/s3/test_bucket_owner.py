@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
-import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,17 +13,17 @@ from syncloud import cf
 from syncloud.config import parser
 from syncloud.core.model import SMALL_BYTES
 from syncloud.errors import ConfigurationError, PermissionRefused
-from tests.integration.test_wire import tls, tree_at
 from tests.support.meddler import Answer, Asked, Forward, Meddler, error
-from tests.unit.s3.test_transport import Server, answering, error_xml, head, http, private_ca
+from tests.support.server import Server, answering, error_xml, head, http
+from tests.support.transport import tree_at
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from pathlib import Path
 
     from tests.conftest import Start
     from tests.support.emulator import Bucket
-
-__all__ = ["private_ca", "tls"]
 
 OURS, THEIRS = "111122223333", "444455556666"
 HEADER = "x-amz-expected-bucket-owner"

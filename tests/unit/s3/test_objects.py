@@ -1,8 +1,9 @@
-"""Headers to entries and back: exact times, and metadata that others have made up."""
+"""Headers to entries and back: exact times, metadata that others have made up, and bytes that are of no other object."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import botocore.session
@@ -12,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncloud.core import checksum, names
-from syncloud.core.model import Entry
-from syncloud.errors import Corrupt, Unavailable
+from syncloud.core.model import Base, Entry
+from syncloud.errors import Changed, Corrupt, PathError, Unavailable
 from syncloud.s3 import objects
+from tests.support.meddler import Answer, Asked, Forward, Meddler, always
+from tests.support.store import STAMP, awaited, opened, seen, small
+
+if TYPE_CHECKING:
+    from tests.support.emulator import Bucket
+    from tests.support.meddler import Meddle
+    from tests.support.recorder import Recorder
 
 EARLIEST, LATEST = -(2**31) * 10**9, 2**63
 """From 1901 (ext4) to 2262 (64 bits of nanoseconds)."""
@@ -244,3 +252,147 @@ def _by_boto3(upload: dict[str, Any]) -> bytes:
     body = request["body"]
     assert isinstance(body, bytes)
     return body
+
+
+@given(st.integers(min_value=-(2**31) * 10**9, max_value=2**63 - 1))
+def test_any_mtime_survives_its_text(mtime_ns: int) -> None:
+    assert objects.parse_mtime(objects.format_mtime(mtime_ns)) == mtime_ns
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nan", "inf", "1e9", "-", ".", "1.", "1,5", "0x10", " 1", "1\n", "\u0661", "1_0", "9223372036.854775808", "9" * 400],
+)
+def test_a_hostile_mtime_is_none(text: str) -> None:
+    assert objects.parse_mtime(text) is None
+
+
+@pytest.mark.parametrize("mode", ["", "rw-r--r--", "-1", "0o644", "9999", "77777777777", "644 ", "\u0667\u0667\u0667"])
+def test_a_hostile_mode_is_the_default(mode: str) -> None:
+    assert objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": mode}, b"", NONCE).mode == objects.DEFAULT_MODE
+
+
+def test_a_mode_gives_no_special_bits() -> None:
+    for told in ("104755", "4755", "2755", "1755"):  # rclone writes the whole st_mode
+        assert objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": told}, b"", NONCE).mode == 0o755
+
+
+@awaited
+async def test_an_echo_of_the_base_asks_nothing(bucket: Bucket, recorder: Recorder) -> None:
+    async with opened(bucket, recorder.endpoint) as tree:
+        written = await tree.write(small("a", b"x"), None, None)
+        base = Base("a", written.tag, ("local",), 1, STAMP, 0o640, written.crc)
+        recorder.reset()
+        echo = Entry("a", written.tag, 1, 0, 0)
+        side = await tree.observe("a", base, base.source, reported=echo)
+        assert side == Entry("a", written.tag, 1, STAMP, 0o640, written.crc)
+    assert recorder.requests() == []
+
+
+@awaited
+async def test_a_touch_keeps_the_etag_and_costs_a_head(bucket: Bucket, recorder: Recorder) -> None:
+    first = bucket.put("p/a", b"same", mtime="1")
+    second = bucket.put("p/a", b"same", mtime="2")
+    assert first["ETag"] == second["ETag"]
+    async with opened(bucket, recorder.endpoint) as tree:
+        known = objects.tag_of(first["ETag"], first["VersionId"], "1")
+        base = Base("a", known, ("local",), 4, 10**9, 0o644, checksum.update(b"same"))
+        reported = Entry("a", objects.tag_of(second["ETag"], second["VersionId"]), 4, 0, 0)
+        side = await tree.observe("a", base, known, reported=reported)
+        assert isinstance(side, Entry)
+        assert (side.mtime_ns, side.crc) == (2 * 10**9, base.crc)
+    assert list(recorder.counts()) == [("s3", "HeadObject")]
+
+
+def as_told(status: int | None = None, **headers: str) -> Meddle:
+    """Of each GET the answer has these headers (or, empty, none of the name) and this status."""
+
+    def told(asked: Asked, forward: Forward) -> Answer:
+        answer = forward(asked).with_headers(**headers)
+        kept = {name: value for name, value in answer.headers.items() if value}
+        return replace(answer, headers=kept, status=status or answer.status)
+
+    return always(told, "GetObject")
+
+
+OTHER_PARTS = [
+    (as_told(etag='"another"'), Changed),
+    (as_told(content_range="bytes 3-5/10"), Corrupt),
+    (as_told(content_range="bytes 2-5/10"), Corrupt),
+    (as_told(content_range="bytes 2-4/11"), Corrupt),
+    (as_told(content_range="bytes */10"), Corrupt),
+    (as_told(content_range="2-4/10"), Corrupt),
+    (as_told(content_range=""), Corrupt),
+    (as_told(200), Corrupt),
+    (as_told(203), Corrupt),
+]
+
+
+@pytest.mark.parametrize(("told", "wrong"), OTHER_PARTS)
+@awaited
+async def test_a_part_of_another_object_or_of_another_place_is_its_paths_failure(
+    bucket: Bucket, told: Meddle, wrong: type[PathError]
+) -> None:
+    """If-Match and Range are asked for; a store may ignore them, and a cache on the way may have something else."""
+    with Meddler(bucket.server.endpoint, told) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            first = await tree.write(small("a", b"0123456789"), None, None)
+            with pytest.raises(wrong) as caught:
+                await tree.part(first, 2, 3)
+            assert caught.value.path == "a"
+            meddler.meddle = as_told(etag="")
+            assert b"".join(await tree.part(first, 2, 3)) == b"234", "what is not said contradicts nothing"
+            meddler.meddle = as_told(content_range="bytes 2-4/*")
+            assert b"".join(await tree.part(first, 2, 3)) == b"234"
+
+
+@awaited
+async def test_a_whole_of_another_object_or_a_part_of_it_is_its_paths_failure(bucket: Bucket) -> None:
+    with Meddler(bucket.server.endpoint, as_told(etag='"another"')) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            first = await tree.write(small("a", b"0123456789"), None, None)
+            with pytest.raises(Changed):
+                await tree.part(first, 0, 10)
+            for status in (203, 206):
+                meddler.meddle = as_told(status)
+                with pytest.raises(Corrupt):
+                    await tree.part(first, 0, 10)
+                with pytest.raises(Corrupt):
+                    await tree.observe("a", None, None, reported=first)
+
+
+def flipped(asked: Asked, forward: Forward) -> Answer:
+    answer = forward(asked)
+    return replace(answer, body=answer.body[:-1] + bytes([answer.body[-1] ^ 1])) if answer.body else answer
+
+
+@awaited
+async def test_corrupted_bytes_of_the_right_length_are_refused(bucket: Bucket) -> None:
+    with Meddler(bucket.server.endpoint, always(flipped, "GetObject")) as meddler:
+        async with opened(bucket, meddler.endpoint) as tree:
+            written = await tree.write(small("a", b"0123456789"), None, None)
+            with pytest.raises(Corrupt):
+                await tree.observe("a", None, None, reported=written)
+            content = await tree.open(written)
+            crc = checksum.of(await content.part(0, 10))
+            with pytest.raises(Corrupt):
+                await content.verify(crc)
+
+
+@pytest.mark.parametrize("mtime_ns", [STAMP, 0, 1, -1, -(10**9) - 1, 4_102_444_800_000_000_001])
+@pytest.mark.parametrize("mode", [0o000, 0o644, 0o777])
+@awaited
+async def test_mtime_and_mode_travel_exactly(bucket: Bucket, mtime_ns: int, mode: int) -> None:
+    async with opened(bucket) as tree:
+        await tree.write(small("a", b"x", mtime_ns=mtime_ns, mode=mode), None, None)
+        there = await seen(tree, "a")
+        assert (there.mtime_ns, there.mode) == (mtime_ns, mode)
+
+
+@awaited
+async def test_an_object_without_our_metadata_has_the_time_of_its_upload(bucket: Bucket) -> None:
+    bucket.put("p/a", b"x", mtime="next tuesday", mode="all of them", other="\t")
+    async with opened(bucket) as tree:
+        there = await seen(tree, "a")
+        assert there.mtime_ns == int(bucket.head("p/a")["LastModified"].timestamp()) * 10**9
+        assert there.mode == objects.DEFAULT_MODE

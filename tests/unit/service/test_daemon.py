@@ -20,31 +20,18 @@ from syncloud.service.signals import SignalHandler
 from syncloud.service.steps import Steps
 from syncloud.service.supervisor import _Service
 from tests.support.meddler import Meddler
-from tests.support.processes import Process
-from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.emulator import Bucket, Emulator
     from tests.support.meddler import Answer, Asked, Forward
+    from tests.support.processes import Process
+    from tests.support.systemd import Systemd
 
     Start = Callable[..., Process]
-
-
-@pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[Systemd]:
-    with Systemd(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    made = tmp_path / "out"
-    made.mkdir()
-    return made
 
 
 class Instance:
