@@ -99,7 +99,8 @@ class Scanner:
                     self._deliver(hint)
                 await self._back_pressure()
         finally:
-            await asyncio.to_thread(reader.close)
+            # No task, because a second cancellation would take a task out of the queue of threads.
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, reader.close))
         return count, gone
 
     def _differences(self, work: Work, reader: Rows, census: ScanSummary, over: threading.Event) -> Iterator[Hint]:

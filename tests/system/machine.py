@@ -157,11 +157,11 @@ class Container(Machine):
 
 def _firsts() -> Iterator[int]:
     """All processes that are the first ones of a process namespace in a process namespace: proc_pid_status(5)."""
-    for status in Path("/proc").glob("[0-9]*/status"):
-        with contextlib.suppress(OSError):
-            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it may end at any moment
+            fields = dict(line.split(":", 1) for line in Path("/proc", name, "status").read_text().splitlines())
             if fields["NSpid"].split()[2:] == ["1"]:
-                yield int(status.parent.name)
+                yield int(name)
 
 
 def _is_in(pid: int, root: Path) -> bool:

@@ -168,11 +168,11 @@ def test_a_disk_that_is_unmounted_meanwhile(container: Container, mount: str, in
 def test_a_power_cut_in_the_middle_of_work(container: Container, push: Instance, pull: Instance, bucket: Bucket) -> None:
     for one in (push, pull):
         container.run("systemctl", "enable", "--now", one.unit)
-    wanted = {f"{number % 7}/{number}": bytes([number % 251]) * 40_000 for number in range(400)}
+    wanted = {f"{number % 7}/{number}": bytes([number % 251]) * 40_000 for number in range(800)}
     for path, content in wanted.items():
         (push.files / path).parent.mkdir(exist_ok=True)
         (push.files / path).write_bytes(content)
-    pull.until(lambda: sum(1 for _ in pull.files.glob("*/*")) > 20)
+    pull.until(lambda: sum(1 for _ in pull.files.glob("*/*")) > 20 or len(bucket.keys()) > 300)
     container.unplug()
     assert len(bucket.keys()) < len(wanted), "the cut came too late to prove anything"
     container.boot()

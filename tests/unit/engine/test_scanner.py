@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -212,6 +214,35 @@ def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_c
         async with running(source, MemoryTree("pull"), state, CountingClock()) as engine:
             engine.deliver(Hint("", subtree=True, check_target=True))
             await asyncio.to_thread(source.listed.wait, 30)
+
+    asyncio.run(called_off())
+    state.close()
+    assert told == ["left", "closed"]
+
+
+def test_a_listing_that_is_called_off_twice_closes_its_reader(tmp_path: Path) -> None:
+    """An end cancels all tasks while the only thread is busy: the reader still gets its turn."""
+    told: list[str] = []
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""), WatchedState)
+    state.closed = told
+
+    async def called_off() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        source = EndlessTree("push", told)
+        listing = Listing(source, MemoryTree("pull"), state)
+        work = asyncio.create_task(listing.run())
+        while not source.listed.is_set():
+            await asyncio.sleep(0.01)
+        other = loop.run_in_executor(None, time.sleep, 0.5)
+        work.cancel()
+        while "left" not in told:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        await other
 
     asyncio.run(called_off())
     state.close()
