@@ -50,10 +50,10 @@ class LocalContent(Content):
         own = 0
         with self._file.held() as fd:
             for at in range(0, len(room), _HOT):
-                piece = room[at : at + _HOT]
-                if os.preadv(fd, [piece], offset + at) != len(piece):
-                    raise self._shorter()
-                crc, own = checksum.update(piece, crc), checksum.update(piece, own)
+                with room[at : at + _HOT] as piece:
+                    if os.preadv(fd, [piece], offset + at) != len(piece):
+                        raise self._shorter()
+                    crc, own = checksum.update(piece, crc), checksum.update(piece, own)
         return crc, own
 
     def _shorter(self) -> Unsteady:

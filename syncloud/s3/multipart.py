@@ -147,7 +147,8 @@ async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: s
         for number, offset in enumerate(range(0, entry.size, size), 1):
             buffer = await buffers.take(entry.size - offset)
             try:
-                crc, own = await content.fill(buffer.getbuffer(), offset, crc)
+                with buffer.getbuffer() as room:  # a traceback that kept it would keep the buffer from its end
+                    crc, own = await content.fill(room, offset, crc)
             except BaseException:
                 buffers.give()
                 raise
