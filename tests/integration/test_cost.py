@@ -26,7 +26,7 @@ OF_LITTLE = {"reconcile": 20_000}
 MOST = {
     "planner": 40_000,
     "reconcile": 400,
-    "coalescer": 60_000,
+    "work_queue": 60_000,
     "state_write": 60_000,
     "state_read": 12_000,
     "scan": 40_000,

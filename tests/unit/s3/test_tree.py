@@ -305,11 +305,12 @@ async def test_another_object_than_promised_is_headed_first(bucket: Bucket, reco
 
 
 @awaited
-async def test_parts_are_pinned_to_the_version_that_was_seen(bucket: Bucket) -> None:
-    async with opened(bucket) as tree:
+async def test_parts_are_pinned_to_the_version_that_was_seen(bucket: Bucket, recorder: Recorder) -> None:
+    async with opened(bucket, recorder.endpoint) as tree:
         first = await tree.write(small("a", b"0123456789"), None, None)
         content = await tree.open(first)
         assert b"".join(await content.part(2, 3)) == b"234"
+        assert recorder.requests()[-1].headers["if-match"] == f'"{first.tag[0]}"'
         bucket.put("p/a", b"9876543210")
         with pytest.raises(Changed):
             await content.part(5, 3)
