@@ -34,7 +34,7 @@ from awscrt.http import HttpRequest
 from awscrt.io import ClientTlsContext, TlsContextOptions, TlsVersion
 
 from ..errors import ConfigurationError, CredentialsError
-from . import bounds, environment
+from . import environment
 from .credentials import Credentials, looked_for
 from .error_mapping import translated
 
@@ -203,6 +203,8 @@ class Aws:
 
     def _botocore(self) -> Any:
         """A botocore session with its configuration read."""
+        from . import bounds  # here, because it needs what botocore needs
+
         with translated("reading the AWS configuration"):
             session = bounds.session(profile=self._profile)
             session.get_scoped_config()
@@ -210,6 +212,8 @@ class Aws:
 
     def _make(self, service: str, region: str) -> Any:
         import boto3  # here, because one pass over small files needs no client
+
+        from . import bounds
 
         with self._lock, translated(f"making the {service} client"):
             if isinstance(self._core, environment.Variables):
@@ -256,6 +260,8 @@ def _credentials_afresh(profile: str | None) -> Any:
 
     A session without handlers, which only clients need, is made in half the time.
     """
+    from . import bounds
+
     return bounds.session(profile=profile, include_builtin_handlers=False).get_credentials()
 
 
