@@ -74,7 +74,7 @@ class Engine:
             skipped_above=lambda path: self.skipped.above(path),
             made_way=lambda work, path: self._attempts.made_way(work, path),
             excluded=excluded,
-            is_skipped=lambda path: path in self.skipped.reasons,
+            is_skipped=self.skipped.__contains__,
             conflict_limit=self.conflict_limit,
         )
         self._work_queue, self._clock = work_queue, clock

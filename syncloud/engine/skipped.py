@@ -6,7 +6,7 @@ A skipped path leaves the registry once a full listing no longer meets the path.
 from __future__ import annotations
 
 import contextlib
-import itertools
+from collections.abc import Iterator
 
 from .. import log
 from ..core import names
@@ -20,8 +20,9 @@ from ..log import display
 class SkippedPaths:
     """`reasons` by path, in the form of `names.spelled`, which the state can hold.
 
-    Beyond `most` paths only the number is kept, in `more`, until the next full listing. The bound
-    exists because the authors of keys and files choose the number.
+    A skipped directory stands for all paths below it, which have no reasons of their own. Beyond
+    `most` paths only the number is kept, in `more`, until the next full listing. The bound exists
+    because the authors of keys and files choose the number.
     """
 
     def __init__(self, state: State, *, most: int = MAX_SKIPPED) -> None:
@@ -29,6 +30,15 @@ class SkippedPaths:
         self._most = most
         self.reasons: dict[str, str] = state.skipped()
         self.more = 0
+        self._directories: set[str] = set()
+        """Paths in `reasons` that stand for everything below them."""
+
+    def __contains__(self, path: str) -> bool:
+        path = names.spelled(path)
+        return path in self.reasons or self._is_below_a_directory(path)
+
+    def _is_below_a_directory(self, path: str) -> bool:
+        return bool(self._directories) and ("" in self._directories or not self._directories.isdisjoint(_above(path)))
 
     def __len__(self) -> int:
         return len(self.reasons) + self.more
@@ -41,17 +51,29 @@ class SkippedPaths:
         if unknown.reason == "excluded":
             return
         path = names.spelled(unknown.path)
+        if self._is_below_a_directory(path):
+            return  # events and subtree listings report such a path, full listings its directory
         if path not in self.reasons and len(self.reasons) >= self._most:
             self._count(1)
             return
         news = self.reasons.get(path) != unknown.reason
         self.reasons[path] = unknown.reason
+        if unknown.subtree:
+            self._take_in(path)
         # The row is only a note for people; `StateWriter` reports writes that have to succeed.
         with contextlib.suppress(HostUnavailable):
             news = self._state.note_skipped(unknown.path, unknown.reason)
         if news:
             shown = cut(unknown.path, display.NAME_MAX)
             log.warning("path.skipped", "%s is left out: %s", shown or ".", unknown.reason, path=shown)
+
+    def _take_in(self, directory: str) -> None:
+        """Let `directory` stand for the paths below it."""
+        if directory not in self._directories:
+            self._directories.add(directory)
+            below = f"{directory}/" if directory else ""
+            for path in [path for path in self.reasons if path != directory and path.startswith(below)]:
+                self.clear(path)
 
     def _count(self, number: int) -> None:
         """Count paths for which there is no room; a warning marks the first."""
@@ -61,12 +83,12 @@ class SkippedPaths:
 
     def above(self, path: str) -> list[str]:
         """The skipped paths whose names are directories on the way to `path`."""
-        parts = path.split("/")
-        return [above for above in map("/".join, itertools.accumulate([part] for part in parts[:-1])) if above in self.reasons]
+        return [above for above in _above(path) if above in self.reasons]
 
     def clear(self, path: str) -> None:
         """Forget `path`, which is skipped no more."""
         if self.reasons.pop(names.spelled(path), None) is not None:
+            self._directories.discard(names.spelled(path))
             with contextlib.suppress(HostUnavailable):
                 self._state.clear_skipped(path)
 
@@ -76,3 +98,8 @@ class SkippedPaths:
             self.clear(path)
         self.more = 0
         self._count(census.more)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories on the way to `path`, the outermost first."""
+    return (path[:at] for at, letter in enumerate(path) if letter == "/")

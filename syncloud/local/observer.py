@@ -23,10 +23,8 @@ from watchdog.observers import inotify, inotify_c
 from watchdog.observers.api import EventDispatcher, EventEmitter, EventQueue
 from watchdog.observers.inotify import InotifyObserver
 
+from ..core import names
 from . import syscalls
-
-LONGEST = 4095
-"""Bytes of a path below the descriptor, at most: PATH_MAX without the terminating zero."""
 
 
 def place(fd: int) -> str:
@@ -54,9 +52,8 @@ def _parted(path: AnyStr) -> tuple[str, str]:
 def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
     """Replacement of os.walk, top-down; never follows a link, even one that replaces a directory.
 
-    Before Python 3.12, os.walk recurses and fails in a deep tree. os.walk also yields directories
-    with paths longer than `LONGEST`, and the first one stops watchdog 6. This walk leaves them out,
-    because no key is that long.
+    Before Python 3.12, os.walk recurses and fails in a deep tree. This walk leaves out the
+    directories that `can_hold_keys` refuses.
     """
     stack = [top]
     while stack:
@@ -65,14 +62,18 @@ def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[A
             items = _listed(at)
         except OSError:
             continue
-        below = [name for name, is_directory in items if is_directory and _fits(at, name)]
+        below = [name for name, is_directory in items if is_directory and can_hold_keys(_parted(os.path.join(at, name))[1])]
         yield at, below, [name for name, is_directory in items if not is_directory]
         stack += [os.path.join(at, name) for name in below]
 
 
-def _fits(at: AnyStr, name: AnyStr) -> bool:
-    _, below = _parted(os.path.join(at, name))
-    return len(os.fsencode(below)) <= LONGEST
+def can_hold_keys(directory: str) -> bool:
+    """Whether files below `directory` can have keys. Other directories are not watched.
+
+    Each open walks the whole path, so an endless depth would cost its square, and watchdog 6 ends
+    at the first path above PATH_MAX.
+    """
+    return not names.too_long_for_a_key("", directory + "/n")
 
 
 def _listed(at: AnyStr) -> list[tuple[AnyStr, bool]]:
@@ -95,6 +96,9 @@ def _add_watch(queue: int, path: bytes, mask: int) -> int:
 
     On an error, returns -1 and sets errno.
     """
+    if not can_hold_keys(_parted(path)[1]):
+        ctypes.set_errno(errno.ENAMETOOLONG)
+        return -1
     try:
         fd = _opened(path, os.O_PATH)
     except OSError as error:

@@ -35,7 +35,7 @@ from ..core import names, timing
 from ..core.model import Hint, HintKind
 from . import inotify, mountinfo, syscalls
 from .coverage import Coverage, compare
-from .observer import Observer, OverflowHandler, place
+from .observer import Observer, OverflowHandler, can_hold_keys, place
 from .progress import Progress
 from .root import Root
 
@@ -358,7 +358,7 @@ class WatchSource(wd.FileSystemEventHandler):
         return dict(watch for fd in self._descriptors for watch in inotify.watches(fd))
 
     def _directories(self) -> Iterator[tuple[str, int]]:
-        """Path and inode of every readable directory, without following links."""
+        """Path and inode of every readable directory that can hold keys; follows no links."""
         stack = [""]
         while stack and not self._stop.is_set():
             path = stack.pop()
@@ -366,7 +366,8 @@ class WatchSource(wd.FileSystemEventHandler):
                 yield path, os.fstat(at).st_ino
                 with os.scandir(at) as listing:
                     below = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
-                stack += [f"{path}/{name}" if path else name for name in below]
+                inside = (f"{path}/{name}" if path else name for name in below)
+                stack += [directory for directory in inside if can_hold_keys(directory)]
 
     def _shown(self, path: str) -> str:
         """A path below the root, shortened for a message."""

@@ -84,3 +84,32 @@ def test_the_page_knows_how_many_have_no_room(tmp_path: Path, state: State, monk
     now = status.read(tmp_path)
     assert (now.left_out_count, len(now.left_out)) == (1_000, 10)
     assert "and 980 more" in status.page("jef", now)
+
+
+DEEP = Unknown("d/e", "every key below it would be longer than 1024 bytes", subtree=True)
+
+
+UNREADABLE = Unknown("d", "cannot be listed: Permission denied", subtree=True)
+
+
+@pytest.mark.parametrize("directory", [DEEP, UNREADABLE, Unknown("", "gone", subtree=True)])
+@pytest.mark.parametrize("first", ["its path", "its directory"])
+def test_a_skipped_directory_stands_for_every_path_below_it(directory: Unknown, first: str, state: State) -> None:
+    skipped = SkippedPaths(state)
+    both = [Unknown("d/e/f/g", "the key would be longer than 1024 bytes"), directory]
+    for unknown in both if first == "its path" else reversed(both):
+        skipped.note(unknown)
+    assert state.skipped() == skipped.reasons == {directory.path: directory.reason}
+    assert "d/e/f/g" in skipped
+
+
+def test_only_a_directory_stands_for_the_paths_below_it(state: State) -> None:
+    skipped = SkippedPaths(state)
+    skipped.note(Unknown("d", "a named pipe"))
+    skipped.note(Unknown("d/e", "a named pipe"))
+    skipped.note(DEEP)
+    skipped.note(Unknown("d/e.f/g", "a named pipe"))
+    assert set(skipped.reasons) == {"d", "d/e", "d/e.f/g"}
+    skipped.clear("d/e")
+    skipped.note(Unknown("d/e/f", "a named pipe"))
+    assert "d/e/f" in state.skipped()

@@ -62,6 +62,22 @@ def test_a_tree_of_any_depth_is_watched_as_far_as_a_path_is_long(abyss: Path, le
         watched.stop()
 
 
+def test_only_directories_that_can_hold_keys_are_watched(abyss: Path) -> None:
+    """A local user who nests directories without end would otherwise hold up the events of all."""
+    (abyss / "before").mkdir()
+    deep(abyss / "before", 1_500)
+    watched = Watched(abyss)
+    try:
+        (abyss / "after").mkdir()
+        deep(abyss / "after", 1_500, os.fsdecode(b"\xe9"))
+        watched.hear("after")
+        watched.until(lambda: len(watched.source._watches()) > 600, seconds=60)
+        assert len(watched.source._watches()) < 1_100
+        assert watched.source._compared().is_whole
+    finally:
+        watched.stop()
+
+
 def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(
     abyss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
