@@ -51,7 +51,8 @@ _secrets: tuple[str, ...] = ()
 _forms: tuple[str, ...] = ()
 
 _AUTHORIZATION = re.compile(
-    r"""(authorization(?:\\?["']?\s{0,4}[:=]|\\?["'],)\s{0,4}b?\\?["']?)[^\r\n"'\\]+""", re.IGNORECASE | re.ASCII
+    r"""(authorization(?:\\?["']?\s{0,4}[:=]|\\?["'],)\s{0,4}b?\\?["']?)[^\r\n"'\\]+""",
+    re.IGNORECASE | re.ASCII,
 )
 _NAMED = re.compile(
     r"""((?:signature|x-amz-credential|secret_?access_?key|(?:security|session)[_-]?token)"""
@@ -68,7 +69,13 @@ costs a tenth of the two searches.
 def learn(*secrets: str | None) -> None:
     """Redact these secrets from now on, also in URL-quoted and JSON-escaped form."""
     global _secrets, _forms
-    pieces = [piece for secret in secrets if secret for piece in (secret, *secret.split()) if len(piece) >= LEAST]
+    pieces = [
+        piece
+        for secret in secrets
+        if secret
+        for piece in (secret, *secret.split())
+        if len(piece) >= LEAST
+    ]
     new = tuple(dict.fromkeys(piece for piece in pieces if piece not in _secrets))
     if new:
         _secrets = (*_secrets, *new)[-_KEPT:]
@@ -78,7 +85,12 @@ def learn(*secrets: str | None) -> None:
 
 def _written(secret: str) -> tuple[str, ...]:
     """The secret's encodings: plain, in a URL's query, in a URL's path, and in JSON."""
-    return secret, quote(secret, safe="", errors="replace"), quote(secret, errors="replace"), json.dumps(secret)[1:-1]
+    return (
+        secret,
+        quote(secret, safe="", errors="replace"),
+        quote(secret, errors="replace"),
+        json.dumps(secret)[1:-1],
+    )
 
 
 def scrubbed(text: str) -> str:
@@ -89,7 +101,7 @@ def scrubbed(text: str) -> str:
     if "://" in text:
         text = _PASSWORD.sub(rf"\1{HIDDEN}@", text)
     lower = text.lower()
-    if any([mark in lower for mark in _MARKS]):  # noqa: C419 - a generator takes twice as long
+    if any([mark in lower for mark in _MARKS]):
         text = _NAMED.sub(rf"\1{HIDDEN}", _AUTHORIZATION.sub(rf"\1{HIDDEN}", text))
     return text
 
@@ -127,7 +139,15 @@ class SyncloudError(Exception):
     hint = ""
     scope = Scope.REQUEST
 
-    def __init__(self, message: str, *, hint: str = "", code: str = "", request_id: str = "", told: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str = "",
+        request_id: str = "",
+        told: Sequence[str] = (),
+    ) -> None:
         super().__init__(scrubbed(message))
         self.hint = scrubbed(hint) or type(self).hint
         self.code = scrubbed(code)
@@ -206,7 +226,9 @@ class PathError(SyncloudError):
 
     scope = Scope.PATH
 
-    def __init__(self, path: str, message: str, *, hint: str = "", code: str = "", request_id: str = "") -> None:
+    def __init__(
+        self, path: str, message: str, *, hint: str = "", code: str = "", request_id: str = ""
+    ) -> None:
         super().__init__(message, hint=hint, code=code, request_id=request_id)
         self.path = path
 

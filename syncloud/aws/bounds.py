@@ -111,7 +111,9 @@ def _asked(command: list[str], **options: Any) -> Process:
         return Process(command, **options)
     except (OSError, ValueError, IndexError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it cannot be run"
-        raise CredentialRetrievalError(provider="custom-process", error_msg=f"{command[:1]}: {reason}") from error
+        raise CredentialRetrievalError(
+            provider="custom-process", error_msg=f"{command[:1]}: {reason}"
+        ) from error
 
 
 def _admit(**told: Any) -> None:

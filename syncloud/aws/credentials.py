@@ -31,7 +31,9 @@ class Process(subprocess.Popen[bytes]):
     TIMEOUT_S = 60.0
     """Seconds. The process may ask a person for a code."""
 
-    def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:  # noqa: A002
+    def communicate(
+        self, input: bytes | None = None, timeout: float | None = None
+    ) -> tuple[bytes, bytes]:
         """The output of the process, or an error text in place of a failure or a malformed answer.
 
         botocore reports the error text. The process's own error output is dropped, because it may
@@ -46,12 +48,21 @@ class Process(subprocess.Popen[bytes]):
             for pipe in (self.stdout, self.stderr):  # child processes may still hold the pipes
                 if pipe is not None:
                     pipe.close()
-            return b"", f"the credential process gave no answer within {self.TIMEOUT_S:.0f} s".encode()
+            return (
+                b"",
+                f"the credential process gave no answer within {self.TIMEOUT_S:.0f} s".encode(),
+            )
         if self.returncode:
-            return b"", f"the credential process ended with {self.returncode}; run it by hand to see why".encode()
+            return (
+                b"",
+                f"the credential process ended with {self.returncode}; run it by hand to see why".encode(),
+            )
         if not _is_answer(answer):
             self.returncode = 65  # EX_DATAERR of sysexits.h(3)
-            return b"", b"the answer of the credential process is not of the form that is expected (Version 1)"
+            return (
+                b"",
+                b"the answer of the credential process is not of the form that is expected (Version 1)",
+            )
         return answer, b""
 
 
@@ -67,13 +78,22 @@ def _is_answer(said: bytes) -> bool:
     if not isinstance(told, dict) or told.get("Version") != 1:
         return False
     optional = (told[name] for name in ("SessionToken", "Expiration") if told.get(name) is not None)
-    return all(isinstance(text, str) for text in (told.get("AccessKeyId"), told.get("SecretAccessKey"), *optional))
+    return all(
+        isinstance(text, str)
+        for text in (told.get("AccessKeyId"), told.get("SecretAccessKey"), *optional)
+    )
 
 
 # Admission
 
 _PARTS = (
-    ("access_key", "an access key id", re.compile(r"[\x21-\x7e]{1,1024}"), "AWS_ACCESS_KEY_ID", "AccessKeyId"),
+    (
+        "access_key",
+        "an access key id",
+        re.compile(r"[\x21-\x7e]{1,1024}"),
+        "AWS_ACCESS_KEY_ID",
+        "AccessKeyId",
+    ),
     (
         "secret_key",
         "a secret key",
@@ -81,7 +101,13 @@ _PARTS = (
         "AWS_SECRET_ACCESS_KEY",
         "SecretAccessKey",
     ),
-    ("token", "a session token", re.compile(r"[\x21-\x7e]{1,16384}"), "AWS_SESSION_TOKEN", "SessionToken"),
+    (
+        "token",
+        "a session token",
+        re.compile(r"[\x21-\x7e]{1,16384}"),
+        "AWS_SESSION_TOKEN",
+        "SessionToken",
+    ),
 )
 """Validation table of credential parts: attribute, description, pattern, name, other name.
 
@@ -103,7 +129,9 @@ def admitted(source: Any) -> Any:
         if part == "token" and not value:
             continue
         if not isinstance(value, str) or form.fullmatch(value) is None:
-            name = {"env": variable, **dict.fromkeys(_FILES, variable.lower())}.get(source.method, member)
+            name = {"env": variable, **dict.fromkeys(_FILES, variable.lower())}.get(
+                source.method, member
+            )
             raise CredentialsError(
                 f"{name}, from {source.method}, cannot be {what}: a character is in it that none has, or it is too long",
                 hint="a line break or a blank at its end is the usual reason; set it again",
@@ -143,7 +171,9 @@ class Credentials:
     """
     RETRY = Backoff(first_s=1.0, most_s=60.0, jitter=0.0)
 
-    def __init__(self, find: Callable[[], Any], *, afresh: Callable[[], Any] = lambda: None) -> None:
+    def __init__(
+        self, find: Callable[[], Any], *, afresh: Callable[[], Any] = lambda: None
+    ) -> None:
         self._find = find
         self._afresh = afresh
         self._source: Any = None
@@ -160,7 +190,9 @@ class Credentials:
         """
         if self._thread is None:
             pause = self.refresh()
-            self._thread = threading.Thread(target=self._keep, args=(pause,), name="credentials", daemon=True)
+            self._thread = threading.Thread(
+                target=self._keep, args=(pause,), name="credentials", daemon=True
+            )
             self._thread.start()
 
     def close(self) -> None:
@@ -191,7 +223,11 @@ class Credentials:
         if problem:
             return self.RETRY.delay(self._failures)
         # Near the expiry the pause is short, so that no server has to refuse expired credentials.
-        return self.RETRY.first_s if self._expired(within=self.CHECK_INTERVAL_S) else self.CHECK_INTERVAL_S
+        return (
+            self.RETRY.first_s
+            if self._expired(within=self.CHECK_INTERVAL_S)
+            else self.CHECK_INTERVAL_S
+        )
 
     def _look(self) -> str:
         try:
@@ -201,11 +237,13 @@ class Credentials:
             if self._source.method in _FILES:
                 self._read_again()
             frozen = admitted(self._source)
-        except Exception as error:  # noqa: BLE001 - a source may raise anything
+        except Exception as error:
             return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {_words(error)}"
         # The provider gets no expiration, because awscrt would then refuse to sign. `check` and the
         # server decide about expired credentials.
-        self._held = AwsCredentialsProvider.new_static(frozen.access_key, frozen.secret_key, frozen.token)
+        self._held = AwsCredentialsProvider.new_static(
+            frozen.access_key, frozen.secret_key, frozen.token
+        )
         return "the AWS credentials have expired" if self._expired() else ""
 
     def _read_again(self) -> None:
@@ -213,7 +251,11 @@ class Credentials:
         found = self._afresh()
         if found is not None and found.method in _FILES:
             new = admitted(found)
-            self._source.access_key, self._source.secret_key, self._source.token = new.access_key, new.secret_key, new.token
+            self._source.access_key, self._source.secret_key, self._source.token = (
+                new.access_key,
+                new.secret_key,
+                new.token,
+            )
 
     def _expired(self, within: float = 0.0) -> bool:
         """True if the credentials expire within `within` seconds; static ones never expire.

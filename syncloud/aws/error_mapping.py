@@ -105,23 +105,40 @@ def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
 def _named(error: RuntimeError) -> AwsCrtError:
     """Parse a text such as "2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection ..."."""
     found = re.fullmatch(r"(\d+) \((\w+)\): (.*)", str(error), re.S)
-    return AwsCrtError(int(found[1]), found[2], found[3]) if found else AwsCrtError(0, "AWS_ERROR_UNKNOWN", str(error))
+    return (
+        AwsCrtError(int(found[1]), found[2], found[3])
+        if found
+        else AwsCrtError(0, "AWS_ERROR_UNKNOWN", str(error))
+    )
 
 
 def refused(
-    what: str, *, status: int, code: str = "", message: str = "", request_id: str = "", region: str = "", asked: str = ""
+    what: str,
+    *,
+    status: int,
+    code: str = "",
+    message: str = "",
+    request_id: str = "",
+    region: str = "",
+    asked: str = "",
 ) -> SyncloudError:
     """The SyncloudError for an answer that is no success.
 
     `region` is the region that the answer names, if any. `asked` is the region of the request.
     """
-    code, message, request_id, region = (cut(text, _SENTENCE) for text in (code, message, request_id, region))
-    kind, hint = _elsewhere(status, code, message, region, asked) or _judge(what, status, code, message)
+    code, message, request_id, region = (
+        cut(text, _SENTENCE) for text in (code, message, request_id, region)
+    )
+    kind, hint = _elsewhere(status, code, message, region, asked) or _judge(
+        what, status, code, message
+    )
     said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
     return kind(said, hint=hint, code=code or str(status), request_id=request_id)
 
 
-def _elsewhere(status: int, code: str, message: str, named: str, asked: str) -> tuple[type[SyncloudError], str] | None:
+def _elsewhere(
+    status: int, code: str, message: str, named: str, asked: str
+) -> tuple[type[SyncloudError], str] | None:
     """Judge an answer that redirects to another region; None for any other answer.
 
     Only S3 itself can prove a wrong setting, by naming another region than the one asked. S3's
@@ -133,11 +150,19 @@ def _elsewhere(status: int, code: str, message: str, named: str, asked: str) -> 
     """
     right = named or _region_in(message)
     by_header = code in ("", str(status)) and status in (301, 400)
-    if (code in _WRONG_REGION or by_header) and right != asked and _NAME_OF_A_REGION.fullmatch(right):
+    if (
+        (code in _WRONG_REGION or by_header)
+        and right != asked
+        and _NAME_OF_A_REGION.fullmatch(right)
+    ):
         return ConfigurationError, f"set --region {right}"
     if code in _WRONG_REGION:
         return Elsewhere, ""
-    return (Unavailable, "is it a portal's answer, or a proxy's? it is asked again") if 300 <= status < 400 else None
+    return (
+        (Unavailable, "is it a portal's answer, or a proxy's? it is asked again")
+        if 300 <= status < 400
+        else None
+    )
 
 
 def _judge(what: str, status: int, code: str, message: str) -> tuple[type[SyncloudError], str]:
@@ -152,16 +177,25 @@ def _judge(what: str, status: int, code: str, message: str) -> tuple[type[Synclo
         return CredentialsError, ""
     if code in _MISSING:
         name = re.search(r"s3://[^/\s]+|https?://\S+", what)
-        return Unavailable, f"{name[0] if name else 'it'} must exist: check its name and region, or make it with syncloud setup"
+        return (
+            Unavailable,
+            f"{name[0] if name else 'it'} must exist: check its name and region, or make it with syncloud setup",
+        )
     if code in _THROTTLED or status in (408, 429) or status >= 500:
         return Unavailable, "it is retried more slowly" if code in _THROTTLED else ""
     if code.startswith("KMS.") or "kms:" in message:
-        return PermissionRefused, "the bucket or queue is encrypted with a KMS key that this role may not use"
+        return (
+            PermissionRefused,
+            "the bucket or queue is encrypted with a KMS key that this role may not use",
+        )
     if code in _DENIED or status in (401, 403):
         return PermissionRefused, ""
     if status == 400 and code in ("", "400"):
         # An answer to a HEAD has no body and no reason. S3 gives 400 for an expired token.
-        return CredentialsError, "the usual reason is an expired session token; aws sts get-caller-identity tells"
+        return (
+            CredentialsError,
+            "the usual reason is an expired session token; aws sts get-caller-identity tells",
+        )
     return SyncloudError, ""
 
 
@@ -180,9 +214,13 @@ _NAME_OF_A_REGION = re.compile(r"[a-z0-9-]{1,63}")
 _SENTENCE = 2_000
 """Characters kept of each text of an answer, for the log and the state; AWS writes about 200."""
 
-TLS_HINT = "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
+TLS_HINT = (
+    "if the endpoint's certificate is signed by a private CA, AWS_CA_BUNDLE must name its PEM file"
+)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
-_CLOCK_HINT = "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
+_CLOCK_HINT = (
+    "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
+)
 
 # Families of botocore's exceptions, by name, because not every version defines all of them. Any
 # other exception is about a setting: a profile, a region, an endpoint, an invalid name.

@@ -28,7 +28,12 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-from awscrt.auth import AwsCredentialsProvider, AwsSignedBodyHeaderType, AwsSigningConfig, aws_sign_request
+from awscrt.auth import (
+    AwsCredentialsProvider,
+    AwsSignedBodyHeaderType,
+    AwsSigningConfig,
+    aws_sign_request,
+)
 from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpRequest
 from awscrt.io import ClientTlsContext, TlsContextOptions, TlsVersion
@@ -61,7 +66,9 @@ class Address:
     def is_loopback(self) -> bool:
         """True if requests do not leave this machine."""
         name = urlsplit(self.url).hostname or ""
-        return name in ("localhost", "::1") or (name.startswith("127.") and name.replace(".", "").isdecimal())
+        return name in ("localhost", "::1") or (
+            name.startswith("127.") and name.replace(".", "").isdecimal()
+        )
 
 
 class Aws:
@@ -71,9 +78,21 @@ class Aws:
     the region has no meaning and defaults to us-east-1.
     """
 
-    def __init__(self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None) -> None:
-        if endpoint_url and (urlsplit(endpoint_url).scheme not in ("http", "https") or not urlsplit(endpoint_url).hostname):
-            raise ConfigurationError(f"endpoint-url {endpoint_url!r} is not a URL", hint="as in https://s3.example.org:9000")
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> None:
+        if endpoint_url and (
+            urlsplit(endpoint_url).scheme not in ("http", "https")
+            or not urlsplit(endpoint_url).hostname
+        ):
+            raise ConfigurationError(
+                f"endpoint-url {endpoint_url!r} is not a URL",
+                hint="as in https://s3.example.org:9000",
+            )
         environment.admit(os.environ)
         self._lock = threading.RLock()
         self._endpoint_url = endpoint_url or None
@@ -82,8 +101,12 @@ class Aws:
         self._addresses: dict[str, Address] = {}
         self._profile = profile or None
         self._core: Any = (None if profile else environment.alone(os.environ)) or self._botocore()
-        self.region = region or self._core.get_config_variable("region") or self._region_of_endpoint()
-        self.credentials = Credentials(self._find_credentials, afresh=functools.partial(_credentials_afresh, self._profile))
+        self.region = (
+            region or self._core.get_config_variable("region") or self._region_of_endpoint()
+        )
+        self.credentials = Credentials(
+            self._find_credentials, afresh=functools.partial(_credentials_afresh, self._profile)
+        )
 
     def client(self, service: str) -> Any:
         """boto3's client for `service`, shared by all callers and threads; sessions are not shared.
@@ -115,13 +138,22 @@ class Aws:
         Asking botocore is slow, because making a client reads 2.5 MB of JSON.
         """
         url = self._plain_url()
-        if url is None or not _PLAIN_BUCKET.fullmatch(bucket) or not _PLAIN_REGION.fullmatch(self.region):
+        if (
+            url is None
+            or not _PLAIN_BUCKET.fullmatch(bucket)
+            or not _PLAIN_REGION.fullmatch(self.region)
+        ):
             return None
         return _address(f"{url.removesuffix('/')}/{bucket}")
 
     def _plain_url(self) -> str | None:
         """The endpoint's URL, given or from the environment, if no other setting applies to it."""
-        url = self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        url = (
+            self._endpoint_url
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+            or ""
+        )
         if not _PLAIN_URL.fullmatch(url) or "amazonaws" in url or "AWS_DATA_PATH" in os.environ:
             return None
         with translated("reading the AWS configuration"):
@@ -167,7 +199,8 @@ class Aws:
         if url and not _is_proxy(url):
             name = f"{address.scheme}_proxy"  # the name only, because the value may hold a password
             raise ConfigurationError(
-                f"{name} (or {name.upper()}) is not the URL of an HTTP proxy", hint="as in http://10.0.0.1:3128"
+                f"{name} (or {name.upper()}) is not the URL of an HTTP proxy",
+                hint="as in http://10.0.0.1:3128",
             )
         return url
 
@@ -187,7 +220,8 @@ class Aws:
             return ClientTlsContext(options)
         except (OSError, AwsCrtError) as error:
             raise ConfigurationError(
-                f"the CA bundle {bundle} cannot be used: {error}", hint="AWS_CA_BUNDLE names a PEM file"
+                f"the CA bundle {bundle} cannot be used: {error}",
+                hint="AWS_CA_BUNDLE names a PEM file",
             ) from error
 
     def close(self) -> None:
@@ -220,9 +254,13 @@ class Aws:
                 self._core = self._botocore()
             self._session = self._session or boto3.Session(botocore_session=self._core)
             try:
-                client = self._session.client(service, region_name=region, endpoint_url=self._endpoint_url)
+                client = self._session.client(
+                    service, region_name=region, endpoint_url=self._endpoint_url
+                )
             except ValueError as error:  # botocore's error for an endpoint that is no URL
-                raise ConfigurationError(str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile") from error
+                raise ConfigurationError(
+                    str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile"
+                ) from error
             client.meta.events.register("before-call.s3", bounds.stay)
             return client
 
@@ -241,7 +279,9 @@ class Aws:
 
 
 @functools.lru_cache(maxsize=1)
-def _signing(provider: AwsCredentialsProvider, region: str, second: int, payload: str) -> AwsSigningConfig:
+def _signing(
+    provider: AwsCredentialsProvider, region: str, second: int, payload: str
+) -> AwsSigningConfig:
     """Signing configuration, shared by all unsigned bodies of one second since the epoch."""
     return AwsSigningConfig(
         credentials_provider=provider,
@@ -269,7 +309,12 @@ _PROXY = re.compile(r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)
 _PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?")
 _PLAIN_BUCKET = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _PLAIN_REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_CONCERN_THE_ENDPOINT = ("s3", "use_fips_endpoint", "use_dualstack_endpoint", "ignore_configured_endpoint_urls")
+_CONCERN_THE_ENDPOINT = (
+    "s3",
+    "use_fips_endpoint",
+    "use_dualstack_endpoint",
+    "ignore_configured_endpoint_urls",
+)
 
 
 def _is_proxy(url: str) -> bool:
@@ -281,5 +326,9 @@ def _is_proxy(url: str) -> bool:
 def _address(url: str) -> Address:
     parts = urlsplit(url)
     default = {"http": 80, "https": 443}[parts.scheme]
-    host = (parts.hostname or "") if parts.port in (None, default) else f"{parts.hostname}:{parts.port}"
+    host = (
+        (parts.hostname or "")
+        if parts.port in (None, default)
+        else f"{parts.hostname}:{parts.port}"
+    )
     return Address(parts.scheme, host, parts.path)

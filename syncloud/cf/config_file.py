@@ -52,7 +52,10 @@ def advice(instance: str) -> str:
     if "\\" in instance:
         # StateDirectory= needs two levels of escaping: one for the file, one for the defect of
         # these systemd versions.
-        levels = {name: instance.replace("\\", "\\" * count) for name, count in (("pattern", 2), ("escaped", 4))}
+        levels = {
+            name: instance.replace("\\", "\\" * count)
+            for name, count in (("pattern", 2), ("escaped", 4))
+        }
         told += _ADVICE_ESCAPED.format(**levels)
     return told
 

@@ -35,7 +35,9 @@ progress.
 
 _UNCHANGED = re.compile(r"didn't contain changes|no updates are to be performed", re.IGNORECASE)
 _REFUSED = re.compile(r"access ?denied|not authorized|forbidden", re.IGNORECASE)
-_CONTENTION = re.compile(r"_IN_PROGRESS (state|status)|InvalidChangeSetStatus|OperationInProgress|AlreadyExistsException")
+_CONTENTION = re.compile(
+    r"_IN_PROGRESS (state|status)|InvalidChangeSetStatus|OperationInProgress|AlreadyExistsException"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,11 @@ class Change:
 
     def __str__(self) -> str:
         told = f"{self.action} {self.resource_type} {self.logical_id}"
-        return told if self.replacement in ("", "False") else f"{told} (replacement: {self.replacement})"
+        return (
+            told
+            if self.replacement in ("", "False")
+            else f"{told} (replacement: {self.replacement})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,9 @@ class Operations:
     ConfigurationError.
     """
 
-    def __init__(self, client: Client, *, report: Callable[[str], None], poll: float, patience: float) -> None:
+    def __init__(
+        self, client: Client, *, report: Callable[[str], None], poll: float, patience: float
+    ) -> None:
         self._client = client
         self._report = report
         self._poll = poll
@@ -103,7 +111,10 @@ class Operations:
             # A missing stack has the same code as any invalid value, so the message decides: "Stack
             # with id NAME does not exist".
             cause = error.__cause__
-            if isinstance(cause, ClientError) and "does not exist" in str(cause).partition("(ValidationError)")[2]:
+            if (
+                isinstance(cause, ClientError)
+                and "does not exist" in str(cause).partition("(ValidationError)")[2]
+            ):
                 return None
             raise
         return described
@@ -117,7 +128,13 @@ class Operations:
             return {row["ParameterKey"] for row in rows}
 
     def create_change_set(
-        self, stack: str, template: str, *, creating: bool, values: Mapping[str, str], keep: set[str]
+        self,
+        stack: str,
+        template: str,
+        *,
+        creating: bool,
+        values: Mapping[str, str],
+        keep: set[str],
     ) -> ChangeSet:
         """Start a change set with the parameters `values`; parameters in `keep` keep their current
         value.
@@ -129,7 +146,10 @@ class Operations:
                 ChangeSetType="CREATE" if creating else "UPDATE",
                 TemplateBody=template,
                 Parameters=[
-                    *({"ParameterKey": key, "ParameterValue": value} for key, value in values.items()),
+                    *(
+                        {"ParameterKey": key, "ParameterValue": value}
+                        for key, value in values.items()
+                    ),
                     *({"ParameterKey": key, "UsePreviousValue": True} for key in sorted(keep)),
                 ],
                 Capabilities=["CAPABILITY_IAM"],
@@ -143,21 +163,40 @@ class Operations:
         """
         for _ in self._beats("making the change set"):
             with asking("reading the change set"):
-                pages = list(self._client.get_paginator("describe_change_set").paginate(ChangeSetName=change_set.id))
+                pages = list(
+                    self._client.get_paginator("describe_change_set").paginate(
+                        ChangeSetName=change_set.id
+                    )
+                )
             status, reason = pages[0]["Status"], pages[0].get("StatusReason", "")
             if status == "FAILED" and not _UNCHANGED.search(reason):
-                raise failed(f"the change set failed: {reason}", hint="nothing was changed; mend that and try again")
+                raise failed(
+                    f"the change set failed: {reason}",
+                    hint="nothing was changed; mend that and try again",
+                )
             if status in ("CREATE_COMPLETE", "FAILED"):
-                rows = (row["ResourceChange"] for page in pages for row in page.get("Changes", ()) if "ResourceChange" in row)
+                rows = (
+                    row["ResourceChange"]
+                    for page in pages
+                    for row in page.get("Changes", ())
+                    if "ResourceChange" in row
+                )
                 return tuple(
-                    Change(row["Action"], row["ResourceType"], row["LogicalResourceId"], row.get("Replacement", ""))
+                    Change(
+                        row["Action"],
+                        row["ResourceType"],
+                        row["LogicalResourceId"],
+                        row.get("Replacement", ""),
+                    )
                     for row in rows
                 )
         raise AssertionError("the last beat raises")
 
     def change_set_names(self, stack: Description) -> list[str]:
         with asking("listing the change sets"):
-            pages = self._client.get_paginator("list_change_sets").paginate(StackName=stack["StackName"])
+            pages = self._client.get_paginator("list_change_sets").paginate(
+                StackName=stack["StackName"]
+            )
             return [row["ChangeSetName"] for page in pages for row in page.get("Summaries", ())]
 
     def delete_change_set(self, change_set: ChangeSet) -> None:
@@ -197,8 +236,12 @@ class Operations:
             self._client.delete_stack(StackName=stack["StackName"])
         outcome = self._follow(stack_id, known)
         if outcome.status != "DELETE_COMPLETE":
-            hint = "a policy that is attached must be detached first; then run the same command again"
-            raise failed(f"the stack could not be deleted: {outcome.failure or outcome.status}", hint=hint)
+            hint = (
+                "a policy that is attached must be detached first; then run the same command again"
+            )
+            raise failed(
+                f"the stack could not be deleted: {outcome.failure or outcome.status}", hint=hint
+            )
         return outcome
 
     def delete_planned(self, stack: Description) -> None:
@@ -234,7 +277,10 @@ class Operations:
         for _ in self._beats("what is being done to the stack"):
             ended = ""
             for event in self._fresh_events(stack_id, known):
-                status, of_stack = event["ResourceStatus"], event.get("PhysicalResourceId") == stack_id
+                status, of_stack = (
+                    event["ResourceStatus"],
+                    event.get("PhysicalResourceId") == stack_id,
+                )
                 if of_stack and not running(status):
                     ended = status
                 if status.endswith("_FAILED") and not of_stack:
@@ -254,7 +300,9 @@ class Operations:
         """Report the events that are not in `known`, oldest first, and add them to `known`."""
         fresh: list[dict[str, Any]] = []
         with asking("reading the stack's events"):
-            for page in self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id):
+            for page in self._client.get_paginator("describe_stack_events").paginate(
+                StackName=stack_id
+            ):
                 new = [event for event in page["StackEvents"] if event["EventId"] not in known]
                 if not new:
                     break  # newest first, so older pages are known too
@@ -289,10 +337,13 @@ def asking(what: str) -> Iterator[None]:
         told = f"{what}: {said.get('Message', error)}"
         if said and _CONTENTION.search(str(error)):
             raise BusyError(
-                told, hint="somebody else is changing the stack; run the same command again, it waits for them"
+                told,
+                hint="somebody else is changing the stack; run the same command again, it waits for them",
             ) from error
         if said.get("Code") == "ValidationError":
-            raise ConfigurationError(told, hint="check --bucket, --prefix and --stack-name") from error
+            raise ConfigurationError(
+                told, hint="check --bucket, --prefix and --stack-name"
+            ) from error
         raise translate(error, what) from error
 
 
@@ -313,7 +364,11 @@ def _failure(event: Mapping[str, Any]) -> str:
     failure.
     """
     reason = event.get("ResourceStatusReason", "")
-    return "" if "cancelled" in reason.lower() else f"{event['ResourceType']} {event['LogicalResourceId']}: {reason}"
+    return (
+        ""
+        if "cancelled" in reason.lower()
+        else f"{event['ResourceType']} {event['LogicalResourceId']}: {reason}"
+    )
 
 
 def _told(event: Mapping[str, Any]) -> str:

@@ -12,14 +12,31 @@ from collections.abc import Callable, Mapping, Sequence
 from botocore.exceptions import ClientError
 
 from ..errors import BusyError, ConfigurationError, SyncloudError
-from .operations import OUR_NAMES, PLANNED, Change, ChangeSet, Client, Description, Operations, asking, failed, running
+from .operations import (
+    OUR_NAMES,
+    PLANNED,
+    Change,
+    ChangeSet,
+    Client,
+    Description,
+    Operations,
+    asking,
+    failed,
+    running,
+)
 from .template import Outputs, template_text
 
 # Only syncloud's template has these parameters together, so they identify our stacks before a
 # change.
 _OURS = frozenset({"BucketName", "FilterPrefix", "NoncurrentVersionDays", "MaxReceiveCount"})
 _READY = frozenset(
-    {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
+    {
+        "CREATE_COMPLETE",
+        "UPDATE_COMPLETE",
+        "UPDATE_ROLLBACK_COMPLETE",
+        "IMPORT_COMPLETE",
+        "IMPORT_ROLLBACK_COMPLETE",
+    }
 )
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
 _FAILED_FIRST_TRY = "ROLLBACK_COMPLETE"
@@ -62,11 +79,15 @@ class Stack:
         """
         stack = self._operations.describe(self._name)
         if stack is not None and running(stack["StackStatus"]):
-            self._report(f"{stack['StackStatus']} {self._name}: waiting for what is being done to it")
+            self._report(
+                f"{stack['StackStatus']} {self._name}: waiting for what is being done to it"
+            )
             stack = self._operations.await_quiet(stack["StackId"])
         if stack is not None and stack["StackStatus"] == _FAILED_FIRST_TRY:
             self._must_be_ours(stack)
-            self._report(f"{_FAILED_FIRST_TRY} {self._name}: removing what the failed first try left")
+            self._report(
+                f"{_FAILED_FIRST_TRY} {self._name}: removing what the failed first try left"
+            )
             self._operations.delete(stack)
 
     def plan(self, parameters: Mapping[str, str]) -> ChangeSet | None:
@@ -82,7 +103,9 @@ class Stack:
             return self._planned(parameters, creating=True, keep=set())
         self._must_be_ready(stack)
         self._must_keep_bucket(stack, parameters["BucketName"])
-        return self._planned(parameters, creating=False, keep=_parameters(stack).keys() - parameters.keys())
+        return self._planned(
+            parameters, creating=False, keep=_parameters(stack).keys() - parameters.keys()
+        )
 
     def execute(self, change_set: ChangeSet) -> Outputs:
         """Execute the change set and wait for its end.
@@ -105,7 +128,11 @@ class Stack:
         if not change_set.creating:
             return
         stack = self._operations.describe(change_set.stack_id)
-        if stack is None or stack["StackStatus"] != PLANNED or self._operations.change_set_names(stack):
+        if (
+            stack is None
+            or stack["StackStatus"] != PLANNED
+            or self._operations.change_set_names(stack)
+        ):
             return
         self._operations.delete_planned(stack)
 
@@ -113,7 +140,10 @@ class Stack:
         """The stack's outputs. Raises ConfigurationError if the stack is missing or not ours."""
         stack = self._operations.describe(self._name)
         if stack is None:
-            raise ConfigurationError(f"there is no stack {self._name} in this region and account", hint="run syncloud setup")
+            raise ConfigurationError(
+                f"there is no stack {self._name} in this region and account",
+                hint="run syncloud setup",
+            )
         told = {row["OutputKey"]: row["OutputValue"] for row in stack.get("Outputs", ())}
         try:
             return Outputs(
@@ -154,12 +184,19 @@ class Stack:
             self._must_be_empty(name, owner=_account(stack_id))
         region = stack_id.split(":")[3]
         kept = sorted(self._operations.delete(stack).kept)
-        return [f"{_REMOVAL.get(kind, f'# {kind} {{}}').format(name)} --region {region}" for kind, name in kept]
+        return [
+            f"{_REMOVAL.get(kind, f'# {kind} {{}}').format(name)} --region {region}"
+            for kind, name in kept
+        ]
 
-    def _planned(self, parameters: Mapping[str, str], *, creating: bool, keep: set[str]) -> ChangeSet | None:
+    def _planned(
+        self, parameters: Mapping[str, str], *, creating: bool, keep: set[str]
+    ) -> ChangeSet | None:
         template = template_text()
         keep = keep and keep & self._operations.template_parameters(template)
-        begun = self._operations.create_change_set(self._name, template, creating=creating, values=parameters, keep=keep)
+        begun = self._operations.create_change_set(
+            self._name, template, creating=creating, values=parameters, keep=keep
+        )
         try:
             changes = self._operations.await_changes(begun)
             self._must_not_remove(changes)
@@ -218,7 +255,9 @@ class Stack:
             hint = f"bring it back first: aws cloudformation continue-update-rollback --stack-name {name}"
         else:
             hint = f"see why (aws cloudformation describe-stack-events --stack-name {name}), then run syncloud setup --destroy"
-        raise ConfigurationError(f"the stack {name} cannot be changed in its state ({status})", hint=hint)
+        raise ConfigurationError(
+            f"the stack {name} cannot be changed in its state ({status})", hint=hint
+        )
 
     def _must_keep_bucket(self, stack: Description, bucket: str) -> None:
         has = _parameters(stack).get("BucketName", "")
@@ -232,7 +271,11 @@ class Stack:
         """Refuse to remove resources, because removals mean that another user extended the
         template.
         """
-        removed = [f"{change.resource_type} {change.logical_id}" for change in changes if change.action == "Remove"]
+        removed = [
+            f"{change.resource_type} {change.logical_id}"
+            for change in changes
+            if change.action == "Remove"
+        ]
         if removed:
             raise ConfigurationError(
                 f"the stack {self._name} was deployed from an edited template; this would remove {', '.join(removed)}",
@@ -240,7 +283,11 @@ class Stack:
             )
 
     def _must_hold_only_our_plans(self, stack: Description) -> None:
-        foreign = [name for name in self._operations.change_set_names(stack) if not name.startswith(OUR_NAMES)]
+        foreign = [
+            name
+            for name in self._operations.change_set_names(stack)
+            if not name.startswith(OUR_NAMES)
+        ]
         if foreign:
             raise ConfigurationError(
                 f"the stack {self._name} is only planned, and not by syncloud (change set {foreign[0]}): it is left alone",
@@ -267,7 +314,9 @@ class Stack:
 
 
 def _parameters(stack: Description) -> dict[str, str]:
-    return {row["ParameterKey"]: row.get("ParameterValue", "") for row in stack.get("Parameters", ())}
+    return {
+        row["ParameterKey"]: row.get("ParameterValue", "") for row in stack.get("Parameters", ())
+    }
 
 
 def _account(stack_id: str) -> str:
@@ -278,5 +327,9 @@ def _account(stack_id: str) -> str:
 def _http_status(error: SyncloudError) -> int:
     """The HTTP status of the translated error; 0 without a response."""
     cause = error.__cause__
-    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(cause, ClientError) else 0
+    status = (
+        cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if isinstance(cause, ClientError)
+        else 0
+    )
     return int(status)

@@ -30,7 +30,11 @@ def parameters(*, bucket: str, prefix: str) -> dict[str, str]:
             hint="choose another prefix, or bring your own bucket, queue and policies (docs/SETUP.md)",
         )
     encoded = quote_plus(prefix, safe=_LITERAL_IN_A_FILTER)
-    return {"BucketName": bucket, "Prefix": prefix, "FilterPrefix": encoded if encoded != prefix else ""}
+    return {
+        "BucketName": bucket,
+        "Prefix": prefix,
+        "FilterPrefix": encoded if encoded != prefix else "",
+    }
 
 
 @dataclass(frozen=True, slots=True)

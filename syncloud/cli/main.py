@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001 - every text needs escaping for the terminal
+    except Exception as error:
         _tell_unforeseen(error)
         return 1
     finally:
@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _hide_secrets() -> None:
     """Redact secrets in Python's own reports of uncaught errors."""
 
-    def last(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    def last(
+        kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         text = scrubbed("".join(traceback.format_exception(kind, error, trace)))
         print(display.laid_out(text), end="", file=sys.stderr)
 
@@ -115,16 +117,26 @@ def _say(text: str) -> None:
 def _sync(invocation: Invocation) -> int:
     """Run push or pull: as a service until a signal, or as one pass."""
     settings = invocation.settings
-    log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=invocation.command)
+    log.setup(
+        log_format=settings.log_format,
+        log_level=settings.log_level,
+        instance=settings.instance,
+        role=invocation.command,
+    )
     for file in disclosure.found(parser.ETC, settings.instance, os.environ):
         log.warning(
-            "secrets.open", "others have rights to %s, which may hold secrets", file, hint=f"chmod 600 {shlex.quote(str(file))}"
+            "secrets.open",
+            "others have rights to %s, which may hold secrets",
+            file,
+            hint=f"chmod 600 {shlex.quote(str(file))}",
         )
     gc.set_threshold(_YOUNG)
     if not (invocation.once or invocation.dry_run):
         asyncio.run(supervisor.serve(invocation.command, settings, reread=_reread(invocation)))
         return 0
-    failed = asyncio.run(supervisor.once(invocation.command, settings, say=_say if invocation.dry_run else None))
+    failed = asyncio.run(
+        supervisor.once(invocation.command, settings, say=_say if invocation.dry_run else None)
+    )
     _leave(1 if failed else 0)
 
 
@@ -138,13 +150,20 @@ def _setup(invocation: Invocation) -> int:
         _say(cf.template_text().rstrip())
         return 0
     settings = invocation.settings
-    log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role="setup")
+    log.setup(
+        log_format=settings.log_format,
+        log_level=settings.log_level,
+        instance=settings.instance,
+        role="setup",
+    )
     aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
 
     def report(line: str) -> None:
         log.info("setup.progress", "%s", line)
 
-    stack = Stack(aws.client("cloudformation"), aws.client("s3"), name=settings.stack_name, report=report)
+    stack = Stack(
+        aws.client("cloudformation"), aws.client("s3"), name=settings.stack_name, report=report
+    )
     if invocation.destroy:
         for command in stack.destroy(bucket=settings.bucket):
             _say(command)
@@ -183,7 +202,11 @@ def _status(invocation: Invocation) -> int:
         with state_directory.as_owner(directory):
             now = status.read(directory)
         healthy = healthy and now.healthy
-        _say(display.in_json(status.encode(now)) if invocation.json else status.page(directory.name, now))
+        _say(
+            display.in_json(status.encode(now))
+            if invocation.json
+            else status.page(directory.name, now)
+        )
     return 0 if healthy else 1
 
 
@@ -198,9 +221,14 @@ def _states(settings: Settings) -> list[Path]:
         return [next((place for place in places if place.is_dir()), settings.state_dir)]
     if (settings.state_dir / "state.sqlite").exists():
         return [settings.state_dir]
-    found = {path for place in places if place.is_dir() for path in place.iterdir() if path.is_dir()}
+    found = {
+        path for place in places if place.is_dir() for path in place.iterdir() if path.is_dir()
+    }
     if not found:
-        raise ConfigurationError(f"there is no instance in {settings.state_dir}", hint="systemctl list-units 'syncloud-*'")
+        raise ConfigurationError(
+            f"there is no instance in {settings.state_dir}",
+            hint="systemctl list-units 'syncloud-*'",
+        )
     return sorted(found)
 
 
@@ -209,7 +237,9 @@ def _resume(invocation: Invocation) -> int:
 
     (directory,) = _states(invocation.settings)
     with state_directory.as_owner(directory):
-        inspect.leave_note(directory, "resume", "allow-deletes" if invocation.allow_deletes else "look-again")
+        inspect.leave_note(
+            directory, "resume", "allow-deletes" if invocation.allow_deletes else "look-again"
+        )
     return 0
 
 

@@ -23,11 +23,26 @@ from ..errors import ConfigurationError
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "push": ("--directory DIR --bucket NAME [--prefix P]", "watch a directory and publish it under a bucket's prefix"),
-        "pull": ("--directory DIR --bucket NAME [--prefix P] --queue-url URL", "keep a directory equal to a bucket's prefix"),
-        "setup": ("--bucket NAME [--prefix P] [--stack-name S]", "make bucket, queue and their wiring with CloudFormation"),
-        "status": ("[INSTANCE] [--json]", "show what an instance does and what it cannot do; works while it is down"),
-        "resume": ("INSTANCE [--allow-deletes]", "let an instance go on that holds back a mass deletion"),
+        "push": (
+            "--directory DIR --bucket NAME [--prefix P]",
+            "watch a directory and publish it under a bucket's prefix",
+        ),
+        "pull": (
+            "--directory DIR --bucket NAME [--prefix P] --queue-url URL",
+            "keep a directory equal to a bucket's prefix",
+        ),
+        "setup": (
+            "--bucket NAME [--prefix P] [--stack-name S]",
+            "make bucket, queue and their wiring with CloudFormation",
+        ),
+        "status": (
+            "[INSTANCE] [--json]",
+            "show what an instance does and what it cannot do; works while it is down",
+        ),
+        "resume": (
+            "INSTANCE [--allow-deletes]",
+            "let an instance go on that holds back a mass deletion",
+        ),
         "demo": ("", "watch files travel, through an emulated AWS on this machine"),
     }
 )
@@ -94,7 +109,9 @@ class Option:
         if raw == "--":
             raise ValueError("'--' cannot be a value")  # Python 3.11's argparse drops it
         if self.choices and raw not in self.choices:
-            raise ValueError(f"{raw!r} is none of {', '.join(self.choices)}{nearest(raw, self.choices)}")
+            raise ValueError(
+                f"{raw!r} is none of {', '.join(self.choices)}{nearest(raw, self.choices)}"
+            )
         return self.parse(raw)
 
     def checked(self, given: str | list[Any]) -> str | list[str]:
@@ -105,7 +122,9 @@ class Option:
             self.value(given)
             return given
         if isinstance(given, str) and "," in given:
-            raise ValueError(f'write a list as [a, b], and an item with a comma as ["a,b"], not {given}')
+            raise ValueError(
+                f'write a list as [a, b], and an item with a comma as ["a,b"], not {given}'
+            )
         texts = given if isinstance(given, list) else [given]
         if not all(isinstance(text, str) and text[:1] not in ("'", '"') for text in texts):
             raise ValueError("put every item of the list into double quotes, or none")
@@ -190,7 +209,9 @@ def instance_name(raw: str) -> str:
     StateDirectory= (systemd.exec(5)). Raises ValueError.
     """
     if not re.fullmatch(r"(?![-])[A-Za-z0-9_.\\@-]{1,200}", raw) or raw in (".", ".."):
-        raise ValueError(f"{raw!r} is not an instance name: up to 200 letters, digits and _ . \\ @ -, the first no hyphen")
+        raise ValueError(
+            f"{raw!r} is not an instance name: up to 200 letters, digits and _ . \\ @ -, the first no hyphen"
+        )
     if raw == "syncloud":
         raise ValueError("'syncloud' cannot be an instance: syncloud.conf is read for every one")
     return raw
@@ -213,7 +234,9 @@ _BUCKET = _like(
     r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}",
     "a bucket's name (3 to 63 letters, digits, dots and hyphens; no s3://, no slash)",
 )
-_STACK = _like(r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack's name (letters, digits, hyphens; the first a letter)")
+_STACK = _like(
+    r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack's name (letters, digits, hyphens; the first a letter)"
+)
 _URL = _like(r"https?://[^\s/]\S*", "a URL that starts with https:// or http://")
 
 # fmt: off
@@ -368,14 +391,25 @@ class Invocation:
 
 
 def complete(
-    values: dict[str, Any], *, instance: str, sources: Mapping[str, str], environ: Mapping[str, str], uid: int
+    values: dict[str, Any],
+    *,
+    instance: str,
+    sources: Mapping[str, str],
+    environ: Mapping[str, str],
+    uid: int,
 ) -> Settings:
     """The settings from typed `values`, after derived values are filled in."""
-    stack = re.sub(r"[^A-Za-z0-9-]", "-", f"syncloud-{values['bucket']}")[:128] if values["bucket"] else "syncloud"
+    stack = (
+        re.sub(r"[^A-Za-z0-9-]", "-", f"syncloud-{values['bucket']}")[:128]
+        if values["bucket"]
+        else "syncloud"
+    )
     values["stack_name"] = values["stack_name"] or stack
     values["state_dir"] = values["state_dir"] or _state_dir(instance, environ, uid)
     values["bucket"] = values["bucket"] or ""
-    return Settings(**values | {"instance": instance, "patterns": tuple(values["patterns"]), "sources": sources})
+    return Settings(
+        **values | {"instance": instance, "patterns": tuple(values["patterns"]), "sources": sources}
+    )
 
 
 def pair_name(command: str, values: Mapping[str, Any]) -> str:

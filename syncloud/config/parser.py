@@ -50,7 +50,9 @@ _ELSEWHERE = """Every setting --some-name is also some-name = value in a file, a
 Arguments win over the environment, the environment over files, files over defaults."""
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str], *, etc: Path = ETC, uid: int | None = None) -> Invocation:
+def parse(
+    argv: Sequence[str], environ: Mapping[str, str], *, etc: Path = ETC, uid: int | None = None
+) -> Invocation:
     """Read everything. `argv` lacks the program's name; `uid` defaults to the effective user.
 
     Raises UsageError for an invalid command line, otherwise ConfigurationError with one problem per
@@ -75,15 +77,25 @@ def parse(argv: Sequence[str], environ: Mapping[str, str], *, etc: Path = ETC, u
     instance = _instance(found) or pair_name(command, values)
     user = os.geteuid() if uid is None else uid
     settings = complete(values, instance=instance, sources=sources, environ=environ, uid=user)
-    acts = {option.dest: getattr(found, option.dest) for option in _options(command) if option.scope is Scope.ACT}
+    acts = {
+        option.dest: getattr(found, option.dest)
+        for option in _options(command)
+        if option.scope is Scope.ACT
+    }
     return Invocation(command, settings, tuple(argv), **acts)
 
 
 def parser() -> argparse.ArgumentParser:
     """The complete argparse parser, for `--help`, completions and manual pages."""
-    whole = _Parser(prog="syncloud", description="Files between machines, through S3.", epilog=f"{_ELSEWHERE}\n\n{EXIT_CODES}")
+    whole = _Parser(
+        prog="syncloud",
+        description="Files between machines, through S3.",
+        epilog=f"{_ELSEWHERE}\n\n{EXIT_CODES}",
+    )
     whole.add_argument("--version", action="version", version=f"syncloud {__version__}")
-    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser)
+    commands = whole.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
+    )
     for command, (_, line) in COMMANDS.items():
         _add_options(commands.add_parser(command, **_face(command), help=line), command)
     return whole
@@ -107,9 +119,13 @@ class _Problems:
 
     def settle(self, command: str) -> None:
         if self.told:
-            head = [f"{len(self.told)} problems in the configuration:"] if len(self.told) > 1 else []
+            head = (
+                [f"{len(self.told)} problems in the configuration:"] if len(self.told) > 1 else []
+            )
             lines = [*head, *self.told]
-            raise ConfigurationError("\n  ".join(lines), hint=f"see syncloud {command} --help", told=lines)
+            raise ConfigurationError(
+                "\n  ".join(lines), hint=f"see syncloud {command} --help", told=lines
+            )
 
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
@@ -153,13 +169,19 @@ class _Reader(configargparse.DefaultConfigFileParser):  # type: ignore[misc]
                 continue
             for key, value in parsed.items():
                 try:
-                    items[key] = self._check(line.strip(), key, value, self.lines.get((stream.name, key)))
+                    items[key] = self._check(
+                        line.strip(), key, value, self.lines.get((stream.name, key))
+                    )
                 except ValueError as error:
                     self._problems.add(where, error, key)
                 self.lines.setdefault((stream.name, key), number)
-        return {key: value for key, value in items.items() if self._command in BY_NAME[key].commands}
+        return {
+            key: value for key, value in items.items() if self._command in BY_NAME[key].commands
+        }
 
-    def _check(self, line: str, key: str, value: str | list[Any], earlier: int | None) -> str | list[str]:
+    def _check(
+        self, line: str, key: str, value: str | list[Any], earlier: int | None
+    ) -> str | list[str]:
         option = BY_NAME.get(key)
         if option is None:
             raise ValueError(f"unknown key {key!r}{nearest(key, KEYS)}")
@@ -189,17 +211,25 @@ def _command(argv: Sequence[str]) -> tuple[str, list[str]]:
         raise UsageError(f"{said} (the first word is one of {', '.join(COMMANDS)})")
     for word in argv[1:]:
         if word.startswith("--") and word.partition("=")[2] == "--":
-            raise UsageError(f"{word!r}: '--' cannot be a value", hint=f"see syncloud {first} --help")
+            raise UsageError(
+                f"{word!r}: '--' cannot be a value", hint=f"see syncloud {first} --help"
+            )
     return first, list(argv[1:])
 
 
 def _face(command: str) -> dict[str, str]:
     usage, line = COMMANDS[command]
     text = line[0].upper() + line[1:] + "."
-    return {"usage": f"syncloud {command} {usage} [options]".replace("  ", " "), "description": text, "epilog": _ELSEWHERE}
+    return {
+        "usage": f"syncloud {command} {usage} [options]".replace("  ", " "),
+        "description": text,
+        "epilog": _ELSEWHERE,
+    }
 
 
-def _parser(command: str, *, texts: Mapping[str, str] = MappingProxyType({}), reader: _Reader | None = None) -> _Parser:
+def _parser(
+    command: str, *, texts: Mapping[str, str] = MappingProxyType({}), reader: _Reader | None = None
+) -> _Parser:
     """One command's parser, with the files' `texts` by name."""
     made = _Parser(
         prog=f"syncloud {command}",
@@ -221,14 +251,23 @@ def _add_options(made: _Parser, command: str) -> None:
         if option.group not in groups:
             groups[option.group] = made.add_argument_group(option.group)
         shown = option.metavar and (option.default or option.unset)
-        more: dict[str, Any] = {"help": option.help + (f" (default: {shown})" if shown else ""), "default": None}
+        more: dict[str, Any] = {
+            "help": option.help + (f" (default: {shown})" if shown else ""),
+            "default": None,
+        }
         if option.scope is not Scope.ACT:
             more["env_var"] = option.variable
         if not option.metavar:
             act = option.scope is Scope.ACT
-            more.update({"action": "store_true", "default": False} if act else {"action": argparse.BooleanOptionalAction})
+            more.update(
+                {"action": "store_true", "default": False}
+                if act
+                else {"action": argparse.BooleanOptionalAction}
+            )
         else:
-            more.update({"metavar": "|".join(option.choices) or option.metavar, "dest": option.dest})
+            more.update(
+                {"metavar": "|".join(option.choices) or option.metavar, "dest": option.dest}
+            )
         if option.many:
             more["action"] = "append"
         if option.name in ("exclude", "include"):
@@ -247,7 +286,11 @@ def _refuse(command: str, unknown: Sequence[str]) -> None:
     for before, word in zip(["", *unknown], unknown, strict=False):
         name = word.partition("=")[0].removeprefix("--")
         if not word.startswith("-"):
-            told += [] if before.startswith("-") and "=" not in before else [f"unexpected argument {word!r}"]
+            told += (
+                []
+                if before.startswith("-") and "=" not in before
+                else [f"unexpected argument {word!r}"]
+            )
         elif name in BY_NAME:
             told.append(f"--{name} is for {' and '.join(BY_NAME[name].commands)}")
         else:
@@ -262,7 +305,11 @@ def _refuse_combinations(command: str, found: argparse.Namespace, words: Sequenc
     if command == "setup" and found.destroy and found.print_template:
         raise UsageError("--destroy and --print-template exclude each other", hint=hint)
     named = getattr(found, "positional", None)
-    if named and found.instance != named and any(word.partition("=")[0] == "--instance" for word in words):
+    if (
+        named
+        and found.instance != named
+        and any(word.partition("=")[0] == "--instance" for word in words)
+    ):
         raise UsageError(f"which instance, {named!r} or {found.instance!r}?", hint=hint)
     if command == "resume" and not (named or found.instance or found.state_dir):
         raise UsageError("resume needs an instance (or --state-dir DIR)", hint=hint)
@@ -275,7 +322,11 @@ def _variables(environ: Mapping[str, str], problems: _Problems) -> dict[str, str
         option = VARIABLES.get(name)
         if option is None:
             act = name in ACT_VARIABLES
-            told = f"{name} is an act: argument only" if act else f"unknown variable {name!r}{nearest(name, VARIABLES)}"
+            told = (
+                f"{name} is an act: argument only"
+                if act
+                else f"unknown variable {name!r}{nearest(name, VARIABLES)}"
+            )
             problems.add("environment", told)
             continue
         try:
@@ -302,7 +353,11 @@ def _files(found: argparse.Namespace, etc: Path, problems: _Problems) -> list[Pa
     try:
         if config:
             return [BY_NAME["config"].value(name) for name in config]
-        return [etc / "syncloud.conf", etc / f"{instance_name(instance)}.conf"] if instance is not None else []
+        return (
+            [etc / "syncloud.conf", etc / f"{instance_name(instance)}.conf"]
+            if instance is not None
+            else []
+        )
     except ValueError as error:
         problems.add("config" if config else "instance", error)
         problems.blind = True
@@ -337,7 +392,9 @@ class _Origin(NamedTuple):
     told: str
 
 
-def _origins(made: _Parser, reader: _Reader, found: argparse.Namespace, files: list[str]) -> dict[str, _Origin]:
+def _origins(
+    made: _Parser, reader: _Reader, found: argparse.Namespace, files: list[str]
+) -> dict[str, _Origin]:
     """Origins by option name; without a record of configargparse: argument or default."""
     origins = {}
     for source, items in made.get_source_to_settings_dict().items():
@@ -356,7 +413,9 @@ def _origins(made: _Parser, reader: _Reader, found: argparse.Namespace, files: l
     return origins
 
 
-def _values(found: argparse.Namespace, origins: Mapping[str, _Origin], problems: _Problems) -> dict[str, Any]:
+def _values(
+    found: argparse.Namespace, origins: Mapping[str, _Origin], problems: _Problems
+) -> dict[str, Any]:
     """Typed values by name. Only arguments can be invalid here: other sources are validated."""
     values: dict[str, Any] = {}
     for option in OPTIONS:
@@ -368,7 +427,9 @@ def _values(found: argparse.Namespace, origins: Mapping[str, _Origin], problems:
             values[option.dest] = raw if raw is None or isinstance(raw, bool) else option.value(raw)
         except ValueError as error:
             problems.add(f"--{option.name}", error, option.name)
-    patterns = sorted(getattr(found, "patterns", None) or (), key=lambda pattern: origins[pattern[0]].rank)
+    patterns = sorted(
+        getattr(found, "patterns", None) or (), key=lambda pattern: origins[pattern[0]].rank
+    )
     values["patterns"] = []
     for name, text in patterns:
         try:
@@ -378,18 +439,36 @@ def _values(found: argparse.Namespace, origins: Mapping[str, _Origin], problems:
     return values
 
 
-_NEEDED = {"push": ("directory", "bucket"), "pull": ("directory", "bucket", "queue-url"), "setup": ("bucket",)}
+_NEEDED = {
+    "push": ("directory", "bucket"),
+    "pull": ("directory", "bucket", "queue-url"),
+    "setup": ("bucket",),
+}
 
 
-def _require(found: argparse.Namespace, values: Mapping[str, Any], *, command: str, place: str, problems: _Problems) -> None:
+def _require(
+    found: argparse.Namespace,
+    values: Mapping[str, Any],
+    *,
+    command: str,
+    place: str,
+    problems: _Problems,
+) -> None:
     """Report missing settings, with three ways to give each; `place` is the file to write into."""
-    spared = {"queue-url"} if getattr(found, "once", False) or getattr(found, "dry_run", False) else set()
+    spared = (
+        {"queue-url"}
+        if getattr(found, "once", False) or getattr(found, "dry_run", False)
+        else set()
+    )
     if getattr(found, "print_template", False) or problems.blind:
         spared.update(_NEEDED.get(command, ()))
     for option in (BY_NAME[name] for name in _NEEDED.get(command, ()) if name not in spared):
         if values.get(option.dest) is None and option.name not in problems.names:
             ways = f"--{option.name} {option.metavar}, {option.variable}={option.metavar} in the environment"
-            problems.add(command, f"needs the {option.name}: {ways}, or {option.name} = {option.metavar} in {place}")
+            problems.add(
+                command,
+                f"needs the {option.name}: {ways}, or {option.name} = {option.metavar} in {place}",
+            )
 
 
 def _place(files: Sequence[Path]) -> str:

@@ -93,7 +93,9 @@ class SkipUnchanged:
                 yield item
 
     def rows(self) -> Iterator[Base]:
-        while (row := self._ahead.popleft() if self._ahead else next(self._known, None)) is not None:
+        while (
+            row := self._ahead.popleft() if self._ahead else next(self._known, None)
+        ) is not None:
             base = self._base_of(row[0])
             if base is not None:
                 yield base
@@ -126,7 +128,11 @@ def diff(
     Without a `target`, the target is assumed to equal the base. No path below an Unknown with
     `subtree` gets a hint, because an invisible file is not a deleted file.
     """
-    seen, there, known = next(source, None), next(target, None) if target is not None else None, next(rows, None)
+    seen, there, known = (
+        next(source, None),
+        next(target, None) if target is not None else None,
+        next(rows, None),
+    )
     blind: list[str] = []
     while seen is not None or there is not None or known is not None:
         path = min(head.path for head in (seen, there, known) if head is not None)
@@ -163,11 +169,17 @@ def _judge(
     for side in (seen, there):
         # A path on the target alone is ignored, whatever its kind; but below an unknown directory
         # no path counts as absent.
-        if isinstance(side, Unknown) and (side is seen or seen is not None or base is not None or side.subtree):
+        if isinstance(side, Unknown) and (
+            side is seen or seen is not None or base is not None or side.subtree
+        ):
             census.count(side)
             if side.subtree:
                 blind.append(f"{side.path}/" if side.path else "")
-    if isinstance(seen, Unknown) or isinstance(there, Unknown) or any(path.startswith(prefix) for prefix in blind):
+    if (
+        isinstance(seen, Unknown)
+        or isinstance(there, Unknown)
+        or any(path.startswith(prefix) for prefix in blind)
+    ):
         return None
     if isinstance(seen, Entry):
         census.files += 1
@@ -182,7 +194,12 @@ def _judge(
 def _source_moved(seen: Side | None, base: Base | None) -> bool:
     if not isinstance(seen, Entry):
         return base is not None and not base.source_absent
-    return base is None or base.source_absent or seen.size != base.size or not same(seen.tag, base.source)
+    return (
+        base is None
+        or base.source_absent
+        or seen.size != base.size
+        or not same(seen.tag, base.source)
+    )
 
 
 def _target_moved(there: Side | None, seen: Side | None, base: Base | None) -> bool:

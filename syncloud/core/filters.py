@@ -41,12 +41,21 @@ class Filter:
     def __init__(self, patterns: Sequence[tuple[bool, str]] = ()) -> None:
         # With includes alone the patterns select paths at any depth; otherwise they exclude paths.
         self._chooses = bool(patterns) and all(include for include, _ in patterns)
-        rules = [(include, rule) for include, text in patterns if (rule := _understood(text)) is not None]
+        rules = [
+            (include, rule) for include, text in patterns if (rule := _understood(text)) is not None
+        ]
         # The verdict for each rule number; the last one, number -1, is for paths without a rule.
         self._out = [*(include == rule.negated for include, rule in rules), self._chooses]
-        for_folders = [(number, rule.folders, rule.whole, rule.matches) for number, (_, rule) in enumerate(rules)][::-1]
+        for_folders = [
+            (number, rule.folders, rule.whole, rule.matches)
+            for number, (_, rule) in enumerate(rules)
+        ][::-1]
         self._for_folders = [(number, whole, matches) for number, _, whole, matches in for_folders]
-        self._for_files = [(number, whole, matches) for number, folders, whole, matches in for_folders if not folders]
+        self._for_files = [
+            (number, whole, matches)
+            for number, folders, whole, matches in for_folders
+            if not folders
+        ]
         self._known = {"": _NONE}
 
     def excludes(self, path: str) -> bool:
@@ -57,7 +66,9 @@ class Filter:
             return False
         whole = octets(path)
         bare = whole.removesuffix("/")
-        return self._out[self._rule(bare, self._folder_rule(bare.rpartition("/")[0]), bare != whole)]
+        return self._out[
+            self._rule(bare, self._folder_rule(bare.rpartition("/")[0]), bare != whole)
+        ]
 
     def prunes(self, directory: str) -> bool:
         """Whether everything below `directory` is excluded; as in gitignore, that is final."""

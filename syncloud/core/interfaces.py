@@ -78,7 +78,13 @@ class Tree(Protocol):
         """
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         """Look at one path now.
 
@@ -216,7 +222,9 @@ class State(Protocol):
 
     def get(self, path: str) -> Base | None: ...
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str]) -> None: ...
+    def record(
+        self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str]
+    ) -> None: ...
 
     def get_meta(self, name: str) -> str | None: ...
 

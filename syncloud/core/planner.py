@@ -82,7 +82,11 @@ def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Act
     if unchanged:
         # A target that was only touched needs no conflict copy: `_first_meeting` adopts equal
         # bytes.
-        return _first_meeting(source, target) if policy.conflict is ConflictPolicy.SOURCE_WINS else Drift(target)
+        return (
+            _first_meeting(source, target)
+            if policy.conflict is ConflictPolicy.SOURCE_WINS
+            else Drift(target)
+        )
     if untouched:
         return _source_changed(source, target, base)
     return _both_changed(source, target, base)
@@ -90,7 +94,11 @@ def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Act
 
 def _source_changed(source: Entry, target: Entry, base: Base) -> Action:
     if source.crc is not None and base.crc is not None:
-        return Adopt(source, target) if source.crc == base.crc and source.size == base.size else Copy(source, target)
+        return (
+            Adopt(source, target)
+            if source.crc == base.crc and source.size == base.size
+            else Copy(source, target)
+        )
     # Equal size: perhaps only the mtime changed, and hashing is cheaper than sending.
     hashing_may_save = source.crc is None and base.crc is not None and source.size == base.size
     return Compare(source, None) if hashing_may_save else Copy(source, target)
@@ -111,7 +119,9 @@ def _first_meeting(source: Entry, target: Entry) -> Action:
     if source.size != target.size:
         return _differing(source, target)
     if source.crc is None or target.crc is None:
-        return Compare(source if source.crc is None else None, target if target.crc is None else None)
+        return Compare(
+            source if source.crc is None else None, target if target.crc is None else None
+        )
     return Adopt(source, target) if source.crc == target.crc else _differing(source, target)
 
 

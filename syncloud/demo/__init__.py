@@ -50,7 +50,9 @@ def run(*, once: bool) -> int:
     error or a signal. Raises SyncloudError.
     """
     with Signals() as signals, contextlib.ExitStack() as stack:
-        home = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncloud-demo-", ignore_cleanup_errors=True))
+        home = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="syncloud-demo-", ignore_cleanup_errors=True)
+        )
         demo = _Demo(Path(home), stack, signals)
         demo.start()
         equal = demo.round()
@@ -92,7 +94,10 @@ class _Demo:
         self._start_emulator()
         version = importlib.metadata.version("ministack")
         endpoint = self._env["AWS_ENDPOINT_URL"]
-        _say(f"ministack {version}, an emulated AWS in memory, answers at {endpoint} ({_since(began)})", "")
+        _say(
+            f"ministack {version}, an emulated AWS in memory, answers at {endpoint} ({_since(began)})",
+            "",
+        )
         began = time.time()
         self._setup(f"setup --bucket {BUCKET} --prefix {PREFIX} --write-config {CONFIG}")
         _say(f"      bucket, queue, wiring and policies are made ({_since(began)})")
@@ -105,7 +110,10 @@ class _Demo:
             self._daemon(role, f"{role} --config {CONFIG} --directory {host.name} --delete")
         self._travel(first, also=lambda: self._ready == {"push", "pull"})
         count = len(first.expected)
-        _say(f"      both are ready, and the {count} files that were in host-a are in host-b ({_since(began)})", "")
+        _say(
+            f"      both are ready, and the {count} files that were in host-a are in host-b ({_since(began)})",
+            "",
+        )
 
     def _start_emulator(self) -> None:
         if importlib.util.find_spec("ministack") is None:
@@ -117,10 +125,18 @@ class _Demo:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self._env["AWS_ENDPOINT_URL"] = endpoint = f"http://127.0.0.1:{port}"
-        own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "MINISTACK_HOST": "127.0.0.1", "LOG_LEVEL": "WARNING"}
+        own = {
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "MINISTACK_HOST": "127.0.0.1",
+            "LOG_LEVEL": "WARNING",
+        }
         # The emulator keeps no data, and would need seconds for a clean stop.
         self._children.append(self._child("ministack", command("ministack"), more=own, grace=0))
-        self._wait(functools.partial(_answers, f"{endpoint}/_ministack/health"), lambda: ["ministack answers"])
+        self._wait(
+            functools.partial(_answers, f"{endpoint}/_ministack/health"),
+            lambda: ["ministack answers"],
+        )
 
     def _setup(self, line: str) -> None:
         _say(f"  $ syncloud {line}")
@@ -131,11 +147,22 @@ class _Demo:
 
     def _daemon(self, role: str, line: str) -> None:
         _say(f"  $ syncloud {line}")
-        argv = command("syncloud", *line.split(), "--state-dir", f"state-{role}", "--log-format", "json")
+        argv = command(
+            "syncloud", *line.split(), "--state-dir", f"state-{role}", "--log-format", "json"
+        )
         self._children.append(self._child(role, argv))
 
-    def _child(self, name: str, argv: list[str], *, more: Mapping[str, str] = MappingProxyType({}), grace: float = 5) -> Child:
-        child = Child(name, argv, env={**self._env, **more}, home=self._home, take=self._events.append)
+    def _child(
+        self,
+        name: str,
+        argv: list[str],
+        *,
+        more: Mapping[str, str] = MappingProxyType({}),
+        grace: float = 5,
+    ) -> Child:
+        child = Child(
+            name, argv, env={**self._env, **more}, home=self._home, take=self._events.append
+        )
         self._stack.callback(child.stop, grace=grace)
         return child
 
@@ -228,10 +255,17 @@ class _Demo:
         ours, theirs = tree(self._a), tree(self._b)
         told = differences(ours, theirs)
         if told:
-            _say("", f"host-a has {len(ours)} files, host-b {len(theirs)}; {len(told)} differ:", *_some(told))
+            _say(
+                "",
+                f"host-a has {len(ours)} files, host-b {len(theirs)}; {len(told)} differ:",
+                *_some(told),
+            )
         else:
             size = sum(seen.size for seen in ours.values()) / 2**20
-            _say("", f"{len(ours)} files, {size:.1f} MiB: names, bytes, mtime and mode are equal in host-a and host-b.")
+            _say(
+                "",
+                f"{len(ours)} files, {size:.1f} MiB: names, bytes, mtime and mode are equal in host-a and host-b.",
+            )
         return not told
 
     # Changes in host-a
@@ -243,7 +277,11 @@ class _Demo:
         return [path]
 
     def _burst(self) -> list[str]:
-        return [path for number in range(BURST) for path in self._write(f"burst/d{number // 30}/{number}.txt", 4096)]
+        return [
+            path
+            for number in range(BURST)
+            for path in self._write(f"burst/d{number // 30}/{number}.txt", 4096)
+        ]
 
     def _touch(self, path: str) -> list[str]:
         os.utime(self._a / path)
@@ -258,7 +296,10 @@ class _Demo:
         return [path]
 
     def _rename(self, path: str, new: str) -> list[str]:
-        old, below = self._a / path, [file for file in tree(self._a) if f"{file}/".startswith(f"{path}/")]
+        old, below = (
+            self._a / path,
+            [file for file in tree(self._a) if f"{file}/".startswith(f"{path}/")],
+        )
         old.rename(self._a / new)
         return [*below, *(new + file.removeprefix(path) for file in below)]
 
@@ -266,8 +307,18 @@ class _Demo:
 
     def play(self) -> None:
         """Show each change of the user until Ctrl-C."""
-        _say("", "Now it is yours. In another terminal, change files in the first and look into the second:", "")
-        _say(f"    cd {self._a}", f"    ls -lR {self._b}", "", "Ctrl-C ends the demo and removes both.", "")
+        _say(
+            "",
+            "Now it is yours. In another terminal, change files in the first and look into the second:",
+            "",
+        )
+        _say(
+            f"    cd {self._a}",
+            f"    ls -lR {self._b}",
+            "",
+            "Ctrl-C ends the demo and removes both.",
+            "",
+        )
         self._head("after the file's last change")
         under_way: dict[str, Journey] = {}
         with contextlib.suppress(KeyboardInterrupt):
@@ -281,7 +332,9 @@ class _Demo:
             child.require()
         for event in self._take():
             if event.role == "push" and event.path:
-                under_way[event.path] = Journey.of(self._a, self._b, [event.path], _changed(self._a / event.path, event.at))
+                under_way[event.path] = Journey.of(
+                    self._a, self._b, [event.path], _changed(self._a / event.path, event.at)
+                )
             if event.path in under_way:
                 under_way[event.path].note(event)
         for journey in under_way.values():

@@ -57,7 +57,13 @@ class Child:
     """
 
     def __init__(
-        self, name: str, argv: list[str], *, env: Mapping[str, str], home: Path, take: Callable[[Event], None]
+        self,
+        name: str,
+        argv: list[str],
+        *,
+        env: Mapping[str, str],
+        home: Path,
+        take: Callable[[Event], None],
     ) -> None:
         self.name = name
         self._take = take
@@ -83,7 +89,10 @@ class Child:
         """Raise Unavailable if the process has ended."""
         if (code := self.exit_code()) is not None:
             self._reader.join(1)
-            raise Unavailable(f"{self.name} ended with {code}", hint="\n          ".join(["its last lines:", *self._tail]))
+            raise Unavailable(
+                f"{self.name} ended with {code}",
+                hint="\n          ".join(["its last lines:", *self._tail]),
+            )
 
     def stop(self, *, grace: float) -> None:
         """Terminate the process, and kill the process after `grace` seconds."""

@@ -56,7 +56,9 @@ def differences(left: Mapping[str, Seen], right: Mapping[str, Seen]) -> list[str
             told.append(f"{path}: only in {'host-b' if ours is None else 'host-a'}")
         elif ours != theirs:
             what = [name for name in Seen._fields if getattr(ours, name) != getattr(theirs, name)]
-            told.append(f"{path}: {' and '.join('bytes' if name == 'digest' else name for name in what)} differ")
+            told.append(
+                f"{path}: {' and '.join('bytes' if name == 'digest' else name for name in what)} differ"
+            )
     return told
 
 
@@ -76,7 +78,15 @@ class Event(NamedTuple):
     @classmethod
     def of(cls, at: float, role: str, said: Mapping[str, Any]) -> Event:
         name, level, message = (str(said.get(key, "")) for key in ("event", "level", "message"))
-        return cls(at, role, name.removeprefix(f"{role}."), said.get("path", ""), said.get("size"), level, message)
+        return cls(
+            at,
+            role,
+            name.removeprefix(f"{role}."),
+            said.get("path", ""),
+            said.get("size"),
+            level,
+            message,
+        )
 
 
 _ARRIVALS = frozenset({"uploaded", "written", "touched", "renamed"})
@@ -109,7 +119,11 @@ class Journey:
         if event.path not in self.expected or event.role not in self.hops:
             return
         size = self.expected[event.path]
-        if event.name == "deleted" if size is None else event.name in _ARRIVALS and event.size == size:
+        if (
+            event.name == "deleted"
+            if size is None
+            else event.name in _ARRIVALS and event.size == size
+        ):
             self.hops[event.role].setdefault(event.path, event)
 
     def look(self) -> None:
@@ -124,11 +138,16 @@ class Journey:
     def missing(self) -> list[str]:
         """One line per path and observer without a sighting."""
         return [
-            f"{path}: not seen by {who}" for who, seen in self._seen().items() for path in sorted(self.expected.keys() - seen)
+            f"{path}: not seen by {who}"
+            for who, seen in self._seen().items()
+            for path in sorted(self.expected.keys() - seen)
         ]
 
     def _seen(self) -> dict[str, Set[str]]:
-        return {**{role: hop.keys() for role, hop in self.hops.items()}, "the reader of host-b": self.read.keys()}
+        return {
+            **{role: hop.keys() for role, hop in self.hops.items()},
+            "the reader of host-b": self.read.keys(),
+        }
 
     def cells(self) -> list[str]:
         """Table cells: push's verb and time, pull's verb and time, the reader's time. The last path

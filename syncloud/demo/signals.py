@@ -21,7 +21,10 @@ class Signals:
         self._came: list[int] = []
 
     def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, lambda came, _: self._came.append(came)) for number in _NUMBERS}
+        self._before = {
+            number: signal.signal(number, lambda came, _: self._came.append(came))
+            for number in _NUMBERS
+        }
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -116,10 +116,16 @@ class Attempts:
             self.retry(work, error, began)
         except SyncloudError as error:
             await self._judge(work, error, began)
-        except Exception as error:  # noqa: BLE001 - a bug must not lose the path
+        except Exception as error:
             # The log gets the traceback, and the path is retried like any other failure.
             log.exception("internal.error", "%s: unexpected: %r", work.path, error, path=work.path)
-            self.retry(work, PathError(work.path, f"{work.path}: unexpected: {error!r}", hint="please report this"), began)
+            self.retry(
+                work,
+                PathError(
+                    work.path, f"{work.path}: unexpected: {error!r}", hint="please report this"
+                ),
+                began,
+            )
         finally:
             self._finished(work)
 
@@ -145,8 +151,12 @@ class Attempts:
         if tries < LASTING_TRIES and not isinstance(error, Unsettled):
             self._drought.failed(work.path, error)
         if not isinstance(error, Unsettled) or tries >= LASTING_TRIES:
-            again = f"again in {delay:.0f} s" if delay is not None else "again once fewer paths fail"
-            log.warning("path.failed", "%s; %s", error, again, path=work.path, attempt=tries, error=error)
+            again = (
+                f"again in {delay:.0f} s" if delay is not None else "again once fewer paths fail"
+            )
+            log.warning(
+                "path.failed", "%s; %s", error, again, path=work.path, attempt=tries, error=error
+            )
         if delay is None:
             self._state_writer.record(None, (), work.receipts)
         if self.once and (delay is None or tries >= LASTING_TRIES):

@@ -48,7 +48,9 @@ class ConflictLimit:
         if len(copies) == MAX_COPIES and copies[0] > now - WINDOW_S:
             self._skipped.add(path)
         if len(self._copies) > self._most:
-            self._copies = {path: copies for path, copies in self._copies.items() if copies[-1] > now - WINDOW_S}
+            self._copies = {
+                path: copies for path, copies in self._copies.items() if copies[-1] > now - WINDOW_S
+            }
             # The bound doubles, so the purge has a constant amortised cost for each path.
             self._most = max(MAX_REMEMBERED, 2 * len(self._copies))
 

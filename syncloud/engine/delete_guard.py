@@ -86,7 +86,9 @@ class DeleteGuard:
         count = len(self._held) + len(self._waiting)
         one = f", {next(iter(self._held))!r} among them" if self._held else ""
         text = f"{count or 'some'} deletions are held back{one}: more than --max-delete allows within an hour"
-        return SyncloudError(text, hint="look whether they are meant; then syncloud resume INSTANCE --allow-deletes")
+        return SyncloudError(
+            text, hint="look whether they are meant; then syncloud resume INSTANCE --allow-deletes"
+        )
 
     # Waiting deletions
 
@@ -105,7 +107,11 @@ class DeleteGuard:
         going: list[Work] = []
         held: list[Work] = []
         for since, work in self._waiting.values():
-            if since >= before or len(going) >= limit or len(held) + len(self._withheld) >= MAX_PER_TURN:
+            if (
+                since >= before
+                or len(going) >= limit
+                or len(held) + len(self._withheld) >= MAX_PER_TURN
+            ):
                 break
             if (heir := self._heir(self._state_writer.base_of(work.path))) is not None:
                 self._withheld.append((work, heir))
@@ -141,7 +147,9 @@ class DeleteGuard:
     def _allowed(self) -> bool:
         if self._policy.max_delete >= 100:
             return True
-        for minute in [minute for minute in self._made if minute < (self._clock() - WINDOW_S) // BUCKET_S]:
+        for minute in [
+            minute for minute in self._made if minute < (self._clock() - WINDOW_S) // BUCKET_S
+        ]:
             del self._made[minute]
         made = self._made.total()
         known = self._state_writer.files + made - len(self._under_way)
@@ -153,12 +161,16 @@ class DeleteGuard:
         self._held.update(dict.fromkeys(paths))
         before = self._latched, self._unlisted
         self._latched = True
-        self._unlisted = self._unlisted or any(self._state_writer.base_of(path) is None for path in paths)
+        self._unlisted = self._unlisted or any(
+            self._state_writer.base_of(path) is None for path in paths
+        )
         if before != (self._latched, self._unlisted):
             self._note()
         if not self._reported and (error := self.error) is not None:
             self._reported = True
-            log.error("guard.held", "%s", error, count=len(self._held) + len(self._waiting), error=error)
+            log.error(
+                "guard.held", "%s", error, count=len(self._held) + len(self._waiting), error=error
+            )
 
     # Results of deletions
 
@@ -187,7 +199,11 @@ class DeleteGuard:
         """
         if outcome.drops and outcome.transferred:
             self.made(work.path)
-        elif outcome.put is not None and self._policy.delete and self._state_writer.base_of(work.path) is None:
+        elif (
+            outcome.put is not None
+            and self._policy.delete
+            and self._state_writer.base_of(work.path) is None
+        ):
             self._moves.add(outcome.put, self._state_writer.kin(outcome.put))
         self._override.discard(work.path)
         if work.path in self._held:
@@ -211,7 +227,10 @@ class DeleteGuard:
         if self._latched and not self._held and not self._waiting:
             self._latched = self._reported = self._unlisted = False
             self._note()
-            log.warning("guard.released", "no deletion is held back any more: what was to be deleted is there again")
+            log.warning(
+                "guard.released",
+                "no deletion is held back any more: what was to be deleted is there again",
+            )
 
     def resume(self, *, allow: bool) -> Iterable[str]:
         """Open the latch after an operator has looked; returns the held paths for another look.
@@ -231,8 +250,14 @@ class DeleteGuard:
     def _note(self) -> None:
         """Store latch and counts with the next transaction; times are seconds since the epoch."""
         began = self._wall() - self._clock()
-        made = [(round(began + minute * BUCKET_S), count) for minute, count in self._made.items() if count]
-        self._state_writer.note(MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made}))
+        made = [
+            (round(began + minute * BUCKET_S), count)
+            for minute, count in self._made.items()
+            if count
+        ]
+        self._state_writer.note(
+            MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made})
+        )
 
 
 class _Moves:
@@ -254,7 +279,9 @@ class _Moves:
         `kin` are rows of possible old names; size and checksum prove equality.
         """
         content = _content(put)
-        if content is not None and any(row.path != put.path and _content(row) == content for row in kin):
+        if content is not None and any(
+            row.path != put.path and _content(row) == content for row in kin
+        ):
             self._came.append((self._clock(), content, put.path))
             self._new.setdefault(content, OrderedDict())[put.path] = None
 

@@ -39,7 +39,9 @@ class Drought:
     `clock` gives monotonic seconds.
     """
 
-    def __init__(self, source: Tree, target: Tree, state: State, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, source: Tree, target: Tree, state: State, clock: Callable[[], float]
+    ) -> None:
         self._source, self._target, self._state, self._clock = source, target, state, clock
         self._told = Outage(clock)
         self._paths: set[str] = set()
@@ -85,12 +87,16 @@ class Drought:
             self._end()
         elif len(self._paths) >= MIN_FAILED or not others:
             now = self._clock()
-            if now >= self._tried + TRIAL_INTERVAL_S and (self._trial is None or self._trial.done()):
+            if now >= self._tried + TRIAL_INTERVAL_S and (
+                self._trial is None or self._trial.done()
+            ):
                 self._tried, self._due = now, min(self._due, now + GRACE_S)
                 self._trial = asyncio.get_running_loop().create_task(self._try())
             if now >= self._due:
                 text = f"no file gets through, although the store answers: {self._cause}"
-                self._told.record_failure(SyncloudError(text, hint=self._cause.hint, code=self._cause.code))
+                self._told.record_failure(
+                    SyncloudError(text, hint=self._cause.hint, code=self._cause.code)
+                )
 
     def _end(self) -> None:
         self._paths.clear()
@@ -103,7 +109,7 @@ class Drought:
             await self._target.try_taking()
         except SyncloudError:
             pass  # a failed trial counts no transfer
-        except Exception as error:  # noqa: BLE001 - a bug in a trial is logged, and stops nothing
+        except Exception as error:
             log.exception("internal.error", "a trial ended unexpectedly: %r", error)
 
     def _known(self) -> list[str]:

@@ -27,9 +27,17 @@ class DryRunTree:
         return self._tree.scan(under)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
-        return await self._tree.observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        return await self._tree.observe(
+            path, base, known, reported=reported, deadline_passed=deadline_passed
+        )
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content:
         return await self._tree.open(entry, deadline_passed=deadline_passed)

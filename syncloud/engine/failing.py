@@ -87,7 +87,12 @@ class Failing:
     """
 
     def __init__(
-        self, state: State, clock: Callable[[], float], *, share: int = MAX_UNDER_WAY, wall: Callable[[], float] = time.time
+        self,
+        state: State,
+        clock: Callable[[], float],
+        *,
+        share: int = MAX_UNDER_WAY,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._share = max(1, min(share, MAX_UNDER_WAY))
         self._state = state
@@ -159,7 +164,9 @@ class Failing:
 
     # Tries
 
-    def fail(self, work: Work, error: SyncloudError, *, took: float = 0.0, content: Content | None = None) -> float | None:
+    def fail(
+        self, work: Work, error: SyncloudError, *, took: float = 0.0, content: Content | None = None
+    ) -> float | None:
         """Record a failed try that took `took` seconds.
 
         Returns the seconds until the next try; None if the table is full.
@@ -171,7 +178,14 @@ class Failing:
             return None
         tries = (row.failure.tries if row is not None else 0) + 1
         since = row.failure.since if row is not None else self._wall()
-        failure = Failure(path, error.code or type(error).__name__, _plain(str(error)), _plain(error.hint), tries, since)
+        failure = Failure(
+            path,
+            error.code or type(error).__name__,
+            _plain(str(error)),
+            _plain(error.hint),
+            tries,
+            since,
+        )
         least = self._least(tries, took)
         delay = max(least, self._pause(tries, busy=isinstance(error, Unsteady)))
         fresh = now + max(NEWS_IGNORED_S, least)
@@ -204,7 +218,9 @@ class Failing:
         row.work = work
         if row.due != until:
             row.due = until
-            heapq.heappush(self._soon if row.failure.tries < LASTING_TRIES else self._heap, (until, work.path))
+            heapq.heappush(
+                self._soon if row.failure.tries < LASTING_TRIES else self._heap, (until, work.path)
+            )
         if row.failure.tries < LASTING_TRIES:
             self._young.add(work.path)
 
@@ -261,7 +277,11 @@ class Failing:
     def _earliest(self, row: _Row, work: Work) -> float:
         if row.failure.tries < LASTING_TRIES:
             return 0.0
-        news = work.closed or work.opened is not None or any(receipt is not GIVEN for receipt in work.receipts)
+        news = (
+            work.closed
+            or work.opened is not None
+            or any(receipt is not GIVEN for receipt in work.receipts)
+        )
         return min(row.until, row.fresh) if news else row.until
 
     def due(self) -> list[Work]:
@@ -269,7 +289,9 @@ class Failing:
 
         Recorded paths come in addition, as many as `share` has room for.
         """
-        return self._taken(self._soon, MAX_PER_TURN) + self._taken(self._heap, self._share - len(self._trying))
+        return self._taken(self._soon, MAX_PER_TURN) + self._taken(
+            self._heap, self._share - len(self._trying)
+        )
 
     def _taken(self, heap: list[tuple[float, str]], most: int) -> list[Work]:
         now = self._clock()
@@ -309,7 +331,11 @@ class Failing:
             if (row := self._rows[path]).work is not None:
                 row.until = self._clock()
                 self._wait(row, row.work, row.until)
-        return [self._hand_out(row) for path in list(self._young) if (row := self._rows[path]).work is not None]
+        return [
+            self._hand_out(row)
+            for path in list(self._young)
+            if (row := self._rows[path]).work is not None
+        ]
 
     def give_up(self, path: str) -> None:
         """Drop the waiting work of `path`, so that a single pass makes no other try."""
@@ -333,7 +359,11 @@ class Failing:
 
     def _forget_content(self, path: str) -> None:
         row = self._rows.get(path)
-        if row is not None and row.content is not None and (paths := self._contents.get(row.content)) is not None:
+        if (
+            row is not None
+            and row.content is not None
+            and (paths := self._contents.get(row.content)) is not None
+        ):
             paths.discard(path)
             if not paths:
                 del self._contents[row.content]
@@ -346,7 +376,14 @@ class Failing:
         """
         if base is None or not base.size:
             return None
-        return next((path for path in self._contents.get((base.source[0], base.size), ()) if path != base.path), None)
+        return next(
+            (
+                path
+                for path in self._contents.get((base.source[0], base.size), ())
+                if path != base.path
+            ),
+            None,
+        )
 
     def flush(self) -> list[Receipt]:
         """Record all changes in one transaction; returns the receipts to acknowledge.

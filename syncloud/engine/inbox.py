@@ -21,7 +21,12 @@ class Inbox:
     """
 
     def __init__(
-        self, work_queue: WorkQueue, clock: Callable[[], float], loop: asyncio.AbstractEventLoop, *, wake: Callable[[], None]
+        self,
+        work_queue: WorkQueue,
+        clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        wake: Callable[[], None],
     ) -> None:
         self._work_queue = work_queue
         self._clock = clock
@@ -56,6 +61,12 @@ class Inbox:
             hint, at = self._hints.popleft()
             try:
                 self._work_queue.add(hint, at)
-            except Exception as error:  # noqa: BLE001 - a bug must not lose the later hints
-                log.exception("internal.error", "%s: a hint was not taken in: %r", hint.path, error, path=hint.path)
+            except Exception as error:
+                log.exception(
+                    "internal.error",
+                    "%s: a hint was not taken in: %r",
+                    hint.path,
+                    error,
+                    path=hint.path,
+                )
                 self._loop.call_later(RELIST_DELAY_S, self.deliver, Hint("", subtree=True))

@@ -59,9 +59,14 @@ class Engine:
     ) -> None:
         self._source, self._target, self._state = source, target, state
         self.skipped = SkippedPaths(state)
-        self._state_writer, self._transfer_limit = StateWriter(state, note_skipped=self.skipped.note), TransferLimit(transfers)
+        self._state_writer, self._transfer_limit = (
+            StateWriter(state, note_skipped=self.skipped.note),
+            TransferLimit(transfers),
+        )
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.conflict_limit = ConflictLimit(clock, [path for path, reason in self.skipped.reasons.items() if reason == REASON])
+        self.conflict_limit = ConflictLimit(
+            clock, [path for path, reason in self.skipped.reasons.items() if reason == REASON]
+        )
         self._reconciler = Reconciler(
             source,
             target,
@@ -90,7 +95,9 @@ class Engine:
         self._nudged = self._stopping = self._once = False
         self._alarm_at = self._flush_from = self._flush_until = 0.0
         memo = state.get_meta(MEMO) or ""
-        self._delete_guard = DeleteGuard(policy, clock, self._state_writer, memo, heir=self.failing.heir)
+        self._delete_guard = DeleteGuard(
+            policy, clock, self._state_writer, memo, heir=self.failing.heir
+        )
         self._attempts = Attempts(
             self._reconciler,
             tasks=self._tasks,
@@ -117,11 +124,18 @@ class Engine:
             deletions=self._delete_guard,
             excluded=excluded,
             deliver=self.deliver,
-            pending=lambda: 0 if self._over.done() else self.pending - min(len(self._delete_guard), MAX_WAITING),
+            pending=lambda: (
+                0 if self._over.done() else self.pending - min(len(self._delete_guard), MAX_WAITING)
+            ),
             clock=clock,
         )
         self._listings = Listings(
-            self._scanner, self.listing, stats=self.stats, work_queue=work_queue, clock=clock, ended=self._nudge
+            self._scanner,
+            self.listing,
+            stats=self.stats,
+            work_queue=work_queue,
+            clock=clock,
+            ended=self._nudge,
         )
 
     # Hints
@@ -211,7 +225,9 @@ class Engine:
     def _flushed(self) -> bool:
         """Whether the flush is over: all paths are settled, work is blocked, or time is up."""
         now = self._clock()
-        settled = now >= self._flush_from and not len(self._delete_guard) and self._copies_are_done()
+        settled = (
+            now >= self._flush_from and not len(self._delete_guard) and self._copies_are_done()
+        )
         return settled or self._stuck is not None or now >= self._flush_until
 
     def _nudge(self) -> None:
@@ -225,7 +241,7 @@ class Engine:
         self._nudged = False
         try:
             self._turn_once()
-        except Exception as error:  # noqa: BLE001 - a bug must not stop the loop silently
+        except Exception as error:
             log.exception("internal.error", "a turn of the loop ended unexpectedly: %r", error)
             self._turn_by(self._clock() + RELIST_DELAY_S)
         else:
@@ -238,7 +254,9 @@ class Engine:
         if not self._listings.under_way:  # later requests share the next listing
             self._start_listings()
         self._release()
-        if (self._stopping and self._flushed()) or (self._once and (self._stuck is not None or not self._busy)):
+        if (self._stopping and self._flushed()) or (
+            self._once and (self._stuck is not None or not self._busy)
+        ):
             self._over.set_result(None)
             return
         if self._state_writer.error is None and self.outage.error is not None:
@@ -272,7 +290,9 @@ class Engine:
     def _begin(self, taken: list[Work]) -> None:
         going = [work for work in taken if self._admitted(work)]
         try:
-            self._state_writer.look_up([work.path for work in going], self._reconciler.inodes(going))
+            self._state_writer.look_up(
+                [work.path for work in going], self._reconciler.inodes(going)
+            )
         except Exception:
             self._take_up(going)
             raise
@@ -312,7 +332,9 @@ class Engine:
         elif self._state_writer.error is None and self._transfer_limit.available:
             due = self._work_queue.next_due(listings=not self._listings.under_way) or at
             waits = self._pace.tight and not self._once
-            at = min(at, max(due, self._pace.next_round) if waits else due, self.failing.next_due or at)
+            at = min(
+                at, max(due, self._pace.next_round) if waits else due, self.failing.next_due or at
+            )
             at = max(at, now + BATCH_DELAY_S) if waits else at
         self._turn_by(at)
 
@@ -340,7 +362,9 @@ class Engine:
         await self._target.reach(known)
 
     def _ended(self) -> None:
-        self._turn_by(self._clock() + BATCH_DELAY_S) if self._transfer_limit.nearly_full else self._nudge()
+        self._turn_by(
+            self._clock() + BATCH_DELAY_S
+        ) if self._transfer_limit.nearly_full else self._nudge()
 
     async def _drain(self, grace: float = GRACE_S) -> None:
         """Finish work within `grace` seconds, cancel the rest within as many, record all of it."""
@@ -360,21 +384,33 @@ class Engine:
 
     def _start_deletions(self) -> None:
         """Start due deletions once all copies are recorded: a moved file first gets a new name."""
-        oldest = math.inf if self._copies_are_done() else self._oldest_copy() if len(self._delete_guard) else 0.0
+        oldest = (
+            math.inf
+            if self._copies_are_done()
+            else self._oldest_copy()
+            if len(self._delete_guard)
+            else 0.0
+        )
         if len(self._delete_guard) and not self._state_writer.copies_written():
             return
         going, held = self._delete_guard.take(self._transfer_limit.places, oldest)
         if going:
             self._state_writer.flush()
         for work in going:
-            (self._attempts.start if self._state_writer.error is None else self._delete_guard.put_back)(work)
+            (
+                self._attempts.start
+                if self._state_writer.error is None
+                else self._delete_guard.put_back
+            )(work)
         for work in held:
             self._state_writer.record(None, (), work.receipts)
             self.failing.clear(work.path)  # not failing any more: only the guard holds the path
             self._work_queue.finish(work)
         for work, heir in self._delete_guard.withheld():
             self._attempts.retry(
-                work, PathError(work.path, f"{work.path}: not deleted: {heir} has its bytes, and fails"), self._clock()
+                work,
+                PathError(work.path, f"{work.path}: not deleted: {heir} has its bytes, and fails"),
+                self._clock(),
             )
         if held:
             self._nudge()
@@ -383,7 +419,9 @@ class Engine:
         """Time since when the oldest copy waits or runs; a running listing counts as a copy."""
         times = [self._work_queue.since(path) for path in self._tasks]
         due = self._work_queue.next_due()
-        return min(times + ([due] if due is not None else []) + [self._scanner.since, self._clock()])
+        return min(
+            times + ([due] if due is not None else []) + [self._scanner.since, self._clock()]
+        )
 
     def _copies_are_done(self) -> bool:
         if self._tasks or self._inbox or self._listings.under_way:
@@ -393,7 +431,10 @@ class Engine:
 
     def resume(self, *, allow_deletes: bool) -> None:
         """An operator has looked: allow held deletions or judge them again, and retry all paths."""
-        for path in (*self._delete_guard.resume(allow=allow_deletes), *self.conflict_limit.resume()):
+        for path in (
+            *self._delete_guard.resume(allow=allow_deletes),
+            *self.conflict_limit.resume(),
+        ):
             self.deliver(Hint(path))
         self._take_up(self.failing.hasten(recorded=True))
         self._work_queue.hasten()

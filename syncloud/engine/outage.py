@@ -69,7 +69,9 @@ class Outage:
 
     def _is_told_elsewhere(self, error: SyncloudError) -> bool:
         beside = self.sibling
-        return self.caller_reports or (beside is not None and type(beside.error) is type(error) and not beside._silent)
+        return self.caller_reports or (
+            beside is not None and type(beside.error) is type(error) and not beside._silent
+        )
 
     def _tell(self, event: str, error: SyncloudError) -> None:
         if not self._silent:
@@ -90,6 +92,8 @@ class Outage:
         """End the outage, and log its duration."""
         if self.error is not None and not self._silent:
             took = self._clock() - self._since
-            log.warning("outage.ended", "recovered after %.0f s", took, duration_ms=round(took * 1000))
+            log.warning(
+                "outage.ended", "recovered after %.0f s", took, duration_ms=round(took * 1000)
+            )
         self.error = None
         self.next_try = 0.0

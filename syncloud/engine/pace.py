@@ -17,7 +17,15 @@ ROUND_INTERVAL_S = 1.0
 ROUND_MAX_PATHS = 256
 """Paths of one round at most."""
 _SLOWER = frozenset(
-    {"SlowDown", "503", "429", "Throttling", "ThrottlingException", "RequestLimitExceeded", "ServiceUnavailable"}
+    {
+        "SlowDown",
+        "503",
+        "429",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+    }
 )
 """Error codes of throttling. After such an error the next round is one path."""
 

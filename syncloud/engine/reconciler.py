@@ -111,7 +111,9 @@ class Reconciler:
     def inodes(self, works: list[Work]) -> list[str]:
         """Inodes or ETags from listings that may reveal renames; one query serves all works."""
         seen = [work.reported for work in works if isinstance(work.reported, Entry)]
-        return [key[0] for entry in seen if (key := self._source.rename_identity(entry)) is not None]
+        return [
+            key[0] for entry in seen if (key := self._source.rename_identity(entry)) is not None
+        ]
 
     async def settle(self, work: Work) -> Outcome:
         """Settle a path by repeatable steps. Raises PathError, Unavailable, HostUnavailable."""
@@ -153,11 +155,15 @@ class Reconciler:
                 with _begun():
                     source = await self._look_at_source(path, base, replace(work, reported=None))
                 target = await self._look_at_target(path, base)
-        raise Unsettled(path, f"{path}: after {MAX_ROUNDS} looks it still is not as the last one showed it")
+        raise Unsettled(
+            path, f"{path}: after {MAX_ROUNDS} looks it still is not as the last one showed it"
+        )
 
     async def _look_at_source(self, path: str, base: Base | None, work: Work) -> Side:
         known = base.source if base is not None else None
-        source = await self._source.observe(path, base, known, reported=work.reported, deadline_passed=work.deadline_passed)
+        source = await self._source.observe(
+            path, base, known, reported=work.reported, deadline_passed=work.deadline_passed
+        )
         self._see(path, source)
         return source
 
@@ -173,7 +179,9 @@ class Reconciler:
 
     async def _look_at_target(self, path: str, base: Base | None) -> Side:
         with _begun():
-            return await self._target.observe(path, base, base.target if base is not None else None, deadline_passed=True)
+            return await self._target.observe(
+                path, base, base.target if base is not None else None, deadline_passed=True
+            )
 
     async def _make_sure(self, path: str) -> tuple[Side, Base | None]:
         """The target of an unsettled write, and the missing row if the target is ours."""
@@ -182,7 +190,9 @@ class Reconciler:
             there = await self._target.with_checksum(there)
         if not (isinstance(there, Entry) and there.written_by_us):
             return there, None
-        return there, Base(path, self._in_doubt[path], there.tag, there.size, there.mtime_ns, there.mode, there.crc)
+        return there, Base(
+            path, self._in_doubt[path], there.tag, there.size, there.mtime_ns, there.mode, there.crc
+        )
 
     async def _compare(self, action: Compare, source: Side, target: Side) -> tuple[Side, Side]:
         if action.source is not None:
@@ -191,7 +201,9 @@ class Reconciler:
             target = await self._target.with_checksum(action.target)
         return source, target
 
-    async def _execute(self, action: Action | None, source: Side, target: Side, base: Base | None, work: Work) -> Outcome:
+    async def _execute(
+        self, action: Action | None, source: Side, target: Side, base: Base | None, work: Work
+    ) -> Outcome:
         match action:
             case Copy():
                 return await self._copy(action, work)
@@ -208,7 +220,11 @@ class Reconciler:
             case DropBase(base=forgotten):
                 return Outcome(drops=(forgotten.path,))
             case Drift():
-                self._say("drifted", work.path, "was changed by somebody else; it is left so until its source changes")
+                self._say(
+                    "drifted",
+                    work.path,
+                    "was changed by somebody else; it is left so until its source changes",
+                )
         unknown = next((side for side in (source, target) if isinstance(side, Unknown)), None)
         return Outcome(unknown=unknown)
 
@@ -253,7 +269,12 @@ class Reconciler:
         """Server-side copy for a rename, which the identity suggests and the checksum proves."""
         key = self._source.rename_identity(entry)
         for origin in await self._renamed_from(key) if key is not None else ():
-            if origin.path == entry.path or origin.crc is None or origin.size != entry.size or origin.source_absent:
+            if (
+                origin.path == entry.path
+                or origin.crc is None
+                or origin.size != entry.size
+                or origin.source_absent
+            ):
                 continue
             if entry.crc is None:
                 entry = await self._source.with_checksum(entry)
@@ -297,7 +318,12 @@ class Reconciler:
             return there.reason
         if not self.policy.delete:
             return "a file, and nothing is deleted without --delete; move it away, or rename one of the two"
-        if base is None or base.source_absent or not isinstance(there, Entry) or there.tag != base.target:
+        if (
+            base is None
+            or base.source_absent
+            or not isinstance(there, Entry)
+            or there.tag != base.target
+        ):
             return "a file that is not as syncloud has put it there; move it away, or rename one of the two"
         return ""
 
@@ -313,11 +339,20 @@ class Reconciler:
             outcome = await self._copy(Copy(source, target), work)
         else:
             self._log_transfer(f"{self._target.role}.touched", source, touched, started)
-            outcome = Outcome(put=_agreed(source, replace(touched, crc=target.crc)), transferred=True)
+            outcome = Outcome(
+                put=_agreed(source, replace(touched, crc=target.crc)), transferred=True
+            )
         withheld = told.mode & ~source.mode
         if withheld & ~before:
             text = "%s was here before: it keeps its mode, without %03o of %03o"
-            log.info(f"{self._target.role}.restrained", text, told.path, withheld, told.mode, path=told.path)
+            log.info(
+                f"{self._target.role}.restrained",
+                text,
+                told.path,
+                withheld,
+                told.mode,
+                path=told.path,
+            )
         if outcome.put is not None:
             outcome.put = replace(outcome.put, mode=told.mode, withheld=withheld)
         return outcome
@@ -325,9 +360,13 @@ class Reconciler:
     async def _conflict(self, action: Conflict, work: Work) -> Outcome:
         path, source, expected = work.path, action.source, action.target
         if self.policy.conflict is ConflictPolicy.SKIP:
-            self._say("skipped", path, "differs on both sides; nothing was done", event="conflict.skipped")
+            self._say(
+                "skipped", path, "differs on both sides; nothing was done", event="conflict.skipped"
+            )
             return Outcome(unknown=Unknown(path, "conflict: differs on both sides"))
-        if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(expected):
+        if self.policy.conflict is ConflictPolicy.SOURCE_WINS and self._target.keeps_versions(
+            expected
+        ):
             text = "differs on both sides; the other bytes stay as a version"
             self._say("overwritten", path, text, event="conflict.overwritten")
         elif self._conflict_limit.skips(path):
@@ -346,7 +385,12 @@ class Reconciler:
         aside, expected = await self._target.keep_conflict_copy(expected)
         self._kept[path] = expected.tag
         self._conflict_limit.copied(path)
-        self._say("kept", path, f"differs on both sides; the other bytes are kept as {aside}", event="conflict.kept")
+        self._say(
+            "kept",
+            path,
+            f"differs on both sides; the other bytes are kept as {aside}",
+            event="conflict.kept",
+        )
         return expected
 
     async def _brought(self, entry: Entry, work: Work) -> Entry:
@@ -372,7 +416,16 @@ class Reconciler:
             return
         took = round((time.monotonic() - started) * 1000, 1)
         verb = event.partition(".")[2]
-        log.info(event, "%s %s", verb, entry.path, path=entry.path, size=entry.size, duration_ms=took, etag=_etag(written))
+        log.info(
+            event,
+            "%s %s",
+            verb,
+            entry.path,
+            path=entry.path,
+            size=entry.size,
+            duration_ms=took,
+            etag=_etag(written),
+        )
 
 
 @contextlib.contextmanager
@@ -396,4 +449,12 @@ def _etag(entry: Entry) -> str:
 
 def _agreed(source: Entry, target: Entry) -> Base:
     crc = target.crc if target.crc is not None else source.crc
-    return Base(source.path, source.lasting_tag(), target.lasting_tag(), source.size, source.mtime_ns, source.mode, crc)
+    return Base(
+        source.path,
+        source.lasting_tag(),
+        target.lasting_tag(),
+        source.size,
+        source.mtime_ns,
+        source.mode,
+        crc,
+    )

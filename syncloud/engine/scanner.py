@@ -103,7 +103,9 @@ class Scanner:
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, reader.close))
         return count, gone
 
-    def _differences(self, work: Work, reader: Rows, census: ScanSummary, over: threading.Event) -> Iterator[Hint]:
+    def _differences(
+        self, work: Work, reader: Rows, census: ScanSummary, over: threading.Event
+    ) -> Iterator[Hint]:
         seen = _until(over, self._source.scan(work.path))
         if work.check_target:
             there = flat(_until(over, self._target.scan(work.path)))
@@ -119,14 +121,26 @@ class Scanner:
         self.since = self._began
 
     def _count(self, work: Work, census: ScanSummary, count: int, gone: int, took: float) -> None:
-        tell, event = (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
+        tell, event = (
+            (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
+        )
         if not work.path:
             self._skipped.recount(census)
             self._stats.reconciled(both=work.check_target)
-            for path in self._delete_guard.listed(gone=gone + census.blind, found=count + census.blind):
+            for path in self._delete_guard.listed(
+                gone=gone + census.blind, found=count + census.blind
+            ):
                 self._deliver(Hint(path))
         text, files = "looked at %d files, %d to settle", census.files
-        tell(event, text, files, count, path=work.path or ".", count=files, duration_ms=round(took * 1000))
+        tell(
+            event,
+            text,
+            files,
+            count,
+            path=work.path or ".",
+            count=files,
+            duration_ms=round(took * 1000),
+        )
 
     async def _note_skipped(self, census: ScanSummary) -> None:
         """Note the skipped paths. Each may cost a write, so the loop gets turns in between."""
@@ -212,7 +226,13 @@ class Listings:
             self._outage.end()
             return
         if not isinstance(error, SyncloudError):
-            log.error("internal.error", "listing %s failed unexpectedly: %r", work.path or ".", error, path=work.path)
+            log.error(
+                "internal.error",
+                "listing %s failed unexpectedly: %r",
+                work.path or ".",
+                error,
+                path=work.path,
+            )
             error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
         self._stats.fail(error)
         self._outage.record_failure(error)

@@ -38,7 +38,9 @@ class SkippedPaths:
         return path in self.reasons or self._is_below_a_directory(path)
 
     def _is_below_a_directory(self, path: str) -> bool:
-        return bool(self._directories) and ("" in self._directories or not self._directories.isdisjoint(_above(path)))
+        return bool(self._directories) and (
+            "" in self._directories or not self._directories.isdisjoint(_above(path))
+        )
 
     def __len__(self) -> int:
         return len(self.reasons) + self.more
@@ -65,20 +67,28 @@ class SkippedPaths:
             news = self._state.note_skipped(unknown.path, unknown.reason)
         if news:
             shown = cut(unknown.path, display.NAME_MAX)
-            log.warning("path.skipped", "%s is left out: %s", shown or ".", unknown.reason, path=shown)
+            log.warning(
+                "path.skipped", "%s is left out: %s", shown or ".", unknown.reason, path=shown
+            )
 
     def _take_in(self, directory: str) -> None:
         """Let `directory` stand for the paths below it."""
         if directory not in self._directories:
             self._directories.add(directory)
             below = f"{directory}/" if directory else ""
-            for path in [path for path in self.reasons if path != directory and path.startswith(below)]:
+            for path in [
+                path for path in self.reasons if path != directory and path.startswith(below)
+            ]:
                 self.clear(path)
 
     def _count(self, number: int) -> None:
         """Count paths for which there is no room; a warning marks the first."""
         if number and not self.more:
-            log.warning("path.skipped", "more than %d paths are left out; the others are only counted", self._most)
+            log.warning(
+                "path.skipped",
+                "more than %d paths are left out; the others are only counted",
+                self._most,
+            )
         self.more += number
 
     def above(self, path: str) -> list[str]:

@@ -32,7 +32,9 @@ class StateWriter:
     `note_skipped` takes a path whose row cannot be stored.
     """
 
-    def __init__(self, state: State, *, note_skipped: Callable[[Unknown], None] = lambda _: None) -> None:
+    def __init__(
+        self, state: State, *, note_skipped: Callable[[Unknown], None] = lambda _: None
+    ) -> None:
         self._state = state
         self._note_skipped = note_skipped
         self._miscounted = False
@@ -61,7 +63,9 @@ class StateWriter:
 
     def _ask_for(self, inodes: Sequence[str]) -> None:
         if inodes:
-            self._strangers = self._strangers if len(self._strangers) < UNKNOWN_INODES_MAX else set()
+            self._strangers = (
+                self._strangers if len(self._strangers) < UNKNOWN_INODES_MAX else set()
+            )
             self._strangers |= self._state.unknown_inodes(inodes)
 
     def let_go(self, path: str) -> None:
@@ -146,7 +150,12 @@ class StateWriter:
             self._write()
         except HostUnavailable as error:
             if self.error is None:
-                log.error("state.unwritable", "%s; nothing is acknowledged until it can be written", error, error=error)
+                log.error(
+                    "state.unwritable",
+                    "%s; nothing is acknowledged until it can be written",
+                    error,
+                    error=error,
+                )
             self.error = error
             self._soon(RETRY_DELAY_S)
             return
@@ -170,7 +179,7 @@ class StateWriter:
                 self._state.record(self._puts.values(), self._drops, self._notes)
         except HostUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - any other error concerns one row
+        except Exception as error:
             log.debug("state.singly", "%r: each row is written by itself", error, error=error)
             self._write_singly()
         if self._miscounted:
@@ -200,8 +209,10 @@ class StateWriter:
             self._state.record(puts, drops, notes)
         except HostUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - the other rows must still be stored
-            log.exception("internal.error", "%s: its row cannot be stored: %r", path, error, path=path)
+        except Exception as error:
+            log.exception(
+                "internal.error", "%s: its row cannot be stored: %r", path, error, path=path
+            )
             self._miscounted = True
             if path:
                 self._note_skipped(Unknown(path, f"its row cannot be stored: {error}"))
@@ -210,5 +221,5 @@ class StateWriter:
 def _give_back(receipt: Receipt) -> None:
     try:
         receipt.acknowledge()
-    except Exception as error:  # noqa: BLE001 - the other receipts must still be acknowledged
+    except Exception as error:
         log.exception("internal.error", "a receipt cannot be given back: %r", error)

@@ -110,7 +110,7 @@ def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
                 made: list[str] = []
                 try:
                     opened[parent] = _Folder(replace.open_parent(root, file.entry.path, made), made)
-                except Exception as error:  # noqa: BLE001 - every error is this file's alone
+                except Exception as error:
                     file.error = error
                     continue
             opened[parent].files.append(file)
@@ -128,7 +128,7 @@ def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None
             if file.error is None:
                 try:
                     step(folder.at, file)
-                except Exception as error:  # noqa: BLE001 - every error is this file's alone
+                except Exception as error:
                     file.error = error
 
 
@@ -152,7 +152,9 @@ def _dress(nonce: str, at: int, file: File) -> None:
 def _require_whole(entry: Entry, size: int) -> None:
     """After all writes: raise Corrupt for a file of another size, so that it gets no name."""
     if size != entry.size:
-        raise Corrupt(entry.path, f"{entry.path}: {size} bytes are on the disk instead of {entry.size}")
+        raise Corrupt(
+            entry.path, f"{entry.path}: {size} bytes are on the disk instead of {entry.size}"
+        )
 
 
 def _begin(at: int, file: File) -> None:
@@ -175,7 +177,9 @@ def _name(nonce: str, at: int, file: File) -> None:
     if not replace.is_named(at, file.staged):
         file.exchanged = True
         path = file.entry.path
-        raise Changed(path, f"{path}: another file has this name, not the one that was written for it")
+        raise Changed(
+            path, f"{path}: another file has this name, not the one that was written for it"
+        )
 
 
 def _prove(at: int, file: File) -> None:
@@ -253,7 +257,9 @@ class Batches:
                 taken.append((file, future))
         return taken
 
-    def _end(self, taken: list[tuple[File, asyncio.Future[None]]], put: asyncio.Future[None]) -> None:
+    def _end(
+        self, taken: list[tuple[File, asyncio.Future[None]]], put: asyncio.Future[None]
+    ) -> None:
         self._under_way -= 1
         if put.cancelled():  # the threads have ended, so no batch runs any more
             taken += self._waiting

@@ -98,8 +98,12 @@ class Claim:
             log.warning("directory.shared", text, shown)
             return
         if peer.counts(directory):
-            raise BusyError(f"another syncloud has the directory {shown}: process {peer.pid} of user {peer.uid}")
-        text = "process %d of user %d claims %s, too, where it may write nothing: going on beside it"
+            raise BusyError(
+                f"another syncloud has the directory {shown}: process {peer.pid} of user {peer.uid}"
+            )
+        text = (
+            "process %d of user %d claims %s, too, where it may write nothing: going on beside it"
+        )
         log.warning("directory.shared", text, peer.pid, peer.uid, shown)
 
     def _answer(self) -> None:
@@ -141,8 +145,14 @@ def _others(name: str, own: str) -> Iterator[Peer | None]:
 def _claims(name: str) -> set[str]:
     """The abstract names that begin with `name`; none if the kernel does not list them."""
     try:
-        with open("/proc/thread-self/net/unix", encoding="utf-8", errors="surrogateescape") as lines:
-            return {at for line in lines if (at := line.rstrip("\n").partition(" @")[2]).startswith(name)}
+        with open(
+            "/proc/thread-self/net/unix", encoding="utf-8", errors="surrogateescape"
+        ) as lines:
+            return {
+                at
+                for line in lines
+                if (at := line.rstrip("\n").partition(" @")[2]).startswith(name)
+            }
     except OSError:
         return set()
 
@@ -157,7 +167,9 @@ def _peer(claim: str) -> Peer | None:
             raise
         except OSError:
             return None
-        pid, uid, gid = _CREDENTIALS.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        pid, uid, gid = _CREDENTIALS.unpack(
+            asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
         return Peer(pid, uid, _groups(asking) | {gid})
 
 
@@ -165,7 +177,10 @@ def _groups(asking: socket.socket) -> frozenset[int]:
     try:
         told = asking.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, 1024)
     except OSError as error:
-        if error.errno not in (errno.ENOPROTOOPT, errno.ERANGE):  # Linux before 4.13; more than 256 groups
+        if error.errno not in (
+            errno.ENOPROTOOPT,
+            errno.ERANGE,
+        ):  # Linux before 4.13; more than 256 groups
             raise
         return frozenset()
     return frozenset(struct.unpack(f"{len(told) // 4}I", told))

@@ -26,7 +26,9 @@ class LocalContent(Content):
     a file that has only grown counts with its size at open.
     """
 
-    def __init__(self, entry: Entry, file: Descriptor, call: Caller, *, deadline_passed: bool) -> None:
+    def __init__(
+        self, entry: Entry, file: Descriptor, call: Caller, *, deadline_passed: bool
+    ) -> None:
         self.entry = entry
         self._file = file
         self._call = call

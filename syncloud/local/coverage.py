@@ -33,11 +33,16 @@ class Coverage:
 
     def both(self, other: Coverage) -> Coverage:
         """The faults in both comparisons: a concurrent change causes a fault in only one."""
-        return Coverage(self.missing & other.missing, self.astray & other.astray, self.away & other.away)
+        return Coverage(
+            self.missing & other.missing, self.astray & other.astray, self.away & other.away
+        )
 
 
 def compare(
-    inodes: Mapping[str, int], before: Mapping[int, int], heard_as: Mapping[int, str], after: Mapping[int, int]
+    inodes: Mapping[str, int],
+    before: Mapping[int, int],
+    heard_as: Mapping[int, str],
+    after: Mapping[int, int],
 ) -> Coverage:
     """Compare the directories of the tree with the watches of the kernel.
 

@@ -34,15 +34,24 @@ def translate(error: OSError, path: str, root: int, nonce: str) -> SyncloudError
     """
     name = errno.errorcode.get(error.errno or 0, "")
     text = f"{path}: {error.strerror}"
-    if error.errno in _HOST or (error.errno in _ASKED and not _is_well(root, nonce, writing=error.errno in _WRITING)):
+    if error.errno in _HOST or (
+        error.errno in _ASKED and not _is_well(root, nonce, writing=error.errno in _WRITING)
+    ):
         return HostUnavailable(text, code=name)
     if error.errno in _ASKED:
-        return PathError(path, text, code=name, hint="the others go on; see to the space or the health of the disk it is on")
+        return PathError(
+            path,
+            text,
+            code=name,
+            hint="the others go on; see to the space or the health of the disk it is on",
+        )
     if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.EILSEQ, errno.EINVAL):
         return Unsyncable(path, text, code=name)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         return Changed(path, text, code=name)
-    return PathError(path, text, code=name, hint="check the permissions of the file and its directory")
+    return PathError(
+        path, text, code=name, hint="check the permissions of the file and its directory"
+    )
 
 
 def _is_well(root: int, nonce: str, *, writing: bool) -> bool:
@@ -61,7 +70,12 @@ def _is_well(root: int, nonce: str, *, writing: bool) -> bool:
 
 
 def _write_one(root: int, name: str) -> None:
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=root)
+    fd = os.open(
+        name,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
+        0o600,
+        dir_fd=root,
+    )
     try:
         if os.write(fd, _PROBE) != len(_PROBE):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

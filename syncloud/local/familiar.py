@@ -69,7 +69,11 @@ def _look(root: int, path: str, tag: Tag) -> _Found:
         return _Found.OTHER
     if path.endswith("/"):
         return _Found.MARKER if stat.S_ISDIR(status.st_mode) else _Found.OTHER
-    return _Found.FAMILIAR if stat.S_ISREG(status.st_mode) and _is_as_before(status, tag) else _Found.OTHER
+    return (
+        _Found.FAMILIAR
+        if stat.S_ISREG(status.st_mode) and _is_as_before(status, tag)
+        else _Found.OTHER
+    )
 
 
 def _status(root: int, path: str) -> os.stat_result:

@@ -138,7 +138,10 @@ def opened(at: int, name: str, expected: Entry, *, readable: bool = False) -> It
 
 def _open(at: int, name: str, expected: Entry, readable: bool) -> int:
     """Open regular files only, because an open has side effects on devices."""
-    flags, changed = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, Changed(expected.path, f"{expected.path}: changed meanwhile")
+    flags, changed = (
+        os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+        Changed(expected.path, f"{expected.path}: changed meanwhile"),
+    )
     try:
         if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
             raise changed
@@ -148,7 +151,9 @@ def _open(at: int, name: str, expected: Entry, readable: bool) -> int:
             raise
         return os.open(name, os.O_PATH | flags, dir_fd=at)
     except BlockingIOError as error:
-        raise Unsteady(expected.path, f"{expected.path}: another program has a lease on it") from error
+        raise Unsteady(
+            expected.path, f"{expected.path}: another program has a lease on it"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
             raise changed from error
@@ -170,5 +175,9 @@ def holds(fd: int, body: bytes) -> tuple[os.stat_result, bool]:
 
 def untouched(now: os.stat_result, before: os.stat_result) -> bool:
     """Whether only the ctime has moved, because our own operations move it."""
-    same_bytes = now.st_ino == before.st_ino and now.st_size == before.st_size and now.st_mtime_ns == before.st_mtime_ns
+    same_bytes = (
+        now.st_ino == before.st_ino
+        and now.st_size == before.st_size
+        and now.st_mtime_ns == before.st_mtime_ns
+    )
     return same_bytes and now.st_mode == before.st_mode

@@ -29,7 +29,11 @@ def found(root: int) -> Iterator[tuple[str, list[str]]]:
         except OSError:
             continue
         paths = (f"{directory}/{name}" if directory else name for name in below)
-        stack += [path for path in paths if names.refusal(path) is None and not names.too_long_for_a_key("", path)]
+        stack += [
+            path
+            for path in paths
+            if names.refusal(path) is None and not names.too_long_for_a_key("", path)
+        ]
         if hidden:
             yield directory, hidden
 
@@ -47,7 +51,9 @@ def _listed(at: int) -> tuple[list[str], list[str]]:
     return below, hidden
 
 
-def recover(root: int, path: str, known: Mapping[Tag, int | None], nonce: str, kept: int) -> str | None:
+def recover(
+    root: int, path: str, known: Mapping[Tag, int | None], nonce: str, kept: int
+) -> str | None:
     """Clean up one hidden file. Returns the conflict path of a file that is not provably ours.
 
     Only a regular file can be ours; anything else stays. A temporary must also belong to our user,

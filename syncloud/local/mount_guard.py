@@ -33,7 +33,19 @@ Arguments: the folder of the sample ("" for everything), and folders below it to
 """
 
 _PSEUDO = frozenset(
-    {"binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fusectl", "mqueue", "nsfs"}
+    {
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "efivarfs",
+        "fusectl",
+        "mqueue",
+        "nsfs",
+    }
     | {"proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs"}
 )
 
@@ -49,7 +61,9 @@ class MountGuard:
     `known` yields files that identify a directory. `ignored` is True for excluded directories.
     """
 
-    def __init__(self, root: Path, fd: int, *, known: Known = nothing, ignored: Callable[[str], bool]) -> None:
+    def __init__(
+        self, root: Path, fd: int, *, known: Known = nothing, ignored: Callable[[str], bool]
+    ) -> None:
         self._root = root
         self._fd = fd
         self._known = known
@@ -103,7 +117,9 @@ class MountGuard:
     def doubt_root(self, kept: Identity) -> str | None:
         """Why the root may not be the directory `kept`, or None. Call `look()` first. Blocking."""
         with self._lock:
-            return self._doubt_identity("", kept, self.root(), {*self._expected, *self._closed, *self._lost})
+            return self._doubt_identity(
+                "", kept, self.root(), {*self._expected, *self._closed, *self._lost}
+            )
 
     def _look(self, *, accept: bool) -> None:
         mounted, closed = self._mounted()
@@ -128,19 +144,29 @@ class MountGuard:
         encoded = {place: one.encode() for place, one in expected.items()}
         self._kept = json.dumps(encoded, sort_keys=True)
 
-    def _doubt_mount(self, place: str, now: Identity, stamp: Stamp, others: Collection[str]) -> str | None:
+    def _doubt_mount(
+        self, place: str, now: Identity, stamp: Stamp, others: Collection[str]
+    ) -> str | None:
         """Why the mount at `place` may not be the one that the base knows, or None."""
         if identity.is_live(self._accepted.get(place), stamp):
             return None
         return self._doubt_identity(place, self._expected.get(place, Identity()), now, others)
 
-    def _doubt_identity(self, place: str, kept: Identity, now: Identity, others: Collection[str]) -> str | None:
+    def _doubt_identity(
+        self, place: str, kept: Identity, now: Identity, others: Collection[str]
+    ) -> str | None:
         """`others` are mount points, whose files prove nothing about `place` and are left out."""
-        with contextlib.closing(self._known(place, [other for other in others if other != place])) as known:
+        with contextlib.closing(
+            self._known(place, [other for other in others if other != place])
+        ) as known:
             reason = familiar.doubt(self._fd, kept, now, known)
         where = self._root / place
         if reason is None and kept.is_refuted_by(now):
-            log.warning("directory.recognised", "%s is another directory than it was, and has its files: accepted", where)
+            log.warning(
+                "directory.recognised",
+                "%s is another directory than it was, and has its files: accepted",
+                where,
+            )
         return reason
 
     def _has_files(self, place: str) -> bool:
@@ -166,7 +192,12 @@ class MountGuard:
         points, closed = set(), {}
         for one in mountinfo.mounted():
             place = one.path.removeprefix(below)
-            if place == one.path or one.kind == "autofs" or names.refusal(place) or self._ignored(place):
+            if (
+                place == one.path
+                or one.kind == "autofs"
+                or names.refusal(place)
+                or self._ignored(place)
+            ):
                 continue
             if one.kind in _PSEUDO:
                 closed[place] = f"a {one.kind} file system"
@@ -211,7 +242,11 @@ class MountGuard:
             return None
         for place in _directories(path):
             reason = self._closed.get(place) or self._lost.get(place)
-            if reason is None and place in self._accepted and self._stamp(place) != self._accepted[place]:
+            if (
+                reason is None
+                and place in self._accepted
+                and self._stamp(place) != self._accepted[place]
+            ):
                 reason = "what was mounted there is not mounted"
             if reason is not None:
                 return f"{place}: {reason}"
@@ -226,7 +261,11 @@ class MountGuard:
         """The skipped directories below `under`, sorted: kernel file systems and lost mounts."""
         reasons = self._closed | self._lost
         below = f"{under}/" if under else ""
-        return [Unknown(place, reasons[place], subtree=True) for place in sorted(reasons) if place.startswith(below)]
+        return [
+            Unknown(place, reasons[place], subtree=True)
+            for place in sorted(reasons)
+            if place.startswith(below)
+        ]
 
 
 class _Changes:
@@ -249,7 +288,9 @@ class _Changes:
 
 def merged(left_out: Iterable[Side], walk: Iterable[Side]) -> Iterator[Side]:
     """Merge of two sorted iterables; a skipped directory takes the position of its files."""
-    return heapq.merge(left_out, walk, key=lambda side: f"{side.path}/" if isinstance(side, Unknown) else side.path)
+    return heapq.merge(
+        left_out, walk, key=lambda side: f"{side.path}/" if isinstance(side, Unknown) else side.path
+    )
 
 
 def _directories(path: str) -> Iterator[str]:

@@ -14,7 +14,22 @@ from pathlib import Path
 INFO = "/proc/self/mountinfo"
 
 _NETWORK = frozenset(
-    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs"}
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "gfs2",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "orangefs",
+    }
     | {"prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "wekafs"}
 )
 """File system types whose files other hosts can change, except FUSE."""
@@ -39,7 +54,9 @@ def parsed(mountinfo: Iterable[bytes]) -> Iterator[Mount]:
     for line in mountinfo:
         fields = line.split(b" ")
         path = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
-        yield Mount(int(fields[0]), path, fields[fields.index(b"-", 6) + 1].decode("ascii", "replace"))
+        yield Mount(
+            int(fields[0]), path, fields[fields.index(b"-", 6) + 1].decode("ascii", "replace")
+        )
 
 
 def path_of(fd: int) -> str:
@@ -61,7 +78,11 @@ def remote(root: int) -> list[tuple[str, str]]:
 def remote_among(mounts: Iterable[Mount], root: str, mount_id: int) -> list[tuple[str, str]]:
     """`remote()` for given mounts; `mount_id` is the mount that contains the path `root`."""
     below = root.rstrip("/") + "/"
-    others = [one for one in mounts if _is_remote(one.kind) and (one.id == mount_id or one.path.startswith(below))]
+    others = [
+        one
+        for one in mounts
+        if _is_remote(one.kind) and (one.id == mount_id or one.path.startswith(below))
+    ]
     return [(root if one.id == mount_id else one.path, one.kind) for one in others]
 
 

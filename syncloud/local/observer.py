@@ -37,7 +37,9 @@ _DESCRIPTORS = "/proc/self/fd/"
 
 def _opened(path: AnyStr, flags: int) -> int:
     """A descriptor of `path`, at or below a `place`; follows no link there. Raises OSError."""
-    if not os.fsdecode(path).startswith(_DESCRIPTORS):  # of another user of watchdog in this process
+    if not os.fsdecode(path).startswith(
+        _DESCRIPTORS
+    ):  # of another user of watchdog in this process
         return os.open(path, flags | os.O_DIRECTORY)
     number, below = _parted(path)
     return syscalls.open_beneath(int(number), below or ".", flags | os.O_DIRECTORY)
@@ -49,7 +51,9 @@ def _parted(path: AnyStr) -> tuple[str, str]:
     return number, below
 
 
-def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
+def walk(
+    top: AnyStr, *_: object, **__: object
+) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
     """Replacement of os.walk, top-down; never follows a link, even one that replaces a directory.
 
     Before Python 3.12, os.walk recurses and fails in a deep tree. This walk leaves out the
@@ -62,7 +66,11 @@ def walk(top: AnyStr, *_: object, **__: object) -> Iterator[tuple[AnyStr, list[A
             items = _listed(at)
         except OSError:
             continue
-        below = [name for name, is_directory in items if is_directory and can_hold_keys(_parted(os.path.join(at, name))[1])]
+        below = [
+            name
+            for name, is_directory in items
+            if is_directory and can_hold_keys(_parted(os.path.join(at, name))[1])
+        ]
         yield at, below, [name for name, is_directory in items if not is_directory]
         stack += [os.path.join(at, name) for name in below]
 
@@ -202,7 +210,10 @@ class OverflowHandler(logging.Handler):
 def _paths(emitter: EventEmitter) -> dict[int, bytes]:
     """A copy of watchdog's paths by watch, because the emitter's thread modifies the original."""
     group = getattr(emitter, "_inotify", None)  # of watchdog 7; in watchdog 6, a buffer around it
-    for owner, field in ((group, "_active_callbacks_by_watch"), (getattr(group, "_inotify", None), "_path_for_wd")):
+    for owner, field in (
+        (group, "_active_callbacks_by_watch"),
+        (getattr(group, "_inotify", None), "_path_for_wd"),
+    ):
         if paths := getattr(owner, field, None):
             return dict(paths)
     return {}
@@ -213,7 +224,11 @@ def _close_forgotten(error: BaseException) -> None:
 
     watchdog 6 leaks such an object; the frames of the traceback still refer to it.
     """
-    made = {id(held): held for frame, _ in traceback.walk_tb(error.__traceback__) if (held := frame.f_locals.get("self"))}
+    made = {
+        id(held): held
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if (held := frame.f_locals.get("self"))
+    }
     for one in made.values():
         if type(one).__name__ == "Inotify" and hasattr(one, "_kill_w"):
             for fd in (one._inotify_fd, one._kill_r, one._kill_w):

@@ -90,7 +90,12 @@ def _require_no_directory(at: int, path: str) -> None:
 
 def create_in(at: int, temporary: str) -> int:
     """As `create`, in the open directory `at`, without checks."""
-    return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=at)
+    return os.open(
+        temporary,
+        os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
+        0o600,
+        dir_fd=at,
+    )
 
 
 def open_parent(root: int, path: str, made: list[str]) -> int:
@@ -123,7 +128,9 @@ def _make_parents(root: int, path: str, parent: str, made: list[str]) -> None:
 
 
 def _blocked(root: int, path: str, parent: str) -> Blocked:
-    return Blocked(path, f"{path}: a parent is a file or a link here", blocker=_blocker(root, parent))
+    return Blocked(
+        path, f"{path}: a parent is a file or a link here", blocker=_blocker(root, parent)
+    )
 
 
 def _blocker(root: int, parent: str) -> str:
@@ -161,7 +168,9 @@ def dress(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
 def discard(at: int, staged: Staged) -> None:
     """Remove the temporary if its name still is our file: a program may have exchanged the name."""
     with contextlib.suppress(OSError):
-        if os.path.samestat(os.stat(staged.temporary, dir_fd=at, follow_symlinks=False), os.fstat(staged.fd)):
+        if os.path.samestat(
+            os.stat(staged.temporary, dir_fd=at, follow_symlinks=False), os.fstat(staged.fd)
+        ):
             os.unlink(staged.temporary, dir_fd=at)
 
 
@@ -205,7 +214,9 @@ def is_named(at: int, staged: Staged) -> bool:
     """
     assert staged.dressed is not None
     with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.stat(split(staged.path)[1], dir_fd=at, follow_symlinks=False), staged.dressed)
+        return os.path.samestat(
+            os.stat(split(staged.path)[1], dir_fd=at, follow_symlinks=False), staged.dressed
+        )
     return True
 
 
@@ -333,7 +344,9 @@ def keep_conflict_copy(root: int, entry: Entry, prefix: str) -> tuple[str, Entry
             while True:
                 aside = names.conflict(entry.path, socket.gethostname(), now, counter, prefix)
                 try:
-                    os.link(name, split(aside)[1], src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+                    os.link(
+                        name, split(aside)[1], src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False
+                    )
                     break
                 except FileExistsError:
                     counter += 1

@@ -53,4 +53,6 @@ def _status(name: str) -> str | None:
         lines = Path("/proc/thread-self/status").read_text().splitlines()
     except OSError:
         return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:")), None)
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:")), None
+    )

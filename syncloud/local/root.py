@@ -34,14 +34,22 @@ class Root:
                 self.fd = way.directory()
             self.newly_made = way.since is not None and self._is_born(way.since)
         except Untrusted as error:
-            raise HostUnavailable(f"{path}: {error.filename} is {error.strerror}", hint=HINT, code="ELOOP") from error
+            raise HostUnavailable(
+                f"{path}: {error.filename} is {error.strerror}", hint=HINT, code="ELOOP"
+            ) from error
         except NotADirectoryError as error:
-            raise ConfigurationError(f"{path} is not a directory", hint="name a directory") from error
+            raise ConfigurationError(
+                f"{path} is not a directory", hint="name a directory"
+            ) from error
         except FileNotFoundError as error:
-            raise HostUnavailable(f"{path} is not there", hint="make it, or mount what it is on") from error
+            raise HostUnavailable(
+                f"{path} is not there", hint="make it, or mount what it is on"
+            ) from error
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, "")
-            raise HostUnavailable(f"{path} cannot be opened: {error.strerror}", code=code) from error
+            raise HostUnavailable(
+                f"{path} cannot be opened: {error.strerror}", code=code
+            ) from error
 
     def _is_born(self, since: int) -> bool:
         """Whether `fd` is empty, belongs to this user and was created at `since` or later.
@@ -52,7 +60,11 @@ class Root:
         try:
             with os.scandir(self.fd) as files:
                 is_empty = next(files, None) is None
-            return is_empty and os.fstat(self.fd).st_uid == os.geteuid() and syscalls.birth(self.fd) >= since
+            return (
+                is_empty
+                and os.fstat(self.fd).st_uid == os.geteuid()
+                and syscalls.birth(self.fd) >= since
+            )
         except OSError:  # this kernel reports no birth time
             return False
 

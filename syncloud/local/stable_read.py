@@ -32,7 +32,12 @@ _DOUBT = 0.02
 
 def tag_of(status: os.stat_result) -> Tag:
     """Inode, size, mtime, ctime; no device number, because a reboot may change it."""
-    return (str(status.st_ino), str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns))
+    return (
+        str(status.st_ino),
+        str(status.st_size),
+        str(status.st_mtime_ns),
+        str(status.st_ctime_ns),
+    )
 
 
 def _stamps(status: os.stat_result) -> tuple[int, int, int, int]:
@@ -40,8 +45,18 @@ def _stamps(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def entry_of(path: str, status: os.stat_result, crc: int | None = None, *, racy: bool = False) -> Entry:
-    return Entry(path, tag_of(status), status.st_size, status.st_mtime_ns, status.st_mode & 0o777, crc, racy=racy)
+def entry_of(
+    path: str, status: os.stat_result, crc: int | None = None, *, racy: bool = False
+) -> Entry:
+    return Entry(
+        path,
+        tag_of(status),
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_mode & 0o777,
+        crc,
+        racy=racy,
+    )
 
 
 def scan_record_of(path: str, status: os.stat_result) -> ScanRecord:
@@ -85,7 +100,9 @@ def read_whole(
     `ours(crc)` is whether we have written these bytes. Raises Unsteady.
     """
     # A writer with the file open may still store through a mapping, which moves no stamp.
-    racy = _is_racy(before) or ((deadline_passed or is_quiet(before)) and bool(syscalls.held_by_writer(fd)))
+    racy = _is_racy(before) or (
+        (deadline_passed or is_quiet(before)) and bool(syscalls.held_by_writer(fd))
+    )
     body = _read(fd, before.st_size)
     emptied = not body and base is not None and base.size > 0
     if not (deadline_passed or is_quiet(before)):
@@ -154,7 +171,9 @@ def _recurs_for(stamp: int) -> int:
     return _RACY_NS if -_RACY_NS < age < 1000 else 0
 
 
-def _require_no_writer(fd: int, path: str, before: os.stat_result, body: bytes, *, racy: bool) -> None:
+def _require_no_writer(
+    fd: int, path: str, before: os.stat_result, body: bytes, *, racy: bool
+) -> None:
     held = syscalls.held_by_writer(fd)
     if held:
         raise Unsteady(path, f"{path}: open for writing")

@@ -29,7 +29,15 @@ class Staging:
     `call` runs a function on a disk thread. `budget` bounds the memory of parts of all large files.
     """
 
-    def __init__(self, call: Caller, budget: Budget, root: int, entry: Entry, expected: Entry | None, nonce: str) -> None:
+    def __init__(
+        self,
+        call: Caller,
+        budget: Budget,
+        root: int,
+        entry: Entry,
+        expected: Entry | None,
+        nonce: str,
+    ) -> None:
         self._call = call
         self._budget = budget
         self._root = root
@@ -54,7 +62,10 @@ class Staging:
             await self._call(self._create)
             crc = await self._fill(content)
             if entry.crc is not None and crc != entry.crc:
-                raise Corrupt(entry.path, f"{entry.path}: the bytes received do not have the object's checksum")
+                raise Corrupt(
+                    entry.path,
+                    f"{entry.path}: the bytes received do not have the object's checksum",
+                )
             return await self._call(self._place, crc, size=entry.size)
         finally:
             await self._let_go()

@@ -55,7 +55,11 @@ class _Statfs(ctypes.Structure):
 
 
 class _Handle(ctypes.Structure):
-    _fields_ = (("size", ctypes.c_uint), ("type", ctypes.c_int), ("data", ctypes.c_ubyte * _HANDLE_SIZE))
+    _fields_ = (
+        ("size", ctypes.c_uint),
+        ("type", ctypes.c_int),
+        ("data", ctypes.c_ubyte * _HANDLE_SIZE),
+    )
 
 
 class _Statx(ctypes.Structure):
@@ -73,7 +77,13 @@ class _Statx(ctypes.Structure):
 _HOW_SIZE = ctypes.sizeof(_OpenHow)
 # A function object of its own, because fixed argument types halve the cost of a call.
 _openat2 = ctypes.CDLL(None, use_errno=True).syscall
-_openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
+_openat2.argtypes = (
+    ctypes.c_long,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.POINTER(_OpenHow),
+    ctypes.c_size_t,
+)
 _openat2.restype = ctypes.c_long
 _openat2_works = True
 
@@ -206,7 +216,17 @@ def _rename(at: int, old: str, new: str, flag: int) -> bool:
     names = (ctypes.c_char_p(os.fsencode(old)), ctypes.c_char_p(os.fsencode(new)))
     if not _SYS_RENAMEAT2:
         return False
-    if _libc.syscall(_SYS_RENAMEAT2, ctypes.c_int(at), names[0], ctypes.c_int(at), names[1], ctypes.c_uint(flag)) == 0:
+    if (
+        _libc.syscall(
+            _SYS_RENAMEAT2,
+            ctypes.c_int(at),
+            names[0],
+            ctypes.c_int(at),
+            names[1],
+            ctypes.c_uint(flag),
+        )
+        == 0
+    ):
         return True
     error = ctypes.get_errno()
     if error in (errno.EINVAL, errno.ENOSYS):

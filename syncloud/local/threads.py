@@ -39,7 +39,9 @@ JOIN_DELAY_S = 0.002
 class Caller(Protocol):
     """Runs a function on a disk thread. An OSError comes back as a SyncloudError about one file."""
 
-    async def __call__(self, function: Callable[..., T], *arguments: object, size: int = 0) -> T: ...
+    async def __call__(
+        self, function: Callable[..., T], *arguments: object, size: int = 0
+    ) -> T: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +109,9 @@ class DiskThreads:
         self._calls: dict[int, tuple[float, Callable[..., object]]] = {}  # by thread
         self._moved_at = self._taken_at = clock()
 
-    def run(self, function: Callable[..., T], *arguments: object, size: int = 0) -> asyncio.Future[T]:
+    def run(
+        self, function: Callable[..., T], *arguments: object, size: int = 0
+    ) -> asyncio.Future[T]:
         """Call `function` on one of the threads. `size` is the number of bytes that the call moves.
 
         Raises RuntimeError after `close()`.
@@ -156,7 +160,9 @@ class DiskThreads:
         if len(self._threads) < self._limit:
             # Daemon threads, so that a process can end while its disk is frozen. An orderly end
             # waits in `close`.
-            thread = threading.Thread(target=self._serve, name=f"disk_{len(self._threads)}", daemon=True)
+            thread = threading.Thread(
+                target=self._serve, name=f"disk_{len(self._threads)}", daemon=True
+            )
             self._threads.append(thread)
             thread.start()
 
@@ -197,7 +203,7 @@ class DiskThreads:
     def _answer(self, call: _Call) -> None:
         try:
             call.result = self.call(call.function, *call.arguments, size=call.size)
-        except BaseException as error:  # noqa: BLE001 the caller must see every error
+        except BaseException as error:
             call.error = error
         call.returns.give(call)
 
@@ -244,7 +250,9 @@ class DiskThreads:
         with contextlib.suppress(IndexError):  # nothing waits
             oldest = self._asked[0].asked_at
         if not calls and now - max(oldest, self._moved_at) > CALL_TIMEOUT_S:
-            return f"the threads for the disk have taken up nothing for {now - self._moved_at:.0f} s"
+            return (
+                f"the threads for the disk have taken up nothing for {now - self._moved_at:.0f} s"
+            )
         return None
 
     def close(self) -> bool:

@@ -76,9 +76,13 @@ class LocalTree:
         self._budget = Budget()
         self._batches = batch.Batches(self._disk_threads, self._fd, nonce)
         whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
-        self._scan = Scan(self._fd, self._disk_threads, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose)
+        self._scan = Scan(
+            self._fd, self._disk_threads, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose
+        )
 
-    async def _run(self, function: Callable[..., T], *arguments: object, path: str, size: int = 0) -> T:
+    async def _run(
+        self, function: Callable[..., T], *arguments: object, path: str, size: int = 0
+    ) -> T:
         try:
             return await self._disk_threads.run(function, *arguments, size=size)
         except OSError as error:
@@ -86,7 +90,9 @@ class LocalTree:
 
     async def _blamed(self, error: OSError, path: str) -> SyncloudError:
         """`error` as a SyncloudError. On a disk thread, because the translation asks the disk."""
-        return await self._disk_threads.run(error_mapping.translate, error, path, self._fd, self.nonce)
+        return await self._disk_threads.run(
+            error_mapping.translate, error, path, self._fd, self.nonce
+        )
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
         await self._require_writable(path)
@@ -99,8 +105,14 @@ class LocalTree:
         """
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
-        if self.places.any and (reason := await self._run(self.places.why_untrusted, path, path=path)):
-            raise Unsyncable(path, reason, hint="mount it again; or say that it is meant: syncloud resume --allow-deletes")
+        if self.places.any and (
+            reason := await self._run(self.places.why_untrusted, path, path=path)
+        ):
+            raise Unsyncable(
+                path,
+                reason,
+                hint="mount it again; or say that it is meant: syncloud resume --allow-deletes",
+            )
 
     # In both roles
 
@@ -134,7 +146,13 @@ class LocalTree:
         return stable_read.entry_of(path, status) if reason is None else Unknown(path, reason)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         """Look at `path` now. `known` is the base's tag for this side; a file that still has this
         tag and the base's size is not read.
@@ -144,7 +162,14 @@ class LocalTree:
         """
         return await self._run(self._look, path, base, known, reported, deadline_passed, path=path)
 
-    def _look(self, path: str, base: Base | None, known: Tag | None, reported: Side | None, deadline_passed: bool) -> Side:
+    def _look(
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        reported: Side | None,
+        deadline_passed: bool,
+    ) -> Side:
         if reason := names.refusal(path) or self.places.why_untrusted(path):
             return Unknown(path, reason)
         if names.is_hidden(path):
@@ -155,7 +180,9 @@ class LocalTree:
                 return side
         return self._look_closely(path, base, known, deadline_passed)
 
-    def _look_closely(self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool) -> Side:
+    def _look_closely(
+        self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool
+    ) -> Side:
         """O_PATH first: an open for reading has side effects on devices, so it is for regular
         files alone.
         """
@@ -185,7 +212,14 @@ class LocalTree:
         except OSError as error:
             return self._unseen(path, error)
         try:
-            again = self._read_small(fd, path, base, None, deadline_passed, lambda crc: marks.marked(fd, path, crc, self.nonce))
+            again = self._read_small(
+                fd,
+                path,
+                base,
+                None,
+                deadline_passed,
+                lambda crc: marks.marked(fd, path, crc, self.nonce),
+            )
             if again is None:
                 raise Unsteady(path, f"{path}: replaced while it was looked at")
             return again
@@ -209,7 +243,9 @@ class LocalTree:
 
     # As the source of a push
 
-    def _read_as_nominated(self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool) -> Side | None:
+    def _read_as_nominated(
+        self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool
+    ) -> Side | None:
         """The fast path for a small file of a listing: one open. None means `_look_closely`."""
         try:
             fd = self._open_small(path)
@@ -234,11 +270,17 @@ class LocalTree:
     ) -> Entry | None:
         """The small file behind `fd`, with its bytes unless its tag is `known`; else None."""
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL_BYTES or self._scan.refusal(path, status):
+        if (
+            not stat.S_ISREG(status.st_mode)
+            or status.st_size > SMALL_BYTES
+            or self._scan.refusal(path, status)
+        ):
             return None
         if base is not None and stable_read.tag_of(status) == known and status.st_size == base.size:
             return stable_read.entry_of(path, status, base.crc)
-        return stable_read.read_whole(fd, status, path, base, deadline_passed=deadline_passed, ours=ours)
+        return stable_read.read_whole(
+            fd, status, path, base, deadline_passed=deadline_passed, ours=ours
+        )
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> LocalContent:
         """Open a big file for reads of its parts. Raises Changed, Unsteady."""
@@ -248,20 +290,29 @@ class LocalTree:
         except BaseException:
             file.close()
             raise
-        return LocalContent(entry, file, functools.partial(self._run, path=entry.path), deadline_passed=deadline_passed)
+        return LocalContent(
+            entry,
+            file,
+            functools.partial(self._run, path=entry.path),
+            deadline_passed=deadline_passed,
+        )
 
     def _open(self, file: Descriptor, entry: Entry, deadline_passed: bool) -> None:
         try:
             file.take(syscalls.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK))
         except BlockingIOError as error:
-            raise Unsteady(entry.path, f"{entry.path}: another program has a lease on it") from error
+            raise Unsteady(
+                entry.path, f"{entry.path}: another program has a lease on it"
+            ) from error
         except OSError as error:
             raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
         with file.held() as fd:
             status = stable_read.wait_past_racy_tick(fd)
             if stable_read.tag_of(status) != entry.tag:
                 raise Changed(entry.path, f"{entry.path}: changed before it was read")
-            if not (deadline_passed or stable_read.is_quiet(status)) and syscalls.held_by_writer(fd):
+            if not (deadline_passed or stable_read.is_quiet(status)) and syscalls.held_by_writer(
+                fd
+            ):
                 raise Unsteady(entry.path, f"{entry.path}: open for writing")
 
     async def with_checksum(self, entry: Entry) -> Entry:
@@ -298,7 +349,9 @@ class LocalTree:
         assert content is not None
         await self._require_writable(entry.path)
         call = functools.partial(self._run, path=entry.path)
-        return await self._told(await Staging(call, self._budget, self._fd, entry, expected, self.nonce).write(content))
+        return await self._told(
+            await Staging(call, self._budget, self._fd, entry, expected, self.nonce).write(content)
+        )
 
     async def admit(self, entry: Entry) -> None:
         await self._budget.turn(SMALL_BYTES, entry.size)
@@ -324,7 +377,9 @@ class LocalTree:
         """
         if expected.path.endswith("/"):
             return expected
-        return await self._alter(commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path)
+        return await self._alter(
+            commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path
+        )
 
     async def mode_for(self, expected: Entry, source: Entry) -> int:
         """The source's mode; a file that pull did not write gets no new group or other bits."""
@@ -351,7 +406,9 @@ class LocalTree:
 
         Raises Changed, Unsteady.
         """
-        return await self._alter(commit.keep_conflict_copy, self._fd, entry, self._prefix, path=entry.path)
+        return await self._alter(
+            commit.keep_conflict_copy, self._fd, entry, self._prefix, path=entry.path
+        )
 
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """Always None: on a disk, a local copy instead of a transfer does not pay."""

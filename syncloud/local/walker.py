@@ -35,7 +35,14 @@ class Scan:
     """
 
     def __init__(
-        self, fd: int, disk_threads: DiskThreads, *, ignored: Callable[[str], bool], prefix: str, nonce: str, owners: Owners
+        self,
+        fd: int,
+        disk_threads: DiskThreads,
+        *,
+        ignored: Callable[[str], bool],
+        prefix: str,
+        nonce: str,
+        owners: Owners,
     ) -> None:
         self._fd = fd
         self.owners = owners
@@ -81,7 +88,11 @@ class Scan:
         return _in_order(files, others)
 
     def _look(
-        self, listing: Iterable[os.DirEntry[str]], below: str, files: list[ScanRecord], others: list[tuple[str, Unknown | str]]
+        self,
+        listing: Iterable[os.DirEntry[str]],
+        below: str,
+        files: list[ScanRecord],
+        others: list[tuple[str, Unknown | str]],
     ) -> None:
         """The inner loop of the walk: almost the whole cost of a start without changes."""
         for item in listing:
@@ -96,7 +107,9 @@ class Scan:
                 continue
             if names.is_hidden(item.name):
                 continue
-            if (reason := self.refusal(path, status)) is not None and not self.owners.awaits(status):
+            if (reason := self.refusal(path, status)) is not None and not self.owners.awaits(
+                status
+            ):
                 others.append((path, Unknown(path, reason)))
             else:
                 files.append(stable_read.scan_record_of(path, status))
@@ -115,7 +128,11 @@ class Scan:
         if not under or self._closed_for(under) is None:
             return None
         ways = (under[:at] for at, letter in enumerate(f"{under}/") if letter == "/")
-        return next(Unknown(way, reason, subtree=True) for way in ways if (reason := self._closed_for(way)) is not None)
+        return next(
+            Unknown(way, reason, subtree=True)
+            for way in ways
+            if (reason := self._closed_for(way)) is not None
+        )
 
     def _closed_for(self, directory: str) -> str | None:
         """The reason to skip everything below `directory`, or None. Bounds the depth of the walk
@@ -140,7 +157,9 @@ class Scan:
         return self.owners.refusal(status)
 
 
-def _in_order(files: list[ScanRecord], others: list[tuple[str, Unknown | str]]) -> list[Unknown | ScanChunk | str]:
+def _in_order(
+    files: list[ScanRecord], others: list[tuple[str, Unknown | str]]
+) -> list[Unknown | ScanChunk | str]:
     """A merge by path: the files as ScanChunk, between the other results."""
     files.sort()
     found: list[Unknown | ScanChunk | str] = []

@@ -90,7 +90,9 @@ class WatchSource(wd.FileSystemEventHandler):
     kernel's queue). `poll`: seconds between two full scans while a part of the tree has no watch.
     """
 
-    def __init__(self, root: Root, *, burst_limit: int | None = None, poll: float = POLL_INTERVAL_S) -> None:
+    def __init__(
+        self, root: Root, *, burst_limit: int | None = None, poll: float = POLL_INTERVAL_S
+    ) -> None:
         self._root = root
         self._fd = -1
         self._top = ""
@@ -101,7 +103,9 @@ class WatchSource(wd.FileSystemEventHandler):
         self._stop = threading.Event()
         self._monitor = threading.Thread(target=self._watch_over, name="watch-monitor", daemon=True)
         self._overflow = OverflowHandler()
-        self._burst_limit = inotify.limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
+        self._burst_limit = (
+            inotify.limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
+        )
         self._poll = poll
         self._events = 0
         self._last_event = 0.0
@@ -127,7 +131,9 @@ class WatchSource(wd.FileSystemEventHandler):
         except (OSError, RuntimeError) as error:
             if self._root.missing():
                 self._close()  # the caller does not call `stop` after a failed start
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root.path)) from error
+                raise FileNotFoundError(
+                    errno.ENOENT, os.strerror(errno.ENOENT), str(self._root.path)
+                ) from error
             self._refused(error)  # whatever the error: the tree is polled, the watch retried
         for path, kind in mountinfo.remote(self._fd):
             text = "%s is on %s: what other hosts change there is found by the periodic look only"
@@ -174,7 +180,11 @@ class WatchSource(wd.FileSystemEventHandler):
         if not self._monitor.is_alive():
             return "the watch monitor has ended"
         silent = time.monotonic() - self._progress.moved_at()
-        return f"the watch monitor has not moved for {silent:.0f} s" if silent > MONITOR_TIMEOUT_S else None
+        return (
+            f"the watch monitor has not moved for {silent:.0f} s"
+            if silent > MONITOR_TIMEOUT_S
+            else None
+        )
 
     def _arm(self) -> None:
         before, others = set(inotify.descriptors()), set(threading.enumerate())
@@ -185,7 +195,9 @@ class WatchSource(wd.FileSystemEventHandler):
         observer = Observer(self)
         observer.watch(self._top, _WANTED)
         self._observer = observer
-        self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(inotify.descriptors())
+        self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(
+            inotify.descriptors()
+        )
         new = set(threading.enumerate()) - others
         self._threads = [thread for thread in new if isinstance(thread, BaseThread)]
         self._unread_since = None
@@ -232,7 +244,9 @@ class WatchSource(wd.FileSystemEventHandler):
         covered_at, polled_at = time.monotonic(), time.monotonic()
         self._progress.begin()
         while not self._stop.wait(
-            TICK_INTERVAL_S if self._events or self._burst_since or self._moved_since else timing.IDLE_INTERVAL_S
+            TICK_INTERVAL_S
+            if self._events or self._burst_since or self._moved_since
+            else timing.IDLE_INTERVAL_S
         ):
             now = time.monotonic()
             unread = self._unread()
@@ -267,7 +281,9 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _is_over(self, since: float | None, now: float) -> bool:
         """Whether activity since `since` has paused for `CALM_S` or exceeded `BURST_TIMEOUT_S`."""
-        return since is not None and (now - max(since, self._last_event) > CALM_S or now - since > BURST_TIMEOUT_S)
+        return since is not None and (
+            now - max(since, self._last_event) > CALM_S or now - since > BURST_TIMEOUT_S
+        )
 
     def _look_everywhere(self) -> None:
         self._deliver(Hint("", subtree=True))
@@ -309,7 +325,9 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _tell_unwatched(self, paths: Collection[str], limit: str = "max_user_watches") -> None:
         example = self._shown(min(paths, default=""))
-        self._tell(f"{len(paths)} directories cannot be watched, {example} is one; raise fs.inotify.{limit}")
+        self._tell(
+            f"{len(paths)} directories cannot be watched, {example} is one; raise fs.inotify.{limit}"
+        )
 
     def _tell(self, trouble: str | None) -> None:
         """Log a trouble once when it begins, changes or ends."""
@@ -350,7 +368,10 @@ class WatchSource(wd.FileSystemEventHandler):
         return coverage
 
     def _compared(self) -> Coverage:
-        before, heard_as = self._watches(), {} if self._observer is None else self._observer.heard_as()
+        before, heard_as = (
+            self._watches(),
+            {} if self._observer is None else self._observer.heard_as(),
+        )
         inodes = dict(self._directories())
         return compare(inodes, before, heard_as, self._watches())
 

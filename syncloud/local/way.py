@@ -29,7 +29,9 @@ class Untrusted(OSError):
     """The path holds a symbolic link that others can change; `filename` is the path of the link."""
 
     def __init__(self, link: str) -> None:
-        super().__init__(errno.ELOOP, "a symbolic link that others can change, so it is not followed", link)
+        super().__init__(
+            errno.ELOOP, "a symbolic link that others can change, so it is not followed", link
+        )
 
 
 def trusted() -> frozenset[int]:
@@ -92,7 +94,11 @@ class Way:
                     self.since = None if parts else since
                 parts.append(part)
             else:
-                if self.exposed is None and part != ".." and self._may_be_exchanged(at, os.fstat(below)):
+                if (
+                    self.exposed is None
+                    and part != ".."
+                    and self._may_be_exchanged(at, os.fstat(below))
+                ):
                     self.exposed = where
                 at, where = below, there
         return at
@@ -109,7 +115,9 @@ class Way:
             return True
         if status.st_mode & stat.S_ISVTX and child.st_uid in self._trusted:
             return False  # in a sticky directory, users can exchange only their own files: inode(7)
-        if status.st_mode & stat.S_IWGRP and (status.st_gid not in (0, os.getegid()) or _has_acl(at)):
+        if status.st_mode & stat.S_IWGRP and (
+            status.st_gid not in (0, os.getegid()) or _has_acl(at)
+        ):
             return True
         return bool(status.st_mode & stat.S_IWOTH)
 

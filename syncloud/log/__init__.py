@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from .api import FIELDS, LINE, active, close, debug, error, exception, info, is_journal, is_told, progress, setup, tick, warning
+from .api import (
+    FIELDS,
+    LINE,
+    active,
+    close,
+    debug,
+    error,
+    exception,
+    info,
+    is_journal,
+    is_told,
+    progress,
+    setup,
+    tick,
+    warning,
+)
 
 __all__ = [
     "FIELDS",

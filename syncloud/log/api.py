@@ -34,7 +34,13 @@ LINE = 48 * 1024 - 64
 which breaks the JSON. 64 bytes are reserved for the prefix.
 """
 
-_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_PRIORITY = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
 
 _logger = logging.getLogger("syncloud")
 
@@ -95,14 +101,24 @@ def exception(event: str, message: str, *args: object, **fields: Unpack[Fields])
 
 
 def _tell(
-    level: int, event: str, message: str, args: tuple[object, ...], fields: Fields, *, raised: BaseException | None = None
+    level: int,
+    event: str,
+    message: str,
+    args: tuple[object, ...],
+    fields: Fields,
+    *,
+    raised: BaseException | None = None,
 ) -> None:
     if not _logger.isEnabledFor(level):
         return
     told: dict[str, Any] = {"event": event, **fields}
     cause = told.get("error", raised)
     if isinstance(cause, BaseException):
-        told = {name: value for name, value in _explained(cause).items() if value} | told | {"error": _named(cause)}
+        told = (
+            {name: value for name, value in _explained(cause).items() if value}
+            | told
+            | {"error": _named(cause)}
+        )
     # Not Logger.log(), because Logger.log() walks the stack for a line number that no format shows.
     trace = (type(raised), raised, raised.__traceback__) if raised else None
     record = _logger.makeRecord(_logger.name, level, "", 0, message, args, trace)
@@ -113,14 +129,22 @@ def _tell(
 def _explained(cause: BaseException) -> dict[str, str]:
     if isinstance(cause, SyncloudError):
         return {"error_code": cause.code, "request_id": cause.request_id, "hint": cause.hint}
-    return {"error_code": errno.errorcode.get(cause.errno or 0, "")} if isinstance(cause, OSError) else {}
+    return (
+        {"error_code": errno.errorcode.get(cause.errno or 0, "")}
+        if isinstance(cause, OSError)
+        else {}
+    )
 
 
 def _named(cause: BaseException) -> str:
     """The text of an exception. Our own errors and the system's are sentences; others need their
     type ("KeyError: 'x'").
     """
-    return str(cause) if isinstance(cause, SyncloudError | OSError) else f"{type(cause).__name__}: {cause}"
+    return (
+        str(cause)
+        if isinstance(cause, SyncloudError | OSError)
+        else f"{type(cause).__name__}: {cause}"
+    )
 
 
 def setup(
@@ -141,9 +165,13 @@ def setup(
     journal = is_journal(out, environ)
     as_json = log_format == "json" or (log_format == "auto" and journal)
     handler = _Handler(out)
-    handler.setFormatter(_Json(instance=instance, role=role, journal=journal) if as_json else _Line(journal=journal))
+    handler.setFormatter(
+        _Json(instance=instance, role=role, journal=journal) if as_json else _Line(journal=journal)
+    )
     if as_json and isinstance(out, io.TextIOWrapper):
-        out.reconfigure(encoding="utf-8", errors="backslashreplace")  # JSON is UTF-8 in every locale
+        out.reconfigure(
+            encoding="utf-8", errors="backslashreplace"
+        )  # JSON is UTF-8 in every locale
     close()
     # `logging` collects thread and process data for each record, and no format shows such data
     # (Python's logging HOWTO, "Optimization").
@@ -190,7 +218,9 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 @contextmanager
-def progress(description: str, *, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+def progress(
+    description: str, *, total: int | None, unit: str
+) -> Iterator[Callable[[int], object]]:
     """A progress bar for long work; yields a function that takes the increment since the last call.
 
     `total` is in units, None if unknown; the unit "B" is scaled (k, M, G). Log lines appear above
@@ -206,7 +236,15 @@ def progress(description: str, *, total: int | None, unit: str) -> Iterator[Call
     out, label = handler.stream, display.escaped(description)
     handler.put = functools.partial(tqdm.write, file=out)
     try:
-        with tqdm(desc=label, total=total, unit=unit, unit_scale=unit == "B", file=out, leave=False, dynamic_ncols=True) as bar:
+        with tqdm(
+            desc=label,
+            total=total,
+            unit=unit,
+            unit_scale=unit == "B",
+            file=out,
+            leave=False,
+            dynamic_ncols=True,
+        ) as bar:
             yield bar.update
     finally:
         handler.put = handler.put_plain
@@ -233,18 +271,20 @@ class _Handler(logging.StreamHandler[TextIO]):
         self._write(self._repeats.due())
         try:
             is_told = self._repeats.admit(record)
-        except Exception:  # noqa: BLE001 - its parts do not fit together, see `_write`
+        except Exception:
             self.handleError(record)
         else:
             self._write([record] if is_told else [])
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+    def handleError(self, record: logging.LogRecord) -> None:
         """Report a record that cannot be formatted, by the type of the error alone.
 
         The default of `logging` would print the record's parts without redaction.
         """
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"a line of {record.name} cannot be told: {type(sys.exception()).__name__}\n")
+            sys.stderr.write(
+                f"a line of {record.name} cannot be told: {type(sys.exception()).__name__}\n"
+            )
 
     def settle(self) -> None:
         self._locked(self._repeats.due)
@@ -267,7 +307,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         for record in records:
             try:
                 self.put(self.format(cleaned(record, FIELDS)))
-            except Exception:  # noqa: BLE001 - as in StreamHandler: logging must not end the work
+            except Exception:
                 self.handleError(record)
 
 
@@ -285,12 +325,20 @@ class _Json(JsonFormatter):
         self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
-        return (f"<{_PRIORITY.get(record.levelno, 6)}>" if self._journal else "") + super().format(record)
+        return (f"<{_PRIORITY.get(record.levelno, 6)}>" if self._journal else "") + super().format(
+            record
+        )
 
-    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        log_data["timestamp"] = f"{_second(int(record.created))}.{int(record.created * 1000) % 1000:03d}Z"
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        log_data["timestamp"] = (
+            f"{_second(int(record.created))}.{int(record.created * 1000) % 1000:03d}Z"
+        )
         log_data["level"] = record.levelname.lower()
-        log_data["event"] = getattr(record, "event", None) or f"library.{record.name.partition('.')[0]}"
+        log_data["event"] = (
+            getattr(record, "event", None) or f"library.{record.name.partition('.')[0]}"
+        )
         log_data["message"] = record.getMessage()
         log_data.update(self._static)
         told = record.__dict__

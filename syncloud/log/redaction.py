@@ -22,14 +22,20 @@ def cleaned(record: logging.LogRecord, names: Iterable[str]) -> logging.LogRecor
         whole = "\0".join((record.getMessage(), *(str(told[name]) for name in present)))
         if scrubbed(whole) == whole:
             return record
-    texts = {name: str(told[name]) for name in present if type(told[name]) not in (int, float, type(None))}
+    texts = {
+        name: str(told[name])
+        for name in present
+        if type(told[name]) not in (int, float, type(None))
+    }
     texts["msg"] = record.getMessage()
     if raised is not None and record.levelno < logging.ERROR:
         texts["error"] = f"{type(raised).__name__}: {raised}"
     elif raised is not None:
         texts["exc_text"] = _PLAIN.formatException((type(raised), raised, raised.__traceback__))
     clean = copy.copy(record)
-    clean.__dict__.update({name: scrubbed(text) for name, text in texts.items()}, args=(), exc_info=None)
+    clean.__dict__.update(
+        {name: scrubbed(text) for name, text in texts.items()}, args=(), exc_info=None
+    )
     return clean
 
 

@@ -32,7 +32,12 @@ class Repeats:
     """
 
     def __init__(
-        self, *, window: float = 60.0, most: int = NAMED, limit: int = 1000, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        window: float = 60.0,
+        most: int = NAMED,
+        limit: int = 1000,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._window = window
         self._most = most
@@ -48,7 +53,11 @@ class Repeats:
         """
         if record.levelno < logging.WARNING:
             return True
-        about = getattr(record, "error_code", None) or getattr(record, "error", None) or record.getMessage()
+        about = (
+            getattr(record, "error_code", None)
+            or getattr(record, "error", None)
+            or record.getMessage()
+        )
         kind = (record.name, getattr(record, "event", None), record.levelno)
         what: _What = (*kind, about)
         if what not in self._since:

@@ -70,7 +70,9 @@ class ObjectEvent:
 
         Events of tags, ACLs, transitions and annotations do not.
         """
-        return self.name.startswith(("ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:", "ObjectRestore:Completed"))
+        return self.name.startswith(
+            ("ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:", "ObjectRestore:Completed")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +286,11 @@ def older(sequencer: str, than: str) -> bool:
     Sequencers are hexadecimal; the comparison right-pads the shorter one with zeros.
     """
     width = max(len(sequencer), len(than))
-    return bool(sequencer) and bool(than) and sequencer.lower().ljust(width, "0") < than.lower().ljust(width, "0")
+    return (
+        bool(sequencer)
+        and bool(than)
+        and sequencer.lower().ljust(width, "0") < than.lower().ljust(width, "0")
+    )
 
 
 def reported(path: str, event: ObjectEvent) -> Side | None:

@@ -44,5 +44,9 @@ class Poisoned:
     def tell(self, message_id: str, reasons: list[str]) -> None:
         """Log the first of `reasons` and their number."""
         self.count += 1
-        what = reasons[0] if len(reasons) == 1 else f"{len(reasons):,} records, the first: {reasons[0]}"
+        what = (
+            reasons[0]
+            if len(reasons) == 1
+            else f"{len(reasons):,} records, the first: {reasons[0]}"
+        )
         log.warning("queue.poison", _TEXT, message_id, what, reason=what, queue=self._queue)

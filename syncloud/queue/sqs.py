@@ -94,7 +94,8 @@ class QueueSource:
         self._polled = _awake_or_not()
         self.answered = threading.Event()
         self._threads = [
-            threading.Thread(target=self._serve, args=(step,), name=name, daemon=True) for name, step in self._steps()
+            threading.Thread(target=self._serve, args=(step,), name=name, daemon=True)
+            for name, step in self._steps()
         ]
         self.gaps = 0
         """Number of full listings requested: after a gap, or for unknown versions."""
@@ -119,7 +120,11 @@ class QueueSource:
 
     def _steps(self) -> list[tuple[str, Callable[[], bool]]]:
         """Name and loop body of each thread; True from a body: the queue has answered a request."""
-        return [("queue-receive", self._receive), ("queue-delete", self._delete), ("queue-extend", self._extend)]
+        return [
+            ("queue-receive", self._receive),
+            ("queue-delete", self._delete),
+            ("queue-extend", self._extend),
+        ]
 
     def start(self, deliver: Callable[[Hint], None]) -> None:
         self._deliver = deliver
@@ -136,9 +141,7 @@ class QueueSource:
         """The current reason why messages cannot be received, deleted or extended, or None."""
         full_since = self._full_since
         if full_since is not None and time.monotonic() - full_since > self._still:
-            return (
-                f"{HELD_MAX_MESSAGES:,} messages wait for paths that cannot be settled; nothing more is received until some are"
-            )
+            return f"{HELD_MAX_MESSAGES:,} messages wait for paths that cannot be settled; nothing more is received until some are"
         asked = self._asked
         if not self._troubles and asked is not None and time.monotonic() - asked > SILENT_S:
             return f"the queue {self._url} has answered no poll for {SILENT_S:.0f} s"
@@ -149,7 +152,11 @@ class QueueSource:
 
         A slow poll is no stall but an outage: botocore's timeouts bound its duration.
         """
-        dead = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
+        dead = [
+            thread.name
+            for thread in self._threads
+            if thread.ident is not None and not thread.is_alive()
+        ]
         return f"the thread {dead[0]} has ended" if dead and not self._stop.is_set() else None
 
     def _serve(self, step: Callable[[], bool]) -> None:
@@ -159,7 +166,7 @@ class QueueSource:
                 if step():
                     self._mended(name)
                     failures = 0
-            except Exception as error:  # noqa: BLE001 - whatever it is, the queue is polled again
+            except Exception as error:
                 self._suffer(name, error)
                 failures += 1
                 self._stop.wait(RETRY.delay(failures))
@@ -167,9 +174,15 @@ class QueueSource:
     def _suffer(self, name: str, error: Exception) -> None:
         if self._stop.is_set():
             return  # a long poll that `stop` has abandoned
-        told = translate(error, f"use the queue {self._url}") if isinstance(error, aws_errors()) else error
+        told = (
+            translate(error, f"use the queue {self._url}")
+            if isinstance(error, aws_errors())
+            else error
+        )
         if not isinstance(told, SyncloudError):
-            log.exception("internal.error", "the queue's thread met something unexpected: %r", error)
+            log.exception(
+                "internal.error", "the queue's thread met something unexpected: %r", error
+            )
         elif name not in self._troubles:
             log.warning("queue.unreachable", "%s", told, error=told, queue=self._url)
         self._troubles[name] = str(told) or repr(told)
@@ -194,7 +207,10 @@ class QueueSource:
         wait = LONG_POLL_S if self.answered.is_set() and not self._gap else 0
         try:
             answer = self._sqs.receive_message(
-                QueueUrl=self._url, MaxNumberOfMessages=BATCH_MESSAGES, WaitTimeSeconds=wait, VisibilityTimeout=self._visibility
+                QueueUrl=self._url,
+                MaxNumberOfMessages=BATCH_MESSAGES,
+                WaitTimeSeconds=wait,
+                VisibilityTimeout=self._visibility,
             )
         except Exception:
             self._gap = True
@@ -212,7 +228,11 @@ class QueueSource:
             self._look_everywhere(None)
         self._polled = now
         messages = answer.get("Messages") or ()
-        self._stop.wait(self._haste.pause(took=time.monotonic() - asked, waited=wait > 0, messages=len(messages)))
+        self._stop.wait(
+            self._haste.pause(
+                took=time.monotonic() - asked, waited=wait > 0, messages=len(messages)
+            )
+        )
         for raw in messages:
             self._take(raw, asked)
         if 0 < len(messages) < BATCH_MESSAGES:
@@ -234,10 +254,12 @@ class QueueSource:
             message = Message(self, message_id, raw["ReceiptHandle"])
             message.visible_at = max(asked, time.monotonic() - 1.0) + self._visibility
             self._follow(message, raw["Body"])
-        except Exception as error:  # noqa: BLE001 - a bug must not keep the next message unread
+        except Exception as error:
             with self._lock:
                 self._held.pop(message_id, None)
-            log.exception("internal.error", "message %s: unexpected: %r", message_id, error, queue=self._url)
+            log.exception(
+                "internal.error", "message %s: unexpected: %r", message_id, error, queue=self._url
+            )
 
     def _follow(self, message: Message, body: str) -> None:
         if self._is_held(message) or self._poison.knows(message.message_id):
@@ -251,7 +273,10 @@ class QueueSource:
         for event in decoded:
             if isinstance(event, notifications.UnsupportedVersion):
                 self._of_another_version(event, message)
-            elif isinstance(event, notifications.ObjectEvent) and (hint := self._hint(event, message)) is not None:
+            elif (
+                isinstance(event, notifications.ObjectEvent)
+                and (hint := self._hint(event, message)) is not None
+            ):
                 message.expect()
                 self._deliver(hint)
         message.acknowledge()
@@ -290,7 +315,9 @@ class QueueSource:
     def _is_older(self, event: notifications.ObjectEvent) -> bool:
         return self._handled.is_older(event.key, event.sequencer, time.monotonic())
 
-    def _of_another_version(self, event: notifications.UnsupportedVersion, message: Message) -> None:
+    def _of_another_version(
+        self, event: notifications.UnsupportedVersion, message: Message
+    ) -> None:
         """Request a rate-limited listing, because only a listing finds the changed object.
 
         The message that triggers a listing stays in the queue until the listing is done. Later
@@ -323,7 +350,9 @@ class QueueSource:
             for message in failed:
                 self._done.put(message)
         if batch and len(failed) == len(batch):  # a partial failure is retried with the next batch
-            raise Unavailable(f"use the queue {self._url}: {len(failed)} messages could not be deleted")
+            raise Unavailable(
+                f"use the queue {self._url}: {len(failed)} messages could not be deleted"
+            )
         return bool(batch)
 
     def _gather(self) -> list[Message]:
@@ -345,7 +374,10 @@ class QueueSource:
 
     def _delete_batch(self, batch: list[Message]) -> list[Message]:
         """Delete a batch; returns messages to retry, without sender faults (old handles)."""
-        entries = [{"Id": str(index), "ReceiptHandle": message.handle} for index, message in enumerate(batch)]
+        entries = [
+            {"Id": str(index), "ReceiptHandle": message.handle}
+            for index, message in enumerate(batch)
+        ]
         answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
         failed = to_retry(answer, batch)
         for message in batch:
@@ -368,17 +400,26 @@ class QueueSource:
         self._stop.wait(min(5.0, self._visibility / 8))
         now = time.monotonic()
         with self._lock:
-            late = [message for message in self._held.values() if message.visible_at - now < self._visibility / 2]
+            late = [
+                message
+                for message in self._held.values()
+                if message.visible_at - now < self._visibility / 2
+            ]
         failed = sum(
-            self._extend_batch(late[start : start + BATCH_MESSAGES], now) for start in range(0, len(late), BATCH_MESSAGES)
+            self._extend_batch(late[start : start + BATCH_MESSAGES], now)
+            for start in range(0, len(late), BATCH_MESSAGES)
         )
         if failed:
-            raise Unavailable(f"use the queue {self._url}: {failed} messages could not be kept invisible")
+            raise Unavailable(
+                f"use the queue {self._url}: {failed} messages could not be kept invisible"
+            )
         return bool(late)
 
     def _extend_batch(self, batch: list[Message], now: float) -> int:
         """Number of failed extensions; these messages stay due, and the next turn retries them."""
-        failed = to_retry(self._show_after(self._visibility, [message.handle for message in batch]), batch)
+        failed = to_retry(
+            self._show_after(self._visibility, [message.handle for message in batch]), batch
+        )
         for message in batch:
             if message not in failed:
                 message.visible_at = now + self._visibility
@@ -387,9 +428,12 @@ class QueueSource:
     def _show_after(self, seconds: int, handles: Sequence[str]) -> dict[str, Any]:
         """Hide up to `BATCH_MESSAGES` messages for `seconds` from now on; returns SQS's answer."""
         entries = [
-            {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, handle in enumerate(handles)
+            {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+            for index, handle in enumerate(handles)
         ]
-        answer: dict[str, Any] = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        answer: dict[str, Any] = self._sqs.change_message_visibility_batch(
+            QueueUrl=self._url, Entries=entries
+        )
         return answer
 
 

@@ -21,7 +21,9 @@ class Versions:
     queue, for the log.
     """
 
-    def __init__(self, queue: str, clock: Callable[[], float], *, interval: float = RELIST_INTERVAL_S) -> None:
+    def __init__(
+        self, queue: str, clock: Callable[[], float], *, interval: float = RELIST_INTERVAL_S
+    ) -> None:
         self._queue = queue
         self._clock = clock
         self._interval = interval
@@ -43,6 +45,13 @@ class Versions:
         now = self._clock()
         if not self._waiting or (self._listed is not None and now - self._listed < self._interval):
             return False
-        log.error("queue.version", _TEXT, self._waiting, self._last, queue=self._queue, count=self._waiting)
+        log.error(
+            "queue.version",
+            _TEXT,
+            self._waiting,
+            self._last,
+            queue=self._queue,
+            count=self._waiting,
+        )
         self._listed, self._waiting = now, 0
         return True

@@ -34,11 +34,18 @@ async def probe(crt: Transport, bucket: str, prefix: str) -> StoreCapabilities:
     (condition ignored). Raises as `_is_done`; nothing is remembered after an error.
     """
     one, other = (names.key_of(prefix, names.hidden("probe", names.new_nonce())) for _ in range(2))
-    (put, copy, delete), (complete,) = await _side_by_side(_refuses_small(crt, bucket, one), _refuses_completion(crt, other))
-    conditions = StoreCapabilities(bool(put), bool(put and complete), bool(put and copy), bool(delete), untried=delete is None)
+    (put, copy, delete), (complete,) = await _side_by_side(
+        _refuses_small(crt, bucket, one), _refuses_completion(crt, other)
+    )
+    conditions = StoreCapabilities(
+        bool(put), bool(put and complete), bool(put and copy), bool(delete), untried=delete is None
+    )
     if conditions.limitations:
         log.warning(
-            "store.conditions", '%s: see SEMANTICS.md, "Stores without conditions"', conditions.limitations, bucket=bucket
+            "store.conditions",
+            '%s: see SEMANTICS.md, "Stores without conditions"',
+            conditions.limitations,
+            bucket=bucket,
         )
     return conditions
 
@@ -73,7 +80,10 @@ async def _refuses_small(crt: Transport, bucket: str, key: str) -> tuple[bool, b
         # the copies can remove the object, so the tries cannot disturb each other.
         both = await _side_by_side(
             *(_refuses(crt, "PUT", key, "PutObject", condition) for condition in (_ABSENT, _WRONG)),
-            *(_refuses(crt, "PUT", key, "CopyObject", condition, source, replacing) for condition in (_ABSENT, _WRONG)),
+            *(
+                _refuses(crt, "PUT", key, "CopyObject", condition, source, replacing)
+                for condition in (_ABSENT, _WRONG)
+            ),
         )
         put, copy = all(both[:2]), all(both[2:])
         return put, copy, put and await _refuses_deletion(crt, key)
@@ -99,21 +109,30 @@ async def _refuses_completion(crt: Transport, key: str) -> tuple[bool]:
     One upload serves both because SeaweedFS takes a second to abort an upload while its key has
     another one.
     """
-    created = await crt.request("POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b"")
+    created = await crt.request(
+        "POST", key, operation="CreateMultipartUpload", query=(("uploads", ""),), body=b""
+    )
     if not _is_done(created, "CreateMultipartUpload", key):
         return (False,)
     upload = ("uploadId", objects.required(created.body, "UploadId"))
     try:
         there, part = await _side_by_side(
             crt.request("PUT", key, operation="PutObject", body=b""),
-            crt.request("PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1"),
+            crt.request(
+                "PUT", key, operation="UploadPart", query=(("partNumber", "1"), upload), body=b"1"
+            ),
         )
         if not (_is_done(there, "PutObject", key) and _is_done(part, "UploadPart", key)):
             return (False,)
         body = objects.completion([objects.Part(1, part.headers["etag"])])
         for condition in (_ABSENT, _WRONG):
             done = await crt.request(
-                "POST", key, operation="CompleteMultipartUpload", query=(upload,), headers=(condition,), body=body
+                "POST",
+                key,
+                operation="CompleteMultipartUpload",
+                query=(upload,),
+                headers=(condition,),
+                body=body,
             )
             if done.status != 412:
                 break
@@ -141,12 +160,19 @@ def _is_done(response: Response, operation: str, key: str) -> bool:
     """
     if response.ok:
         if not _is_of_a_store(response, operation):
-            raise Unavailable(f"try conditional requests on {key}: the answer to {operation} is no store's", hint=_NO_STORE)
+            raise Unavailable(
+                f"try conditional requests on {key}: the answer to {operation} is no store's",
+                hint=_NO_STORE,
+            )
         return True
     if response.status == 501 or response.code == "NotImplemented":
         return False
     error = response.refusal(f"try conditional requests on {key}")
-    raise Unavailable(str(error), code=error.code, hint=error.hint) if error.scope is Scope.REQUEST else error
+    raise (
+        Unavailable(str(error), code=error.code, hint=error.hint)
+        if error.scope is Scope.REQUEST
+        else error
+    )
 
 
 def _is_of_a_store(response: Response, operation: str) -> bool:

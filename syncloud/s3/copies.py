@@ -44,12 +44,20 @@ class Store(Protocol):
     conditions: objects.StoreCapabilities
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side: ...
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Content: ...
 
-    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry: ...
+    async def write(
+        self, entry: Entry, content: Content | None, expected: Entry | None
+    ) -> Entry: ...
 
     async def still(self, expected: Entry) -> Entry: ...
 
@@ -80,7 +88,9 @@ class Copies:
         response = await self._copied(origin, entry.path, headers)
         if response is None:
             return None
-        return self._store.written(entry, objects.etag_of(response.body), response.headers.get("x-amz-version-id", ""))
+        return self._store.written(
+            entry, objects.etag_of(response.body), response.headers.get("x-amz-version-id", "")
+        )
 
     async def _copied(self, origin: Entry, path: str, headers: dict[str, str]) -> Response | None:
         """The answer to a successful copy; None if the store made no copy. Raises Changed.
@@ -91,22 +101,42 @@ class Copies:
             return None
         deadline = COPY_TIMEOUT_S + origin.size / SLOWEST_BYTES_PER_S
         try:
-            response = await self._send("PUT", path, "CopyObject", self._origin(origin) | headers, deadline=deadline)
+            response = await self._send(
+                "PUT", path, "CopyObject", self._origin(origin) | headers, deadline=deadline
+            )
         except Unavailable as error:
             if error.scope is not Scope.STORE:
                 raise
-            log.info("copy.refused", "%s: sent instead of copied: %s", path, error, path=path, error=error)
+            log.info(
+                "copy.refused",
+                "%s: sent instead of copied: %s",
+                path,
+                error,
+                path=path,
+                error=error,
+            )
             return None
         if response.status in _FOR_GOOD and response.code != "NoSuchBucket":
             raise Changed(path, f"{path}: the object changed meanwhile", code=response.code)
         if not response.ok:
-            refusal = response.refusal(f"copy to s3://{self._store.bucket}/{names.key_of(self._store.prefix, path)}")
-            log.info("copy.refused", "%s: sent instead of copied: %s", path, refusal, path=path, error=refusal)
+            refusal = response.refusal(
+                f"copy to s3://{self._store.bucket}/{names.key_of(self._store.prefix, path)}"
+            )
+            log.info(
+                "copy.refused",
+                "%s: sent instead of copied: %s",
+                path,
+                refusal,
+                path=path,
+                error=refusal,
+            )
             return None
         return response
 
     def _origin(self, origin: Entry) -> dict[str, str]:
-        source = quote(f"{self._store.bucket}/{names.key_of(self._store.prefix, origin.path)}", safe="/-_.~")
+        source = quote(
+            f"{self._store.bucket}/{names.key_of(self._store.prefix, origin.path)}", safe="/-_.~"
+        )
         return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": objects.pin(origin)}
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
@@ -116,7 +146,9 @@ class Copies:
         """
         now = datetime.now(UTC)
         for counter in range(MAX_NAMES):
-            aside = names.conflict(entry.path, socket.gethostname(), now, counter, self._store.prefix)
+            aside = names.conflict(
+                entry.path, socket.gethostname(), now, counter, self._store.prefix
+            )
             try:
                 if not await self._copied_aside(entry, aside):
                     await self._carried_aside(entry, aside)

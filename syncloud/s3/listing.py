@@ -55,12 +55,16 @@ def listed(crt: Transport, where: str, prefix: str) -> Iterator[ObjectSummary]:
     return _ordered(_pages(crt, where, prefix))
 
 
-def first(crt: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S) -> ObjectSummary | None:
+def first(
+    crt: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S
+) -> ObjectSummary | None:
     """The first key, or None: one request proves that the bucket exists and allows listing.
 
     `deadline` is in seconds. Raises as `listed`.
     """
-    return next(iter(_page(crt, where, [("prefix", prefix), ("max-keys", "1")], deadline).items), None)
+    return next(
+        iter(_page(crt, where, [("prefix", prefix), ("max-keys", "1")], deadline).items), None
+    )
 
 
 def _pages(crt: Transport, where: str, prefix: str) -> Iterator[list[ObjectSummary]]:
@@ -100,9 +104,15 @@ def parse(answer: Response, what: str) -> Page:
         if name != "ListBucketResult":
             raise ValueError(f"it is a {name}")
         escaped = root.findtext(f"{space}EncodingType") == "url"
-        rows = ({part.tag: part.text or "" for part in row} for row in root.iter(f"{space}Contents"))
+        rows = (
+            {part.tag: part.text or "" for part in row} for row in root.iter(f"{space}Contents")
+        )
         items = _items(rows, space, what, escaped=escaped)
-        more = root.findtext(f"{space}NextContinuationToken", "") if root.findtext(f"{space}IsTruncated") == "true" else None
+        more = (
+            root.findtext(f"{space}NextContinuationToken", "")
+            if root.findtext(f"{space}IsTruncated") == "true"
+            else None
+        )
         if more == "":
             raise ValueError("it does not say where it goes on")
     except markup.UNREADABLE as error:
@@ -110,7 +120,9 @@ def parse(answer: Response, what: str) -> Page:
     return Page(items, more or "")
 
 
-def _items(rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bool) -> list[ObjectSummary]:
+def _items(
+    rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bool
+) -> list[ObjectSummary]:
     """Parse the rows. Raises KeyError for a row without a key, which could be any object."""
     items, odd = [], []
     named, *others = [f"{space}{name}" for name in ("Key", "ETag", "Size", "LastModified")]
@@ -124,7 +136,9 @@ def _items(rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bo
             items.append(_item(key, *map(row.get, others)))
     if odd:
         text = "%s: %d keys are left out, because no path can have them; the first: %s"
-        log.warning("listing.skipped", text, what, len(odd), odd[0], error_code="InvalidKey", count=len(odd))
+        log.warning(
+            "listing.skipped", text, what, len(odd), odd[0], error_code="InvalidKey", count=len(odd)
+        )
     return items
 
 
@@ -132,7 +146,12 @@ def _item(key: str, etag: str | None, size: str | None, modified: str | None) ->
     try:
         return ObjectSummary(key, fields.etag(etag), fields.size(size), _seconds(modified or ""))
     except ValueError:
-        return ObjectSummary(key, _known(fields.etag, etag) or "", _known(fields.size, size), _known(_seconds, modified or ""))
+        return ObjectSummary(
+            key,
+            _known(fields.etag, etag) or "",
+            _known(fields.size, size),
+            _known(_seconds, modified or ""),
+        )
 
 
 def _known(form: Callable[[Any], T], text: str | None) -> T | None:

@@ -106,7 +106,9 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
 
 async def abort_leftovers(store: Store) -> None:
     """Abort the uploads that a crash left open: their parts cost money and are invisible."""
-    for upload_id, path in (store.uploads.open_uploads() if store.uploads is not None else {}).items():
+    for upload_id, path in (
+        store.uploads.open_uploads() if store.uploads is not None else {}
+    ).items():
         await _abort(store, path, upload_id)
 
 
@@ -115,7 +117,9 @@ async def _create(store: Store, entry: Entry) -> tuple[str, bool]:
     headers = store.metadata(entry)
     if store.sends_checksum:
         headers |= {"x-amz-checksum-algorithm": "CRC64NVME"} | _WHOLE
-    answer = await store.request("POST", entry.path, "CreateMultipartUpload", [("uploads", "")], headers, body=b"")
+    answer = await store.request(
+        "POST", entry.path, "CreateMultipartUpload", [("uploads", "")], headers, body=b""
+    )
     promised = all(answer.headers.get(name) == value for name, value in _WHOLE.items())
     return objects.required(answer.body, "UploadId"), store.sends_checksum and promised
 
@@ -129,7 +133,9 @@ def _proof(size: int, crc: int) -> dict[str, str]:
     return {checksum.HEADER: checksum.encode(crc), "x-amz-mp-object-size": str(size)} | _WHOLE
 
 
-async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: str) -> tuple[list[Part], int]:
+async def _send_parts(
+    store: Store, entry: Entry, content: Content, upload_id: str
+) -> tuple[list[Part], int]:
     """Read the parts in order and send them concurrently.
 
     Returns the parts and the checksum of the whole object.
@@ -147,7 +153,9 @@ async def _send_parts(store: Store, entry: Entry, content: Content, upload_id: s
         for number, offset in enumerate(range(0, entry.size, size), 1):
             buffer = await buffers.take(entry.size - offset)
             try:
-                with buffer.getbuffer() as room:  # a traceback that kept it would keep the buffer from its end
+                with (
+                    buffer.getbuffer() as room
+                ):  # a traceback that kept it would keep the buffer from its end
                     crc, own = await content.fill(room, offset, crc)
             except BaseException:
                 buffers.give()
@@ -197,7 +205,9 @@ class _Buffers:
         self._places.release()
 
 
-async def _send_part(store: Store, path: str, upload_id: str, number: int, data: io.BytesIO, crc: int) -> Part:
+async def _send_part(
+    store: Store, path: str, upload_id: str, number: int, data: io.BytesIO, crc: int
+) -> Part:
     encoded = checksum.encode(crc) if store.sends_checksum else ""
     headers = {checksum.HEADER: encoded} if encoded else {}
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
@@ -209,10 +219,15 @@ async def _send_part(store: Store, path: str, upload_id: str, number: int, data:
 def _compare(path: str, told: str, crc: int, what: str) -> None:
     """Raises Corrupt if the store's checksum differs from the checksum of the bytes sent."""
     if checksum.decode(told) not in (None, crc):
-        raise Corrupt(path, f"{path}: the store's checksum of {what} is another one than that of the bytes sent")
+        raise Corrupt(
+            path,
+            f"{path}: the store's checksum of {what} is another one than that of the bytes sent",
+        )
 
 
-async def _complete(store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, headers: dict[str, str]) -> Entry:
+async def _complete(
+    store: Store, entry: Entry, upload_id: str, parts: list[Part], crc: int, headers: dict[str, str]
+) -> Entry:
     # Each part was compared with its own checksum, and the request names each part's checksum. A
     # store that promised no checksum of the whole might take ours for a part's checksum and refuse
     # the request. For such a store, ours is compared with the checksum in the answer, if any.
@@ -227,7 +242,9 @@ async def _complete(store: Store, entry: Entry, upload_id: str, parts: list[Part
     )
     _compare(entry.path, objects.text_of(answer.body, "ChecksumCRC64NVME"), crc, "the whole")
     whole = Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc)
-    return store.written(whole, objects.etag_of(answer.body), answer.headers.get("x-amz-version-id", ""))
+    return store.written(
+        whole, objects.etag_of(answer.body), answer.headers.get("x-amz-version-id", "")
+    )
 
 
 async def _abort(store: Store, path: str, upload_id: str) -> None:
@@ -236,7 +253,14 @@ async def _abort(store: Store, path: str, upload_id: str) -> None:
     except Changed:
         pass  # the upload no longer exists
     except SyncloudError as error:
-        log.info("upload.abandoned", "upload %s of %s could not be aborted: %s", upload_id, path, error, path=path)
+        log.info(
+            "upload.abandoned",
+            "upload %s of %s could not be aborted: %s",
+            upload_id,
+            path,
+            error,
+            path=path,
+        )
         return
     _forget(store, upload_id)
 

@@ -55,7 +55,11 @@ class StoreCapabilities:
         lost = "what somebody else writes between our look and our write is overwritten"
         return (
             ("PUT", self.put, lost),
-            ("CompleteMultipartUpload", self.complete, "the same, for as long as a large file is uploaded"),
+            (
+                "CompleteMultipartUpload",
+                self.complete,
+                "the same, for as long as a large file is uploaded",
+            ),
             ("COPY", self.copy, "renamed files and touched large ones are uploaded again"),
             ("DELETE", self.delete or self.untried, looked),
         )
@@ -79,7 +83,9 @@ def is_echo(reported: Entry, base: Base, known: Tag) -> bool:
 
 def is_archived(headers: Mapping[str, str]) -> bool:
     """True if the object is in cold storage and has no readable restored copy."""
-    return headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get("x-amz-restore", "")
+    return headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get(
+        "x-amz-restore", ""
+    )
 
 
 def metadata(entry: Entry, nonce: str) -> dict[str, str]:
@@ -96,7 +102,11 @@ def tag_of(etag: str, version: str, modified: str = "") -> tuple[str, str, str]:
 
     The version id `null` is dropped, because a write replaces that version in place.
     """
-    return (_known(fields.etag, etag), "" if version in ("", "null") else _known(fields.version, version), modified)
+    return (
+        _known(fields.etag, etag),
+        "" if version in ("", "null") else _known(fields.version, version),
+        modified,
+    )
 
 
 def _known(form: Callable[[str], str], text: str) -> str:
@@ -112,7 +122,9 @@ def pin(entry: Entry) -> str:
     Raises Corrupt if the ETag is unknown, because a condition on an empty ETag would never hold.
     """
     if not entry.tag[0]:
-        raise Corrupt(entry.path, f"{entry.path}: the store gives no ETag that a condition could name")
+        raise Corrupt(
+            entry.path, f"{entry.path}: the store gives no ETag that a condition could name"
+        )
     return f'"{entry.tag[0]}"'
 
 
@@ -122,7 +134,9 @@ def require_whole(path: str, status: int) -> None:
         raise Corrupt(path, f"{path}: the answer is {status}, where an object is 200")
 
 
-def require_part(entry: Entry, status: int, headers: dict[str, str], offset: int, length: int) -> None:
+def require_part(
+    entry: Entry, status: int, headers: dict[str, str], offset: int, length: int
+) -> None:
     """Raise Changed for an answer about another object than `entry`, Corrupt for other bytes.
 
     The check is needed because a store may ignore If-Match or Range and still answer. A missing
@@ -130,13 +144,17 @@ def require_part(entry: Entry, status: int, headers: dict[str, str], offset: int
     """
     path, etag = entry.path, tag_of(headers.get("etag", ""), "")[0]
     if etag and etag != entry.tag[0]:
-        raise Changed(path, f"{path}: the object changed while it was read, and the store ignores If-Match")
+        raise Changed(
+            path, f"{path}: the object changed while it was read, and the store ignores If-Match"
+        )
     if length == entry.size:
         require_whole(path, status)
         return
     told, asked = headers.get("content-range", ""), f"bytes {offset}-{offset + length - 1}"
     if status != 206 or told not in (f"{asked}/{entry.size}", f"{asked}/*"):
-        raise Corrupt(path, f"{path}: {status} {told[:80]!a} came where {asked}/{entry.size} was asked for")
+        raise Corrupt(
+            path, f"{path}: {status} {told[:80]!a} came where {asked}/{entry.size} was asked for"
+        )
 
 
 def format_mtime(mtime_ns: int) -> str:
@@ -158,7 +176,9 @@ def parse_mtime(text: str) -> int | None:
     return value if -(2**31) * 10**9 <= value < 2**63 else None
 
 
-def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str, denied: int = 0) -> Entry:
+def entry_of(
+    path: str, headers: dict[str, str], body: bytes | None, nonce: str, denied: int = 0
+) -> Entry:
     """Build the `Entry` of the object at `path` from an answer.
 
     `denied` holds permission bits that no object may grant. Raises Corrupt if the body does not
@@ -166,7 +186,11 @@ def entry_of(path: str, headers: dict[str, str], body: bytes | None, nonce: str,
     a HEAD may lack it (RFC 9110, section 8.6), and a guess would make an empty file of any object.
     """
     seconds = _modified(headers.get("last-modified", ""))
-    tag = tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), "" if seconds is None else str(seconds))
+    tag = tag_of(
+        headers.get("etag", ""),
+        headers.get("x-amz-version-id", ""),
+        "" if seconds is None else str(seconds),
+    )
     size = len(body) if body is not None else _length(path, headers.get("content-length", ""))
     mtime_ns = parse_mtime(headers.get("x-amz-meta-mtime", ""))
     mode = headers.get("x-amz-meta-mode", "")
@@ -227,7 +251,10 @@ def required(body: bytes, name: str) -> str:
     """
     if text := text_of(body, name):
         return text
-    raise Unavailable(f"the answer has no {name}", hint="is it a proxy's? check the endpoint and what is on the way to it")
+    raise Unavailable(
+        f"the answer has no {name}",
+        hint="is it a proxy's? check the endpoint and what is on the way to it",
+    )
 
 
 def text_of(body: bytes, name: str) -> str:
@@ -236,7 +263,9 @@ def text_of(body: bytes, name: str) -> str:
         elements = markup.read(body).iter()
     except markup.UNREADABLE:  # a proxy's page, in any encoding
         return ""
-    return next((element.text or "" for element in elements if element.tag.rpartition("}")[2] == name), "")
+    return next(
+        (element.text or "" for element in elements if element.tag.rpartition("}")[2] == name), ""
+    )
 
 
 def completion(parts: Iterable[Part]) -> bytes:
@@ -246,7 +275,9 @@ def completion(parts: Iterable[Part]) -> bytes:
         + (f"<ChecksumCRC64NVME>{crc}</ChecksumCRC64NVME></Part>" if crc else "</Part>")
         for number, etag, crc in parts
     )
-    return f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{named}</CompleteMultipartUpload>'.encode()
+    return (
+        f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{named}</CompleteMultipartUpload>'.encode()
+    )
 
 
 def condition(expected: Entry | None) -> dict[str, str]:

@@ -135,7 +135,9 @@ class ConnectionPool:
             proxy.hostname or "",
             _port(proxy),
             tls_connection_options=self._secure(proxy),
-            auth_type=HttpProxyAuthenticationType.Basic if named else HttpProxyAuthenticationType.Nothing,
+            auth_type=HttpProxyAuthenticationType.Basic
+            if named
+            else HttpProxyAuthenticationType.Nothing,
             auth_username=unquote(proxy.username or "") if named else None,
             auth_password=unquote(proxy.password or "") if named else None,
         )

@@ -51,7 +51,9 @@ class Request(NamedTuple):
 
 def sha256_of(body: Body | None) -> str:
     """SHA-256 of the body, in hexadecimal as a header has it."""
-    return hashlib.sha256(body.getbuffer() if isinstance(body, io.BytesIO) else body or b"").hexdigest()
+    return hashlib.sha256(
+        body.getbuffer() if isinstance(body, io.BytesIO) else body or b""
+    ).hexdigest()
 
 
 def size_of(body: Body | None) -> int:
@@ -122,7 +124,9 @@ class PendingRequest:
         Unavailable). Errors from elsewhere are raised unchanged.
         """
         if self.left < 0:
-            raise Overlong(f"{self.request.what}: more than {self._most(self.status):,} bytes came, which is no store's answer")
+            raise Overlong(
+                f"{self.request.what}: more than {self._most(self.status):,} bytes came, which is no store's answer"
+            )
         if self.error is not None:
             raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
         owner = dict(self.request.fields).get(EXPECTED_OWNER, "") if self.status == 403 else ""

@@ -58,7 +58,9 @@ class Response:
         """The SyncloudError for an answer with an unexpected status."""
         code, request_id = self.code, self.headers.get("x-amz-request-id", "")
         # Without an S3 error body, a page comes from a proxy; its headers prove nothing either.
-        region = self._said("Region") or (self.headers.get("x-amz-bucket-region", "") if code or not self.body else "")
+        region = self._said("Region") or (
+            self.headers.get("x-amz-bucket-region", "") if code or not self.body else ""
+        )
         error = refused(
             what,
             status=self.status,
@@ -80,7 +82,9 @@ class Response:
             raise Changed(path, f"{path}: the object changed meanwhile", code=self.code)
         error = self.refusal(what)
         if error.scope is Scope.REQUEST:  # a refusal without a wider cause concerns this path only
-            raise PathError(path, str(error), code=error.code, hint=error.hint, request_id=error.request_id)
+            raise PathError(
+                path, str(error), code=error.code, hint=error.hint, request_id=error.request_id
+            )
         raise error
 
     def _said(self, name: str) -> str:
@@ -95,7 +99,9 @@ class Response:
 def or_of_another(error: SyncloudError, owner: str) -> SyncloudError:
     """Add the other possible reason to a refusal: `owner`, if given, may not own the bucket."""
     if owner and isinstance(error, PermissionRefused):
-        error.hint += f"; or the bucket belongs to another account than {owner} (expected-bucket-owner)"
+        error.hint += (
+            f"; or the bucket belongs to another account than {owner} (expected-bucket-owner)"
+        )
     return error
 
 

@@ -62,7 +62,10 @@ class Transport:
     def __init__(self, aws: Aws, bucket: str, *, transfers: int, owner: str = "") -> None:
         self._bucket = f"s3://{bucket}"
         self.owner = owner
-        self._always = (("user-agent", f"syncloud/{__version__}"), *(((EXPECTED_OWNER, owner),) if owner else ()))
+        self._always = (
+            ("user-agent", f"syncloud/{__version__}"),
+            *(((EXPECTED_OWNER, owner),) if owner else ()),
+        )
         self._aws = aws
         self.region = aws.region
         self._address = aws.s3_address(bucket)
@@ -117,7 +120,9 @@ class Transport:
             deadline = ANSWER_TIMEOUT_S + size_of(body) / SLOWEST_BYTES_PER_S
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
-        request = self._request(what, operation, method, key, query, headers, body)._replace(most=most)
+        request = self._request(what, operation, method, key, query, headers, body)._replace(
+            most=most
+        )
         flight = PendingRequest(request, loop.create_future(), loop.time() + deadline, self._land)
         self._watch(flight)
         try:
@@ -128,13 +133,18 @@ class Transport:
             flight.future.cancel()  # a queued request is not sent once its caller gave up
             self._release(flight)
 
-    def request_blocking(self, operation: str, what: str, query: Pairs, *, deadline: float = ANSWER_TIMEOUT_S) -> Response:
+    def request_blocking(
+        self, operation: str, what: str, query: Pairs, *, deadline: float = ANSWER_TIMEOUT_S
+    ) -> Response:
         """Send one GET about the bucket, and block the calling thread until the answer.
 
         `what` describes the request in messages. `deadline` is in seconds. Raises as `request`.
         """
         # The request bypasses the event loop, because the loop may be waiting for the caller.
-        request, until = self._request(what, operation, "GET", "", query, (), None), time.monotonic() + deadline
+        request, until = (
+            self._request(what, operation, "GET", "", query, (), None),
+            time.monotonic() + deadline,
+        )
         tries = 1
         while True:
             try:
@@ -146,7 +156,12 @@ class Transport:
             tries += 1
 
     def _call(self, request: Request, until: float) -> Response:
-        call = PendingRequest(request, concurrent.futures.Future(), until, lambda flight: flight.future.set_result(None))
+        call = PendingRequest(
+            request,
+            concurrent.futures.Future(),
+            until,
+            lambda flight: flight.future.set_result(None),
+        )
         self._calls.add(call)
         try:
             signed = self._signed(request)
@@ -182,7 +197,14 @@ class Transport:
             self._connections.release(opened.result())
 
     def _request(
-        self, what: str, operation: str, method: str, key: str, query: Pairs, headers: Pairs, body: Body | None
+        self,
+        what: str,
+        operation: str,
+        method: str,
+        key: str,
+        query: Pairs,
+        headers: Pairs,
+        body: Body | None,
     ) -> Request:
         self._require_open(what)
         self._aws.credentials.check()
@@ -193,7 +215,16 @@ class Transport:
         if body is not None or method in ("PUT", "POST"):
             named.append(("content-length", str(size_of(body))))
         try:
-            return Request(what, operation, method, self._target(key, query), named, body, ANSWER_MAX_BYTES, self.region)
+            return Request(
+                what,
+                operation,
+                method,
+                self._target(key, query),
+                named,
+                body,
+                ANSWER_MAX_BYTES,
+                self.region,
+            )
         except UnicodeEncodeError as error:
             raise Malformed(f"{what}: the name is not valid UTF-8") from error
 
@@ -207,7 +238,9 @@ class Transport:
         return f"{path}?{'&'.join(pairs)}" if pairs else path
 
     def _signed(self, request: Request) -> HttpRequest:
-        asked = HttpRequest(request.method, request.target, HttpHeaders(request.fields), request.stream())
+        asked = HttpRequest(
+            request.method, request.target, HttpHeaders(request.fields), request.stream()
+        )
         return self._aws.sign(asked, sha256_of(request.body) if self._watched else UNSIGNED)
 
     async def close(self) -> None:
@@ -217,7 +250,12 @@ class Transport:
         self._closed.set()
         if self._timer is not None:
             self._timer.cancel()
-        self._give_up({flight: Unavailable(f"{flight.request.what}: the S3 client is closed") for flight in self._flights})
+        self._give_up(
+            {
+                flight: Unavailable(f"{flight.request.what}: the S3 client is closed")
+                for flight in self._flights
+            }
+        )
         await asyncio.to_thread(self._connections.close, 10)
 
     # Departures: a FIFO queue for connections
@@ -249,7 +287,7 @@ class Transport:
         for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
             try:
                 since, opened = time.monotonic(), self._connections.open()
-            except Exception as error:  # noqa: BLE001 - fails the first in the queue
+            except Exception as error:
                 self._fail(self._waiting.popleft(), error)
                 continue
             self._opening[opened] = since
@@ -280,7 +318,7 @@ class Transport:
     def _board(self, flight: PendingRequest, connection: Any, *, reused: bool) -> None:
         try:
             flight.send_on(connection, self._signed(flight.request), reused=reused)
-        except Exception as error:  # noqa: BLE001 - fails this request and drops its connection
+        except Exception as error:
             flight.detach()
             self._connections.discard(connection)
             self._fail(flight, error)
@@ -312,7 +350,9 @@ class Transport:
         while self._landed:
             flight = self._landed.popleft()
             if (connection := flight.detach()) is not None:
-                (self._connections.discard if flight.error else self._connections.release)(connection)
+                (self._connections.discard if flight.error else self._connections.release)(
+                    connection
+                )
             if not flight.future.done():
                 self._settle(flight)
         self._serve()
@@ -326,7 +366,7 @@ class Transport:
     def _settle(self, flight: PendingRequest) -> None:
         try:
             answer = flight.response()
-        except Exception as error:  # noqa: BLE001 - fails this request alone
+        except Exception as error:
             if not _is_passing(error) or not self._retry(flight):
                 flight.future.set_exception(error)
         else:
@@ -341,7 +381,11 @@ class Transport:
             return False
         # A server may close an idle connection just as it is reused. That proves no outage, so the
         # first retry follows at once.
-        pause = 0.0 if flight.reused and not flight.status and flight.tries == 1 else RETRY.delay(flight.tries)
+        pause = (
+            0.0
+            if flight.reused and not flight.status and flight.tries == 1
+            else RETRY.delay(flight.tries)
+        )
         flight.error = None
         self._loop.call_later(pause, self._queue, flight)
         return True
@@ -359,14 +403,21 @@ class Transport:
         if self._loop is None:
             return
         now = self._loop.time()
-        self._give_up({flight: self._overdue(flight) for flight in self._flights if flight.deadline <= now})
+        self._give_up(
+            {flight: self._overdue(flight) for flight in self._flights if flight.deadline <= now}
+        )
         if self._flights:
-            self._timer = self._loop.call_at(min(flight.deadline for flight in self._flights), self._expire)
+            self._timer = self._loop.call_at(
+                min(flight.deadline for flight in self._flights), self._expire
+            )
 
     def _overdue(self, flight: PendingRequest) -> Unavailable:
         self._connections.close_idle()
         # awscrt (s2n) reports a failed TLS handshake after 10 to 30 s, often past the deadline.
-        return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=TLS_HINT if self.unproven else "")
+        return Unavailable(
+            f"{flight.request.what}: no answer by the deadline",
+            hint=TLS_HINT if self.unproven else "",
+        )
 
     def _give_up(self, ended: dict[PendingRequest, Unavailable]) -> None:
         """Fail all `ended` requests before any release: their slots must not go to each other."""

@@ -20,7 +20,16 @@ from ..core import checksum, names
 from ..core.budget import Budget
 from ..core.interfaces import Content
 from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag, Unknown
-from ..errors import Archived, Changed, Corrupt, Malformed, Overlong, PathError, PermissionRefused, Unavailable
+from ..errors import (
+    Archived,
+    Changed,
+    Corrupt,
+    Malformed,
+    Overlong,
+    PathError,
+    PermissionRefused,
+    Unavailable,
+)
 from . import listing, multipart, objects, trial
 from .copies import Copies
 from .request import Body
@@ -99,7 +108,13 @@ class S3Tree:
         return Entry(path, tag, item.size, (item.modified or 0) * 10**9, objects.DEFAULT_MODE)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         """Observe the object: by GET if `reported` shows a new ETag and a small size, else by HEAD.
 
@@ -112,17 +127,29 @@ class S3Tree:
         if isinstance(reported, Entry):
             if base is not None and known is not None and objects.is_echo(reported, base, known):
                 return Entry(path, known, base.size, base.mtime_ns, base.mode, base.crc)
-            if reported.size <= SMALL_BYTES and reported.tag[0] and (known is None or reported.tag[0] != known[0]):
+            if (
+                reported.size <= SMALL_BYTES
+                and reported.tag[0]
+                and (known is None or reported.tag[0] != known[0])
+            ):
                 pinned = {"x-amz-checksum-mode": "ENABLED", "if-match": objects.pin(reported)}
                 with contextlib.suppress(Overlong):  # the reported size was wrong: HEAD decides
-                    response = await self._send("GET", path, "GetObject", pinned, most=reported.size)
+                    response = await self._send(
+                        "GET", path, "GetObject", pinned, most=reported.size
+                    )
                     if response.status != 412:
                         return await self._sighted(path, response, base, known)
         response = await self._send("HEAD", path, "HeadObject", {"x-amz-checksum-mode": "ENABLED"})
         return await self._sighted(path, response, base, known, head=True)
 
     async def _sighted(
-        self, path: str, response: Response, base: Base | None, known: Tag | None, *, head: bool = False
+        self,
+        path: str,
+        response: Response,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        head: bool = False,
     ) -> Side:
         if response.status == 404 and response.code != "NoSuchBucket":
             await self._prove()
@@ -132,7 +159,9 @@ class S3Tree:
         if response.status == 403 and not await asyncio.to_thread(self._is_listed, path):
             if await asyncio.to_thread(self._lists_something):
                 return Absent(path)
-            return Unknown(path, "refused, while nothing at all is listed: that does not prove that it is gone")
+            return Unknown(
+                path, "refused, while nothing at all is listed: that does not prove that it is gone"
+            )
         self._require(response, path, "read")
         objects.require_whole(path, response.status)
         headers = response.headers
@@ -142,7 +171,12 @@ class S3Tree:
         entry = objects.entry_of(path, headers, body, self._nonce, self._denied)
         if path.endswith("/") and entry.size:
             return Unknown(path, "the key ends in a slash and has content")
-        if entry.crc is None and base is not None and known is not None and entry.tag[0] == known[0]:
+        if (
+            entry.crc is None
+            and base is not None
+            and known is not None
+            and entry.tag[0] == known[0]
+        ):
             entry = objects.with_crc(entry, base.crc)
         return entry
 
@@ -156,7 +190,10 @@ class S3Tree:
 
     def _lists_something(self) -> bool:
         """True if LIST shows any key: an empty LIST after a refused read may be a lie. Blocking."""
-        return listing.first(self._transport, f"s3://{self.bucket}/{self.prefix}", self.prefix) is not None
+        return (
+            listing.first(self._transport, f"s3://{self.bucket}/{self.prefix}", self.prefix)
+            is not None
+        )
 
     async def _prove(self) -> None:
         """Confirm a 404 by a successful LIST that began after it. Concurrent calls share one."""
@@ -199,7 +236,9 @@ class S3Tree:
             try:
                 with translated(f"list {where}", asked=self._transport.region):
                     expected = {"ExpectedBucketOwner": owner} if owner else {}
-                    self._s3().list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected)
+                    self._s3().list_objects_v2(
+                        Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1, **expected
+                    )
             except PermissionRefused as error:
                 raise or_of_another(error, owner) from error.__cause__
         else:
@@ -241,7 +280,9 @@ class S3Tree:
             return seen
         crc = 0
         for offset in range(0, entry.size, SMALL_BYTES):
-            crc = checksum.of(await self.part(entry, offset, min(SMALL_BYTES, entry.size - offset)), crc)
+            crc = checksum.of(
+                await self.part(entry, offset, min(SMALL_BYTES, entry.size - offset)), crc
+            )
         return objects.with_crc(seen, crc)
 
     def rename_identity(self, entry: Entry) -> Tag | None:
@@ -256,7 +297,9 @@ class S3Tree:
         Raises Changed if the condition fails, also after our own lost success: observe, compare.
         """
         obeyed = self.conditions.complete if entry.body is None else self.conditions.put
-        condition = objects.condition(expected) if obeyed else await self._look_first(entry.path, expected)
+        condition = (
+            objects.condition(expected) if obeyed else await self._look_first(entry.path, expected)
+        )
         if entry.body is None:
             assert content is not None
             return await multipart.upload(self, entry, content, condition)
@@ -265,7 +308,9 @@ class S3Tree:
             headers[checksum.HEADER] = checksum.encode(entry.crc)
         response = await self._send("PUT", entry.path, "PutObject", headers, body=entry.body)
         self._require(response, entry.path, "write")
-        return self.written(entry, response.headers["etag"], response.headers.get("x-amz-version-id", ""))
+        return self.written(
+            entry, response.headers["etag"], response.headers.get("x-amz-version-id", "")
+        )
 
     async def admit(self, entry: Entry) -> None:
         await self.budget.turn(multipart.part_size(entry.size), entry.size)
@@ -335,12 +380,21 @@ class S3Tree:
         return bool(entry.tag[1])
 
     async def _send(
-        self, method: str, path: str, operation: str, headers: dict[str, str], *, body: Body | None = None, **more: Any
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        headers: dict[str, str],
+        *,
+        body: Body | None = None,
+        **more: Any,
     ) -> Response:
         """One request; `more` goes to `Transport.request`. Raises PathError for Malformed."""
         key, named = names.key_of(self.prefix, path), tuple(headers.items())
         try:
-            response = await self._transport.request(method, key, operation=operation, headers=named, body=body, **more)
+            response = await self._transport.request(
+                method, key, operation=operation, headers=named, body=body, **more
+            )
         except Malformed as error:
             raise PathError(path, str(error), code=error.code, hint=error.hint) from error
         if response.ok:
@@ -360,7 +414,9 @@ class S3Tree:
         deadline: float | None = None,
     ) -> Response:
         """One granted upload request. Raises Changed (failed condition), PathError, Unavailable."""
-        response = await self._send(method, path, operation, headers, query=query, body=body, deadline=deadline)
+        response = await self._send(
+            method, path, operation, headers, query=query, body=body, deadline=deadline
+        )
         self._require(response, path, "write")
         return response
 
@@ -385,7 +441,10 @@ class S3Content(Content):
     async def verify(self, crc: int | None) -> None:
         """Compare the checksum of the whole; If-Match has pinned every part. Raises Corrupt."""
         if crc is not None and self.entry.crc is not None and crc != self.entry.crc:
-            raise Corrupt(self.entry.path, f"{self.entry.path}: the bytes received do not have the object's checksum")
+            raise Corrupt(
+                self.entry.path,
+                f"{self.entry.path}: the bytes received do not have the object's checksum",
+            )
 
     def close(self) -> None:
         pass

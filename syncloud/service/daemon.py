@@ -101,7 +101,9 @@ class Daemon:
             bucket=sync.settings.bucket,
             prefix=sync.settings.prefix,
             visibility=int(sync.settings.visibility_timeout),
-            hold=lambda: bool(self._signal_handler.ended) or engine.paused or engine.pending > MAX_PENDING,
+            hold=lambda: (
+                bool(self._signal_handler.ended) or engine.paused or engine.pending > MAX_PENDING
+            ),
         )
 
     async def run(self) -> None:
@@ -116,7 +118,9 @@ class Daemon:
         try:
             await self._steps.run(self._hints.start, engine.deliver)
         except OSError as error:
-            raise HostUnavailable(f"{sync.directory} cannot be watched: {error.strerror}", code=str(error.errno)) from error
+            raise HostUnavailable(
+                f"{sync.directory} cannot be watched: {error.strerror}", code=str(error.errno)
+            ) from error
         engine.deliver(sync.first_look())
         where = f"s3://{sync.settings.bucket}/{sync.settings.prefix}"
         log.info("service.started", "%s: %s and %s", sync.role, sync.directory, where)
@@ -168,7 +172,12 @@ class Daemon:
                 await self._steps.finish(step)
         with contextlib.suppress(CalledOff):
             await self._keep(self._snapshot(running=not ended))
-        log.info("service.stopped", "stopped; %d paths are left for the next start", engine.pending, count=engine.pending)
+        log.info(
+            "service.stopped",
+            "stopped; %d paths are left for the next start",
+            engine.pending,
+            count=engine.pending,
+        )
 
     def _put_back(self) -> None:
         """Return an unhandled `syncloud resume` note to the state for the next daemon, unless a
@@ -203,7 +212,9 @@ class Daemon:
                 next_listing = self._next_listing()
                 self._judge_queue()
                 self._look_everywhere()
-            await self._signal_handler.wait(timing.until_next(time.monotonic(), resting=self.resting))
+            await self._signal_handler.wait(
+                timing.until_next(time.monotonic(), resting=self.resting)
+            )
             if self._signal_handler.consume_reload():
                 if await self._reload():
                     return
@@ -223,7 +234,9 @@ class Daemon:
         return min(self._next_listing(), time.monotonic() + overlap + 1.0 if soon else math.inf)
 
     def _next_listing(self) -> float:
-        return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)
+        return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(
+            1 - JITTER_SHARE, 1 + JITTER_SHARE
+        )
 
     def _tell_ready(self, waited: float) -> None:
         """Send READY=1 once the watch is armed, or once the queue answers or counts as unreachable.
@@ -232,13 +245,19 @@ class Daemon:
         """
         if self._ready:
             return
-        if (self._hints.ready or waited > FIRST_ANSWER_TIMEOUT_S) and (not self._greet or self._synced()):
+        if (self._hints.ready or waited > FIRST_ANSWER_TIMEOUT_S) and (
+            not self._greet or self._synced()
+        ):
             self._ready = True
             self._notifier.ready()
             log.info("service.ready", "ready")
 
     def _synced(self) -> bool:
-        return bool(self._engine.stats.last_reconcile) and not self._engine.pending and not self._engine.scanning
+        return (
+            bool(self._engine.stats.last_reconcile)
+            and not self._engine.pending
+            and not self._engine.scanning
+        )
 
     def _catch_up(self) -> None:
         """Reset the missed-event detector once the start, or a gap in the queue, is fully settled.
@@ -254,14 +273,25 @@ class Daemon:
         lost.
         """
         stats = self._engine.stats
-        if self._hints.gaps is None or self._gaps != self._hints.gaps or not stats.changes_without_event:
+        if (
+            self._hints.gaps is None
+            or self._gaps != self._hints.gaps
+            or not stats.changes_without_event
+        ):
             return
         count = len(stats.changes_without_event)
         stats.changes_without_event.clear()
         what = f"{count} changes were" if count > 1 else "a change was"
         lost = SyncloudError(f"{what} found by listing alone: no event came", hint=_MISSED)
         stats.fail(lost)
-        log.warning("queue.missed", "%s", lost, error=lost, queue=self._sync.settings.queue_url or "", count=count)
+        log.warning(
+            "queue.missed",
+            "%s",
+            lost,
+            error=lost,
+            queue=self._sync.settings.queue_url or "",
+            count=count,
+        )
 
     async def _look_at_mounts(self, *, accept: bool = False) -> None:
         """Detect mounts and unmounts below the directory, which change the visible tree without any
@@ -269,7 +299,9 @@ class Daemon:
         """
         places = self._sync.local.places
         if places.changed() or accept:
-            await self._steps.run(functools.partial(places.look, accept=True) if accept else places.refresh)
+            await self._steps.run(
+                functools.partial(places.look, accept=True) if accept else places.refresh
+            )
         if places.consume_change():
             self._hints.mounts_changed()
             self._look_everywhere()
@@ -292,7 +324,9 @@ class Daemon:
         if not self._at_work:
             return None
         silent = time.monotonic() - self._engine.turned_at
-        turning = None if silent < TURN_TIMEOUT_S else f"the engine has not turned for {silent:.0f} s"
+        turning = (
+            None if silent < TURN_TIMEOUT_S else f"the engine has not turned for {silent:.0f} s"
+        )
         return turning or self._blind() or self._hints.stalled() or self._sync.local.stalled()
 
     def _blind(self) -> str | None:
@@ -302,7 +336,9 @@ class Daemon:
         frozen.
         """
         looked_at = self._looked_at
-        still = time.monotonic() - looked_at - timing.IDLE_INTERVAL_S if looked_at is not None else 0.0
+        still = (
+            time.monotonic() - looked_at - timing.IDLE_INTERVAL_S if looked_at is not None else 0.0
+        )
         return (
             None
             if still < TURN_TIMEOUT_S
@@ -324,7 +360,11 @@ class Daemon:
         Activity shows as a turn of the engine.
         """
         at, before = time.monotonic(), self._seen
-        self._seen = self._engine.turned_at, self._hints.trouble(), self._sync.local.places.trouble()
+        self._seen = (
+            self._engine.turned_at,
+            self._hints.trouble(),
+            self._sync.local.places.trouble(),
+        )
         if self._seen == before and at - self._reported_at < STATUS_INTERVAL_S:
             return
         self._reported_at = at
@@ -336,8 +376,12 @@ class Daemon:
 
     def _snapshot(self, *, running: bool) -> status.Snapshot:
         trouble = self.stalled() or self._hints.trouble() or self._sync.local.places.trouble()
-        now = status.snapshot(self._engine, self._sync.pair, trouble, before=self._before, running=running)
-        return replace(now, weaker=self._sync.remote.conditions.limitations, poisoned=self._hints.poisoned)
+        now = status.snapshot(
+            self._engine, self._sync.pair, trouble, before=self._before, running=running
+        )
+        return replace(
+            now, weaker=self._sync.remote.conditions.limitations, poisoned=self._hints.poisoned
+        )
 
     async def _keep(self, now: status.Snapshot) -> None:
         self._kept = now

@@ -32,11 +32,15 @@ def opened(directory: Path) -> int:
             if way.exposed is not None:
                 folder = shlex.quote(str(way.exposed))  # a hint is copied into a shell
                 hint = f"chown root {folder}; chmod go-w {folder}; or {_ELSEWHERE}"
-                raise ConfigurationError(f"{what}: others can exchange what is in {way.exposed}", hint=hint)
+                raise ConfigurationError(
+                    f"{what}: others can exchange what is in {way.exposed}", hint=hint
+                )
             _require_own(directory, os.fstat(way.fd))
             return way.directory()
     except Untrusted as error:
-        raise ConfigurationError(f"{what}: {error.filename} is {error.strerror}", hint=HINT, code="ELOOP") from error
+        raise ConfigurationError(
+            f"{what}: {error.filename} is {error.strerror}", hint=HINT, code="ELOOP"
+        ) from error
     except (PermissionError, NotADirectoryError) as error:
         code = errno.errorcode.get(error.errno or 0, "")
         raise ConfigurationError(f"{what}: {error.strerror}", hint=_ELSEWHERE, code=code) from error

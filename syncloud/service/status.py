@@ -74,10 +74,14 @@ class Snapshot:
 
     def says_the_same(self, other: Snapshot | None) -> bool:
         """Whether both snapshots agree in everything except the time."""
-        return other is not None and replace(self, at=0.0, retry_in=0.0) == replace(other, at=0.0, retry_in=0.0)
+        return other is not None and replace(self, at=0.0, retry_in=0.0) == replace(
+            other, at=0.0, retry_in=0.0
+        )
 
 
-def snapshot(engine: Engine, pair: store.Pair, trouble: str | None, *, before: Snapshot, running: bool = True) -> Snapshot:
+def snapshot(
+    engine: Engine, pair: store.Pair, trouble: str | None, *, before: Snapshot, running: bool = True
+) -> Snapshot:
     """A snapshot of the engine.
 
     `trouble` is a problem outside the engine. `before` is the last snapshot of a former daemon.
@@ -86,7 +90,9 @@ def snapshot(engine: Engine, pair: store.Pair, trouble: str | None, *, before: S
     if error is None and not trouble:
         error = engine.failing.error
     now = replace(
-        Snapshot(pair.role, pair.directory, pair.bucket, pair.prefix, at=time.time(), running=running),
+        Snapshot(
+            pair.role, pair.directory, pair.bucket, pair.prefix, at=time.time(), running=running
+        ),
         files=engine.files,
         pending=engine.pending,
         transferred=stats.transferred,
@@ -96,7 +102,9 @@ def snapshot(engine: Engine, pair: store.Pair, trouble: str | None, *, before: S
         last_reconcile=stats.last_reconcile,
         trouble=scrubbed(str(error) if error is not None else trouble or ""),
         hint=error.hint if error is not None else "",
-        retry_in=max(0.0, engine.outage.next_try - time.monotonic()) if engine.outage.error is not None else 0.0,
+        retry_in=max(0.0, engine.outage.next_try - time.monotonic())
+        if engine.outage.error is not None
+        else 0.0,
         rival=engine.conflict_limit.path,
         left_out_count=len(engine.skipped),
         failing_count=len(engine.failing) + engine.failing.more,
@@ -104,7 +112,10 @@ def snapshot(engine: Engine, pair: store.Pair, trouble: str | None, *, before: S
     if stats.last_error is not None:
         return _blamed(now, stats.last_error, stats.last_error_at)
     return replace(
-        now, last_error=before.last_error, last_error_hint=before.last_error_hint, last_error_at=before.last_error_at
+        now,
+        last_error=before.last_error,
+        last_error_hint=before.last_error_hint,
+        last_error_at=before.last_error_at,
     )
 
 
@@ -115,7 +126,10 @@ def _blamed(now: Snapshot, error: SyncloudError, at: float) -> Snapshot:
 def sentence(now: Snapshot) -> str:
     """The line for `systemctl status`: the current activity, or the problem and its cause."""
     doing, transfer = _VERBS[now.role]
-    parts = [f"{doing if now.last_reconcile else 'catching up,'} {_count(now.files, 'file')}", f"{now.pending:,} pending"]
+    parts = [
+        f"{doing if now.last_reconcile else 'catching up,'} {_count(now.files, 'file')}",
+        f"{now.pending:,} pending",
+    ]
     if now.last_transfer:
         parts.append(f"last {transfer} {_ago(now.at - now.last_transfer)} ago")
     if now.conflicts:
@@ -141,7 +155,9 @@ def sentence(now: Snapshot) -> str:
 def encode(now: Snapshot) -> str:
     """The snapshot as one JSON object."""
     told = asdict(replace(now, left_out=dict(now.left_out), failing=list(now.failing)))
-    return json.dumps(told | {"healthy": now.healthy, "last_success": now.last_success}, sort_keys=True)
+    return json.dumps(
+        told | {"healthy": now.healthy, "last_success": now.last_success}, sort_keys=True
+    )
 
 
 def _decode(text: str) -> Snapshot:
@@ -149,7 +165,9 @@ def _decode(text: str) -> Snapshot:
     known = {one.name for one in fields(Snapshot)}
     # Malformed text counts as no snapshot.
     with contextlib.suppress(ValueError, TypeError, AttributeError):
-        return Snapshot(**{name: value for name, value in json.loads(text).items() if name in known})
+        return Snapshot(
+            **{name: value for name, value in json.loads(text).items() if name in known}
+        )
     return Snapshot()
 
 
@@ -161,7 +179,15 @@ def kept(memory: store.State) -> Snapshot:
 def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True) -> None:
     """Record in a closed state that the daemon waits. Without a state, the call has no effect."""
     with contextlib.suppress(SyncloudError):
-        now = replace(read(directory), at=time.time(), running=running, waiting=running, pending=0, left_out={}, failing=())
+        now = replace(
+            read(directory),
+            at=time.time(),
+            running=running,
+            waiting=running,
+            pending=0,
+            left_out={},
+            failing=(),
+        )
         now = replace(_blamed(now, error, now.at), trouble=str(error), hint=error.hint)
         inspect.leave_note(directory, "snapshot", encode(now))
 
@@ -174,7 +200,9 @@ def read(directory: Path) -> Snapshot:
     """
     found = inspect.read_summary(directory)
     if found is None:
-        raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir")
+        raise ConfigurationError(
+            f"there is no state in {directory}", hint="name the instance, or give --state-dir"
+        )
     now = _decode(found.snapshot or "{}")
     role, _, rest = found.pair.partition(" ")
     if not now.role:
@@ -184,10 +212,20 @@ def read(directory: Path) -> Snapshot:
     count = len(found.left_out)
     # At the limit the daemon's count is better, because the daemon also counts paths without a row.
     count = max(count, now.left_out_count) if count >= MAX_SKIPPED else count
-    now = replace(now, files=found.files, left_out=found.left_out, left_out_count=count, running=running)
-    now = replace(now, failing=[failure._asdict() for failure in found.failing], failing_count=len(found.failing))
+    now = replace(
+        now, files=found.files, left_out=found.left_out, left_out_count=count, running=running
+    )
+    now = replace(
+        now,
+        failing=[failure._asdict() for failure in found.failing],
+        failing_count=len(found.failing),
+    )
     if running and age > FRESH_S:
-        return replace(now, trouble=f"it has not reported for {_ago(age)}", hint="systemctl status shows what systemd knows")
+        return replace(
+            now,
+            trouble=f"it has not reported for {_ago(age)}",
+            hint="systemctl status shows what systemd knows",
+        )
     return now
 
 
@@ -211,25 +249,36 @@ def page(name: str, now: Snapshot) -> str:
         *_explained("trouble", now.trouble or "none", now.hint),
     ]
     if now.last_error and now.last_error != now.trouble:
-        rows += _explained("last error", f"{_when(now.last_error_at)}: {now.last_error}", now.last_error_hint)
+        rows += _explained(
+            "last error", f"{_when(now.last_error_at)}: {now.last_error}", now.last_error_hint
+        )
     if now.rival:
         hint = "one prefix has one push, and a pulled directory no other writer"
         rows += _explained("another writer", f"of {now.rival!r}, within the last hour", hint)
     if now.weaker:
         rows += _explained("weaker", now.weaker, 'see SEMANTICS.md, "Stores without conditions"')
-    rows += [("left out", f"{path or '.'}: {reason}") for path, reason in sorted(now.left_out.items())[:SHOWN_PATHS]]
+    rows += [
+        ("left out", f"{path or '.'}: {reason}")
+        for path, reason in sorted(now.left_out.items())[:SHOWN_PATHS]
+    ]
     rows += _more(now.left_out_count)
     for failure in now.failing[:SHOWN_PATHS]:
         tries = f"{failure['tries']} tries since {_ago(time.time() - float(failure['since']))} ago"
         rows += _explained(
-            "failing", f"{failure['path']}: {failure['code']}: {failure['cause']} ({tries})", str(failure["hint"])
+            "failing",
+            f"{failure['path']}: {failure['code']}: {failure['cause']} ({tries})",
+            str(failure["hint"]),
         )
     rows += _more(len(now.failing))
-    return "\n".join([display.escaped(name), *(f"  {label:<15} {display.escaped(text)}" for label, text in rows)])
+    return "\n".join(
+        [display.escaped(name), *(f"  {label:<15} {display.escaped(text)}" for label, text in rows)]
+    )
 
 
 def _more(count: int) -> list[tuple[str, str]]:
-    return [("", f"and {count - SHOWN_PATHS:,} more (--json has all)")] if count > SHOWN_PATHS else []
+    return (
+        [("", f"and {count - SHOWN_PATHS:,} more (--json has all)")] if count > SHOWN_PATHS else []
+    )
 
 
 def _explained(label: str, text: str, hint: str) -> list[tuple[str, str]]:

@@ -64,11 +64,17 @@ class Steps:
         """
         return await self._outcome(self._begin(function, arguments), LAST_STEP_S)
 
-    def _begin(self, function: Callable[..., T], arguments: tuple[object, ...]) -> asyncio.Future[T]:
+    def _begin(
+        self, function: Callable[..., T], arguments: tuple[object, ...]
+    ) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self.loop.create_future()
-        step = _Step(getattr(function, "__name__", repr(function)).lstrip("_"), Progress(clock=self._clock))
+        step = _Step(
+            getattr(function, "__name__", repr(function)).lstrip("_"), Progress(clock=self._clock)
+        )
         self._under_way[step] = None
-        thread = threading.Thread(target=self._serve, args=(step, future, function, arguments), name="step", daemon=True)
+        thread = threading.Thread(
+            target=self._serve, args=(step, future, function, arguments), name="step", daemon=True
+        )
         thread.start()
         return future
 
@@ -96,16 +102,22 @@ class Steps:
     async def _first(self, future: asyncio.Future[Any]) -> None:
         await asyncio.wait([future, self._off], return_when=asyncio.FIRST_COMPLETED)
 
-    def _serve(self, step: _Step, future: asyncio.Future[T], function: Callable[..., T], arguments: tuple[object, ...]) -> None:
+    def _serve(
+        self,
+        step: _Step,
+        future: asyncio.Future[T],
+        function: Callable[..., T],
+        arguments: tuple[object, ...],
+    ) -> None:
         step.progress.begin()
         give: Callable[[], None]
         try:
             result = function(*arguments)
-        except BaseException as error:  # noqa: BLE001 - the caller must see every error
+        except BaseException as error:
             failure = error
-            give = lambda: future.set_exception(failure)  # noqa: E731
+            give = lambda: future.set_exception(failure)
         else:
-            give = lambda: future.set_result(result)  # noqa: E731
+            give = lambda: future.set_result(result)
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self._end, step, future, give)
 

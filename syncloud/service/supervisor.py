@@ -31,7 +31,9 @@ EXTENSION_S = 90.0
 """Seconds of extra start time per request to systemd, counted from the last progress. The value
 equals TimeoutStartSec= of the units.
 """
-FIXED = frozenset({"instance", "directory", "bucket", "prefix", "queue-url", "state-dir", "endpoint-url"})
+FIXED = frozenset(
+    {"instance", "directory", "bucket", "prefix", "queue-url", "state-dir", "endpoint-url"}
+)
 """Settings that no reload can change, because the state's observations belong to this pair and
 store.
 """
@@ -126,7 +128,12 @@ class _Service:
     """A sequence of daemons: new settings, or a retry after a failure, start the next daemon."""
 
     def __init__(
-        self, role: str, settings: Settings, reread: Callable[[], Settings], signal_handler: SignalHandler, steps: Steps
+        self,
+        role: str,
+        settings: Settings,
+        reread: Callable[[], Settings],
+        signal_handler: SignalHandler,
+        steps: Steps,
     ) -> None:
         self.notifier = Notifier()
         self._role = role
@@ -157,7 +164,14 @@ class _Service:
 
         async with open_session(self._role, self._settings, steps=self._steps) as sync:
             self._failures, self._former = 0, None
-            make = functools.partial(Daemon, sync, self.notifier, self._signal_handler, reload=self._reload, greet=self._greet)
+            make = functools.partial(
+                Daemon,
+                sync,
+                self.notifier,
+                self._signal_handler,
+                reload=self._reload,
+                greet=self._greet,
+            )
             self._daemon = await self._steps.run(make)
             try:
                 await self._daemon.run()
@@ -172,10 +186,14 @@ class _Service:
         """
         before = time.monotonic()
         while True:
-            frozen = self._steps.stalled() or (self._daemon.stalled() if self._daemon is not None else None)
+            frozen = self._steps.stalled() or (
+                self._daemon.stalled() if self._daemon is not None else None
+            )
             if frozen is None:
                 self.notifier.watchdog()
-                if self._have_moved_since(before) and not (self.notifier.is_ready or self._signal_handler.ended):
+                if self._have_moved_since(before) and not (
+                    self.notifier.is_ready or self._signal_handler.ended
+                ):
                     self.notifier.extend_timeout(EXTENSION_S)
             before = time.monotonic()
             if frozen is not None and self._withheld is None:
@@ -187,7 +205,9 @@ class _Service:
             await asyncio.sleep(timing.until_next(time.monotonic(), resting=resting))
 
     def _have_moved_since(self, moment: float) -> bool:
-        return self._steps.have_moved_since(moment) and (self._daemon is None or self._daemon.have_moved_since(moment))
+        return self._steps.have_moved_since(moment) and (
+            self._daemon is None or self._daemon.have_moved_since(moment)
+        )
 
     async def _wait_for(self, error: SyncloudError) -> None:
         """Stay alive during back-off while the network, credentials, a directory or a mount is
@@ -195,7 +215,9 @@ class _Service:
         """
         self._failures += 1
         seconds = RETRY.delay(self._failures)
-        log.warning("start.waiting", "degraded: %s; trying again in %.0f s", error, seconds, error=error)
+        log.warning(
+            "start.waiting", "degraded: %s; trying again in %.0f s", error, seconds, error=error
+        )
         self.notifier.status(f"degraded: {error}, retrying in {seconds:.0f} s")
         if self._settings.ready != "synced" or not self._greet:
             self.notifier.ready()  # systemd must not abort the start during a wait
@@ -213,7 +235,9 @@ class _Service:
     async def _keep_waiting(self, error: SyncloudError, *, running: bool = True) -> None:
         from . import status  # here, because a single pass never waits
 
-        note = functools.partial(status.keep_waiting, self._settings.state_dir, error, running=running)
+        note = functools.partial(
+            status.keep_waiting, self._settings.state_dir, error, running=running
+        )
         with contextlib.suppress(CalledOff):
             await self._steps.finish(note)
 
@@ -254,12 +278,21 @@ class _Service:
         log.error("reload.refused", "%s; the old configuration stays", error, error=error)
 
     def _log_as(self, settings: Settings) -> None:
-        log.setup(log_format=settings.log_format, log_level=settings.log_level, instance=settings.instance, role=self._role)
+        log.setup(
+            log_format=settings.log_format,
+            log_level=settings.log_level,
+            instance=settings.instance,
+            role=self._role,
+        )
 
 
 def _differences(old: Settings, new: Settings) -> list[str]:
     """Names of the options with different values, in the spelling of the configuration."""
-    names = [field.name for field in fields(Settings) if field.compare and getattr(old, field.name) != getattr(new, field.name)]
+    names = [
+        field.name
+        for field in fields(Settings)
+        if field.compare and getattr(old, field.name) != getattr(new, field.name)
+    ]
     return [name.replace("_", "-") for name in names]
 
 
@@ -274,4 +307,6 @@ def _refuse(old: Settings, new: Settings) -> None:
             before, after = (getattr(one, name.replace("-", "_")) for one in (old, new))
             hint = "restart the service for that, or write the old value back"
             where = new.sources.get(name, "")
-            raise ConfigurationError(f"{where}: {name} cannot change from {before} to {after} in a reload", hint=hint)
+            raise ConfigurationError(
+                f"{where}: {name} cannot change from {before} to {after} in a reload", hint=hint
+            )

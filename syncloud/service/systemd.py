@@ -51,7 +51,9 @@ class Notifier:
         At most one status per second is sent; a later `flush()` sends the newest one.
         """
         line = " ".join(scrubbed(text).split()).encode("ascii", "replace").decode("ascii")
-        self._wanted = "".join(character if character.isprintable() else "?" for character in line)[:_STATUS]
+        self._wanted = "".join(character if character.isprintable() else "?" for character in line)[
+            :_STATUS
+        ]
         self.flush()
 
     def watchdog(self) -> None:
@@ -64,7 +66,9 @@ class Notifier:
         microseconds, in the same message.
         """
         self.is_ready = False
-        self._must(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._must(
+            f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
+        )
 
     def stopping(self) -> None:
         """Report the stop, after any status that was held back."""
@@ -86,7 +90,11 @@ class Notifier:
         while self._owed and self._send(self._owed[0]):
             self._owed.popleft()
         now = self._clock()
-        if self._wanted != self._told and now - self._status_at >= 1.0 and self._send(f"STATUS={self._wanted}"):
+        if (
+            self._wanted != self._told
+            and now - self._status_at >= 1.0
+            and self._send(f"STATUS={self._wanted}")
+        ):
             self._told, self._status_at = self._wanted, now
 
     def close(self) -> None:
@@ -138,6 +146,10 @@ def _connect() -> SystemdNotifier | None:
 
 def _watchdog_interval() -> float | None:
     period, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
-    if not (period.isascii() and period.isdigit()) or int(period) == 0 or pid not in ("", str(os.getpid())):
+    if (
+        not (period.isascii() and period.isdigit())
+        or int(period) == 0
+        or pid not in ("", str(os.getpid()))
+    ):
         return None
     return int(period) / 2 / 1_000_000

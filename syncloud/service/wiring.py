@@ -102,9 +102,13 @@ class Session:
         Blocking.
         """
         if missing := self.local.missing():
-            return HostUnavailable(missing, hint="mount it again, or put it back; it is waited for"), None
+            return HostUnavailable(
+                missing, hint="mount it again, or put it back; it is waited for"
+            ), None
         if broken := self.state.broken():
-            return HostUnavailable(broken, hint="the daemon opens it anew, and builds it anew where it has to"), None
+            return HostUnavailable(
+                broken, hint="the daemon opens it anew, and builds it anew where it has to"
+            ), None
         with contextlib.suppress(HostUnavailable):  # the next look reports the failure
             return None, self.state.notes.take("resume")
         return None, None
@@ -130,7 +134,9 @@ class Session:
 
         Blocking: run in a thread.
         """
-        for parent, paths in itertools.groupby(self.local.leftovers(), lambda path: replace.split(path)[0]):
+        for parent, paths in itertools.groupby(
+            self.local.leftovers(), lambda path: replace.split(path)[0]
+        ):
             with contextlib.closing(self.state.reader()) as reader:
                 known = {row.target[:3]: row.crc for row in reader.rows(parent)}
             kept = 0
@@ -152,13 +158,23 @@ class Session:
             log.warning("leftover.stays", text, path, error.strerror, path=path, error=error)
             return False
         if aside is not None:
-            log.warning("conflict.kept", "%s was left by a crash and is not ours: kept as %s", path, aside, path=path)
+            log.warning(
+                "conflict.kept",
+                "%s was left by a crash and is not ours: kept as %s",
+                path,
+                aside,
+                path=path,
+            )
         return aside is not None
 
 
 @contextlib.asynccontextmanager
 async def open_session(
-    role: str, settings: Settings, *, say: Callable[[str], None] | None = None, steps: Steps | None = None
+    role: str,
+    settings: Settings,
+    *,
+    say: Callable[[str], None] | None = None,
+    steps: Steps | None = None,
 ) -> AsyncIterator[Session]:
     """Open state and directory, create the clients, compose all parts, and close them at the end.
 
@@ -183,7 +199,11 @@ async def open_session(
 
 
 def _open(
-    role: str, settings: Settings, say: Callable[[str], None] | None, steps: Steps, opened: contextlib.ExitStack
+    role: str,
+    settings: Settings,
+    say: Callable[[str], None] | None,
+    steps: Steps,
+    opened: contextlib.ExitStack,
 ) -> tuple[Session, Transport]:
     """The blocking part of a start: disk, database and configuration. `opened` collects the
     cleanup.
@@ -191,7 +211,11 @@ def _open(
     assert settings.directory is not None
     directory = settings.directory.absolute()
     pair = state.Pair(role, str(directory), settings.bucket, settings.prefix)
-    place = settings.state_dir if say is None else Path(opened.enter_context(tempfile.TemporaryDirectory()))
+    place = (
+        settings.state_dir
+        if say is None
+        else Path(opened.enter_context(tempfile.TemporaryDirectory()))
+    )
     if say is not None:
         from ..state import inspect  # here, because only a dry run needs the module
 
@@ -201,7 +225,11 @@ def _open(
     memory = state.State(place, pair, at)
     opened.callback(memory.close)
     if memory.rebuilt not in ("", "new"):
-        log.warning("state.rebuilt", "the state is rebuilt (%s); nothing is deleted because of that", memory.rebuilt)
+        log.warning(
+            "state.rebuilt",
+            "the state is rebuilt (%s); nothing is deleted because of that",
+            memory.rebuilt,
+        )
     chosen = Filter(settings.patterns)
     if say is None:
         _make_directory(role, directory, memory)
@@ -213,11 +241,23 @@ def _open(
     aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
     opened.callback(aws.close)
     aws.require_credentials()
-    crt = Transport(aws, settings.bucket, transfers=settings.transfers, owner=settings.expected_bucket_owner or "")
+    crt = Transport(
+        aws,
+        settings.bucket,
+        transfers=settings.transfers,
+        owner=settings.expected_bucket_owner or "",
+    )
     remote = _bucket(role, crt, aws, settings, memory)
     source: Tree = local if role == "push" else remote
     target: Tree = remote if role == "push" else local
-    engine = _engine(source, target if say is None else DryRunTree(target, say), memory, settings, chosen, steps.loop)
+    engine = _engine(
+        source,
+        target if say is None else DryRunTree(target, say),
+        memory,
+        settings,
+        chosen,
+        steps.loop,
+    )
     sync = Session(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
     sync.verified = memory.understood("verified", float, 0.0)
     return sync, crt
@@ -232,7 +272,9 @@ async def _close(steps: Steps, opened: contextlib.ExitStack) -> None:
             await steps.finish(opened.close)
 
 
-def _directory(role: str, directory: Path, settings: Settings, memory: state.State, chosen: Filter) -> LocalTree:
+def _directory(
+    role: str, directory: Path, settings: Settings, memory: state.State, chosen: Filter
+) -> LocalTree:
     known = functools.partial(_familiar, role, memory)
     is_deputy = role == "push" and not settings.any_owner and rights.reads_everything()
     return LocalTree(
@@ -279,14 +321,21 @@ async def _let_end(task: asyncio.Task[None]) -> None:
 
 
 def _engine(
-    source: Tree, target: Tree, memory: state.State, settings: Settings, chosen: Filter, loop: asyncio.AbstractEventLoop
+    source: Tree,
+    target: Tree,
+    memory: state.State,
+    settings: Settings,
+    chosen: Filter,
+    loop: asyncio.AbstractEventLoop,
 ) -> Engine:
     return Engine(
         source,
         target,
         memory,
         WorkQueue(time.monotonic, min_interval=settings.min_interval),
-        policy=Policy(delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete),
+        policy=Policy(
+            delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete
+        ),
         # Files that wait for the disk must not occupy transfer slots of the network.
         transfers=settings.transfers + (batch.ROOM if isinstance(source, S3Tree) else 0),
         excluded=chosen.excludes,
@@ -326,10 +375,14 @@ def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
 def _first(memory: state.State) -> str | None:
     """A path that the source should still have, or None."""
     with contextlib.closing(memory.reader()) as reader:
-        return next((row.path for row in itertools.islice(reader.rows(), 1) if not row.source_absent), None)
+        return next(
+            (row.path for row in itertools.islice(reader.rows(), 1) if not row.source_absent), None
+        )
 
 
-def _familiar(role: str, memory: state.State, under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
+def _familiar(
+    role: str, memory: state.State, under: str, beside: Collection[str]
+) -> Generator[tuple[str, Tag], None, None]:
     """Files that the directory should contain, with their tags; see `mount_guard.Known`."""
     with contextlib.closing(memory.reader()) as reader:
         for row in sample.rows(reader, under, beside):
@@ -345,12 +398,21 @@ def _require_same_root(local: LocalTree, memory: state.State) -> None:
     """
     kept, now, note = memory.get_meta("root"), local.places.root(), memory.get_meta("resume")
     before = identity.parse(kept) if kept is not None else now
-    if note is None and kept is None and local.root.exposed is not None and os.fstat(local.root.fd).st_uid in trusted():
+    if (
+        note is None
+        and kept is None
+        and local.root.exposed is not None
+        and os.fstat(local.root.fd).st_uid in trusted()
+    ):
         text = f"{local.root.path} belongs to root or to this user, and others may change {local.root.exposed}"
-        raise HostUnavailable(text, hint="look whether it is the one you mean; then syncloud resume INSTANCE says so")
+        raise HostUnavailable(
+            text, hint="look whether it is the one you mean; then syncloud resume INSTANCE says so"
+        )
     if note is None and local.root.exposed is not None and before.is_refuted_by(now):
         text = f"{local.root.path} is another directory than it was, and others may change {local.root.exposed}"
-        raise HostUnavailable(text, hint="put it back; if it is meant, syncloud resume INSTANCE says so")
+        raise HostUnavailable(
+            text, hint="put it back; if it is meant, syncloud resume INSTANCE says so"
+        )
     if kept is not None and not _is_meant(memory) and (reason := local.places.doubt_root(before)):
         hint = "mount the disk; if the files are gone for good, syncloud resume INSTANCE --allow-deletes says so"
         raise HostUnavailable(f"{local.root.path} {reason}", hint=hint)

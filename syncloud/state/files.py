@@ -23,4 +23,6 @@ def require_regular(directory: Path, names: Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(OSError):
             if not stat.S_ISREG(os.stat(directory / name, follow_symlinks=False).st_mode):
-                raise ConfigurationError(f"{directory / name} is not a regular file", hint="nobody needs it: remove it")
+                raise ConfigurationError(
+                    f"{directory / name} is not a regular file", hint="nobody needs it: remove it"
+                )

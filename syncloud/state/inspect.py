@@ -26,7 +26,9 @@ def copy(directory: Path, to: Path) -> None:
             with contextlib.closing(old), contextlib.closing(new):
                 old.backup(new)
         except sqlite3.Error as error:
-            raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
+            raise HostUnavailable(
+                f"cannot read the state {file}: {error}", code=rows.code_of(error)
+            ) from error
 
 
 def _file(directory: Path) -> Path:
@@ -57,8 +59,12 @@ def read_summary(directory: Path) -> StateSummary | None:
     file = _file(directory)
     try:
         os.close(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
-        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
-            meta = dict(db.execute("SELECT name, value FROM meta WHERE name IN ('pair', 'snapshot')"))
+        with contextlib.closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        ) as db:
+            meta = dict(
+                db.execute("SELECT name, value FROM meta WHERE name IN ('pair', 'snapshot')")
+            )
             (files,) = db.execute("SELECT count(*) FROM base WHERE NOT absent").fetchone()
             left_out = dict(db.execute("SELECT path, reason FROM unsyncable"))
             failing = _failing(db)
@@ -67,18 +73,28 @@ def read_summary(directory: Path) -> StateSummary | None:
     except PermissionError as error:
         raise _forbidden(file, error) from error
     except sqlite3.Error as error:
-        raise HostUnavailable(f"cannot read the state {file}: {error}", code=rows.code_of(error)) from error
-    return StateSummary(meta.get("pair", ""), meta.get("snapshot", ""), int(files), left_out, failing)
+        raise HostUnavailable(
+            f"cannot read the state {file}: {error}", code=rows.code_of(error)
+        ) from error
+    return StateSummary(
+        meta.get("pair", ""), meta.get("snapshot", ""), int(files), left_out, failing
+    )
 
 
 def _failing(db: sqlite3.Connection) -> list[Failure]:
     """The failing paths; a state of an earlier version has no such table."""
     there = db.execute("SELECT 1 FROM sqlite_master WHERE name='failing'").fetchone()
-    return [Failure(*row) for row in db.execute("SELECT * FROM failing ORDER BY path")] if there else []
+    return (
+        [Failure(*row) for row in db.execute("SELECT * FROM failing ORDER BY path")]
+        if there
+        else []
+    )
 
 
 def _forbidden(file: Path, error: PermissionError) -> ConfigurationError:
-    return ConfigurationError(f"cannot read {file}: {error.strerror}", hint="run it as root, or as the service's user")
+    return ConfigurationError(
+        f"cannot read {file}: {error.strerror}", hint="run it as root, or as the service's user"
+    )
 
 
 def leave_note(directory: Path, name: str, value: str) -> None:
@@ -92,8 +108,12 @@ def leave_note(directory: Path, name: str, value: str) -> None:
         with contextlib.closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
     except FileNotFoundError:
-        raise ConfigurationError(f"there is no state in {directory}", hint="name the instance, or give --state-dir") from None
+        raise ConfigurationError(
+            f"there is no state in {directory}", hint="name the instance, or give --state-dir"
+        ) from None
     except PermissionError as error:
         raise _forbidden(file, error) from error
     except sqlite3.Error as error:
-        raise HostUnavailable(f"cannot write the state {file}: {error}", code=rows.code_of(error)) from error
+        raise HostUnavailable(
+            f"cannot write the state {file}: {error}", code=rows.code_of(error)
+        ) from error

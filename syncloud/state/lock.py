@@ -39,19 +39,31 @@ def take(directory: Path, at: int) -> int:
         raise BusyError(f"another syncloud uses the state in {directory}") from error
     except OSError as error:
         os.close(fd)
-        raise HostUnavailable(f"cannot lock the state directory {directory}: {error.strerror}") from error
+        raise HostUnavailable(
+            f"cannot lock the state directory {directory}: {error.strerror}"
+        ) from error
     return fd
 
 
 def _file(directory: Path, at: int) -> int:
     files.require_regular(directory, [files.LOCK])
     try:
-        return os.open(files.LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
+        return os.open(
+            files.LOCK,
+            os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            0o600,
+            dir_fd=at,
+        )
     except PermissionError as error:
-        what, hint = f"cannot use the state directory {directory}: {error.strerror}", "choose another one with --state-dir"
+        what, hint = (
+            f"cannot use the state directory {directory}: {error.strerror}",
+            "choose another one with --state-dir",
+        )
         raise ConfigurationError(what, hint=hint, code="EACCES") from error
     except OSError as error:
-        raise HostUnavailable(f"cannot use the state directory {directory}: {error.strerror}") from error
+        raise HostUnavailable(
+            f"cannot use the state directory {directory}: {error.strerror}"
+        ) from error
 
 
 def _take(fd: int) -> None:
@@ -71,13 +83,17 @@ def _take(fd: int) -> None:
 def _is_held(fd: int) -> bool:
     """Whether another descriptor holds the open file description lock."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+    return bool(
+        struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
+    )
 
 
 def in_use(directory: Path) -> bool:
     """Whether a daemon holds the lock; a query, which takes no lock."""
     try:
-        fd = os.open(directory / files.LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        fd = os.open(
+            directory / files.LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+        )
     except OSError:
         return False
     try:

@@ -20,7 +20,12 @@ _BITS, _ALL = 9, 0o777
 none, so its listings compare the column directly.
 """
 Values = tuple[str, ...] | Mapping[str, str]
-_OF_A_ROW = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+_OF_A_ROW = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -34,7 +39,16 @@ def row_of(base: Base) -> tuple[object, ...]:
     if not _LOWEST < mtime_ns < _HIGHEST:
         mtime_ns = min(max(mtime_ns, _LOWEST), _HIGHEST)
     mode = base.mode | base.withheld << _BITS
-    return (base.path, " ".join(base.source), " ".join(base.target), base.size, mtime_ns, mode, crc, base.source_absent)
+    return (
+        base.path,
+        " ".join(base.source),
+        " ".join(base.target),
+        base.size,
+        mtime_ns,
+        mode,
+        crc,
+        base.source_absent,
+    )
 
 
 def base_of(row: Any) -> Base:
@@ -64,7 +78,9 @@ def _exact(clamped: int, tags: tuple[Tag, Tag]) -> int:
 
 def is_of_a_row(error: BaseException) -> bool:
     """Whether the cause is a value to be written, not the disk, the file, or a closed database."""
-    return not isinstance(error, sqlite3.Error) or (isinstance(error, _OF_A_ROW) and "closed" not in str(error))
+    return not isinstance(error, sqlite3.Error) or (
+        isinstance(error, _OF_A_ROW) and "closed" not in str(error)
+    )
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -90,7 +106,9 @@ class Reader:
     `trouble` converts an SQLite error to the error that is raised.
     """
 
-    def __init__(self, file: Path, trouble: Callable[[str, sqlite3.Error], HostUnavailable] = unavailable) -> None:
+    def __init__(
+        self, file: Path, trouble: Callable[[str, sqlite3.Error], HostUnavailable] = unavailable
+    ) -> None:
         self._trouble = trouble
         uri = f"{file.absolute().as_uri()}?mode=ro"
         try:
@@ -120,7 +138,9 @@ class Reader:
     def get(self, path: str) -> Base | None:
         return next(self._rows("SELECT * FROM base WHERE path=?", (path,), base_of), None)
 
-    def _select(self, columns: str, under: str, make: Callable[[Any], Any] | None = None) -> Iterator[Any]:
+    def _select(
+        self, columns: str, under: str, make: Callable[[Any], Any] | None = None
+    ) -> Iterator[Any]:
         if not under:
             return self._rows(f"SELECT {columns} FROM base ORDER BY path", (), make)
         query = f"SELECT {columns} FROM base WHERE path >= ? AND path < ? ORDER BY path"

@@ -101,9 +101,13 @@ class State:
         try:
             return self._connected()
         except sqlite3.Error as error:
-            raise HostUnavailable(f"cannot open the state {self._file}: {error}", code=rows.code_of(error)) from error
+            raise HostUnavailable(
+                f"cannot open the state {self._file}: {error}", code=rows.code_of(error)
+            ) from error
         except OSError as error:
-            raise HostUnavailable(f"cannot open the state {self._file}: {error.strerror}") from error
+            raise HostUnavailable(
+                f"cannot open the state {self._file}: {error.strerror}"
+            ) from error
 
     def _connected(self) -> sqlite3.Connection:
         try:
@@ -148,13 +152,31 @@ class State:
         if rows.is_damage(error):
             self._damage = self._damage or str(error)
             with contextlib.suppress(OSError):
-                os.close(os.open(self._mark, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
-        hint = "the next start sets it aside and builds it anew; nothing is deleted because of that" if self._damage else ""
-        return HostUnavailable(f"cannot {verb} the state {self._file}: {error}", hint=hint, code=rows.code_of(error))
+                os.close(
+                    os.open(
+                        self._mark,
+                        os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                        0o600,
+                    )
+                )
+        hint = (
+            "the next start sets it aside and builds it anew; nothing is deleted because of that"
+            if self._damage
+            else ""
+        )
+        return HostUnavailable(
+            f"cannot {verb} the state {self._file}: {error}", hint=hint, code=rows.code_of(error)
+        )
 
     def _connect(self) -> sqlite3.Connection:
         files.require_regular(self.directory, files.DATABASE)
-        os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
+        os.close(
+            os.open(
+                self._file,
+                os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                0o600,
+            )
+        )
         db = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             db.execute("PRAGMA journal_mode=WAL")
@@ -163,7 +185,9 @@ class State:
                 raise sqlite3.DatabaseError("damage was found while it was used")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
+                db.executescript(
+                    f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;"
+                )
                 self.rebuilt = self.rebuilt or "new"
             elif version != SCHEMA:
                 raise _Newer(f"its schema is {version}, this syncloud knows {SCHEMA}")
@@ -185,7 +209,9 @@ class State:
 
     def get(self, path: str) -> Base | None:
         """The base row of `path`, if any. Raises HostUnavailable, as every query does."""
-        return next(iter(self._ask("SELECT * FROM base WHERE path=?", path, make=rows.base_of)), None)
+        return next(
+            iter(self._ask("SELECT * FROM base WHERE path=?", path, make=rows.base_of)), None
+        )
 
     def rows_of(self, paths: Sequence[str]) -> dict[str, Base]:
         """The rows of many paths, by path, in one query."""
@@ -204,7 +230,12 @@ class State:
         except sqlite3.Error as error:
             raise self._trouble("read", error) from error
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = MappingProxyType({})) -> None:
+    def record(
+        self,
+        puts: Iterable[Base],
+        drops: Iterable[str],
+        notes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """One transaction: upsert `puts`, delete paths in `drops`, write `notes` to the meta table.
 
         Raises HostUnavailable; any other error concerns a value in `puts`, `drops` or `notes` that
@@ -212,7 +243,9 @@ class State:
         """
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(rows.row_of, puts))
+            self._db.executemany(
+                "INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?)", map(rows.row_of, puts)
+            )
             self._db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", notes.items())
             self._db.execute("COMMIT")
@@ -237,14 +270,22 @@ class State:
     def find_source(self, beginning: Tag) -> list[Base]:
         """At most four rows whose source tag begins with these fields: candidates of a rename."""
         low = " ".join(beginning) + " "
-        return self._ask("SELECT * FROM base WHERE source >= ? AND source < ? LIMIT 4", low, low[:-1] + "!", make=rows.base_of)
+        return self._ask(
+            "SELECT * FROM base WHERE source >= ? AND source < ? LIMIT 4",
+            low,
+            low[:-1] + "!",
+            make=rows.base_of,
+        )
 
     def reader(self) -> Reader:
         """A reader for another thread; it sees all committed rows."""
         return Reader(self._file, self._trouble)
 
     def get_meta(self, name: str) -> str | None:
-        return next((str(value) for (value,) in self._ask("SELECT value FROM meta WHERE name=?", name)), None)
+        return next(
+            (str(value) for (value,) in self._ask("SELECT value FROM meta WHERE name=?", name)),
+            None,
+        )
 
     def understood(self, name: str, make: Callable[[str], T], default: T) -> T:
         """A meta text, converted by `make`; `default` if there is none.
@@ -255,7 +296,9 @@ class State:
         try:
             return default if text is None else make(text)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise self._trouble("read", sqlite3.DatabaseError(f"the note {name!r} makes no sense: {error}")) from error
+            raise self._trouble(
+                "read", sqlite3.DatabaseError(f"the note {name!r} makes no sense: {error}")
+            ) from error
 
     def take_note(self, name: str) -> str | None:
         """Take a note of `leave_note` and delete it; None while the disk refuses the deletion.
@@ -317,11 +360,16 @@ class State:
 
     def note_failing(self, failures: Iterable[Failure], gone: Iterable[str]) -> None:
         """One transaction: record `failures`, delete paths in `gone`. Raises HostUnavailable."""
-        spelled = [tuple(names.spelled(one) if isinstance(one, str) else one for one in failure) for failure in failures]
+        spelled = [
+            tuple(names.spelled(one) if isinstance(one, str) else one for one in failure)
+            for failure in failures
+        ]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO failing VALUES (?,?,?,?,?,?)", spelled)
-            self._db.executemany("DELETE FROM failing WHERE path=?", ((names.spelled(path),) for path in gone))
+            self._db.executemany(
+                "DELETE FROM failing WHERE path=?", ((names.spelled(path),) for path in gone)
+            )
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -352,7 +400,9 @@ class Notes:
     Only one thread at a time may use an instance. Raises HostUnavailable.
     """
 
-    def __init__(self, file: Path, trouble: Callable[[str, sqlite3.Error], HostUnavailable]) -> None:
+    def __init__(
+        self, file: Path, trouble: Callable[[str, sqlite3.Error], HostUnavailable]
+    ) -> None:
         self._trouble = trouble
         self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
 
