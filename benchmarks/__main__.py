@@ -74,7 +74,7 @@ def run(chosen: list[Job], work: Path, rounds: int, scale: float) -> list[Result
                     for result in job(Bench(store, home, rounds, scale)):
                         print(report.text(result), flush=True)
                         results.append(result)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the others go on; it is in the report
                 say(f"FAILED: {error!r}")
                 results.append(Result(job.__name__, failed={"syncloud": repr(error)}))
     finally:

@@ -41,7 +41,7 @@ def main() -> None:
 
 def _import() -> None:
     import syncloud.cli
-    import syncloud.service
+    import syncloud.service  # noqa: F401
 
 
 def _timed(function: Callable[[], object]) -> float:

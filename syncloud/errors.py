@@ -101,7 +101,7 @@ def scrubbed(text: str) -> str:
     if "://" in text:
         text = _PASSWORD.sub(rf"\1{HIDDEN}@", text)
     lower = text.lower()
-    if any([mark in lower for mark in _MARKS]):
+    if any([mark in lower for mark in _MARKS]):  # noqa: C419 - a generator takes twice as long
         text = _NAMED.sub(rf"\1{HIDDEN}", _AUTHORIZATION.sub(rf"\1{HIDDEN}", text))
     return text
 

@@ -113,7 +113,7 @@ def _fuzz(name: str, seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["syncloud"]):
-        from syncloud.config import parser as config
+        from syncloud.config import parser as config  # noqa: F401 - for the targets' own imports
     target, seeds = TARGETS[name]
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds):

@@ -32,7 +32,7 @@ class Process(subprocess.Popen[bytes]):
     """Seconds. The process may ask a person for a code."""
 
     def communicate(
-        self, input: bytes | None = None, timeout: float | None = None
+        self, input: bytes | None = None, timeout: float | None = None  # noqa: A002
     ) -> tuple[bytes, bytes]:
         """The output of the process, or an error text in place of a failure or a malformed answer.
 
@@ -237,7 +237,7 @@ class Credentials:
             if self._source.method in _FILES:
                 self._read_again()
             frozen = admitted(self._source)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a source may raise anything
             return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {_words(error)}"
         # The provider gets no expiration, because awscrt would then refuse to sign. `check` and the
         # server decide about expired credentials.

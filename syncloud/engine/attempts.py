@@ -116,7 +116,7 @@ class Attempts:
             self.retry(work, error, began)
         except SyncloudError as error:
             await self._judge(work, error, began)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug must not lose the path
             # The log gets the traceback, and the path is retried like any other failure.
             log.exception("internal.error", "%s: unexpected: %r", work.path, error, path=work.path)
             self.retry(

@@ -109,7 +109,7 @@ class Drought:
             await self._target.try_taking()
         except SyncloudError:
             pass  # a failed trial counts no transfer
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug in a trial is logged, and stops nothing
             log.exception("internal.error", "a trial ended unexpectedly: %r", error)
 
     def _known(self) -> list[str]:

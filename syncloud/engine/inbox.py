@@ -61,7 +61,7 @@ class Inbox:
             hint, at = self._hints.popleft()
             try:
                 self._work_queue.add(hint, at)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a bug must not lose the later hints
                 log.exception(
                     "internal.error",
                     "%s: a hint was not taken in: %r",

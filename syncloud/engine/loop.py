@@ -241,7 +241,7 @@ class Engine:
         self._nudged = False
         try:
             self._turn_once()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the loop silently
             log.exception("internal.error", "a turn of the loop ended unexpectedly: %r", error)
             self._turn_by(self._clock() + RELIST_DELAY_S)
         else:

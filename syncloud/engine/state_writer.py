@@ -179,7 +179,7 @@ class StateWriter:
                 self._state.record(self._puts.values(), self._drops, self._notes)
         except HostUnavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any other error concerns one row
             log.debug("state.singly", "%r: each row is written by itself", error, error=error)
             self._write_singly()
         if self._miscounted:
@@ -209,7 +209,7 @@ class StateWriter:
             self._state.record(puts, drops, notes)
         except HostUnavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the other rows must still be stored
             log.exception(
                 "internal.error", "%s: its row cannot be stored: %r", path, error, path=path
             )
@@ -221,5 +221,5 @@ class StateWriter:
 def _give_back(receipt: Receipt) -> None:
     try:
         receipt.acknowledge()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the other receipts must still be acknowledged
         log.exception("internal.error", "a receipt cannot be given back: %r", error)

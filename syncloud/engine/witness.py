@@ -89,7 +89,7 @@ class Witness:
             await self._reach(self._known)
         except SyncloudError as error:
             return error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug must not lose the waiting paths
             log.exception("internal.error", "the question failed unexpectedly: %r", error)
             return SyncloudError(f"the question failed: {error!r}", hint="please report this")
         finally:

@@ -110,7 +110,7 @@ def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
                 made: list[str] = []
                 try:
                     opened[parent] = _Folder(replace.open_parent(root, file.entry.path, made), made)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - every error is this file's alone
                     file.error = error
                     continue
             opened[parent].files.append(file)
@@ -128,7 +128,7 @@ def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None
             if file.error is None:
                 try:
                     step(folder.at, file)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - every error is this file's alone
                     file.error = error
 
 

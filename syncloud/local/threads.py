@@ -203,7 +203,7 @@ class DiskThreads:
     def _answer(self, call: _Call) -> None:
         try:
             call.result = self.call(call.function, *call.arguments, size=call.size)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 the caller must see every error
             call.error = error
         call.returns.give(call)
 

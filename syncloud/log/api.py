@@ -271,12 +271,12 @@ class _Handler(logging.StreamHandler[TextIO]):
         self._write(self._repeats.due())
         try:
             is_told = self._repeats.admit(record)
-        except Exception:
+        except Exception:  # noqa: BLE001 - its parts do not fit together, see `_write`
             self.handleError(record)
         else:
             self._write([record] if is_told else [])
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Report a record that cannot be formatted, by the type of the error alone.
 
         The default of `logging` would print the record's parts without redaction.
@@ -307,7 +307,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         for record in records:
             try:
                 self.put(self.format(cleaned(record, FIELDS)))
-            except Exception:
+            except Exception:  # noqa: BLE001 - as in StreamHandler: logging must not end the work
                 self.handleError(record)
 
 

@@ -166,7 +166,7 @@ class QueueSource:
                 if step():
                     self._mended(name)
                     failures = 0
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the queue is polled again
                 self._suffer(name, error)
                 failures += 1
                 self._stop.wait(RETRY.delay(failures))
@@ -254,7 +254,7 @@ class QueueSource:
             message = Message(self, message_id, raw["ReceiptHandle"])
             message.visible_at = max(asked, time.monotonic() - 1.0) + self._visibility
             self._follow(message, raw["Body"])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug must not keep the next message unread
             with self._lock:
                 self._held.pop(message_id, None)
             log.exception(

@@ -113,11 +113,11 @@ class Steps:
         give: Callable[[], None]
         try:
             result = function(*arguments)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the caller must see every error
             failure = error
-            give = lambda: future.set_exception(failure)
+            give = lambda: future.set_exception(failure)  # noqa: E731
         else:
-            give = lambda: future.set_result(result)
+            give = lambda: future.set_result(result)  # noqa: E731
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self._end, step, future, give)
 

@@ -355,9 +355,9 @@ def test_a_mount_whose_name_is_no_utf_8_ends_nothing(rig: Rig, role: str, when: 
     for number in range(2):
         rig.write(f"{number}", b"1") if role == "push" else rig.bucket.put(f"{number}", b"1")
         if role == "push":
-            wait_until(lambda: f"{number}" in rig.objects(), timeout=30)
+            wait_until(lambda: f"{number}" in rig.objects(), timeout=30)  # noqa: B023
         else:
-            wait_until(lambda: (seen_by(daemon, root) / f"{number}").exists(), timeout=30)
+            wait_until(lambda: (seen_by(daemon, root) / f"{number}").exists(), timeout=30)  # noqa: B023
     well(daemon)
     within(daemon, f"""umount "$(printf '{root}/m\\377')" """)
     time.sleep(3)

@@ -274,7 +274,7 @@ def test_a_path_that_another_writer_goes_on_writing_is_skipped_until_resumed(rig
     for number in range(10):
         rig.bucket.put("shared", b"theirs %d" % number)
         rig.write("shared", b"mine %d" % number)
-        push.wait_for(lambda: len(push.events("conflict.kept", path="shared")) > number, timeout=30)
+        push.wait_for(lambda: len(push.events("conflict.kept", path="shared")) > number, timeout=30)  # noqa: B023
     theirs = b"theirs, in peace"
     wait_until(lambda: rig.bucket.get("shared") == b"mine 9", timeout=30)
     rig.bucket.put("shared", theirs)
@@ -291,7 +291,7 @@ def test_a_path_that_another_writer_goes_on_writing_is_skipped_until_resumed(rig
     _resume(rig, rig.push_state)
     assert rig.push("--once").wait(timeout=60) == 0
     assert rig.bucket.get("shared") == b"mine, once more"
-    kept = [rig.bucket.get(key) for key in rig.bucket.keys() if ".conflict-" in key]
+    kept = [rig.bucket.get(key) for key in rig.bucket.keys() if ".conflict-" in key]  # noqa: SIM118 - a method
     assert sorted(kept) == sorted([b"theirs %d" % number for number in range(10)] + [theirs])
 
 

@@ -256,7 +256,7 @@ def test_names_that_no_key_can_be_hold_nobody_up(rig: Rig) -> None:
 
 def _remove_with_control_characters(rig: Rig) -> None:
     """The emulator's list of versions cannot name them."""
-    for key in rig.bucket.keys():
+    for key in rig.bucket.keys():  # noqa: SIM118 - a method
         if any(ord(char) < 32 for char in key):
             rig.bucket.server.client("s3").delete_object(
                 Bucket=rig.bucket.name, Key=key, VersionId=rig.bucket.head(key)["VersionId"]
@@ -287,7 +287,7 @@ def test_a_long_root_holds_a_long_key(rig: Rig) -> None:
     assert not pull.events("path.skipped")
 
 
-class closing_fd:
+class closing_fd:  # noqa: N801 - as contextlib's
     def __init__(self, fd: int) -> None:
         self.fd = fd
 

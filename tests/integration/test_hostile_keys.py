@@ -92,7 +92,7 @@ def world(tmp_path: Path) -> Path:
 def hostile(bucket: Bucket) -> Iterator[Bucket]:
     """The bucket; what the emulator's list of versions cannot name is removed before the rest."""
     yield bucket
-    for key in bucket.keys():
+    for key in bucket.keys():  # noqa: SIM118 (it is no dict)
         if any(ord(char) < 32 for char in key):
             bucket.server.client("s3").delete_object(Bucket=bucket.name, Key=key, VersionId=bucket.head(key)["VersionId"])
 

@@ -293,7 +293,7 @@ def _disturb(chance: random.Random, bucket: Bucket, host: Path, edits: set[bytes
 def _agree(bucket: Bucket, out: Path, hosts: list[Path], *, undisturbed: bool) -> bool:
     """Whether every pulled tree equals the prefix, and the prefix the source, foreign keys left aside."""
     try:
-        objects = {key: bucket.get(key) for key in bucket.keys()}
+        objects = {key: bucket.get(key) for key in bucket.keys()}  # noqa: SIM118 - a method, not a mapping
     except ClientError:  # deleted between the two
         return False
     source = {path: body for path, (body, _, _) in snapshot(out).items()}

@@ -61,11 +61,11 @@ def test_a_dry_run_says_and_does_nothing(bucket: Bucket, syncloud: Start, tmp_pa
     (out / "gone").unlink()
     (out / "new").write_bytes(b"3")
     (out / "kept").write_bytes(b"longer")
-    before = {key: bucket.get(key) for key in bucket.keys()}
+    before = {key: bucket.get(key) for key in bucket.keys()}  # noqa: SIM118 - a method
     rehearsal = syncloud(*_push(tmp_path, bucket, "--dry-run", "--delete"))
     assert rehearsal.wait() == 0
     assert sorted(rehearsal.stdout.splitlines()) == ["copy\tnew", "delete\tgone", "replace\tkept"]
-    assert {key: bucket.get(key) for key in bucket.keys()} == before
+    assert {key: bucket.get(key) for key in bucket.keys()} == before  # noqa: SIM118 - a method
     assert syncloud(*_push(tmp_path, bucket, "--once", "--delete")).wait() == 0
     assert bucket.keys() == ["kept", "new"]
 

@@ -77,7 +77,7 @@ class Writer:
     def _run(self) -> None:
         try:
             self._work()
-        except BaseException as failure:
+        except BaseException as failure:  # noqa: BLE001 - told by the soak, which ends then
             self.failure = failure
 
     def _work(self) -> None:

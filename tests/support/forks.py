@@ -108,11 +108,11 @@ def _warm_up() -> None:
     import boto3
     from botocore.loaders import JSONFileLoader
 
-    import syncloud.cli
+    import syncloud.cli  # noqa: F401
 
     whole = JSONFileLoader.load_file
     kept = functools.cache(lambda path: whole(JSONFileLoader(), path))
-    setattr(JSONFileLoader, "load_file", lambda _, path: kept(path))
+    setattr(JSONFileLoader, "load_file", lambda _, path: kept(path))  # noqa: B010 - mypy forbids the plain assignment
     for service in ("s3", "sqs"):
         boto3.Session().client(service).close()
     gc.freeze()
@@ -131,7 +131,7 @@ def _run(argv: list[str], env: dict[str, str], log: str) -> None:
     code = 1
     try:
         code = main.main(argv)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, it must be seen, and this process must not go on as the server
         traceback.print_exc()
     finally:
         os._exit(code)

@@ -139,7 +139,7 @@ class Meddler:
                     self.wfile.write(answer.body)
                     self.close_connection = answer.length is not None
 
-            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = serve
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = serve  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 """Nothing: what was asked is in `asked`."""

@@ -35,7 +35,7 @@ def ended(act: Callable[[], object], *, within: float) -> BaseException | None:
     def go() -> None:
         try:
             act()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed on
             raised.append(error)
         else:
             raised.append(None)

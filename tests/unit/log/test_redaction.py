@@ -25,7 +25,7 @@ def record(
     if raised is not None:
         try:
             raise raised
-        except Exception:
+        except Exception:  # noqa: BLE001 - for its traceback
             exc_info = sys.exc_info()
     made = logging.LogRecord("library", level, __file__, 1, text, arguments, exc_info)
     made.__dict__.update(fields)

@@ -628,10 +628,10 @@ class Scripted:
             return {}
         return {"Messages": self.batches.pop(0)}
 
-    def delete_message_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:
+    def delete_message_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
         return self._answer("delete", Entries)
 
-    def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:
+    def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
         return self._answer("extend", Entries)
 
     def _answer(self, name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:

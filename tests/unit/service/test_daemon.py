@@ -126,7 +126,7 @@ def test_a_reload_takes_the_new_settings_over_and_loses_nothing(
     (out / "left.tmp").write_bytes(b"1")
     (out / "last").write_bytes(b"1")
     wait_until(lambda: len(bucket.keys()) == 41, timeout=30)
-    assert "left.tmp" not in bucket.keys()
+    assert "left.tmp" not in bucket.keys()  # noqa: SIM118 - a method
     wait_until(lambda: systemd.words().count("READY=1") == 2, timeout=30)
     words = [word for word in systemd.words() if not word.startswith("STATUS=")]
     assert [word.partition("=")[0] for word in words] == ["READY", "RELOADING", "READY"]
@@ -211,7 +211,7 @@ def test_what_was_closed_before_sigterm_is_published_before_the_end(
     started = time.monotonic()
     assert push.stop() == 143
     assert bucket.get("status") == b"the last word"
-    assert len([key for key in bucket.keys() if key.startswith("moved/")]) == 50
+    assert len([key for key in bucket.keys() if key.startswith("moved/")]) == 50  # noqa: SIM118 - a method
     assert time.monotonic() - started < 20
     assert systemd.words()[-1] == "STOPPING=1"
 
