@@ -21,7 +21,8 @@ from ..core.model import Base, Policy
 from ..core.planner import deletions_allowed
 from ..core.work_queue import Work
 from ..errors import SyncloudError
-from .reconciler import Outcome
+from .failing import Failing
+from .outcome import Outcome
 from .state_writer import StateWriter
 
 WINDOW_S = 3600.0
@@ -39,7 +40,7 @@ class DeleteGuard:
     """`error` is set while deletions are held: until `resume()`, or until none is wanted any more.
 
     `memo` is the text that an earlier process stored under `MEMO`. `clock` gives monotonic seconds,
-    `wall` seconds since the epoch. `heir` returns a failing path that may be the new name of a row.
+    `wall` seconds since the epoch. `failing` knows the path that may be the new name of a row.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class DeleteGuard:
         clock: Callable[[], float],
         state_writer: StateWriter,
         memo: str,
+        failing: Failing,
         *,
         wall: Callable[[], float] = time.time,
-        heir: Callable[[Base | None], str | None] = lambda _: None,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -58,7 +59,7 @@ class DeleteGuard:
         self._state_writer = state_writer
         self._waiting: dict[str, tuple[float, Work]] = {}
         self._under_way: dict[str, int] = {}
-        self._heir = heir
+        self._failing = failing
         self._withheld: list[tuple[Work, str]] = []
         self._held: dict[str, None] = {}
         self._moves = _Moves(clock)
@@ -85,7 +86,10 @@ class DeleteGuard:
             return None
         count = len(self._held) + len(self._waiting)
         one = f", {next(iter(self._held))!r} among them" if self._held else ""
-        text = f"{count or 'some'} deletions are held back{one}: more than --max-delete allows within an hour"
+        text = (
+            f"{count or 'some'} deletions are held back{one}: "
+            "more than --max-delete allows within an hour"
+        )
         return SyncloudError(
             text, hint="look whether they are meant; then syncloud resume INSTANCE --allow-deletes"
         )
@@ -113,7 +117,7 @@ class DeleteGuard:
                 or len(held) + len(self._withheld) >= MAX_PER_TURN
             ):
                 break
-            if (heir := self._heir(self._state_writer.base_of(work.path))) is not None:
+            if (heir := self._failing.heir(self._state_writer.base_of(work.path))) is not None:
                 self._withheld.append((work, heir))
             else:
                 (going if self._may_go(work) else held).append(work)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..backoff import Backoff
 from ..core.interfaces import State
-from ..core.model import Base, Entry, Failure, Receipt
+from ..core.model import Base, ContentKey, Failure, Receipt, content_key
 from ..core.work_queue import Work
 from ..errors import HostUnavailable, SyncloudError, Unsteady
 
@@ -49,9 +49,6 @@ MAX_UNDER_WAY = 16
 The bound keeps recorded paths from delaying other paths.
 """
 
-Content = tuple[str, int]
-"""First field of a source tag (inode or ETag), and size. A rename changes neither."""
-
 
 class _Given:
     """Null object for acknowledged receipts: it still shows that an event named the path."""
@@ -74,7 +71,7 @@ class _Row:
     until: float
     fresh: float
     due: float = 0.0
-    content: Content | None = None
+    content: ContentKey | None = None
     work: Work | None = None
 
 
@@ -106,7 +103,7 @@ class Failing:
         self._young: set[str] = set()
         self._back: set[str] = set()
         self._trying: set[str] = set()
-        self._contents: dict[Content, set[str]] = {}
+        self._contents: dict[ContentKey, set[str]] = {}
         self._unwritten: dict[str, None] = {}
         self.more = 0
         for failure in state.failing():
@@ -165,7 +162,12 @@ class Failing:
     # Tries
 
     def fail(
-        self, work: Work, error: SyncloudError, *, took: float = 0.0, content: Content | None = None
+        self,
+        work: Work,
+        error: SyncloudError,
+        *,
+        took: float = 0.0,
+        content: ContentKey | None = None,
     ) -> float | None:
         """Record a failed try that took `took` seconds.
 
@@ -253,8 +255,8 @@ class Failing:
 
     def _expect(self, row: _Row, work: Work) -> None:
         """Take the content of an untried path from a listing, so `heir` protects the old name."""
-        if row.content is None and isinstance(work.reported, Entry):
-            row.content = work.reported.tag[0], work.reported.size
+        if row.content is None and (content := content_key(work.reported)) is not None:
+            row.content = content
             self._contents.setdefault(row.content, set()).add(work.path)
 
     def put_off(self, path: str) -> None:

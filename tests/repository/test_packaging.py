@@ -20,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from syncloud import __version__
-from syncloud.engine import loop
+from syncloud.engine import flush
 from syncloud.service import daemon, steps, supervisor, wiring
 
 CHECKOUT = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
     of_the_client = 10.0
     longest = (
         daemon.FLUSH_TIMEOUT_S
-        + 2 * loop.GRACE_S
+        + 2 * flush.GRACE_S
         + of_the_client
         + wiring.ABORT_TIMEOUT_S
         + steps.GRACE_S

@@ -24,11 +24,10 @@ class _File:
 
 
 class MemoryTree:
-    """`conflict_names` are made of a counter. `flat`: `a` may stand beside `a/b`, as in a bucket."""
+    """The tree on the side where a `name` writes: `push` writes to the bucket, `pull` to the disk. `conflict_names` are made of a counter. `flat`: `a` may stand beside `a/b`, as in a bucket."""
 
-    def __init__(self, role: str, *, flat: bool = True) -> None:
-        self.role = role
-        self.written_event = f"{role}.written"
+    def __init__(self, name: str, *, flat: bool = True) -> None:
+        self.name = name
         self.files: dict[str, _File] = {}
         self.history: set[bytes] = set()
         self.writes = self.given = self.taken = 0

@@ -12,14 +12,12 @@ import pytest
 
 from syncloud.core.model import Absent, Base, Hint, Policy, Unknown
 from syncloud.core.work_queue import Work
-from syncloud.engine.delete_guard import DeleteGuard
+from syncloud.engine.backlog import Backlog
+from syncloud.engine.recorder import Recorder
 from syncloud.engine.scanner import CHUNK_PATHS, MAX_WAITING, Scanner
-from syncloud.engine.skipped import SkippedPaths
-from syncloud.engine.state_writer import StateWriter
-from syncloud.engine.stats import Stats
 from syncloud.errors import Unavailable
 from syncloud.state.store import Pair, State
-from tests.support.engines import BrokenOnce, CountingClock, LargeTree, running
+from tests.support.engines import BrokenOnce, CountingClock, Excluding, LargeTree, direction_between, running
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
@@ -51,27 +49,38 @@ class Receipt:
         self.given = True
 
 
+class Waiting(Backlog):
+    """As many paths wait as the test says."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    @property
+    def unsettled(self) -> int:
+        return self.waiting
+
+
 class Listing:
     """A scanner, the hints that it has given, and how many are said to wait."""
 
     def __init__(self, source: Tree, target: Tree, state: State) -> None:
         self.hints: list[Hint] = []
-        self.waiting = 0
-        self.state_writer = StateWriter(state)
-        self.skipped, self.stats = SkippedPaths(state), Stats()
+        self.recorder = Recorder(state, Policy(delete=True), lambda: CLOCK, share=8)
+        self.state_writer = self.recorder.state_writer
+        self.skipped, self.stats = self.recorder.skipped, self.recorder.stats
+        self.backlog = Waiting()
         self.scanner = Scanner(
-            source,
-            target,
+            direction_between(source, target),
             state,
-            state_writer=self.state_writer,
-            skipped=self.skipped,
-            stats=self.stats,
-            deletions=DeleteGuard(Policy(delete=True), lambda: CLOCK, self.state_writer, ""),
-            excluded=lambda path: path.endswith(".tmp"),
-            deliver=self.hints.append,
-            pending=lambda: self.waiting,
+            recorder=self.recorder,
+            backlog=self.backlog,
+            path_filter=Excluding(lambda path: path.endswith(".tmp")),
+            hints=self,
             clock=lambda: CLOCK,
         )
+
+    def deliver(self, hint: Hint) -> None:
+        self.hints.append(hint)
 
     async def run(self, path: str = "", *, both: bool = False, receipt: Receipt | None = None) -> list[Hint]:
         work = Work(path, CLOCK, CLOCK, check_target=both, receipts=[receipt] if receipt is not None else [])
@@ -140,14 +149,14 @@ def test_a_listing_waits_until_what_it_has_found_is_settled(state: State) -> Non
     async def scenario() -> None:
         listing = Listing(source, MemoryTree("pull"), state)
         assert listing.scanner.since == float("inf")
-        listing.waiting = MAX_WAITING + 1
+        listing.backlog.waiting = MAX_WAITING + 1
         work = asyncio.create_task(listing.run())
         await listing.until(lambda: listing.hints)
         await asyncio.sleep(0.3)
         assert len(listing.hints) == CHUNK_PATHS
         assert listing.scanner.since == float("inf")
         assert not work.done()
-        listing.waiting = MAX_WAITING
+        listing.backlog.waiting = MAX_WAITING
         await work
         assert len(listing.hints) == 3 * CHUNK_PATHS
         assert listing.scanner.since == float("inf")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from syncloud.engine.outage import Outage
 from syncloud.engine.pace import MIN_FAILED, ROUND_INTERVAL_S, ROUND_MAX_PATHS, Pace
+from syncloud.engine.turns import Turns
 from syncloud.engine.witness import Witness
 from syncloud.errors import CredentialsError, HostUnavailable, PermissionRefused, SyncloudError, Unavailable
 
@@ -31,7 +32,8 @@ class World:
         self.gate.set()
         self.woken = 0
         self.outage = Outage(self.clock)
-        self.witness = Witness(self.outage, self.reach, self.clock, wake=self.wake)
+        turns = Turns(self.wake, self.clock, asyncio.get_running_loop())
+        self.witness = Witness(self.outage, self, self.clock, turns)
 
     def clock(self) -> float:
         return self.now

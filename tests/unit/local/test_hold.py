@@ -22,7 +22,7 @@ import pytest
 
 from syncloud.core import checksum
 from syncloud.core.model import Entry
-from syncloud.engine.reconciler import _agreed
+from syncloud.engine.executor import _agreed
 from syncloud.errors import Changed, Unsteady
 from syncloud.local import batch, stable_read, syscalls
 from syncloud.local import replace as commit

@@ -20,6 +20,7 @@ from syncloud.engine.loop import Engine
 from syncloud.local.tree import LocalTree
 from syncloud.state.rows import base_of, row_of
 from syncloud.state.store import Pair
+from tests.support.engines import engine_between
 from tests.support.listener import listening_to_the_log
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
@@ -61,7 +62,7 @@ class Pull:
     async def running(self, policy: Policy) -> AsyncIterator[Engine]:
         disk = LocalTree(self.root, nonce=NONCE)
         work_queue = WorkQueue(time.monotonic, min_interval=0.0)
-        engine = Engine(self.bucket, disk, self.state, work_queue, policy=policy, transfers=16)
+        engine = engine_between(self.bucket, disk, self.state, work_queue, policy=policy, transfers=16)
         work = asyncio.create_task(engine.run())
         try:
             yield engine
