@@ -59,9 +59,8 @@ class Attempts:
         A recorded failure waits for its time instead.
         """
         works = [work for work in taken if self._is_admitted(work)]
-        paths, inodes = [work.path for work in works], self._reconciler.inodes(works)
         try:
-            self._recorder.state_writer.look_up(paths, inodes)
+            self._look_up(works)
         except Exception:
             self._work_queue.put_back_all(works)
             raise
@@ -69,6 +68,11 @@ class Attempts:
         for work in works:
             self.start(work)
         return len(works)
+
+    def _look_up(self, works: list[Work]) -> None:
+        """Prefetch the rows of all works with one query of each kind."""
+        paths, inodes = [work.path for work in works], self._reconciler.inodes(works)
+        self._recorder.state_writer.look_up(paths, inodes)
 
     def _is_admitted(self, work: Work) -> bool:
         admitted = self._recorder.failing.admit(work)

@@ -72,11 +72,6 @@ class Inbox:
             try:
                 self._work_queue.add(hint, at)
             except Exception as error:  # noqa: BLE001 - a bug must not lose the later hints
-                log.exception(
-                    "internal.error",
-                    "%s: a hint was not taken in: %r",
-                    hint.path,
-                    error,
-                    path=hint.path,
-                )
+                text, path = "%s: a hint was not taken in: %r", hint.path
+                log.exception("internal.error", text, path, error, path=path)
                 self._loop.call_later(RELIST_DELAY_S, self.deliver, Hint("", subtree=True))

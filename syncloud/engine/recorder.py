@@ -29,7 +29,8 @@ class Recorder:
         self.state_writer = StateWriter(state, self.skipped)
         self.failing = Failing(state, clock, share=share)
         memo = state.get_meta(MEMO) or ""
-        self.delete_guard = DeleteGuard(policy, clock, self.state_writer, memo, self.failing)
+        heirs = self.failing.heirs
+        self.delete_guard = DeleteGuard(policy, clock, self.state_writer, memo, heirs)
         self.stats = Stats()
 
     # Queries of the reconciler

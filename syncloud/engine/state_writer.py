@@ -148,16 +148,18 @@ class StateWriter:
         try:
             self._write()
         except HostUnavailable as error:
-            if self.error is None:
-                log.error(
-                    "state.unwritable",
-                    "%s; nothing is acknowledged until it can be written",
-                    error,
-                    error=error,
-                )
-            self.error = error
-            self._soon(RETRY_DELAY_S)
-            return
+            self._is_unwritable(error)
+        else:
+            self._is_written()
+
+    def _is_unwritable(self, error: HostUnavailable) -> None:
+        if self.error is None:
+            text = "%s; nothing is acknowledged until it can be written"
+            log.error("state.unwritable", text, error, error=error)
+        self.error = error
+        self._soon(RETRY_DELAY_S)
+
+    def _is_written(self) -> None:
         if self.error is not None:
             self.error = None
             log.warning("state.writable", "the state can be written again")
@@ -209,9 +211,8 @@ class StateWriter:
         except HostUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the other rows must still be stored
-            log.exception(
-                "internal.error", "%s: its row cannot be stored: %r", path, error, path=path
-            )
+            text = "%s: its row cannot be stored: %r"
+            log.exception("internal.error", text, path, error, path=path)
             self._miscounted = True
             if path:
                 self._skipped.note(Unknown(path, f"its row cannot be stored: {error}"))

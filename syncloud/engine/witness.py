@@ -36,11 +36,7 @@ class Witness:
     """`sides` answer the question; each probe requests a turn. `clock` gives monotonic seconds."""
 
     def __init__(
-        self,
-        outage: Outage,
-        sides: Sides,
-        clock: Callable[[], float],
-        turns: Turns,
+        self, outage: Outage, sides: Sides, clock: Callable[[], float], turns: Turns
     ) -> None:
         self._outage = outage
         self._sides = sides

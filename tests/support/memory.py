@@ -24,7 +24,10 @@ class _File:
 
 
 class MemoryTree:
-    """The tree on the side where a `name` writes: `push` writes to the bucket, `pull` to the disk. `conflict_names` are made of a counter. `flat`: `a` may stand beside `a/b`, as in a bucket."""
+    """A tree of the side where a daemon of this `name` writes: `push` into a bucket, `pull` into a directory.
+
+    `conflict_names` are made of a counter. `flat`: `a` may stand beside `a/b`, as in a bucket.
+    """
 
     def __init__(self, name: str, *, flat: bool = True) -> None:
         self.name = name

@@ -13,7 +13,7 @@ import pytest
 from syncloud.core.model import Base, Policy
 from syncloud.core.work_queue import Work
 from syncloud.engine.delete_guard import COPIES_TIMEOUT_S, MEMO, WINDOW_S, DeleteGuard, _Moves
-from syncloud.engine.failing import Failing
+from syncloud.engine.heirs import Heirs
 from syncloud.engine.outcome import Outcome
 from syncloud.engine.skipped import SkippedPaths
 from syncloud.engine.state_writer import StateWriter
@@ -56,7 +56,7 @@ class World:
         self.state_writer = StateWriter(self.state, SkippedPaths(self.state))
         memo = self.state.get_meta(MEMO) or ""
         self.deletions = DeleteGuard(
-            policy, self.clock, self.state_writer, memo, Failing(self.state, self.clock), wall=lambda: self.now + 1_700_000_000
+            policy, self.clock, self.state_writer, memo, Heirs(), wall=lambda: self.now + 1_700_000_000
         )
 
     def clock(self) -> float:
