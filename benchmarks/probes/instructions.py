@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import Wrong
+from benchmarks.suite.measure import Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What work costs that is done after a sleep: `python -m benchmarks.wake`.
+"""What work costs that is done after a sleep: `python -m benchmarks.probes.wake`.
 
 A service at rest wakes, does a little and sleeps again. On some virtual machines the same work then costs ten times the CPU of
 what it costs at once: caches and page tables are cold, or the host has given the core to somebody else.
@@ -6,6 +6,7 @@ what it costs at once: caches and page tables are cold, or the host has given th
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 
@@ -43,4 +44,5 @@ def _work() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m benchmarks.probes.wake", description=__doc__).parse_args()
     print(told())

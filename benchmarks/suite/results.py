@@ -7,12 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import Ratio, ScanChunk
+from benchmarks.peers.tools import OURS
+from benchmarks.suite.measure import Ratio, ScanChunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-OURS = "syncloud"
 
 
 @dataclass(slots=True)

@@ -8,20 +8,19 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.bench import say
-from benchmarks.daemons import Daemon, Looker
-from benchmarks.measure import Wrong, percentile, spread
-from benchmarks.messages import Queue
-from benchmarks.moves import Moves
-from benchmarks.results import Result
-from benchmarks.servers import BUCKET
-from benchmarks.tools import SYNCLOUD, Tool, environment, following
+from benchmarks.peers.tools import BUCKET, SYNCLOUD, Tool, environment, following
+from benchmarks.suite.bench import say
+from benchmarks.suite.daemons import Daemon, Looker
+from benchmarks.suite.measure import Wrong, percentile, spread
+from benchmarks.suite.messages import Queue
+from benchmarks.suite.moves import Moves
+from benchmarks.suite.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from benchmarks.bench import Bench
+    from benchmarks.suite.bench import Bench
 
 CHANGES = 300
 SIZE = 1024

@@ -1,12 +1,12 @@
-"""A relay that is far away: what a client sends arrives later. `python -m benchmarks.delay PORT UPSTREAM_PORT MILLISECONDS`.
+"""A relay that is far away: requests arrive later. `python -m benchmarks.suite.delay PORT UPSTREAM_PORT MILLISECONDS`.
 
 Only the way to the server is held up, so each request costs that time once, whatever its answer's size; nothing is throttled.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 
 
 class _Side(asyncio.Protocol):
@@ -68,4 +68,8 @@ async def _serve(port: int, upstream: int, milliseconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.suite.delay", description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("upstream", type=int)
+    parser.add_argument("milliseconds", type=float)
+    asyncio.run(_serve(**vars(parser.parse_args())))

@@ -11,19 +11,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import trees
-from benchmarks.bare import PART
-from benchmarks.bench import say
-from benchmarks.measure import Wrong, run, spread
-from benchmarks.results import Result
-from benchmarks.servers import CHECKOUT
-from benchmarks.tools import S5CMD, SYNCLOUD, environment
+from benchmarks import CHECKOUT
+from benchmarks.jobs import trees
+from benchmarks.peers.tools import S5CMD, SYNCLOUD, environment
+from benchmarks.probes.bare import PART
+from benchmarks.suite.bench import say
+from benchmarks.suite.measure import Wrong, run, spread
+from benchmarks.suite.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from benchmarks.bench import Bench
-    from benchmarks.servers import Store
+    from benchmarks.suite.bench import Bench
+    from benchmarks.suite.servers import Store
 
 _MAIN = "hints, decisions, records, signatures (the main thread)"
 _WIRE = "requests (awscrt's thread)"
@@ -90,7 +90,7 @@ def _first(place: Path) -> str:
 
 def _bare(arguments: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
     """CPU seconds, wall seconds. Raises Wrong."""
-    argv = [sys.executable, "-m", "benchmarks.bare", *arguments]
+    argv = [sys.executable, "-m", "benchmarks.probes.bare", *arguments]
     done = subprocess.run(argv, env={**env, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Wrong(f"{' '.join(argv)}: {done.stderr}")

@@ -8,18 +8,18 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import trees
-from benchmarks.bench import say
-from benchmarks.daemons import Daemon, moment
-from benchmarks.measure import ScanChunk, Wrong, cpu_of, memory_of, run, spread
-from benchmarks.results import Result
-from benchmarks.tools import FIND, S5CMD, SYNCLOUD, Tool, available, environment, state_of
+from benchmarks.jobs import trees
+from benchmarks.peers.tools import FIND, S5CMD, SYNCLOUD, Tool, available, environment, state_of
+from benchmarks.suite.bench import say
+from benchmarks.suite.daemons import Daemon, moment
+from benchmarks.suite.measure import ScanChunk, Wrong, cpu_of, memory_of, run, spread
+from benchmarks.suite.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from benchmarks.bench import Bench
+    from benchmarks.suite.bench import Bench
 
 FILES = 1_000_000
 ROUNDS = 2
@@ -101,7 +101,7 @@ _NAMES = {"import": "imports", "arm": "arming", "scan": "scan", "compare": "comp
 
 
 def _parts(tree: Path, env: dict[str, str]) -> dict[str, Any]:
-    argv = [sys.executable, "-m", "benchmarks.parts", str(tree), str(state_of(tree))]
+    argv = [sys.executable, "-m", "benchmarks.probes.parts", str(tree), str(state_of(tree))]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Wrong(f"the parts by themselves: {done.stderr[-1000:]}")

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import ScanChunk, Wrong
+from benchmarks.suite.measure import ScanChunk, Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from benchmarks.results import Result
-    from benchmarks.servers import Store
-    from benchmarks.tools import Tool
+    from benchmarks.peers.tools import Tool
+    from benchmarks.suite.results import Result
+    from benchmarks.suite.servers import Store
 
 
 SMALL = 100_000_000

@@ -1,4 +1,4 @@
-"""Where the time of one change goes: `python -m benchmarks.stages push ...` is syncloud with a clock at each door on the way.
+"""Where the time of one change goes: syncloud with a clock at each door, by `python -m benchmarks.probes.stages push ...`.
 
 For each object that is written it prints one line of JSON, the name and by stage the monotonic time at which that was over. The
 clocks cost time, too: the sum is longer than what `visible` measures.
@@ -65,9 +65,9 @@ def _set_clocks() -> None:
     _clock(WatchSource, "_hint", before="hint", of=lambda source, path, *_: path)
     _clock(Reconciler, "settle", before="settle", of=lambda reconciler, work: work.path)
     _clock(LocalTree, "_look", before="look", after="looked", of=lambda tree, path, *_: path)
-    _clock(Transport, "send", before="send", of=lambda crt, method, key: key)
-    _clock(PendingRequest, "board", after="boarded", of=lambda flight, *_: flight.request.target)
-    _clock(Transport, "_land", before="landed", of=lambda crt, flight: flight.request.target)
+    _clock(Transport, "request", before="send", of=lambda transport, method, key: key)
+    _clock(PendingRequest, "send_on", after="boarded", of=lambda flight, *_: flight.request.target)
+    _clock(Transport, "_land", before="landed", of=lambda transport, flight: flight.request.target)
 
 
 if __name__ == "__main__":

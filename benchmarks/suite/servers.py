@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from benchmarks.measure import cpu_of
+from benchmarks import CHECKOUT
+from benchmarks.peers.tools import BUCKET, KEY
+from benchmarks.suite.measure import cpu_of
 from tests.support.emulator import _free_port
 from tests.support.processes import Process
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-BUCKET = "bench"
-CHECKOUT = Path(__file__).parent.parent
-KEY = "benchmark-key-0123456789"
-"""mc wants eight characters at least."""
 _ALL = ["Admin", "Read", "Write", "List", "Tagging"]
 # The tools sign, as they would have to elsewhere; this harness itself asks without.
 _SIGNER = {"name": "bench", "credentials": [{"accessKey": KEY, "secretKey": KEY}], "actions": _ALL}
@@ -112,7 +110,7 @@ class Slow:
     def __init__(self, store: Store, milliseconds: float, directory: Path) -> None:
         port = _free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
-        argv = [sys.executable, "-m", "benchmarks.delay", str(port), str(store.port), str(milliseconds)]
+        argv = [sys.executable, "-m", "benchmarks.suite.delay", str(port), str(store.port), str(milliseconds)]
         self._process = Process(argv, directory=directory / "delay.log", env=os.environ | {"PYTHONPATH": str(CHECKOUT)})
         time.sleep(1)
 

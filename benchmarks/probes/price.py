@@ -8,12 +8,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from benchmarks.asked import shown
-from benchmarks.daemons import Daemon
-from benchmarks.measure import Wrong
-from benchmarks.results import Bar, Result
-from benchmarks.servers import CHECKOUT
-from benchmarks.tools import SYNCLOUD, following, here
+from benchmarks import CHECKOUT
+from benchmarks.peers.tools import SYNCLOUD, following, here
+from benchmarks.suite.asked import shown
+from benchmarks.suite.daemons import Daemon
+from benchmarks.suite.measure import Wrong
+from benchmarks.suite.results import Bar, Result
 from tests.support.emulator import Bucket, Emulator
 from tests.support.environment import isolated
 from tests.support.recorder import Recorder
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from benchmarks.bench import Bench
+    from benchmarks.suite.bench import Bench
 
     Counts = Counter[tuple[str, str]]
 

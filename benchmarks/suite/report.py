@@ -10,17 +10,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import million
-from benchmarks.asked import shown
-from benchmarks.measure import spread
-from benchmarks.servers import CHECKOUT
-from benchmarks.tools import versions
+from benchmarks import CHECKOUT
+from benchmarks.peers.tools import versions
+from benchmarks.suite.asked import shown
+from benchmarks.suite.measure import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from benchmarks.measure import ScanChunk
-    from benchmarks.results import Bar, Result
+    from benchmarks.suite.measure import ScanChunk
+    from benchmarks.suite.results import Bar, Result
 
 _READING = (
     "Wall seconds of such machines vary by tens of per cent from run to run; the ratios, of runs that follow one another,",
@@ -47,7 +46,7 @@ def _figures(runs: Sequence[ScanChunk]) -> str:
     return f"wall {spread([run.wall for run in runs])} s, cpu {spread([run.cpu for run in runs])} s, peak {peak:.0f} MB"
 
 
-def document(results: Sequence[Result], seconds: float, rounds: int) -> str:
+def document(results: Sequence[Result], seconds: float, rounds: int, rounds_of_million: int) -> str:
     """All of them, the bars first."""
     bars = [bar for result in results for bar in result.bars]
     met = sum(bar.met for bar in bars)
@@ -57,7 +56,7 @@ def document(results: Sequence[Result], seconds: float, rounds: int) -> str:
             "",
             f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes, at commit {_commit()}:",
             f"the same jobs on the same machine against the same server, in turn, {rounds} times",
-            f"({million.ROUNDS} times with a million files).",
+            f"({rounds_of_million} times with a million files).",
             f"{_machine()}. {_versions()}.",
             *_READING,
             "",

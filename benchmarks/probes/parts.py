@@ -1,4 +1,4 @@
-"""The parts of a start, each by itself in a process of its own: `python -m benchmarks.parts DIRECTORY STATE`. One JSON object.
+"""The parts of a start, each by itself, as one JSON object: `python -m benchmarks.probes.parts DIRECTORY STATE`.
 
 `import` of what a push needs; `arm` the watch; `scan` the directory; `compare` the scan with the state (beyond the scan);
 seconds each, and `peak` in bytes.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -19,9 +18,15 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    directory, memory = map(Path, sys.argv[1:3])
     told = {"import": _timed(_import)}
-    from benchmarks.measure import memory_of
+    import argparse  # not earlier, because syncloud imports it as well
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.probes.parts", description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("state", type=Path, help="the state directory of a push of that directory")
+    given = parser.parse_args()
+    directory, memory = given.directory, given.state
+    from benchmarks.suite.measure import memory_of
     from syncloud.core.diff import ScanSummary, SkipUnchanged, diff
     from syncloud.local.tree import LocalTree
     from syncloud.local.watcher import WatchSource
@@ -40,8 +45,8 @@ def main() -> None:
 
 
 def _import() -> None:
-    import syncloud.cli
-    import syncloud.service  # noqa: F401
+    import syncloud.cli.main
+    import syncloud.service.daemon  # noqa: F401
 
 
 def _timed(function: Callable[[], object]) -> float:

@@ -7,21 +7,22 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks import trees, wake
-from benchmarks.asked import shown
-from benchmarks.bench import say
-from benchmarks.daemons import Daemon, Looker, moment
-from benchmarks.measure import ScanChunk, Wrong, cpu_of, exact_cpu_of, memory_of, run, spread
-from benchmarks.results import Bar, Result
-from benchmarks.tools import MC, SYNCLOUD, Tool, available, environment
-from benchmarks.visible import awake
+from benchmarks.jobs import trees
+from benchmarks.jobs.visible import awake
+from benchmarks.peers.tools import MC, SYNCLOUD, Tool, available, environment
+from benchmarks.probes import wake
+from benchmarks.suite.asked import shown
+from benchmarks.suite.bench import say
+from benchmarks.suite.daemons import Daemon, Looker, moment
+from benchmarks.suite.measure import ScanChunk, Wrong, cpu_of, exact_cpu_of, memory_of, run, spread
+from benchmarks.suite.results import Bar, Result
 from tests.support.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from benchmarks.bench import Bench
+    from benchmarks.suite.bench import Bench
 
 BURST = 10_000
 WRITES, SECONDS = 1_000, 10.0

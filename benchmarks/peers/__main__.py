@@ -5,19 +5,21 @@ Where that cannot be had (it takes root and mmdebstrap) the jobs are run without
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.servers import CHECKOUT
-from benchmarks.tools import MC, available
+from benchmarks import CHECKOUT
+from benchmarks.peers.tools import MC, available
 
 _PROGRAM, _PACKAGES = "./usr/bin/minio-client", "./var/lib/dpkg/status"
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__).parse_args()
     if available(MC):
         return
     told = subprocess.run(

@@ -1,4 +1,4 @@
-"""syncloud whose threads the kernel knows by their names: `python -m benchmarks.threads push ...`.
+"""syncloud whose threads the kernel knows by their names: `python -m benchmarks.probes.threads push ...`.
 
 Then `top -H` and `perf report --sort comm` say what each of them costs. (From 3.14 on Python does so itself.)
 """

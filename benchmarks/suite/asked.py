@@ -5,18 +5,18 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from benchmarks.bench import say
-from benchmarks.measure import Wrong
+from benchmarks.suite.bench import say
+from benchmarks.suite.measure import Wrong
 from tests.support.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
 
-    from benchmarks.bench import Bench
-    from benchmarks.jobs import Job
-    from benchmarks.results import Result
-    from benchmarks.tools import Tool
+    from benchmarks.peers.tools import Tool
+    from benchmarks.suite.bench import Bench
+    from benchmarks.suite.job import Job
+    from benchmarks.suite.results import Result
 
 FILES = 1_000
 

@@ -1,10 +1,11 @@
-"""Inner loops of the product, one at a time: `python -m benchmarks.workloads NAME ITEMS TIMES`.
+"""Inner loops of the product, one at a time: `python -m benchmarks.probes.workloads NAME ITEMS TIMES`.
 
 What is prepared costs the same however often the loop is run, so the difference of two runs is the loop alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -155,10 +156,14 @@ ALL: dict[str, Callable[[int, Path], Loop]] = {
 
 
 def main() -> None:
-    name, items, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.probes.workloads", description=__doc__)
+    parser.add_argument("name", choices=ALL)
+    parser.add_argument("items", type=int)
+    parser.add_argument("times", type=int)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        loop = ALL[name](items, Path(place))
-        for _ in range(times):
+        loop = ALL[given.name](given.items, Path(place))
+        for _ in range(given.times):
             loop()
         sys.stdout.flush()
     os._exit(0)  # how Python ends is not the loop's affair

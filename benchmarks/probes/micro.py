@@ -6,16 +6,16 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks import instructions as counting
-from benchmarks.bench import say
-from benchmarks.results import Result
-from benchmarks.servers import CHECKOUT
-from benchmarks.workloads import ALL
+from benchmarks import CHECKOUT
+from benchmarks.probes import instructions as counting
+from benchmarks.probes.workloads import ALL
+from benchmarks.suite.bench import say
+from benchmarks.suite.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.bench import Bench
+    from benchmarks.suite.bench import Bench
 
 ITEMS = 2_000
 
@@ -41,6 +41,7 @@ def per_item(name: str, items: int = ITEMS) -> float:
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     # The first pass fills caches: the second and third are the ones to compare.
     one, three = (
-        counting.count([sys.executable, "-m", "benchmarks.workloads", name, str(items), str(times)], env) for times in (1, 3)
+        counting.count([sys.executable, "-m", "benchmarks.probes.workloads", name, str(items), str(times)], env)
+        for times in (1, 3)
     )
     return (three - one) / (2 * items)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from benchmarks import asked, limit, trees
-from benchmarks.measure import ScanChunk, run
-from benchmarks.results import OURS, Result
-from benchmarks.servers import Slow
-from benchmarks.tools import AWS, MC, RCLONE, S5CMD, SYNCLOUD, Tool, available, environment
+from benchmarks.jobs import limit, trees
+from benchmarks.peers.tools import AWS, MC, OURS, RCLONE, S5CMD, SYNCLOUD, Tool, available, environment
+from benchmarks.suite import asked
+from benchmarks.suite.measure import ScanChunk, run
+from benchmarks.suite.results import Result
+from benchmarks.suite.servers import Slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from benchmarks.bench import Bench
-
-
-class Job(Protocol):
-    """What each tool does once, measured and its result verified. `repeated`: it is about the second time."""
-
-    repeated: bool
-
-    def once(self, tool: Tool, place: Path, endpoint: str) -> ScanChunk: ...
+    from benchmarks.suite.bench import Bench
+    from benchmarks.suite.job import Job
 
 
 class Upload:

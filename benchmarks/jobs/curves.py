@@ -6,19 +6,19 @@ import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from benchmarks import trees
-from benchmarks.bench import say
-from benchmarks.measure import ScanChunk, Wrong, run
-from benchmarks.results import OURS, Result
-from benchmarks.servers import CHECKOUT
-from benchmarks.svg import Chart, short
-from benchmarks.tools import S5CMD, SYNCLOUD, environment
+from benchmarks import CHECKOUT
+from benchmarks.jobs import trees
+from benchmarks.peers.tools import OURS, S5CMD, SYNCLOUD, environment
+from benchmarks.suite.bench import say
+from benchmarks.suite.measure import ScanChunk, Wrong, run
+from benchmarks.suite.results import Result
+from benchmarks.suite.svg import Chart, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from benchmarks.bench import Bench
+    from benchmarks.suite.bench import Bench
 
 PLACE = CHECKOUT / "docs" / "benchmarks"
 FILES = (1_000, 10_000, 100_000, 1_000_000)

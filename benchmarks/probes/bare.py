@@ -1,4 +1,4 @@
-"""The least that carrying files costs in this Python with these libraries: `python -m benchmarks.bare HOW FILES WHERE`.
+"""The least that carrying files costs in this Python with these libraries: `python -m benchmarks.probes.bare HOW FILES WHERE`.
 
 Requests without a file, files without a request; nothing is decided, recorded, guarded or told. It prints the CPU seconds and
 the wall seconds of the job alone.
@@ -6,12 +6,12 @@ the wall seconds of the job alone.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import ctypes
 import io
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections import deque
@@ -25,7 +25,7 @@ from awscrt.http import HttpClientConnection, HttpHeaders, HttpRequest
 from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup
 from awscrt.s3 import S3Client, S3RequestTlsMode, S3RequestType, create_default_s3_signing_config
 
-from benchmarks.servers import BUCKET
+from benchmarks.peers.tools import BUCKET
 from syncloud.core import checksum
 from syncloud.core.model import Entry
 from syncloud.core.names import new_nonce
@@ -41,6 +41,13 @@ AT_ONCE = 64
 """Requests on the wire: to a store on the same machine more are not faster."""
 PART, PARTS_AT_ONCE = 8 << 20, 8
 """Bytes of a large object that are asked for at a time, and how many of them: syncloud's own."""
+HOW = {
+    **dict.fromkeys(("http-put", "http-get", "promising-put", "s3-put", "s3-get", "parts-put"), "a prefix"),
+    **dict.fromkeys(("parts-get", "file"), "a key"),
+    "read": "a tree",
+    **dict.fromkeys(("write", "write-large"), "a directory"),
+}
+"""Each way to carry files, and the kind of place that it takes."""
 _REGION = "us-east-1"
 _BODY = os.urandom(4096)
 _ENDPOINT = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "http://127.0.0.1"))
@@ -249,10 +256,12 @@ def _cpu() -> float:
 
 
 def main() -> None:
-    """HOW is http-put, http-get, promising-put, s3-put, s3-get, parts-put (WHERE: a prefix), parts-get, file (a key), read
-    (a tree), write, write-large (a directory).
-    """
-    how, files, where = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.probes.bare", description=__doc__)
+    parser.add_argument("how", choices=HOW)
+    parser.add_argument("files", type=int, help="or parts, of one large file")
+    parser.add_argument("where", help=f"by HOW: {', '.join(f'{how} {where}' for how, where in HOW.items())}")
+    given = parser.parse_args()
+    how, files, where = given.how, given.files, given.where
     kind, _, method = how.partition("-")
     client: Http | S3 | None = None
     if kind in ("http", "promising"):

@@ -9,18 +9,18 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.bench import say
-from benchmarks.daemons import Daemon, Looker
-from benchmarks.measure import Wrong, percentile, spread
-from benchmarks.results import OURS, Result
-from benchmarks.stages import STAGES
-from benchmarks.tools import MC, SYNCLOUD, Tool, available, environment
+from benchmarks.peers.tools import MC, OURS, SYNCLOUD, Tool, available, environment
+from benchmarks.probes.stages import STAGES
+from benchmarks.suite.bench import say
+from benchmarks.suite.daemons import Daemon, Looker
+from benchmarks.suite.measure import Wrong, percentile, spread
+from benchmarks.suite.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from benchmarks.bench import Bench
+    from benchmarks.suite.bench import Bench
 
 CHANGES = 300
 SIZE = 1024
@@ -66,7 +66,7 @@ def _by_stage(bench: Bench, changes: int) -> Result:
     """What ours is made of, with a clock at each door."""
     place = bench.fresh("stages")
     _, *arguments = SYNCLOUD.watch(place / "tree", f"{place.name}/")
-    each = _under_watch(bench, [sys.executable, "-m", "benchmarks.stages", *arguments], place, changes)
+    each = _under_watch(bench, [sys.executable, "-m", "benchmarks.probes.stages", *arguments], place, changes)
     told = {line["name"]: line for line in map(json.loads, (place / "said" / "stdout").read_text().splitlines())}
     ways = [[change.closed, *(told[change.name][stage] for stage in STAGES), change.seen] for change in each]
     slow = sorted(ways, key=lambda way: way[-1] - way[0])[-max(1, changes // 50) :]

@@ -10,8 +10,8 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measure import Wrong
-from benchmarks.servers import BUCKET
+from benchmarks.peers.tools import BUCKET
+from benchmarks.suite.measure import Wrong
 from tests.support.processes import Process
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from benchmarks.servers import Store
+    from benchmarks.suite.servers import Store
 
 
 class Daemon:

@@ -8,10 +8,10 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import Wrong
+from benchmarks.suite.measure import Wrong
 
 if TYPE_CHECKING:
-    from benchmarks.servers import Store
+    from benchmarks.suite.servers import Store
 
 _PIECE = 1 << 20
 
