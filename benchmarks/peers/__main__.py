@@ -23,7 +23,7 @@ def main() -> None:
     if available(MC):
         return
     told = subprocess.run(
-        [CHECKOUT / "packaging" / "root", "trixie", "peers", "minio-client"], stdout=subprocess.PIPE, check=False
+        [CHECKOUT / "packaging" / "bin" / "root", "trixie", "peers", "minio-client"], stdout=subprocess.PIPE, check=False
     )
     if told.returncode:
         print("without mc: Debian's minio-client could not be had; the variable MC may name it", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The bill of materials of a package, as SPDX 2.3 in JSON: what is in it, with checksums, and what it is installed with.
 
-    python3 packaging/sbom.py FILE.deb >FILE.spdx.json
+    python3 packaging/bin/sbom.py FILE.deb >FILE.spdx.json
 
 Only the package itself is read, so the same package gives the same bytes. dpkg-deb has to be there.
 """

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Writes what follows from the table of options: manual pages, shell completions, the commented configuration file.
 
-    python3 packaging/documents.py OUT
+    python3 packaging/bin/documents.py OUT
 
-makes OUT/man/*.1 and *.5, OUT/completions/ and OUT/syncloud.conf. The prose of a page is packaging/documents/PAGE.rst; where
+makes OUT/man/*.1 and *.5, OUT/completions/ and OUT/syncloud.conf. The prose of a page is packaging/manual/PAGE.rst; where
 the table speaks, the prose has a directive (`Derived`). The date of the pages is SOURCE_DATE_EPOCH, else today.
 """
 
@@ -27,8 +27,8 @@ from docutils.core import publish_string
 from docutils.parsers.rst import Directive, directives
 from docutils.writers import manpage
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # the package that is built is not installed yet
+PACKAGING = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PACKAGING.parent))  # the package that is built is not installed yet
 
 from syncloud import __version__  # noqa: E402
 from syncloud.config.options import COMMANDS, OPTIONS, Option, Scope  # noqa: E402
@@ -64,7 +64,7 @@ def main() -> None:
 
 def source(name: str) -> str:
     """What is written by hand."""
-    return (HERE / "documents" / name).read_text("utf-8")
+    return (PACKAGING / "manual" / name).read_text("utf-8")
 
 
 # What a row of the table says
@@ -125,7 +125,7 @@ def page(name: str) -> str:
 """
     made = publish_string(
         head + source(f"{name}.rst"),
-        source_path=str(HERE / "documents" / f"{name}.rst"),
+        source_path=str(PACKAGING / "manual" / f"{name}.rst"),
         writer=manpage.Writer(),
         settings_overrides={"output_encoding": "unicode", "halt_level": 2, "report_level": 2},
     )
