@@ -105,13 +105,13 @@ class Executor:
             self._sides.doubt(entry)
             if (copied := await self._server_side_copy(entry)) is not None:
                 self._log_transfer("renamed", entry, copied, started)
-                return Outcome(put=_agreed(entry, copied), transferred=True)
+                return Outcome(put=agreed(entry, copied), transferred=True)
         try:
             written = await self._write(entry, action.expected, task)
         except Blocked as blocked:
             return await self._make_way(blocked, task)
         self._log_transfer(self._direction.written, entry, written, started)
-        return Outcome(put=_agreed(entry, written), transferred=True, conflict=conflict)
+        return Outcome(put=agreed(entry, written), transferred=True, conflict=conflict)
 
     async def _with_small_body(self, entry: Entry, task: PathTask) -> Entry:
         """The entry, with its body if the file is small (`SMALL_BYTES`)."""
@@ -220,11 +220,11 @@ class Executor:
         """Give the target the time and mode of the source."""
         started = time.monotonic()
         if (source.mtime_ns, source.mode) == (target.mtime_ns, target.mode):
-            return Outcome(put=_agreed(source, target))
+            return Outcome(put=agreed(source, target))
         if (touched := await self._target.touch(target, source)) is None:
             return await self._copy(Copy(source, target), task)
         self._log_transfer("touched", source, touched, started)
-        return Outcome(put=_agreed(source, replace(touched, crc=target.crc)), transferred=True)
+        return Outcome(put=agreed(source, replace(touched, crc=target.crc)), transferred=True)
 
     # Conflicts
 
@@ -294,7 +294,7 @@ class Executor:
         )
 
 
-def _agreed(source: Entry, target: Entry) -> Base:
+def agreed(source: Entry, target: Entry) -> Base:
     crc = target.crc if target.crc is not None else source.crc
     tags = source.lasting_tag(), target.lasting_tag()
     return Base(source.path, *tags, source.size, source.mtime_ns, source.mode, crc)

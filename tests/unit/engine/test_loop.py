@@ -13,7 +13,6 @@ import pytest
 from syncloud.core import timing
 from syncloud.core.model import Base, ConflictPolicy, Hint, HintKind, Policy
 from syncloud.core.work_queue import Work, WorkQueue
-from syncloud.engine.conflict_limit import ConflictLimit
 from syncloud.engine.loop import Engine
 from syncloud.engine.reconciler import Reconciler
 from syncloud.engine.skipped import SkippedPaths
@@ -33,7 +32,6 @@ from tests.support.engines import (
     settled,
 )
 from tests.support.memory import MemoryContent, MemoryTree
-from tests.support.opcodes import opcodes
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
@@ -582,15 +580,3 @@ def test_a_path_that_was_left_out_is_looked_at_before_anything_is_sent() -> None
         assert target.sent == 0
 
     asyncio.run(scenario())
-
-
-def test_conflict_copies_of_very_many_paths_cost_each_the_same() -> None:
-    rivals = ConflictLimit(lambda: 0.0)
-
-    def copied(first: int, count: int) -> None:
-        for number in range(first, first + count):
-            rivals.copied(f"{number}")
-
-    few = opcodes(lambda: copied(0, 100))
-    copied(100, 5_000)
-    assert opcodes(lambda: copied(5_100, 100)) < few * 2
