@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from .. import log
@@ -77,30 +77,27 @@ class Scanner:
 
     async def _nominate(self, work: Work, census: ScanSummary) -> tuple[int, int]:
         """The number of differences, and how many of them are paths that the source lacks."""
-        reader, over = self._state.reader(), threading.Event()
-        count = gone = 0
+        reading, count, gone = _Reading(self._state.reader()), 0, 0
         try:
-            hints = self._differences(work, reader, census, over)
-            while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK_PATHS), over):
+            hints = self._differences(work, reading, census)
+            while chunk := await reading.take(hints):
                 count += len(chunk)
                 gone += sum(isinstance(hint.reported, Absent) for hint in chunk)
                 for hint in chunk:
                     self._hints.deliver(hint)
                 await self._back_pressure()
         finally:
-            # No task, because a second cancellation would take a task out of the queue of threads.
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, reader.close))
+            await reading.close()
         return count, gone
 
-    def _differences(
-        self, work: Work, reader: Rows, census: ScanSummary, over: threading.Event
-    ) -> Iterator[Hint]:
-        seen = _until(over, self._source.scan(work.path))
+    def _differences(self, work: Work, reading: _Reading, census: ScanSummary) -> Iterator[Hint]:
+        reader, excludes = reading.reader, self._filter.excludes
+        seen = reading.until_over(self._source.scan(work.path))
         if work.check_target:
-            there = flat(_until(over, self._target.scan(work.path)))
-            return diff(flat(seen), there, reader.rows(work.path), census, self._filter.excludes)
+            there = flat(reading.until_over(self._target.scan(work.path)))
+            return diff(flat(seen), there, reader.rows(work.path), census, excludes)
         unlike = SkipUnchanged(seen, reader.scan_records(work.path), reader.get, census)
-        return diff(unlike.sides(), None, unlike.rows(), census, self._filter.excludes)
+        return diff(unlike.sides(), None, unlike.rows(), census, excludes)
 
     async def _back_pressure(self) -> None:
         """Pause while too many hints are unsettled (back-pressure)."""
@@ -139,37 +136,52 @@ class Scanner:
                 await asyncio.sleep(0)
 
 
-def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
-    with contextlib.suppress(_CalledOff):
-        return list(itertools.islice(hints, count))
-    return []
+class _Reading:
+    """A reader of the rows, used by one thread at a time, and closed once no thread uses it."""
+
+    def __init__(self, reader: Rows) -> None:
+        self.reader = reader
+        self._over = threading.Event()
+        self._in_use = threading.Lock()
+
+    async def take(self, hints: Iterator[Hint]) -> list[Hint]:
+        """The next chunk, from a thread. A cancellation makes the thread return early."""
+        try:
+            return await asyncio.to_thread(self._take, hints)
+        except asyncio.CancelledError:
+            self._over.set()
+            raise
+
+    def _take(self, hints: Iterator[Hint]) -> list[Hint]:
+        with self._in_use, contextlib.suppress(_CalledOff):
+            if not self._over.is_set():
+                return list(itertools.islice(hints, CHUNK_PATHS))
+        return []
+
+    async def close(self) -> None:
+        """Close the reader, on a thread that waits for the last user."""
+        self._over.set()
+        # No task, because a second cancellation would take a task out of the queue of threads.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._close))
+
+    def _close(self) -> None:
+        with self._in_use:
+            self.reader.close()
+
+    def until_over(self, listing: Iterator[T]) -> Iterator[T]:
+        """The listing. Raises _CalledOff once the reading is over.
+
+        An early end instead of an error would declare the other paths absent.
+        """
+        try:
+            for item in listing:
+                if self._over.is_set():
+                    raise _CalledOff
+                yield item
+        finally:
+            if isinstance(listing, Generator):
+                listing.close()  # at once, instead of at garbage collection
 
 
 class _CalledOff(Exception):
     """The listing was cancelled."""
-
-
-async def _returned(chunk: Awaitable[list[Hint]], over: threading.Event) -> list[Hint]:
-    """The chunk. A cancelled call first waits for the thread, which uses the reader closed next."""
-    task = asyncio.ensure_future(chunk)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        over.set()
-        await asyncio.wait([task])
-        raise
-
-
-def _until(over: threading.Event, listing: Iterator[T]) -> Iterator[T]:
-    """The listing. Raises _CalledOff once `over` is set.
-
-    An early end instead of an error would declare the other paths absent.
-    """
-    try:
-        for item in listing:
-            if over.is_set():
-                raise _CalledOff
-            yield item
-    finally:
-        if isinstance(listing, Generator):
-            listing.close()  # at once, instead of at garbage collection

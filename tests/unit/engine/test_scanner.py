@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -223,6 +224,46 @@ def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_c
         async with running(source, MemoryTree("pull"), state, CountingClock()) as engine:
             engine.deliver(Hint("", subtree=True, check_target=True))
             await asyncio.to_thread(source.listed.wait, 30)
+
+    asyncio.run(called_off())
+    state.close()
+    assert told == ["left", "closed"]
+
+
+class StuckTree(EndlessTree):
+    """A tree whose listing does not come back until `released` is set."""
+
+    def __init__(self, name: str, told: list[str]) -> None:
+        super().__init__(name, told)
+        self.released = threading.Event()
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        self.listed.set()
+        assert self.released.wait(30)
+        self._told.append("left")
+        yield from ()
+
+
+def test_a_listing_that_is_called_off_twice_leaves_the_reader_to_its_thread(tmp_path: Path) -> None:
+    """The second time ends the wait for the thread, which may be in a call to a slow disk."""
+    told: list[str] = []
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""), WatchedState)
+    state.closed = told
+
+    async def called_off() -> None:
+        source = StuckTree("push", told)
+        listing = Listing(source, MemoryTree("pull"), state)
+        work = asyncio.create_task(listing.run())
+        while not source.listed.is_set():
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            work.cancel()
+            await asyncio.sleep(0.1)
+        source.released.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        while "closed" not in told:
+            await asyncio.sleep(0.01)
 
     asyncio.run(called_off())
     state.close()
