@@ -61,14 +61,17 @@ class Reconciler:
 
     async def settle(self, task: PathTask) -> Outcome:
         """Settle a path by repeatable steps. Raises PathError, Unavailable, HostUnavailable."""
-        path = task.path
-        if self._filter.excludes(path):
-            return Outcome(unknown=Unknown(path, "excluded"))
-        if self._conflict_limit.skips(path):
-            return Outcome(unknown=Unknown(path, REASON))
-        outcome = await self._rounds(task)
-        self._executor.settled(path)
+        if reason := self._why_skipped(task.path):
+            outcome = Outcome(unknown=Unknown(task.path, reason))
+        else:
+            outcome = await self._rounds(task)
+        self._executor.settled(task.path)
         return outcome
+
+    def _why_skipped(self, path: str) -> str | None:
+        if self._filter.excludes(path):
+            return "excluded"
+        return REASON if self._conflict_limit.skips(path) else None
 
     async def _rounds(self, task: PathTask) -> Outcome:
         path, base = task.path, self._records.base_of(task.path)
