@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 SECURITY = CHECKOUT / "SECURITY.md"
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
-READ = [CHECKOUT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/OPERATING.md", "docs/SETUP.md")]
-"""The documents that a newcomer reads as a whole. The others are for reference."""
+READ = [
+    CHECKOUT / name
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/OPERATING.md", "docs/SETUP.md")
+]
+"""The documents with short sentences."""
 PAGES = sorted(file for file in (CHECKOUT / "packaging/documents").iterdir() if file.suffix in (".rst", ".txt"))
 """The sources of the manual pages and of the sample file."""
 LONGEST = 30
