@@ -15,8 +15,8 @@ CHECKOUT = Path(__file__).parents[2]
 SECURITY = CHECKOUT / "SECURITY.md"
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
 READ = [
-    CHECKOUT / name
-    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/OPERATING.md", "docs/SETUP.md")
+    *(CHECKOUT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(CHECKOUT / "docs" / name for name in ("OPERATING.md", "SEMANTICS.md", "SETUP.md")),
 ]
 """The documents with short sentences."""
 PAGES = sorted(file for file in (CHECKOUT / "packaging/documents").iterdir() if file.suffix in (".rst", ".txt"))
