@@ -14,11 +14,8 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 SECURITY = CHECKOUT / "SECURITY.md"
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
-READ = [
-    *(CHECKOUT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *(CHECKOUT / "docs" / name for name in ("OPERATING.md", "SEMANTICS.md", "SETUP.md")),
-]
-"""The documents with short sentences."""
+READ = [file for file in DOCUMENTS if "decisions" not in file.parts and file.name not in ("CHANGELOG.md", "BENCHMARKS.md")]
+"""The documents with short sentences. `make bench` writes BENCHMARKS.md."""
 PAGES = sorted(file for file in (CHECKOUT / "packaging/documents").iterdir() if file.suffix in (".rst", ".txt"))
 """The sources of the manual pages and of the sample file."""
 LONGEST = 30
