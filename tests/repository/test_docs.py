@@ -16,7 +16,7 @@ SECURITY = CHECKOUT / "SECURITY.md"
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
 READ = [file for file in DOCUMENTS if "decisions" not in file.parts and file.name not in ("CHANGELOG.md", "BENCHMARKS.md")]
 """The documents with short sentences. `make bench` writes BENCHMARKS.md."""
-PAGES = sorted(file for file in (CHECKOUT / "packaging/documents").iterdir() if file.suffix in (".rst", ".txt"))
+PAGES = sorted(file for form in ("rst", "txt") for file in (CHECKOUT / "packaging").glob(f"*/*.{form}"))
 """The sources of the manual pages and of the sample file."""
 LONGEST = 30
 """Words of a sentence."""
