@@ -16,6 +16,7 @@ from syncloud.engine.loop import Engine
 from syncloud.engine.path_task import PathTask
 from syncloud.engine.reconciler import Reconciler
 from syncloud.engine.transfer_limit import TransferLimit
+from syncloud.engine.turns import Turns
 from syncloud.local.tree import LocalTree
 from tests.support.memory import MemoryTree
 from tests.support.odd_trees import REFUSED
@@ -116,6 +117,27 @@ def reconciler_of(
 async def settle_with(reconciler: Reconciler, work: Work) -> Outcome:
     """One attempt at `work`."""
     return await reconciler.settle(PathTask(work, TransferLimit(8), time.monotonic()))
+
+
+class SetClock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CountedTurns(Turns):
+    """Turns that do nothing but count."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.count = 0
+        super().__init__(self._turned, clock, asyncio.get_running_loop())
+
+    def _turned(self) -> None:
+        self.count += 1
 
 
 class CountingClock:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from syncloud.core.model import Base, Hint
+from syncloud.core.work_queue import Work
+from syncloud.engine.availability import Availability
 from syncloud.engine.drought import GRACE_S
+from syncloud.engine.pace import MIN_FAILED
+from syncloud.errors import HostUnavailable, SyncloudError, Unavailable
 from syncloud.state.store import State
 from tests.support.engines import (
     ALL,
+    CountedTurns,
     Receipt,
+    SetClock,
+    direction_between,
     files,
     serving,
     until,
 )
 from tests.support.memory import MemoryTree
-from tests.support.odd_trees import Bucket
+from tests.support.odd_trees import REFUSED, Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,5 +199,81 @@ def test_an_error_of_our_own_in_the_question_loses_no_path(state: State) -> None
             await until(lambda: receipt.given, 20)
             assert files(target) == {"a"}
             assert engine.outage.error is None
+
+    asyncio.run(scenario())
+
+
+# Without an engine
+
+
+class World:
+    """A bucket that answers, and the availability of both sides, by a clock that is set by hand."""
+
+    def __init__(self, state: State) -> None:
+        self.clock, self.bucket = SetClock(), Bucket()
+        self.turns = CountedTurns(self.clock)
+        direction = direction_between(MemoryTree("pull"), self.bucket)
+        self.availability = Availability(direction, state, self.clock, self.turns)
+        self.outage = self.availability.outage
+
+
+NO_SPACE = HostUnavailable("no space left")
+NO_ANSWER = Unavailable("nobody answers")
+
+
+@pytest.mark.parametrize(
+    ("error", "tried", "ends"),
+    [(NO_SPACE, [], True), (NO_SPACE, [Work("a", 0.0, 0.0)], False), (NO_ANSWER, [], False)],
+    ids=["of the host", "with a path", "of the store"],
+)
+def test_only_an_outage_of_the_host_ends_where_no_path_is_left_to_probe(
+    state: State, error: SyncloudError, tried: list[Work], ends: bool
+) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        world.outage.record_failure(error)
+        world.availability.probed(tried)
+        assert (world.outage.error is None) == ends
+
+    asyncio.run(scenario())
+
+
+def test_a_probe_asks_when_it_is_due_and_the_next_one_waits_for_the_answer(state: State) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        world.outage.record_failure(NO_ANSWER)
+        assert not world.availability.probe()
+        assert world.availability.next_probe == world.outage.next_try > world.clock.now
+        world.clock.now = world.outage.next_try
+        assert world.availability.probe()
+        assert world.availability.next_probe == math.inf
+        await until(lambda: world.turns.count)
+        assert world.bucket.questions == 1
+        assert world.availability.error is None
+
+    asyncio.run(scenario())
+
+
+def test_a_transfer_ends_the_outage_and_lifts_the_limit_of_new_attempts(state: State) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        for number in range(MIN_FAILED):
+            world.availability.pace.failed(f"{number}", REFUSED)
+        world.outage.record_failure(NO_ANSWER)
+        limits = [world.availability.pace.limit(64)]
+        world.availability.transferred("a", world.clock.now)
+        limits.append(world.availability.pace.limit(64))
+        assert limits == [1, 64]
+        assert world.outage.error is None
+
+    asyncio.run(scenario())
+
+
+def test_an_outage_of_listings_alone_is_an_error_too(state: State) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        world.availability.listing.record_failure(NO_ANSWER)
+        assert world.outage.error is None
+        assert world.availability.error is NO_ANSWER
 
     asyncio.run(scenario())

@@ -19,6 +19,7 @@ from tests.support.engines import (
     direction_between,
     reconciler_of,
     running,
+    settle,
     settle_with,
 )
 from tests.support.memory import MemoryContent, MemoryTree
@@ -140,5 +141,77 @@ def test_a_conflict_that_cannot_be_settled_makes_no_copy_with_each_try(refused: 
             with pytest.raises(PathError):
                 await settle_with(work, Work("a", 0, 0, 0, check_target=True))
         assert len(target.files) == 1 + copies
+
+    asyncio.run(scenario())
+
+
+# Deletions, skipped conflicts, equal bytes
+
+
+def synced(source: MemoryTree, target: MemoryTree, body: bytes) -> Recorded:
+    """The rows after a sync of `a`."""
+    one, other = source.put("a", body), target.put("a", body)
+    return Recorded({"a": Base("a", one.tag, other.tag, one.size, one.mtime_ns, one.mode, None)})
+
+
+def test_a_deletion_is_made_only_in_its_turn() -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        records, direction = synced(source, target, b"1"), direction_between(source, target)
+        source.remove("a")
+        outcome = await settle(direction, Policy(delete=True), records, Work("a", 0, 0))
+        assert outcome.deferred
+        assert set(target.files) == {"a"}
+        outcome = await settle(direction, Policy(delete=True), records, Work("a", 0, 0, deleting=True))
+        assert (outcome.drops, outcome.transferred) == (("a",), True)
+        assert not target.files
+
+    asyncio.run(scenario())
+
+
+def test_without_delete_the_target_stays_and_the_row_knows_that_its_source_is_gone() -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        records = synced(source, target, b"1")
+        source.remove("a")
+        outcome = await settle(direction_between(source, target), Policy(), records, Work("a", 0, 0, deleting=True))
+        assert outcome.put is not None
+        assert outcome.put.source_absent
+        assert not outcome.transferred
+        assert set(target.files) == {"a"}
+
+    asyncio.run(scenario())
+
+
+def test_a_conflict_that_is_to_be_skipped_changes_nothing() -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), MemoryTree("push")
+        source.put("a", b"ours")
+        target.put("a", b"theirs")
+        policy, work = Policy(conflict=ConflictPolicy.SKIP), Work("a", 0, 0, check_target=True)
+        outcome = await settle(direction_between(source, target), policy, Recorded({}), work)
+        assert outcome.unknown is not None
+        assert {path: file.body for path, file in target.files.items()} == {"a": b"theirs"}
+
+    asyncio.run(scenario())
+
+
+class Restrained(MemoryTree):
+    """A file that was here before gains no rights for others."""
+
+    async def mode_for(self, expected: Entry, source: Entry) -> int:
+        return source.mode & ~0o077
+
+
+def test_equal_bytes_are_adopted_without_a_transfer_and_without_more_rights() -> None:
+    async def scenario() -> None:
+        source, target = MemoryTree("push"), Restrained("pull")
+        source.put("a", b"1", mtime_ns=17, mode=0o644)
+        target.put("a", b"1", mode=0o600)
+        work = Work("a", 0, 0, check_target=True)
+        outcome = await settle(direction_between(source, target), Policy(), Recorded({}), work)
+        assert outcome.put is not None
+        assert (outcome.put.mode, outcome.put.withheld) == (0o644, 0o044)
+        assert (target.taken, target.files["a"].mtime_ns, target.files["a"].mode) == (0, 17, 0o600)
 
     asyncio.run(scenario())

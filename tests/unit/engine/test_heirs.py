@@ -8,6 +8,7 @@ import pytest
 
 from syncloud.core.model import Base, Entry
 from syncloud.engine import failing
+from syncloud.engine.heirs import Heirs
 from tests.support.failures import REFUSED, World, work_of
 
 if TYPE_CHECKING:
@@ -51,3 +52,32 @@ def test_the_old_name_of_what_was_recorded_and_not_tried_yet_is_kept(world: Worl
         admitted = world.failing.admit(work)
     assert not admitted
     assert world.failing.heirs.heir(_base("old", f"inode {failing.MAX_UNDER_WAY}", 5)) == f"{failing.MAX_UNDER_WAY}"
+
+
+def test_each_failing_path_with_the_same_content_is_an_heir() -> None:
+    heirs, old = Heirs(), _base("old", "17", 5)
+    for path in ("new", "other"):
+        heirs.learn(path, ("17", 5))
+        assert heirs.knows(path)
+    heirs.forget("new")
+    assert not heirs.knows("new")
+    assert heirs.heir(old) == "other"
+    heirs.forget("other")
+    assert heirs.heir(old) is None
+
+
+def test_a_failing_path_is_the_heir_of_its_newest_content_alone() -> None:
+    heirs = Heirs()
+    heirs.learn("new", ("17", 5))
+    heirs.learn("new", None)
+    assert heirs.heir(_base("old", "17", 5)) == "new"
+    heirs.learn("new", ("18", 5))
+    assert heirs.heir(_base("old", "17", 5)) is None
+    assert heirs.heir(_base("old", "18", 5)) == "new"
+
+
+def test_an_empty_file_and_a_path_without_a_row_have_no_heir() -> None:
+    heirs = Heirs()
+    heirs.learn("new", ("17", 0))
+    assert heirs.heir(_base("old", "17", 0)) is None
+    assert heirs.heir(None) is None

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core.model import Hint, Policy
-from syncloud.core.work_queue import WorkQueue
+from syncloud.core.work_queue import Work, WorkQueue
+from syncloud.engine.availability import Availability
 from syncloud.engine.failing import MAX_PATHS
+from syncloud.engine.listings import Listings
+from syncloud.engine.recorder import Recorder
+from syncloud.engine.scanner import Scanner
+from syncloud.errors import SyncloudError, Unavailable
 from syncloud.state.store import State
 from tests.support.engines import (
     ALL,
+    CountedTurns,
     CountingClock,
+    SetClock,
+    direction_between,
     engine_between,
     files,
     keeps_failing,
@@ -107,5 +115,120 @@ def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(stat
         assert files(target) == set(carried)
         assert engine.failed == {}
         assert engine.failing.more == 0
+
+    asyncio.run(scenario())
+
+
+# Without an engine
+
+
+class Scripted(Scanner):
+    """A scanner whose listings end as the test says."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.ends = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def reconcile(self, work: Work) -> None:
+        self.began.append(work.path)
+        await self.ends.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class World:
+    """Listings over a scanner of the test."""
+
+    def __init__(self, state: State) -> None:
+        self.clock, self.scanner = SetClock(), Scripted()
+        self.work_queue = WorkQueue(self.clock)
+        self.turns = CountedTurns(self.clock)
+        self.recorder = Recorder(state, Policy(), self.clock, share=8)
+        direction = direction_between(MemoryTree("pull"), MemoryTree("push"))
+        self.availability = Availability(direction, state, self.clock, self.turns)
+        self.listings = Listings(
+            self.scanner, self.availability, self.recorder, self.work_queue, turns=self.turns, clock=self.clock
+        )
+
+    def start(self) -> None:
+        self.work_queue.add(ALL)
+        self.listings.start_due()
+
+    async def end(self, error: Exception | None = None) -> None:
+        self.scanner.error = error
+        self.scanner.ends.set()
+        await until(lambda: not self.listings.under_way)
+
+
+def test_listings_that_are_asked_for_during_a_listing_share_the_next_one(state: State) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        for _ in range(3):
+            world.start()
+            await asyncio.sleep(0)
+        assert world.scanner.began == [""]
+        await world.end()
+        await until(lambda: world.turns.count)
+        world.listings.start_due()
+        await asyncio.sleep(0)
+        assert world.scanner.began == ["", ""]
+        assert world.work_queue.listings == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [Unavailable("nobody answers"), ValueError("a bug")], ids=["outage", "a bug"])
+def test_a_failed_listing_is_an_outage_of_listings_until_the_next_one_succeeds(state: State, error: Exception) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        world.start()
+        await world.end(error)
+        assert isinstance(world.availability.error, SyncloudError)
+        assert world.recorder.stats.last_error is world.availability.error
+        assert world.availability.outage.error is None, "paths go on"
+        world.clock.now += 60
+        world.listings.start_due()
+        await world.end()
+        assert world.scanner.began == ["", ""]
+        assert world.availability.error is None
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_listing_is_not_retried_before_its_pause_is_over(state: State) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        world.start()
+        await world.end(Unavailable("nobody answers"))
+        world.listings.start_due()
+        assert not world.listings.under_way
+        assert world.work_queue.listings == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_listing_is_neither_retried_nor_an_outage(state: State) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        world.start()
+        await asyncio.sleep(0)
+        for listing in world.listings.under_way:
+            listing.cancel()
+        await until(lambda: not world.listings.under_way)
+        assert world.work_queue.listings == 0
+        assert world.availability.error is None
+
+    asyncio.run(scenario())
+
+
+def test_a_single_pass_retries_no_listing(state: State) -> None:
+    async def scenario() -> None:
+        world = World(state)
+        world.listings.once = True
+        world.start()
+        await world.end(Unavailable("nobody answers"))
+        assert world.work_queue.listings == 0
+        assert world.availability.error is not None
 
     asyncio.run(scenario())

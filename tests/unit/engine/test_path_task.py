@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
-from syncloud.core.model import Base, Hint
+import pytest
+
+from syncloud.core.model import SMALL_BYTES, Absent, Base, Entry, Hint
+from syncloud.core.work_queue import Work
+from syncloud.engine.path_task import PathTasks
+from syncloud.engine.transfer_limit import BATCH_DELAY_S, TransferLimit
 from syncloud.state.store import Pair, State
 from tests.support.engines import (
     ALL,
+    CountedTurns,
     CountingClock,
     running,
     settled_soon,
@@ -84,5 +91,55 @@ def test_a_place_that_is_free_does_not_wait_for_those_that_are_not(state: State)
                 while not target.files.keys() >= {f"free{number}" for number in range(4)}:
                     await asyncio.sleep(0.01)
             gate.set()
+
+    asyncio.run(scenario())
+
+
+# Places
+
+
+def test_the_place_of_a_task_is_free_at_its_end_however_it_ends() -> None:
+    async def scenario() -> None:
+        turns = CountedTurns(time.monotonic)
+        tasks = PathTasks(TransferLimit(1), turns, time.monotonic)
+        task = tasks.reserve(Work("a", 0.0, 0.0))
+        assert tasks == {"a": task}
+        assert tasks.limit.available == 0
+        with pytest.raises(ValueError, match="a bug"), tasks.releasing(task):
+            raise ValueError("a bug")
+        assert tasks == {}
+        assert tasks.limit.available == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_free_place_requests_a_turn_and_waits_for_others_while_most_are_taken() -> None:
+    async def scenario() -> None:
+        turns = CountedTurns(time.monotonic)
+        tasks = PathTasks(TransferLimit(8), turns, time.monotonic)
+        held = [tasks.reserve(Work(f"{number}", 0.0, 0.0)) for number in range(8)]
+        with tasks.releasing(held.pop()):
+            pass
+        assert not turns.requested, "other places may come free"
+        await asyncio.sleep(5 * BATCH_DELAY_S)
+        assert turns.count == 1
+        while len(held) > 1:
+            with tasks.releasing(held.pop()):
+                pass
+        assert turns.requested
+
+    asyncio.run(scenario())
+
+
+def test_a_look_corrects_the_weight_of_a_task_and_shows_its_content() -> None:
+    async def scenario() -> None:
+        tasks = PathTasks(TransferLimit(1), CountedTurns(time.monotonic), time.monotonic)
+        task = tasks.reserve(Work("a", 0.0, 0.0))
+        task.see(Entry("a", ("17", "2"), SMALL_BYTES + 1, 0, 0o644))
+        assert task.content == ("17", SMALL_BYTES + 1)
+        assert tasks.limit.available == 1, "a large file takes no place"
+        task.see(Absent("a"))
+        assert task.content == ("17", SMALL_BYTES + 1), "the last look that saw a file counts"
+        assert tasks.limit.available == 0
 
     asyncio.run(scenario())

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from syncloud.core.model import Base, Hint, Unknown
+from syncloud.engine import turns
+from syncloud.engine.turns import Turns
 from syncloud.state.store import Pair, State
 from tests.support.engines import (
+    CountedTurns,
     Receipt,
+    SetClock,
     files,
     serving,
     until,
@@ -101,3 +106,51 @@ def test_where_every_turn_fails_the_watchdog_sees_none(tmp_path: Path) -> None:
 
     with contextlib.closing(opened_state(tmp_path, Pair("push", "d", "b", ""), Broken)) as state:
         asyncio.run(scenario(state))
+
+
+# Without an engine
+
+
+def test_requests_until_the_next_turn_share_it() -> None:
+    async def scenario() -> None:
+        counted = CountedTurns(time.monotonic)
+        for _ in range(3):
+            counted.soon()
+        assert counted.count == 0
+        await asyncio.sleep(0.05)
+        assert counted.count == 1
+        counted.soon()
+        await asyncio.sleep(0.05)
+        assert counted.count == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_turn_is_retried_and_is_none_for_the_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "RETRY_DELAY_S", 0.05)
+
+    async def scenario() -> None:
+        clock, bugs = SetClock(), [ValueError("a bug")]
+
+        def turn() -> None:
+            if bugs:
+                raise bugs.pop()
+
+        failing = Turns(turn, clock, asyncio.get_running_loop())
+        clock.now += 5
+        failing.run()
+        assert failing.last_at == clock.now - 5
+        await until(lambda: failing.last_at == clock.now, 5)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("delays", [(0.05, 60.0), (60.0, 0.05)], ids=["the earlier one first", "the later one first"])
+def test_the_alarm_keeps_the_earliest_time(delays: tuple[float, ...]) -> None:
+    async def scenario() -> None:
+        counted = CountedTurns(time.monotonic)
+        for delay in delays:
+            counted.by(time.monotonic() + delay)
+        await until(lambda: counted.count, 5)
+
+    asyncio.run(scenario())
