@@ -64,7 +64,7 @@ PUBLIC: dict[str, frozenset[str]] = {
     "queue": frozenset({"sqs"}),
     "s3": frozenset({"capabilities", "multipart", "objects", "transport", "tree"}),
     "service": frozenset({"disclosure", "state_directory", "status", "supervisor"}),
-    "state": frozenset({"inspect", "lock", "store"}),
+    "state": frozenset({"inspect", "lock", "notes", "store"}),
 }
 """The modules of each package from which others import. Whatever a package's own `__init__` names is public as well."""
 
@@ -90,7 +90,7 @@ OWNERS: dict[str, Owned] = {
     "tqdm": Owned("tqdm", frozenset({"log.api"})),
     "watchdog": Owned("watchdog", frozenset({"local.observer", "local.watcher"})),
     "ctypes": Owned("", frozenset({"local.observer", "local.syscalls", "s3.pool"})),
-    "sqlite3": Owned("", frozenset({"state.inspect", "state.rows", "state.store"})),
+    "sqlite3": Owned("", frozenset({"state.database", "state.inspect", "state.notes", "state.rows"})),
 }
 
 

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -806,13 +806,13 @@ class Order(State):
     acts: list[str]
     full = 0
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}) -> None:
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}, **more: Any) -> None:
         puts = list(puts)
         if self.full and puts:
             self.full -= 1
             self.acts.append("refused")
             raise HostUnavailable("no space")
-        super().record(puts, drops, notes)
+        super().record(puts, drops, notes, **more)
         self.acts += [f"put {row.path}" for row in puts] + [f"{name}: {text}" for name, text in notes.items()]
 
 
@@ -864,10 +864,10 @@ class Forgetful(Order):
 
     forgets = True
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}) -> None:
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}, **more: Any) -> None:
         if notes and self.forgets:
             raise HostUnavailable("no space")
-        super().record(puts, drops, notes)
+        super().record(puts, drops, notes, **more)
 
 
 def test_a_deletion_whose_count_cannot_be_written_is_not_made(tmp_path: Path) -> None:
