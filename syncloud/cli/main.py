@@ -17,8 +17,7 @@ from typing import NoReturn
 
 from .. import log
 from ..config import parser
-from ..config.options import SYSTEM_STATES
-from ..config.parser import Invocation, Settings
+from ..config.settings import SYSTEM_STATES, Invocation, Settings
 from ..errors import ConfigurationError, SyncloudError, scrubbed
 from ..log import display
 from ..service import disclosure, state_directory, supervisor

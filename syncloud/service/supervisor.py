@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import log
 from ..backoff import Backoff
-from ..config.parser import Settings
+from ..config.settings import Settings
 from ..core import timing
 from ..errors import ConfigurationError, Elsewhere, HostUnavailable, SyncloudError, Unavailable
 from ..local.threads import DaemonThreadExecutor

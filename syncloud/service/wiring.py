@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .. import log
 from ..aws.session import Aws
-from ..config.parser import Settings
+from ..config.settings import Settings
 from ..core import names, sample
 from ..core.filters import Filter
 from ..core.interfaces import Tree

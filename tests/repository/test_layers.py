@@ -50,7 +50,7 @@ PUBLIC: dict[str, frozenset[str]] = {
     "aws": frozenset({"environment", "error_mapping", "markup", "session"}),
     "cf": frozenset({"stack"}),
     "cli": frozenset({"main"}),
-    "config": frozenset({"options", "parser"}),
+    "config": frozenset({"parser", "settings"}),
     "core": frozenset(
         {"budget", "checksum", "diff", "fields", "filters", "interfaces", "model", "names", "planner", "sample", "timing"}
         | {"work_queue"}
@@ -84,7 +84,7 @@ OWNERS: dict[str, Owned] = {
     ),
     "boto3": Owned("boto3", frozenset({"aws.session"})),
     "botocore": Owned("boto3", frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.operations", "cf.stack"})),
-    "configargparse": Owned("configargparse", frozenset({"config.parser"})),
+    "configargparse": Owned("configargparse", frozenset({"config.files", "config.parser"})),
     "pythonjsonlogger": Owned("python-json-logger", frozenset({"log.api"})),
     "sdnotify": Owned("sdnotify", frozenset({"service.systemd"})),
     "tqdm": Owned("tqdm", frozenset({"log.api"})),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from syncloud.config.options import Settings
+    from syncloud.config.settings import Settings
     from syncloud.core.model import Hint
     from syncloud.state.notes import Note
     from tests.support.recorder import Recorder
