@@ -1276,7 +1276,7 @@ MUTANTS = (
         "os.O_CREAT | os.O_EXCL | os.O_CLOEXEC", "os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC",
         "unit/cf/test_config_file.py::test_any_other_file_is_never_overwritten"),
     Mutant("configuration", "of several failures of a stack the last one is told", "cf/operations",
-        "failure = failure or _failure(event)", "failure = _failure(event)",
+        'return next(filter(None, found), "")', 'return [*filter(None, found), ""][-2]',
         "unit/cf/test_operations.py::test_the_first_failure_is_raised_not_what_was_called_off"),
 )
 # fmt: on

@@ -83,7 +83,7 @@ OWNERS: dict[str, Owned] = {
         | frozenset({"s3.pool", "s3.request", "s3.transport"}),
     ),
     "boto3": Owned("boto3", frozenset({"aws.session"})),
-    "botocore": Owned("boto3", frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.operations", "cf.stack"})),
+    "botocore": Owned("boto3", frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.guard", "cf.operations"})),
     "configargparse": Owned("configargparse", frozenset({"config.files", "config.parser"})),
     "pythonjsonlogger": Owned("python-json-logger", frozenset({"log.api"})),
     "sdnotify": Owned("sdnotify", frozenset({"service.systemd"})),
