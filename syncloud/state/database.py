@@ -39,7 +39,9 @@ CREATE TABLE IF NOT EXISTS failing (
     tries INTEGER NOT NULL, since REAL NOT NULL
 ) WITHOUT ROWID;
 """
-_REBUILT = "the next start sets it aside and builds it anew; nothing is deleted because of that"
+_REBUILT = (
+    "the next start sets the database aside and rebuilds it; nothing is deleted because of that"
+)
 
 
 class Database:
@@ -103,13 +105,13 @@ class Database:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         if os.path.lexists(self._mark):
-            raise sqlite3.DatabaseError("damage was found while it was used")
+            raise sqlite3.DatabaseError("an earlier call found damage")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
             self.rebuilt = self.rebuilt or "new"
         elif version != SCHEMA:
-            raise _Newer(f"its schema is {version}, this syncloud knows {SCHEMA}")
+            raise _Newer(f"the schema is {version}, and this syncloud knows {SCHEMA}")
         else:
             _check(db)
         db.execute(_FAILING)

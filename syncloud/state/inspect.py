@@ -47,7 +47,7 @@ def _translated(verb: str, file: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        text, hint = error.strerror, "run it as root, or as the service's user"
+        text, hint = error.strerror, "run the command as root, or as the service's user"
         raise ConfigurationError(f"cannot read {file}: {text}", hint=hint) from error
     except sqlite3.Error as error:
         text, code = f"cannot {verb} the state {file}: {error}", rows.code_of(error)

@@ -1182,7 +1182,7 @@ MUTANTS = (
         "            if time.monotonic() > until or _is_held(fd):\n", "            if True:\n",
         "unit/state/test_lock.py::test_a_look_of_an_older_program_is_waited_for"),
     Mutant("start", "nobody can ask whether the lock is held", "state/lock",
-        "        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))\n",
+        "        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK)\n",
         "        pass\n",
         "unit/state/test_lock.py::test_one_holds_it_and_everybody_sees_that"),
     Mutant("start", "the state is opened on the control thread", "service/wiring",
