@@ -1,6 +1,4 @@
-"""CloudFormation deployment: template, parameters, stack, and the configuration from stack
-outputs.
-"""
+"""The CloudFormation deployment: template, stack, and the configuration from its outputs."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ def configuration_lines(outputs: Outputs) -> list[str]:
 _ADVICE = """\
 # directory = DIR
 # systemctl enable --now syncloud-push@{instance}
-# Or syncloud-pull@{instance}; where its directory is not below /srv, /var/lib or /home, by systemctl edit:
+# Or syncloud-pull@{instance}; where its directory is not below /srv, /var/lib or /home, \
+by systemctl edit:
 #     [Service]
 #     ReadWritePaths=DIR
 # To run as another user than _syncloud (RemoveIPC=no where that user has other programs, too):
@@ -35,7 +36,8 @@ _ADVICE = """\
 #     RemoveIPC=no
 """
 _ADVICE_ESCAPED = """\
-# The name has a backslash. EnvironmentFile= takes it for one of a pattern, and StateDirectory=, on systemd 254 to 260, for one
+# The name has a backslash. EnvironmentFile= takes it for one of a pattern, and StateDirectory=, \
+on systemd 254 to 260, for one
 # of an escape (github.com/systemd/systemd/issues/41853):
 #     [Service]
 #     EnvironmentFile=-/etc/syncloud/{pattern}.env
@@ -45,19 +47,14 @@ _ADVICE_ESCAPED = """\
 
 
 def advice(instance: str) -> str:
-    """Comments for the instance's configuration file: drop-ins that the operator may need for
-    `systemctl edit`.
-    """
-    told = _ADVICE.format(instance=instance)
+    """Comments for the instance's configuration file: drop-ins for `systemctl edit`."""
+    text = _ADVICE.format(instance=instance)
     if "\\" in instance:
         # StateDirectory= needs two levels of escaping: one for the file, one for the defect of
         # these systemd versions.
-        levels = {
-            name: instance.replace("\\", "\\" * count)
-            for name, count in (("pattern", 2), ("escaped", 4))
-        }
-        told += _ADVICE_ESCAPED.format(**levels)
-    return told
+        once, twice = (instance.replace("\\", "\\" * count) for count in (2, 4))
+        text += _ADVICE_ESCAPED.format(pattern=once, escaped=twice)
+    return text
 
 
 def write_config(file: Path, lines: list[str]) -> None:
@@ -72,12 +69,15 @@ def write_config(file: Path, lines: list[str]) -> None:
     except FileExistsError:
         if _holds(file, text):
             return
-        raise ConfigurationError(
-            f"{file} exists and is never overwritten",
-            hint="move it away or name another file, and run the same command again; it changes nothing else",
-        ) from None
+        hint = "move the file away or name another file, and run the same command again"
+        raise ConfigurationError(f"{file} exists and is never overwritten", hint=hint) from None
     except OSError as error:
-        raise ConfigurationError(f"cannot make {file}: {error.strerror}") from error
+        raise ConfigurationError(f"cannot create {file}: {error.strerror}") from error
+    _write(file, descriptor, text)
+
+
+def _write(file: Path, descriptor: int, text: str) -> None:
+    """Write a file that was just created, or delete the file."""
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             # The umask may have removed the group's rights, and the group may be the service's.

@@ -8,9 +8,11 @@ from urllib.parse import quote_plus
 
 from ..errors import ConfigurationError
 
-# Literal characters in an S3 notification filter, in addition to letters, digits and "_.-~". The
-# set is the safe characters of "Naming Amazon S3 objects", and the slash.
 _LITERAL_IN_A_FILTER = "/!*'()"
+"""Literal characters in an S3 notification filter, in addition to letters, digits and "_.-~".
+
+The set is the safe characters of "Naming Amazon S3 objects", and the slash.
+"""
 
 
 def template_text() -> str:
@@ -25,16 +27,13 @@ def parameters(*, bucket: str, prefix: str) -> dict[str, str]:
     ConfigurationError for a prefix that no IAM policy can name.
     """
     if any(character in "*?$" or not " " <= character <= "\xff" for character in prefix):
-        raise ConfigurationError(
-            f"an IAM policy cannot name the prefix {prefix!r}: *, ? and $ are patterns there, and only Latin-1 is allowed",
-            hint="choose another prefix, or bring your own bucket, queue and policies (docs/SETUP.md)",
-        )
+        text = f"an IAM policy cannot name the prefix {prefix!r}"
+        reason = "*, ? and $ are patterns in a policy, and only Latin-1 is allowed"
+        hint = "choose another prefix, or bring your own bucket, queue and policies (docs/SETUP.md)"
+        raise ConfigurationError(f"{text}: {reason}", hint=hint)
     encoded = quote_plus(prefix, safe=_LITERAL_IN_A_FILTER)
-    return {
-        "BucketName": bucket,
-        "Prefix": prefix,
-        "FilterPrefix": encoded if encoded != prefix else "",
-    }
+    escaped = encoded if encoded != prefix else ""
+    return {"BucketName": bucket, "Prefix": prefix, "FilterPrefix": escaped}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,7 @@ from typing import NoReturn
 
 from .. import log
 from ..config import parser
-from ..config.options import SYSTEM_STATES
-from ..config.parser import Invocation, Settings
+from ..config.settings import SYSTEM_STATES, Invocation, Settings
 from ..errors import ConfigurationError, SyncloudError, scrubbed
 from ..log import display
 from ..service import disclosure, state_directory, supervisor
@@ -233,13 +232,14 @@ def _states(settings: Settings) -> list[Path]:
 
 
 def _resume(invocation: Invocation) -> int:
-    from ..state import inspect  # here, because no other command needs the module
+    from ..state import inspect, notes  # here, because no other command needs the modules
 
     (directory,) = _states(invocation.settings)
     with state_directory.as_owner(directory):
-        inspect.leave_note(
-            directory, "resume", "allow-deletes" if invocation.allow_deletes else "look-again"
-        )
+        order = notes.Resume.LOOK_AGAIN
+        if invocation.allow_deletes:
+            order = notes.Resume.ALLOW_DELETES
+        inspect.leave_note(directory, notes.RESUME, order)
     return 0
 
 

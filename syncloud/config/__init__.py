@@ -1,1 +1,1 @@
-"""Options: the table of settings, and their parser. Only this package imports configargparse."""
+"""The configuration: options, values, files. Only this package imports configargparse."""

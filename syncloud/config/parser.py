@@ -1,7 +1,7 @@
-"""The parser of arguments, environment and files. Only this module imports configargparse.
+"""The parser of arguments, environment and files.
 
 Arguments win over the environment, the environment over files, files over defaults; the last of
-several files wins. configargparse reads the values and applies this precedence. This module adds
+several files wins. configargparse reads the values and applies this precedence. This package adds
 error reports: each problem has its file and line, all problems come at once, and unknown keys or
 variables count.
 """
@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import functools
 import glob
-import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
@@ -22,32 +21,35 @@ from typing import Any, NamedTuple, NoReturn
 import configargparse
 
 from .. import __version__
-from ..errors import ConfigurationError, UsageError
+from ..errors import UsageError
+from . import files
 from .options import (
     ACT_VARIABLES,
     BY_NAME,
     COMMANDS,
-    KEYS,
     OPTIONS,
     VARIABLES,
-    Invocation,
     Option,
     Scope,
-    Settings,
-    complete,
-    instance_name,
-    nearest,
-    pair_name,
+    options_of,
 )
-
-__all__ = ["Invocation", "Settings", "parse", "parser"]
+from .problems import Problems
+from .settings import Invocation, Settings, complete, pair_name
+from .values import nearest
 
 ETC = Path("/etc/syncloud")
-EXIT_CODES = """exit codes: 0 done; 1 some paths failed; 2 wrong usage; 69 unavailable; 77 permission refused;
-78 wrong configuration; 130 and 143 ended by SIGINT and SIGTERM"""
+EXIT_CODES = """exit codes: 0 done; 1 some paths failed; 2 wrong usage; 69 unavailable;
+77 permission refused; 78 wrong configuration; 130 and 143 ended by SIGINT and SIGTERM"""
 
-_ELSEWHERE = """Every setting --some-name is also some-name = value in a file, and SYNCLOUD_SOME_NAME in the environment.
-Arguments win over the environment, the environment over files, files over defaults."""
+_ELSEWHERE = """Every setting --some-name is also some-name = value in a file, and
+SYNCLOUD_SOME_NAME in the environment. Arguments win over the environment, the environment over
+files, files over defaults."""
+_NO_TEXTS: Mapping[str, str] = MappingProxyType({})
+_NEEDED = {
+    "push": ("directory", "bucket"),
+    "pull": ("directory", "bucket", "queue-url"),
+    "setup": ("bucket",),
+}
 
 
 def parse(
@@ -59,30 +61,16 @@ def parse(
     line. `--help` and `--version` print and exit as in argparse (SystemExit, code 0).
     """
     command, words = _command(argv)
-    problems = _Problems()
+    problems = Problems()
     variables = _variables(environ, problems)
-    found, unknown = _parser(command).parse_known_args(words, env_vars=variables)
-    _refuse(command, unknown)
-    _refuse_combinations(command, found, words)
-    files = _files(found, etc, problems)
-    texts = _texts(files, problems, optional=not getattr(found, "config", None))
-    reader = _Reader(command, problems)
-    made = _parser(command, texts=texts, reader=reader)
-    found = made.parse_args(words, env_vars=variables)
-    origins = _origins(made, reader, found, list(texts))
+    paths, texts = _files(_first_look(command, words, variables), etc, problems)
+    found, origins = _with_files(command, words, variables, texts, problems)
     values = _values(found, origins, problems)
-    _require(found, values, command=command, place=_place(files), problems=problems)
+    _require(command, found, values, paths, problems)
     problems.settle(command)
-    sources = MappingProxyType({name: origin.told for name, origin in origins.items()})
-    instance = _instance(found) or pair_name(command, values)
     user = os.geteuid() if uid is None else uid
-    settings = complete(values, instance=instance, sources=sources, environ=environ, uid=user)
-    acts = {
-        option.dest: getattr(found, option.dest)
-        for option in _options(command)
-        if option.scope is Scope.ACT
-    }
-    return Invocation(command, settings, tuple(argv), **acts)
+    settings = _settings(command, found, values, origins, environ, user)
+    return Invocation(command, settings, tuple(argv), **_acts(command, found))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,31 +89,7 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-class _Problems:
-    """The problems so far. `names`: the options concerned; `blind`: a whole file was unreadable."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.names: set[str] = set()
-        self.blind = False
-
-    def add(self, where: str, error: object, name: str = "") -> None:
-        self.told.append(f"{where}: {error}")
-        self.names.add(name)
-
-    def unreadable(self, file: Path, reason: object) -> None:
-        self.add(str(file), f"cannot be read: {reason}")
-        self.blind = True
-
-    def settle(self, command: str) -> None:
-        if self.told:
-            head = (
-                [f"{len(self.told)} problems in the configuration:"] if len(self.told) > 1 else []
-            )
-            lines = [*head, *self.told]
-            raise ConfigurationError(
-                "\n  ".join(lines), hint=f"see syncloud {command} --help", told=lines
-            )
+# Arguments
 
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
@@ -137,105 +101,39 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
         raise UsageError(message, hint=f"see {self.prog} --help")
 
 
-class _Text(io.StringIO):
-    """The text of a file, with the `name` that configargparse needs."""
-
-    def __init__(self, text: str, name: str) -> None:
-        super().__init__(text)
-        self.name = name
-
-
-class _Reader(configargparse.DefaultConfigFileParser):  # type: ignore[misc]
-    """configargparse's file grammar, line by line: each problem has its line and hides no other."""
-
-    def __init__(self, command: str, problems: _Problems) -> None:
-        super().__init__()
-        self._command = command
-        self._problems = problems
-        self.lines: dict[tuple[str, str], int] = {}
-
-    def __call__(self) -> _Reader:
-        """configargparse 1.7 calls the given reader; 1.9 uses the reader without a call."""
-        return self
-
-    def parse(self, stream: _Text) -> dict[str, str | list[str]]:
-        items: dict[str, str | list[str]] = {}
-        for number, line in enumerate(stream, 1):
-            where = f"{stream.name}:{number}"
-            try:
-                parsed = super().parse([line])
-            except configargparse.ConfigFileParserException:
-                self._problems.add(where, f"not understood: {line.strip()!r}; write name = value")
-                continue
-            for key, value in parsed.items():
-                try:
-                    items[key] = self._check(
-                        line.strip(), key, value, self.lines.get((stream.name, key))
-                    )
-                except ValueError as error:
-                    self._problems.add(where, error, key)
-                self.lines.setdefault((stream.name, key), number)
-        return {
-            key: value for key, value in items.items() if self._command in BY_NAME[key].commands
-        }
-
-    def _check(
-        self, line: str, key: str, value: str | list[Any], earlier: int | None
-    ) -> str | list[str]:
-        option = BY_NAME.get(key)
-        if option is None:
-            raise ValueError(f"unknown key {key!r}{nearest(key, KEYS)}")
-        if option.scope is not Scope.SETTING:
-            raise ValueError(f"{key} cannot be in a file ({option.scope.value} only)")
-        if earlier is not None:
-            raise ValueError(f"{key} is already in line {earlier}")
-        rest = line[len(key) :].lstrip()
-        if option.metavar and (not rest or rest[0] in "#;"):
-            value = ""  # configargparse takes a lone key for a flag
-        try:
-            return option.checked(value)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from error
-
-
-def _options(command: str) -> tuple[Option, ...]:
-    return tuple(option for option in OPTIONS if command in option.commands)
-
-
 def _command(argv: Sequence[str]) -> tuple[str, list[str]]:
     first = argv[0] if argv else ""
     if first in ("-h", "--help", "--version"):
         parser().parse_args([first])
     if first not in COMMANDS:
-        said = f"{first!r} is no command{nearest(first, COMMANDS)}" if first else "no command"
-        raise UsageError(f"{said} (the first word is one of {', '.join(COMMANDS)})")
+        text = f"{first!r} is no command{nearest(first, COMMANDS)}" if first else "no command"
+        raise UsageError(f"{text} (the first word is one of {', '.join(COMMANDS)})")
     for word in argv[1:]:
         if word.startswith("--") and word.partition("=")[2] == "--":
-            raise UsageError(
-                f"{word!r}: '--' cannot be a value", hint=f"see syncloud {first} --help"
-            )
+            raise UsageError(f"{word!r}: '--' cannot be a value", hint=_see_help(first))
     return first, list(argv[1:])
+
+
+def _see_help(command: str) -> str:
+    return f"see syncloud {command} --help"
 
 
 def _face(command: str) -> dict[str, str]:
     usage, line = COMMANDS[command]
     text = line[0].upper() + line[1:] + "."
-    return {
-        "usage": f"syncloud {command} {usage} [options]".replace("  ", " "),
-        "description": text,
-        "epilog": _ELSEWHERE,
-    }
+    usage = f"syncloud {command} {usage} [options]".replace("  ", " ")
+    return {"usage": usage, "description": text, "epilog": _ELSEWHERE}
 
 
 def _parser(
-    command: str, *, texts: Mapping[str, str] = MappingProxyType({}), reader: _Reader | None = None
+    command: str, *, texts: Mapping[str, str] = _NO_TEXTS, reader: files.Reader | None = None
 ) -> _Parser:
     """One command's parser, with the files' `texts` by name."""
     made = _Parser(
         prog=f"syncloud {command}",
         **_face(command),
         default_config_files=[glob.escape(name) for name in texts],
-        config_file_open_func=lambda name: _Text(texts[name], name),
+        config_file_open_func=lambda name: files.Text(texts[name], name),
         config_file_parser_class=reader,
     )
     _add_options(made, command)
@@ -247,87 +145,83 @@ def _add_options(made: _Parser, command: str) -> None:
     if command in ("status", "resume"):
         made.add_argument("positional", nargs="?", metavar="INSTANCE", help="the instance")
     groups: dict[str, Any] = {}
-    for option in _options(command):
+    for option in options_of(command):
         if option.group not in groups:
             groups[option.group] = made.add_argument_group(option.group)
-        shown = option.metavar and (option.default or option.unset)
-        more: dict[str, Any] = {
-            "help": option.help + (f" (default: {shown})" if shown else ""),
-            "default": None,
-        }
-        if option.scope is not Scope.ACT:
-            more["env_var"] = option.variable
-        if not option.metavar:
-            act = option.scope is Scope.ACT
-            more.update(
-                {"action": "store_true", "default": False}
-                if act
-                else {"action": argparse.BooleanOptionalAction}
-            )
-        else:
-            more.update(
-                {"metavar": "|".join(option.choices) or option.metavar, "dest": option.dest}
-            )
-        if option.many:
-            more["action"] = "append"
-        if option.name in ("exclude", "include"):
-            # Both options share one list, because the order of all patterns counts.
-            more.update({"dest": "patterns", "type": functools.partial(_tagged, option.name)})
-        groups[option.group].add_argument(f"--{option.name}", **more)
+        groups[option.group].add_argument(f"--{option.name}", **_argument(option))
+
+
+def _argument(option: Option) -> dict[str, Any]:
+    """The keywords of `add_argument`."""
+    shown = option.metavar and (option.default or option.unset)
+    text = option.help + (f" (default: {shown})" if shown else "")
+    if option.scope is Scope.ACT:
+        return {"help": text, "action": "store_true", "default": False}
+    more: dict[str, Any] = {"help": text, "default": None, "env_var": option.variable}
+    if not option.metavar:
+        return more | {"action": argparse.BooleanOptionalAction}
+    more |= {"metavar": "|".join(option.choices) or option.metavar, "dest": option.dest}
+    if option.many:
+        more["action"] = "append"
+    if option.name in ("exclude", "include"):
+        # Both options share one list, because the order of all patterns counts.
+        more |= {"dest": "patterns", "type": functools.partial(_tagged, option.name)}
+    return more
 
 
 def _tagged(name: str, text: str) -> tuple[str, str]:
     return name, text
 
 
-def _refuse(command: str, unknown: Sequence[str]) -> None:
-    """Report all unknown arguments; the word after an unknown option is taken for its value."""
-    told = []
+def _first_look(
+    command: str, words: Sequence[str], variables: Mapping[str, str]
+) -> argparse.Namespace:
+    """Arguments and variables, which name the files to read. Raises UsageError."""
+    found: argparse.Namespace
+    found, unknown = _parser(command).parse_known_args(words, env_vars=variables)
+    if problems := list(_misuse(command, unknown)):
+        raise UsageError("; ".join(problems), hint=_see_help(command))
+    if problem := _contradiction(command, found, words):
+        raise UsageError(problem, hint=_see_help(command))
+    return found
+
+
+def _misuse(command: str, unknown: Sequence[str]) -> Iterator[str]:
+    """All unknown arguments; the word after an unknown option is taken for its value."""
     for before, word in zip(["", *unknown], unknown, strict=False):
         name = word.partition("=")[0].removeprefix("--")
         if not word.startswith("-"):
-            told += (
-                []
-                if before.startswith("-") and "=" not in before
-                else [f"unexpected argument {word!r}"]
-            )
+            if not before.startswith("-") or "=" in before:
+                yield f"unexpected argument {word!r}"
         elif name in BY_NAME:
-            told.append(f"--{name} is for {' and '.join(BY_NAME[name].commands)}")
+            yield f"--{name} is for {' and '.join(BY_NAME[name].commands)}"
         else:
-            close = nearest(f"--{name}", [f"--{option.name}" for option in _options(command)])
-            told.append(f"unknown option {word.partition('=')[0]!r}{close}")
-    if told:
-        raise UsageError("; ".join(told), hint=f"see syncloud {command} --help")
+            known = [f"--{option.name}" for option in options_of(command)]
+            yield f"unknown option {word.partition('=')[0]!r}{nearest(f'--{name}', known)}"
 
 
-def _refuse_combinations(command: str, found: argparse.Namespace, words: Sequence[str]) -> None:
-    hint = f"see syncloud {command} --help"
+def _contradiction(command: str, found: argparse.Namespace, words: Sequence[str]) -> str | None:
     if command == "setup" and found.destroy and found.print_template:
-        raise UsageError("--destroy and --print-template exclude each other", hint=hint)
+        return "--destroy and --print-template exclude each other"
     named = getattr(found, "positional", None)
-    if (
-        named
-        and found.instance != named
-        and any(word.partition("=")[0] == "--instance" for word in words)
-    ):
-        raise UsageError(f"which instance, {named!r} or {found.instance!r}?", hint=hint)
+    given = any(word.partition("=")[0] == "--instance" for word in words)
+    if named and found.instance != named and given:
+        return f"two instances: {named!r} and {found.instance!r}"
     if command == "resume" and not (named or found.instance or found.state_dir):
-        raise UsageError("resume needs an instance (or --state-dir DIR)", hint=hint)
+        return "resume needs an instance (or --state-dir DIR)"
+    return None
 
 
-def _variables(environ: Mapping[str, str], problems: _Problems) -> dict[str, str]:
+# Environment and files
+
+
+def _variables(environ: Mapping[str, str], problems: Problems) -> dict[str, str]:
     """The valid variables, in a form that configargparse reads as intended."""
     taken = {}
     for name in sorted(name for name in environ if name.startswith("SYNCLOUD_")):
         option = VARIABLES.get(name)
         if option is None:
-            act = name in ACT_VARIABLES
-            told = (
-                f"{name} is an act: argument only"
-                if act
-                else f"unknown variable {name!r}{nearest(name, VARIABLES)}"
-            )
-            problems.add("environment", told)
+            problems.add("environment", _no_variable(name))
             continue
         try:
             given = option.checked(_listed(environ[name]) if option.many else environ[name])
@@ -335,6 +229,12 @@ def _variables(environ: Mapping[str, str], problems: _Problems) -> dict[str, str
         except ValueError as error:
             problems.add("environment", f"{name}: {error}", option.name)
     return taken
+
+
+def _no_variable(name: str) -> str:
+    if name in ACT_VARIABLES:
+        return f"{name} is an act: argument only"
+    return f"unknown variable {name!r}{nearest(name, VARIABLES)}"
 
 
 def _listed(raw: str) -> str | list[Any]:
@@ -347,21 +247,13 @@ def _listed(raw: str) -> str | list[Any]:
         return [item.strip() for item in raw[1:-1].split(",")]
 
 
-def _files(found: argparse.Namespace, etc: Path, problems: _Problems) -> list[Path]:
-    """The files to read; the later wins."""
-    config, instance = getattr(found, "config", None), _instance(found)
-    try:
-        if config:
-            return [BY_NAME["config"].value(name) for name in config]
-        return (
-            [etc / "syncloud.conf", etc / f"{instance_name(instance)}.conf"]
-            if instance is not None
-            else []
-        )
-    except ValueError as error:
-        problems.add("config" if config else "instance", error)
-        problems.blind = True
-        return []
+def _files(
+    found: argparse.Namespace, etc: Path, problems: Problems
+) -> tuple[list[Path], dict[str, str]]:
+    """The files to read, and the texts of those that exist."""
+    config = getattr(found, "config", None)
+    paths = files.chosen(config, _instance(found), etc, problems)
+    return paths, files.texts_of(paths, problems, optional=not config)
 
 
 def _instance(found: argparse.Namespace) -> str | None:
@@ -369,109 +261,124 @@ def _instance(found: argparse.Namespace) -> str | None:
     return positional if positional is not None else getattr(found, "instance", None)
 
 
-def _texts(files: Sequence[Path], problems: _Problems, *, optional: bool) -> dict[str, str]:
-    """The files' texts by name. One read each, so a pipe works. `optional`: skip missing files."""
-    texts = {}
-    for file in files:
-        try:
-            texts[str(file)] = file.read_text(encoding="utf-8-sig")
-        except FileNotFoundError as error:
-            if not optional:
-                problems.unreadable(file, error.strerror)
-        except OSError as error:
-            problems.unreadable(file, error.strerror)
-        except UnicodeDecodeError as error:
-            problems.unreadable(file, f"not UTF-8 at byte {error.start}")
-    return texts
+# Values
 
 
 class _Origin(NamedTuple):
     """The origin of a value. A higher `rank` wins; files have 0 and up in their order."""
 
     rank: int
-    told: str
+    text: str
 
 
-def _origins(
-    made: _Parser, reader: _Reader, found: argparse.Namespace, files: list[str]
-) -> dict[str, _Origin]:
-    """Origins by option name; without a record of configargparse: argument or default."""
-    origins = {}
+def _with_files(
+    command: str,
+    words: Sequence[str],
+    variables: Mapping[str, str],
+    texts: Mapping[str, str],
+    problems: Problems,
+) -> tuple[argparse.Namespace, dict[str, _Origin]]:
+    """All values as texts, and the origins by option name."""
+    reader = files.Reader(command, problems)
+    made = _parser(command, texts=texts, reader=reader)
+    found = made.parse_args(words, env_vars=variables)
+    return found, _assumed(found, len(texts)) | dict(_recorded(made, reader, list(texts)))
+
+
+def _recorded(
+    made: _Parser, reader: files.Reader, names: list[str]
+) -> Iterator[tuple[str, _Origin]]:
+    """The origins that configargparse has recorded."""
     for source, items in made.get_source_to_settings_dict().items():
         kind, _, file = source.partition("|")
         for key in items:
             if kind == "environment_variables":
-                origins[VARIABLES[key].name] = _Origin(len(files), f"environment {key}")
+                yield VARIABLES[key].name, _Origin(len(names), f"environment {key}")
             elif kind == "config_file":
-                origins[key] = _Origin(files.index(file), f"{file}:{reader.lines[file, key]}")
+                yield key, _Origin(names.index(file), f"{file}:{reader.lines[file, key]}")
+
+
+def _assumed(found: argparse.Namespace, count: int) -> dict[str, _Origin]:
+    """The origins without a record: argument or default. `count` is the number of files."""
     tagged = {name for name, _ in getattr(found, "patterns", None) or ()}
+    origins = {}
     for option in OPTIONS:
-        given = option.name in tagged or getattr(found, option.dest, None) is not None
-        missing = _Origin(len(files) + 1, "argument") if given else _Origin(-1, "default")
         if option.scope is not Scope.ACT:
-            origins.setdefault(option.name, missing)
+            given = option.name in tagged or getattr(found, option.dest, None) is not None
+            argument, default = _Origin(count + 1, "argument"), _Origin(-1, "default")
+            origins[option.name] = argument if given else default
     return origins
 
 
 def _values(
-    found: argparse.Namespace, origins: Mapping[str, _Origin], problems: _Problems
+    found: argparse.Namespace, origins: Mapping[str, _Origin], problems: Problems
 ) -> dict[str, Any]:
     """Typed values by name. Only arguments can be invalid here: other sources are validated."""
     values: dict[str, Any] = {}
     for option in OPTIONS:
-        raw = getattr(found, option.dest, None)
         if option.scope is Scope.ACT or option.many or option.name == "instance":
             continue
         try:
-            raw = option.default if raw is None else raw
-            values[option.dest] = raw if raw is None or isinstance(raw, bool) else option.value(raw)
+            values[option.dest] = _value(option, getattr(found, option.dest, None))
         except ValueError as error:
             problems.add(f"--{option.name}", error, option.name)
-    patterns = sorted(
-        getattr(found, "patterns", None) or (), key=lambda pattern: origins[pattern[0]].rank
-    )
-    values["patterns"] = []
-    for name, text in patterns:
+    tagged = getattr(found, "patterns", None) or ()
+    in_order = sorted(tagged, key=lambda pattern: origins[pattern[0]].rank)
+    return values | {"patterns": list(_patterns(in_order, problems))}
+
+
+def _value(option: Option, raw: str | bool | None) -> Any:
+    raw = option.default if raw is None else raw
+    return raw if raw is None or isinstance(raw, bool) else option.value(raw)
+
+
+def _patterns(tagged: Sequence[tuple[str, str]], problems: Problems) -> Iterator[tuple[bool, str]]:
+    for name, text in tagged:
         try:
-            values["patterns"] += [BY_NAME[name].value(text)] if text else []
+            if text:
+                yield BY_NAME[name].value(text)
         except ValueError as error:
             problems.add(f"--{name}", error, name)
-    return values
-
-
-_NEEDED = {
-    "push": ("directory", "bucket"),
-    "pull": ("directory", "bucket", "queue-url"),
-    "setup": ("bucket",),
-}
 
 
 def _require(
+    command: str,
     found: argparse.Namespace,
     values: Mapping[str, Any],
-    *,
-    command: str,
-    place: str,
-    problems: _Problems,
+    paths: Sequence[Path],
+    problems: Problems,
 ) -> None:
-    """Report missing settings, with three ways to give each; `place` is the file to write into."""
-    spared = (
-        {"queue-url"}
-        if getattr(found, "once", False) or getattr(found, "dry_run", False)
-        else set()
-    )
+    """Report missing settings, with three ways to give each."""
     if getattr(found, "print_template", False) or problems.blind:
-        spared.update(_NEEDED.get(command, ()))
-    for option in (BY_NAME[name] for name in _NEEDED.get(command, ()) if name not in spared):
-        if values.get(option.dest) is None and option.name not in problems.names:
-            ways = f"--{option.name} {option.metavar}, {option.variable}={option.metavar} in the environment"
-            problems.add(
-                command,
-                f"needs the {option.name}: {ways}, or {option.name} = {option.metavar} in {place}",
-            )
+        return
+    once = getattr(found, "once", False) or getattr(found, "dry_run", False)
+    for option in (BY_NAME[name] for name in _NEEDED.get(command, ())):
+        is_missing = values.get(option.dest) is None and option.name not in problems.names
+        if is_missing and not (once and option.name == "queue-url"):
+            problems.add(command, f"needs the {option.name}: {_ways(option, paths)}")
 
 
-def _place(files: Sequence[Path]) -> str:
-    if not files:
-        return "a file (--config, --instance)"
-    return f"{files[-1]}{'' if os.path.exists(files[-1]) else ' (which does not exist)'}"
+def _ways(option: Option, paths: Sequence[Path]) -> str:
+    name, form, place = option.name, option.metavar, "a file (--config, --instance)"
+    if paths:
+        place = f"{paths[-1]}{'' if os.path.exists(paths[-1]) else ' (which does not exist)'}"
+    argument = f"--{name} {form}, {option.variable}={form} in the environment"
+    return f"{argument}, or {name} = {form} in {place}"
+
+
+def _settings(
+    command: str,
+    found: argparse.Namespace,
+    values: Mapping[str, Any],
+    origins: Mapping[str, _Origin],
+    environ: Mapping[str, str],
+    uid: int,
+) -> Settings:
+    sources = MappingProxyType({name: origin.text for name, origin in origins.items()})
+    instance = _instance(found) or pair_name(command, values)
+    return complete(values, instance=instance, sources=sources, environ=environ, uid=uid)
+
+
+def _acts(command: str, found: argparse.Namespace) -> dict[str, bool]:
+    acts = (option.dest for option in options_of(command) if option.scope is Scope.ACT)
+    return {dest: getattr(found, dest) for dest in acts}

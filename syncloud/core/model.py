@@ -178,6 +178,18 @@ class Failure(NamedTuple):
     since: float
 
 
+class DeletionMemo(NamedTuple):
+    """The memory of the delete guard over restarts.
+
+    `held`: deletions are held, and `unlisted`: paths without a row are among them. `made` has the
+    deletions of the last hour, as pairs of a time in seconds since the epoch and a count.
+    """
+
+    held: bool = False
+    unlisted: bool = False
+    made: tuple[tuple[float, int], ...] = ()
+
+
 class Receipt(Protocol):
     """The acknowledgement handle of a hint, used once the hint's effect is durable."""
 

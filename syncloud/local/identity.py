@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 from typing import NamedTuple
 
@@ -47,10 +46,6 @@ class Identity(NamedTuple):
         pairs = ((self.volume, now.volume), (self.handle, now.handle))
         return any(before and after and before != after for before, after in pairs)
 
-    def encode(self) -> list[str]:
-        """For JSON: a pair, like (device, inode) before, so that earlier versions can read it."""
-        return [self.volume, self.handle]
-
 
 def of(fd: int) -> Identity:
     """Identity of the directory open as `fd`; an O_PATH descriptor may reveal less. Blocking.
@@ -59,22 +54,6 @@ def of(fd: int) -> Identity:
     """
     volume = _volume(fd)
     return Identity(volume, _handle(fd) if volume else "")
-
-
-def parse(kept: str) -> Identity:
-    """Inverse of `json.dumps(encode())`; an unknown identity for a number of an earlier version."""
-    try:
-        return decode(json.loads(kept))
-    except ValueError:
-        return Identity()
-
-
-def decode(kept: object) -> Identity:
-    """Inverse of `encode()`; an unknown identity for (device, inode) of an earlier version."""
-    match kept:
-        case [str(volume), str(handle)]:
-            return Identity(volume, handle)
-    return Identity()
 
 
 def stamp(fd: int) -> Stamp:

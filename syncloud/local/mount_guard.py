@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import json
 import os
 import select
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -73,19 +72,18 @@ class MountGuard:
         self._accepted: dict[str, Stamp] = {}
         self._closed: dict[str, str] = {}
         self._lost: dict[str, str] = {}
-        self._kept = "{}"
         self._lock = threading.Lock()
         self._news = False
 
     # Control
 
-    def load(self, kept: str) -> None:
+    def load(self, kept: Mapping[str, tuple[str, str]]) -> None:
         """Restore the result of `dump()` of an earlier process."""
-        self._expected = {path: identity.decode(one) for path, one in json.loads(kept).items()}
-        self._kept = kept
+        self._expected = {path: Identity(*one) for path, one in kept.items()}
 
-    def dump(self) -> str:
-        return self._kept
+    def dump(self) -> Mapping[str, Identity]:
+        """The remembered mounts by path. No later look changes the result."""
+        return self._expected
 
     def changed(self) -> bool:
         """Whether this host's mounts have changed since the last call: a `refresh` is due then.
@@ -141,8 +139,6 @@ class MountGuard:
         before = self._expected, self._accepted, self._closed, self._lost
         self._news = self._news or (expected, accepted, closed, lost) != before
         self._expected, self._accepted, self._closed, self._lost = expected, accepted, closed, lost
-        encoded = {place: one.encode() for place, one in expected.items()}
-        self._kept = json.dumps(encoded, sort_keys=True)
 
     def _doubt_mount(
         self, place: str, now: Identity, stamp: Stamp, others: Collection[str]

@@ -22,6 +22,8 @@ from ..core.interfaces import HintSource
 from ..errors import HostUnavailable, SyncloudError
 from ..local.watcher import WatchSource
 from ..queue.sqs import QueueSource
+from ..state import notes
+from ..state.notes import Resume
 from . import status
 from .signals import SignalHandler
 from .steps import CalledOff
@@ -83,7 +85,7 @@ class Daemon:
         """Time of the last finished look by the lookout thread; None while the thread does not
         run.
         """
-        self._news: deque[tuple[HostUnavailable | None, str | None]] = deque()
+        self._news: deque[tuple[HostUnavailable | None, Resume | None]] = deque()
         self._kept: status.Snapshot | None = None
         self._seen: tuple[float, str | None, str | None] | None = None
         self._reported_at = 0.0
@@ -183,10 +185,10 @@ class Daemon:
         """Return an unhandled `syncloud resume` note to the state for the next daemon, unless a
         newer note exists.
         """
-        notes = [note for _, note in self._news if note is not None]
+        left = [note for _, note in self._news if note is not None]
         with contextlib.suppress(HostUnavailable):
-            if notes and self._sync.state.notes.get("resume") is None:
-                self._sync.state.notes.set("resume", notes[-1])
+            if left and self._sync.state.notes.get(notes.RESUME) is None:
+                self._sync.state.notes.set(notes.RESUME, left[-1])
 
     async def _serve(self, *tasks: asyncio.Task[None]) -> None:
         """At each pulse: readiness, status, notes of `syncloud resume`, and periodic listings."""
@@ -205,7 +207,7 @@ class Daemon:
                 self._sync.resume(note)
             self._tell_ready(time.monotonic() - started)
             await self._report()
-            await self._look_at_mounts(accept=note == "allow-deletes")
+            await self._look_at_mounts(accept=note is Resume.ALLOW_DELETES)
             await self._sync.note_verified()
             self._catch_up()
             if time.monotonic() >= next_listing:
@@ -386,4 +388,6 @@ class Daemon:
     async def _keep(self, now: status.Snapshot) -> None:
         self._kept = now
         with contextlib.suppress(HostUnavailable):
-            await self._steps.finish(self._sync.state.notes.set, "snapshot", status.encode(now))
+            await self._steps.finish(
+                self._sync.state.notes.set, notes.SNAPSHOT, status.as_fields(now)
+            )

@@ -12,12 +12,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ..core.diff import MAX_SKIPPED
 from ..engine.loop import Engine
 from ..errors import ConfigurationError, SyncloudError, scrubbed
 from ..log import display
-from ..state import inspect, lock, store
+from ..state import inspect, lock, notes, store
 
 FRESH_S = 90.0
 """Maximum age in seconds of a running daemon's snapshot; a daemon writes one every 30 s."""
@@ -154,26 +155,24 @@ def sentence(now: Snapshot) -> str:
 
 def encode(now: Snapshot) -> str:
     """The snapshot as one JSON object."""
+    return json.dumps(as_fields(now), sort_keys=True)
+
+
+def as_fields(now: Snapshot) -> dict[str, Any]:
+    """The snapshot's fields by name, with those that follow from others."""
     told = asdict(replace(now, left_out=dict(now.left_out), failing=list(now.failing)))
-    return json.dumps(
-        told | {"healthy": now.healthy, "last_success": now.last_success}, sort_keys=True
-    )
+    return told | {"healthy": now.healthy, "last_success": now.last_success}
 
 
-def _decode(text: str) -> Snapshot:
-    """A snapshot from JSON. Fields of another version are skipped."""
+def _of_fields(kept: Mapping[str, Any]) -> Snapshot:
+    """Inverse of `as_fields`. Fields of another version are skipped."""
     known = {one.name for one in fields(Snapshot)}
-    # Malformed text counts as no snapshot.
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
-        return Snapshot(
-            **{name: value for name, value in json.loads(text).items() if name in known}
-        )
-    return Snapshot()
+    return Snapshot(**{name: value for name, value in kept.items() if name in known})
 
 
 def kept(memory: store.State) -> Snapshot:
     """The last snapshot in an open state; empty if none exists."""
-    return _decode(memory.get_meta("snapshot") or "{}")
+    return _of_fields(memory.get_note(notes.SNAPSHOT) or {})
 
 
 def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True) -> None:
@@ -189,7 +188,7 @@ def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True)
             failing=(),
         )
         now = replace(_blamed(now, error, now.at), trouble=str(error), hint=error.hint)
-        inspect.leave_note(directory, "snapshot", encode(now))
+        inspect.leave_note(directory, notes.SNAPSHOT, as_fields(now))
 
 
 def read(directory: Path) -> Snapshot:
@@ -203,7 +202,7 @@ def read(directory: Path) -> Snapshot:
         raise ConfigurationError(
             f"there is no state in {directory}", hint="name the instance, or give --state-dir"
         )
-    now = _decode(found.snapshot or "{}")
+    now = _of_fields(found.snapshot)
     role, _, rest = found.pair.partition(" ")
     if not now.role:
         now = replace(now, role=role, directory=rest)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from .. import log
 from ..backoff import Backoff
-from ..config.parser import Settings
+from ..config.settings import Settings
 from ..core import timing
 from ..errors import ConfigurationError, Elsewhere, HostUnavailable, SyncloudError, Unavailable
 from ..local.threads import DaemonThreadExecutor
+from ..state import notes
 from .signals import SignalHandler
 from .steps import CalledOff, Steps
 from .systemd import Notifier
@@ -54,7 +55,7 @@ async def once(role: str, settings: Settings, *, say: Callable[[str], None] | No
             await sync.steps.run(sync.recover)
         engine = sync.engine
         stopped = _on_signals(engine.stop)
-        if (note := await sync.steps.run(sync.state.notes.take, "resume")) is not None:
+        if (note := await sync.steps.run(sync.state.notes.take, notes.RESUME)) is not None:
             sync.resume(note)
         engine.deliver(sync.first_look())
         with log.progress(role, total=None, unit="file") as advance:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import functools
 import itertools
-import json
 import os
 import stat
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from .. import log
 from ..aws.session import Aws
-from ..config.parser import Settings
+from ..config.settings import Settings
 from ..core import names, sample
 from ..core.filters import Filter
 from ..core.interfaces import Direction, Tree
@@ -40,7 +39,9 @@ from ..s3.capabilities import probe
 from ..s3.objects import StoreCapabilities
 from ..s3.transport import Transport
 from ..s3.tree import S3Tree
+from ..state import notes
 from ..state import store as state
+from ..state.notes import DirectoryId, Resume
 from . import state_directory
 from .steps import CalledOff, Steps
 
@@ -64,7 +65,7 @@ class Session:
     steps: Steps
     verified: float = 0.0
     """Time of the last listing of both sides, kept over restarts; seconds since the epoch."""
-    _mounts: str = ""
+    _mounts: Mapping[str, DirectoryId] | None = None
 
     def first_look(self) -> Hint:
         """The hint for a start's listing: always the source, and the target if needed.
@@ -94,10 +95,10 @@ class Session:
         last = self.engine.stats.last_verify
         if last > self.verified:
             with contextlib.suppress(HostUnavailable):
-                await self.steps.finish(self.state.notes.set, "verified", str(last))
+                await self.steps.finish(self.state.notes.set, notes.VERIFIED, last)
                 self.verified = last
 
-    def trouble_or_note(self) -> tuple[HostUnavailable | None, str | None]:
+    def trouble_or_note(self) -> tuple[HostUnavailable | None, Resume | None]:
         """A failure of the directory or the state, and the pending note of `syncloud resume`.
         Blocking.
         """
@@ -110,13 +111,13 @@ class Session:
                 broken, hint="the daemon opens it anew, and builds it anew where it has to"
             ), None
         with contextlib.suppress(HostUnavailable):  # the next look reports the failure
-            return None, self.state.notes.take("resume")
+            return None, self.state.notes.take(notes.RESUME)
         return None, None
 
-    def resume(self, note: str) -> None:
+    def resume(self, note: Resume) -> None:
         """Apply a note of `syncloud resume`."""
         log.warning("service.resumed", "resumed by hand (%s)", note)
-        self.engine.resume(allow_deletes=note == "allow-deletes")
+        self.engine.resume(allow_deletes=note is Resume.ALLOW_DELETES)
 
     async def note_mounts(self) -> None:
         """Keep the mounts below the directory over restarts. After a disk failure, the next call
@@ -125,7 +126,7 @@ class Session:
         kept = self.local.places.dump()
         if kept != self._mounts:
             with contextlib.suppress(HostUnavailable):
-                await self.steps.run(self.state.notes.set, "mounts", kept)
+                await self.steps.run(self.state.notes.set, notes.MOUNTS, kept)
                 self._mounts = kept
 
     def recover(self) -> None:
@@ -256,7 +257,7 @@ def _open(
         steps.loop,
     )
     sync = Session(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
-    sync.verified = memory.understood("verified", float, 0.0)
+    sync.verified = memory.get_note(notes.VERIFIED) or 0.0
     return sync, crt
 
 
@@ -285,10 +286,10 @@ def _directory(
 
 
 def _recall_mounts(local: LocalTree, memory: state.State) -> None:
-    memory.understood("mounts", local.places.load, None)
+    local.places.load(memory.get_note(notes.MOUNTS) or {})
     local.places.look(accept=_is_meant(memory))
     local.places.consume_change()
-    memory.set_meta("mounts", local.places.dump())
+    memory.set_note(notes.MOUNTS, local.places.dump())
 
 
 def _bucket(role: str, crt: Transport, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
@@ -353,11 +354,11 @@ def _make_directory(role: str, directory: Path, memory: state.State) -> None:
     The new directory's identity is recorded at once, if the file system provides one. In an exposed
     place, only a known directory needs no `resume`.
     """
-    if role == "pull" and memory.get_meta("root") is None:
+    if role == "pull" and memory.get_note(notes.ROOT) is None:
         with contextlib.closing(Root(directory, make=True)) as root:
             made = identity.of(root.fd) if root.newly_made else identity.Identity()
             if made.is_proven_by(made):
-                memory.set_meta("root", json.dumps(made.encode()))
+                memory.set_note(notes.ROOT, made)
 
 
 def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
@@ -399,8 +400,12 @@ def _require_same_root(local: LocalTree, memory: state.State) -> None:
     place, other users could replace the directory. A different directory is then refused whatever
     its contents, and so is an unknown directory of root or our user.
     """
-    kept, now, note = memory.get_meta("root"), local.places.root(), memory.get_meta("resume")
-    before = identity.parse(kept) if kept is not None else now
+    kept, now, note = (
+        memory.get_note(notes.ROOT),
+        local.places.root(),
+        memory.get_note(notes.RESUME),
+    )
+    before = identity.Identity(*kept) if kept is not None else now
     if (
         note is None
         and kept is None
@@ -419,21 +424,21 @@ def _require_same_root(local: LocalTree, memory: state.State) -> None:
     if kept is not None and not _is_meant(memory) and (reason := local.places.doubt_root(before)):
         hint = "mount the disk; if the files are gone for good, syncloud resume INSTANCE --allow-deletes says so"
         raise HostUnavailable(f"{local.root.path} {reason}", hint=hint)
-    memory.set_meta("root", json.dumps(now.encode()))
+    memory.set_note(notes.ROOT, now)
 
 
 def _is_meant(memory: state.State) -> bool:
     """Whether the operator has confirmed the present tree by `syncloud resume --allow-deletes`. A
     later `Session.resume` applies the note.
     """
-    return memory.get_meta("resume") == "allow-deletes"
+    return memory.get_note(notes.RESUME) is Resume.ALLOW_DELETES
 
 
 def _nonce(memory: state.State) -> str:
-    nonce = memory.get_meta("nonce")
+    nonce = memory.get_note(notes.NONCE)
     if nonce is None:
         nonce = names.new_nonce()
-        memory.set_meta("nonce", nonce)
+        memory.set_note(notes.NONCE, nonce)
         memory.sync()  # durable, so that our marks stay ours after a power cut
     return nonce
 
@@ -448,10 +453,10 @@ async def _conditions(crt: Transport, sync: Session) -> StoreCapabilities:
     host = sync.aws.s3_address(bucket).host
     if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return StoreCapabilities()
-    name = f"conditions {host} {bucket}"
-    kept = await steps.run(sync.state.notes.get, name)
-    known = StoreCapabilities(**json.loads(kept)) if kept is not None else None
+    note = notes.conditions(host, bucket)
+    kept = await steps.run(sync.state.notes.get, note)
+    known = StoreCapabilities(**kept) if kept is not None else None
     if known is None or (known.untried and sync.settings.delete):
         known = await steps.wait_for(probe(crt, bucket, sync.settings.prefix))
-        await steps.run(sync.state.notes.set, name, json.dumps(asdict(known)))
+        await steps.run(sync.state.notes.set, note, asdict(known))
     return known

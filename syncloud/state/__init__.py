@@ -1,1 +1,1 @@
-"""The SQLite database of an instance: base rows and notes. Only this package imports sqlite3."""
+"""The state of an instance: base rows and notes in SQLite. Only this package imports sqlite3."""

@@ -23,6 +23,5 @@ def require_regular(directory: Path, names: Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(OSError):
             if not stat.S_ISREG(os.stat(directory / name, follow_symlinks=False).st_mode):
-                raise ConfigurationError(
-                    f"{directory / name} is not a regular file", hint="nobody needs it: remove it"
-                )
+                text = f"{directory / name} is not a regular file"
+                raise ConfigurationError(text, hint="delete the file, which no program needs")

@@ -21,7 +21,8 @@ from . import files
 WAIT_S = 3.0
 """Seconds of wait for a flock(2) that no daemon holds: older programs take flock(2) to look."""
 _PAUSE = 0.05
-_FLOCK = "hhqqi"
+_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLOCK = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 """struct flock of fcntl(2): type, whence, start, length (0: to the end of the file), process."""
 
 
@@ -34,36 +35,25 @@ def take(directory: Path, at: int) -> int:
     fd = _file(directory, at)
     try:
         _take(fd)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise BusyError(f"another syncloud uses the state in {directory}") from error
     except OSError as error:
         os.close(fd)
-        raise HostUnavailable(
-            f"cannot lock the state directory {directory}: {error.strerror}"
-        ) from error
+        if isinstance(error, BlockingIOError):
+            raise BusyError(f"another syncloud uses the state in {directory}") from error
+        text = f"cannot lock the state directory {directory}: {error.strerror}"
+        raise HostUnavailable(text) from error
     return fd
 
 
 def _file(directory: Path, at: int) -> int:
     files.require_regular(directory, [files.LOCK])
     try:
-        return os.open(
-            files.LOCK,
-            os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            0o600,
-            dir_fd=at,
-        )
-    except PermissionError as error:
-        what, hint = (
-            f"cannot use the state directory {directory}: {error.strerror}",
-            "choose another one with --state-dir",
-        )
-        raise ConfigurationError(what, hint=hint, code="EACCES") from error
+        return os.open(files.LOCK, os.O_CREAT | os.O_RDWR | _SAFELY, 0o600, dir_fd=at)
     except OSError as error:
-        raise HostUnavailable(
-            f"cannot use the state directory {directory}: {error.strerror}"
-        ) from error
+        text = f"cannot use the state directory {directory}: {error.strerror}"
+        if isinstance(error, PermissionError):
+            hint = "choose another one with --state-dir"
+            raise ConfigurationError(text, hint=hint, code="EACCES") from error
+        raise HostUnavailable(text) from error
 
 
 def _take(fd: int) -> None:
@@ -77,23 +67,19 @@ def _take(fd: int) -> None:
                 raise
         time.sleep(_PAUSE)
     with contextlib.suppress(OSError):  # some file systems lack this lock: flock(2) alone suffices
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK)
 
 
 def _is_held(fd: int) -> bool:
     """Whether another descriptor holds the open file description lock."""
-    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    return bool(
-        struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
-    )
+    (kind,) = struct.unpack_from("h", fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK))
+    return bool(kind != fcntl.F_UNLCK)
 
 
 def in_use(directory: Path) -> bool:
     """Whether a daemon holds the lock; a query, which takes no lock."""
     try:
-        fd = os.open(
-            directory / files.LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-        )
+        fd = os.open(directory / files.LOCK, os.O_RDONLY | _SAFELY)
     except OSError:
         return False
     try:

@@ -16,8 +16,9 @@ from ..errors import HostUnavailable
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _BITS, _ALL = 9, 0o777
-"""The width and mask of a mode. The column stores the withheld bits above them. A push withholds
-none, so its listings compare the column directly.
+"""The width and mask of a mode. The column stores the withheld bits above them.
+
+A push withholds none, so its listings compare the column directly.
 """
 Values = tuple[str, ...] | Mapping[str, str]
 _OF_A_ROW = (
@@ -39,16 +40,8 @@ def row_of(base: Base) -> tuple[object, ...]:
     if not _LOWEST < mtime_ns < _HIGHEST:
         mtime_ns = min(max(mtime_ns, _LOWEST), _HIGHEST)
     mode = base.mode | base.withheld << _BITS
-    return (
-        base.path,
-        " ".join(base.source),
-        " ".join(base.target),
-        base.size,
-        mtime_ns,
-        mode,
-        crc,
-        base.source_absent,
-    )
+    tags = " ".join(base.source), " ".join(base.target)
+    return base.path, *tags, base.size, mtime_ns, mode, crc, base.source_absent
 
 
 def base_of(row: Any) -> Base:

@@ -18,6 +18,7 @@ import pytest
 from syncloud import log
 from syncloud.config import options, parser
 from syncloud.config.options import BY_NAME, COMMANDS, KEYS, OPTIONS, VARIABLES, Option, Scope
+from syncloud.config.settings import Settings
 from syncloud.errors import ConfigurationError, SyncloudError
 from syncloud.service.supervisor import FIXED
 
@@ -234,7 +235,7 @@ def sample(documents: Path) -> str:
     return (documents / "syncloud.conf").read_text("utf-8")
 
 
-def set_by(text: str, file: Path, *arguments: str, command: str = "pull") -> options.Settings:
+def set_by(text: str, file: Path, *arguments: str, command: str = "pull") -> Settings:
     file.write_text(text, "utf-8")
     return parser.parse([command, "--config", str(file), *arguments], {}).settings
 

@@ -18,11 +18,11 @@ LONG = 1_000_000
 """Characters. An expression that goes back for each of them needs hours."""
 
 METHODS = frozenset({"match", "fullmatch", "search", "findall", "finditer", "sub", "subn", "split"})
-HANDED_ON = {"_like": "fullmatch"}
+HANDED_ON = {"like": "fullmatch"}
 """Functions that have an expression as their first argument, and what they do with it."""
 
 MADE = {
-    ("config.options", "pattern"): "the argument of _like, whose calls are in the table",
+    ("config.values", "pattern"): "the argument of like, whose calls are in the table",
     ("core.patterns", "''.join((f'[{one}]' for one in sets))"): "nothing but brackets, so it has one length",
 }
 """Expressions that no text of the code is, and why none goes back; `test_no_name_holds_a_match_up` tries those of patterns."""
@@ -90,11 +90,11 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ("config.options", r"[0-9]{12}"): [("", "1", "")],
     ("config.options", r"[a-z0-9-]+"): [("", "a", ".")],
     ("config.options", r"[\x00-\x1f\x7f]"): [("", "a", "")],
-    ("config.options", r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)"): [("", "1", ""), ("1.", "1", ""), ("1", "m", "")],
-    ("config.options", r"[0-9]{1,9}"): [("", "1", "")],
-    ("config.options", r"(?![-])[A-Za-z0-9_.\\@-]{1,200}"): [("", "a", ""), ("", "-", "")],
-    ("config.options", r"[^A-Za-z0-9-]"): [("", ".", ""), ("", "a", "")],
-    ("config.options", r"[^A-Za-z0-9_.-]"): [("", "/", ""), ("", "a", "")],
+    ("config.values", r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)"): [("", "1", ""), ("1.", "1", ""), ("1", "m", "")],
+    ("config.values", r"[0-9]{1,9}"): [("", "1", "")],
+    ("config.values", r"(?![-])[A-Za-z0-9_.\\@-]{1,200}"): [("", "a", ""), ("", "-", "")],
+    ("config.settings", r"[^A-Za-z0-9-]"): [("", ".", ""), ("", "a", "")],
+    ("config.settings", r"[^A-Za-z0-9_.-]"): [("", "/", ""), ("", "a", "")],
     ("errors", AUTHORIZATION): [
         ("", "authorization", ""),
         ("authorization: ", "a", ""),

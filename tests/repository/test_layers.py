@@ -50,7 +50,7 @@ PUBLIC: dict[str, frozenset[str]] = {
     "aws": frozenset({"environment", "error_mapping", "markup", "session"}),
     "cf": frozenset({"stack"}),
     "cli": frozenset({"main"}),
-    "config": frozenset({"options", "parser"}),
+    "config": frozenset({"parser", "settings"}),
     "core": frozenset(
         {"budget", "checksum", "diff", "fields", "filters", "interfaces", "model", "names", "planner", "sample", "timing"}
         | {"work_queue"}
@@ -64,7 +64,7 @@ PUBLIC: dict[str, frozenset[str]] = {
     "queue": frozenset({"sqs"}),
     "s3": frozenset({"capabilities", "multipart", "objects", "transport", "tree"}),
     "service": frozenset({"disclosure", "state_directory", "status", "supervisor"}),
-    "state": frozenset({"inspect", "lock", "store"}),
+    "state": frozenset({"inspect", "lock", "notes", "store"}),
 }
 """The modules of each package from which others import. Whatever a package's own `__init__` names is public as well."""
 
@@ -83,14 +83,14 @@ OWNERS: dict[str, Owned] = {
         | frozenset({"s3.pool", "s3.request", "s3.transport"}),
     ),
     "boto3": Owned("boto3", frozenset({"aws.session"})),
-    "botocore": Owned("boto3", frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.operations", "cf.stack"})),
-    "configargparse": Owned("configargparse", frozenset({"config.parser"})),
+    "botocore": Owned("boto3", frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.guard", "cf.operations"})),
+    "configargparse": Owned("configargparse", frozenset({"config.files", "config.parser"})),
     "pythonjsonlogger": Owned("python-json-logger", frozenset({"log.api"})),
     "sdnotify": Owned("sdnotify", frozenset({"service.systemd"})),
     "tqdm": Owned("tqdm", frozenset({"log.api"})),
     "watchdog": Owned("watchdog", frozenset({"local.observer", "local.watcher"})),
     "ctypes": Owned("", frozenset({"local.observer", "local.syscalls", "s3.pool"})),
-    "sqlite3": Owned("", frozenset({"state.inspect", "state.rows", "state.store"})),
+    "sqlite3": Owned("", frozenset({"state.database", "state.inspect", "state.notes", "state.rows"})),
 }
 
 

@@ -293,9 +293,10 @@ def _state(directory: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
+from syncloud.state.notes import SNAPSHOT
 from syncloud.state.store import Pair
 from tests.support.states import opened_state
-opened_state(Path(sys.argv[1]), Pair("push", "/srv/photos", "bucket", "")).set_meta("snapshot", "{}")
+opened_state(Path(sys.argv[1]), Pair("push", "/srv/photos", "bucket", "")).set_note(SNAPSHOT, {})
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", program, directory], timeout=30, check=False)

@@ -75,7 +75,7 @@ def test_waiting_has_an_end(stubbed: Stubbed) -> None:
     stubbed.tells()
     stubbed.describes("CREATE_IN_PROGRESS")
     stubbed.tells()
-    with pytest.raises(Unavailable, match="not come to an end") as caught:
+    with pytest.raises(Unavailable, match="has not ended within") as caught:
         stack.settle()
     assert "run the same command again" in caught.value.hint
 

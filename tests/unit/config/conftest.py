@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.config import parser
-from syncloud.config.options import Invocation
+from syncloud.config.settings import Invocation
 from syncloud.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import string
 from pathlib import Path
@@ -13,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncloud.config import options, parser
-from syncloud.config.options import OPTIONS, Invocation
+from syncloud.config.options import OPTIONS
+from syncloud.config.settings import Invocation
 from syncloud.core.model import ConflictPolicy
 from syncloud.errors import ConfigurationError, UsageError
-from tests.support.nobody import NOBODY
-from tests.unit.config.conftest import PUSH, QUEUE, Read, problems
+from tests.unit.config.conftest import PUSH, Read, problems
 
 
 def misuse(read: Read, *argv: str, **environ: str) -> str:
@@ -90,67 +89,12 @@ def test_a_flag_has_the_same_precedence(
     assert read(*PUSH, "--instance", "jef", *words, **environ).settings.delete is expected
 
 
-def test_a_lone_flag_in_a_file_is_true_and_its_negation_no_key(read: Read, etc: Path) -> None:
-    (etc / "a.conf").write_text("delete\n")
-    assert read(*PUSH, "--instance", "a").settings.delete is True
-    # configargparse would take `no-delete = true` for --delete.
-    (etc / "b.conf").write_text("no-delete = true\n")
-    assert problems(read, *PUSH, "--instance", "b") == [f"{etc}/b.conf:1: unknown key 'no-delete'; did you mean delete?"]
-
-
-def test_config_replaces_the_instances_files(read: Read, etc: Path, tmp_path: Path) -> None:
-    (etc / "syncloud.conf").write_text("transfers = 2\n")
-    (etc / "jef.conf").write_text("transfers = 3\n")
-    one, two = tmp_path / "o [n]e*.cfg", tmp_path / "two"
-    one.write_text("transfers = 7\nmin-interval = 7\n")
-    two.write_text("transfers = 8\n")
-    settings = read(*PUSH, "--instance", "jef", "--config", str(one), "--config", str(two)).settings
-    assert (settings.instance, settings.transfers, settings.min_interval) == ("jef", 8, 7.0)
-    again = read(*PUSH, SYNCLOUD_CONFIG=f"[{one}, {two}]", SYNCLOUD_INSTANCE="jef").settings
-    assert again == settings
-    assert again.sources["instance"] == "environment SYNCLOUD_INSTANCE"
-
-
-def test_a_pipe_is_a_file(read: Read) -> None:
-    ours, theirs = os.pipe()
-    os.write(theirs, b"transfers = 9\n")
-    os.close(theirs)
-    assert read(*PUSH, "--config", f"/dev/fd/{ours}").settings.transfers == 9
-    os.close(ours)
-
-
-def test_a_key_of_another_command_does_not_disturb(read: Read, etc: Path) -> None:
-    (etc / "syncloud.conf").write_text(f"queue-url = {QUEUE}\nstack-name = S\nmin-interval = 3\n")
-    assert read(*PUSH, "--instance", "x", SYNCLOUD_VISIBILITY_TIMEOUT="1h").settings.queue_url is None
-    pull = read("pull", *PUSH[1:], "--instance", "x").settings
-    assert (pull.queue_url, pull.min_interval) == (QUEUE, 1.0)
-    # It is checked all the same: the mistake is in the file whoever reads it.
-    (etc / "syncloud.conf").write_text("visibility-timeout = soon\n")
-    assert "visibility-timeout: 'soon' is not a duration" in problems(read, *PUSH, "--instance", "x")[0]
-
-
-def test_the_files_grammar(read: Read, etc: Path) -> None:
-    text = '# comment\n; comment\n[section]\n---\nbucket: b1x\ndirectory = "/srv/a b"  # why\nprefix   p/q\n\nprofile = a#b\n'
-    (etc / "g.conf").write_text("\ufeff" + text)
-    settings = read("push", "--instance", "g").settings
-    assert (settings.bucket, settings.directory, settings.prefix, settings.profile) == ("b1x", Path("/srv/a b"), "p/q/", "a#b")
-    assert settings.sources["profile"] == f"{etc}/g.conf:9"
-
-
 # Patterns
 
 
 def test_patterns_keep_their_order(read: Read) -> None:
     words = ("--exclude", "*.log", "--include=keep.log", "--exclude=-x", "--exclude", "a,b")
     assert read(*PUSH, *words).settings.patterns == ((False, "*.log"), (True, "keep.log"), (False, "-x"), (False, "a,b"))
-
-
-def test_patterns_in_files(read: Read, etc: Path) -> None:
-    (etc / "a.conf").write_text('include = [*.xml, !b.xml]\nexclude = ["a,b", "# c", "[ab]*"]\n')
-    settings = read(*PUSH, "--instance", "a").settings
-    assert settings.patterns == ((True, "*.xml"), (True, "!b.xml"), (False, "a,b"), (False, "# c"), (False, "[ab]*"))
-    (etc / "b.conf").write_text("exclude = *.tmp\n")
-    assert read(*PUSH, "--instance", "b").settings.patterns == ((False, "*.tmp"),)
 
 
 def test_patterns_of_several_sources_come_in_the_order_of_precedence(read: Read, etc: Path) -> None:
@@ -230,38 +174,6 @@ def test_every_problem_is_told(read: Read, etc: Path) -> None:
     ]
 
 
-def test_an_overridden_mistake_is_still_one(read: Read, etc: Path) -> None:
-    (etc / "x.conf").write_text("transfers = 0\n")
-    assert len(problems(read, *PUSH, "--instance", "x", "--transfers", "3", SYNCLOUD_TRANSFERS="many")) == 2
-
-
-def test_files_that_cannot_be_read(read: Read, etc: Path, tmp_path: Path) -> None:
-    (tmp_path / "latin").write_bytes(b"bucket = \xe9\n")
-    told = problems(read, "push", "--config", str(tmp_path / "latin"), "--config", "/nowhere/x", "--config", str(tmp_path))
-    assert told == [
-        f"{tmp_path}/latin: cannot be read: not UTF-8 at byte 9",
-        "/nowhere/x: cannot be read: No such file or directory",
-        f"{tmp_path}: cannot be read: Is a directory",
-    ]
-    (etc / "jef.conf").mkdir()
-    assert problems(read, "push", "--instance", "jef") == [f"{etc}/jef.conf: cannot be read: Is a directory"]
-    assert "~nobody-has-this-name" in problems(read, "push", "--config", "~nobody-has-this-name/x")[0]
-
-
-def test_a_closed_directory_of_settings_is_told_and_no_traceback(read: Read, etc: Path) -> None:
-    """As /etc/syncloud is for users outside of its group."""
-    (etc / "jef.conf").write_text("bucket = b\n")
-    etc.chmod(0o700 if os.geteuid() == 0 else 0)
-    user = os.geteuid()
-    os.seteuid(NOBODY if user == 0 else user)
-    try:
-        told = problems(read, "push", "--instance", "jef")
-    finally:
-        os.seteuid(user)
-        etc.chmod(0o700)
-    assert told == [f"{etc}/{name}.conf: cannot be read: Permission denied" for name in ("syncloud", "jef")]
-
-
 @pytest.mark.parametrize(
     ("command", "needed"),
     [("push", {"directory", "bucket"}), ("pull", {"directory", "bucket", "queue-url"}), ("setup", {"bucket"})],
@@ -297,7 +209,7 @@ def test_what_a_command_does_not_need(read: Read) -> None:
         ((*PUSH, "--prefix"), "expected one argument"),
         (("setup", "--destroy", "--print-template"), "exclude each other"),
         (("status", "a", "b"), "unexpected argument 'b'"),
-        (("resume", "a", "--instance", "b"), "which instance, 'a' or 'b'?"),
+        (("resume", "a", "--instance", "b"), "two instances: 'a' and 'b'"),
         (("resume",), "resume needs an instance"),
         (("demo", "--once=yes"), "ignored explicit argument"),
         ((*PUSH, "--exclude=--"), "'--' cannot be a value"),

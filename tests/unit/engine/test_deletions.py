@@ -155,7 +155,7 @@ class Order(State):
     acts: list[str]
     full = 0
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}) -> None:
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}, **more: Any) -> None:
         puts = list(puts)
         if self.full and puts:
             self.full -= 1
@@ -213,7 +213,7 @@ class Forgetful(Order):
 
     forgets = True
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}) -> None:
+    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str] = {}, **more: Any) -> None:
         if notes and self.forgets:
             raise HostUnavailable("no space")
         super().record(puts, drops, notes)

@@ -12,6 +12,7 @@ from syncloud.core.model import Unknown
 from syncloud.engine.skipped import SkippedPaths
 from syncloud.log import display
 from syncloud.service import status
+from syncloud.state import notes
 from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
@@ -80,7 +81,7 @@ def test_the_page_knows_how_many_have_no_room(tmp_path: Path, state: State, monk
     monkeypatch.setattr(status, "MAX_SKIPPED", 10)
     left_out = SkippedPaths(state, most=10)
     listed(left_out, refused(1_000), most=10)
-    state.set_meta("snapshot", status.encode(status.Snapshot(role="pull", left_out_count=len(left_out))))
+    state.set_note(notes.SNAPSHOT, status.as_fields(status.Snapshot(role="pull", left_out_count=len(left_out))))
     now = status.read(tmp_path)
     assert (now.left_out_count, len(now.left_out)) == (1_000, 10)
     assert "and 980 more" in status.page("jef", now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 A, B = "fsid:a", "fsid:b"
-PROVEN = Identity(A, "1")
 UNKNOWN = Identity()
 
 
@@ -106,14 +104,3 @@ def test_equal_numbers_of_device_and_inode_are_no_continuity() -> None:
 )
 def test_only_all_of_it_proves_and_any_difference_refutes(kept: Identity, now: Identity, proven: bool, refuted: bool) -> None:
     assert (kept.is_proven_by(now), kept.is_refuted_by(now)) == (proven, refuted)
-
-
-@pytest.mark.parametrize("kept", ["2", "[39, 1]", "[39, 1, 5]", '["a"]', "{}", "null", "", "no JSON"])
-def test_what_earlier_versions_have_kept_is_no_evidence(kept: str) -> None:
-    assert identity.parse(kept) == UNKNOWN
-
-
-def test_what_is_kept_is_read_again_and_earlier_versions_can_read_it() -> None:
-    assert identity.parse(json.dumps(PROVEN.encode())) == PROVEN
-    device, inode = PROVEN.encode()  # they unpack them
-    assert all(isinstance(one, str) for one in (device, inode)), "they hold for no numbers"

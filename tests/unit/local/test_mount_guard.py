@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from syncloud.core.model import Side, Tag
 
 needs_mounts = pytest.mark.skipif(not may_mount(), reason="only root may mount")
-LOST = '{"m/disk": ["fsid:a", "1"]}'
+LOST = {"m/disk": ("fsid:a", "1")}
 """The note of a state about a mount that is not there."""
 
 
@@ -58,18 +58,18 @@ def test_below_a_mount_that_has_gone_nothing_is_absent_until_somebody_says_so(tm
         assert guard.skipped("m/disk") == guard.skipped("plain") == []
         assert guard.dump() == LOST, "it is asked for after a restart, too"
         guard.look(accept=True)
-        assert (guard.doubt_absence("m/disk/file"), guard.trouble(), guard.dump()) == (None, None, "{}")
+        assert (guard.doubt_absence("m/disk/file"), guard.trouble(), guard.dump()) == (None, None, {})
 
 
 def test_a_mount_of_which_the_base_has_no_file_is_not_missed(tmp_path: Path) -> None:
     with guarded(tmp_path, "m/disk2/file", "plain") as guard:
         guard.look()
-        assert (guard.doubt_absence("m/disk/file"), guard.trouble(), guard.dump()) == (None, None, "{}")
+        assert (guard.doubt_absence("m/disk/file"), guard.trouble(), guard.dump()) == (None, None, {})
 
 
 def test_where_nothing_is_or_was_mounted_nobody_asks(tmp_path: Path) -> None:
     with guarded(tmp_path) as guard:
-        guard.load("{}")
+        guard.load({})
         guard.look()
         assert not guard.any
         assert not guard.consume_change()
@@ -148,7 +148,7 @@ for command in (["mount", "-t", "tmpfs", "tmpfs", str(root / "m")], ["umount", s
     assert places.consume_change() and places.changed() and not places.changed()
     with places._lock:  # a look that a frozen disk does not end
         assert not places.changed()
-assert places.dump() == "{}"
+assert places.dump() == {}
 """
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from syncloud.config.options import Settings
+    from syncloud.config.settings import Settings
     from tests.support.emulator import Bucket
 
     Configure = Callable[..., Settings]

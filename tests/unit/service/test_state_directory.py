@@ -11,7 +11,8 @@ import pytest
 
 from syncloud.errors import ConfigurationError, SyncloudError
 from syncloud.service import state_directory, status
-from syncloud.state import inspect
+from syncloud.state import inspect, notes
+from syncloud.state.notes import Resume
 from syncloud.state.store import Pair
 from tests.support.nobody import NOBODY, let_through
 from tests.support.states import opened_state
@@ -119,7 +120,7 @@ def test_only_regular_files_are_opened(folder: Path, name: str, make: Callable[[
     assert f"{state / name} is not a regular file" in str(told)
     assert not (folder / "target").exists()
     if name != "lock":
-        for look in (status.read, inspect.read_summary, lambda at: inspect.leave_note(at, "resume", "look-again")):
+        for look in (status.read, inspect.read_summary, lambda at: inspect.leave_note(at, notes.RESUME, Resume.LOOK_AGAIN)):
             with pytest.raises(ConfigurationError, match="is not a regular file"):
                 look(state)
         with pytest.raises(ConfigurationError, match="is not a regular file"):

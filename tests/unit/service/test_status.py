@@ -19,6 +19,7 @@ from syncloud.errors import HIDDEN, ConfigurationError, HostUnavailable, Synclou
 from syncloud.service import status
 from syncloud.service.status import Snapshot
 from syncloud.service.systemd import Notifier
+from syncloud.state import notes
 from syncloud.state.store import Pair, State
 from tests.support.engines import engine_between
 from tests.support.memory import MemoryTree
@@ -114,23 +115,22 @@ snapshots = st.builds(
 
 @given(snapshots)
 def test_what_was_kept_is_read_as_it_was(now: Snapshot) -> None:
-    assert status._decode(status.encode(now)) == now
+    assert status._of_fields(json.loads(status.encode(now))) == now
 
 
 @given(st.dictionaries(st.sampled_from(["role", "files", "of another version"]), st.integers() | st.text()))
 def test_what_another_version_kept_is_read_as_far_as_it_is_known(told: dict[str, int | str]) -> None:
-    read = status._decode(json.dumps(told))
+    read = status._of_fields(told)
     assert read == Snapshot(**{name: value for name, value in told.items() if name != "of another version"})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '"text"', "\x00"])
-def test_what_makes_no_sense_is_not_known(text: str) -> None:
-    assert status._decode(text) == Snapshot()
+def test_where_nothing_was_kept_nothing_is_known(state: State) -> None:
+    assert status.kept(state) == status._of_fields({}) == Snapshot()
 
 
 def test_a_daemon_that_has_died_does_not_run_whatever_it_said_last(tmp_path: Path) -> None:
     with held(tmp_path) as state:
-        state.set_meta("snapshot", status.encode(replace(NOW, at=time.time())))
+        state.set_note(notes.SNAPSHOT, status.as_fields(replace(NOW, at=time.time())))
         assert status.read(tmp_path / "state").running, "it holds its lock"
     told = status.read(tmp_path / "state")
     assert not told.running
@@ -139,7 +139,7 @@ def test_a_daemon_that_has_died_does_not_run_whatever_it_said_last(tmp_path: Pat
 
 
 def test_one_that_runs_and_says_nothing_is_in_trouble(state: State, tmp_path: Path) -> None:
-    state.set_meta("snapshot", status.encode(replace(NOW, at=time.time() - status.FRESH_S - 5)))
+    state.set_note(notes.SNAPSHOT, status.as_fields(replace(NOW, at=time.time() - status.FRESH_S - 5)))
     told = status.read(tmp_path / "state")
     assert told.running
     assert "it has not reported for 2 min" in told.trouble
@@ -160,7 +160,7 @@ def test_one_that_waits_is_believed_for_a_while(tmp_path: Path) -> None:
     assert not status.read(tmp_path / "state").running
     late = replace(told, at=time.time() - status.FRESH_S - 5)
     with held(tmp_path) as state:
-        state.set_meta("snapshot", status.encode(late))
+        state.set_note(notes.SNAPSHOT, status.as_fields(late))
     assert not status.read(tmp_path / "state").running, "it would have said so again"
 
 

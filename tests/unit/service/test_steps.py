@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from syncloud.config.parser import Settings
+    from syncloud.config.settings import Settings
     from syncloud.service.wiring import Session
     from tests.support.emulator import Bucket
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from syncloud.config.options import Settings
+    from syncloud.config.settings import Settings
     from tests.support.emulator import Bucket
     from tests.support.listener import Listener
     from tests.support.systemd import Systemd

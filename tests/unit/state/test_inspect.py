@@ -13,6 +13,7 @@ from syncloud.core.model import Failure
 from syncloud.errors import ConfigurationError, HostUnavailable
 from syncloud.state import inspect
 from syncloud.state.inspect import StateSummary
+from syncloud.state.notes import RESUME, SNAPSHOT, VERIFIED, Resume
 from tests.support.states import PAIR, opened, paths, row
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ def test_what_a_daemon_has_recorded_can_be_seen_while_it_runs(memory: State) -> 
     memory.note_skipped("fifo", "not a regular file")
     failures = [Failure(path, "EIO", "Input/output error", "look at the disk", 3, 17.5) for path in ("z", "c")]
     memory.note_failing(failures, [])
-    memory.set_meta("snapshot", "{}")
-    memory.set_meta("verified", "18")
-    wanted = StateSummary(str(PAIR), "{}", 2, {"fifo": "not a regular file"}, failures[::-1])
+    memory.set_note(SNAPSHOT, {"files": 2})
+    memory.set_note(VERIFIED, 18.0)
+    wanted = StateSummary(str(PAIR), {"files": 2}, 2, {"fifo": "not a regular file"}, failures[::-1])
     assert inspect.read_summary(memory.directory) == wanted
     memory.record([row("c")], ["a", "b"])
     assert inspect.read_summary(memory.directory) == wanted._replace(files=1), "no lock is in the way, of either"
@@ -53,22 +54,22 @@ def test_a_state_of_an_earlier_version_has_nothing_that_keeps_failing(tmp_path: 
         memory.record([row("a")], [])
     with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as db:
         db.execute("DROP TABLE failing")
-    assert inspect.read_summary(tmp_path) == StateSummary(str(PAIR), "", 1, {}, [])
+    assert inspect.read_summary(tmp_path) == StateSummary(str(PAIR), {}, 1, {}, [])
 
 
 def test_a_note_reaches_the_daemon_that_has_the_state_open(memory: State) -> None:
-    assert memory.take_note("resume") is None
-    inspect.leave_note(memory.directory, "resume", "look-again")
-    inspect.leave_note(memory.directory, "resume", "allow-deletes")
-    assert memory.take_note("resume") == "allow-deletes", "the last word"
-    assert memory.take_note("resume") is None, "it is taken once"
+    assert memory.notes.take(RESUME) is None
+    inspect.leave_note(memory.directory, RESUME, Resume.LOOK_AGAIN)
+    inspect.leave_note(memory.directory, RESUME, Resume.ALLOW_DELETES)
+    assert memory.notes.take(RESUME) is Resume.ALLOW_DELETES, "the last word"
+    assert memory.notes.take(RESUME) is None, "it is taken once"
 
 
 def test_where_there_is_no_state_none_is_made_by_a_look_or_a_note(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none"):
         assert inspect.read_summary(place) is None
         with pytest.raises(ConfigurationError, match="there is no state in"):
-            inspect.leave_note(place, "resume", "look-again")
+            inspect.leave_note(place, RESUME, Resume.LOOK_AGAIN)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,7 +77,7 @@ def questions(place: Path, to: Path) -> tuple[Callable[[], object], ...]:
     """Every call that concerns the state in `place` from outside."""
     return (
         lambda: inspect.read_summary(place),
-        lambda: inspect.leave_note(place, "resume", "look-again"),
+        lambda: inspect.leave_note(place, RESUME, Resume.LOOK_AGAIN),
         lambda: inspect.copy(place, to),
     )
 
