@@ -124,9 +124,8 @@ class PendingRequest:
         Unavailable). Errors from elsewhere are raised unchanged.
         """
         if self.left < 0:
-            raise Overlong(
-                f"{self.request.what}: more than {self._most(self.status):,} bytes came, which is no store's answer"
-            )
+            most = self._most(self.status)
+            raise Overlong(f"{self.request.what}: the answer has more than {most:,} bytes")
         if self.error is not None:
             raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
         owner = dict(self.request.fields).get(EXPECTED_OWNER, "") if self.status == 403 else ""

@@ -16,6 +16,7 @@ from syncloud.core import checksum, names
 from syncloud.core.model import Base, Entry
 from syncloud.errors import Changed, Corrupt, PathError, Unavailable
 from syncloud.s3 import objects
+from syncloud.s3.content import S3Content
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always
 from tests.support.store import STAMP, awaited, opened, seen, small
 
@@ -338,12 +339,12 @@ async def test_a_part_of_another_object_or_of_another_place_is_its_paths_failure
         async with opened(bucket, meddler.endpoint) as tree:
             first = await tree.write(small("a", b"0123456789"), None, None)
             with pytest.raises(wrong) as caught:
-                await tree.part(first, 2, 3)
+                await S3Content(tree.bucket, first).part(2, 3)
             assert caught.value.path == "a"
             meddler.meddle = as_told(etag="")
-            assert b"".join(await tree.part(first, 2, 3)) == b"234", "what is not said contradicts nothing"
+            assert b"".join(await S3Content(tree.bucket, first).part(2, 3)) == b"234", "what is not said contradicts nothing"
             meddler.meddle = as_told(content_range="bytes 2-4/*")
-            assert b"".join(await tree.part(first, 2, 3)) == b"234"
+            assert b"".join(await S3Content(tree.bucket, first).part(2, 3)) == b"234"
 
 
 @awaited
@@ -352,11 +353,11 @@ async def test_a_whole_of_another_object_or_a_part_of_it_is_its_paths_failure(bu
         async with opened(bucket, meddler.endpoint) as tree:
             first = await tree.write(small("a", b"0123456789"), None, None)
             with pytest.raises(Changed):
-                await tree.part(first, 0, 10)
+                await S3Content(tree.bucket, first).part(0, 10)
             for status in (203, 206):
                 meddler.meddle = as_told(status)
                 with pytest.raises(Corrupt):
-                    await tree.part(first, 0, 10)
+                    await S3Content(tree.bucket, first).part(0, 10)
                 with pytest.raises(Corrupt):
                     await tree.observe("a", None, None, reported=first)
 

@@ -15,6 +15,7 @@ from syncloud.core.model import Absent, Base, Entry, Policy, Unknown
 from syncloud.core.work_queue import Work
 from syncloud.engine.reconciler import Reconciler
 from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRefused, Unavailable
+from syncloud.s3.content import S3Content
 from syncloud.s3.objects import StoreCapabilities
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
 from tests.support.memory import MemoryTree
@@ -368,7 +369,7 @@ async def test_archived_objects_are_unknown(bucket: Bucket, storage_class: str) 
             assert isinstance(await tree.observe("a", None, None), Unknown)
             assert isinstance(await tree.observe("a", None, None, reported=promised("a", answer, b"cold")), Unknown)
             with pytest.raises(Archived):
-                await tree.part(promised("a", answer, b"cold"), 0, 4)
+                await S3Content(tree.bucket, promised("a", answer, b"cold")).part(0, 4)
 
 
 @awaited
