@@ -133,22 +133,22 @@ def _judged(value: Any, depth: int) -> Iterator[Decoded]:
             empty = False
             yield part
     except _FAULTS as error:
-        yield Bad(_told(error), error.bucket if isinstance(error, Poison) else "")
+        yield Bad(_described(error), error.bucket if isinstance(error, Poison) else "")
     else:
         if empty:
             yield Bad("no event in it")
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """A short description of `error`, whatever the message holds.
 
     `Poison` and `fields.Odd` are readable sentences; of other errors, the type helps most.
     """
     known = isinstance(error, Poison | fields.Odd)
-    return str(error) if known else f"{type(error).__name__}: {error}"[:_TOLD]
+    return str(error) if known else f"{type(error).__name__}: {error}"[:_SHOWN]
 
 
-_TOLD, _NAMED = 120, 80
+_SHOWN, _NAMED = 120, 80
 """Characters, at most: of an error text, and of a key in an error text."""
 _FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -209,7 +209,7 @@ def _read(form: Callable[[dict[str, Any]], Decoded], record: dict[str, Any], par
         with contextlib.suppress(TypeError, KeyError):
             key = record[part]["object"]["key"]
         named = f"{key[:_NAMED]!a}: " if isinstance(key, str) else ""
-        raise Poison(named + _told(error), bucket=_bucket_of(record[part])) from error
+        raise Poison(named + _described(error), bucket=_bucket_of(record[part])) from error
 
 
 def _inner(value: dict[str, Any]) -> Any:

@@ -19,8 +19,11 @@ from syncloud.aws.session import Aws
 from syncloud.core import names
 from syncloud.core.model import Absent, Entry, Hint
 from syncloud.errors import Unavailable
+from syncloud.queue import receiver, sqs
+from syncloud.queue.client import BATCH_MESSAGES
+from syncloud.queue.held import HELD_MAX_MESSAGES
 from syncloud.queue.message import Message
-from syncloud.queue.sqs import BATCH_MESSAGES, HELD_MAX_MESSAGES, QueueSource
+from syncloud.queue.sqs import QueueSource
 from tests.support.meddler import Meddler, always, drop, once
 from tests.support.messages import receiving, short_polls, unsuccessful
 from tests.support.notifications import (
@@ -92,10 +95,18 @@ class Listening:
 
 
 @contextlib.contextmanager
-def listening(bucket: Bucket, endpoint: str = "", *, hints: Hints | None = None, **options: Any) -> Iterator[Listening]:
+def listening(
+    bucket: Bucket,
+    endpoint: str = "",
+    *,
+    hints: Hints | None = None,
+    hold: Callable[[], bool] = lambda: False,
+    **options: Any,
+) -> Iterator[Listening]:
     """A started QueueSource for PREFIX of the bucket."""
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
-    source = QueueSource(aws.client("sqs"), queue_url=bucket.queue_url, bucket=bucket.name, prefix=PREFIX, **options)
+    sqs = aws.client("sqs")
+    source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix=PREFIX, hold=hold, **options)
     hints = hints or Hints()
     source.start(hints.deliver)
     try:
@@ -256,7 +267,7 @@ def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(
             if delivered > len(in_time):
                 in_time.append(len(begun) == delivered)
 
-        there.source._sqs.meta.events.register("provide-client-params.sqs.ReceiveMessage", asks)
+        there.source._receiver._client._sqs.meta.events.register("provide-client-params.sqs.ReceiveMessage", asks)
         sys.setswitchinterval(1.0)
         try:
             beginner.start()
@@ -273,7 +284,7 @@ def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(
 
 def test_who_has_nothing_to_delete_sleeps_until_there_is_something_and_ends_at_once(bucket: Bucket) -> None:
     with listening(bucket) as there:
-        there.source.answered.wait(15)
+        there.source._receiver.answered.wait(15)
         (thread,) = [thread for thread in there.source._threads if thread.name == "queue-delete"]
         before = switches(thread)
         time.sleep(1)
@@ -367,17 +378,20 @@ class Counted:
         return answer
 
 
-def test_what_is_held_is_bounded_and_told_when_nothing_of_it_is_settled(bucket: Bucket) -> None:
+def test_what_is_held_is_bounded_and_told_when_nothing_of_it_is_settled(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SQS says nothing at its limit of 120,000: a long poll just brings no message. So many are never held."""
     send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX_MESSAGES + 100)))
-    with listening(bucket, still=2.0) as there:
+    monkeypatch.setattr(receiver, "STILL_TIMEOUT_S", 2.0)
+    with listening(bucket) as there:
         until(lambda: len(there.hints.all()) >= HELD_MAX_MESSAGES, timeout=60)
         time.sleep(1)
         held = len(there.hints.all())
         assert HELD_MAX_MESSAGES <= held < HELD_MAX_MESSAGES + BATCH_MESSAGES
         assert left(bucket) == (HELD_MAX_MESSAGES + 100 - held, held)
         assert there.source.trouble() is None
-        until(lambda: "nothing more is received" in (there.source.trouble() or ""))
+        until(lambda: "no message is received" in (there.source.trouble() or ""))
         acknowledge(there.hints.all())
         acknowledge(there.hints.wait(HELD_MAX_MESSAGES + 100)[held:])
         assert there.source.trouble() is None
@@ -581,10 +595,13 @@ def test_any_number_of_messages_of_another_version_is_one_listing_and_one_line(b
     assert logged.events.count("queue.version") == 1
 
 
-def test_those_that_came_within_the_hour_are_listed_for_after_it(bucket: Bucket, logged: Listener) -> None:
+def test_those_that_came_within_the_hour_are_listed_for_after_it(
+    bucket: Bucket, logged: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqs, "RELIST_INTERVAL_S", 4.0)
     with (
         Meddler(bucket.server.endpoint, short_polls) as meddler,
-        listening(bucket, meddler.endpoint, relist=4.0) as there,
+        listening(bucket, meddler.endpoint) as there,
     ):
         send(bucket, native(bucket, "p/a", version="3.0"))
         acknowledge(there.hints.wait(1))
@@ -648,9 +665,13 @@ def received(number: int, key: str = "", **more: Any) -> dict[str, Any]:
     return {"MessageId": f"m{number}", "ReceiptHandle": f"h{number}", "Body": json.dumps({"Records": [event]})} | more
 
 
+def unstarted(client: Scripted, **options: Any) -> QueueSource:
+    return QueueSource(client, queue_url="http://queue", bucket="b", prefix=PREFIX, hold=lambda: False, **options)
+
+
 @contextlib.contextmanager
-def scripted(sqs: Scripted, **options: Any) -> Iterator[Listening]:
-    source = QueueSource(sqs, queue_url="http://queue", bucket="b", prefix=PREFIX, **options)
+def scripted(client: Scripted) -> Iterator[Listening]:
+    source = unstarted(client)
     hints = Hints()
     source.start(hints.deliver)
     try:
@@ -691,23 +712,24 @@ def test_a_message_that_cannot_be_deleted_holds_back_no_other() -> None:
 
 def late(source: QueueSource, count: int) -> list[Message]:
     """Messages in work, half of whose visibility is over."""
-    made = [Message(source, f"m{number}", f"h{number}") for number in range(count)]
-    source._held.update({message.message_id: message for message in made})
+    made = [Message(source._deleter, f"m{number}", f"h{number}") for number in range(count)]
+    for message in made:
+        source._held.add(message)
     return made
 
 
 def test_an_extension_that_failed_is_made_at_the_next_turn_and_those_beside_it_in_this_one() -> None:
     sqs = Scripted()
-    source = QueueSource(sqs, queue_url="http://queue", bucket="b", prefix=PREFIX, visibility=8)
+    source = unstarted(sqs, visibility=8)
     late(source, 25)
     sqs.failing = {"h3"}
     with pytest.raises(Unavailable, match="1 messages"):
-        source._extend()
+        source._extender.extend()
     assert [sqs.times("extend", f"h{number}") for number in range(25)] == [1] * 25
     sqs.failing.clear()
-    assert source._extend()
+    assert source._extender.extend()
     assert [sqs.times("extend", f"h{number}") for number in range(25)] == [1, 1, 1, 2] + [1] * 21
-    assert not source._extend()
+    assert not source._extender.extend()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -731,7 +753,7 @@ def test_no_thread_ends_of_what_a_client_raises() -> None:
 
     sqs = Raising([])
     with scripted(sqs) as there:
-        until(lambda: there.source.answered.is_set())
+        until(lambda: there.source._receiver.answered.is_set())
         for _ in range(3):
             sqs.batches.append([received(1)])
             until(there.source.trouble)
@@ -742,12 +764,15 @@ def test_no_thread_ends_of_what_a_client_raises() -> None:
 
 
 def test_a_message_costs_the_same_however_many_keys_the_hour_has_brought() -> None:
-    source = QueueSource(Scripted(), queue_url="http://queue", bucket="b", prefix=PREFIX)
+    hints: list[Hint] = []
+    source = unstarted(Scripted())
+    source._follower.deliver = hints.append
 
     def handle(first: int, count: int) -> None:
         for number in range(first, first + count):
-            source._take(received(number), 0.0)
-            source._forget(source._held[f"m{number}"])
+            source._receiver.take(received(number), 0.0)
+            source._deleter._forget(source._held._messages[f"m{number}"])
+            hints.clear()
 
     few = opcodes(lambda: handle(0, 100))
     handle(100, 60_000)
@@ -766,7 +791,7 @@ def test_a_queue_that_was_deleted_is_told_and_found_again(bucket: Bucket, record
         with listening(bucket, recorder.endpoint) as there:
             until(there.source.trouble)
             assert bucket.queue_url in str(there.source.trouble())
-            assert there.source.answered.is_set()
+            assert there.source._receiver.answered.is_set()
             recorder.reset()
             time.sleep(4)
             assert recorder.counts()["sqs", "ReceiveMessage"] <= 4
@@ -784,7 +809,7 @@ def test_a_queue_that_was_deleted_is_told_and_found_again(bucket: Bucket, record
 def test_a_queue_that_is_deleted_during_a_poll_is_noticed(bucket: Bucket) -> None:
     sqs = bucket.server.client("sqs")
     with Meddler(bucket.server.endpoint, short_polls) as meddler, listening(bucket, meddler.endpoint) as there:
-        until(there.source.answered.is_set)
+        until(there.source._receiver.answered.is_set)
         assert there.source.trouble() is None
         sqs.delete_queue(QueueUrl=bucket.queue_url)
         until(there.source.trouble)
@@ -792,12 +817,13 @@ def test_a_queue_that_is_deleted_during_a_poll_is_noticed(bucket: Bucket) -> Non
         until(lambda: any(hint.subtree for hint in there.hints.all()))
 
 
-def test_after_a_long_time_without_a_poll_everything_is_listed(bucket: Bucket) -> None:
+def test_after_a_long_time_without_a_poll_everything_is_listed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held back, stopped or suspended for longer than the queue keeps a message."""
+    monkeypatch.setattr(receiver, "GAP_S", 4.0)
     holding = threading.Event()
     with (
         Meddler(bucket.server.endpoint, short_polls) as meddler,
-        listening(bucket, meddler.endpoint, gap=4.0, hold=holding.is_set) as there,
+        listening(bucket, meddler.endpoint, hold=holding.is_set) as there,
     ):
         until(lambda: meddler.names().count("ReceiveMessage") >= 3)
         assert there.hints.all() == []
@@ -814,7 +840,7 @@ def test_after_a_long_time_without_a_poll_everything_is_listed(bucket: Bucket) -
 def test_an_unreachable_endpoint_is_told(bucket: Bucket) -> None:
     with listening(bucket, "http://127.0.0.1:9") as there:
         until(there.source.trouble)
-        assert there.source.answered.is_set()
+        assert there.source._receiver.answered.is_set()
 
 
 def test_nothing_is_received_while_held(bucket: Bucket, recorder: Recorder) -> None:
