@@ -33,11 +33,9 @@ def excess(body: bytes) -> str | None:
         return f"more than {TAGS_MAX:,} tags" if body.count(b"<") > TAGS_MAX else None
     if body.count(b"[") + body.count(b"{") <= CONTAINERS_MAX:
         return None
-    return (
-        f"more than {CONTAINERS_MAX:,} lists and objects"
-        if _containers(body) > CONTAINERS_MAX
-        else None
-    )
+    if _containers(body) <= CONTAINERS_MAX:
+        return None
+    return f"more than {CONTAINERS_MAX:,} lists and objects"
 
 
 def _containers(body: bytes) -> int:

@@ -136,7 +136,7 @@ def _judged(value: Any, depth: int) -> Iterator[Decoded]:
         yield Bad(_described(error), error.bucket if isinstance(error, Poison) else "")
     else:
         if empty:
-            yield Bad("no event in it")
+            yield Bad("no event in the message")
 
 
 def _described(error: Exception) -> str:

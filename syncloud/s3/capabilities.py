@@ -26,7 +26,7 @@ Header = tuple[str, str]
 T = TypeVar("T")
 _ABSENT, _WRONG = ("if-none-match", "*"), ("if-match", '"00000000000000000000000000000000"')
 _WARNING = '%s: see SEMANTICS.md, "Stores without conditions"'
-_NO_STORE = "a portal or a proxy may have sent the answer; check the endpoint and the way to it"
+_NO_STORE = "a portal or a proxy may have answered; check the endpoint and the way to it"
 
 
 async def probe(crt: Transport, bucket: str, prefix: str) -> StoreCapabilities:

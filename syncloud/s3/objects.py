@@ -248,7 +248,7 @@ def required(body: bytes, name: str) -> str:
         return text
     raise Unavailable(
         f"the answer has no {name}",
-        hint="a proxy may have sent the answer; check the endpoint and the way to it",
+        hint="a portal or a proxy may have answered; check the endpoint and the way to it",
     )
 
 
