@@ -110,7 +110,7 @@ def _asked(command: list[str], **options: Any) -> Process:
     try:
         return Process(command, **options)
     except (OSError, ValueError, IndexError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it cannot be run"
+        reason = error.strerror if isinstance(error, OSError) else "the command cannot be run"
         text = f"{command[:1]}: {reason}"
         raise CredentialRetrievalError(provider="custom-process", error_msg=text) from error
 

@@ -182,7 +182,7 @@ class Credentials:
         self._afresh = afresh
         self._source: Any = None
         self._held: AwsCredentialsProvider | None = None
-        self._problem = "not looked for yet"
+        self._problem = "the AWS credentials have not been read yet"
         self._failures = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

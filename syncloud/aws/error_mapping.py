@@ -211,7 +211,7 @@ TLS_HINT = (
 )
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CLOCK_HINT = (
-    "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
+    "AWS refuses a clock that is more than 15 minutes off: check this host's clock (timedatectl)"
 )
 _EXPIRED_HINT = (
     "renew the session token, which has expired; a new credentials file is read automatically,"

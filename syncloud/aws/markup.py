@@ -19,7 +19,7 @@ UNREADABLE = (ElementTree.ParseError, LookupError, ValueError)
 def read(body: bytes) -> ElementTree.Element:
     """The root element. Raises one of `UNREADABLE`."""
     if body.count(b"<") > TAGS_MAX:
-        raise ValueError(f"it has more than {TAGS_MAX:,} tags")
+        raise ValueError(f"more than {TAGS_MAX:,} tags")
     return ElementTree.fromstring(body)
 
 

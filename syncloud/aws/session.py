@@ -217,7 +217,7 @@ class Aws:
 
     def _botocore(self) -> Any:
         """A botocore session with its configuration read."""
-        from . import bounds  # here, because it needs what botocore needs
+        from . import bounds  # here, because this loads botocore
 
         with translated("reading the AWS configuration"):
             session = bounds.session(profile=self._profile)

@@ -118,6 +118,6 @@ def _matched(form: re.Pattern[str], text: str, what: str) -> str:
 
 def _odd(value: Any, what: str) -> Odd:
     if not isinstance(value, str):
-        return Odd(f"a {type(value).__name__} is no {what}")
+        return Odd(f"a value of type {type(value).__name__} is no {what}")
     more = "..." if len(value) > _SHOWN else ""
     return Odd(f"{value[:_SHOWN]!a}{more} is no {what}")

@@ -215,8 +215,8 @@ def _read(form: Callable[[dict[str, Any]], Decoded], record: dict[str, Any], par
 def _inner(value: dict[str, Any]) -> Any:
     """The content of an envelope, or None for an unknown envelope.
 
-    `Records` is a list of records, `Message` comes from SNS, `Sns` from an SNS record of Lambda,
-    `body` from SQS, and `requestPayload` from a Lambda destination.
+    `Records` is a list of records. `Message` comes from SNS, `Sns` from an SNS record of Lambda.
+    `body` comes from SQS, `requestPayload` from a Lambda destination.
     """
     for name in ("Records", "Message", "Sns", "body", "requestPayload"):
         if value.get(name):
@@ -267,7 +267,7 @@ def _bucket_of(about: Any) -> str:
 
 def _decoded(key: Any) -> str:
     if not isinstance(key, str) or len(key) > 3 * fields.KEY_MAX:
-        raise Poison("the key is no text, or longer than any")
+        raise Poison("the key is no text, or too long")
     return unquote_plus(key, errors="strict")
 
 

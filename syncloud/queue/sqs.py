@@ -28,7 +28,7 @@ from .sequencers import Sequencers
 from .versions import RELIST_INTERVAL_S, Versions
 
 RETRY = Backoff(first_s=1.0, most_s=30.0, jitter=0.0)
-_UNEXPECTED = "the queue's thread met something unexpected: %r"
+_UNEXPECTED = "the queue's thread raised an unexpected error: %r"
 
 
 class QueueSource:

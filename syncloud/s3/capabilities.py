@@ -29,14 +29,14 @@ _WARNING = '%s: see SEMANTICS.md, "Stores without conditions"'
 _NO_STORE = "a portal or a proxy may have answered; check the endpoint and the way to it"
 
 
-async def probe(crt: Transport, bucket: str, prefix: str) -> StoreCapabilities:
+async def probe(transport: Transport, bucket: str, prefix: str) -> StoreCapabilities:
     """Probe the store with a few small requests, and clean up after them.
 
     The result is kept for the lifetime of the state, so only answers about the condition count. S3
     defines three: 412 (condition obeyed), 501 or NotImplemented (condition unknown), and a success
     (condition ignored). Raises as `_is_done`; nothing is remembered after an error.
     """
-    one, other = (_Trial(crt, names.key_of(prefix, _new_name())) for _ in range(2))
+    one, other = (_Trial(transport, names.key_of(prefix, _new_name())) for _ in range(2))
     (put, copy, delete), (complete,) = await _side_by_side(
         _refuses_small(one, bucket), _refuses_completion(other)
     )
@@ -69,12 +69,12 @@ async def _side_by_side(*tries: Awaitable[T]) -> list[T]:
 class _Trial(NamedTuple):
     """A trial object."""
 
-    crt: Transport
+    transport: Transport
     key: str
 
     async def send(self, operation: str, *headers: Header, **more: Any) -> Response:
         method = METHODS[operation]
-        return await self.crt.request(
+        return await self.transport.request(
             method, self.key, operation=operation, headers=headers, **more
         )
 

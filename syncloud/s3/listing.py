@@ -48,30 +48,30 @@ class Page(NamedTuple):
     next: str
 
 
-def listed(crt: Transport, where: str, prefix: str) -> Iterator[ObjectSummary]:
+def listed(transport: Transport, where: str, prefix: str) -> Iterator[ObjectSummary]:
     """Every key that begins with `prefix`, in order. `where` names the listing in messages.
 
     Raises Unavailable or a subclass, or the error of `Response.refusal`.
     """
-    return _ordered(_pages(crt, where, prefix))
+    return _ordered(_pages(transport, where, prefix))
 
 
 def first(
-    crt: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S
+    transport: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S
 ) -> ObjectSummary | None:
     """The first key, or None: one request proves that the bucket exists and allows listing.
 
     `deadline` is in seconds. Raises as `listed`.
     """
-    page = _page(crt, where, [("prefix", prefix), ("max-keys", "1")], deadline)
+    page = _page(transport, where, [("prefix", prefix), ("max-keys", "1")], deadline)
     return next(iter(page.items), None)
 
 
-def _pages(crt: Transport, where: str, prefix: str) -> Iterator[list[ObjectSummary]]:
+def _pages(transport: Transport, where: str, prefix: str) -> Iterator[list[ObjectSummary]]:
     token, seen, empty = "", set[str](), 0
     while True:
         more = [("continuation-token", token)] if token else []
-        page = _page(crt, where, [("prefix", prefix), *more], PAGE_TIMEOUT_S)
+        page = _page(transport, where, [("prefix", prefix), *more], PAGE_TIMEOUT_S)
         yield page.items
         if not page.next:
             return
@@ -83,11 +83,11 @@ def _pages(crt: Transport, where: str, prefix: str) -> Iterator[list[ObjectSumma
         seen.add(token := page.next)
 
 
-def _page(crt: Transport, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
+def _page(transport: Transport, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
     what = f"list {where}"
     # XML cannot hold every character of a key, so keys travel URL-encoded.
     query = [("list-type", "2"), ("encoding-type", "url"), *query]
-    answer = crt.request_blocking("ListObjectsV2", what, query, deadline=deadline)
+    answer = transport.request_blocking("ListObjectsV2", what, query, deadline=deadline)
     if not answer.ok:
         raise answer.refusal(what)
     return parse(answer, what)
@@ -103,7 +103,7 @@ def parse(answer: Response, what: str) -> Page:
         space, name = root.tag.rpartition("}")[::2]
         space += "}" if space else ""
         if name != "ListBucketResult":
-            raise ValueError(f"its root is {name}")
+            raise ValueError(f"the root is {name}")
         return Page(_items(root, space, what), _continuation(root, space))
     except markup.UNREADABLE as error:
         raise Unavailable(f"{what}: the answer is no listing: {error}") from error

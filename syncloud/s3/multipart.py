@@ -187,7 +187,7 @@ class _Buffers:
     async def fill(
         self, buffer: io.BytesIO, content: Content, offset: int, crc: int
     ) -> tuple[int, int]:
-        """`Content.fill` into `buffer`; a failure gives the buffer back."""
+        """`Content.fill` into `buffer`; a failure releases the buffer."""
         try:
             # A view that outlives the call in a traceback would keep the buffer from its end.
             with buffer.getbuffer() as room:

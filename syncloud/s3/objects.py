@@ -52,7 +52,7 @@ class StoreCapabilities:
 
     def _consequences(self) -> tuple[tuple[str, bool, str], ...]:
         looked = "objects are deleted only where the bucket keeps versions, and only after a look"
-        lost = "a write of somebody else between our look and our write is overwritten"
+        lost = "a write of another program between our look and our write is overwritten"
         large = "the same, for as long as a large file is uploaded"
         return (
             ("PUT", self.put, lost),

@@ -119,9 +119,9 @@ class PendingRequest:
     def response(self) -> Response:
         """The answer, with any status that a retry would not change.
 
-        Raises Overlong for an oversized answer, the translated error if awscrt failed (Unavailable,
-        CredentialsError, Malformed), and the refusal of a status worth a retry (mostly
-        Unavailable). Errors from elsewhere are raised unchanged.
+        Raises Overlong for an oversized answer, and the translated error if awscrt failed
+        (Unavailable, CredentialsError, Malformed). Raises the refusal of a status worth a retry
+        (mostly Unavailable). Errors from elsewhere are raised unchanged.
         """
         if self.left < 0:
             most = self._most(self.status)

@@ -106,8 +106,8 @@ class Transport:
         default is `ANSWER_TIMEOUT_S` plus the time for the request body at `SLOWEST_BYTES_PER_S`,
         so a large download needs an explicit one. `most` bounds the bytes of the answer.
 
-        Raises CredentialsError; Unavailable if no answer comes by the deadline or at all; Overlong
-        if the answer has more than `most` bytes; Malformed if a value cannot be sent.
+        Raises CredentialsError; Unavailable if no answer comes by the deadline or at all. Raises
+        Overlong for more than `most` bytes, and Malformed if a value cannot be sent.
         """
         if deadline is None:
             deadline = ANSWER_TIMEOUT_S + size_of(body) / SLOWEST_BYTES_PER_S
