@@ -139,8 +139,8 @@ def admitted(source: Any) -> Any:
 def _inadmissible(part: _Part, method: str) -> CredentialsError:
     name = part.name(method)
     return CredentialsError(
-        f"{name}, from {method}, is not {part.description}: it is too long or has an invalid"
-        " character",
+        f"{name}, from {method}, cannot be {part.description}:"
+        " the value is too long or has an invalid character",
         hint=f"a line break or a blank at its end is the usual reason; set {name} again",
     )
 

@@ -68,7 +68,8 @@ def admit(environ: Mapping[str, str]) -> None:
         value = environ[name]
         if name.startswith("AWS_") and not (value.isprintable() and value == value.strip()):
             raise ConfigurationError(
-                f"{name} in the environment has a control character, or a blank at its end",
+                f"{name} in the environment has a line break or another control character,"
+                " or a blank at its end",
                 hint=f"set {name} again, and restart",
             )
 

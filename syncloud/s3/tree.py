@@ -44,9 +44,6 @@ class S3Tree:
     first request over TLS only. `denied`: permission bits that no metadata may grant.
     """
 
-    role = "push"
-    written_event = "push.uploaded"
-
     def __init__(
         self,
         transport: Transport,

@@ -125,7 +125,7 @@ class Daemon:
         where = f"s3://{sync.settings.bucket}/{sync.settings.prefix}"
         log.info("service.started", "%s: %s and %s", sync.role, sync.directory, where)
         work = asyncio.create_task(engine.run())
-        engine.turned_at, self._at_work = time.monotonic(), True
+        self._at_work = True
         try:
             with contextlib.suppress(CalledOff):
                 async with self._lookout() as lookout:
@@ -323,7 +323,7 @@ class Daemon:
         """
         if not self._at_work:
             return None
-        silent = time.monotonic() - self._engine.turned_at
+        silent = time.monotonic() - self._engine.turns.last_at
         turning = (
             None if silent < TURN_TIMEOUT_S else f"the engine has not turned for {silent:.0f} s"
         )
@@ -361,7 +361,7 @@ class Daemon:
         """
         at, before = time.monotonic(), self._seen
         self._seen = (
-            self._engine.turned_at,
+            self._engine.turns.last_at,
             self._hints.trouble(),
             self._sync.local.places.trouble(),
         )

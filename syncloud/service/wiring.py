@@ -24,7 +24,7 @@ from ..aws.session import Aws
 from ..config.parser import Settings
 from ..core import names, sample
 from ..core.filters import Filter
-from ..core.interfaces import Tree
+from ..core.interfaces import Direction, Tree
 from ..core.model import Hint, Policy, Tag
 from ..core.work_queue import WorkQueue
 from ..engine.dry_run import DryRunTree
@@ -248,11 +248,8 @@ def _open(
         owner=settings.expected_bucket_owner or "",
     )
     remote = _bucket(role, crt, aws, settings, memory)
-    source: Tree = local if role == "push" else remote
-    target: Tree = remote if role == "push" else local
     engine = _engine(
-        source,
-        target if say is None else DryRunTree(target, say),
+        _direction(role, local, remote, say),
         memory,
         settings,
         chosen,
@@ -320,25 +317,31 @@ async def _let_end(task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
+def _direction(
+    role: str, local: Tree, remote: Tree, say: Callable[[str], None] | None
+) -> Direction:
+    source, target = (local, remote) if role == "push" else (remote, local)
+    target = target if say is None else DryRunTree(target, say)
+    return Direction.push(source, target) if role == "push" else Direction.pull(source, target)
+
+
 def _engine(
-    source: Tree,
-    target: Tree,
+    direction: Direction,
     memory: state.State,
     settings: Settings,
     chosen: Filter,
     loop: asyncio.AbstractEventLoop,
 ) -> Engine:
     return Engine(
-        source,
-        target,
+        direction,
         memory,
         WorkQueue(time.monotonic, min_interval=settings.min_interval),
         policy=Policy(
             delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete
         ),
         # Files that wait for the disk must not occupy transfer slots of the network.
-        transfers=settings.transfers + (batch.ROOM if isinstance(source, S3Tree) else 0),
-        excluded=chosen.excludes,
+        transfers=settings.transfers + (batch.ROOM if isinstance(direction.source, S3Tree) else 0),
+        path_filter=chosen,
         loop=loop,
     )
 

@@ -241,7 +241,7 @@ def test_an_engine_that_does_not_turn_ends_the_ping(
         beat, run = asyncio.create_task(service.beat()), asyncio.create_task(service.run())
         while service._daemon is None or not service._daemon.resting:
             await asyncio.sleep(0.1)
-        alarm = service._daemon._engine._alarm
+        alarm = service._daemon._engine.turns._alarm
         assert alarm is not None
         alarm.cancel()
         while service._withheld is None:
