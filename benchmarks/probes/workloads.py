@@ -62,7 +62,7 @@ def reconcile(items: int, place: Path) -> Loop:
     def loop() -> None:
         census = ScanSummary()
         unlike = SkipUnchanged(runs, iter(known), lambda _: None, census)
-        deque(diff(unlike.sides(), None, unlike.rows(), census), 0)
+        deque(diff(unlike.sides(), None, unlike.rows(), census, lambda path: False), 0)
 
     return loop
 

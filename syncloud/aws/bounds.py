@@ -67,7 +67,7 @@ class _Bounded(io.RawIOBase):
             self._sock.settimeout(self._timeout)  # for the next request on this connection
         self._left -= count or 0
         if self._left < 0:
-            raise Endless(f"an answer of more than {ANSWER_MAX_BYTES:,} bytes is no service's")
+            raise Endless(f"no service answers with more than {ANSWER_MAX_BYTES:,} bytes")
         return count
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ def _of_a_size(theirs: Any) -> Any:
             """Raises Endless if parsing the body would take hundreds of megabytes."""
             body: bytes = super().content
             if reason := markup.excess(body):
-                raise Endless(f"an answer with {reason} is no service's")
+                raise Endless(f"no service answers with {reason}")
             return body
 
         @property
@@ -110,40 +110,42 @@ def _asked(command: list[str], **options: Any) -> Process:
     try:
         return Process(command, **options)
     except (OSError, ValueError, IndexError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it cannot be run"
-        raise CredentialRetrievalError(
-            provider="custom-process", error_msg=f"{command[:1]}: {reason}"
-        ) from error
+        reason = error.strerror if isinstance(error, OSError) else "the command cannot be run"
+        text = f"{command[:1]}: {reason}"
+        raise CredentialRetrievalError(provider="custom-process", error_msg=text) from error
 
 
-def _admit(**told: Any) -> None:
+def _admit(**given: Any) -> None:
     """Refuse credentials that no header can hold: a `before-sign` handler."""
-    if (source := getattr(told["request_signer"], "_credentials", None)) is not None:
+    if (source := getattr(given["request_signer"], "_credentials", None)) is not None:
         admitted(source)
 
 
 def session(**options: Any) -> Any:
     """A bounded botocore session. The bounds cover its clients and those of its sources (STS)."""
-    import botocore.config  # here, because environment variables often make botocore unnecessary
-    import botocore.session
+    import botocore.session  # here, because environment variables often make botocore unnecessary
 
     _install()
     made = botocore.session.Session(**options)
     made.register("before-sign", _admit)
-    made.set_default_client_config(
-        botocore.config.Config(
-            # Retries have two levels: botocore retries a request, the engine a path.
-            retries={"mode": "standard", "total_max_attempts": 3},
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=ANSWER_TIMEOUT_S,
-            max_pool_connections=32,
-            # Older S3-compatible stores refuse the default checksums of botocore 1.36 and later.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra=f"syncloud/{__version__}",
-        )
-    )
+    made.set_default_client_config(_client_config())
     return made
+
+
+def _client_config() -> Any:
+    from botocore.config import Config  # here, for the same reason
+
+    return Config(
+        # Retries have two levels: botocore retries a request, the engine a path.
+        retries={"mode": "standard", "total_max_attempts": 3},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=ANSWER_TIMEOUT_S,
+        max_pool_connections=32,
+        # Older S3-compatible stores refuse the default checksums of botocore 1.36 and later.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        user_agent_extra=f"syncloud/{__version__}",
+    )
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from awscrt.auth import AwsCredentialsProvider
 
@@ -32,7 +32,9 @@ class Process(subprocess.Popen[bytes]):
     """Seconds. The process may ask a person for a code."""
 
     def communicate(
-        self, input: bytes | None = None, timeout: float | None = None  # noqa: A002
+        self,
+        input: bytes | None = None,  # noqa: A002
+        timeout: float | None = None,
     ) -> tuple[bytes, bytes]:
         """The output of the process, or an error text in place of a failure or a malformed answer.
 
@@ -42,78 +44,82 @@ class Process(subprocess.Popen[bytes]):
         try:
             answer, _ = super().communicate(input, timeout or self.TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # a disk or debugger may block it
-                self.wait(5)
-            for pipe in (self.stdout, self.stderr):  # child processes may still hold the pipes
-                if pipe is not None:
-                    pipe.close()
-            return (
-                b"",
-                f"the credential process gave no answer within {self.TIMEOUT_S:.0f} s".encode(),
-            )
+            self._abandon()
+            return _failure(f"gave no answer within {self.TIMEOUT_S:.0f} s")
         if self.returncode:
-            return (
-                b"",
-                f"the credential process ended with {self.returncode}; run it by hand to see why".encode(),
-            )
+            return _failure(f"ended with {self.returncode}; run it by hand to see why")
         if not _is_answer(answer):
             self.returncode = 65  # EX_DATAERR of sysexits.h(3)
-            return (
-                b"",
-                b"the answer of the credential process is not of the form that is expected (Version 1)",
-            )
+            return _failure("gave an answer that is not of the expected form (Version 1)")
         return answer, b""
 
+    def _abandon(self) -> None:
+        self.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a disk or debugger may block it
+            self.wait(5)
+        for pipe in (self.stdout, self.stderr):  # child processes may still hold the pipes
+            if pipe is not None:
+                pipe.close()
 
-def _is_answer(said: bytes) -> bool:
+
+def _failure(text: str) -> tuple[bytes, bytes]:
+    """The output and the error text in place of an answer."""
+    return b"", f"the credential process {text}".encode()
+
+
+def _is_answer(output: bytes) -> bool:
     """True if the output has the documented format.
 
     Source: "Sourcing credentials with an external process" in the AWS CLI user guide.
     """
     try:
-        told = json.loads(said.decode())
+        answer = json.loads(output.decode())
     except (ValueError, RecursionError):
         return False
-    if not isinstance(told, dict) or told.get("Version") != 1:
+    if not isinstance(answer, dict) or answer.get("Version") != 1:
         return False
-    optional = (told[name] for name in ("SessionToken", "Expiration") if told.get(name) is not None)
-    return all(
-        isinstance(text, str)
-        for text in (told.get("AccessKeyId"), told.get("SecretAccessKey"), *optional)
-    )
+    given = [answer.get(name) for name in ("SessionToken", "Expiration")]
+    texts = [answer.get("AccessKeyId"), answer.get("SecretAccessKey")]
+    texts += [value for value in given if value is not None]
+    return all(isinstance(text, str) for text in texts)
 
 
 # Admission
 
-_PARTS = (
-    (
-        "access_key",
-        "an access key id",
-        re.compile(r"[\x21-\x7e]{1,1024}"),
-        "AWS_ACCESS_KEY_ID",
-        "AccessKeyId",
-    ),
-    (
-        "secret_key",
-        "a secret key",
-        re.compile(r"(?! )[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,1024}(?<! )"),
-        "AWS_SECRET_ACCESS_KEY",
-        "SecretAccessKey",
-    ),
-    (
-        "token",
-        "a session token",
-        re.compile(r"[\x21-\x7e]{1,16384}"),
-        "AWS_SESSION_TOKEN",
-        "SessionToken",
-    ),
-)
-"""Validation table of credential parts: attribute, description, pattern, name, other name.
 
-The name is that of the environment variable, or of the file's entry in lower case. The other name
-applies to any other source.
-"""
+class _Part(NamedTuple):
+    """One part of the credentials.
+
+    `variable` is the environment variable, and in lower case the entry of a file; `member` is the
+    name in any other source.
+    """
+
+    attribute: str
+    description: str
+    form: re.Pattern[str]
+    variable: str
+    member: str
+
+    def name(self, method: str) -> str:
+        """The name of this part in the source `method`."""
+        if method in _FILES:
+            return self.variable.lower()
+        return self.variable if method == "env" else self.member
+
+    def is_valid(self, value: object) -> bool:
+        if self.attribute == "token" and not value:
+            return True
+        return isinstance(value, str) and self.form.fullmatch(value) is not None
+
+
+_ID = re.compile(r"[\x21-\x7e]{1,1024}")
+_SECRET = re.compile(r"(?! )[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,1024}(?<! )")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
+_PARTS = (
+    _Part("access_key", "an access key id", _ID, "AWS_ACCESS_KEY_ID", "AccessKeyId"),
+    _Part("secret_key", "a secret key", _SECRET, "AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+    _Part("token", "a session token", _TOKEN, "AWS_SESSION_TOKEN", "SessionToken"),
+)
 
 
 def admitted(source: Any) -> Any:
@@ -124,19 +130,19 @@ def admitted(source: Any) -> Any:
     """
     frozen = source.get_frozen_credentials()
     learn(*(part for part in (frozen.secret_key, frozen.token) if isinstance(part, str)))
-    for part, what, form, variable, member in _PARTS:
-        value = getattr(frozen, part)
-        if part == "token" and not value:
-            continue
-        if not isinstance(value, str) or form.fullmatch(value) is None:
-            name = {"env": variable, **dict.fromkeys(_FILES, variable.lower())}.get(
-                source.method, member
-            )
-            raise CredentialsError(
-                f"{name}, from {source.method}, cannot be {what}: a character is in it that none has, or it is too long",
-                hint="a line break or a blank at its end is the usual reason; set it again",
-            )
+    for part in _PARTS:
+        if not part.is_valid(getattr(frozen, part.attribute)):
+            raise _inadmissible(part, source.method)
     return frozen
+
+
+def _inadmissible(part: _Part, method: str) -> CredentialsError:
+    name = part.name(method)
+    return CredentialsError(
+        f"{name}, from {method}, cannot be {part.description}:"
+        " the value is too long or has an invalid character",
+        hint=f"a line break or a blank at its end is the usual reason; set {name} again",
+    )
 
 
 def _words(error: Exception) -> str:
@@ -154,7 +160,7 @@ def looked_for(find: Callable[[], Any]) -> Any:
     except SyncloudError:
         raise
     except Exception as error:
-        raise CredentialsError(f"the AWS credentials cannot be had: {_words(error)}") from error
+        raise CredentialsError(f"the AWS credentials cannot be found: {_words(error)}") from error
 
 
 class Credentials:
@@ -171,14 +177,12 @@ class Credentials:
     """
     RETRY = Backoff(first_s=1.0, most_s=60.0, jitter=0.0)
 
-    def __init__(
-        self, find: Callable[[], Any], *, afresh: Callable[[], Any] = lambda: None
-    ) -> None:
+    def __init__(self, find: Callable[[], Any], *, afresh: Callable[[], Any]) -> None:
         self._find = find
         self._afresh = afresh
         self._source: Any = None
         self._held: AwsCredentialsProvider | None = None
-        self._problem = "not looked for yet"
+        self._problem = "the AWS credentials have not been read yet"
         self._failures = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -223,11 +227,8 @@ class Credentials:
         if problem:
             return self.RETRY.delay(self._failures)
         # Near the expiry the pause is short, so that no server has to refuse expired credentials.
-        return (
-            self.RETRY.first_s
-            if self._expired(within=self.CHECK_INTERVAL_S)
-            else self.CHECK_INTERVAL_S
-        )
+        is_near = self._expired(within=self.CHECK_INTERVAL_S)
+        return self.RETRY.first_s if is_near else self.CHECK_INTERVAL_S
 
     def _look(self) -> str:
         try:
@@ -238,24 +239,23 @@ class Credentials:
                 self._read_again()
             frozen = admitted(self._source)
         except Exception as error:  # noqa: BLE001 - a source may raise anything
-            return f"the AWS credentials {'have expired and ' if self._expired() else ''}cannot be renewed: {_words(error)}"
+            return self._failed(error)
         # The provider gets no expiration, because awscrt would then refuse to sign. `check` and the
         # server decide about expired credentials.
-        self._held = AwsCredentialsProvider.new_static(
-            frozen.access_key, frozen.secret_key, frozen.token
-        )
+        new = AwsCredentialsProvider.new_static
+        self._held = new(frozen.access_key, frozen.secret_key, frozen.token)
         return "the AWS credentials have expired" if self._expired() else ""
+
+    def _failed(self, error: Exception) -> str:
+        state = "have expired and " if self._expired() else ""
+        return f"the AWS credentials {state}cannot be renewed: {_words(error)}"
 
     def _read_again(self) -> None:
         """Re-read the files, and change the object in place, because boto3's clients hold it."""
         found = self._afresh()
         if found is not None and found.method in _FILES:
-            new = admitted(found)
-            self._source.access_key, self._source.secret_key, self._source.token = (
-                new.access_key,
-                new.secret_key,
-                new.token,
-            )
+            new, held = admitted(found), self._source
+            held.access_key, held.secret_key, held.token = new.access_key, new.secret_key, new.token
 
     def _expired(self, within: float = 0.0) -> bool:
         """True if the credentials expire within `within` seconds; static ones never expire.

@@ -24,15 +24,8 @@ _SECRETS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
 _READ_HERE = frozenset(
-    {
-        *_KEYS,
-        *_FILES,
-        "AWS_SESSION_TOKEN",
-        "AWS_DEFAULT_REGION",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_S3",
-    }
-    | {"AWS_EC2_METADATA_DISABLED"}
+    {*_KEYS, *_FILES, "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"}
+    | {"AWS_ENDPOINT_URL_S3", "AWS_EC2_METADATA_DISABLED"}
 )
 """Variables that `Variables` and `Aws` read, and one that only disables another source of keys."""
 
@@ -72,19 +65,21 @@ def admit(environ: Mapping[str, str]) -> None:
     """
     learn(*(environ.get(name) for name in _SECRETS))
     for name in sorted(environ):
-        if name.startswith("AWS_") and not (
-            environ[name].isprintable() and environ[name] == environ[name].strip()
-        ):
-            text = f"{name} in the environment has a line break or another control character in it, or a blank at its end"
-            raise ConfigurationError(text, hint="set it again, and restart")
+        value = environ[name]
+        if name.startswith("AWS_") and not (value.isprintable() and value == value.strip()):
+            raise ConfigurationError(
+                f"{name} in the environment has a line break or another control character,"
+                " or a blank at its end",
+                hint=f"set {name} again, and restart",
+            )
 
 
 def alone(environ: Mapping[str, str]) -> Variables | None:
     """The variables, or None if another source could contribute or a key is missing."""
     access_key, secret_key = (environ.get(name, "") for name in _KEYS)
-    if not (access_key and secret_key) or any(
-        name.startswith("AWS_") and name not in _READ_HERE for name in environ
-    ):
+    if not (access_key and secret_key):
+        return None
+    if any(name.startswith("AWS_") and name not in _READ_HERE for name in environ):
         return None
     if any(_is_there(file(name, environ)) for name in _FILES):
         return None

@@ -50,43 +50,52 @@ def translated(what: str, *, asked: str = "") -> Iterator[None]:
 def translate(error: Exception, what: str, *, asked: str = "") -> SyncloudError:
     """The SyncloudError for one of `aws_errors()`: the operation `what`, and the original message.
 
-    A plain RuntimeError is accepted as well, because awscrt's C code raises it for immediate
-    refusals. A SyncloudError is returned unchanged.
+    A plain RuntimeError counts, because awscrt's C code raises it for immediate refusals. A
+    SyncloudError is returned unchanged.
     """
     if isinstance(error, SyncloudError):
         return error
     if isinstance(error, RecursionError):  # from botocore's parser, for a million nested brackets
         return Unavailable(f"{what}: the answer is nested without end", code="RecursionError")
-    if isinstance(error, RuntimeError):
-        return _crt_error(_named(error), what)
     if isinstance(error, ClientError):
-        said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-        headers, status = meta.get("HTTPHeaders", {}), int(meta.get("HTTPStatusCode", 0))
-        code, message = str(said.get("Code", "")), str(said.get("Message", ""))
-        if code.isdigit():
-            # botocore puts an unreadable body into the message, with the status as its code. The
-            # body may be a proxy's page, or an echo of the request, which may hold a token.
-            message = _PHRASES.get(status, "")
-        return refused(
-            what,
-            status=status,
-            code=code,
-            message=message,
-            request_id=str(meta.get("RequestId", "")),
-            region=str(said.get("Region", "") or headers.get("x-amz-bucket-region", "")),
-            asked=asked,
-        )
+        return _refusal(error, what, asked)
+    if isinstance(error, RuntimeError):
+        error = _named(error)
     if isinstance(error, AwsCrtError):
         return _crt_error(error, what)
+    return _botocore_error(error, what)
+
+
+def _refusal(error: ClientError, what: str, asked: str) -> SyncloudError:
+    named, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+    headers, status = meta.get("HTTPHeaders", {}), int(meta.get("HTTPStatusCode", 0))
+    code, message = str(named.get("Code", "")), str(named.get("Message", ""))
+    if code.isdigit():
+        # botocore puts an unreadable body into the message, with the status as its code. The body
+        # may be a proxy's page, or an echo of the request, which may hold a token.
+        message = _PHRASES.get(status, "")
+    return refused(
+        what,
+        status=status,
+        code=code,
+        message=message,
+        request_id=str(meta.get("RequestId", "")),
+        region=str(named.get("Region", "") or headers.get("x-amz-bucket-region", "")),
+        asked=asked,
+    )
+
+
+def _botocore_error(error: Exception, what: str) -> SyncloudError:
+    """The error for any other exception of botocore, by the names of its class and their bases."""
     family = {kind.__name__ for kind in type(error).__mro__}
-    code = type(error).__name__
+    text, code = f"{what}: {error}", type(error).__name__
     if family & _CREDENTIALS:
-        return CredentialsError(f"{what}: {error}", code=code)
+        return CredentialsError(text, code=code)
     if "SSLError" in family:
-        return Unavailable(f"{what}: {error}", code=code, hint=TLS_HINT)
+        return Unavailable(text, code=code, hint=TLS_HINT)
     if family & _PASSING:
-        return Unavailable(f"{what}: {error}", code=code)
-    return ConfigurationError(f"{what}: {error}", code=code)
+        return Unavailable(text, code=code)
+    return ConfigurationError(text, code=code)
 
 
 def is_of_crt(error: BaseException) -> bool:
@@ -105,11 +114,9 @@ def _crt_error(error: AwsCrtError, what: str) -> SyncloudError:
 def _named(error: RuntimeError) -> AwsCrtError:
     """Parse a text such as "2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection ..."."""
     found = re.fullmatch(r"(\d+) \((\w+)\): (.*)", str(error), re.S)
-    return (
-        AwsCrtError(int(found[1]), found[2], found[3])
-        if found
-        else AwsCrtError(0, "AWS_ERROR_UNKNOWN", str(error))
-    )
+    if found is None:
+        return AwsCrtError(0, "AWS_ERROR_UNKNOWN", str(error))
+    return AwsCrtError(int(found[1]), found[2], found[3])
 
 
 def refused(
@@ -129,11 +136,10 @@ def refused(
     code, message, request_id, region = (
         cut(text, _SENTENCE) for text in (code, message, request_id, region)
     )
-    kind, hint = _elsewhere(status, code, message, region, asked) or _judge(
-        what, status, code, message
-    )
-    said = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
-    return kind(said, hint=hint, code=code or str(status), request_id=request_id)
+    elsewhere = _elsewhere(status, code, message, region, asked)
+    kind, hint = elsewhere or _judge(what, status, code, message)
+    text = ": ".join(part for part in (what, code or f"HTTP status {status}", message) if part)
+    return kind(text, hint=hint, code=code or str(status), request_id=request_id)
 
 
 def _elsewhere(
@@ -150,53 +156,39 @@ def _elsewhere(
     """
     right = named or _region_in(message)
     by_header = code in ("", str(status)) and status in (301, 400)
-    if (
-        (code in _WRONG_REGION or by_header)
-        and right != asked
-        and _NAME_OF_A_REGION.fullmatch(right)
-    ):
+    is_other = right != asked and _NAME_OF_A_REGION.fullmatch(right) is not None
+    if (code in _WRONG_REGION or by_header) and is_other:
         return ConfigurationError, f"set --region {right}"
     if code in _WRONG_REGION:
         return Elsewhere, ""
-    return (
-        (Unavailable, "is it a portal's answer, or a proxy's? it is asked again")
-        if 300 <= status < 400
-        else None
-    )
+    return (Unavailable, _PORTAL_HINT) if 300 <= status < 400 else None
 
 
 def _judge(what: str, status: int, code: str, message: str) -> tuple[type[SyncloudError], str]:
     if code in _CLOCK or "Signature expired" in message or "Signature not yet current" in message:
         return CredentialsError, _CLOCK_HINT
     if code in _EXPIRED:
-        return (
-            CredentialsError,
-            "the session token has expired: renew it; a credentials file is read again by itself, variables need a restart",
-        )
+        return CredentialsError, _EXPIRED_HINT
     if code in _UNKNOWN_SIGNER:
         return CredentialsError, ""
     if code in _MISSING:
-        name = re.search(r"s3://[^/\s]+|https?://\S+", what)
-        return (
-            Unavailable,
-            f"{name[0] if name else 'it'} must exist: check its name and region, or make it with syncloud setup",
-        )
+        return Unavailable, _missing_hint(what)
     if code in _THROTTLED or status in (408, 429) or status >= 500:
-        return Unavailable, "it is retried more slowly" if code in _THROTTLED else ""
+        return Unavailable, "the request is retried more slowly" if code in _THROTTLED else ""
     if code.startswith("KMS.") or "kms:" in message:
-        return (
-            PermissionRefused,
-            "the bucket or queue is encrypted with a KMS key that this role may not use",
-        )
+        return PermissionRefused, _KMS_HINT
     if code in _DENIED or status in (401, 403):
         return PermissionRefused, ""
     if status == 400 and code in ("", "400"):
         # An answer to a HEAD has no body and no reason. S3 gives 400 for an expired token.
-        return (
-            CredentialsError,
-            "the usual reason is an expired session token; aws sts get-caller-identity tells",
-        )
+        return CredentialsError, _NO_REASON_HINT
     return SyncloudError, ""
+
+
+def _missing_hint(what: str) -> str:
+    name = re.search(r"s3://[^/\s]+|https?://\S+", what)
+    remedy = "check its name and region, or make it with syncloud setup"
+    return f"{name[0] if name else 'the bucket or queue'} must exist: {remedy}"
 
 
 def _region_in(message: str) -> str:
@@ -219,33 +211,61 @@ TLS_HINT = (
 )
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CLOCK_HINT = (
-    "AWS refuses a clock that is more than 15 minutes off: check this host's (timedatectl)"
+    "AWS refuses a clock that is more than 15 minutes off: check this host's clock (timedatectl)"
 )
+_EXPIRED_HINT = (
+    "renew the session token, which has expired; a new credentials file is read automatically,"
+    " new variables need a restart"
+)
+_KMS_HINT = "the bucket or queue is encrypted with a KMS key that this role may not use"
+_NO_REASON_HINT = (
+    "the usual reason is an expired session token; aws sts get-caller-identity shows it"
+)
+_PORTAL_HINT = "a portal or a proxy may have answered; the request is retried"
 
 # Families of botocore's exceptions, by name, because not every version defines all of them. Any
 # other exception is about a setting: a profile, a region, an endpoint, an invalid name.
-_CREDENTIALS = _words("""NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError
-    NoAuthTokenError RefreshWithMFAUnsupportedError TokenRetrievalError SSOError LoginError""")
-_PASSING = _words("""HTTPClientError ConnectionError ChecksumError FlexibleChecksumError IncompleteReadError WaiterError
-    CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError UnseekableStreamError""")
+_CREDENTIALS = _words("""
+    NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError
+    NoAuthTokenError RefreshWithMFAUnsupportedError TokenRetrievalError SSOError LoginError
+""")
+_PASSING = _words("""
+    HTTPClientError ConnectionError ChecksumError FlexibleChecksumError IncompleteReadError
+    WaiterError CapacityNotAvailableError ResponseParserError AwsChunkedWrapperError
+    UnseekableStreamError
+""")
 
 # awscrt's errors about the request itself.
-_MALFORMED = _words("""AWS_ERROR_HTTP_INVALID_HEADER_NAME AWS_ERROR_HTTP_INVALID_HEADER_VALUE
+_MALFORMED = _words("""
+    AWS_ERROR_HTTP_INVALID_HEADER_NAME AWS_ERROR_HTTP_INVALID_HEADER_VALUE
     AWS_ERROR_HTTP_INVALID_HEADER_FIELD AWS_ERROR_HTTP_INVALID_METHOD AWS_ERROR_HTTP_INVALID_PATH
-    AWS_AUTH_SIGNING_ILLEGAL_REQUEST_HEADER AWS_AUTH_SIGNING_ILLEGAL_REQUEST_QUERY_PARAM""")
+    AWS_AUTH_SIGNING_ILLEGAL_REQUEST_HEADER AWS_AUTH_SIGNING_ILLEGAL_REQUEST_QUERY_PARAM
+""")
 
 # Error codes of S3, SQS, STS, SNS and CloudFormation.
 _CLOCK = _words("RequestTimeTooSkewed RequestExpired RequestInTheFuture")
 _EXPIRED = _words("ExpiredToken ExpiredTokenException TokenRefreshRequired")
-_UNKNOWN_SIGNER = _words("""InvalidAccessKeyId SignatureDoesNotMatch InvalidSignatureException IncompleteSignature
-    IncompleteSignatureException InvalidClientTokenId UnrecognizedClientException InvalidToken AuthFailure
-    MissingAuthenticationToken MissingAuthenticationTokenException""")
-_MISSING = _words("""NoSuchBucket QueueDoesNotExist QueueDeletedRecently AWS.SimpleQueueService.NonExistentQueue
-    AWS.SimpleQueueService.QueueDeletedRecently""")
-_WRONG_REGION = _words("""PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException
-    IllegalLocationConstraint InvalidLocationConstraint""")
-_THROTTLED = _words("""SlowDown Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException
-    TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded OverLimit PriorRequestNotComplete
-    KMS.ThrottlingException KmsThrottled RequestTimeout RequestTimeoutException ServiceUnavailable InternalError""")
-_DENIED = _words("""AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException UnauthorizedOperation
-    AllAccessDisabled AccountProblem NotSignedUp InvalidPayer InvalidSecurity OptInRequired""")
+_UNKNOWN_SIGNER = _words("""
+    InvalidAccessKeyId SignatureDoesNotMatch InvalidSignatureException IncompleteSignature
+    IncompleteSignatureException InvalidClientTokenId UnrecognizedClientException InvalidToken
+    AuthFailure MissingAuthenticationToken MissingAuthenticationTokenException
+""")
+_MISSING = _words("""
+    NoSuchBucket QueueDoesNotExist QueueDeletedRecently AWS.SimpleQueueService.NonExistentQueue
+    AWS.SimpleQueueService.QueueDeletedRecently
+""")
+_WRONG_REGION = _words("""
+    PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException
+    IllegalLocationConstraint InvalidLocationConstraint
+""")
+_THROTTLED = _words("""
+    SlowDown Throttling ThrottlingException ThrottledException RequestThrottled
+    RequestThrottledException TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded
+    OverLimit PriorRequestNotComplete KMS.ThrottlingException KmsThrottled RequestTimeout
+    RequestTimeoutException ServiceUnavailable InternalError
+""")
+_DENIED = _words("""
+    AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException
+    UnauthorizedOperation AllAccessDisabled AccountProblem NotSignedUp InvalidPayer InvalidSecurity
+    OptInRequired
+""")

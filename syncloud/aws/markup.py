@@ -19,7 +19,7 @@ UNREADABLE = (ElementTree.ParseError, LookupError, ValueError)
 def read(body: bytes) -> ElementTree.Element:
     """The root element. Raises one of `UNREADABLE`."""
     if body.count(b"<") > TAGS_MAX:
-        raise ValueError(f"it has more than {TAGS_MAX:,} tags")
+        raise ValueError(f"more than {TAGS_MAX:,} tags")
     return ElementTree.fromstring(body)
 
 
@@ -33,11 +33,9 @@ def excess(body: bytes) -> str | None:
         return f"more than {TAGS_MAX:,} tags" if body.count(b"<") > TAGS_MAX else None
     if body.count(b"[") + body.count(b"{") <= CONTAINERS_MAX:
         return None
-    return (
-        f"more than {CONTAINERS_MAX:,} lists and objects"
-        if _containers(body) > CONTAINERS_MAX
-        else None
-    )
+    if _containers(body) <= CONTAINERS_MAX:
+        return None
+    return f"more than {CONTAINERS_MAX:,} lists and objects"
 
 
 def _containers(body: bytes) -> int:

@@ -11,7 +11,7 @@ Configuration covers credentials, endpoint, TLS and proxy. Every user setting fo
 - Proxies: botocore reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (and their lower-case forms).
 - TLS: without a CA bundle each stack keeps its own trust store (awscrt: the system's).
 
-Only this module imports boto3 (tests/test_layers.py).
+Only this module imports boto3 (tests/repository/test_layers.py).
 """
 
 from __future__ import annotations
@@ -85,14 +85,8 @@ class Aws:
         profile: str | None = None,
         endpoint_url: str | None = None,
     ) -> None:
-        if endpoint_url and (
-            urlsplit(endpoint_url).scheme not in ("http", "https")
-            or not urlsplit(endpoint_url).hostname
-        ):
-            raise ConfigurationError(
-                f"endpoint-url {endpoint_url!r} is not a URL",
-                hint="as in https://s3.example.org:9000",
-            )
+        if endpoint_url:
+            _require_url(endpoint_url)
         environment.admit(os.environ)
         self._lock = threading.RLock()
         self._endpoint_url = endpoint_url or None
@@ -101,12 +95,10 @@ class Aws:
         self._addresses: dict[str, Address] = {}
         self._profile = profile or None
         self._core: Any = (None if profile else environment.alone(os.environ)) or self._botocore()
-        self.region = (
-            region or self._core.get_config_variable("region") or self._region_of_endpoint()
-        )
-        self.credentials = Credentials(
-            self._find_credentials, afresh=functools.partial(_credentials_afresh, self._profile)
-        )
+        configured = region or self._core.get_config_variable("region")
+        self.region = configured or self._region_of_endpoint()
+        afresh = functools.partial(_credentials_afresh, self._profile)
+        self.credentials = Credentials(self._find_credentials, afresh=afresh)
 
     def client(self, service: str) -> Any:
         """boto3's client for `service`, shared by all callers and threads; sessions are not shared.
@@ -138,22 +130,16 @@ class Aws:
         Asking botocore is slow, because making a client reads 2.5 MB of JSON.
         """
         url = self._plain_url()
-        if (
-            url is None
-            or not _PLAIN_BUCKET.fullmatch(bucket)
-            or not _PLAIN_REGION.fullmatch(self.region)
-        ):
+        if url is None or not _PLAIN_BUCKET.fullmatch(bucket):
+            return None
+        if not _PLAIN_REGION.fullmatch(self.region):
             return None
         return _address(f"{url.removesuffix('/')}/{bucket}")
 
     def _plain_url(self) -> str | None:
         """The endpoint's URL, given or from the environment, if no other setting applies to it."""
-        url = (
-            self._endpoint_url
-            or os.environ.get("AWS_ENDPOINT_URL_S3")
-            or os.environ.get("AWS_ENDPOINT_URL")
-            or ""
-        )
+        given = self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3")
+        url = given or os.environ.get("AWS_ENDPOINT_URL") or ""
         if not _PLAIN_URL.fullmatch(url) or "amazonaws" in url or "AWS_DATA_PATH" in os.environ:
             return None
         with translated("reading the AWS configuration"):
@@ -197,11 +183,7 @@ class Aws:
         url = get_environ_proxies(address.url).get(address.scheme, "")
         url = url if not url or "//" in url else f"http://{url}"
         if url and not _is_proxy(url):
-            name = f"{address.scheme}_proxy"  # the name only, because the value may hold a password
-            raise ConfigurationError(
-                f"{name} (or {name.upper()}) is not the URL of an HTTP proxy",
-                hint="as in http://10.0.0.1:3128",
-            )
+            raise _no_proxy(f"{address.scheme}_proxy")
         return url
 
     def tls(self) -> ClientTlsContext:
@@ -219,10 +201,8 @@ class Aws:
                 options.override_default_trust_store_from_path(ca_filepath=bundle)
             return ClientTlsContext(options)
         except (OSError, AwsCrtError) as error:
-            raise ConfigurationError(
-                f"the CA bundle {bundle} cannot be used: {error}",
-                hint="AWS_CA_BUNDLE names a PEM file",
-            ) from error
+            text = f"the CA bundle {bundle} cannot be used: {error}"
+            raise ConfigurationError(text, hint="AWS_CA_BUNDLE names a PEM file") from error
 
     def close(self) -> None:
         """Stop the credentials thread, and close boto3's clients."""
@@ -237,7 +217,7 @@ class Aws:
 
     def _botocore(self) -> Any:
         """A botocore session with its configuration read."""
-        from . import bounds  # here, because it needs what botocore needs
+        from . import bounds  # here, because this loads botocore
 
         with translated("reading the AWS configuration"):
             session = bounds.session(profile=self._profile)
@@ -253,14 +233,11 @@ class Aws:
             if isinstance(self._core, environment.Variables):
                 self._core = self._botocore()
             self._session = self._session or boto3.Session(botocore_session=self._core)
+            url, hint = self._endpoint_url, "check AWS_ENDPOINT_URL and endpoint_url in the profile"
             try:
-                client = self._session.client(
-                    service, region_name=region, endpoint_url=self._endpoint_url
-                )
+                client = self._session.client(service, region_name=region, endpoint_url=url)
             except ValueError as error:  # botocore's error for an endpoint that is no URL
-                raise ConfigurationError(
-                    str(error), hint="check AWS_ENDPOINT_URL and endpoint_url in the profile"
-                ) from error
+                raise ConfigurationError(str(error), hint=hint) from error
             client.meta.events.register("before-call.s3", bounds.stay)
             return client
 
@@ -271,10 +248,7 @@ class Aws:
         host = urlsplit(probe.meta.endpoint_url).hostname or ""
         probe.close()
         if host.endswith(".amazonaws.com"):
-            raise ConfigurationError(
-                "no AWS region is configured",
-                hint="give --region, set AWS_DEFAULT_REGION, or set region in the profile; it is the bucket's and the queue's",
-            )
+            raise ConfigurationError("no AWS region is configured", hint=_REGION_HINT)
         return "us-east-1"
 
 
@@ -315,6 +289,23 @@ _CONCERN_THE_ENDPOINT = (
     "use_dualstack_endpoint",
     "ignore_configured_endpoint_urls",
 )
+_REGION_HINT = (
+    "give --region, set AWS_DEFAULT_REGION, or set region in the profile;"
+    " bucket and queue are in one region"
+)
+
+
+def _require_url(endpoint_url: str) -> None:
+    parts = urlsplit(endpoint_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        text = f"endpoint-url {endpoint_url!r} is not a URL"
+        raise ConfigurationError(text, hint="as in https://s3.example.org:9000")
+
+
+def _no_proxy(name: str) -> ConfigurationError:
+    """The error has the name alone, because the value may hold a password."""
+    text = f"{name} (or {name.upper()}) is not the URL of an HTTP proxy"
+    return ConfigurationError(text, hint="as in http://10.0.0.1:3128")
 
 
 def _is_proxy(url: str) -> bool:
@@ -326,9 +317,6 @@ def _is_proxy(url: str) -> bool:
 def _address(url: str) -> Address:
     parts = urlsplit(url)
     default = {"http": 80, "https": 443}[parts.scheme]
-    host = (
-        (parts.hostname or "")
-        if parts.port in (None, default)
-        else f"{parts.hostname}:{parts.port}"
-    )
+    name = parts.hostname or ""
+    host = name if parts.port in (None, default) else f"{name}:{parts.port}"
     return Address(parts.scheme, host, parts.path)

@@ -93,9 +93,8 @@ class SkipUnchanged:
                 yield item
 
     def rows(self) -> Iterator[Base]:
-        while (
-            row := self._ahead.popleft() if self._ahead else next(self._known, None)
-        ) is not None:
+        ahead, known = self._ahead, self._known
+        while (row := ahead.popleft() if ahead else next(known, None)) is not None:
             base = self._base_of(row[0])
             if base is not None:
                 yield base
@@ -121,85 +120,83 @@ def diff(
     target: Iterator[Side] | None,
     rows: Iterator[Base],
     census: ScanSummary,
-    excluded: Callable[[str], bool] = lambda _: False,
+    excluded: Callable[[str], bool],
 ) -> Iterator[Hint]:
     """Hints for every path on which the sides and the base may disagree.
 
     Without a `target`, the target is assumed to equal the base. No path below an Unknown with
     `subtree` gets a hint, because an invisible file is not a deleted file.
     """
-    seen, there, known = (
-        next(source, None),
-        next(target, None) if target is not None else None,
-        next(rows, None),
-    )
-    blind: list[str] = []
+    seen, known = next(source, None), next(rows, None)
+    there = next(target, None) if target is not None else None
+    judged = _Judge(census, with_target=target is not None).hint
     while seen is not None or there is not None or known is not None:
         path = min(head.path for head in (seen, there, known) if head is not None)
-        here: tuple[Side | None, Side | None, Base | None] = (None, None, None)
+        here = other = base = None
         if seen is not None and seen.path == path:
-            here = (seen, here[1], here[2])
-            seen = next(source, None)
+            here, seen = seen, next(source, None)
         if target is not None and there is not None and there.path == path:
-            here = (here[0], there, here[2])
-            there = next(target, None)
+            other, there = there, next(target, None)
         if known is not None and known.path == path:
-            here = (here[0], here[1], known)
-            known = next(rows, None)
-        hint = _judge(path, *here, census, blind, target is not None)
+            base, known = known, next(rows, None)
+        hint = judged(path, here, other, base)
         if hint is not None and not excluded(path):
             yield hint
 
 
-def _judge(
-    path: str,
-    seen: Side | None,
-    there: Side | None,
-    base: Base | None,
-    census: ScanSummary,
-    blind: list[str],
-    with_target: bool,
-) -> Hint | None:
-    if path in census.recorded:
-        census.met.add(path)
-    if blind:
-        # Prefixes that the sort order has passed are dropped: a tree may hold thousands of unknown
-        # directories.
-        blind[:] = [prefix for prefix in blind if path <= prefix or path.startswith(prefix)]
-    for side in (seen, there):
-        # A path on the target alone is ignored, whatever its kind; but below an unknown directory
-        # no path counts as absent.
-        if isinstance(side, Unknown) and (
-            side is seen or seen is not None or base is not None or side.subtree
-        ):
-            census.count(side)
-            if side.subtree:
-                blind.append(f"{side.path}/" if side.path else "")
-    if (
-        isinstance(seen, Unknown)
-        or isinstance(there, Unknown)
-        or any(path.startswith(prefix) for prefix in blind)
-    ):
+class _Judge:
+    """Judges the paths of one pass, in their order."""
+
+    def __init__(self, census: ScanSummary, *, with_target: bool) -> None:
+        self._census = census
+        self._with_target = with_target
+        self._blind: list[str] = []
+        """The unknown directories that may hold the next paths, as prefixes."""
+
+    def hint(
+        self, path: str, seen: Side | None, there: Side | None, base: Base | None
+    ) -> Hint | None:
+        census, blind = self._census, self._blind
+        if path in census.recorded:
+            census.met.add(path)
+        if blind:
+            # Prefixes that the sort order has passed are dropped: a tree may hold thousands of
+            # unknown directories.
+            blind[:] = [prefix for prefix in blind if path <= prefix or path.startswith(prefix)]
+        if isinstance(seen, Unknown) or isinstance(there, Unknown):
+            self._count(seen, there, base)
+            return None
+        if blind and any(path.startswith(prefix) for prefix in blind):
+            return None
+        is_entry = isinstance(seen, Entry)
+        census.files += is_entry
+        doubted = self._with_target and _target_moved(there, seen, base)
+        if doubted or _source_moved(seen, base):
+            return Hint(path, reported=seen or Absent(path), check_target=doubted)
+        if is_entry and base is not None:
+            census.met.discard(path)  # the sides agree again, so the reason for the skip is over
         return None
-    if isinstance(seen, Entry):
-        census.files += 1
-    doubted = with_target and _target_moved(there, seen, base)
-    if doubted or _source_moved(seen, base):
-        return Hint(path, reported=seen or Absent(path), check_target=doubted)
-    if isinstance(seen, Entry) and base is not None:
-        census.met.discard(path)  # the sides agree again, so the reason for the skip is over
-    return None
+
+    def _count(self, seen: Side | None, there: Side | None, base: Base | None) -> None:
+        """Count the unknown sides.
+
+        A path on the target alone is ignored, whatever its kind; but below an unknown directory no
+        path counts as absent.
+        """
+        elsewhere = seen is not None or base is not None
+        for side in (seen, there):
+            if isinstance(side, Unknown) and (side is seen or elsewhere or side.subtree):
+                self._census.count(side)
+                if side.subtree:
+                    self._blind.append(f"{side.path}/" if side.path else "")
 
 
 def _source_moved(seen: Side | None, base: Base | None) -> bool:
     if not isinstance(seen, Entry):
         return base is not None and not base.source_absent
-    return (
-        base is None
-        or base.source_absent
-        or seen.size != base.size
-        or not same(seen.tag, base.source)
-    )
+    if base is None or base.source_absent or seen.size != base.size:
+        return True
+    return not same(seen.tag, base.source)
 
 
 def _target_moved(there: Side | None, seen: Side | None, base: Base | None) -> bool:

@@ -71,14 +71,9 @@ def sequencer(value: Any) -> str:
 
 def size(value: Any) -> int:
     """Bytes of an object: a whole number, or its decimal digits."""
-    number = (
-        int(value)
-        if isinstance(value, str)
-        and value.isdecimal()
-        and value.isascii()
-        and len(value) <= _DIGITS
-        else value
-    )
+    number = value
+    if isinstance(value, str) and len(value) <= _DIGITS and value.isdecimal() and value.isascii():
+        number = int(value)
     if type(number) is not int or not 0 <= number <= SIZE_MAX:
         raise _odd(value, "size")
     return number
@@ -123,8 +118,6 @@ def _matched(form: re.Pattern[str], text: str, what: str) -> str:
 
 def _odd(value: Any, what: str) -> Odd:
     if not isinstance(value, str):
-        return Odd(f"{what}: a {type(value).__name__} that is none")
-    shown = ascii(value[:_SHOWN])
-    return Odd(
-        f"{what}: {shown} is none" if len(value) <= _SHOWN else f"{what}: {shown}... is none"
-    )
+        return Odd(f"a value of type {type(value).__name__} is no {what}")
+    more = "..." if len(value) > _SHOWN else ""
+    return Odd(f"{value[:_SHOWN]!a}{more} is no {what}")

@@ -41,20 +41,14 @@ class Filter:
     def __init__(self, patterns: Sequence[tuple[bool, str]] = ()) -> None:
         # With includes alone the patterns select paths at any depth; otherwise they exclude paths.
         self._chooses = bool(patterns) and all(include for include, _ in patterns)
-        rules = [
-            (include, rule) for include, text in patterns if (rule := _understood(text)) is not None
-        ]
+        understood = [(include, _understood(text)) for include, text in patterns]
+        rules = [(include, rule) for include, rule in understood if rule is not None]
         # The verdict for each rule number; the last one, number -1, is for paths without a rule.
         self._out = [*(include == rule.negated for include, rule in rules), self._chooses]
-        for_folders = [
-            (number, rule.folders, rule.whole, rule.matches)
-            for number, (_, rule) in enumerate(rules)
-        ][::-1]
-        self._for_folders = [(number, whole, matches) for number, _, whole, matches in for_folders]
+        numbered = [(number, rule) for number, (_, rule) in enumerate(rules)][::-1]
+        self._for_folders = [(number, rule.whole, rule.matches) for number, rule in numbered]
         self._for_files = [
-            (number, whole, matches)
-            for number, folders, whole, matches in for_folders
-            if not folders
+            (number, rule.whole, rule.matches) for number, rule in numbered if not rule.folders
         ]
         self._known = {"": _NONE}
 
@@ -66,9 +60,8 @@ class Filter:
             return False
         whole = octets(path)
         bare = whole.removesuffix("/")
-        return self._out[
-            self._rule(bare, self._folder_rule(bare.rpartition("/")[0]), bare != whole)
-        ]
+        above = self._folder_rule(bare.rpartition("/")[0])
+        return self._out[self._rule(bare, above, bare != whole)]
 
     def prunes(self, directory: str) -> bool:
         """Whether everything below `directory` is excluded; as in gitignore, that is final."""
@@ -106,9 +99,11 @@ def _last(rules: Sequence[_Rule], path: str) -> int:
 
 
 def _understood(text: str) -> Pattern | None:
-    hint = "patterns are those of gitignore(5); quote them from the shell"
+    hint = "patterns have the form of gitignore(5); quote each pattern from the shell"
     if set(text) & set("\0\n\r"):
-        raise ConfigurationError(f"pattern not understood: {text!r} is more than a line", hint=hint)
+        raise ConfigurationError(
+            f"pattern not understood: {text!r} has more than one line", hint=hint
+        )
     if text.rstrip(" ") == "!":
         raise ConfigurationError("pattern not understood: nothing follows the '!'", hint=hint)
     return parse(text)

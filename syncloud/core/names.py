@@ -65,10 +65,9 @@ def spelled(text: str) -> str:
 
 
 def too_long_for_a_key(prefix: str, path: str) -> bool:
-    return (
-        len(path) * 4 + len(prefix) > KEY_MAX
-        and len((prefix + path).encode(errors="surrogatepass")) > KEY_MAX
-    )
+    if len(path) * 4 + len(prefix) <= KEY_MAX:
+        return False
+    return len((prefix + path).encode(errors="surrogatepass")) > KEY_MAX
 
 
 def new_nonce() -> str:

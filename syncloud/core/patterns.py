@@ -205,15 +205,11 @@ def _path(elements: _Component, letters: int = 0) -> Callable[[str], bool]:
     2.52) compares the first `letters` bytes separately: a `**` after them starts a new pattern.
     """
     if letters and elements[letters - 1].bytes != "/":
-        beginning, follows = (
-            "".join(element.bytes for element in elements[:letters]),
-            _path(elements[letters:]),
-        )
+        beginning = "".join(element.bytes for element in elements[:letters])
+        follows = _path(elements[letters:])
         return lambda path: path.startswith(beginning) and follows(path[letters:])
-    blocks = [
-        _Block(block)
-        for block in _between(list(_components(elements)), lambda component: component is None)
-    ]
+    components = list(_components(elements))
+    blocks = [_Block(block) for block in _between(components, lambda one: one is None)]
     lead = "".join(element.bytes for element in itertools.takewhile(_fixed, elements))
     if len(lead) == len(elements):
         return lead.__eq__
@@ -280,9 +276,8 @@ class _Run:
 
     def __init__(self, elements: _Component) -> None:
         self.size = len(elements)
-        self.literal = (
-            "".join(element.bytes for element in elements) if all(map(_fixed, elements)) else None
-        )
+        text = "".join(element.bytes for element in elements)
+        self.literal = text if all(map(_fixed, elements)) else None
         # A fixed length without alternation: the expression cannot backtrack.
         sets = ("".join(f"\\x{ord(one):02x}" for one in element.bytes) for element in elements)
         self._form = re.compile("".join(f"[{one}]" for one in sets))
@@ -309,10 +304,8 @@ class _Block:
         return len(parts) == self.size and self.stands(parts, 0)
 
     def stands(self, parts: Sequence[str], at: int) -> bool:
-        return all(
-            matches(part)
-            for matches, part in zip(self._matches, parts[at : at + self.size], strict=True)
-        )
+        places = zip(self._matches, parts[at : at + self.size], strict=True)
+        return all(matches(part) for matches, part in places)
 
     def after(self, parts: Sequence[str], at: int, end: int) -> int:
         places = range(at, end - self.size + 1)

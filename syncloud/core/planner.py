@@ -39,8 +39,8 @@ FREE_DELETIONS = 100
 def decide(source: Side, target: Side, base: Base | None, policy: Policy) -> Action | None:
     """The action for one path, or None if there is nothing to do.
 
-    A missing base never leads to a deletion. Edits win over deletions; an unknown side is left
-    alone.
+    A missing base never leads to a deletion. Edits win over deletions. A path with an unknown side
+    is skipped.
     """
     if isinstance(source, Unknown) or isinstance(target, Unknown):
         return None
@@ -82,11 +82,8 @@ def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Act
     if unchanged:
         # A target that was only touched needs no conflict copy: `_first_meeting` adopts equal
         # bytes.
-        return (
-            _first_meeting(source, target)
-            if policy.conflict is ConflictPolicy.SOURCE_WINS
-            else Drift(target)
-        )
+        wins = policy.conflict is ConflictPolicy.SOURCE_WINS
+        return _first_meeting(source, target) if wins else Drift(target)
     if untouched:
         return _source_changed(source, target, base)
     return _both_changed(source, target, base)
@@ -94,11 +91,8 @@ def _both_there(source: Entry, target: Entry, base: Base, policy: Policy) -> Act
 
 def _source_changed(source: Entry, target: Entry, base: Base) -> Action:
     if source.crc is not None and base.crc is not None:
-        return (
-            Adopt(source, target)
-            if source.crc == base.crc and source.size == base.size
-            else Copy(source, target)
-        )
+        is_equal = source.crc == base.crc and source.size == base.size
+        return Adopt(source, target) if is_equal else Copy(source, target)
     # Equal size: perhaps only the mtime changed, and hashing is cheaper than sending.
     hashing_may_save = source.crc is None and base.crc is not None and source.size == base.size
     return Compare(source, None) if hashing_may_save else Copy(source, target)
@@ -119,9 +113,8 @@ def _first_meeting(source: Entry, target: Entry) -> Action:
     if source.size != target.size:
         return _differing(source, target)
     if source.crc is None or target.crc is None:
-        return Compare(
-            source if source.crc is None else None, target if target.crc is None else None
-        )
+        unread = source if source.crc is None else None
+        return Compare(unread, target if target.crc is None else None)
     return Adopt(source, target) if source.crc == target.crc else _differing(source, target)
 
 

@@ -16,11 +16,13 @@ FEW, MANY = 10, 100
 _END = "\U0010ffff"
 _OF = """
 FROM json_each(:spans) AS span
-CROSS JOIN base ON base.path >= json_extract(span.value, '$[0]') AND base.path < json_extract(span.value, '$[1]')
+CROSS JOIN base
+ON base.path >= json_extract(span.value, '$[0]') AND base.path < json_extract(span.value, '$[1]')
 WHERE NOT absent
 """
 _FIRST = f"SELECT base.* {_OF} LIMIT {FEW}"
-_SPREAD = f"SELECT base.* {_OF} AND random() % max(1, (SELECT count(*) {_OF}) / {MANY}) = absent LIMIT {2 * MANY}"
+_STEP = f"max(1, (SELECT count(*) {_OF}) / {MANY})"
+_SPREAD = f"SELECT base.* {_OF} AND random() % {_STEP} = absent LIMIT {2 * MANY}"
 """`absent` is 0 in every row here. The condition must name a column of `base`: otherwise SQLite
 draws one random number per span, not per row.
 """

@@ -145,11 +145,9 @@ class WorkQueue:
         row yet, so a listing could miss it. Both kinds of hints are always accepted; other code
         bounds their number.
         """
-        return (
-            len(self._pending) >= self._most
-            and hint.receipt is None
-            and hint.path not in self._working
-        )
+        if len(self._pending) < self._most:
+            return False
+        return hint.receipt is None and hint.path not in self._working
 
     def _add_subtree(self, hint: Hint, now: float) -> None:
         self._ask_for_listing(hint.path, hint, now)
@@ -188,10 +186,8 @@ class WorkQueue:
     def _due(self, work: Work, now: float) -> float:
         if work.opened is None:
             return self._earliest(work.path, now)
-        return max(
-            self._earliest(work.path, now),
-            min(now + self.quiet, self._deadline(work.path, work.opened)),
-        )
+        latest = min(now + self.quiet, self._deadline(work.path, work.opened))
+        return max(self._earliest(work.path, now), latest)
 
     def _deadline(self, path: str, opened: float) -> float:
         _, took = self._last.get(path, (0.0, 0.0))
@@ -210,9 +206,8 @@ class WorkQueue:
             heapq.heappop(self._heap)
             # Quiet is no proof that the file is closed: a writer may have started just now. The
             # file's timestamps decide.
-            work.deadline_passed = work.opened is not None and now >= self._deadline(
-                work.path, work.opened
-            )
+            opened = work.opened
+            work.deadline_passed = opened is not None and now >= self._deadline(work.path, opened)
             self._begin(work)
             ready.append(work)
         return ready
@@ -253,9 +248,8 @@ class WorkQueue:
             self._last[work.path] = (now, now - (work.due if work.due < now else now))
         self._rearm(work.path, now)
         if len(self._last) > self._last_most:
-            self._last = {
-                path: last for path, last in self._last.items() if last[0] > now - self.deadline
-            }
+            oldest = now - self.deadline
+            self._last = {path: last for path, last in self._last.items() if last[0] > oldest}
             # Doubling makes the purge amortised O(1) per path.
             self._last_most = max(MAX_REMEMBERED, 2 * len(self._last))
 

@@ -34,4 +34,5 @@ class Haste:
         """The problem with `queue`, or None."""
         if self._count <= REPORT_AFTER:
             return None
-        return f"the queue {queue} answers at once and without a message, {self._count} times in a row: is it a queue?"
+        often = f"{self._count} times in a row"
+        return f"the queue {queue} answers at once and without a message, {often}: is it a queue?"

@@ -133,22 +133,22 @@ def _judged(value: Any, depth: int) -> Iterator[Decoded]:
             empty = False
             yield part
     except _FAULTS as error:
-        yield Bad(_told(error), error.bucket if isinstance(error, Poison) else "")
+        yield Bad(_described(error), error.bucket if isinstance(error, Poison) else "")
     else:
         if empty:
-            yield Bad("no event in it")
+            yield Bad("no event in the message")
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """A short description of `error`, whatever the message holds.
 
     `Poison` and `fields.Odd` are readable sentences; of other errors, the type helps most.
     """
     known = isinstance(error, Poison | fields.Odd)
-    return str(error) if known else f"{type(error).__name__}: {error}"[:_TOLD]
+    return str(error) if known else f"{type(error).__name__}: {error}"[:_SHOWN]
 
 
-_TOLD, _NAMED = 120, 80
+_SHOWN, _NAMED = 120, 80
 """Characters, at most: of an error text, and of a key in an error text."""
 _FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -209,14 +209,14 @@ def _read(form: Callable[[dict[str, Any]], Decoded], record: dict[str, Any], par
         with contextlib.suppress(TypeError, KeyError):
             key = record[part]["object"]["key"]
         named = f"{key[:_NAMED]!a}: " if isinstance(key, str) else ""
-        raise Poison(named + _told(error), bucket=_bucket_of(record[part])) from error
+        raise Poison(named + _described(error), bucket=_bucket_of(record[part])) from error
 
 
 def _inner(value: dict[str, Any]) -> Any:
     """The content of an envelope, or None for an unknown envelope.
 
-    `Records` is a list of records, `Message` comes from SNS, `Sns` from an SNS record of Lambda,
-    `body` from SQS, and `requestPayload` from a Lambda destination.
+    `Records` is a list of records. `Message` comes from SNS, `Sns` from an SNS record of Lambda.
+    `body` comes from SQS, `requestPayload` from a Lambda destination.
     """
     for name in ("Records", "Message", "Sns", "body", "requestPayload"):
         if value.get(name):
@@ -267,7 +267,7 @@ def _bucket_of(about: Any) -> str:
 
 def _decoded(key: Any) -> str:
     if not isinstance(key, str) or len(key) > 3 * fields.KEY_MAX:
-        raise Poison("the key is no text, or longer than any")
+        raise Poison("the key is no text, or too long")
     return unquote_plus(key, errors="strict")
 
 

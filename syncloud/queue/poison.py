@@ -41,12 +41,10 @@ class Poisoned:
             if len(self._known) > KNOWN:
                 self._known.popitem(last=False)
 
-    def tell(self, message_id: str, reasons: list[str]) -> None:
+    def report(self, message_id: str, reasons: list[str]) -> None:
         """Log the first of `reasons` and their number."""
         self.count += 1
-        what = (
-            reasons[0]
-            if len(reasons) == 1
-            else f"{len(reasons):,} records, the first: {reasons[0]}"
-        )
+        what, count = reasons[0], len(reasons)
+        if count > 1:
+            what = f"{count:,} records, the first: {what}"
         log.warning("queue.poison", _TEXT, message_id, what, reason=what, queue=self._queue)

@@ -11,7 +11,10 @@ from .. import log
 
 RELIST_INTERVAL_S = 3600.0
 """Seconds between two listings, for any number of these notifications."""
-_TEXT = "%d notifications have a version that this syncloud does not know (%s): everything is listed, once an hour at most"
+_TEXT = (
+    "%d notifications have a version that this syncloud does not know (%s):"
+    " everything is listed, once an hour at most"
+)
 
 
 class Versions:
@@ -45,13 +48,7 @@ class Versions:
         now = self._clock()
         if not self._waiting or (self._listed is not None and now - self._listed < self._interval):
             return False
-        log.error(
-            "queue.version",
-            _TEXT,
-            self._waiting,
-            self._last,
-            queue=self._queue,
-            count=self._waiting,
-        )
+        count = self._waiting
+        log.error("queue.version", _TEXT, count, self._last, queue=self._queue, count=count)
         self._listed, self._waiting = now, 0
         return True

@@ -8,7 +8,6 @@ carry an error).
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -18,8 +17,9 @@ from .. import log
 from ..core import names
 from ..core.interfaces import Content
 from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag
-from ..errors import Changed, PathError, Scope, Unavailable
+from ..errors import Changed, PathError, Scope, SyncloudError, Unavailable
 from . import objects
+from .bucket import Bucket
 from .response import Response
 
 COPY_MAX_BYTES = 5 * 1024**3
@@ -39,8 +39,7 @@ _FOR_GOOD = (404, 409, 412)
 class Store(Protocol):
     """The part of S3Tree that copies need."""
 
-    bucket: str
-    prefix: str
+    bucket: Bucket
     conditions: objects.StoreCapabilities
 
     async def observe(
@@ -67,14 +66,10 @@ class Store(Protocol):
 
 
 class Copies:
-    """Server-side copies within one `store`.
+    """Server-side copies within one `store`."""
 
-    `send` is `S3Tree._send`: method, path, operation, headers and `deadline`.
-    """
-
-    def __init__(self, store: Store, send: Callable[..., Awaitable[Response]]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._send = send
 
     async def make(self, origin: Entry, entry: Entry, condition: dict[str, str]) -> Entry | None:
         """Create `entry` as a copy of the object `origin`; None if the bytes must be transferred.
@@ -88,9 +83,7 @@ class Copies:
         response = await self._copied(origin, entry.path, headers)
         if response is None:
             return None
-        return self._store.written(
-            entry, objects.etag_of(response.body), response.headers.get("x-amz-version-id", "")
-        )
+        return self._store.written(entry, objects.etag_of(response.body), response.version)
 
     async def _copied(self, origin: Entry, path: str, headers: dict[str, str]) -> Response | None:
         """The answer to a successful copy; None if the store made no copy. Raises Changed.
@@ -99,44 +92,30 @@ class Copies:
         """
         if origin.size > COPY_MAX_BYTES:
             return None
-        deadline = COPY_TIMEOUT_S + origin.size / SLOWEST_BYTES_PER_S
-        try:
-            response = await self._send(
-                "PUT", path, "CopyObject", self._origin(origin) | headers, deadline=deadline
-            )
-        except Unavailable as error:
-            if error.scope is not Scope.STORE:
-                raise
-            log.info(
-                "copy.refused",
-                "%s: sent instead of copied: %s",
-                path,
-                error,
-                path=path,
-                error=error,
-            )
+        response = await self._send(origin, path, headers)
+        if response is None:
             return None
         if response.status in _FOR_GOOD and response.code != "NoSuchBucket":
             raise Changed(path, f"{path}: the object changed meanwhile", code=response.code)
         if not response.ok:
-            refusal = response.refusal(
-                f"copy to s3://{self._store.bucket}/{names.key_of(self._store.prefix, path)}"
-            )
-            log.info(
-                "copy.refused",
-                "%s: sent instead of copied: %s",
-                path,
-                refusal,
-                path=path,
-                error=refusal,
-            )
+            _log_refusal(path, response.refusal(f"copy to {self._store.bucket.url(path)}"))
             return None
         return response
 
+    async def _send(self, origin: Entry, path: str, headers: dict[str, str]) -> Response | None:
+        deadline = COPY_TIMEOUT_S + origin.size / SLOWEST_BYTES_PER_S
+        headers, send = self._origin(origin) | headers, self._store.bucket.send
+        try:
+            return await send("CopyObject", path, headers, deadline=deadline)
+        except Unavailable as error:
+            if error.scope is not Scope.STORE:
+                raise
+            _log_refusal(path, error)
+            return None
+
     def _origin(self, origin: Entry) -> dict[str, str]:
-        source = quote(
-            f"{self._store.bucket}/{names.key_of(self._store.prefix, origin.path)}", safe="/-_.~"
-        )
+        bucket = self._store.bucket
+        source = quote(f"{bucket.name}/{names.key_of(bucket.prefix, origin.path)}", safe="/-_.~")
         return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": objects.pin(origin)}
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
@@ -144,22 +123,16 @@ class Copies:
 
         Raises Changed if the object changed, PathError if the store refused `MAX_NAMES` names.
         """
-        now = datetime.now(UTC)
+        host, now, prefix = socket.gethostname(), datetime.now(UTC), self._store.bucket.prefix
         for counter in range(MAX_NAMES):
-            aside = names.conflict(
-                entry.path, socket.gethostname(), now, counter, self._store.prefix
-            )
+            aside = names.conflict(entry.path, host, now, counter, prefix)
             try:
                 if not await self._copied_aside(entry, aside):
                     await self._carried_aside(entry, aside)
                 return aside, entry
             except Changed:
                 await self._store.still(entry)
-        raise PathError(
-            entry.path,
-            f"{entry.path}: not kept under a conflict name: the store refused {MAX_NAMES} of them, and the object is unchanged",
-            hint="check whether a proxy on the way to the store changes its ETags",
-        )
+        raise _no_name(entry.path)
 
     async def _copied_aside(self, entry: Entry, aside: str) -> bool:
         if self._store.conditions.copy:
@@ -167,7 +140,7 @@ class Copies:
         if entry.size <= SMALL_BYTES:
             return False
         if not isinstance(await self._store.observe(aside, None, None), Absent):
-            raise Changed(aside, f"{aside}: is there already")
+            raise Changed(aside, f"{aside}: the name is taken")
         return await self._copied(entry, aside, {}) is not None
 
     async def _carried_aside(self, entry: Entry, aside: str) -> None:
@@ -180,3 +153,17 @@ class Copies:
             await self._store.write(copy, content if copy.body is None else None, None)
         finally:
             content.close()
+
+
+def _log_refusal(path: str, refusal: SyncloudError) -> None:
+    text = "%s: sent instead of copied: %s"
+    log.info("copy.refused", text, path, refusal, path=path, error=refusal)
+
+
+def _no_name(path: str) -> PathError:
+    return PathError(
+        path,
+        f"{path}: not kept under a conflict name:"
+        f" the store refused {MAX_NAMES} names, and the object is unchanged",
+        hint="check whether a proxy on the way to the store changes its ETags",
+    )

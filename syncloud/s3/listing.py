@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_plus
+from xml.etree.ElementTree import Element
 
 from .. import log
 from ..aws import markup
@@ -47,45 +48,46 @@ class Page(NamedTuple):
     next: str
 
 
-def listed(crt: Transport, where: str, prefix: str) -> Iterator[ObjectSummary]:
+def listed(transport: Transport, where: str, prefix: str) -> Iterator[ObjectSummary]:
     """Every key that begins with `prefix`, in order. `where` names the listing in messages.
 
     Raises Unavailable or a subclass, or the error of `Response.refusal`.
     """
-    return _ordered(_pages(crt, where, prefix))
+    return _ordered(_pages(transport, where, prefix))
 
 
 def first(
-    crt: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S
+    transport: Transport, where: str, prefix: str, *, deadline: float = PAGE_TIMEOUT_S
 ) -> ObjectSummary | None:
     """The first key, or None: one request proves that the bucket exists and allows listing.
 
     `deadline` is in seconds. Raises as `listed`.
     """
-    return next(
-        iter(_page(crt, where, [("prefix", prefix), ("max-keys", "1")], deadline).items), None
-    )
+    page = _page(transport, where, [("prefix", prefix), ("max-keys", "1")], deadline)
+    return next(iter(page.items), None)
 
 
-def _pages(crt: Transport, where: str, prefix: str) -> Iterator[list[ObjectSummary]]:
+def _pages(transport: Transport, where: str, prefix: str) -> Iterator[list[ObjectSummary]]:
     token, seen, empty = "", set[str](), 0
     while True:
         more = [("continuation-token", token)] if token else []
-        page = _page(crt, where, [("prefix", prefix), *more], PAGE_TIMEOUT_S)
+        page = _page(transport, where, [("prefix", prefix), *more], PAGE_TIMEOUT_S)
         yield page.items
         if not page.next:
             return
         empty = 0 if page.items else empty + 1
         if page.next in seen or empty > MAX_EMPTY_PAGES:
-            raise Unavailable(f"list {where}: the same pages come again and again, or empty ones")
+            raise Unavailable(
+                f"list {where}: the listing repeats a page or has too many empty ones"
+            )
         seen.add(token := page.next)
 
 
-def _page(crt: Transport, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
+def _page(transport: Transport, where: str, query: list[tuple[str, str]], deadline: float) -> Page:
     what = f"list {where}"
     # XML cannot hold every character of a key, so keys travel URL-encoded.
     query = [("list-type", "2"), ("encoding-type", "url"), *query]
-    answer = crt.request_blocking("ListObjectsV2", what, query, deadline=deadline)
+    answer = transport.request_blocking("ListObjectsV2", what, query, deadline=deadline)
     if not answer.ok:
         raise answer.refusal(what)
     return parse(answer, what)
@@ -94,64 +96,59 @@ def _page(crt: Transport, where: str, query: list[tuple[str, str]], deadline: fl
 def parse(answer: Response, what: str) -> Page:
     """Parse one page. Keys that no path can have are logged and skipped.
 
-    Raises Unavailable for an answer that is not a complete listing. Otherwise a key missing from a
-    truncated page would be taken for a deleted object.
+    Raises Unavailable for half a listing, whose missing keys would count as deleted objects.
     """
     try:
         root = markup.read(answer.body)
         space, name = root.tag.rpartition("}")[::2]
         space += "}" if space else ""
         if name != "ListBucketResult":
-            raise ValueError(f"it is a {name}")
-        escaped = root.findtext(f"{space}EncodingType") == "url"
-        rows = (
-            {part.tag: part.text or "" for part in row} for row in root.iter(f"{space}Contents")
-        )
-        items = _items(rows, space, what, escaped=escaped)
-        more = (
-            root.findtext(f"{space}NextContinuationToken", "")
-            if root.findtext(f"{space}IsTruncated") == "true"
-            else None
-        )
-        if more == "":
-            raise ValueError("it does not say where it goes on")
+            raise ValueError(f"the root is {name}")
+        return Page(_items(root, space, what), _continuation(root, space))
     except markup.UNREADABLE as error:
         raise Unavailable(f"{what}: the answer is no listing: {error}") from error
-    return Page(items, more or "")
 
 
-def _items(
-    rows: Iterable[dict[str, str]], space: str, what: str, *, escaped: bool
-) -> list[ObjectSummary]:
+def _continuation(root: Element, space: str) -> str:
+    """The token of the next page. Raises ValueError if a truncated page has none."""
+    if root.findtext(f"{space}IsTruncated") != "true":
+        return ""
+    if token := root.findtext(f"{space}NextContinuationToken", ""):
+        return token
+    raise ValueError("a truncated page without a continuation token")
+
+
+def _items(root: Element, space: str, what: str) -> list[ObjectSummary]:
     """Parse the rows. Raises KeyError for a row without a key, which could be any object."""
-    items, odd = [], []
-    named, *others = [f"{space}{name}" for name in ("Key", "ETag", "Size", "LastModified")]
-    for row in rows:
-        told = row[named]
+    items, odd, escaped = [], [], root.findtext(f"{space}EncodingType") == "url"
+    named, *others = [space + name for name in ("Key", "ETag", "Size", "LastModified")]
+    for row in root.iter(f"{space}Contents"):
+        parts = {part.tag: part.text or "" for part in row}
+        key = parts[named]
         try:
-            key = fields.key(unquote_plus(told, errors="strict") if escaped else told)
+            key = fields.key(unquote_plus(key, errors="strict") if escaped else key)
         except ValueError as error:
             odd.append(str(error))
         else:
-            items.append(_item(key, *map(row.get, others)))
+            items.append(_item(key, *map(parts.get, others)))
     if odd:
-        text = "%s: %d keys are left out, because no path can have them; the first: %s"
-        log.warning(
-            "listing.skipped", text, what, len(odd), odd[0], error_code="InvalidKey", count=len(odd)
-        )
+        _log_skipped(what, odd)
     return items
+
+
+def _log_skipped(what: str, odd: list[str]) -> None:
+    text = "%s: %d keys are skipped, because no path can have them; the first: %s"
+    count = len(odd)
+    log.warning("listing.skipped", text, what, count, odd[0], error_code="InvalidKey", count=count)
 
 
 def _item(key: str, etag: str | None, size: str | None, modified: str | None) -> ObjectSummary:
     try:
         return ObjectSummary(key, fields.etag(etag), fields.size(size), _seconds(modified or ""))
     except ValueError:
-        return ObjectSummary(
-            key,
-            _known(fields.etag, etag) or "",
-            _known(fields.size, size),
-            _known(_seconds, modified or ""),
-        )
+        seconds = _known(_seconds, modified or "")
+        known_etag = _known(fields.etag, etag) or ""
+        return ObjectSummary(key, known_etag, _known(fields.size, size), seconds)
 
 
 def _known(form: Callable[[Any], T], text: str | None) -> T | None:

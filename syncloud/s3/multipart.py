@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .. import log
 from ..core import checksum
@@ -21,7 +20,6 @@ from ..core.model import SMALL_BYTES, Entry
 from ..errors import Changed, Corrupt, HostUnavailable, SyncloudError
 from . import objects
 from .objects import Part
-from .request import Body
 from .response import Response
 
 PARTS_MAX = 10_000
@@ -53,15 +51,7 @@ class Store(Protocol):
     budget: Budget
 
     async def request(
-        self,
-        method: str,
-        path: str,
-        operation: str,
-        query: Iterable[tuple[str, str]],
-        headers: dict[str, str],
-        *,
-        body: Body | None = None,
-        deadline: float | None = None,
+        self, operation: str, path: str, headers: dict[str, str], **more: Any
     ) -> Response: ...
 
     def metadata(self, entry: Entry) -> dict[str, str]: ...
@@ -86,12 +76,7 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
     """
     upload_id, whole = await _create(store, entry)
     try:
-        if store.uploads is not None:
-            store.uploads.note_upload(upload_id, entry.path)
-        parts, crc = await _send_parts(store, entry, content, upload_id)
-        await content.verify(crc)
-        if entry.crc is not None and entry.crc != crc:
-            raise Corrupt(entry.path, f"{entry.path}: read differently the second time")
+        parts, crc = await _send(store, entry, content, upload_id)
         headers = condition | (_proof(entry.size, crc) if whole else {})
         written = await _complete(store, entry, upload_id, parts, crc, headers)
     except BaseExceptionGroup as group:
@@ -106,9 +91,8 @@ async def upload(store: Store, entry: Entry, content: Content, condition: dict[s
 
 async def abort_leftovers(store: Store) -> None:
     """Abort the uploads that a crash left open: their parts cost money and are invisible."""
-    for upload_id, path in (
-        store.uploads.open_uploads() if store.uploads is not None else {}
-    ).items():
+    left = {} if store.uploads is None else store.uploads.open_uploads()
+    for upload_id, path in left.items():
         await _abort(store, path, upload_id)
 
 
@@ -117,11 +101,25 @@ async def _create(store: Store, entry: Entry) -> tuple[str, bool]:
     headers = store.metadata(entry)
     if store.sends_checksum:
         headers |= {"x-amz-checksum-algorithm": "CRC64NVME"} | _WHOLE
+    query = [("uploads", "")]
     answer = await store.request(
-        "POST", entry.path, "CreateMultipartUpload", [("uploads", "")], headers, body=b""
+        "CreateMultipartUpload", entry.path, headers, query=query, body=b""
     )
     promised = all(answer.headers.get(name) == value for name, value in _WHOLE.items())
     return objects.required(answer.body, "UploadId"), store.sends_checksum and promised
+
+
+async def _send(
+    store: Store, entry: Entry, content: Content, upload_id: str
+) -> tuple[list[Part], int]:
+    """Send all parts, and prove that they are of one state. Returns as `_send_parts`."""
+    if store.uploads is not None:
+        store.uploads.note_upload(upload_id, entry.path)
+    parts, crc = await _send_parts(store, entry, content, upload_id)
+    await content.verify(crc)
+    if entry.crc is not None and entry.crc != crc:
+        raise Corrupt(entry.path, f"{entry.path}: the second read gave other bytes")
+    return parts, crc
 
 
 def _proof(size: int, crc: int) -> dict[str, str]:
@@ -152,14 +150,7 @@ async def _send_parts(
     async with asyncio.TaskGroup() as group:
         for number, offset in enumerate(range(0, entry.size, size), 1):
             buffer = await buffers.take(entry.size - offset)
-            try:
-                with (
-                    buffer.getbuffer() as room
-                ):  # a traceback that kept it would keep the buffer from its end
-                    crc, own = await content.fill(room, offset, crc)
-            except BaseException:
-                buffers.give()
-                raise
+            crc, own = await buffers.fill(buffer, content, offset, crc)
             tasks.append(group.create_task(send(number, buffer, own)))
             tasks[-1].add_done_callback(buffers.give)  # runs even if cancelled before the start
             del buffer  # while the loop waits for the next buffer, this reference would hold memory
@@ -193,6 +184,18 @@ class _Buffers:
             return self._kept.pop()
         return io.BytesIO(bytes(min(left, self._size)))
 
+    async def fill(
+        self, buffer: io.BytesIO, content: Content, offset: int, crc: int
+    ) -> tuple[int, int]:
+        """`Content.fill` into `buffer`; a failure releases the buffer."""
+        try:
+            # A view that outlives the call in a traceback would keep the buffer from its end.
+            with buffer.getbuffer() as room:
+                return await content.fill(room, offset, crc)
+        except BaseException:
+            self.give()
+            raise
+
     def keep(self, buffer: io.BytesIO) -> None:
         if not self._budget.is_wanted and buffer.getbuffer().nbytes == self._size:
             self._kept.append(buffer)
@@ -211,18 +214,16 @@ async def _send_part(
     encoded = checksum.encode(crc) if store.sends_checksum else ""
     headers = {checksum.HEADER: encoded} if encoded else {}
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
-    answer = await store.request("PUT", path, "UploadPart", query, headers, body=data)
+    answer = await store.request("UploadPart", path, headers, query=query, body=data)
     _compare(path, answer.headers.get(checksum.HEADER, ""), crc, f"part {number}")
     return Part(number, answer.headers["etag"].removeprefix("W/"), encoded)
 
 
-def _compare(path: str, told: str, crc: int, what: str) -> None:
-    """Raises Corrupt if the store's checksum differs from the checksum of the bytes sent."""
-    if checksum.decode(told) not in (None, crc):
-        raise Corrupt(
-            path,
-            f"{path}: the store's checksum of {what} is another one than that of the bytes sent",
-        )
+def _compare(path: str, theirs: str, crc: int, what: str) -> None:
+    """Raise Corrupt if the store's checksum differs from the checksum of the bytes sent."""
+    if checksum.decode(theirs) not in (None, crc):
+        text = f"{path}: the store's checksum of {what} differs from that of the bytes sent"
+        raise Corrupt(path, text)
 
 
 async def _complete(
@@ -232,35 +233,27 @@ async def _complete(
     # store that promised no checksum of the whole might take ours for a part's checksum and refuse
     # the request. For such a store, ours is compared with the checksum in the answer, if any.
     answer = await store.request(
-        "POST",
-        entry.path,
         "CompleteMultipartUpload",
-        [("uploadId", upload_id)],
+        entry.path,
         headers,
+        query=[("uploadId", upload_id)],
         body=objects.completion(parts),
         deadline=COMPLETION_TIMEOUT_S,
     )
     _compare(entry.path, objects.text_of(answer.body, "ChecksumCRC64NVME"), crc, "the whole")
     whole = Entry(entry.path, entry.tag, entry.size, entry.mtime_ns, entry.mode, crc)
-    return store.written(
-        whole, objects.etag_of(answer.body), answer.headers.get("x-amz-version-id", "")
-    )
+    return store.written(whole, objects.etag_of(answer.body), answer.version)
 
 
 async def _abort(store: Store, path: str, upload_id: str) -> None:
+    query = [("uploadId", upload_id)]
     try:
-        await store.request("DELETE", path, "AbortMultipartUpload", [("uploadId", upload_id)], {})
+        await store.request("AbortMultipartUpload", path, {}, query=query)
     except Changed:
         pass  # the upload no longer exists
     except SyncloudError as error:
-        log.info(
-            "upload.abandoned",
-            "upload %s of %s could not be aborted: %s",
-            upload_id,
-            path,
-            error,
-            path=path,
-        )
+        text = "upload %s of %s could not be aborted: %s"
+        log.info("upload.abandoned", text, upload_id, path, error, path=path)
         return
     _forget(store, upload_id)
 

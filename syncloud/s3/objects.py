@@ -47,19 +47,16 @@ class StoreCapabilities:
     @property
     def limitations(self) -> str:
         """Human-readable consequences of ignored conditions; empty if the store obeys all."""
-        told = [f"{name} ({what})" for name, obeyed, what in self._consequences() if not obeyed]
-        return f"this store ignores conditions on {'; '.join(told)}" if told else ""
+        ignored = [f"{name} ({what})" for name, obeyed, what in self._consequences() if not obeyed]
+        return f"this store ignores conditions on {'; '.join(ignored)}" if ignored else ""
 
     def _consequences(self) -> tuple[tuple[str, bool, str], ...]:
         looked = "objects are deleted only where the bucket keeps versions, and only after a look"
-        lost = "what somebody else writes between our look and our write is overwritten"
+        lost = "a write of another program between our look and our write is overwritten"
+        large = "the same, for as long as a large file is uploaded"
         return (
             ("PUT", self.put, lost),
-            (
-                "CompleteMultipartUpload",
-                self.complete,
-                "the same, for as long as a large file is uploaded",
-            ),
+            ("CompleteMultipartUpload", self.complete, large),
             ("COPY", self.copy, "renamed files and touched large ones are uploaded again"),
             ("DELETE", self.delete or self.untried, looked),
         )
@@ -83,9 +80,9 @@ def is_echo(reported: Entry, base: Base, known: Tag) -> bool:
 
 def is_archived(headers: Mapping[str, str]) -> bool:
     """True if the object is in cold storage and has no readable restored copy."""
-    return headers.get("x-amz-storage-class") in _ARCHIVES and _RESTORED not in headers.get(
-        "x-amz-restore", ""
-    )
+    if headers.get("x-amz-storage-class") not in _ARCHIVES:
+        return False
+    return _RESTORED not in headers.get("x-amz-restore", "")
 
 
 def metadata(entry: Entry, nonce: str) -> dict[str, str]:
@@ -102,11 +99,8 @@ def tag_of(etag: str, version: str, modified: str = "") -> tuple[str, str, str]:
 
     The version id `null` is dropped, because a write replaces that version in place.
     """
-    return (
-        _known(fields.etag, etag),
-        "" if version in ("", "null") else _known(fields.version, version),
-        modified,
-    )
+    lasting = "" if version in ("", "null") else _known(fields.version, version)
+    return _known(fields.etag, etag), lasting, modified
 
 
 def _known(form: Callable[[str], str], text: str) -> str:
@@ -122,16 +116,14 @@ def pin(entry: Entry) -> str:
     Raises Corrupt if the ETag is unknown, because a condition on an empty ETag would never hold.
     """
     if not entry.tag[0]:
-        raise Corrupt(
-            entry.path, f"{entry.path}: the store gives no ETag that a condition could name"
-        )
+        raise Corrupt(entry.path, f"{entry.path}: the store gives no ETag for a condition")
     return f'"{entry.tag[0]}"'
 
 
 def require_whole(path: str, status: int) -> None:
     """Raise Corrupt unless the answer is a whole object: a part could be taken for the whole."""
     if status != 200:
-        raise Corrupt(path, f"{path}: the answer is {status}, where an object is 200")
+        raise Corrupt(path, f"{path}: the answer has status {status} instead of 200")
 
 
 def require_part(
@@ -144,17 +136,15 @@ def require_part(
     """
     path, etag = entry.path, tag_of(headers.get("etag", ""), "")[0]
     if etag and etag != entry.tag[0]:
-        raise Changed(
-            path, f"{path}: the object changed while it was read, and the store ignores If-Match"
-        )
+        text = "the object changed while it was read, and the store ignores If-Match"
+        raise Changed(path, f"{path}: {text}")
     if length == entry.size:
         require_whole(path, status)
         return
-    told, asked = headers.get("content-range", ""), f"bytes {offset}-{offset + length - 1}"
-    if status != 206 or told not in (f"{asked}/{entry.size}", f"{asked}/*"):
-        raise Corrupt(
-            path, f"{path}: {status} {told[:80]!a} came where {asked}/{entry.size} was asked for"
-        )
+    came, asked = headers.get("content-range", ""), f"bytes {offset}-{offset + length - 1}"
+    if status != 206 or came not in (f"{asked}/{entry.size}", f"{asked}/*"):
+        text = f"{status} {came[:80]!a} came instead of {asked}/{entry.size}"
+        raise Corrupt(path, f"{path}: {text}")
 
 
 def format_mtime(mtime_ns: int) -> str:
@@ -182,32 +172,37 @@ def entry_of(
     """Build the `Entry` of the object at `path` from an answer.
 
     `denied` holds permission bits that no object may grant. Raises Corrupt if the body does not
-    match its checksum, or if the Content-Length of an answer without a body is missing or malformed:
-    a HEAD may lack it (RFC 9110, section 8.6), and a guess would make an empty file of any object.
+    match its checksum, or if an answer without a body gives no length: a HEAD may lack it (RFC
+    9110, section 8.6), and a guess would make an empty file of any object.
     """
-    seconds = _modified(headers.get("last-modified", ""))
-    tag = tag_of(
-        headers.get("etag", ""),
-        headers.get("x-amz-version-id", ""),
-        "" if seconds is None else str(seconds),
-    )
     size = len(body) if body is not None else _length(path, headers.get("content-length", ""))
+    seconds = _modified(headers.get("last-modified", ""))
+    modified = "" if seconds is None else str(seconds)
     mtime_ns = parse_mtime(headers.get("x-amz-meta-mtime", ""))
+    if mtime_ns is None:
+        mtime_ns = (seconds or 0) * 10**9
     mode = headers.get("x-amz-meta-mode", "")
-    told = checksum.decode(headers[checksum.HEADER]) if checksum.HEADER in headers else None
-    crc = told if body is None else checksum.update(body)
-    if body is not None and told is not None and told != crc:
-        raise Corrupt(path, f"{path}: the bytes received do not have the object's checksum")
     return Entry(
         path,
-        tag,
+        tag_of(headers.get("etag", ""), headers.get("x-amz-version-id", ""), modified),
         size,
-        (seconds or 0) * 10**9 if mtime_ns is None else mtime_ns,
+        mtime_ns,
         (int(mode, 8) & 0o777 if _MODE.match(mode) else DEFAULT_MODE) & ~denied,
-        crc,
+        _crc(path, headers, body),
         body,
         headers.get(MARK) == names.mark(nonce, path),
     )
+
+
+def _crc(path: str, headers: Mapping[str, str], body: bytes | None) -> int | None:
+    """The checksum of the object, compared with `body` if there is one. Raises Corrupt."""
+    stored = checksum.decode(headers[checksum.HEADER]) if checksum.HEADER in headers else None
+    if body is None:
+        return stored
+    crc = checksum.update(body)
+    if stored is not None and stored != crc:
+        raise Corrupt(path, f"{path}: the bytes received do not have the object's checksum")
+    return crc
 
 
 @functools.lru_cache(1024)
@@ -228,7 +223,7 @@ def _length(path: str, text: str) -> int:
     try:
         return fields.size(text)
     except fields.Odd as odd:
-        raise Corrupt(path, f"{path}: the answer gives a length that is none: {odd}") from odd
+        raise Corrupt(path, f"{path}: the answer has an invalid length: {odd}") from odd
 
 
 def with_body(entry: Entry, body: bytes) -> Entry:
@@ -253,7 +248,7 @@ def required(body: bytes, name: str) -> str:
         return text
     raise Unavailable(
         f"the answer has no {name}",
-        hint="is it a proxy's? check the endpoint and what is on the way to it",
+        hint="a portal or a proxy may have answered; check the endpoint and the way to it",
     )
 
 
@@ -263,9 +258,8 @@ def text_of(body: bytes, name: str) -> str:
         elements = markup.read(body).iter()
     except markup.UNREADABLE:  # a proxy's page, in any encoding
         return ""
-    return next(
-        (element.text or "" for element in elements if element.tag.rpartition("}")[2] == name), ""
-    )
+    texts = (element.text for element in elements if element.tag.rpartition("}")[2] == name)
+    return next(texts, "") or ""
 
 
 def completion(parts: Iterable[Part]) -> bytes:

@@ -130,14 +130,12 @@ class ConnectionPool:
         return options
 
     def _through(self, proxy: SplitResult) -> HttpProxyOptions:
-        named = proxy.username is not None
+        named, kinds = proxy.username is not None, HttpProxyAuthenticationType
         return HttpProxyOptions(
             proxy.hostname or "",
             _port(proxy),
             tls_connection_options=self._secure(proxy),
-            auth_type=HttpProxyAuthenticationType.Basic
-            if named
-            else HttpProxyAuthenticationType.Nothing,
+            auth_type=kinds.Basic if named else kinds.Nothing,
             auth_username=unquote(proxy.username or "") if named else None,
             auth_password=unquote(proxy.password or "") if named else None,
         )

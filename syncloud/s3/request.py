@@ -119,14 +119,13 @@ class PendingRequest:
     def response(self) -> Response:
         """The answer, with any status that a retry would not change.
 
-        Raises Overlong for an oversized answer, the translated error if awscrt failed (Unavailable,
-        CredentialsError, Malformed), and the refusal of a status worth a retry (mostly
-        Unavailable). Errors from elsewhere are raised unchanged.
+        Raises Overlong for an oversized answer, and the translated error if awscrt failed
+        (Unavailable, CredentialsError, Malformed). Raises the refusal of a status worth a retry
+        (mostly Unavailable). Errors from elsewhere are raised unchanged.
         """
         if self.left < 0:
-            raise Overlong(
-                f"{self.request.what}: more than {self._most(self.status):,} bytes came, which is no store's answer"
-            )
+            most = self._most(self.status)
+            raise Overlong(f"{self.request.what}: the answer has more than {most:,} bytes")
         if self.error is not None:
             raise translate(self.error, self.request.what) if is_of_crt(self.error) else self.error
         owner = dict(self.request.fields).get(EXPECTED_OWNER, "") if self.status == 403 else ""

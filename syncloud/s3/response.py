@@ -54,38 +54,50 @@ class Response:
         """S3's error code; empty if there is none (every HEAD)."""
         return self._said("Code")
 
+    @property
+    def is_archived(self) -> bool:
+        """True if the object is in cold storage, so the read was refused."""
+        return self.status == 403 and self.code == "InvalidObjectState"
+
+    @property
+    def version(self) -> str:
+        """The version id of the object; empty in a bucket without versions."""
+        return self.headers.get("x-amz-version-id", "")
+
     def refusal(self, what: str) -> SyncloudError:
         """The SyncloudError for an answer with an unexpected status."""
-        code, request_id = self.code, self.headers.get("x-amz-request-id", "")
-        # Without an S3 error body, a page comes from a proxy; its headers prove nothing either.
-        region = self._said("Region") or (
-            self.headers.get("x-amz-bucket-region", "") if code or not self.body else ""
-        )
         error = refused(
             what,
             status=self.status,
-            code=code,
+            code=self.code,
             message=self._said("Message"),
-            request_id=request_id,
-            region=region,
+            request_id=self.headers.get("x-amz-request-id", ""),
+            region=self._region(),
             asked=self.asked,
         )
         return or_of_another(error, self.owner)
 
-    def require(self, path: str, what: str) -> None:
-        """Raise the error that matches a status that is no success: Changed, another PathError, or
-        the error of `refusal`.
+    def _region(self) -> str:
+        """The region that the answer names, or an empty text.
+
+        A page without an S3 error comes from a proxy, so its headers prove nothing.
         """
-        if self.ok:
-            return
+        by_header = self.headers.get("x-amz-bucket-region", "")
+        return self._said("Region") or (by_header if self.code or not self.body else "")
+
+    def failure(self, path: str, what: str) -> SyncloudError:
+        """The error about `path` for a status that is no success.
+
+        The error is Changed, another PathError, or the error of `refusal`.
+        """
         if self.status in (404, 409, 412) and self.code != "NoSuchBucket":
-            raise Changed(path, f"{path}: the object changed meanwhile", code=self.code)
+            return Changed(path, f"{path}: the object changed meanwhile", code=self.code)
         error = self.refusal(what)
-        if error.scope is Scope.REQUEST:  # a refusal without a wider cause concerns this path only
-            raise PathError(
-                path, str(error), code=error.code, hint=error.hint, request_id=error.request_id
-            )
-        raise error
+        if error.scope is not Scope.REQUEST:
+            return error
+        # A refusal without a wider cause concerns this path alone.
+        about = {"code": error.code, "hint": error.hint, "request_id": error.request_id}
+        return PathError(path, str(error), **about)
 
     def _said(self, name: str) -> str:
         if self.ok or not self.body:

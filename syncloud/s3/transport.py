@@ -17,23 +17,17 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
 
-from awscrt.http import HttpHeaders, HttpRequest
-
-from .. import __version__, log
+from .. import log
 from ..aws.error_mapping import TLS_HINT, is_of_crt, translate
-from ..aws.session import UNSIGNED, Aws
+from ..aws.session import Aws
 from ..backoff import Backoff
-from ..core import fields
-from ..errors import Malformed, Scope, SyncloudError, Unavailable
+from ..errors import Scope, SyncloudError, Unavailable
 from .pool import ConnectionPool
-from .request import ANSWER_MAX_BYTES, Body, PendingRequest, Request, sha256_of, size_of
-from .response import EXPECTED_OWNER, Response
-
-Pairs = Iterable[tuple[str, str]]
+from .request import ANSWER_MAX_BYTES, Body, PendingRequest, Request, size_of
+from .response import Response
+from .signer import Pairs, Signer
 
 ANSWER_TIMEOUT_S = 30.0
 """Seconds that any answer may take, in addition to the time for its bytes."""
@@ -49,6 +43,10 @@ CROWD_REQUESTS, TICK_INTERVAL_S = 32, 0.002
 
 The interval is in seconds. Polling is cheaper than a wake-up per completion.
 """
+_PLAIN = (
+    "http://%s is plain HTTP: anyone on the way can read all bytes, and replace those that come"
+    " from there; use https"
+)
 
 
 class Transport:
@@ -60,18 +58,17 @@ class Transport:
     """
 
     def __init__(self, aws: Aws, bucket: str, *, transfers: int, owner: str = "") -> None:
+        address = aws.s3_address(bucket)
+        proxy = aws.proxy(address)
+        self._by_tls = address.scheme == "https"
+        # An intermediary could replace the bytes of a request, so their signature protects them.
+        watched = not self._by_tls and (bool(proxy) or not address.is_loopback)
         self._bucket = f"s3://{bucket}"
         self.owner = owner
-        self._always = (
-            ("user-agent", f"syncloud/{__version__}"),
-            *(((EXPECTED_OWNER, owner),) if owner else ()),
-        )
-        self._aws = aws
         self.region = aws.region
-        self._address = aws.s3_address(bucket)
         self._limit = max(transfers, 1)
-        proxy = aws.proxy(self._address)
-        self._connections = ConnectionPool(self._address, proxy, aws.tls)
+        self._signer = Signer(aws, address, owner, signs_bodies=watched)
+        self._connections = ConnectionPool(address, proxy, aws.tls)
         aws.credentials.start()
         self._flights: set[PendingRequest] = set()
         self._calls: set[PendingRequest] = set()
@@ -83,12 +80,8 @@ class Transport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answered = False
-        self._by_tls = self._address.scheme == "https"
-        self._watched = not self._by_tls and (bool(proxy) or not self._address.is_loopback)
-        """True if an intermediary could replace the bytes of a request."""
-        if self._watched:
-            text = "http://%s is plain HTTP: whoever is on the way can read all, and replace what comes from there; use https"
-            log.warning("endpoint.plain", text, self._address.host)
+        if watched:
+            log.warning("endpoint.plain", _PLAIN, address.host)
 
     @property
     def unproven(self) -> bool:
@@ -113,15 +106,16 @@ class Transport:
         default is `ANSWER_TIMEOUT_S` plus the time for the request body at `SLOWEST_BYTES_PER_S`,
         so a large download needs an explicit one. `most` bounds the bytes of the answer.
 
-        Raises CredentialsError; Unavailable if no answer comes by the deadline or at all; Overlong
-        if the answer has more than `most` bytes; Malformed if a value cannot be sent.
+        Raises CredentialsError; Unavailable if no answer comes by the deadline or at all. Raises
+        Overlong for more than `most` bytes, and Malformed if a value cannot be sent.
         """
         if deadline is None:
             deadline = ANSWER_TIMEOUT_S + size_of(body) / SLOWEST_BYTES_PER_S
         loop = self._loop = self._loop or asyncio.get_running_loop()
         what = f"{operation} {self._bucket}/{key}"
-        request = self._request(what, operation, method, key, query, headers, body)._replace(
-            most=most
+        self._require_open(what)
+        request = self._signer.request(
+            what, operation, method, key, query=query, headers=headers, body=body, most=most
         )
         flight = PendingRequest(request, loop.create_future(), loop.time() + deadline, self._land)
         self._watch(flight)
@@ -141,10 +135,9 @@ class Transport:
         `what` describes the request in messages. `deadline` is in seconds. Raises as `request`.
         """
         # The request bypasses the event loop, because the loop may be waiting for the caller.
-        request, until = (
-            self._request(what, operation, "GET", "", query, (), None),
-            time.monotonic() + deadline,
-        )
+        self._require_open(what)
+        request = self._signer.request(what, operation, "GET", "", query=query)
+        until = time.monotonic() + deadline
         tries = 1
         while True:
             try:
@@ -156,20 +149,10 @@ class Transport:
             tries += 1
 
     def _call(self, request: Request, until: float) -> Response:
-        call = PendingRequest(
-            request,
-            concurrent.futures.Future(),
-            until,
-            lambda flight: flight.future.set_result(None),
-        )
+        call = PendingRequest(request, concurrent.futures.Future(), until, _wake)
         self._calls.add(call)
         try:
-            signed = self._signed(request)
-            rested = self._connections.acquire()
-            call.send_on(rested or self._connect(until), signed, reused=rested is not None)
-            call.future.result(until - time.monotonic())
-            answer = call.response()
-            self._connections.release(call.detach())
+            answer = self._answer(call)
         except TimeoutError:
             raise self._overdue(call) from None
         except Exception as error:
@@ -184,6 +167,16 @@ class Transport:
         self._answered = True
         return answer
 
+    def _answer(self, call: PendingRequest) -> Response:
+        signed = self._signer.sign(call.request)
+        rested = self._connections.acquire()
+        connection = rested or self._connect(call.deadline)
+        call.send_on(connection, signed, reused=rested is not None)
+        call.future.result(call.deadline - time.monotonic())
+        answer = call.response()
+        self._connections.release(call.detach())
+        return answer
+
     def _connect(self, until: float) -> Any:
         opened = self._connections.open()
         try:
@@ -196,52 +189,9 @@ class Transport:
         if opened.exception() is None:
             self._connections.release(opened.result())
 
-    def _request(
-        self,
-        what: str,
-        operation: str,
-        method: str,
-        key: str,
-        query: Pairs,
-        headers: Pairs,
-        body: Body | None,
-    ) -> Request:
-        self._require_open(what)
-        self._aws.credentials.check()
-        named = [("host", self._address.host), *self._always, *headers]
-        if not fields.sendable("".join(value for _, value in named)):
-            name, value = next(pair for pair in named if not fields.sendable(pair[1]))
-            raise Malformed(f"{what}: the header {name} cannot be {value[:40]!a}")
-        if body is not None or method in ("PUT", "POST"):
-            named.append(("content-length", str(size_of(body))))
-        try:
-            return Request(
-                what,
-                operation,
-                method,
-                self._target(key, query),
-                named,
-                body,
-                ANSWER_MAX_BYTES,
-                self.region,
-            )
-        except UnicodeEncodeError as error:
-            raise Malformed(f"{what}: the name is not valid UTF-8") from error
-
     def _require_open(self, what: str) -> None:
         if self._closed.is_set():
-            raise Unavailable(f"{what}: the S3 client is closed")
-
-    def _target(self, key: str, query: Pairs) -> str:
-        path = f"{self._address.prefix}/{quote(key, safe='/-_.~')}"
-        pairs = [f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in query]
-        return f"{path}?{'&'.join(pairs)}" if pairs else path
-
-    def _signed(self, request: Request) -> HttpRequest:
-        asked = HttpRequest(
-            request.method, request.target, HttpHeaders(request.fields), request.stream()
-        )
-        return self._aws.sign(asked, sha256_of(request.body) if self._watched else UNSIGNED)
+            raise _closed(what)
 
     async def close(self) -> None:
         """Fail pending requests with Unavailable, and wait up to 10 s for awscrt's connections."""
@@ -250,12 +200,7 @@ class Transport:
         self._closed.set()
         if self._timer is not None:
             self._timer.cancel()
-        self._give_up(
-            {
-                flight: Unavailable(f"{flight.request.what}: the S3 client is closed")
-                for flight in self._flights
-            }
-        )
+        self._give_up({flight: _closed(flight.request.what) for flight in self._flights})
         await asyncio.to_thread(self._connections.close, 10)
 
     # Departures: a FIFO queue for connections
@@ -279,8 +224,7 @@ class Transport:
             self._open_more()
 
     def _open_more(self) -> None:
-        # An attempt that neither succeeds nor fails (a silent proxy) stops counting after a while,
-        # so that queued requests do not wait for it forever.
+        # An attempt without an end (a silent proxy) stops counting, so no request waits for it.
         begun = time.monotonic() - ANSWER_TIMEOUT_S
         opening = sum(since > begun for since in self._opening.values())
         at_hand = len(self._connections) - len(self._calls) + opening
@@ -317,7 +261,7 @@ class Transport:
 
     def _board(self, flight: PendingRequest, connection: Any, *, reused: bool) -> None:
         try:
-            flight.send_on(connection, self._signed(flight.request), reused=reused)
+            flight.send_on(connection, self._signer.sign(flight.request), reused=reused)
         except Exception as error:  # noqa: BLE001 - fails this request alone
             flight.detach()
             self._connections.discard(connection)
@@ -347,12 +291,12 @@ class Transport:
 
     def _deliver(self) -> None:
         self._waking = False
+        connections = self._connections
         while self._landed:
             flight = self._landed.popleft()
             if (connection := flight.detach()) is not None:
-                (self._connections.discard if flight.error else self._connections.release)(
-                    connection
-                )
+                give = connections.discard if flight.error else connections.release
+                give(connection)
             if not flight.future.done():
                 self._settle(flight)
         self._serve()
@@ -381,11 +325,8 @@ class Transport:
             return False
         # A server may close an idle connection just as it is reused. That proves no outage, so the
         # first retry follows at once.
-        pause = (
-            0.0
-            if flight.reused and not flight.status and flight.tries == 1
-            else RETRY.delay(flight.tries)
-        )
+        was_idle = flight.reused and not flight.status and flight.tries == 1
+        pause = 0.0 if was_idle else RETRY.delay(flight.tries)
         flight.error = None
         self._loop.call_later(pause, self._queue, flight)
         return True
@@ -403,21 +344,17 @@ class Transport:
         if self._loop is None:
             return
         now = self._loop.time()
-        self._give_up(
-            {flight: self._overdue(flight) for flight in self._flights if flight.deadline <= now}
-        )
+        ended = [flight for flight in self._flights if flight.deadline <= now]
+        self._give_up({flight: self._overdue(flight) for flight in ended})
         if self._flights:
-            self._timer = self._loop.call_at(
-                min(flight.deadline for flight in self._flights), self._expire
-            )
+            earliest = min(flight.deadline for flight in self._flights)
+            self._timer = self._loop.call_at(earliest, self._expire)
 
     def _overdue(self, flight: PendingRequest) -> Unavailable:
         self._connections.close_idle()
         # awscrt (s2n) reports a failed TLS handshake after 10 to 30 s, often past the deadline.
-        return Unavailable(
-            f"{flight.request.what}: no answer by the deadline",
-            hint=TLS_HINT if self.unproven else "",
-        )
+        hint = TLS_HINT if self.unproven else ""
+        return Unavailable(f"{flight.request.what}: no answer by the deadline", hint=hint)
 
     def _give_up(self, ended: dict[PendingRequest, Unavailable]) -> None:
         """Fail all `ended` requests before any release: their slots must not go to each other."""
@@ -438,3 +375,12 @@ class Transport:
 def _is_passing(error: Exception) -> bool:
     """True if the same request may soon succeed."""
     return isinstance(error, SyncloudError) and error.scope is Scope.STORE
+
+
+def _closed(what: str) -> Unavailable:
+    return Unavailable(f"{what}: the S3 client is closed")
+
+
+def _wake(call: PendingRequest) -> None:
+    """Wake the thread that waits for `call`."""
+    call.future.set_result(None)

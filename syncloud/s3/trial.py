@@ -8,14 +8,14 @@ from ..errors import Overlong, SyncloudError
 from .response import Response
 
 Send = Callable[..., Awaitable[Response]]
-"""Type of `S3Tree._send`: method, path, operation, headers, `body` and `most`."""
+"""Type of `Bucket.send`: operation, path, headers, `body` and `most`."""
 
 
 async def gives(send: Send, paths: Iterable[str]) -> bool:
     """True if the first byte of any of these objects can be read; errors count as no."""
     for path in paths:
         try:
-            answer = await send("GET", path, "GetObject", {"range": "bytes=0-0"}, most=1)
+            answer = await send("GetObject", path, {"range": "bytes=0-0"}, most=1)
         except Overlong:  # the store ignores ranges, but serves the object
             return True
         except SyncloudError:
@@ -30,7 +30,7 @@ async def takes(send: Send, path: str) -> bool:
 
     Raises Unavailable or a subclass, or PathError.
     """
-    taken = (await send("PUT", path, "PutObject", {}, body=b"1")).ok
+    taken = (await send("PutObject", path, {}, body=b"1")).ok
     if taken:
-        await send("DELETE", path, "DeleteObject", {})
+        await send("DeleteObject", path, {})
     return taken

@@ -139,10 +139,9 @@ def _on_s3(runner: asyncio.Runner, bucket: Bucket) -> Iterator[Bench]:
 
     async def make() -> tuple[Transport, S3Tree]:
         crt = Transport(aws, bucket.name, transfers=4)
-        conditions = await probe(crt, bucket.name, PREFIX)
-        return crt, S3Tree(
-            crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce="0" * 16, conditions=conditions
-        )
+        tree = S3Tree(crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce="0" * 16)
+        tree.conditions = await probe(crt, bucket.name, PREFIX)
+        return crt, tree
 
     crt, tree = runner.run(make())
     yield Bench(runner, tree, BucketUser(bucket))

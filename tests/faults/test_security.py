@@ -232,7 +232,7 @@ def test_pull_uses_all_rights_of_its_policy_and_no_other(recorded: Rig, recorder
 def _hold_a_message(bucket: Bucket, recorder: Recorder) -> None:
     """Work that takes longer than half of the visibility, as a pull's queue sees it: ChangeMessageVisibility."""
     sqs: Any = client("sqs", recorder.endpoint)
-    source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix="p/", visibility=2)
+    source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix="p/", hold=lambda: False, visibility=2)
     source.start(lambda hint: None)
     bucket.put("p/late", b"3")  # the poll that the stopped daemon has left at the queue may take this
     time.sleep(1)

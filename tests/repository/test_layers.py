@@ -80,7 +80,7 @@ OWNERS: dict[str, Owned] = {
     "awscrt": Owned(
         "awscrt",
         frozenset({"aws.session", "aws.credentials", "aws.error_mapping", "core.checksum"})
-        | frozenset({"s3.pool", "s3.request", "s3.transport"}),
+        | frozenset({"s3.pool", "s3.request", "s3.signer"}),
     ),
     "boto3": Owned("boto3", frozenset({"aws.session"})),
     "botocore": Owned("boto3", frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.guard", "cf.operations"})),

@@ -12,6 +12,7 @@ from syncloud.aws.session import Aws
 from syncloud.core import checksum
 from syncloud.core.interfaces import Content
 from syncloud.core.model import Entry
+from syncloud.s3.objects import FULL, StoreCapabilities
 from syncloud.s3.transport import Transport
 from syncloud.s3.tree import S3Tree
 from tests.support.meddler import Answer, Asked, Forward, error
@@ -43,12 +44,16 @@ def awaited(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 
 @contextlib.asynccontextmanager
-async def opened(bucket: Bucket, endpoint: str = "", **options: Any) -> AsyncIterator[S3Tree]:
+async def opened(
+    bucket: Bucket, endpoint: str = "", conditions: StoreCapabilities = FULL, **options: Any
+) -> AsyncIterator[S3Tree]:
     """An S3Tree below PREFIX; `endpoint` is what stands before the emulator."""
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
     crt = Transport(aws, bucket.name, transfers=4)
     try:
-        yield S3Tree(crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options)
+        tree = S3Tree(crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options)
+        tree.conditions = conditions
+        yield tree
     finally:
         await crt.close()
         aws.close()

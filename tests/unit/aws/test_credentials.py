@@ -275,7 +275,7 @@ def test_a_failing_renewal_of_boto3_is_an_error_and_no_traceback(profile: Callab
     try:
         program(tmp_path, FAILING["no JSON"])
         client._request_signer._credentials._expiry_time = datetime.datetime.now(datetime.UTC)
-        with pytest.raises(Exception, match="not of the form") as caught:
+        with pytest.raises(Exception, match="not of the expected form") as caught:
             client.list_queues()
         assert type(translate(caught.value, "use the queue")) is CredentialsError
     finally:

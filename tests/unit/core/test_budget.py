@@ -166,7 +166,7 @@ class Store:
         self.budget = budget
         self.now = self.most = 0
 
-    async def request(self, method: str, path: str, operation: str, *_: Any, body: Any = None, **__: Any) -> Response:
+    async def request(self, operation: str, path: str, headers: dict[str, str], *, body: Any = None, **__: Any) -> Response:
         if operation == "UploadPart":
             size = body.getbuffer().nbytes
             self.now += size

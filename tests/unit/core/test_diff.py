@@ -22,8 +22,13 @@ def base(path: str, source: str = "1", target: str = "1", size: int = 3, *, abse
     return Base(path, (source, ""), (target, ""), size, 0, 0o644, None, absent)
 
 
+def nothing(path: str) -> bool:
+    """No path is excluded."""
+    return False
+
+
 def merged(source: Iterable[Side], target: Iterable[Side] | None, rows: Iterable[Base]) -> list[Hint]:
-    return list(diff(iter(source), None if target is None else iter(target), iter(rows), ScanSummary()))
+    return list(diff(iter(source), None if target is None else iter(target), iter(rows), ScanSummary(), nothing))
 
 
 def test_nothing_differs() -> None:
@@ -51,7 +56,9 @@ def test_thousands_of_folders_that_cannot_be_seen_cost_each_path_the_same() -> N
     rows = [base(f"{number:05}/in/x") for number in range(20_000)]
     census = ScanSummary()
     started = time.process_time()
-    assert list(diff(iter(blind), None, iter([*rows, base("gone")]), census)) == [Hint("gone", reported=Absent("gone"))]
+    assert list(diff(iter(blind), None, iter([*rows, base("gone")]), census, nothing)) == [
+        Hint("gone", reported=Absent("gone"))
+    ]
     assert len(census.unknown) == 20_000
     assert time.process_time() - started < 10
 
@@ -86,7 +93,7 @@ def test_an_empty_directory_is_not_missed_in_a_listing_of_files() -> None:
 def test_what_is_unknown_is_counted_and_not_nominated() -> None:
     census = ScanSummary()
     unknown = Unknown("a", "a symbolic link")
-    assert list(diff(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census)) == []
+    assert list(diff(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census, nothing)) == []
     assert census.unknown == [unknown]
     assert census.files == 1
 
@@ -125,7 +132,7 @@ def test_the_merge_keeps_nothing_but_the_heads() -> None:
             pulled.append(f"{number:04}")
             yield entry(f"{number:04}")
 
-    hints = diff(iter(listing()), None, iter([]), ScanSummary())
+    hints = diff(iter(listing()), None, iter([]), ScanSummary(), nothing)
     assert next(hints).path == "0000"
     assert len(pulled) <= 2
 
@@ -221,7 +228,7 @@ def in_runs(files: dict[str, tuple[str, int]], unknowns: dict[str, bool], length
 def without_the_equal(listing: list[Side | ScanChunk], rows: dict[str, Base], census: ScanSummary) -> list[Hint]:
     known = [(row.path, "" if row.source_absent else " ".join(row.source), row.mode) for row in rows.values()]
     unlike = SkipUnchanged(listing, iter(known), rows.get, census)
-    return list(diff(unlike.sides(), None, unlike.rows(), census))
+    return list(diff(unlike.sides(), None, unlike.rows(), census, nothing))
 
 
 @given(ENTRIES, UNKNOWNS, ROWS, st.lists(st.integers(1, 5), min_size=1, max_size=3))
@@ -238,7 +245,7 @@ def test_nothing_is_lost_with_what_is_equal(
     }
     recorded = frozenset(("a", "b", "d/x"))
     one, other = ScanSummary(recorded=recorded), ScanSummary(recorded=recorded)
-    hints = list(diff(flat(listing), None, iter(rows.values()), one))
+    hints = list(diff(flat(listing), None, iter(rows.values()), one, nothing))
     assert without_the_equal(listing, rows, other) == hints
     assert (other.files, other.unknown, other.met) == (one.files, one.unknown, one.met)
 
@@ -263,7 +270,7 @@ def test_of_what_is_equal_no_entry_is_made_and_no_row_is_read() -> None:
     runs = [ScanChunk(listing[at : at + 50], make) for at in range(0, len(listing), 50)]
     census = ScanSummary()
     unlike = SkipUnchanged(runs, iter(known), base_of, census)
-    hints = list(diff(unlike.sides(), None, unlike.rows(), census))
+    hints = list(diff(unlike.sides(), None, unlike.rows(), census, nothing))
     assert [hint.path for hint in hints] == ["005", "120", "121", "250", "390"]
     assert census.files == len(listing)
     assert len(made) < 20
@@ -281,6 +288,6 @@ def test_a_tree_that_has_gone_is_not_kept_in_memory() -> None:
             yield f"a/{number:05}", "1 3", 0o644
 
     unlike = SkipUnchanged([ScanChunk([("b", "1 3", 0o644)], entry_of)], rows(), lambda path: base(path), ScanSummary())
-    hints = diff(unlike.sides(), None, unlike.rows(), ScanSummary())
+    hints = diff(unlike.sides(), None, unlike.rows(), ScanSummary(), nothing)
     assert next(hints).path == "a/00000"
     assert pulled <= 3

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_many_records_of_one_message_are_one_line(logged: Listener) -> None:
-    Poisoned("queue").tell("m", ["first"] + ["other"] * 4_999)
+    Poisoned("queue").report("m", ["first"] + ["other"] * 4_999)
     (line,) = logged.messages
     assert "5,000 records, the first: first" in line
 

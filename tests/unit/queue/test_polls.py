@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from syncloud.aws import bounds
-from syncloud.queue import sqs
+from syncloud.queue import receiver
 from syncloud.queue.sqs import QueueSource
 from tests.support.server import FIRST, Server, answers
 
@@ -19,7 +19,7 @@ def test_a_poll_that_drips_is_an_outage_of_the_queue(queue: Any, monkeypatch: py
     """Deaf is not healthy."""
     monkeypatch.setattr(bounds, "ANSWER_TIMEOUT_S", 1.0)
     with Server(answers(FIRST["body"], b"a", pause=0.2)) as server:
-        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="")
+        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="", hold=lambda: False)
         source.start(lambda hint: None)
         until = time.monotonic() + 20
         while source.trouble() is None and time.monotonic() < until:
@@ -32,9 +32,9 @@ def test_a_poll_that_drips_is_an_outage_of_the_queue(queue: Any, monkeypatch: py
 
 def test_a_poll_without_an_answer_is_told_before_it_has_failed(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """botocore asks three times, each with the whole deadline."""
-    monkeypatch.setattr(sqs, "SILENT_S", 1.0)
+    monkeypatch.setattr(receiver, "SILENT_S", 1.0)
     with Server(answers(FIRST["body"], b"a", pause=0.2)) as server:
-        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="")
+        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="", hold=lambda: False)
         source.start(lambda hint: None)
         assert source.trouble() is None
         time.sleep(2)

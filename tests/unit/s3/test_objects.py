@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from syncloud.core import checksum, names
 from syncloud.core.model import Base, Entry
-from syncloud.errors import Changed, Corrupt, PathError, Unavailable
+from syncloud.errors import Corrupt, Unavailable
 from syncloud.s3 import objects
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always
 from tests.support.store import STAMP, awaited, opened, seen, small
 
 if TYPE_CHECKING:
     from tests.support.emulator import Bucket
-    from tests.support.meddler import Meddle
     from tests.support.recorder import Recorder
 
 EARLIEST, LATEST = -(2**31) * 10**9, 2**63
@@ -302,63 +301,6 @@ async def test_a_touch_keeps_the_etag_and_costs_a_head(bucket: Bucket, recorder:
         assert isinstance(side, Entry)
         assert (side.mtime_ns, side.crc) == (2 * 10**9, base.crc)
     assert list(recorder.counts()) == [("s3", "HeadObject")]
-
-
-def as_told(status: int | None = None, **headers: str) -> Meddle:
-    """Of each GET the answer has these headers (or, empty, none of the name) and this status."""
-
-    def told(asked: Asked, forward: Forward) -> Answer:
-        answer = forward(asked).with_headers(**headers)
-        kept = {name: value for name, value in answer.headers.items() if value}
-        return replace(answer, headers=kept, status=status or answer.status)
-
-    return always(told, "GetObject")
-
-
-OTHER_PARTS = [
-    (as_told(etag='"another"'), Changed),
-    (as_told(content_range="bytes 3-5/10"), Corrupt),
-    (as_told(content_range="bytes 2-5/10"), Corrupt),
-    (as_told(content_range="bytes 2-4/11"), Corrupt),
-    (as_told(content_range="bytes */10"), Corrupt),
-    (as_told(content_range="2-4/10"), Corrupt),
-    (as_told(content_range=""), Corrupt),
-    (as_told(200), Corrupt),
-    (as_told(203), Corrupt),
-]
-
-
-@pytest.mark.parametrize(("told", "wrong"), OTHER_PARTS)
-@awaited
-async def test_a_part_of_another_object_or_of_another_place_is_its_paths_failure(
-    bucket: Bucket, told: Meddle, wrong: type[PathError]
-) -> None:
-    """If-Match and Range are asked for; a store may ignore them, and a cache on the way may have something else."""
-    with Meddler(bucket.server.endpoint, told) as meddler:
-        async with opened(bucket, meddler.endpoint) as tree:
-            first = await tree.write(small("a", b"0123456789"), None, None)
-            with pytest.raises(wrong) as caught:
-                await tree.part(first, 2, 3)
-            assert caught.value.path == "a"
-            meddler.meddle = as_told(etag="")
-            assert b"".join(await tree.part(first, 2, 3)) == b"234", "what is not said contradicts nothing"
-            meddler.meddle = as_told(content_range="bytes 2-4/*")
-            assert b"".join(await tree.part(first, 2, 3)) == b"234"
-
-
-@awaited
-async def test_a_whole_of_another_object_or_a_part_of_it_is_its_paths_failure(bucket: Bucket) -> None:
-    with Meddler(bucket.server.endpoint, as_told(etag='"another"')) as meddler:
-        async with opened(bucket, meddler.endpoint) as tree:
-            first = await tree.write(small("a", b"0123456789"), None, None)
-            with pytest.raises(Changed):
-                await tree.part(first, 0, 10)
-            for status in (203, 206):
-                meddler.meddle = as_told(status)
-                with pytest.raises(Corrupt):
-                    await tree.part(first, 0, 10)
-                with pytest.raises(Corrupt):
-                    await tree.observe("a", None, None, reported=first)
 
 
 def flipped(asked: Asked, forward: Forward) -> Answer:

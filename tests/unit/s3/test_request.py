@@ -13,6 +13,7 @@ import pytest
 
 from syncloud.core.model import Entry, Side
 from syncloud.errors import Corrupt, Malformed, Unavailable
+from syncloud.s3.content import S3Content
 from syncloud.s3.transport import MAX_TRIES
 from tests.support.server import Handle, Server, answering, error_xml, head, http, resetting
 from tests.support.transport import crt, tree_at
@@ -219,10 +220,10 @@ def test_a_part_ends_at_its_size_and_is_its_paths_failure() -> None:
     async def go(endpoint: str) -> None:
         async with tree_at(endpoint) as tree:
             with pytest.raises(Corrupt, match="more than 8 bytes") as caught:
-                await tree.part(Entry("a", ("e", "", ""), 8, 0, 0), 0, 8)
+                await S3Content(tree.bucket, Entry("a", ("e", "", ""), 8, 0, 0)).part(0, 8)
             assert caught.value.path == "a"
             with pytest.raises(Corrupt, match="more than 4 bytes"):
-                await tree.part(Entry("a", ("e", "", ""), 8, 0, 0), 0, 4)
+                await S3Content(tree.bucket, Entry("a", ("e", "", ""), 8, 0, 0)).part(0, 4)
 
     with Server(longer(sent, 1_000_000_000)) as server:
         asyncio.run(go(server.endpoint))

@@ -14,7 +14,8 @@ from syncloud.core import checksum, names
 from syncloud.core.model import Absent, Base, Entry, Policy, Unknown
 from syncloud.core.work_queue import Work
 from syncloud.engine.reconciler import Reconciler
-from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRefused, Unavailable
+from syncloud.errors import Archived, Changed, PathError
+from syncloud.s3.content import S3Content
 from syncloud.s3.objects import StoreCapabilities
 from tests.support.engines import Recorded, direction_between, reconciler_of, settle_with
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
@@ -170,84 +171,6 @@ async def test_a_lost_answer_to_delete_is_found_to_be_a_success(bucket: Bucket) 
 # Absence
 
 
-@awaited
-async def test_404_is_absence_when_the_bucket_answers(bucket: Bucket, recorder: Recorder) -> None:
-    async with opened(bucket, recorder.endpoint) as tree:
-        assert await tree.observe("none", None, None) == Absent("none")
-        assert recorder.counts() == {("s3", "HeadObject"): 1, ("s3", "ListObjectsV2"): 1}
-        bucket.put("p/deleted", b"x")
-        bucket.delete("p/deleted")  # a delete marker: 404 too
-        assert await tree.observe("deleted", None, None) == Absent("deleted")
-
-
-@awaited
-async def test_one_proof_serves_all_that_wait_for_it(bucket: Bucket, recorder: Recorder) -> None:
-    async with opened(bucket, recorder.endpoint) as tree:
-        sides = await asyncio.gather(*(tree.observe(f"none{i}", None, None) for i in range(40)))
-        assert all(isinstance(side, Absent) for side in sides)
-        assert recorder.counts()["s3", "HeadObject"] == 40
-        assert recorder.counts()["s3", "ListObjectsV2"] < 20
-
-
-@awaited
-async def test_a_proof_is_of_its_own_time(bucket: Bucket, recorder: Recorder) -> None:
-    """What the bucket answered before a key was asked for says nothing of the answer: it may have gone in between."""
-    async with opened(bucket, recorder.endpoint) as tree:
-        for number in range(3):
-            assert await tree.observe(f"none{number}", None, None) == Absent(f"none{number}")
-            assert recorder.counts()["s3", "ListObjectsV2"] == number + 1
-
-
-@awaited
-async def test_404_of_a_bucket_that_is_gone_proves_nothing(bucket: Bucket) -> None:
-    s3 = bucket.server.client("s3")
-    async with opened(bucket) as tree:
-        there = await tree.write(small("a", b"x"), None, None)
-        for version in s3.list_object_versions(Bucket=bucket.name)["Versions"]:
-            s3.delete_object(Bucket=bucket.name, Key=version["Key"], VersionId=version["VersionId"])
-        s3.delete_bucket(Bucket=bucket.name)
-        try:
-            for reported in (None, there):
-                with pytest.raises(Unavailable):
-                    await tree.observe("a", None, None, reported=reported)
-            with pytest.raises(Unavailable):
-                await tree.write(small("a", b"y"), None, there)
-            with pytest.raises(Unavailable):
-                await tree.delete(there)
-            with pytest.raises(Unavailable):
-                list(tree.scan())
-        finally:
-            s3.create_bucket(Bucket=bucket.name)
-
-
-@awaited
-async def test_no_such_bucket_is_never_absence_whatever_a_listing_says(bucket: Bucket) -> None:
-    answer = bucket.put("p/a", b"x")
-    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(404, "NoSuchBucket"), "GetObject")) as meddler:
-        async with opened(bucket, meddler.endpoint) as tree:
-            with pytest.raises(Unavailable):
-                await tree.observe("a", None, None, reported=promised("a", answer, b"x"))
-
-
-@pytest.mark.parametrize("refused", ["HeadObject", "ListObjectsV2"])
-@awaited
-async def test_a_refusal_is_never_absence(bucket: Bucket, refused: str) -> None:
-    bucket.put("p/there")
-    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), refused)) as meddler:
-        async with opened(bucket, meddler.endpoint) as tree:
-            with pytest.raises(PermissionRefused):
-                await tree.observe("there" if refused == "HeadObject" else "none", None, None)
-
-
-@awaited
-async def test_a_missing_key_is_told_by_list_where_head_is_refused(bucket: Bucket) -> None:
-    """S3 says 403 for a missing key to whoever may not list the whole bucket."""
-    bucket.put("p/missing-but-longer")
-    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), "HeadObject")) as meddler:
-        async with opened(bucket, meddler.endpoint) as tree:
-            assert await tree.observe("missing", None, None) == Absent("missing")
-
-
 @pytest.mark.parametrize("etag", ["", "x\r\nx-amz-evil: 1", "\ud800"])
 @awaited
 async def test_a_promise_without_an_etag_that_can_be_asked_for_leads_to_a_head(bucket: Bucket, etag: str) -> None:
@@ -301,56 +224,6 @@ async def test_another_object_than_promised_is_headed_first(bucket: Bucket, reco
     assert list(recorder.counts()) == [("s3", "GetObject"), ("s3", "HeadObject")]
 
 
-@awaited
-async def test_parts_are_pinned_to_the_version_that_was_seen(bucket: Bucket, recorder: Recorder) -> None:
-    async with opened(bucket, recorder.endpoint) as tree:
-        first = await tree.write(small("a", b"0123456789"), None, None)
-        content = await tree.open(first)
-        assert b"".join(await content.part(2, 3)) == b"234"
-        assert recorder.requests()[-1].headers["if-match"] == f'"{first.tag[0]}"'
-        bucket.put("p/a", b"9876543210")
-        with pytest.raises(Changed):
-            await content.part(5, 3)
-        bucket.delete("p/a")
-        with pytest.raises(Changed):
-            await content.part(5, 3)
-        content.close()
-
-
-@awaited
-async def test_an_empty_object_can_be_read_whole(bucket: Bucket) -> None:
-    async with opened(bucket) as tree:
-        written = await tree.write(small("a", b""), None, None)
-        assert b"".join(await (await tree.open(written)).part(0, 0)) == b""
-        side = await tree.observe("a", None, None, reported=written)
-        assert isinstance(side, Entry)
-        assert side.body == b""
-        assert side.crc == 0
-
-
-@awaited
-async def test_a_body_that_ends_early_is_refused(bucket: Bucket) -> None:
-    def cut(asked: Asked, forward: Forward) -> Answer:
-        answer = forward(asked)
-        return replace(answer, body=answer.body[:4], length=len(answer.body))
-
-    def short(asked: Asked, forward: Forward) -> Answer:
-        answer = forward(asked)
-        return replace(answer, body=answer.body[:4])
-
-    with Meddler(bucket.server.endpoint, once(cut, "GetObject")) as meddler:
-        async with opened(bucket, meddler.endpoint) as tree:
-            written = await tree.write(small("a", b"0123456789"), None, None)
-            side = await tree.observe("a", None, None, reported=written)  # awscrt asks again
-            assert isinstance(side, Entry)
-            assert side.body == b"0123456789"
-            meddler.meddle = always(short, "GetObject")
-            with pytest.raises(Corrupt):
-                await tree.observe("a", None, None, reported=written)
-            with pytest.raises(Corrupt):
-                await (await tree.open(written)).part(0, 10)
-
-
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
 @awaited
 async def test_archived_objects_are_unknown(bucket: Bucket, storage_class: str) -> None:
@@ -365,7 +238,7 @@ async def test_archived_objects_are_unknown(bucket: Bucket, storage_class: str) 
             assert isinstance(await tree.observe("a", None, None), Unknown)
             assert isinstance(await tree.observe("a", None, None, reported=promised("a", answer, b"cold")), Unknown)
             with pytest.raises(Archived):
-                await tree.part(promised("a", answer, b"cold"), 0, 4)
+                await S3Content(tree.bucket, promised("a", answer, b"cold")).part(0, 4)
 
 
 @awaited

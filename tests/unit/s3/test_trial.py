@@ -24,10 +24,10 @@ async def test_a_store_gives_where_the_first_byte_of_any_comes(bucket: Bucket) -
         bucket.put(key, body)
     with Meddler(bucket.server.endpoint, lambda asked, forward: forward(asked)) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
-            assert not await gives(tree._send, [])
-            assert not await gives(tree._send, ["none", "missing"])
-            assert await gives(tree._send, ["none", "large", "never asked for"])
-            assert await gives(tree._send, ["empty"]), "an empty object has no first byte"
+            assert not await gives(tree.bucket.send, [])
+            assert not await gives(tree.bucket.send, ["none", "missing"])
+            assert await gives(tree.bucket.send, ["none", "large", "never asked for"])
+            assert await gives(tree.bucket.send, ["empty"]), "an empty object has no first byte"
     assert len(meddler.asked) == 5
     assert {asked.headers["range"] for asked in meddler.asked} == {"bytes=0-0"}
 
@@ -40,19 +40,19 @@ async def test_a_refusal_of_one_object_is_none_of_the_others(bucket: Bucket) -> 
     bucket.put("p/open", b"x")
     with Meddler(bucket.server.endpoint, always(refuse, "GetObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
-            assert not await gives(tree._send, ["closed"])
-            assert await gives(tree._send, ["closed", "open"])
+            assert not await gives(tree.bucket.send, ["closed"])
+            assert await gives(tree.bucket.send, ["closed", "open"])
 
 
 @awaited
 async def test_what_is_put_for_a_trial_goes_again_where_that_is_allowed(bucket: Bucket) -> None:
     async with opened(bucket) as tree:
-        assert await takes(tree._send, "trial")
+        assert await takes(tree.bucket.send, "trial")
     assert bucket.keys() == []
     refuse = always(lambda asked, forward: error(403, "AccessDenied"), "DeleteObject")
     with Meddler(bucket.server.endpoint, refuse) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
-            assert await takes(tree._send, "trial")
+            assert await takes(tree.bucket.send, "trial")
     assert bucket.keys() == ["p/trial"]
 
 
@@ -61,7 +61,7 @@ async def test_where_nothing_is_taken_nothing_is_deleted(bucket: Bucket) -> None
     refuse = always(lambda asked, forward: error(403, "AccessDenied"), "PutObject")
     with Meddler(bucket.server.endpoint, refuse) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
-            assert not await takes(tree._send, "trial")
+            assert not await takes(tree.bucket.send, "trial")
     assert meddler.names() == ["PutObject"]
 
 
