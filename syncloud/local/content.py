@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from ..core import checksum
 from ..core.interfaces import Content
 from ..core.model import Entry
-from ..errors import Unsteady
-from . import marks, syscalls
+from ..errors import Changed, Unsteady
+from . import marks, stable_read, syscalls
 from .descriptor import Descriptor
-from .stable_read import digest, tag_of
+from .entries import tag_of
+from .stable_read import digest
 from .threads import Caller
 
 _TURN = 64 * 1024 * 1024
@@ -32,7 +34,7 @@ class LocalContent(Content):
         self.entry = entry
         self._file = file
         self._call = call
-        self._patient = deadline_passed
+        self._deadline_passed = deadline_passed
 
     async def part(self, offset: int, length: int) -> list[bytes]:
         """Exactly `length` bytes. Raises Unsteady for a file that is shorter now."""
@@ -100,7 +102,7 @@ class LocalContent(Content):
         status = await self._call(self._status)
         if tag_of(status) == self.entry.tag:
             return
-        grown = self._patient and crc is not None and status.st_size >= self.entry.size
+        grown = self._deadline_passed and crc is not None and status.st_size >= self.entry.size
         if not (grown and await self.digest() == crc):
             raise Unsteady(self.entry.path, f"{self.entry.path}: written to while it was read")
 
@@ -110,3 +112,39 @@ class LocalContent(Content):
 
     def close(self) -> None:
         self._file.close()
+
+    async def with_checksum(self, nonce: str) -> Entry:
+        """The entry with its checksum, `written_by_us` and `racy`. Raises Unsteady."""
+        crc = await self.digest()
+        await self.verify(crc)
+        ours = await self.is_marked(crc, nonce)
+        return replace(self.entry, crc=crc, written_by_us=ours, racy=await self.is_held())
+
+
+async def open_content(
+    call: Caller, root: int, entry: Entry, *, deadline_passed: bool
+) -> LocalContent:
+    """The content of `entry` below the open directory `root`. Raises Changed, Unsteady."""
+    file = Descriptor()
+    try:
+        await call(_open, root, file, entry, deadline_passed)
+    except BaseException:
+        file.close()
+        raise
+    return LocalContent(entry, file, call, deadline_passed=deadline_passed)
+
+
+def _open(root: int, file: Descriptor, entry: Entry, deadline_passed: bool) -> None:
+    try:
+        file.take(syscalls.open_beneath(root, entry.path, os.O_RDONLY | os.O_NONBLOCK))
+    except BlockingIOError as error:
+        raise Unsteady(entry.path, f"{entry.path}: another program has a lease on it") from error
+    except OSError as error:
+        raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
+    with file.held() as fd:
+        status = stable_read.wait_past_racy_tick(fd)
+        if tag_of(status) != entry.tag:
+            raise Changed(entry.path, f"{entry.path}: changed before it was read")
+        is_idle = deadline_passed or stable_read.is_quiet(status)
+        if not is_idle and syscalls.held_by_writer(fd):
+            raise Unsteady(entry.path, f"{entry.path}: open for writing")

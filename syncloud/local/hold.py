@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from ..core.model import Entry
 from ..errors import Changed, Unsteady
 from . import syscalls
-from .stable_read import digest, lasting, tag_of
+from .entries import tag_of
+from .stable_read import digest, lasting
 
 
 class Hold:

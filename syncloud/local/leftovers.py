@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from ..core import names
 from ..core.model import Tag
-from . import replace, stable_read, syscalls
+from . import entries, replace, syscalls
 
 
 def found(root: int) -> Iterator[tuple[str, list[str]]]:
@@ -66,7 +66,7 @@ def recover(
         status = os.stat(name, dir_fd=at, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
         return None
-    tag = stable_read.tag_of(status)[:3]
+    tag = entries.tag_of(status)[:3]
     is_temporary = names.is_ours(name, "tmp", nonce) and status.st_uid == os.geteuid()
     ours = is_temporary or (tag in known and replace.has_bytes(root, path, known[tag]))
     return replace.recover(root, path, ours, kept)

@@ -14,7 +14,7 @@ from ..core import names
 from ..core.model import Entry
 from ..errors import Changed, Unsteady
 from . import syscalls
-from .stable_read import tag_of
+from .entries import tag_of
 
 _MARK = "user.syncloud"
 

@@ -38,8 +38,9 @@ from ..core import names
 from ..core.model import Entry
 from ..errors import Blocked, Changed, Unsteady
 from . import syscalls
+from .entries import entry_of, tag_of
 from .hold import Hold, held, holds, opened, untouched
-from .stable_read import digest, entry_of, tag_of
+from .stable_read import digest
 
 
 def split(path: str) -> tuple[str, str]:

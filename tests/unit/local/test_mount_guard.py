@@ -96,14 +96,14 @@ def test_what_is_left_out_comes_in_its_place_among_the_files(closed: set[str], f
 CONTINUITY = """
 import os, subprocess, sys
 from pathlib import Path
-from syncloud.local import stable_read
+from syncloud.local import entries
 from syncloud.local.mount_guard import MountGuard
 root = Path(sys.argv[1])
 m, elsewhere = root / "m", root / "elsewhere"
 def do(*command): subprocess.run(list(map(str, command)), check=True)
 do("mount", "-t", sys.argv[2], "first", m)
 (m / "file").write_bytes(b"1")
-rows = [("m/file", stable_read.tag_of((m / "file").stat()))]
+rows = [("m/file", entries.tag_of((m / "file").stat()))]
 known = lambda under, beside: (row for row in rows)
 places = MountGuard(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
 places.look()
