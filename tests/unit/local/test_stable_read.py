@@ -11,13 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from syncloud.core import work_queue
-from syncloud.core.model import Base, Entry, ScanChunk, Side
+from syncloud.core.model import Base, Entry, Side
 from syncloud.errors import Unsteady
 from syncloud.local import entries
 from syncloud.local.tree import LocalTree
@@ -28,18 +27,6 @@ from tests.support.nobody import LOOK, as_nobody, let_through
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-def test_a_scan_says_of_a_file_what_a_look_says_and_the_base_keeps(tree: LocalTree, root: Path) -> None:
-    (root / "f").write_text("content")
-    (root / "f").chmod(0o640)
-    (run,) = tree.scan()
-    assert isinstance(run, ScanChunk)
-    (seen,) = run.records
-    entry = look(tree, "f")
-    assert isinstance(entry, Entry)
-    assert run.entry_of(seen) == replace(entry, crc=None)
-    assert seen == ("f", " ".join(entry.tag), entry.mode)
 
 
 @pytest.mark.parametrize("way", [look, reported])
