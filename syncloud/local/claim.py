@@ -48,6 +48,7 @@ _PEERGROUPS = 59
 Python limits a getsockopt result to 1,024 bytes, which hold 256 groups.
 """
 _CREDENTIALS = struct.Struct("3i")
+_SOCKETS = "/proc/thread-self/net/unix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +95,14 @@ class Claim:
 
     def _judge(self, peer: Peer | None, directory: os.stat_result, shown: str) -> None:
         if peer is None:
-            text = "somebody claims %s, too, and does not answer, as a syncloud that runs would: going on beside it"
+            text = "%s has another claim, whose process does not answer: the claim is ignored"
             log.warning("directory.shared", text, shown)
             return
         if peer.counts(directory):
             raise BusyError(
                 f"another syncloud has the directory {shown}: process {peer.pid} of user {peer.uid}"
             )
-        text = (
-            "process %d of user %d claims %s, too, where it may write nothing: going on beside it"
-        )
+        text = "process %d of user %d claims %s without the right to write: the claim is ignored"
         log.warning("directory.shared", text, peer.pid, peer.uid, shown)
 
     def _answer(self) -> None:
@@ -145,14 +144,9 @@ def _others(name: str, own: str) -> Iterator[Peer | None]:
 def _claims(name: str) -> set[str]:
     """The abstract names that begin with `name`; none if the kernel does not list them."""
     try:
-        with open(
-            "/proc/thread-self/net/unix", encoding="utf-8", errors="surrogateescape"
-        ) as lines:
-            return {
-                at
-                for line in lines
-                if (at := line.rstrip("\n").partition(" @")[2]).startswith(name)
-            }
+        with open(_SOCKETS, encoding="utf-8", errors="surrogateescape") as lines:
+            claims = (line.rstrip("\n").partition(" @")[2] for line in lines)
+            return {claim for claim in claims if claim.startswith(name)}
     except OSError:
         return set()
 
@@ -167,23 +161,20 @@ def _peer(claim: str) -> Peer | None:
             raise
         except OSError:
             return None
-        pid, uid, gid = _CREDENTIALS.unpack(
-            asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
+        raw = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, gid = _CREDENTIALS.unpack(raw)
         return Peer(pid, uid, _groups(asking) | {gid})
 
 
 def _groups(asking: socket.socket) -> frozenset[int]:
     try:
-        told = asking.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, 1024)
+        groups = asking.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, 1024)
     except OSError as error:
-        if error.errno not in (
-            errno.ENOPROTOOPT,
-            errno.ERANGE,
-        ):  # Linux before 4.13; more than 256 groups
+        # Linux before 4.13; more than 256 groups
+        if error.errno not in (errno.ENOPROTOOPT, errno.ERANGE):
             raise
         return frozenset()
-    return frozenset(struct.unpack(f"{len(told) // 4}I", told))
+    return frozenset(struct.unpack(f"{len(groups) // 4}I", groups))
 
 
 def _service_user() -> int | None:

@@ -80,9 +80,17 @@ class Lookup:
         """
         path = query.path
         try:
-            status = self._status(path)
+            fd = syscalls.open_beneath(self._root.fd, path.removesuffix("/"), os.O_PATH)
         except OSError as error:
             return self._unseen(path, error)
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return self._side(query, status)
+
+    def _side(self, query: Query, status: os.stat_result) -> Side:
+        path = query.path
         if stat.S_ISDIR(status.st_mode):
             return marker(path) if path.endswith("/") else self._absent(path)
         if not query.deadline_passed and self._scan.owners.awaits(status):
@@ -93,13 +101,6 @@ class Lookup:
             return self._absent(path)  # a file has the name of the marker's directory
         return self._file(query, entry_of(path, status))
 
-    def _status(self, path: str) -> os.stat_result:
-        fd = syscalls.open_beneath(self._root.fd, path.removesuffix("/"), os.O_PATH)
-        try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
-
     def _file(self, query: Query, entry: Entry) -> Side:
         """The side for the regular file `entry`, whose bytes are read if it is small and new."""
         path = query.path
@@ -108,18 +109,21 @@ class Lookup:
         if entry.size > SMALL_BYTES:
             ours = marks.claimed(self._root.fd, path, self._nonce)
             return replace(entry, written_by_us=ours)
+        return self._small_file(query)
+
+    def _small_file(self, query: Query) -> Side:
         try:
-            fd = self._open_small(path)
+            fd = self._open_small(query.path)
         except OSError as error:
-            return self._unseen(path, error)
+            return self._unseen(query.path, error)
         try:
-            return self._read_again(fd, query._replace(known=None))
+            return self._read_with_origin(fd, query)
         finally:
             os.close(fd)
 
-    def _read_again(self, fd: int, query: Query) -> Entry:
-        """The small file behind `fd` with its origin. Raises Unsteady."""
-        entry = self._read_small(fd, query)
+    def _read_with_origin(self, fd: int, query: Query) -> Entry:
+        """The small file behind `fd`, read whatever its tag is. Raises Unsteady."""
+        entry = self._read_small(fd, query._replace(known=None))
         if entry is None:
             raise Unsteady(query.path, f"{query.path}: replaced while it was looked at")
         assert entry.crc is not None

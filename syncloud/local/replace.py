@@ -42,6 +42,9 @@ from .entries import entry_of, tag_of
 from .hold import Hold, held, holds, opened, untouched
 from .stable_read import digest
 
+_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
+"""Error numbers of a file that cannot get another hard link."""
+
 
 def split(path: str) -> tuple[str, str]:
     parent, _, name = path.rpartition("/")
@@ -85,18 +88,14 @@ def create(root: int, path: str, temporary: str, made: list[str]) -> int:
 
 def _require_no_directory(at: int, path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.stat(split(path)[1], dir_fd=at, follow_symlinks=False).st_mode):
+        if stat.S_ISDIR(syscalls.stat_at(at, split(path)[1]).st_mode):
             raise Blocked(path, f"{path}: a directory has this name here", blocker=path)
 
 
 def create_in(at: int, temporary: str) -> int:
     """As `create`, in the open directory `at`, without checks."""
-    return os.open(
-        temporary,
-        os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
-        0o600,
-        dir_fd=at,
-    )
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(temporary, flags, 0o600, dir_fd=at)
 
 
 def open_parent(root: int, path: str, made: list[str]) -> int:
@@ -129,9 +128,8 @@ def _make_parents(root: int, path: str, parent: str, made: list[str]) -> None:
 
 
 def _blocked(root: int, path: str, parent: str) -> Blocked:
-    return Blocked(
-        path, f"{path}: a parent is a file or a link here", blocker=_blocker(root, parent)
-    )
+    blocker = _blocker(root, parent)
+    return Blocked(path, f"{path}: a parent is a file or a link here", blocker=blocker)
 
 
 def _blocker(root: int, parent: str) -> str:
@@ -169,9 +167,7 @@ def dress(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
 def discard(at: int, staged: Staged) -> None:
     """Remove the temporary if its name still is our file: a program may have exchanged the name."""
     with contextlib.suppress(OSError):
-        if os.path.samestat(
-            os.stat(staged.temporary, dir_fd=at, follow_symlinks=False), os.fstat(staged.fd)
-        ):
+        if os.path.samestat(syscalls.stat_at(at, staged.temporary), os.fstat(staged.fd)):
             os.unlink(staged.temporary, dir_fd=at)
 
 
@@ -215,9 +211,7 @@ def is_named(at: int, staged: Staged) -> bool:
     """
     assert staged.dressed is not None
     with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(
-            os.stat(split(staged.path)[1], dir_fd=at, follow_symlinks=False), staged.dressed
-        )
+        return os.path.samestat(syscalls.stat_at(at, split(staged.path)[1]), staged.dressed)
     return True
 
 
@@ -243,16 +237,20 @@ def _replace(at: int, staged: Staged, name: str, expected: Entry, nonce: str) ->
         except FileNotFoundError as error:
             raise Changed(staged.path, f"{staged.path}: disappeared meanwhile") from error
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            if error.errno not in _NO_LINK:
                 raise
             _swap(at, staged, name, old, error)
-            return _settle(at, old, hold)
-        try:
-            os.rename(staged.temporary, name, src_dir_fd=at, dst_dir_fd=at)
-        except OSError:
-            _settle(at, old, hold)
-            raise
+        else:
+            _rename_over(at, staged, name, old, hold)
         return _settle(at, old, hold)
+
+
+def _rename_over(at: int, staged: Staged, name: str, old: str, hold: Hold) -> None:
+    try:
+        os.rename(staged.temporary, name, src_dir_fd=at, dst_dir_fd=at)
+    except OSError:
+        _settle(at, old, hold)
+        raise
 
 
 def _swap(at: int, staged: Staged, name: str, old: str, reason: OSError) -> None:
@@ -339,24 +337,27 @@ def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None
 def keep_conflict_copy(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:
     """Link `entry` to a conflict name. Returns the path and the entry now: links move the ctime."""
     parent, name = split(entry.path)
-    now, counter = datetime.now(UTC), 0
     with syscalls.directory(root, parent) as at:
         with opened(at, name, entry) as hold:
-            while True:
-                aside = names.conflict(entry.path, socket.gethostname(), now, counter, prefix)
-                try:
-                    os.link(
-                        name, split(aside)[1], src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False
-                    )
-                    break
-                except FileExistsError:
-                    counter += 1
+            aside = _link_aside(at, entry.path, prefix)
             status, proven = hold.settle()
             is_kept = tag_of(status)[:3] == entry.tag[:3] and hold.is_at(at, split(aside)[1])
             if not (is_kept and hold.is_at(at, name)):
                 raise Changed(entry.path, f"{entry.path}: changed while it was set aside")
         os.fsync(at)
     return aside, entry_of(entry.path, status, hold.crc, racy=not proven)
+
+
+def _link_aside(at: int, path: str, prefix: str) -> str:
+    now, counter = datetime.now(UTC), 0
+    while True:
+        aside = names.conflict(path, socket.gethostname(), now, counter, prefix)
+        link, name = split(aside)[1], split(path)[1]
+        try:
+            os.link(name, link, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+            return aside
+        except FileExistsError:
+            counter += 1
 
 
 def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry | None:

@@ -141,9 +141,7 @@ def _read(fd: int, size: int) -> bytes:
 
 
 def digest(fd: int, size: int, offset: int = 0, crc: int = 0) -> int:
-    """CRC64NVME of the first `size` bytes, or of a shorter file; `crc` covers the bytes before
-    `offset`.
-    """
+    """CRC64NVME of the first `size` bytes at most; `crc` covers the bytes before `offset`."""
     while offset < size and (data := os.pread(fd, min(1 << 20, size - offset), offset)):
         crc = checksum.update(data, crc)
         offset += len(data)

@@ -191,14 +191,13 @@ class LocalTree:
     async def _put(
         self, entry: Entry, content: Content | None, expected: Entry | None
     ) -> batch.File:
+        file = batch.File(entry, expected)
         if entry.body is not None:
-            file = batch.File(entry, expected)
             await self._batches.write(file)
             return file
         assert content is not None
         call = self._caller(entry.path)
-        staging = Staging(call, self._budget, self._fd, entry, expected, self.nonce)
-        return await staging.write(content)
+        return await Staging(call, self._budget, self._fd, file, self.nonce).write(content)
 
     async def admit(self, entry: Entry) -> None:
         await self._budget.turn(SMALL_BYTES, entry.size)
@@ -225,9 +224,8 @@ class LocalTree:
         """
         if expected.path.endswith("/"):
             return expected
-        return await self._alter(
-            commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path
-        )
+        stamps = source.mtime_ns, source.mode
+        return await self._alter(commit.touch, self._fd, expected, *stamps, path=expected.path)
 
     async def mode_for(self, expected: Entry, source: Entry) -> int:
         """The source's mode; a file that pull did not write gets no new group or other bits."""
@@ -254,9 +252,8 @@ class LocalTree:
 
         Raises Changed, Unsteady.
         """
-        return await self._alter(
-            commit.keep_conflict_copy, self._fd, entry, self._prefix, path=entry.path
-        )
+        keep = commit.keep_conflict_copy
+        return await self._alter(keep, self._fd, entry, self._prefix, path=entry.path)
 
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """Always None: on a disk, a local copy instead of a transfer does not pay."""

@@ -50,7 +50,7 @@ def test_below_a_mount_that_has_gone_nothing_is_absent_until_somebody_says_so(tm
         assert guard.consume_change()
         assert not guard.consume_change(), "it is told once"
         for path in ("m/disk/file", "m/disk/", "m/disk/deep/er"):
-            assert guard.doubt_absence(path) == "m/disk: what was mounted here is not mounted"
+            assert guard.doubt_absence(path) == "m/disk: the file system of this mount point is not mounted"
         for path in ("plain", "m/", "m/disk", "m/disk2/file", "m"):
             assert guard.doubt_absence(path) is None, "its place is a directory like any other, and so is the rest"
         assert str(tmp_path / "m/disk") in str(guard.trouble())
