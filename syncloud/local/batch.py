@@ -24,7 +24,7 @@ from typing import TypeAlias
 from ..core import names
 from ..core.model import SMALL_BYTES, Entry
 from ..errors import Changed, Corrupt
-from . import marks, replace, syscalls
+from . import marks, parents, replace, syscalls
 from .threads import DiskThreads
 
 MAX_FILES = 128
@@ -118,12 +118,12 @@ def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
         for folder in reversed(opened.values()):  # a later directory may lie in an earlier one
             os.close(folder.at)
             if folder.made and not any(file.written for file in folder.files):
-                replace.remove_made(root, folder.made)
+                parents.remove_made(root, folder.made)
 
 
 def _opened(root: int, path: str) -> _Folder:
     made: list[str] = []
-    return _Folder(replace.open_parent(root, path, made), made)
+    return _Folder(parents.open_parent(root, path, made), made)
 
 
 def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None:

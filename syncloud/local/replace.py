@@ -29,7 +29,6 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -40,6 +39,7 @@ from ..errors import Blocked, Changed, Unsteady
 from . import syscalls
 from .entries import entry_of, tag_of
 from .hold import Hold, held, holds, opened, untouched
+from .parents import make_parents, open_parent, remove_emptied, remove_made
 from .stable_read import digest
 
 _NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
@@ -98,51 +98,9 @@ def create_in(at: int, temporary: str) -> int:
     return os.open(temporary, flags, 0o600, dir_fd=at)
 
 
-def open_parent(root: int, path: str, made: list[str]) -> int:
-    """A descriptor of the parent of `path`, made if missing and then in `made`. Raises Blocked."""
-    parent, _ = split(path)
-    flags = os.O_RDONLY | os.O_DIRECTORY
-    try:
-        return syscalls.open_beneath(root, parent or ".", flags)
-    except FileNotFoundError:
-        _make_parents(root, path, parent, made)
-        return syscalls.open_beneath(root, parent, flags)
-    except NotADirectoryError as error:
-        raise _blocked(root, path, parent) from error
-
-
 def make_directory(root: int, marker: str) -> None:
     """Make the empty directory of a `dir/` marker. Raises Blocked."""
-    _make_parents(root, marker, marker.rstrip("/"), [])
-
-
-def _make_parents(root: int, path: str, parent: str, made: list[str]) -> None:
-    try:
-        if parent:
-            syscalls.make_directories(root, parent, made)
-    except NotADirectoryError as error:
-        raise _blocked(root, path, parent) from error
-    except OSError:
-        remove_made(root, made)
-        raise
-
-
-def _blocked(root: int, path: str, parent: str) -> Blocked:
-    blocker = _blocker(root, parent)
-    return Blocked(path, f"{path}: a parent is a file or a link here", blocker=blocker)
-
-
-def _blocker(root: int, parent: str) -> str:
-    parts = parent.split("/")
-    for depth in range(1, len(parts) + 1):
-        with contextlib.suppress(OSError):
-            fd = syscalls.open_beneath(root, "/".join(parts[:depth]), os.O_PATH)
-            try:
-                if not stat.S_ISDIR(os.fstat(fd).st_mode):
-                    return "/".join(parts[:depth])
-            finally:
-                os.close(fd)
-    return parent
+    make_parents(root, marker, marker.rstrip("/"), [])
 
 
 def make_readable(fd: int) -> None:
@@ -312,26 +270,6 @@ def _put_back(at: int, old: str, name: str, hold: Hold) -> NoReturn:
     if hold.awaited():
         raise Unsteady(path, f"{path}: opened for writing while it was deleted")
     raise Changed(path, f"{path}: changed while it was deleted")
-
-
-def remove_made(root: int, made: list[str]) -> None:
-    """Remove directories made for a file that gets no name, as far as they are empty."""
-    if made:
-        remove_emptied(root, made[-1], made)
-
-
-def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None) -> None:
-    """Remove `directory` and its parents while empty; never the root; only those in `among`."""
-    last = None
-    with contextlib.suppress(OSError):
-        while directory and (among is None or directory in among):
-            above, name = split(directory)
-            with syscalls.directory(root, above) as at:
-                os.rmdir(name, dir_fd=at)
-            directory = last = above
-    if last is not None:
-        with contextlib.suppress(OSError), syscalls.directory(root, last) as at:
-            os.fsync(at)  # the removed directories below need no sync
 
 
 def keep_conflict_copy(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:

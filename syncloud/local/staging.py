@@ -15,7 +15,7 @@ from ..core.budget import Budget
 from ..core.interfaces import Content
 from ..core.model import SMALL_BYTES
 from ..errors import Corrupt
-from . import batch, error_mapping, replace, syscalls
+from . import batch, error_mapping, parents, replace, syscalls
 from .descriptor import Descriptor
 from .threads import Caller
 
@@ -142,5 +142,5 @@ class Staging:
     def _finish(self, fd: int) -> None:
         """After the last user: close `fd`, and remove a file without a name and its directories."""
         replace.discard_below(self._root, self._staged(fd))
-        replace.remove_made(self._root, self._made)
+        parents.remove_made(self._root, self._made)
         os.close(fd)

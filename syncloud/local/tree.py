@@ -20,7 +20,7 @@ from ..core.diff import flat
 from ..core.interfaces import Content
 from ..core.model import SMALL_BYTES, Base, Entry, ScanChunk, Side, Tag, Unknown
 from ..errors import SyncloudError, Unsyncable
-from . import batch, error_mapping, leftovers, marks, mount_guard
+from . import batch, error_mapping, leftovers, marks, mount_guard, parents
 from . import replace as commit
 from .claim import Claim
 from .content import LocalContent, open_content
@@ -243,7 +243,7 @@ class LocalTree:
 
     def _delete(self, expected: Entry) -> None:
         if expected.path.endswith("/"):
-            commit.remove_emptied(self._fd, expected.path.rstrip("/"))
+            parents.remove_emptied(self._fd, expected.path.rstrip("/"))
         else:
             commit.delete(self._fd, expected, self.nonce)
 

@@ -20,7 +20,6 @@ import pytest
 from syncloud.core import checksum
 from syncloud.core.model import SMALL_BYTES, Absent, Entry
 from syncloud.errors import (
-    Blocked,
     BusyError,
     Changed,
     ConfigurationError,
@@ -209,19 +208,6 @@ def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, ro
         os.close(fd)
     assert done
     assert os.listdir(outside) == []
-
-
-def test_a_file_in_the_way_is_named(tree: LocalTree, root: Path) -> None:
-    write(tree, "a")
-    write(tree, "d/e")
-    for path, blocker in {"a/b": "a", "a/b/c/d": "a", "d/e/f": "d/e", "a/b/": "a", "a/": "a"}.items():
-        with pytest.raises(Blocked) as caught:
-            write(tree, path)
-        assert (caught.value.path, caught.value.blocker) == (path, blocker)
-    with pytest.raises(Blocked) as caught:
-        write(tree, "d")
-    assert caught.value.blocker == "d"
-    assert sorted(os.listdir(root)) == ["a", "d"]
 
 
 def test_a_marker_is_an_empty_directory(tree: LocalTree, root: Path) -> None:
