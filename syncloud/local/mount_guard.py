@@ -64,7 +64,7 @@ class MountGuard:
     """
 
     def __init__(
-        self, root: Path, fd: int, *, known: Known = nothing, ignored: Callable[[str], bool]
+        self, root: Path, fd: int, *, known: Known, ignored: Callable[[str], bool]
     ) -> None:
         self._root = root
         self._fd = fd

@@ -40,9 +40,10 @@ _MOUNT_HINT = "mount it again, or confirm the change: syncloud resume --allow-de
 class LocalTree:
     """The tree below the directory `root`.
 
-    `ignored(directory)` prunes the scan. `nonce` identifies our hidden files and marks. `known`
-    yields files of the base that identify a remounted file system. `owners(uid)` makes the owner
-    policy from the uid of the root's owner; the default accepts files of every owner.
+    `nonce` identifies our hidden files and marks. `ignored(directory)` prunes the scan; None prunes
+    nothing. `known` yields files of the base that identify a remounted file system; None is an
+    empty base. `owners(uid)` makes the owner policy from the uid of the root's owner; None accepts
+    files of every owner.
 
     Raises the errors of `Root`, and BusyError for a directory claimed by another syncloud.
     """
@@ -56,23 +57,25 @@ class LocalTree:
         root: Path,
         *,
         nonce: str,
-        ignored: Callable[[str], bool] = lambda _: False,
+        ignored: Callable[[str], bool] | None = None,
         prefix: str = "",
         threads: int = 4,
-        known: mount_guard.Known = mount_guard.nothing,
+        known: mount_guard.Known | None = None,
         owners: Callable[[int], Owners] | None = None,
     ) -> None:
         self.root, self._claim = _claimed(root)
         self.nonce = nonce
         self._prefix = prefix
         self._fd = self.root.fd
-        self.places = mount_guard.MountGuard(root, self._fd, known=known, ignored=ignored)
+        prunes = _nothing if ignored is None else ignored
+        familiar = mount_guard.nothing if known is None else known
+        self.places = mount_guard.MountGuard(root, self._fd, known=familiar, ignored=prunes)
         self._disk_threads = DiskThreads(threads)
         self._budget = Budget()
         self._batches = batch.Batches(self._disk_threads, self._fd, nonce)
         whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
         self._scan = Scan(
-            self._fd, self._disk_threads, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose
+            self._fd, self._disk_threads, ignored=prunes, prefix=prefix, nonce=nonce, owners=whose
         )
         self._lookup = Lookup(self.root, nonce, self.places, self._scan)
 
@@ -290,6 +293,11 @@ class LocalTree:
             self.places.close()
             self.root.close()
         self._claim.release()
+
+
+def _nothing(directory: str) -> bool:
+    """The answer of a tree without exclusions: no directory is pruned."""
+    return False
 
 
 def _claimed(path: Path) -> tuple[Root, Claim]:

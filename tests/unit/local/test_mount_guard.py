@@ -136,9 +136,9 @@ def test_the_same_mount_needs_no_proof_and_the_next_one_does(tmp_path: Path, kin
 ASKERS = """
 import os, subprocess, sys
 from pathlib import Path
-from syncloud.local.mount_guard import MountGuard
+from syncloud.local.mount_guard import MountGuard, nothing
 root = Path(sys.argv[1])
-places = MountGuard(root, os.open(root, os.O_PATH), ignored=lambda _: False)
+places = MountGuard(root, os.open(root, os.O_PATH), known=nothing, ignored=lambda _: False)
 places.look()
 places.consume_change(), places.changed()
 assert not places.changed()
