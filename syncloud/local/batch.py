@@ -225,7 +225,7 @@ class Batches:
         self._loop = loop
         self._waiting: deque[_Request] = deque()
         self._under_way = 0
-        self._nudged = False
+        self._scheduled = False
 
     async def write(self, file: File) -> None:
         """Put `file` in place, or set its `error`. Durable on return."""
@@ -234,13 +234,13 @@ class Batches:
             self._begin_anew(loop)
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.append((file, future))
-        if not self._nudged:
-            self._nudged = True
+        if not self._scheduled:
+            self._scheduled = True
             loop.call_soon(self._begin)  # once for all requests of this turn of the loop
         await future
 
     def _begin(self) -> None:
-        self._nudged = False
+        self._scheduled = False
         while self._under_way < MAX_BATCHES and (taken := self._take()):
             files = [file for file, _ in taken]
             size = sum(file.entry.size for file in files)

@@ -39,9 +39,9 @@ SERVICE_USER = "_syncloud"
 ASK_TIMEOUT_S = 3.0
 """Seconds for which claims with a full backlog are retried."""
 _BACKLOG = 128
-_BREATH = 0.02
+_ACCEPT_PAUSE_S = 0.02
 """Seconds of pause after `_BACKLOG` connections: a flood costs a small share of a core only."""
-_PAUSE = 0.001
+_RETRY_INTERVAL_S = 0.001
 _PEERGROUPS = 59
 """SO_PEERGROUPS of Linux; Python has no name for it.
 
@@ -111,10 +111,10 @@ class Claim:
             try:
                 self._socket.accept()[0].close()
             except OSError:  # released, or no descriptor is free
-                if self._released.wait(_BREATH):
+                if self._released.wait(_ACCEPT_PAUSE_S):
                     return
             if count % _BACKLOG == 0:
-                self._released.wait(_BREATH)
+                self._released.wait(_ACCEPT_PAUSE_S)
 
     def release(self) -> None:
         self._released.set()
@@ -138,7 +138,7 @@ def _others(name: str, own: str) -> Iterator[Peer | None]:
             if time.monotonic() > until:
                 yield None
                 return
-            time.sleep(_PAUSE)
+            time.sleep(_RETRY_INTERVAL_S)
 
 
 def _claims(name: str) -> set[str]:

@@ -15,9 +15,9 @@ from .entries import tag_of
 from .stable_read import digest
 from .threads import Caller
 
-_TURN = 64 * 1024 * 1024
+_DIGEST_BYTES = 64 * 1024 * 1024
 """Bytes per call of a checksum: other files get the disk threads between two calls."""
-_HOT = 256 * 1024
+_CACHED_BYTES = 256 * 1024
 """Bytes per read: few enough to stay in the CPU cache until both checksums are computed."""
 
 
@@ -53,8 +53,8 @@ class LocalContent(Content):
     def _fill(self, room: memoryview, offset: int, crc: int) -> tuple[int, int]:
         own = 0
         with self._file.held() as fd:
-            for at in range(0, len(room), _HOT):
-                with room[at : at + _HOT] as piece:
+            for at in range(0, len(room), _CACHED_BYTES):
+                with room[at : at + _CACHED_BYTES] as piece:
                     if os.preadv(fd, [piece], offset + at) != len(piece):
                         raise self._shorter()
                     crc, own = checksum.update(piece, crc), checksum.update(piece, own)
@@ -66,16 +66,16 @@ class LocalContent(Content):
     async def digest(self) -> int:
         """CRC64NVME of the file up to its size at open, or of a file that is shorter now.
 
-        Read in pieces of `_TURN` bytes, because all files share the disk threads.
+        Read in pieces of `_DIGEST_BYTES` bytes, because all files share the disk threads.
         """
         crc = 0
-        for offset in range(0, self.entry.size, _TURN):
-            crc = await self._call(self._digest, offset, crc, size=_TURN)
+        for offset in range(0, self.entry.size, _DIGEST_BYTES):
+            crc = await self._call(self._digest, offset, crc, size=_DIGEST_BYTES)
         return crc
 
     def _digest(self, offset: int, crc: int) -> int:
         with self._file.held() as fd:
-            return digest(fd, min(offset + _TURN, self.entry.size), offset, crc)
+            return digest(fd, min(offset + _DIGEST_BYTES, self.entry.size), offset, crc)
 
     async def is_marked(self, crc: int, nonce: str) -> bool:
         """Whether the mark proves that the state with this nonce wrote these bytes (`marks`)."""

@@ -26,7 +26,7 @@ _DISK_HINT = "other paths continue; check the free space and the health of this 
 _PERMISSION_HINT = "check the permissions of the file and its directory"
 
 
-def is_everybodys(error: OSError) -> bool:
+def concerns_process(error: OSError) -> bool:
     """Whether `error` concerns the whole process, whatever the call was."""
     return error.errno in _HOST
 

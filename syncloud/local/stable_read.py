@@ -25,9 +25,9 @@ from .entries import tag_of as tag_of
 _RACY_NS = 20_000_000
 """Nanoseconds: twice the longest tick of the kernel's coarse clock (10 ms). Two changes within one
 tick leave the same stamps; Linux 6.13 brought multigrain stamps, for some file systems."""
-_MOMENT = 0.002
+_CLOCK_INTERVAL_S = 0.002
 """Seconds between two looks at the clock during the wait for the end of a tick."""
-_DOUBT = 0.02
+_REREAD_DELAY_S = 0.02
 """Seconds between two reads of a file about whose writers the kernel gives no answer."""
 
 
@@ -102,7 +102,7 @@ def lasting(fd: int) -> tuple[os.stat_result, bool]:
         recurs = _recurs_for(status.st_ctime_ns)
         if not 0 < recurs <= _RACY_NS:
             return status, not recurs
-        time.sleep(_MOMENT)
+        time.sleep(_CLOCK_INTERVAL_S)
 
 
 def _recurs_for(stamp: int) -> int:
@@ -127,7 +127,7 @@ def _require_no_writer(
         raise Unsteady(path, f"{path}: open for writing")
     if held is None:
         # No lease, for example on another user's file: two reads must give the same bytes.
-        time.sleep(_DOUBT)
+        time.sleep(_REREAD_DELAY_S)
     if (racy or held is None) and _read(fd, before.st_size) != body:
         raise Unsteady(path, f"{path}: written to while it was read")
 

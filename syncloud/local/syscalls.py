@@ -20,7 +20,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 
-_AT_ONCE = 16
+_JOINED_PIECES = 16
 """Pieces per pwrite(2), each of 16 KiB as awscrt delivers them. For a call of megabytes the page
 cache takes the largest pages there are. A virtual machine may have to get such pages from its host
 first, at three times the CPU.
@@ -250,8 +250,8 @@ def write_back(fd: int, pieces: Sequence[bytes], offset: int) -> None:
     has little to wait for.
     """
     begun = offset
-    for first in range(0, len(pieces), _AT_ONCE):
-        data = b"".join(pieces[first : first + _AT_ONCE])
+    for first in range(0, len(pieces), _JOINED_PIECES):
+        data = b"".join(pieces[first : first + _JOINED_PIECES])
         write_at(fd, data, offset)
         offset += len(data)
     begin_write_back(fd, begun, offset - begun)

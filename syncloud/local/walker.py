@@ -88,7 +88,7 @@ class Scan:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            if error_mapping.is_everybodys(error):
+            if error_mapping.concerns_process(error):
                 raise error_mapping.translate(error, directory, self._fd, self._nonce) from error
             return [Unknown(directory, f"cannot be listed: {error.strerror}", subtree=True)]
         return _in_order(files, others)
