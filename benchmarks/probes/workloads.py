@@ -54,7 +54,7 @@ def reconcile(items: int, place: Path) -> Loop:
     """The merge of a listing with the rows where nothing has changed."""
     from syncloud.core.diff import ScanSummary, SkipUnchanged, diff
     from syncloud.core.model import ScanChunk
-    from syncloud.local.stable_read import entry_of_scan_record
+    from syncloud.local.entries import entry_of_scan_record
 
     known = [(row.path, " ".join(row.source), row.mode) for row in _rows(items)]
     runs = [ScanChunk(known[at : at + 100], entry_of_scan_record) for at in range(0, items, 100)]

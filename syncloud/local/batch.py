@@ -19,11 +19,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ..core import names
 from ..core.model import SMALL_BYTES, Entry
 from ..errors import Changed, Corrupt
-from . import marks, replace, syscalls
+from . import marks, parents, replace, syscalls
 from .threads import DiskThreads
 
 MAX_FILES = 128
@@ -76,7 +77,7 @@ def put_small(root: int, files: Sequence[File], nonce: str) -> None:
         finally:
             for folder in folders:
                 for file in folder.files:
-                    _leave(folder.at, file)
+                    _close(folder.at, file)
 
 
 def put_large(root: int, file: File, nonce: str) -> None:
@@ -106,20 +107,23 @@ def _folders(root: int, files: Sequence[File]) -> Iterator[list[_Folder]]:
     try:
         for file in files:
             parent, _ = replace.split(file.entry.path)
-            if parent not in opened:
-                made: list[str] = []
-                try:
-                    opened[parent] = _Folder(replace.open_parent(root, file.entry.path, made), made)
-                except Exception as error:  # noqa: BLE001 - every error is this file's alone
-                    file.error = error
-                    continue
-            opened[parent].files.append(file)
+            try:
+                folder = opened.get(parent) or _opened(root, file.entry.path)
+            except Exception as error:  # noqa: BLE001 - every error is this file's alone
+                file.error = error
+            else:
+                opened.setdefault(parent, folder).files.append(file)
         yield list(opened.values())
     finally:
         for folder in reversed(opened.values()):  # a later directory may lie in an earlier one
             os.close(folder.at)
             if folder.made and not any(file.written for file in folder.files):
-                replace.remove_made(root, folder.made)
+                parents.remove_made(root, folder.made)
+
+
+def _opened(root: int, path: str) -> _Folder:
+    made: list[str] = []
+    return _Folder(parents.open_parent(root, path, made), made)
 
 
 def _each(folders: Sequence[_Folder], step: Callable[[int, File], None]) -> None:
@@ -152,9 +156,8 @@ def _dress(nonce: str, at: int, file: File) -> None:
 def _require_whole(entry: Entry, size: int) -> None:
     """After all writes: raise Corrupt for a file of another size, so that it gets no name."""
     if size != entry.size:
-        raise Corrupt(
-            entry.path, f"{entry.path}: {size} bytes are on the disk instead of {entry.size}"
-        )
+        text = f"{entry.path}: {size} bytes are on the disk instead of {entry.size}"
+        raise Corrupt(entry.path, text)
 
 
 def _begin(at: int, file: File) -> None:
@@ -177,9 +180,7 @@ def _name(nonce: str, at: int, file: File) -> None:
     if not replace.is_named(at, file.staged):
         file.exchanged = True
         path = file.entry.path
-        raise Changed(
-            path, f"{path}: another file has this name, not the one that was written for it"
-        )
+        raise Changed(path, f"{path}: another file has this name instead of the written one")
 
 
 def _prove(at: int, file: File) -> None:
@@ -198,13 +199,16 @@ def _sync_directory(folder: _Folder) -> None:
             file.error = OSError(error.errno, error.strerror)
 
 
-def _leave(at: int, file: File) -> None:
+def _close(at: int, file: File) -> None:
     if file.staged is None:
         return
     if file.written is None:
         replace.discard(at, file.staged)
     with contextlib.suppress(OSError):  # the bytes are synced, and the rest must be closed
         os.close(file.staged.fd)
+
+
+_Request: TypeAlias = tuple[File, asyncio.Future[None]]
 
 
 class Batches:
@@ -219,9 +223,9 @@ class Batches:
 
     def _begin_anew(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self._waiting: deque[tuple[File, asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Request] = deque()
         self._under_way = 0
-        self._nudged = False
+        self._scheduled = False
 
     async def write(self, file: File) -> None:
         """Put `file` in place, or set its `error`. Durable on return."""
@@ -230,13 +234,13 @@ class Batches:
             self._begin_anew(loop)
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.append((file, future))
-        if not self._nudged:
-            self._nudged = True
+        if not self._scheduled:
+            self._scheduled = True
             loop.call_soon(self._begin)  # once for all requests of this turn of the loop
         await future
 
     def _begin(self) -> None:
-        self._nudged = False
+        self._scheduled = False
         while self._under_way < MAX_BATCHES and (taken := self._take()):
             files = [file for file, _ in taken]
             size = sum(file.entry.size for file in files)
@@ -244,8 +248,8 @@ class Batches:
             put = self._disk_threads.run(put_small, self._root, files, self._nonce, size=size)
             put.add_done_callback(functools.partial(self._end, taken))
 
-    def _take(self) -> list[tuple[File, asyncio.Future[None]]]:
-        taken: list[tuple[File, asyncio.Future[None]]] = []
+    def _take(self) -> list[_Request]:
+        taken: list[_Request] = []
         size = 0
         while self._waiting and len(taken) < MAX_FILES:
             file, future = self._waiting[0]
@@ -257,9 +261,7 @@ class Batches:
                 taken.append((file, future))
         return taken
 
-    def _end(
-        self, taken: list[tuple[File, asyncio.Future[None]]], put: asyncio.Future[None]
-    ) -> None:
+    def _end(self, taken: list[_Request], put: asyncio.Future[None]) -> None:
         self._under_way -= 1
         if put.cancelled():  # the threads have ended, so no batch runs any more
             taken += self._waiting

@@ -39,15 +39,16 @@ SERVICE_USER = "_syncloud"
 ASK_TIMEOUT_S = 3.0
 """Seconds for which claims with a full backlog are retried."""
 _BACKLOG = 128
-_BREATH = 0.02
+_ACCEPT_PAUSE_S = 0.02
 """Seconds of pause after `_BACKLOG` connections: a flood costs a small share of a core only."""
-_PAUSE = 0.001
+_RETRY_INTERVAL_S = 0.001
 _PEERGROUPS = 59
 """SO_PEERGROUPS of Linux; Python has no name for it.
 
 Python limits a getsockopt result to 1,024 bytes, which hold 256 groups.
 """
 _CREDENTIALS = struct.Struct("3i")
+_SOCKETS = "/proc/thread-self/net/unix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +95,14 @@ class Claim:
 
     def _judge(self, peer: Peer | None, directory: os.stat_result, shown: str) -> None:
         if peer is None:
-            text = "somebody claims %s, too, and does not answer, as a syncloud that runs would: going on beside it"
+            text = "%s has another claim, whose process does not answer: the claim is ignored"
             log.warning("directory.shared", text, shown)
             return
         if peer.counts(directory):
             raise BusyError(
                 f"another syncloud has the directory {shown}: process {peer.pid} of user {peer.uid}"
             )
-        text = (
-            "process %d of user %d claims %s, too, where it may write nothing: going on beside it"
-        )
+        text = "process %d of user %d claims %s without the right to write: the claim is ignored"
         log.warning("directory.shared", text, peer.pid, peer.uid, shown)
 
     def _answer(self) -> None:
@@ -112,10 +111,10 @@ class Claim:
             try:
                 self._socket.accept()[0].close()
             except OSError:  # released, or no descriptor is free
-                if self._released.wait(_BREATH):
+                if self._released.wait(_ACCEPT_PAUSE_S):
                     return
             if count % _BACKLOG == 0:
-                self._released.wait(_BREATH)
+                self._released.wait(_ACCEPT_PAUSE_S)
 
     def release(self) -> None:
         self._released.set()
@@ -139,20 +138,15 @@ def _others(name: str, own: str) -> Iterator[Peer | None]:
             if time.monotonic() > until:
                 yield None
                 return
-            time.sleep(_PAUSE)
+            time.sleep(_RETRY_INTERVAL_S)
 
 
 def _claims(name: str) -> set[str]:
     """The abstract names that begin with `name`; none if the kernel does not list them."""
     try:
-        with open(
-            "/proc/thread-self/net/unix", encoding="utf-8", errors="surrogateescape"
-        ) as lines:
-            return {
-                at
-                for line in lines
-                if (at := line.rstrip("\n").partition(" @")[2]).startswith(name)
-            }
+        with open(_SOCKETS, encoding="utf-8", errors="surrogateescape") as lines:
+            claims = (line.rstrip("\n").partition(" @")[2] for line in lines)
+            return {claim for claim in claims if claim.startswith(name)}
     except OSError:
         return set()
 
@@ -167,23 +161,20 @@ def _peer(claim: str) -> Peer | None:
             raise
         except OSError:
             return None
-        pid, uid, gid = _CREDENTIALS.unpack(
-            asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
+        raw = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, gid = _CREDENTIALS.unpack(raw)
         return Peer(pid, uid, _groups(asking) | {gid})
 
 
 def _groups(asking: socket.socket) -> frozenset[int]:
     try:
-        told = asking.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, 1024)
+        groups = asking.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, 1024)
     except OSError as error:
-        if error.errno not in (
-            errno.ENOPROTOOPT,
-            errno.ERANGE,
-        ):  # Linux before 4.13; more than 256 groups
+        # Linux before 4.13; more than 256 groups
+        if error.errno not in (errno.ENOPROTOOPT, errno.ERANGE):
             raise
         return frozenset()
-    return frozenset(struct.unpack(f"{len(told) // 4}I", told))
+    return frozenset(struct.unpack(f"{len(groups) // 4}I", groups))
 
 
 def _service_user() -> int | None:

@@ -16,13 +16,17 @@ from ..errors import Changed, HostUnavailable, PathError, SyncloudError, Unsynca
 
 _HOST = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-_ASKED = _WRITING | {errno.EIO}
-SERIOUS = _HOST | _ASKED
+_AMBIGUOUS = _WRITING | {errno.EIO}
+"""A fault of one path, or of the whole host: only a probe can show which one."""
+_NAMES = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.EILSEQ, errno.EINVAL})
+SERIOUS = _HOST | _AMBIGUOUS
 """Error numbers that give no information about the file at a path."""
 _PROBE = b"\0" * 4096
+_DISK_HINT = "other paths continue; check the free space and the health of this file's disk"
+_PERMISSION_HINT = "check the permissions of the file and its directory"
 
 
-def is_everybodys(error: OSError) -> bool:
+def concerns_process(error: OSError) -> bool:
     """Whether `error` concerns the whole process, whatever the call was."""
     return error.errno in _HOST
 
@@ -34,24 +38,21 @@ def translate(error: OSError, path: str, root: int, nonce: str) -> SyncloudError
     """
     name = errno.errorcode.get(error.errno or 0, "")
     text = f"{path}: {error.strerror}"
-    if error.errno in _HOST or (
-        error.errno in _ASKED and not _is_well(root, nonce, writing=error.errno in _WRITING)
-    ):
+    if _concerns_host(error, root, nonce):
         return HostUnavailable(text, code=name)
-    if error.errno in _ASKED:
-        return PathError(
-            path,
-            text,
-            code=name,
-            hint="the others go on; see to the space or the health of the disk it is on",
-        )
-    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.EILSEQ, errno.EINVAL):
+    if error.errno in _AMBIGUOUS:
+        return PathError(path, text, code=name, hint=_DISK_HINT)
+    if error.errno in _NAMES:
         return Unsyncable(path, text, code=name)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         return Changed(path, text, code=name)
-    return PathError(
-        path, text, code=name, hint="check the permissions of the file and its directory"
-    )
+    return PathError(path, text, code=name, hint=_PERMISSION_HINT)
+
+
+def _concerns_host(error: OSError, root: int, nonce: str) -> bool:
+    if error.errno in _AMBIGUOUS:
+        return not _is_well(root, nonce, writing=error.errno in _WRITING)
+    return error.errno in _HOST
 
 
 def _is_well(root: int, nonce: str, *, writing: bool) -> bool:
@@ -70,12 +71,8 @@ def _is_well(root: int, nonce: str, *, writing: bool) -> bool:
 
 
 def _write_one(root: int, name: str) -> None:
-    fd = os.open(
-        name,
-        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
-        0o600,
-        dir_fd=root,
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(name, flags, 0o600, dir_fd=root)
     try:
         if os.write(fd, _PROBE) != len(_PROBE):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

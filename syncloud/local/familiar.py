@@ -18,9 +18,9 @@ from ..core.model import RACY, Tag
 from . import syscalls
 from .identity import Identity
 
-OTHER = "is not the directory it was, and holds none of its files, or fewer than it lacks"
-UNPROVEN = "cannot be told from another directory, and holds none of its files as they were"
-OLDER = "holds none of its files, and nothing shows that they were deleted: is it an older copy?"
+OTHER = "is not the directory it was, and holds none of its files, or fewer than are missing"
+UNPROVEN = "may be another directory, and holds none of its files as they were"
+OLDER = "holds none of its files, and nothing proves their deletion: is it an older copy?"
 _SECOND = 1_000_000_000
 
 
@@ -51,13 +51,17 @@ def doubt(root: int, kept: Identity, now: Identity, rows: Iterable[tuple[str, Ta
         found[one] += 1
     if not found or (found[_Found.MARKER] and not files):
         return None
+    return _verdict(kept, now, found)
+
+
+def _verdict(kept: Identity, now: Identity, found: Counter[_Found]) -> str | None:
     if kept.is_proven_by(now):
         return OLDER if found[_Found.MISSING] else None
-    if refuted:
-        gone = found[_Found.MISSING] + found[_Found.DELETED]
+    gone = found[_Found.MISSING] + found[_Found.DELETED]
+    if kept.is_refuted_by(now):
         return None if found[_Found.FAMILIAR] > gone else OTHER
     # Without evidence either way, only an absence does harm: a changed file is no reason to wait.
-    return UNPROVEN if found[_Found.MISSING] or found[_Found.DELETED] else None
+    return UNPROVEN if gone else None
 
 
 def _look(root: int, path: str, tag: Tag) -> _Found:
@@ -69,11 +73,8 @@ def _look(root: int, path: str, tag: Tag) -> _Found:
         return _Found.OTHER
     if path.endswith("/"):
         return _Found.MARKER if stat.S_ISDIR(status.st_mode) else _Found.OTHER
-    return (
-        _Found.FAMILIAR
-        if stat.S_ISREG(status.st_mode) and _is_as_before(status, tag)
-        else _Found.OTHER
-    )
+    is_familiar = stat.S_ISREG(status.st_mode) and _is_as_before(status, tag)
+    return _Found.FAMILIAR if is_familiar else _Found.OTHER
 
 
 def _status(root: int, path: str) -> os.stat_result:
@@ -96,13 +97,8 @@ def _is_as_before(status: os.stat_result, tag: Tag) -> bool:
 
 
 def _is_changed_since(root: int, path: str, tag: Tag) -> bool:
-    """Whether the nearest existing parent of `path` has changed after the file, as a deletion does.
-
-    The ctime in the tag is the reference, or the mtime if an earlier version left no ctime. A
-    directory marker has neither, so any existing parent counts as changed.
-    """
-    fields = [field.removeprefix(RACY) for field in tag[2:]]
-    since = next((int(field) for field in reversed(fields) if field.isdigit()), 0)
+    """Whether the nearest existing parent of `path` has a ctime after the tag, as by a deletion."""
+    since = _stamp_of(tag)
     while path:
         path = path.rstrip("/").rpartition("/")[0]
         try:
@@ -112,3 +108,11 @@ def _is_changed_since(root: int, path: str, tag: Tag) -> bool:
         except OSError:
             return False
     return False
+
+
+def _stamp_of(tag: Tag) -> int:
+    """The ctime in the tag, or the mtime if an earlier version left no ctime. A directory marker
+    has neither, so any existing parent counts as changed.
+    """
+    fields = [field.removeprefix(RACY) for field in tag[2:]]
+    return next((int(field) for field in reversed(fields) if field.isdigit()), 0)

@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from ..core.model import Entry
 from ..errors import Changed, Unsteady
 from . import syscalls
-from .stable_read import digest, lasting, tag_of
+from .entries import stamps_of, tag_of
+from .stable_read import digest, lasting
 
 
 class Hold:
@@ -84,7 +85,7 @@ class Hold:
         """After a rename, whether `name` in the directory `at` is this file, with the same bytes
         and no waiting writer.
         """
-        now = os.stat(name, dir_fd=at, follow_symlinks=False)
+        now = syscalls.stat_at(at, name)
         if tag_of(now)[:3] != self.expected.tag[:3]:
             return False
         if self._leased:
@@ -98,7 +99,7 @@ class Hold:
     def is_at(self, at: int, name: str) -> bool:
         """Whether `name` in the directory `at` is this file."""
         with contextlib.suppress(FileNotFoundError):
-            return os.path.samestat(os.stat(name, dir_fd=at, follow_symlinks=False), self.before)
+            return os.path.samestat(syscalls.stat_at(at, name), self.before)
         return False
 
     def _has_its_bytes(self, status: os.stat_result) -> bool:
@@ -138,25 +139,20 @@ def opened(at: int, name: str, expected: Entry, *, readable: bool = False) -> It
 
 def _open(at: int, name: str, expected: Entry, readable: bool) -> int:
     """Open regular files only, because an open has side effects on devices."""
-    flags, changed = (
-        os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-        Changed(expected.path, f"{expected.path}: changed meanwhile"),
-    )
+    path, flags = expected.path, os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
-            raise changed
+        if not stat.S_ISREG(syscalls.stat_at(at, name).st_mode):
+            raise Changed(path, f"{path}: changed meanwhile")
         return os.open(name, os.O_RDONLY | flags, dir_fd=at)
     except PermissionError:
         if readable:
             raise
         return os.open(name, os.O_PATH | flags, dir_fd=at)
     except BlockingIOError as error:
-        raise Unsteady(
-            expected.path, f"{expected.path}: another program has a lease on it"
-        ) from error
+        raise Unsteady(path, f"{path}: another program has a lease on it") from error
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
-            raise changed from error
+            raise Changed(path, f"{path}: changed meanwhile") from error
         raise
 
 
@@ -175,9 +171,5 @@ def holds(fd: int, body: bytes) -> tuple[os.stat_result, bool]:
 
 def untouched(now: os.stat_result, before: os.stat_result) -> bool:
     """Whether only the ctime has moved, because our own operations move it."""
-    same_bytes = (
-        now.st_ino == before.st_ino
-        and now.st_size == before.st_size
-        and now.st_mtime_ns == before.st_mtime_ns
-    )
+    same_bytes = stamps_of(now)[:3] == stamps_of(before)[:3]
     return same_bytes and now.st_mode == before.st_mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -21,20 +22,17 @@ def limit(name: str, default: int) -> int:
 def descriptors() -> Iterator[int]:
     """Every inotify descriptor of this process."""
     for name in os.listdir("/proc/self/fd"):
-        try:
+        with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
                 yield int(name)
-        except OSError:
-            continue
 
 
 def unread(fd: int) -> int:
     """Unread bytes of an inotify descriptor, or 0 on an error: ioctl_list(2), FIONREAD."""
-    try:
+    with contextlib.suppress(OSError):
         (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))
-    except OSError:
-        return 0
-    return int(count)
+        return int(count)
+    return 0
 
 
 def watches(fd: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from ..core import names
 from ..core.model import Tag
-from . import replace, stable_read, syscalls
+from . import entries, replace, syscalls
 
 
 def found(root: int) -> Iterator[tuple[str, list[str]]]:
@@ -29,13 +29,13 @@ def found(root: int) -> Iterator[tuple[str, list[str]]]:
         except OSError:
             continue
         paths = (f"{directory}/{name}" if directory else name for name in below)
-        stack += [
-            path
-            for path in paths
-            if names.refusal(path) is None and not names.too_long_for_a_key("", path)
-        ]
+        stack += filter(_can_be_named, paths)
         if hidden:
             yield directory, hidden
+
+
+def _can_be_named(directory: str) -> bool:
+    return names.refusal(directory) is None and not names.too_long_for_a_key("", directory)
 
 
 def _listed(at: int) -> tuple[list[str], list[str]]:
@@ -63,10 +63,10 @@ def recover(
     """
     parent, name = replace.split(path)
     with syscalls.directory(root, parent) as at:
-        status = os.stat(name, dir_fd=at, follow_symlinks=False)
+        status = syscalls.stat_at(at, name)
     if not stat.S_ISREG(status.st_mode):
         return None
-    tag = stable_read.tag_of(status)[:3]
+    tag = entries.tag_of(status)[:3]
     is_temporary = names.is_ours(name, "tmp", nonce) and status.st_uid == os.geteuid()
     ours = is_temporary or (tag in known and replace.has_bytes(root, path, known[tag]))
     return replace.recover(root, path, ours, kept)

@@ -14,7 +14,7 @@ from ..core import names
 from ..core.model import Entry
 from ..errors import Changed, Unsteady
 from . import syscalls
-from .stable_read import tag_of
+from .entries import tag_of
 
 _MARK = "user.syncloud"
 
@@ -40,11 +40,8 @@ def claimed(root: int, path: str, nonce: str) -> bool | None:
     with contextlib.suppress(OSError):
         fd = syscalls.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            return (
-                None
-                if os.getxattr(fd, _MARK).startswith(bytes.fromhex(names.mark(nonce, path)))
-                else False
-            )
+            ours = os.getxattr(fd, _MARK).startswith(bytes.fromhex(names.mark(nonce, path)))
+            return None if ours else False
         finally:
             os.close(fd)
     return False

@@ -28,7 +28,7 @@ from .identity import Identity, Stamp
 Known: TypeAlias = Callable[[str, Collection[str]], Generator[tuple[str, Tag], None, None]]
 """Query for a sample of base rows as (path, tag).
 
-Arguments: the folder of the sample ("" for everything), and folders below it to leave out.
+Arguments: the folder of the sample ("" for everything), and folders below it to skip.
 """
 
 _PSEUDO = frozenset(
@@ -48,6 +48,8 @@ _PSEUDO = frozenset(
     | {"proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs"}
 )
 
+_UNMOUNTED = "the file system of this mount point is not mounted"
+
 
 def nothing(under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
     """`Known` for an empty base: yields nothing."""
@@ -61,7 +63,7 @@ class MountGuard:
     """
 
     def __init__(
-        self, root: Path, fd: int, *, known: Known = nothing, ignored: Callable[[str], bool]
+        self, root: Path, fd: int, *, known: Known, ignored: Callable[[str], bool]
     ) -> None:
         self._root = root
         self._fd = fd
@@ -128,10 +130,10 @@ class MountGuard:
                 if accept or not self._has_files(place):
                     del expected[place]
                 else:
-                    lost[place] = "what was mounted here is not mounted"
+                    lost[place] = _UNMOUNTED
             elif (now := self._seen(place)) is None:
                 if place in expected:
-                    lost[place] = "what is mounted here cannot be looked at"
+                    lost[place] = "the mounted directory cannot be checked"
             elif not accept and (reason := self._doubt_mount(place, *now, points)):
                 lost[place] = reason
             else:
@@ -151,18 +153,13 @@ class MountGuard:
     def _doubt_identity(
         self, place: str, kept: Identity, now: Identity, others: Collection[str]
     ) -> str | None:
-        """`others` are mount points, whose files prove nothing about `place` and are left out."""
-        with contextlib.closing(
-            self._known(place, [other for other in others if other != place])
-        ) as known:
+        """`others` are mount points, whose files prove nothing about `place` and are skipped."""
+        beside = [other for other in others if other != place]
+        with contextlib.closing(self._known(place, beside)) as known:
             reason = familiar.doubt(self._fd, kept, now, known)
-        where = self._root / place
         if reason is None and kept.is_refuted_by(now):
-            log.warning(
-                "directory.recognised",
-                "%s is another directory than it was, and has its files: accepted",
-                where,
-            )
+            text = "%s is another directory than it was, with most of its files: accepted"
+            log.warning("directory.recognised", text, self._root / place)
         return reason
 
     def _has_files(self, place: str) -> bool:
@@ -181,25 +178,23 @@ class MountGuard:
     def _mounted(self) -> tuple[set[str], dict[str, str]]:
         """The mount points below the root, and the kernel's own file systems with a reason.
 
-        Paths are relative to the root. Left out: autofs, ignored directories and names that no key
+        Paths are relative to the root. Skipped: autofs, ignored directories and names that no key
         can hold.
         """
         below = mountinfo.path_of(self._fd).rstrip("/") + "/"
         points, closed = set(), {}
         for one in mountinfo.mounted():
             place = one.path.removeprefix(below)
-            if (
-                place == one.path
-                or one.kind == "autofs"
-                or names.refusal(place)
-                or self._ignored(place)
-            ):
+            if place == one.path or self._is_skipped(place, one.kind):
                 continue
             if one.kind in _PSEUDO:
                 closed[place] = f"a {one.kind} file system"
             else:
                 points.add(place)
         return points - closed.keys(), closed
+
+    def _is_skipped(self, place: str, kind: str) -> bool:
+        return kind == "autofs" or names.refusal(place) is not None or self._ignored(place)
 
     def _seen(self, place: str) -> tuple[Identity, Stamp] | None:
         """Identity and stamp of the mount at `place`; less is known without read permission."""
@@ -238,15 +233,14 @@ class MountGuard:
             return None
         for place in _directories(path):
             reason = self._closed.get(place) or self._lost.get(place)
-            if (
-                reason is None
-                and place in self._accepted
-                and self._stamp(place) != self._accepted[place]
-            ):
-                reason = "what was mounted there is not mounted"
+            if reason is None and self._is_replaced(place):
+                reason = _UNMOUNTED
             if reason is not None:
                 return f"{place}: {reason}"
         return None
+
+    def _is_replaced(self, place: str) -> bool:
+        return place in self._accepted and self._stamp(place) != self._accepted[place]
 
     def doubt_absence(self, path: str) -> str | None:
         """`why_untrusted()` after a `refresh()`: a mount may just have covered `path`. Blocking."""
@@ -257,11 +251,8 @@ class MountGuard:
         """The skipped directories below `under`, sorted: kernel file systems and lost mounts."""
         reasons = self._closed | self._lost
         below = f"{under}/" if under else ""
-        return [
-            Unknown(place, reasons[place], subtree=True)
-            for place in sorted(reasons)
-            if place.startswith(below)
-        ]
+        places = (place for place in sorted(reasons) if place.startswith(below))
+        return [Unknown(place, reasons[place], subtree=True) for place in places]
 
 
 class _Changes:
@@ -282,11 +273,13 @@ class _Changes:
         os.close(self._fd)
 
 
-def merged(left_out: Iterable[Side], walk: Iterable[Side]) -> Iterator[Side]:
+def merged(skipped: Iterable[Side], walk: Iterable[Side]) -> Iterator[Side]:
     """Merge of two sorted iterables; a skipped directory takes the position of its files."""
-    return heapq.merge(
-        left_out, walk, key=lambda side: f"{side.path}/" if isinstance(side, Unknown) else side.path
-    )
+
+    def place(side: Side) -> str:
+        return f"{side.path}/" if isinstance(side, Unknown) else side.path
+
+    return heapq.merge(skipped, walk, key=place)
 
 
 def _directories(path: str) -> Iterator[str]:

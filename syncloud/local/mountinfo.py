@@ -54,9 +54,8 @@ def parsed(mountinfo: Iterable[bytes]) -> Iterator[Mount]:
     for line in mountinfo:
         fields = line.split(b" ")
         path = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
-        yield Mount(
-            int(fields[0]), path, fields[fields.index(b"-", 6) + 1].decode("ascii", "replace")
-        )
+        kind = fields[fields.index(b"-", 6) + 1].decode("ascii", "replace")
+        yield Mount(int(fields[0]), path, kind)
 
 
 def path_of(fd: int) -> str:
@@ -78,11 +77,8 @@ def remote(root: int) -> list[tuple[str, str]]:
 def remote_among(mounts: Iterable[Mount], root: str, mount_id: int) -> list[tuple[str, str]]:
     """`remote()` for given mounts; `mount_id` is the mount that contains the path `root`."""
     below = root.rstrip("/") + "/"
-    others = [
-        one
-        for one in mounts
-        if _is_remote(one.kind) and (one.id == mount_id or one.path.startswith(below))
-    ]
+    remote = (one for one in mounts if _is_remote(one.kind))
+    others = [one for one in remote if (one.id == mount_id or one.path.startswith(below))]
     return [(root if one.id == mount_id else one.path, one.kind) for one in others]
 
 

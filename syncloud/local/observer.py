@@ -37,9 +37,7 @@ _DESCRIPTORS = "/proc/self/fd/"
 
 def _opened(path: AnyStr, flags: int) -> int:
     """A descriptor of `path`, at or below a `place`; follows no link there. Raises OSError."""
-    if not os.fsdecode(path).startswith(
-        _DESCRIPTORS
-    ):  # of another user of watchdog in this process
+    if not os.fsdecode(path).startswith(_DESCRIPTORS):  # another user of watchdog in this process
         return os.open(path, flags | os.O_DIRECTORY)
     number, below = _parted(path)
     return syscalls.open_beneath(int(number), below or ".", flags | os.O_DIRECTORY)
@@ -56,7 +54,7 @@ def walk(
 ) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
     """Replacement of os.walk, top-down; never follows a link, even one that replaces a directory.
 
-    Before Python 3.12, os.walk recurses and fails in a deep tree. This walk leaves out the
+    Before Python 3.12, os.walk recurses and fails in a deep tree. This walk skips the
     directories that `can_hold_keys` refuses.
     """
     stack = [top]
@@ -66,11 +64,8 @@ def walk(
             items = _listed(at)
         except OSError:
             continue
-        below = [
-            name
-            for name, is_directory in items
-            if is_directory and can_hold_keys(_parted(os.path.join(at, name))[1])
-        ]
+        folders = (name for name, is_directory in items if is_directory)
+        below = [name for name in folders if can_hold_keys(_parted(os.path.join(at, name))[1])]
         yield at, below, [name for name, is_directory in items if not is_directory]
         stack += [os.path.join(at, name) for name in below]
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from .stable_read import is_quiet
 
-ALLOW = "--any-owner publishes it all the same"
+ALLOW = "--any-owner publishes such files"
 
 
 class Owners(Protocol):
@@ -44,7 +44,8 @@ class SameOwner:
 
     def refusal(self, status: os.stat_result) -> str | None:
         if status.st_uid != self._owner:
-            return f"belongs to user {status.st_uid}, and the directory to user {self._owner} ({ALLOW})"
+            owners = f"user {status.st_uid}, and the directory to user {self._owner}"
+            return f"belongs to {owners} ({ALLOW})"
         return f"has {status.st_nlink} names ({ALLOW})" if status.st_nlink > 1 else None
 
     def awaits(self, status: os.stat_result) -> bool:

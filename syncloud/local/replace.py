@@ -29,7 +29,6 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -38,8 +37,13 @@ from ..core import names
 from ..core.model import Entry
 from ..errors import Blocked, Changed, Unsteady
 from . import syscalls
+from .entries import entry_of, tag_of
 from .hold import Hold, held, holds, opened, untouched
-from .stable_read import digest, entry_of, tag_of
+from .parents import make_parents, open_parent, remove_emptied, remove_made
+from .stable_read import digest
+
+_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
+"""Error numbers of a file that cannot get another hard link."""
 
 
 def split(path: str) -> tuple[str, str]:
@@ -84,66 +88,19 @@ def create(root: int, path: str, temporary: str, made: list[str]) -> int:
 
 def _require_no_directory(at: int, path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.stat(split(path)[1], dir_fd=at, follow_symlinks=False).st_mode):
+        if stat.S_ISDIR(syscalls.stat_at(at, split(path)[1]).st_mode):
             raise Blocked(path, f"{path}: a directory has this name here", blocker=path)
 
 
 def create_in(at: int, temporary: str) -> int:
     """As `create`, in the open directory `at`, without checks."""
-    return os.open(
-        temporary,
-        os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
-        0o600,
-        dir_fd=at,
-    )
-
-
-def open_parent(root: int, path: str, made: list[str]) -> int:
-    """A descriptor of the parent of `path`, made if missing and then in `made`. Raises Blocked."""
-    parent, _ = split(path)
-    flags = os.O_RDONLY | os.O_DIRECTORY
-    try:
-        return syscalls.open_beneath(root, parent or ".", flags)
-    except FileNotFoundError:
-        _make_parents(root, path, parent, made)
-        return syscalls.open_beneath(root, parent, flags)
-    except NotADirectoryError as error:
-        raise _blocked(root, path, parent) from error
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(temporary, flags, 0o600, dir_fd=at)
 
 
 def make_directory(root: int, marker: str) -> None:
     """Make the empty directory of a `dir/` marker. Raises Blocked."""
-    _make_parents(root, marker, marker.rstrip("/"), [])
-
-
-def _make_parents(root: int, path: str, parent: str, made: list[str]) -> None:
-    try:
-        if parent:
-            syscalls.make_directories(root, parent, made)
-    except NotADirectoryError as error:
-        raise _blocked(root, path, parent) from error
-    except OSError:
-        remove_made(root, made)
-        raise
-
-
-def _blocked(root: int, path: str, parent: str) -> Blocked:
-    return Blocked(
-        path, f"{path}: a parent is a file or a link here", blocker=_blocker(root, parent)
-    )
-
-
-def _blocker(root: int, parent: str) -> str:
-    parts = parent.split("/")
-    for depth in range(1, len(parts) + 1):
-        with contextlib.suppress(OSError):
-            fd = syscalls.open_beneath(root, "/".join(parts[:depth]), os.O_PATH)
-            try:
-                if not stat.S_ISDIR(os.fstat(fd).st_mode):
-                    return "/".join(parts[:depth])
-            finally:
-                os.close(fd)
-    return parent
+    make_parents(root, marker, marker.rstrip("/"), [])
 
 
 def make_readable(fd: int) -> None:
@@ -168,9 +125,7 @@ def dress(fd: int, mtime_ns: int, mode: int) -> os.stat_result:
 def discard(at: int, staged: Staged) -> None:
     """Remove the temporary if its name still is our file: a program may have exchanged the name."""
     with contextlib.suppress(OSError):
-        if os.path.samestat(
-            os.stat(staged.temporary, dir_fd=at, follow_symlinks=False), os.fstat(staged.fd)
-        ):
+        if os.path.samestat(syscalls.stat_at(at, staged.temporary), os.fstat(staged.fd)):
             os.unlink(staged.temporary, dir_fd=at)
 
 
@@ -214,9 +169,7 @@ def is_named(at: int, staged: Staged) -> bool:
     """
     assert staged.dressed is not None
     with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(
-            os.stat(split(staged.path)[1], dir_fd=at, follow_symlinks=False), staged.dressed
-        )
+        return os.path.samestat(syscalls.stat_at(at, split(staged.path)[1]), staged.dressed)
     return True
 
 
@@ -242,16 +195,20 @@ def _replace(at: int, staged: Staged, name: str, expected: Entry, nonce: str) ->
         except FileNotFoundError as error:
             raise Changed(staged.path, f"{staged.path}: disappeared meanwhile") from error
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            if error.errno not in _NO_LINK:
                 raise
             _swap(at, staged, name, old, error)
-            return _settle(at, old, hold)
-        try:
-            os.rename(staged.temporary, name, src_dir_fd=at, dst_dir_fd=at)
-        except OSError:
-            _settle(at, old, hold)
-            raise
+        else:
+            _rename_over(at, staged, name, old, hold)
         return _settle(at, old, hold)
+
+
+def _rename_over(at: int, staged: Staged, name: str, old: str, hold: Hold) -> None:
+    try:
+        os.rename(staged.temporary, name, src_dir_fd=at, dst_dir_fd=at)
+    except OSError:
+        _settle(at, old, hold)
+        raise
 
 
 def _swap(at: int, staged: Staged, name: str, old: str, reason: OSError) -> None:
@@ -315,47 +272,30 @@ def _put_back(at: int, old: str, name: str, hold: Hold) -> NoReturn:
     raise Changed(path, f"{path}: changed while it was deleted")
 
 
-def remove_made(root: int, made: list[str]) -> None:
-    """Remove directories made for a file that gets no name, as far as they are empty."""
-    if made:
-        remove_emptied(root, made[-1], made)
-
-
-def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None) -> None:
-    """Remove `directory` and its parents while empty; never the root; only those in `among`."""
-    last = None
-    with contextlib.suppress(OSError):
-        while directory and (among is None or directory in among):
-            above, name = split(directory)
-            with syscalls.directory(root, above) as at:
-                os.rmdir(name, dir_fd=at)
-            directory = last = above
-    if last is not None:
-        with contextlib.suppress(OSError), syscalls.directory(root, last) as at:
-            os.fsync(at)  # the removed directories below need no sync
-
-
 def keep_conflict_copy(root: int, entry: Entry, prefix: str) -> tuple[str, Entry]:
     """Link `entry` to a conflict name. Returns the path and the entry now: links move the ctime."""
     parent, name = split(entry.path)
-    now, counter = datetime.now(UTC), 0
     with syscalls.directory(root, parent) as at:
         with opened(at, name, entry) as hold:
-            while True:
-                aside = names.conflict(entry.path, socket.gethostname(), now, counter, prefix)
-                try:
-                    os.link(
-                        name, split(aside)[1], src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False
-                    )
-                    break
-                except FileExistsError:
-                    counter += 1
+            aside = _link_aside(at, entry.path, prefix)
             status, proven = hold.settle()
             is_kept = tag_of(status)[:3] == entry.tag[:3] and hold.is_at(at, split(aside)[1])
             if not (is_kept and hold.is_at(at, name)):
                 raise Changed(entry.path, f"{entry.path}: changed while it was set aside")
         os.fsync(at)
     return aside, entry_of(entry.path, status, hold.crc, racy=not proven)
+
+
+def _link_aside(at: int, path: str, prefix: str) -> str:
+    now, counter = datetime.now(UTC), 0
+    while True:
+        aside = names.conflict(path, socket.gethostname(), now, counter, prefix)
+        link, name = split(aside)[1], split(path)[1]
+        try:
+            os.link(name, link, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+            return aside
+        except FileExistsError:
+            counter += 1
 
 
 def touch(root: int, expected: Entry, mtime_ns: int, mode: int) -> Entry | None:

@@ -21,9 +21,9 @@ def umask() -> int:
     Without /proc, os.umask() must set a value to read the old one. The temporary value 0o077 keeps
     files created at that moment private to their owner.
     """
-    told = _status("Umask")
-    if told is not None:
-        return int(told, 8)
+    octal = _status("Umask")
+    if octal is not None:
+        return int(octal, 8)
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
@@ -53,6 +53,5 @@ def _status(name: str) -> str | None:
         lines = Path("/proc/thread-self/status").read_text().splitlines()
     except OSError:
         return None
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:")), None
-    )
+    values = (line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:"))
+    return next(values, None)

@@ -11,9 +11,11 @@ import errno
 import os
 from pathlib import Path
 
-from ..errors import ConfigurationError, HostUnavailable
+from ..errors import ConfigurationError, HostUnavailable, SyncloudError
 from . import syscalls
 from .way import HINT, Untrusted, Way
+
+_MISSING_HINT = "make the directory, or mount its file system"
 
 
 class Root:
@@ -33,23 +35,8 @@ class Root:
                 self.exposed = way.exposed
                 self.fd = way.directory()
             self.newly_made = way.since is not None and self._is_born(way.since)
-        except Untrusted as error:
-            raise HostUnavailable(
-                f"{path}: {error.filename} is {error.strerror}", hint=HINT, code="ELOOP"
-            ) from error
-        except NotADirectoryError as error:
-            raise ConfigurationError(
-                f"{path} is not a directory", hint="name a directory"
-            ) from error
-        except FileNotFoundError as error:
-            raise HostUnavailable(
-                f"{path} is not there", hint="make it, or mount what it is on"
-            ) from error
         except OSError as error:
-            code = errno.errorcode.get(error.errno or 0, "")
-            raise HostUnavailable(
-                f"{path} cannot be opened: {error.strerror}", code=code
-            ) from error
+            raise _translated(error, path) from error
 
     def _is_born(self, since: int) -> bool:
         """Whether `fd` is empty, belongs to this user and was created at `since` or later.
@@ -84,3 +71,15 @@ class Root:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def _translated(error: OSError, path: Path) -> SyncloudError:
+    if isinstance(error, Untrusted):
+        text = f"{path}: {error.filename} is {error.strerror}"
+        return HostUnavailable(text, hint=HINT, code="ELOOP")
+    if isinstance(error, NotADirectoryError):
+        return ConfigurationError(f"{path} is not a directory", hint="name a directory")
+    if isinstance(error, FileNotFoundError):
+        return HostUnavailable(f"{path} is not there", hint=_MISSING_HINT)
+    code = errno.errorcode.get(error.errno or 0, "")
+    return HostUnavailable(f"{path} cannot be opened: {error.strerror}", code=code)

@@ -11,93 +11,34 @@ reads the file again.
 from __future__ import annotations
 
 import os
-import stat
 import time
-from collections.abc import Callable
 
 from ..core import checksum
-from ..core.model import Base, Entry, ScanRecord, Tag
+from ..core.model import Base, Entry
 from ..core.work_queue import QUIET_S
 from ..errors import Unsteady
 from . import syscalls
+from .entries import entry_of as entry_of
+from .entries import stamps_of
+from .entries import tag_of as tag_of
 
 _RACY_NS = 20_000_000
 """Nanoseconds: twice the longest tick of the kernel's coarse clock (10 ms). Two changes within one
 tick leave the same stamps; Linux 6.13 brought multigrain stamps, for some file systems."""
-_MOMENT = 0.002
+_CLOCK_INTERVAL_S = 0.002
 """Seconds between two looks at the clock during the wait for the end of a tick."""
-_DOUBT = 0.02
+_REREAD_DELAY_S = 0.02
 """Seconds between two reads of a file about whose writers the kernel gives no answer."""
 
 
-def tag_of(status: os.stat_result) -> Tag:
-    """Inode, size, mtime, ctime; no device number, because a reboot may change it."""
-    return (
-        str(status.st_ino),
-        str(status.st_size),
-        str(status.st_mtime_ns),
-        str(status.st_ctime_ns),
-    )
-
-
-def _stamps(status: os.stat_result) -> tuple[int, int, int, int]:
-    """The fields of a tag, as numbers."""
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def entry_of(
-    path: str, status: os.stat_result, crc: int | None = None, *, racy: bool = False
-) -> Entry:
-    return Entry(
-        path,
-        tag_of(status),
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_mode & 0o777,
-        crc,
-        racy=racy,
-    )
-
-
-def scan_record_of(path: str, status: os.stat_result) -> ScanRecord:
-    tag = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-    return path, tag, status.st_mode & 0o777
-
-
-def entry_of_scan_record(seen: ScanRecord) -> Entry:
-    path, text, mode = seen
-    tag = tuple(text.split(" "))
-    return Entry(path, tag, int(tag[1]), int(tag[2]), mode)
-
-
-def special(mode: int) -> str | None:
-    """The kind of a file that is not regular, else None."""
-    if stat.S_ISREG(mode):
-        return None
-    if stat.S_ISLNK(mode):
-        return "a symbolic link"
-    return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-
-
-def unasked(crc: int) -> bool:
-    """The default of `ours`: in a source, the origin of the bytes does not matter."""
-    return False
-
-
 def read_whole(
-    fd: int,
-    before: os.stat_result,
-    path: str,
-    base: Base | None,
-    *,
-    deadline_passed: bool,
-    ours: Callable[[int], bool] = unasked,
+    fd: int, before: os.stat_result, path: str, base: Base | None, *, deadline_passed: bool
 ) -> Entry:
     """A stable read of the small file behind `fd`, whose stats were `before`: the entry with its
     bytes.
 
-    `deadline_passed`: the file has waited for its deadline, and a writer may be at work.
-    `ours(crc)` is whether we have written these bytes. Raises Unsteady.
+    `deadline_passed`: the file has waited for its deadline, and a writer may be at work. Raises
+    Unsteady.
     """
     # A writer with the file open may still store through a mapping, which moves no stamp.
     racy = _is_racy(before) or (
@@ -114,15 +55,22 @@ def read_whole(
         # The file is still open for writing, and a host under load may stop a writer between
         # truncate and write for longer than the quiet time.
         raise Unsteady(path, f"{path}: emptied, and open for writing")
+    body = _unchanged(fd, path, before, body, deadline_passed=deadline_passed)
+    return entry_of(path, before, checksum.update(body), body=body, racy=racy)
+
+
+def _unchanged(
+    fd: int, path: str, before: os.stat_result, body: bytes, *, deadline_passed: bool
+) -> bytes:
+    """The bytes of the state `before`, from the `body` that was read. Raises Unsteady."""
     after = os.fstat(fd)
-    if _stamps(after) != _stamps(before) or len(body) != before.st_size:
-        # A log with constant appends counts at its deadline, if its first bytes are unchanged.
-        body, grown = body[: before.st_size], after.st_size > before.st_size
-        if not (deadline_passed and grown and os.pread(fd, before.st_size, 0) == body):
-            raise Unsteady(path, f"{path}: written to while it was read")
-    crc = checksum.update(body)
-    tag, mode = tag_of(before), before.st_mode & 0o777
-    return Entry(path, tag, before.st_size, before.st_mtime_ns, mode, crc, body, ours(crc), racy)
+    if stamps_of(after) == stamps_of(before) and len(body) == before.st_size:
+        return body
+    # A log with constant appends counts at its deadline, if its first bytes are unchanged.
+    body, grown = body[: before.st_size], after.st_size > before.st_size
+    if deadline_passed and grown and os.pread(fd, before.st_size, 0) == body:
+        return body
+    raise Unsteady(path, f"{path}: written to while it was read")
 
 
 def is_quiet(status: os.stat_result) -> bool:
@@ -154,7 +102,7 @@ def lasting(fd: int) -> tuple[os.stat_result, bool]:
         recurs = _recurs_for(status.st_ctime_ns)
         if not 0 < recurs <= _RACY_NS:
             return status, not recurs
-        time.sleep(_MOMENT)
+        time.sleep(_CLOCK_INTERVAL_S)
 
 
 def _recurs_for(stamp: int) -> int:
@@ -179,7 +127,7 @@ def _require_no_writer(
         raise Unsteady(path, f"{path}: open for writing")
     if held is None:
         # No lease, for example on another user's file: two reads must give the same bytes.
-        time.sleep(_DOUBT)
+        time.sleep(_REREAD_DELAY_S)
     if (racy or held is None) and _read(fd, before.st_size) != body:
         raise Unsteady(path, f"{path}: written to while it was read")
 
@@ -193,9 +141,7 @@ def _read(fd: int, size: int) -> bytes:
 
 
 def digest(fd: int, size: int, offset: int = 0, crc: int = 0) -> int:
-    """CRC64NVME of the first `size` bytes, or of a shorter file; `crc` covers the bytes before
-    `offset`.
-    """
+    """CRC64NVME of the first `size` bytes at most; `crc` covers the bytes before `offset`."""
     while offset < size and (data := os.pread(fd, min(1 << 20, size - offset), offset)):
         crc = checksum.update(data, crc)
         offset += len(data)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from ..core import checksum, names
 from ..core.budget import Budget
 from ..core.interfaces import Content
-from ..core.model import SMALL_BYTES, Entry
+from ..core.model import SMALL_BYTES
 from ..errors import Corrupt
-from . import batch, error_mapping, replace, syscalls
+from . import batch, error_mapping, parents, replace, syscalls
 from .descriptor import Descriptor
 from .threads import Caller
 
@@ -24,25 +24,19 @@ MAX_PARTS = 8
 
 
 class Staging:
-    """The write of `entry` in place of `expected`, below the open directory `root`.
+    """The write of one large `file` below the open directory `root`.
 
     `call` runs a function on a disk thread. `budget` bounds the memory of parts of all large files.
     """
 
     def __init__(
-        self,
-        call: Caller,
-        budget: Budget,
-        root: int,
-        entry: Entry,
-        expected: Entry | None,
-        nonce: str,
+        self, call: Caller, budget: Budget, root: int, file: batch.File, nonce: str
     ) -> None:
         self._call = call
         self._budget = budget
         self._root = root
-        self._entry = entry
-        self._expected = expected
+        self._request = file
+        self._entry = file.entry
         self._nonce = nonce
         self._temporary = names.hidden("tmp", nonce)
         self._made: list[str] = []
@@ -62,13 +56,11 @@ class Staging:
             await self._call(self._create)
             crc = await self._fill(content)
             if entry.crc is not None and crc != entry.crc:
-                raise Corrupt(
-                    entry.path,
-                    f"{entry.path}: the bytes received do not have the object's checksum",
-                )
+                text = f"{entry.path}: the received bytes do not have the object's checksum"
+                raise Corrupt(entry.path, text)
             return await self._call(self._place, crc, size=entry.size)
         finally:
-            await self._let_go()
+            await self._release()
 
     def _create(self) -> None:
         self._file.take(replace.create(self._root, self._entry.path, self._temporary, self._made))
@@ -129,16 +121,18 @@ class Staging:
 
     def _place(self, crc: int) -> batch.File:
         with self._file.held() as fd:
-            file = batch.File(self._entry, self._expected, self._staged(fd, crc))
+            file = self._request
+            file.staged = self._staged(fd, crc)
             batch.put_large(self._root, file, self._nonce)
             if file.error is None:
                 self._made.clear()
             return file
 
     def _staged(self, fd: int, crc: int | None = None) -> replace.Staged:
-        return replace.Staged(self._entry.path, fd, self._temporary, self._expected, crc)
+        expected = self._request.expected
+        return replace.Staged(self._entry.path, fd, self._temporary, expected, crc)
 
-    async def _let_go(self) -> None:
+    async def _release(self) -> None:
         try:
             # Shielded, because a call cancelled before its turn never runs.
             await asyncio.shield(self._call(self._file.close))
@@ -146,9 +140,7 @@ class Staging:
             self._file.close()  # the threads have ended
 
     def _finish(self, fd: int) -> None:
-        """After the last user: close `fd`, and remove a temporary without a name together with the
-        directories made for it.
-        """
+        """After the last user: close `fd`, and remove a file without a name and its directories."""
         replace.discard_below(self._root, self._staged(fd))
-        replace.remove_made(self._root, self._made)
+        parents.remove_made(self._root, self._made)
         os.close(fd)

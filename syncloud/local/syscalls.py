@@ -20,7 +20,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 
-_AT_ONCE = 16
+_JOINED_PIECES = 16
 """Pieces per pwrite(2), each of 16 KiB as awscrt delivers them. For a call of megabytes the page
 cache takes the largest pages there are. A virtual machine may have to get such pages from its host
 first, at three times the CPU.
@@ -159,6 +159,11 @@ def directory(root: int, path: str) -> Iterator[int]:
         os.close(fd)
 
 
+def stat_at(at: int, name: str) -> os.stat_result:
+    """The stats of `name` in the directory `at`, of a link itself and not of its target."""
+    return os.stat(name, dir_fd=at, follow_symlinks=False)
+
+
 def make_directories(root: int, path: str, made: list[str]) -> None:
     """Make the directory `path` and its parents durably below `root`; each new one goes to `made`.
 
@@ -175,8 +180,12 @@ def make_directories(root: int, path: str, made: list[str]) -> None:
         if _make_directory(root, below):
             made.append(below)
     for below in reversed(missing):
-        with directory(root, below.rpartition("/")[0]) as at:
-            os.fsync(at)
+        _sync_parent(root, below)
+
+
+def _sync_parent(root: int, path: str) -> None:
+    with directory(root, path.rpartition("/")[0]) as at:
+        os.fsync(at)
 
 
 def _is_directory(root: int, path: str) -> bool:
@@ -213,20 +222,12 @@ def exchange(at: int, one: str, other: str) -> bool:
 
 
 def _rename(at: int, old: str, new: str, flag: int) -> bool:
-    names = (ctypes.c_char_p(os.fsencode(old)), ctypes.c_char_p(os.fsencode(new)))
     if not _SYS_RENAMEAT2:
         return False
-    if (
-        _libc.syscall(
-            _SYS_RENAMEAT2,
-            ctypes.c_int(at),
-            names[0],
-            ctypes.c_int(at),
-            names[1],
-            ctypes.c_uint(flag),
-        )
-        == 0
-    ):
+    folder = ctypes.c_int(at)
+    before, after = ctypes.c_char_p(os.fsencode(old)), ctypes.c_char_p(os.fsencode(new))
+    number, flags = _SYS_RENAMEAT2, ctypes.c_uint(flag)
+    if _libc.syscall(number, folder, before, folder, after, flags) == 0:
         return True
     error = ctypes.get_errno()
     if error in (errno.EINVAL, errno.ENOSYS):
@@ -249,8 +250,8 @@ def write_back(fd: int, pieces: Sequence[bytes], offset: int) -> None:
     has little to wait for.
     """
     begun = offset
-    for first in range(0, len(pieces), _AT_ONCE):
-        data = b"".join(pieces[first : first + _AT_ONCE])
+    for first in range(0, len(pieces), _JOINED_PIECES):
+        data = b"".join(pieces[first : first + _JOINED_PIECES])
         write_at(fd, data, offset)
         offset += len(data)
     begin_write_back(fd, begun, offset - begun)

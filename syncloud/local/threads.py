@@ -35,6 +35,8 @@ END_TIMEOUT_S = 5.0
 JOIN_DELAY_S = 0.002
 """Seconds without a call taken up, while one waits, before another thread joins."""
 
+_ENDED = "the disk threads have ended"
+
 
 class Caller(Protocol):
     """Runs a function on a disk thread. An OSError comes back as a SyncloudError about one file."""
@@ -62,25 +64,25 @@ class _Returns:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._done: deque[_Call] = deque()
-        self._told = False
-        self.told_at = 0.0
+        self._woken = False
+        self.woken_at = 0.0
         self.timed = False  # whether `_hasten` is scheduled for the waiting calls
 
     def give(self, call: _Call) -> None:
         """Queue a finished call. From any thread; the wake-up of the loop has to follow."""
         self._done.append(call)
 
-    def tell(self, now: float) -> None:
-        self.told_at = now
-        if not self._told:
-            self._told = True
+    def wake(self, now: float) -> None:
+        self.woken_at = now
+        if not self._woken:
+            self._woken = True
             try:
                 self.loop.call_soon_threadsafe(self.deliver)
             except RuntimeError:
                 return  # the loop has ended: no caller waits any more
 
     def deliver(self) -> None:
-        self._told = False  # first: a later result wakes the loop again
+        self._woken = False  # first: a later result wakes the loop again
         while self._done:
             call = self._done.popleft()
             if call.future.done():
@@ -117,7 +119,7 @@ class DiskThreads:
         Raises RuntimeError after `close()`.
         """
         if self._closed:
-            raise RuntimeError("the threads for the disk have ended")
+            raise RuntimeError(_ENDED)
         returns = self._returns
         if returns is None or returns.loop.is_closed():
             # Once per loop, because get_running_loop() makes a system call.
@@ -126,7 +128,7 @@ class DiskThreads:
         now = self._clock()
         self._asked.append(_Call(function, arguments, size, now, future, returns))
         if not self._at_work():
-            returns.told_at = now  # calls requested together come back together
+            returns.woken_at = now  # calls requested together come back together
             self._wake()
         elif not returns.timed:
             self._wait(returns)
@@ -160,9 +162,8 @@ class DiskThreads:
         if len(self._threads) < self._limit:
             # Daemon threads, so that a process can end while its disk is frozen. An orderly end
             # waits in `close`.
-            thread = threading.Thread(
-                target=self._serve, name=f"disk_{len(self._threads)}", daemon=True
-            )
+            name = f"disk_{len(self._threads)}"
+            thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -183,8 +184,8 @@ class DiskThreads:
         if not call.future.cancelled():
             self._answer(call)
         now = self._clock()
-        if not self._asked or now - call.returns.told_at >= JOIN_DELAY_S / 2:
-            call.returns.tell(now)  # else `_hasten` comes soon
+        if not self._asked or now - call.returns.woken_at >= JOIN_DELAY_S / 2:
+            call.returns.wake(now)  # else `_hasten` comes soon
         # False after a fast call while another thread has taken one up: one thread is enough then,
         # so the other does the rest.
         return self._at_work() == 1 or self._taken_at == begun or now - begun >= JOIN_DELAY_S
@@ -217,7 +218,7 @@ class DiskThreads:
         self._calls[me] = (self._moved_at + CALL_TIMEOUT_S + size / SLOWEST_BYTES_PER_S, function)
         try:
             if self._closed:  # only now, so that `close()` sees every call
-                raise RuntimeError("the threads for the disk have ended")
+                raise RuntimeError(_ENDED)
             return function(*arguments)
         finally:
             del self._calls[me]
@@ -245,26 +246,23 @@ class DiskThreads:
         for deadline, function in calls:
             if now > deadline:
                 name = getattr(function, "__name__", repr(function)).lstrip("_")
-                return f"the disk does not answer: {name} is {now - deadline:.0f} s beyond its deadline"
-        oldest = now
-        with contextlib.suppress(IndexError):  # nothing waits
-            oldest = self._asked[0].asked_at
-        if not calls and now - max(oldest, self._moved_at) > CALL_TIMEOUT_S:
-            return (
-                f"the threads for the disk have taken up nothing for {now - self._moved_at:.0f} s"
-            )
+                late = f"{name} is {now - deadline:.0f} s beyond its deadline"
+                return f"the disk does not answer: {late}"
+        if not calls and now - max(self._oldest(now), self._moved_at) > CALL_TIMEOUT_S:
+            return f"the disk threads have started no call for {now - self._moved_at:.0f} s"
         return None
+
+    def _oldest(self, now: float) -> float:
+        with contextlib.suppress(IndexError):  # nothing waits
+            return self._asked[0].asked_at
+        return now
 
     def close(self) -> bool:
         """Cancel waiting calls, then wait at most `END_TIMEOUT_S` for running ones. Returns whether
         all have returned.
         """
         self._closed = True
-        while self._asked:
-            with contextlib.suppress(IndexError):  # a thread has just taken the call
-                call = self._asked.popleft()
-                with contextlib.suppress(RuntimeError):  # the loop has ended, and its callers
-                    call.returns.loop.call_soon_threadsafe(call.future.cancel)
+        self._cancel_waiting()
         while self._asleep:
             with contextlib.suppress(IndexError):
                 self._asleep.pop().release()
@@ -274,6 +272,13 @@ class DiskThreads:
         while self._calls and time.monotonic() < deadline:
             time.sleep(0.01)
         return not self._calls
+
+    def _cancel_waiting(self) -> None:
+        while self._asked:
+            with contextlib.suppress(IndexError):  # a thread has just taken the call
+                call = self._asked.popleft()
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and its callers
+                    call.returns.loop.call_soon_threadsafe(call.future.cancel)
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):

@@ -1,18 +1,15 @@
 """LocalTree: the file tree of a directory on disk, source of a push or target of a pull.
 
-A scan only nominates paths; `observe` looks again below a verified root and proves the result.
-`observe` reads small files whole, and only stable reads count (`stable_read`): equal stats
-before and after, and no writer in between.
+It joins the parts of this package: `walker` nominates paths, `lookup` observes one of them,
+`content` reads a large file, and `batch`, `staging` and `replace` put files in place. Each call
+runs on a disk thread, and a fault of the disk comes back as a SyncloudError.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,28 +18,32 @@ from ..core import names
 from ..core.budget import Budget
 from ..core.diff import flat
 from ..core.interfaces import Content
-from ..core.model import SMALL_BYTES, Absent, Base, Entry, ScanChunk, Side, Tag, Unknown
-from ..errors import Changed, SyncloudError, Unsteady, Unsyncable
-from . import batch, error_mapping, leftovers, marks, mount_guard, stable_read, syscalls
+from ..core.model import SMALL_BYTES, Base, Entry, ScanChunk, Side, Tag, Unknown
+from ..errors import SyncloudError, Unsyncable
+from . import batch, error_mapping, leftovers, marks, mount_guard, parents
 from . import replace as commit
 from .claim import Claim
-from .content import LocalContent
-from .descriptor import Descriptor
+from .content import LocalContent, open_content
+from .entries import marker
+from .lookup import Lookup, Query
 from .owners import AnyOwner, Owners
 from .root import Root
 from .staging import Staging
-from .threads import DiskThreads
+from .threads import Caller, DiskThreads
 from .walker import Scan
 
 T = TypeVar("T")
+
+_MOUNT_HINT = "mount it again, or confirm the change: syncloud resume --allow-deletes"
 
 
 class LocalTree:
     """The tree below the directory `root`.
 
-    `ignored(directory)` prunes the scan. `nonce` identifies our hidden files and marks. `known`
-    yields files of the base that identify a remounted file system. `owners(uid)` makes the owner
-    policy from the uid of the root's owner; the default accepts files of every owner.
+    `nonce` identifies our hidden files and marks. `ignored(directory)` prunes the scan; None prunes
+    nothing. `known` yields files of the base that identify a remounted file system; None is an
+    empty base. `owners(uid)` makes the owner policy from the uid of the root's owner; None accepts
+    files of every owner.
 
     Raises the errors of `Root`, and BusyError for a directory claimed by another syncloud.
     """
@@ -54,29 +55,27 @@ class LocalTree:
         root: Path,
         *,
         nonce: str,
-        ignored: Callable[[str], bool] = lambda _: False,
+        ignored: Callable[[str], bool] | None = None,
         prefix: str = "",
         threads: int = 4,
-        known: mount_guard.Known = mount_guard.nothing,
+        known: mount_guard.Known | None = None,
         owners: Callable[[int], Owners] | None = None,
     ) -> None:
-        self.root = Root(root)
+        self.root, self._claim = _claimed(root)
         self.nonce = nonce
         self._prefix = prefix
         self._fd = self.root.fd
-        try:
-            self._claim = Claim(self._fd, str(root))
-        except BaseException:
-            self.root.close()
-            raise
-        self.places = mount_guard.MountGuard(root, self._fd, known=known, ignored=ignored)
+        prunes = _nothing if ignored is None else ignored
+        familiar = mount_guard.nothing if known is None else known
+        self.places = mount_guard.MountGuard(root, self._fd, known=familiar, ignored=prunes)
         self._disk_threads = DiskThreads(threads)
         self._budget = Budget()
         self._batches = batch.Batches(self._disk_threads, self._fd, nonce)
         whose = AnyOwner() if owners is None else owners(os.fstat(self._fd).st_uid)
         self._scan = Scan(
-            self._fd, self._disk_threads, ignored=ignored, prefix=prefix, nonce=nonce, owners=whose
+            self._fd, self._disk_threads, ignored=prunes, prefix=prefix, nonce=nonce, owners=whose
         )
+        self._lookup = Lookup(self.root, nonce, self.places, self._scan)
 
     async def _run(
         self, function: Callable[..., T], *arguments: object, path: str, size: int = 0
@@ -84,13 +83,16 @@ class LocalTree:
         try:
             return await self._disk_threads.run(function, *arguments, size=size)
         except OSError as error:
-            raise await self._blamed(error, path) from error
+            raise await self._translated(error, path) from error
 
-    async def _blamed(self, error: OSError, path: str) -> SyncloudError:
+    async def _translated(self, error: OSError, path: str) -> SyncloudError:
         """`error` as a SyncloudError. On a disk thread, because the translation asks the disk."""
         return await self._disk_threads.run(
             error_mapping.translate, error, path, self._fd, self.nonce
         )
+
+    def _caller(self, path: str) -> Caller:
+        return functools.partial(self._run, path=path)
 
     async def _alter(self, function: Callable[..., T], *arguments: object, path: str) -> T:
         await self._require_writable(path)
@@ -103,14 +105,10 @@ class LocalTree:
         """
         if reason := names.refusal(path):
             raise Unsyncable(path, f"{path}: {reason}")
-        if self.places.any and (
-            reason := await self._run(self.places.why_untrusted, path, path=path)
-        ):
-            raise Unsyncable(
-                path,
-                reason,
-                hint="mount it again; or say that it is meant: syncloud resume --allow-deletes",
-            )
+        if not self.places.any:
+            return
+        if reason := await self._run(self.places.why_untrusted, path, path=path):
+            raise Unsyncable(path, reason, hint=_MOUNT_HINT)
 
     # In both roles
 
@@ -139,10 +137,6 @@ class LocalTree:
         walk = self._scan.walk(under, frozenset(side.path for side in closed))
         yield from mount_guard.merged(closed, flat(walk)) if closed else walk
 
-    def _nominate(self, path: str, status: os.stat_result) -> Side:
-        reason = self._scan.refusal(path, status)
-        return stable_read.entry_of(path, status) if reason is None else Unknown(path, reason)
-
     async def observe(
         self,
         path: str,
@@ -158,171 +152,23 @@ class LocalTree:
         Raises HostUnavailable. Raises Unsteady for a writer at work while `deadline_passed` is
         False, and at any time for a small file rewritten meanwhile or under lease.
         """
-        return await self._run(self._look, path, base, known, reported, deadline_passed, path=path)
-
-    def _look(
-        self,
-        path: str,
-        base: Base | None,
-        known: Tag | None,
-        reported: Side | None,
-        deadline_passed: bool,
-    ) -> Side:
-        if reason := names.refusal(path) or self.places.why_untrusted(path):
-            return Unknown(path, reason)
-        if names.is_hidden(path):
-            return Unknown(path, "excluded")
-        if isinstance(reported, Entry) and reported.size <= SMALL_BYTES and not path.endswith("/"):
-            side = self._read_as_nominated(path, base, known, deadline_passed)
-            if side is not None:
-                return side
-        return self._look_closely(path, base, known, deadline_passed)
-
-    def _look_closely(
-        self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool
-    ) -> Side:
-        """O_PATH first: an open for reading has side effects on devices, so it is for regular
-        files alone.
-        """
-        try:
-            fd = syscalls.open_beneath(self._fd, path.removesuffix("/"), os.O_PATH)
-        except OSError as error:
-            return self._unseen(path, error)
-        try:
-            status = os.fstat(fd)
-        finally:
-            os.close(fd)
-        if stat.S_ISDIR(status.st_mode):
-            return _marker(path) if path.endswith("/") else self._absent(path)
-        if not deadline_passed and self._scan.owners.awaits(status):
-            raise Unsteady(path, f"{path}: has {status.st_nlink} names at the moment")
-        side = self._nominate(path, status)
-        if not isinstance(side, Entry):
-            return side
-        if path.endswith("/"):
-            return self._absent(path)  # a file has the name of the marker's directory
-        if base is not None and side.tag == known and side.size == base.size:
-            return replace(side, crc=base.crc)
-        if side.size > SMALL_BYTES:
-            return replace(side, written_by_us=marks.claimed(self._fd, path, self.nonce))
-        try:
-            fd = self._open_small(path)
-        except OSError as error:
-            return self._unseen(path, error)
-        try:
-            again = self._read_small(
-                fd,
-                path,
-                base,
-                None,
-                deadline_passed,
-                lambda crc: marks.marked(fd, path, crc, self.nonce),
-            )
-            if again is None:
-                raise Unsteady(path, f"{path}: replaced while it was looked at")
-            return again
-        finally:
-            os.close(fd)
-
-    def _unseen(self, path: str, error: OSError) -> Side:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return self._absent(path)
-        if error.errno in (errno.ELOOP, errno.EXDEV):
-            return Unknown(path, "a symbolic link is in the way")
-        if error.errno == errno.EAGAIN:
-            raise Unsteady(path, f"{path}: another program has a lease on it") from error
-        if error.errno in error_mapping.SERIOUS:
-            raise error
-        return Unknown(path, error.strerror or str(error))
-
-    def _absent(self, path: str) -> Side:
-        reason = self.missing() or self.places.doubt_absence(path)
-        return Absent(path) if reason is None else Unknown(path, reason)
+        query = Query(path, base, known, deadline_passed)
+        return await self._run(self._lookup.look, query, reported, path=path)
 
     # As the source of a push
 
-    def _read_as_nominated(
-        self, path: str, base: Base | None, known: Tag | None, deadline_passed: bool
-    ) -> Side | None:
-        """The fast path for a small file of a listing: one open. None means `_look_closely`."""
-        try:
-            fd = self._open_small(path)
-        except OSError:
-            return None
-        try:
-            return self._read_small(fd, path, base, known, deadline_passed)
-        finally:
-            os.close(fd)
-
-    def _open_small(self, path: str) -> int:
-        return syscalls.open_beneath(self._fd, path, os.O_RDONLY | os.O_NONBLOCK)
-
-    def _read_small(
-        self,
-        fd: int,
-        path: str,
-        base: Base | None,
-        known: Tag | None,
-        deadline_passed: bool,
-        ours: Callable[[int], bool] = stable_read.unasked,
-    ) -> Entry | None:
-        """The small file behind `fd`, with its bytes unless its tag is `known`; else None."""
-        status = os.fstat(fd)
-        if (
-            not stat.S_ISREG(status.st_mode)
-            or status.st_size > SMALL_BYTES
-            or self._scan.refusal(path, status)
-        ):
-            return None
-        if base is not None and stable_read.tag_of(status) == known and status.st_size == base.size:
-            return stable_read.entry_of(path, status, base.crc)
-        return stable_read.read_whole(
-            fd, status, path, base, deadline_passed=deadline_passed, ours=ours
-        )
-
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> LocalContent:
         """Open a big file for reads of its parts. Raises Changed, Unsteady."""
-        file = Descriptor()
-        try:
-            await self._run(self._open, file, entry, deadline_passed, path=entry.path)
-        except BaseException:
-            file.close()
-            raise
-        return LocalContent(
-            entry,
-            file,
-            functools.partial(self._run, path=entry.path),
-            deadline_passed=deadline_passed,
-        )
-
-    def _open(self, file: Descriptor, entry: Entry, deadline_passed: bool) -> None:
-        try:
-            file.take(syscalls.open_beneath(self._fd, entry.path, os.O_RDONLY | os.O_NONBLOCK))
-        except BlockingIOError as error:
-            raise Unsteady(
-                entry.path, f"{entry.path}: another program has a lease on it"
-            ) from error
-        except OSError as error:
-            raise Changed(entry.path, f"{entry.path}: {error.strerror}") from error
-        with file.held() as fd:
-            status = stable_read.wait_past_racy_tick(fd)
-            if stable_read.tag_of(status) != entry.tag:
-                raise Changed(entry.path, f"{entry.path}: changed before it was read")
-            if not (deadline_passed or stable_read.is_quiet(status)) and syscalls.held_by_writer(
-                fd
-            ):
-                raise Unsteady(entry.path, f"{entry.path}: open for writing")
+        call = self._caller(entry.path)
+        return await open_content(call, self._fd, entry, deadline_passed=deadline_passed)
 
     async def with_checksum(self, entry: Entry) -> Entry:
         """`entry` with its checksum, `written_by_us` and `racy`. Raises Changed, Unsteady."""
-        content = await self.open(entry, deadline_passed=True)
+        file = await self.open(entry, deadline_passed=True)
         try:
-            crc = await content.digest()
-            await content.verify(crc)
-            ours = await content.is_marked(crc, self.nonce)
-            return replace(entry, crc=crc, written_by_us=ours, racy=await content.is_held())
+            return await file.with_checksum(self.nonce)
         finally:
-            content.close()
+            file.close()
 
     def rename_identity(self, entry: Entry) -> Tag | None:
         """The tag fields that a rename keeps: inode, size and mtime."""
@@ -338,34 +184,38 @@ class LocalTree:
         """
         if entry.path.endswith("/"):
             await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)
-            return _marker(entry.path)
-        if entry.body is not None:
-            await self._require_writable(entry.path)
-            file = batch.File(entry, expected)
-            await self._batches.write(file)
-            return await self._told(file)
-        assert content is not None
+            return marker(entry.path)
         await self._require_writable(entry.path)
-        call = functools.partial(self._run, path=entry.path)
-        return await self._told(
-            await Staging(call, self._budget, self._fd, entry, expected, self.nonce).write(content)
-        )
+        file = await self._put(entry, content, expected)
+        return await self._reported(file)
+
+    async def _put(
+        self, entry: Entry, content: Content | None, expected: Entry | None
+    ) -> batch.File:
+        file = batch.File(entry, expected)
+        if entry.body is not None:
+            await self._batches.write(file)
+            return file
+        assert content is not None
+        call = self._caller(entry.path)
+        return await Staging(call, self._budget, self._fd, file, self.nonce).write(content)
 
     async def admit(self, entry: Entry) -> None:
         await self._budget.turn(SMALL_BYTES, entry.size)
 
-    async def _told(self, file: batch.File) -> Entry:
+    async def _reported(self, file: batch.File) -> Entry:
+        """The written entry of `file`, whose edits by other programs are logged."""
         path = file.entry.path
         if file.aside is not None:
             text = "%s was edited here while it was replaced: the edit is kept as %s"
             log.warning("conflict.kept", text, path, file.aside, path=path)
         if file.exchanged:
-            text = "%s: somebody has put a file in the place of the one that was to get this name; it is looked at again"
+            text = "%s: another file has taken the place of the downloaded one; the path is retried"
             log.warning("pull.exchanged", text, path, path=path)
         try:
             return file.outcome()
         except OSError as error:
-            raise await self._blamed(error, path) from error
+            raise await self._translated(error, path) from error
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
         """Give the file the source's mtime and mode. None for a file with another hard link,
@@ -375,9 +225,8 @@ class LocalTree:
         """
         if expected.path.endswith("/"):
             return expected
-        return await self._alter(
-            commit.touch, self._fd, expected, source.mtime_ns, source.mode, path=expected.path
-        )
+        stamps = source.mtime_ns, source.mode
+        return await self._alter(commit.touch, self._fd, expected, *stamps, path=expected.path)
 
     async def mode_for(self, expected: Entry, source: Entry) -> int:
         """The source's mode; a file that pull did not write gets no new group or other bits."""
@@ -395,7 +244,7 @@ class LocalTree:
 
     def _delete(self, expected: Entry) -> None:
         if expected.path.endswith("/"):
-            commit.remove_emptied(self._fd, expected.path.rstrip("/"))
+            parents.remove_emptied(self._fd, expected.path.rstrip("/"))
         else:
             commit.delete(self._fd, expected, self.nonce)
 
@@ -404,16 +253,15 @@ class LocalTree:
 
         Raises Changed, Unsteady.
         """
-        return await self._alter(
-            commit.keep_conflict_copy, self._fd, entry, self._prefix, path=entry.path
-        )
+        keep = commit.keep_conflict_copy
+        return await self._alter(keep, self._fd, entry, self._prefix, path=entry.path)
 
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         """Always None: on a disk, a local copy instead of a transfer does not pay."""
         return None
 
     async def reach(self, known: str | None) -> None:
-        """Does nothing, because `_blamed` checks the root after a failed call."""
+        """Does nothing, because `_translated` checks the root after a failed call."""
 
     async def try_giving(self, known: Sequence[str]) -> None:
         """Does nothing, like `reach`."""
@@ -445,6 +293,15 @@ class LocalTree:
         self._claim.release()
 
 
-def _marker(path: str) -> Entry:
-    """The entry of an empty directory. Only existence counts, so times and mode are 0."""
-    return Entry(path, ("directory", "", "", ""), 0, 0, 0, 0)
+def _nothing(directory: str) -> bool:
+    """The answer of a tree without exclusions: no directory is pruned."""
+    return False
+
+
+def _claimed(path: Path) -> tuple[Root, Claim]:
+    root = Root(path)
+    try:
+        return root, Claim(root.fd, str(path))
+    except BaseException:
+        root.close()
+        raise

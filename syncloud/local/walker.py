@@ -12,10 +12,12 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from ..core import names
 from ..core.model import ScanChunk, ScanRecord, Unknown
-from . import error_mapping, stable_read, syscalls
+from . import error_mapping, syscalls
+from .entries import entry_of_scan_record, scan_record_of
 from .owners import Owners
 from .threads import DiskThreads
 
@@ -25,6 +27,10 @@ FILE_MAX_BYTES = 5 * 2**40
 """Bytes. S3 allows 10,000 parts per object, and each part is held in memory as a whole."""
 REPORT_EVERY = 50
 """Names of one directory between two reports of progress (`DiskThreads.go_on`)."""
+
+_Files: TypeAlias = list[ScanRecord]
+_Others: TypeAlias = list[tuple[str, Unknown | str]]
+"""Results of a directory that are no files to sync, each with its place in the order of paths."""
 
 
 class Scan:
@@ -72,8 +78,8 @@ class Scan:
 
     def _list_directory(self, directory: str) -> list[Unknown | ScanChunk | str]:
         """One directory in path order: files as ScanChunk, directories as str, else Unknown."""
-        files: list[ScanRecord] = []
-        others: list[tuple[str, Unknown | str]] = []
+        files: _Files = []
+        others: _Others = []
         try:
             with syscalls.directory(self._fd, directory) as at, os.scandir(at) as listing:
                 while some := list(itertools.islice(listing, REPORT_EVERY)):
@@ -82,17 +88,13 @@ class Scan:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            if error_mapping.is_everybodys(error):
+            if error_mapping.concerns_process(error):
                 raise error_mapping.translate(error, directory, self._fd, self._nonce) from error
             return [Unknown(directory, f"cannot be listed: {error.strerror}", subtree=True)]
         return _in_order(files, others)
 
     def _look(
-        self,
-        listing: Iterable[os.DirEntry[str]],
-        below: str,
-        files: list[ScanRecord],
-        others: list[tuple[str, Unknown | str]],
+        self, listing: Iterable[os.DirEntry[str]], below: str, files: _Files, others: _Others
     ) -> None:
         """The inner loop of the walk: almost the whole cost of a start without changes."""
         for item in listing:
@@ -107,14 +109,13 @@ class Scan:
                 continue
             if names.is_hidden(item.name):
                 continue
-            if (reason := self.refusal(path, status)) is not None and not self.owners.awaits(
-                status
-            ):
-                others.append((path, Unknown(path, reason)))
+            reason = self.refusal(path, status)
+            if reason is None or self.owners.awaits(status):
+                files.append(scan_record_of(path, status))
             else:
-                files.append(stable_read.scan_record_of(path, status))
+                others.append((path, Unknown(path, reason)))
 
-    def _directory(self, path: str) -> list[tuple[str, Unknown | str]]:
+    def _directory(self, path: str) -> _Others:
         if self._ignored(path):
             return []
         if reason := self._closed_for(path):
@@ -147,7 +148,7 @@ class Scan:
     def refusal(self, path: str, status: os.stat_result) -> str | None:
         """The reason to skip the file at `path`, or None."""
         if not stat.S_ISREG(status.st_mode):
-            return stable_read.special(status.st_mode)
+            return _special(status.st_mode)
         if not path.isascii() and (reason := names.refusal(path)):
             return reason
         if names.too_long_for_a_key(self._prefix, path):
@@ -157,9 +158,14 @@ class Scan:
         return self.owners.refusal(status)
 
 
-def _in_order(
-    files: list[ScanRecord], others: list[tuple[str, Unknown | str]]
-) -> list[Unknown | ScanChunk | str]:
+def _special(mode: int) -> str:
+    """The kind of a file that is not regular."""
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+
+
+def _in_order(files: _Files, others: _Others) -> list[Unknown | ScanChunk | str]:
     """A merge by path: the files as ScanChunk, between the other results."""
     files.sort()
     found: list[Unknown | ScanChunk | str] = []
@@ -173,6 +179,6 @@ def _in_order(
     return found
 
 
-def _runs(files: list[ScanRecord], begin: int, end: int) -> Iterator[ScanChunk]:
+def _runs(files: _Files, begin: int, end: int) -> Iterator[ScanChunk]:
     for at in range(begin, end, CHUNK_FILES):
-        yield ScanChunk(files[at : min(at + CHUNK_FILES, end)], stable_read.entry_of_scan_record)
+        yield ScanChunk(files[at : min(at + CHUNK_FILES, end)], entry_of_scan_record)

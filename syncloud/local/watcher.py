@@ -96,16 +96,15 @@ class WatchSource(wd.FileSystemEventHandler):
         self._root = root
         self._fd = -1
         self._top = ""
-        self._deliver: Callable[[Hint], None] = lambda hint: None
+        self._deliver: Callable[[Hint], None]
         self._observer: Observer | None = None
         self._descriptors: list[int] = []
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self._monitor = threading.Thread(target=self._watch_over, name="watch-monitor", daemon=True)
         self._overflow = OverflowHandler()
-        self._burst_limit = (
-            inotify.limit("max_queued_events", 16384) // 4 if burst_limit is None else burst_limit
-        )
+        queue = inotify.limit("max_queued_events", 16384)
+        self._burst_limit = queue // 4 if burst_limit is None else burst_limit
         self._poll = poll
         self._events = 0
         self._last_event = 0.0
@@ -129,18 +128,20 @@ class WatchSource(wd.FileSystemEventHandler):
         try:
             self._arm()
         except (OSError, RuntimeError) as error:
-            if self._root.missing():
-                self._close()  # the caller does not call `stop` after a failed start
-                raise FileNotFoundError(
-                    errno.ENOENT, os.strerror(errno.ENOENT), str(self._root.path)
-                ) from error
+            self._require_root(error)
             self._refused(error)  # whatever the error: the tree is polled, the watch retried
         for path, kind in mountinfo.remote(self._fd):
-            text = "%s is on %s: what other hosts change there is found by the periodic look only"
+            text = "%s is on %s: only the periodic scan finds changes by other hosts"
             log.warning("watch.remote", text, path, kind, path=path)
         # watchdog 7 does not report unwatched directories: a first check of the watches is due now.
         self._moved_since = time.monotonic()
         self._monitor.start()
+
+    def _require_root(self, error: Exception) -> None:
+        if self._root.missing():
+            self._close()  # the caller does not call `stop` after a failed start
+            path = str(self._root.path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
 
     def stop(self) -> None:
         self._stop.set()
@@ -180,11 +181,9 @@ class WatchSource(wd.FileSystemEventHandler):
         if not self._monitor.is_alive():
             return "the watch monitor has ended"
         silent = time.monotonic() - self._progress.moved_at()
-        return (
-            f"the watch monitor has not moved for {silent:.0f} s"
-            if silent > MONITOR_TIMEOUT_S
-            else None
-        )
+        if silent > MONITOR_TIMEOUT_S:
+            return f"the watch monitor has made no progress for {silent:.0f} s"
+        return None
 
     def _arm(self) -> None:
         before, others = set(inotify.descriptors()), set(threading.enumerate())
@@ -195,9 +194,8 @@ class WatchSource(wd.FileSystemEventHandler):
         observer = Observer(self)
         observer.watch(self._top, _WANTED)
         self._observer = observer
-        self._descriptors = [fd for fd in inotify.descriptors() if fd not in before] or list(
-            inotify.descriptors()
-        )
+        new_descriptors = [fd for fd in inotify.descriptors() if fd not in before]
+        self._descriptors = new_descriptors or list(inotify.descriptors())
         new = set(threading.enumerate()) - others
         self._threads = [thread for thread in new if isinstance(thread, BaseThread)]
         self._unread_since = None
@@ -243,11 +241,7 @@ class WatchSource(wd.FileSystemEventHandler):
     def _watch_over(self) -> None:
         covered_at, polled_at = time.monotonic(), time.monotonic()
         self._progress.begin()
-        while not self._stop.wait(
-            TICK_INTERVAL_S
-            if self._events or self._burst_since or self._moved_since
-            else timing.IDLE_INTERVAL_S
-        ):
+        while not self._stop.wait(self._interval()):
             now = time.monotonic()
             unread = self._unread()
             self._notice_burst(now, unread)
@@ -263,6 +257,10 @@ class WatchSource(wd.FileSystemEventHandler):
                 self._cover()
                 self._look_everywhere()
 
+    def _interval(self) -> float:
+        is_busy = self._events or self._burst_since or self._moved_since
+        return TICK_INTERVAL_S if is_busy else timing.IDLE_INTERVAL_S
+
     def _unread(self) -> int:
         return sum(map(inotify.unread, self._descriptors))
 
@@ -275,7 +273,7 @@ class WatchSource(wd.FileSystemEventHandler):
             self._events, self._counted_from = 0, now
         if self._is_over(self._burst_since, now):
             self._burst_since, self._events = None, 0
-            log.info("watch.burst", "a burst of events is over: looking at everything")
+            log.info("watch.burst", "a burst of events is over: the whole tree is scanned")
             self._cover()
             self._look_everywhere()
 
@@ -305,9 +303,9 @@ class WatchSource(wd.FileSystemEventHandler):
 
     def _rearm(self, reason: str) -> None:
         if missing := self._root.missing():
-            self._tell(missing)  # another directory in its place must not be watched
+            self._report(missing)  # another directory in its place must not be watched
             return
-        log.warning("watch.rearmed", "%s: watching anew", reason, reason=reason)
+        log.warning("watch.rearmed", "%s: all watches start anew", reason, reason=reason)
         try:
             self._disarm()
             self._arm()  # `_cover` checks for unwatched directories
@@ -319,23 +317,22 @@ class WatchSource(wd.FileSystemEventHandler):
         """Report a tree without any watch; it is polled, and each poll retries the watches."""
         limit = _LIMITS.get(error.errno or 0) if isinstance(error, OSError) else None
         if limit is None:
-            self._tell(f"{self._root.path} cannot be watched: {error}")
+            self._report(f"{self._root.path} cannot be watched: {error}")
         else:
-            self._tell_unwatched(self._compared().paths, limit)
+            self._report_unwatched(self._compared().paths, limit)
 
-    def _tell_unwatched(self, paths: Collection[str], limit: str = "max_user_watches") -> None:
+    def _report_unwatched(self, paths: Collection[str], limit: str = "max_user_watches") -> None:
         example = self._shown(min(paths, default=""))
-        self._tell(
-            f"{len(paths)} directories cannot be watched, {example} is one; raise fs.inotify.{limit}"
-        )
+        trouble = f"{len(paths)} directories cannot be watched, such as {example}"
+        self._report(f"{trouble}; raise fs.inotify.{limit}")
 
-    def _tell(self, trouble: str | None) -> None:
+    def _report(self, trouble: str | None) -> None:
         """Log a trouble once when it begins, changes or ends."""
         before, self._trouble = self._trouble, trouble
         if trouble is not None and trouble != before:
-            log.error("watch.partial", "%s; until it can, it is polled", trouble)
+            log.error("watch.partial", "%s; the tree is polled meanwhile", trouble)
         elif trouble is None and before is not None:
-            log.warning("watch.whole", "everything is watched again")
+            log.warning("watch.whole", "the whole tree is watched again")
 
     def _cover(self) -> None:
         """Reconcile the watches with the tree: on a difference, start all anew; report the rest."""
@@ -348,16 +345,17 @@ class WatchSource(wd.FileSystemEventHandler):
         if self._observer is None:
             return  # `_refused` has reported the reason
         if coverage.missing:
-            self._tell_unwatched(coverage.paths)
+            self._report_unwatched(coverage.paths)
         elif self._trouble is not None and self._dead(time.monotonic(), self._unread()) is None:
-            self._tell(None)
+            self._report(None)
 
     def _fault(self, coverage: Coverage) -> str:
         if coverage.missing:
-            return f"{len(coverage.missing)} directories are not watched, {self._shown(min(coverage.paths))} is one"
+            example = self._shown(min(coverage.paths))
+            return f"{len(coverage.missing)} directories are not watched, such as {example}"
         if coverage.astray:
             example = self._shown(min(path for _, path in coverage.astray))
-            return f"{len(coverage.astray)} directories are heard under paths of the past, {example} is one"
+            return f"{len(coverage.astray)} watches have an outdated path, such as {example}"
         return f"{len(coverage.away)} directories were moved away with their watches"
 
     def _coverage(self) -> Coverage:
@@ -368,10 +366,8 @@ class WatchSource(wd.FileSystemEventHandler):
         return coverage
 
     def _compared(self) -> Coverage:
-        before, heard_as = (
-            self._watches(),
-            {} if self._observer is None else self._observer.heard_as(),
-        )
+        before = self._watches()
+        heard_as = {} if self._observer is None else self._observer.heard_as()
         inodes = dict(self._directories())
         return compare(inodes, before, heard_as, self._watches())
 

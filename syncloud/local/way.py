@@ -19,7 +19,10 @@ from . import syscalls
 
 LINKS = 40
 """Symbolic links followed in one path, at most: the kernel's limit, path_resolution(7)."""
-HINT = "name the directory itself, or let the link and its folder belong to root (chown -h root LINK; chmod go-w FOLDER)"
+HINT = (
+    "name the directory itself, or let the link and its folder belong to root"
+    " (chown -h root LINK; chmod go-w FOLDER)"
+)
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """O_DIRECTORY is needed, because an open without it triggers no automount."""
 _ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -88,20 +91,21 @@ class Way:
             except FileNotFoundError:
                 if self._make is None:
                     raise
-                since = syscalls.stamping()
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o755 if parts else self._make, dir_fd=at)
-                    self.since = None if parts else since
+                self._make_directory(part, at, None if parts else self._make)
                 parts.append(part)
             else:
-                if (
-                    self.exposed is None
-                    and part != ".."
-                    and self._may_be_exchanged(at, os.fstat(below))
-                ):
+                is_candidate = self.exposed is None and part != ".."
+                if is_candidate and self._may_be_exchanged(at, os.fstat(below)):
                     self.exposed = where
                 at, where = below, there
         return at
+
+    def _make_directory(self, part: str, at: int, mode: int | None) -> None:
+        """Make a missing directory; a parent of the last one gets no `mode`."""
+        since = syscalls.stamping()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(part, 0o755 if mode is None else mode, dir_fd=at)
+            self.since = None if mode is None else since
 
     def _step(self, part: str, at: int | None) -> int:
         fd = os.open(part, _FOLDER, dir_fd=at)
@@ -115,9 +119,8 @@ class Way:
             return True
         if status.st_mode & stat.S_ISVTX and child.st_uid in self._trusted:
             return False  # in a sticky directory, users can exchange only their own files: inode(7)
-        if status.st_mode & stat.S_IWGRP and (
-            status.st_gid not in (0, os.getegid()) or _has_acl(at)
-        ):
+        is_shared = status.st_gid not in (0, os.getegid())
+        if status.st_mode & stat.S_IWGRP and (is_shared or _has_acl(at)):
             return True
         return bool(status.st_mode & stat.S_IWOTH)
 

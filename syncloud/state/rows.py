@@ -60,7 +60,7 @@ def base_of(row: Any) -> Base:
 def _exact(clamped: int, tags: tuple[Tag, Tag]) -> int:
     """The exact time behind a clamped one.
 
-    A file's tag has four fields: inode, size, mtime and ctime (`local.stable_read.tag_of`). An
+    A file's tag has four fields: inode, size, mtime and ctime (`local.entries.tag_of`). An
     object's tag has three.
     """
     for tag in tags:

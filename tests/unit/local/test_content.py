@@ -9,7 +9,7 @@ import pytest
 
 from syncloud.core import checksum
 from syncloud.core.model import SMALL_BYTES
-from syncloud.errors import Unsteady
+from syncloud.errors import Changed, Unsteady
 from syncloud.local.tree import LocalTree
 from tests.support.directory import BIG, age, big, do, entry, send
 
@@ -76,3 +76,18 @@ def test_a_big_file_rewritten_meanwhile_is_not_believed(tree: LocalTree, root: P
         age(file)
     with pytest.raises(Unsteady):
         do(send(tree, entry(tree, "big"), lambda: os.truncate(file, 5000)))
+
+
+def test_a_big_file_is_opened_only_as_it_was_seen(tree: LocalTree, root: Path) -> None:
+    file = big(root)
+    side = entry(tree, "big")
+    with open(file, "ab"), pytest.raises(Unsteady):
+        do(tree.open(side))
+    file.chmod(0o600 if side.mode != 0o600 else 0o644)
+    with pytest.raises(Changed):
+        do(tree.open(side))
+    file.unlink()
+    with pytest.raises(Changed):
+        do(tree.open(side))
+    with pytest.raises(Changed):
+        do(tree.with_checksum(side))

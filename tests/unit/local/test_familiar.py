@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.local import familiar, stable_read
+from syncloud.local import entries, familiar
 from syncloud.local.identity import Identity
 from tests.support.trees import opened
 
@@ -30,7 +30,7 @@ def put(root: Path, path: str, content: bytes = b"content") -> tuple[str, Tag]:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     os.utime(file, ns=(MTIME, MTIME))
-    return path, stable_read.tag_of(file.stat())
+    return path, entries.tag_of(file.stat())
 
 
 def doubt(root: Path, rows: list[tuple[str, Tag]], kept: Identity, now: Identity) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core import checksum, names
-from syncloud.local import stable_read as steady
+from syncloud.local import entries
 from syncloud.local.tree import LocalTree
 from tests.support.directory import NONCE
 from tests.support.nobody import NOBODY
@@ -48,7 +48,7 @@ def test_leftovers_are_ours_or_kept(tree: LocalTree, root: Path) -> None:
     for name in (temporary, foreign, old, edited):
         (root / "d" / name).write_text(name)
     (root / "d" / "visible").touch()
-    known = {steady.tag_of((root / "d" / name).stat())[:3]: checksum.update(old.encode()) for name in (old, edited)}
+    known = {entries.tag_of((root / "d" / name).stat())[:3]: checksum.update(old.encode()) for name in (old, edited)}
     assert sorted(tree.leftovers()) == sorted(f"d/{name}" for name in (temporary, foreign, old, edited))
     kept = {path: tree.recover(path, known) for path in list(tree.leftovers())}
     assert kept[f"d/{temporary}"] is None

@@ -50,7 +50,7 @@ def test_below_a_mount_that_has_gone_nothing_is_absent_until_somebody_says_so(tm
         assert guard.consume_change()
         assert not guard.consume_change(), "it is told once"
         for path in ("m/disk/file", "m/disk/", "m/disk/deep/er"):
-            assert guard.doubt_absence(path) == "m/disk: what was mounted here is not mounted"
+            assert guard.doubt_absence(path) == "m/disk: the file system of this mount point is not mounted"
         for path in ("plain", "m/", "m/disk", "m/disk2/file", "m"):
             assert guard.doubt_absence(path) is None, "its place is a directory like any other, and so is the rest"
         assert str(tmp_path / "m/disk") in str(guard.trouble())
@@ -96,14 +96,14 @@ def test_what_is_left_out_comes_in_its_place_among_the_files(closed: set[str], f
 CONTINUITY = """
 import os, subprocess, sys
 from pathlib import Path
-from syncloud.local import stable_read
+from syncloud.local import entries
 from syncloud.local.mount_guard import MountGuard
 root = Path(sys.argv[1])
 m, elsewhere = root / "m", root / "elsewhere"
 def do(*command): subprocess.run(list(map(str, command)), check=True)
 do("mount", "-t", sys.argv[2], "first", m)
 (m / "file").write_bytes(b"1")
-rows = [("m/file", stable_read.tag_of((m / "file").stat()))]
+rows = [("m/file", entries.tag_of((m / "file").stat()))]
 known = lambda under, beside: (row for row in rows)
 places = MountGuard(root, os.open(root, os.O_RDONLY), known=known, ignored=lambda _: False)
 places.look()
@@ -136,9 +136,9 @@ def test_the_same_mount_needs_no_proof_and_the_next_one_does(tmp_path: Path, kin
 ASKERS = """
 import os, subprocess, sys
 from pathlib import Path
-from syncloud.local.mount_guard import MountGuard
+from syncloud.local.mount_guard import MountGuard, nothing
 root = Path(sys.argv[1])
-places = MountGuard(root, os.open(root, os.O_PATH), ignored=lambda _: False)
+places = MountGuard(root, os.open(root, os.O_PATH), known=nothing, ignored=lambda _: False)
 places.look()
 places.consume_change(), places.changed()
 assert not places.changed()

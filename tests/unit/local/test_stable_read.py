@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import mmap
 import os
@@ -10,15 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from syncloud.core import work_queue
-from syncloud.core.model import Entry, ScanChunk, Side
+from syncloud.core.model import Base, Entry, Side
 from syncloud.errors import Unsteady
-from syncloud.local import stable_read as steady
+from syncloud.local import entries
 from syncloud.local.tree import LocalTree
 from tests.support.directory import BIG, age, base_of, do, entry, look, reported
 from tests.support.namespaces import may_mount
@@ -27,18 +27,6 @@ from tests.support.nobody import LOOK, as_nobody, let_through
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-def test_a_scan_says_of_a_file_what_a_look_says_and_the_base_keeps(tree: LocalTree, root: Path) -> None:
-    (root / "f").write_text("content")
-    (root / "f").chmod(0o640)
-    (run,) = tree.scan()
-    assert isinstance(run, ScanChunk)
-    (seen,) = run.records
-    entry = look(tree, "f")
-    assert isinstance(entry, Entry)
-    assert run.entry_of(seen) == replace(entry, crc=None)
-    assert seen == ("f", " ".join(entry.tag), entry.mode)
 
 
 @pytest.mark.parametrize("way", [look, reported])
@@ -78,7 +66,7 @@ def test_beside_an_open_writer_a_look_is_not_remembered(tree: LocalTree, root: P
     if side.crc is None:
         side = do(tree.with_checksum(side))
     mapping[1] = 0
-    assert steady.tag_of((root / "f").stat()) == side.tag, "the stamps say nothing"
+    assert entries.tag_of((root / "f").stat()) == side.tag, "the stamps say nothing"
     mapping.close()
     assert entry(tree, "f").tag != side.lasting_tag()
 
@@ -132,6 +120,15 @@ def test_a_rewrite_of_equal_size_with_its_mtime_put_back_is_found(tree: LocalTre
     assert side.tag != base.source
 
 
+async def believed(tree: LocalTree, base: Base) -> list[Side]:
+    """The sides of 2,000 looks, less those that a writer has prevented."""
+    sides = []
+    for _ in range(2_000):
+        with contextlib.suppress(Unsteady):
+            sides.append(await tree.observe("f", base, None))
+    return sides
+
+
 def test_every_state_that_is_believed_was_meant(tree: LocalTree, root: Path) -> None:
     """A file rewritten in place, again and again: truncated, half, whole."""
     stop = threading.Event()
@@ -150,21 +147,16 @@ def test_every_state_that_is_believed_was_meant(tree: LocalTree, root: Path) -> 
 
     thread = threading.Thread(target=rewrite)
     thread.start()
-    steady = 0
     try:
-        for _ in range(2_000):
-            try:
-                side = tree._look("f", base, None, None, False)
-            except Unsteady:
-                continue
-            assert isinstance(side, Entry)
-            assert side.body is not None
-            assert (len(side.body), len(set(side.body))) == (20_000, 1)
-            steady += 1
+        seen = do(believed(tree, base))
     finally:
         stop.set()
         thread.join()
-    assert steady
+    assert seen
+    for side in seen:
+        assert isinstance(side, Entry)
+        assert side.body is not None
+        assert (len(side.body), len(set(side.body))) == (20_000, 1)
 
 
 def test_of_what_is_not_ours_the_same_bytes_must_be_there_twice(root: Path) -> None:
@@ -251,7 +243,7 @@ def test_a_writer_by_mapping_of_what_is_not_ours_is_seen_by_the_bytes(root: Path
 SETTLED = """
 import asyncio, os, sys
 from pathlib import Path
-from syncloud.local import stable_read as steady
+from syncloud.local import entries
 from syncloud.local.tree import LocalTree
 from syncloud.core.model import SMALL_BYTES, Entry
 file = Path(sys.argv[1]) / "big"
@@ -260,10 +252,10 @@ tree, missed = LocalTree(file.parent, nonce="0123456789abcdef"), 0
 with file.open("r+b", buffering=0) as writer:
     for number in range(100):
         os.pwrite(writer.fileno(), b"a", number)
-        side = steady.entry_of("big", file.stat())
+        side = entries.entry_of("big", file.stat())
         content = None if sys.argv[2] == "control" else asyncio.run(tree.open(side, deadline_passed=True))
         os.pwrite(writer.fileno(), b"b", number)  # after the first part was read, as it were
-        missed += steady.tag_of(os.fstat(writer.fileno())) == side.tag
+        missed += entries.tag_of(os.fstat(writer.fileno())) == side.tag
         if content is not None:
             content.close()
 print(missed)

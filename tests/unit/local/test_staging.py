@@ -17,6 +17,7 @@ from syncloud.core.interfaces import Content
 from syncloud.core.model import SMALL_BYTES, Entry, Policy
 from syncloud.core.work_queue import Work
 from syncloud.errors import Blocked, Changed, Corrupt
+from syncloud.local import batch
 from syncloud.local.staging import Staging
 from syncloud.local.tree import LocalTree
 from tests.support.engines import Recorded, direction_between, reconciler_of, settle_with
@@ -167,7 +168,7 @@ def test_a_temporary_that_is_made_after_its_task_was_cancelled_is_removed(root: 
         return await asyncio.to_thread(_after, go, function, *arguments)
 
     async def cancelled() -> None:
-        staging = Staging(held_up, Budget(), at, ENTRY, None, NONCE)
+        staging = Staging(held_up, Budget(), at, batch.File(ENTRY, None), NONCE)
         task = asyncio.create_task(staging.write(Source([BODY], refused=False)))
         await asyncio.sleep(0.05)
         task.cancel()

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.local import replace, syscalls
+from syncloud.local import syscalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 PATHS = (
@@ -151,30 +151,6 @@ def test_directories_are_made_below_the_root_only(root: int, tmp_path: Path) -> 
 
 
 # Names
-
-
-def test_a_chain_of_directories_is_made_before_it_is_synced_and_removed_before_that(
-    root: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A key may have 490 levels: a journal has them in one commit, and none of those that have gone has to be synced."""
-    order = list[str]()
-    real = {name: getattr(os, name) for name in ("mkdir", "fsync", "rmdir")}
-
-    def noting(name: str) -> Callable[..., None]:
-        def call(*arguments: object, **more: object) -> None:
-            order.append(name)
-            real[name](*arguments, **more)
-
-        return call
-
-    for name in real:
-        monkeypatch.setattr(os, name, noting(name))
-    path = "/".join("a" * 50)
-    syscalls.make_directories(root, path, [])
-    assert order == ["mkdir"] * 50 + ["fsync"] * 50
-    order.clear()
-    replace.remove_emptied(root, path)
-    assert order == ["rmdir"] * 50 + ["fsync"]
 
 
 def test_an_exclusive_rename_never_replaces(root: int, tmp_path: Path) -> None:

@@ -1,15 +1,13 @@
-"""LocalTree on a real file system: proofs of absence, the ways to open a file, and every write."""
+"""LocalTree on a real file system: its claim, every write, and faults of the host."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import random
 import re
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -20,10 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core import checksum
-from syncloud.core.diff import flat
-from syncloud.core.model import SMALL_BYTES, Absent, Entry, Unknown
+from syncloud.core.model import SMALL_BYTES, Absent, Entry
 from syncloud.errors import (
-    Blocked,
     BusyError,
     Changed,
     ConfigurationError,
@@ -32,94 +28,13 @@ from syncloud.errors import (
     PathError,
     SyncloudError,
     Unsteady,
-    Unsyncable,
 )
 from syncloud.local import syscalls
 from syncloud.local.tree import LocalTree
-from tests.support.directory import BIG, MTIME, NONCE, Bytes, age, base_of, big, do, entry, look, new, opened, reported, write
+from tests.support.directory import BIG, MTIME, NONCE, Bytes, age, do, entry, look, new, opened, write
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-# Absence
-
-
-def test_a_name_too_long_for_the_disk_is_never_absent(tree: LocalTree) -> None:
-    assert isinstance(look(tree, "n" * 256), Unknown)
-    assert isinstance(look(tree, "\N{SNOWMAN}" * 100), Unknown)
-    with pytest.raises(Unsyncable):
-        write(tree, "n" * 256)
-    with pytest.raises(Unsyncable):
-        write(tree, "/".join(["d" * 250] * 20))
-
-
-def test_absence_is_proven_below_the_root_only(tree: LocalTree, root: Path) -> None:
-    (root / "file").touch()
-    (root / "link").symlink_to("..")
-    assert look(tree, "no") == Absent("no")
-    assert look(tree, "no/no") == Absent("no/no")
-    assert look(tree, "file/no") == Absent("file/no")
-    assert isinstance(look(tree, "link/no"), Unknown)
-    for path in ("../no", "/no", "no/../no", "no//no", "./no", ".", "..", ""):
-        assert isinstance(look(tree, path), Unknown), path
-
-
-def test_behind_a_link_nothing_is_absent_without_openat2_either(tree: LocalTree, root: Path) -> None:
-    (root / "real").mkdir()
-    (root / "link").symlink_to("real")
-    before = syscalls._openat2_works
-    syscalls._openat2_works = False
-    try:
-        assert isinstance(look(tree, "link/no"), Unknown)
-        assert look(tree, "real/no") == Absent("real/no")
-    finally:
-        syscalls._openat2_works = before
-
-
-@pytest.mark.parametrize("how", ["renamed", "replaced", "removed", "linked"])
-def test_another_root_is_no_root(tree: LocalTree, root: Path, how: str) -> None:
-    (root / "f").touch()
-    if how == "removed":
-        (root / "f").unlink()
-        root.rmdir()
-    else:
-        root.rename(root.parent / "elsewhere")
-    if how == "replaced":
-        root.mkdir()
-    elif how == "linked":
-        root.symlink_to("/")
-    assert tree.missing() is not None
-    for path in ("no", "f"):
-        assert not isinstance(look(tree, path), Absent), path
-    (side,) = flat(tree.scan())
-    assert isinstance(side, Unknown)
-    assert (side.path, side.subtree) == ("", True)
-
-
-def test_a_root_that_comes_back_is_the_root(tree: LocalTree, root: Path) -> None:
-    root.rename(root.parent / "elsewhere")
-    (root.parent / "elsewhere").rename(root)
-    assert tree.missing() is None
-    assert look(tree, "no") == Absent("no")
-
-
-def test_a_file_may_become_a_folder_and_a_file_again(tree: LocalTree, root: Path) -> None:
-    (root / "a").write_text("1")
-    age(root / "a")
-    assert entry(tree, "a").body == b"1"
-    (root / "a").unlink()
-    (root / "a").mkdir()
-    (root / "a" / "b").write_text("2")
-    age(root / "a" / "b")
-    assert look(tree, "a") == Absent("a")
-    assert entry(tree, "a/b").body == b"2"
-    (root / "a" / "b").unlink()
-    (root / "a").rmdir()
-    (root / "a").write_text("3")
-    age(root / "a")
-    assert look(tree, "a/b") == Absent("a/b")
-    assert entry(tree, "a").body == b"3"
 
 
 def test_a_root_that_was_closed_is_free(root: Path) -> None:
@@ -135,70 +50,6 @@ def test_one_root_has_one_master(tree: LocalTree, root: Path, tmp_path: Path) ->
         LocalTree(tmp_path / "file", nonce=NONCE)
     with pytest.raises(HostUnavailable, match="is not there"):
         LocalTree(tmp_path / "no", nonce=NONCE)
-
-
-# As the source
-
-
-def test_a_look_brings_the_bytes_and_asks_nothing_twice(tree: LocalTree, root: Path) -> None:
-    (root / "f").write_bytes(b"bytes")
-    (root / "f").chmod(0o604)
-    age(root / "f")
-    side = entry(tree, "f")
-    assert (side.body, side.crc, side.size) == (b"bytes", checksum.update(b"bytes"), 5)
-    assert (side.mtime_ns, side.mode) == (MTIME, 0o604)
-    again = look(tree, "f", base_of(side))
-    assert again == side
-    assert isinstance(again, Entry)
-    assert again.body is None, "as the base has it: not read"
-
-
-def test_what_a_listing_has_seen_is_believed_no_sooner(tree: LocalTree, root: Path) -> None:
-    (root / "f").write_bytes(b"bytes")
-    (root / "folder").mkdir()
-    os.mkfifo(root / "pipe")
-    (root / "link").symlink_to("f")
-    big(root)
-    age(root / "f")
-    for path in ("f", "folder", "pipe", "link", "big", "gone"):
-        assert reported(tree, path) == look(tree, path)
-    side = reported(tree, "f")
-    assert isinstance(side, Entry)
-    assert side.body == b"bytes"
-    same = reported(tree, "f", base_of(side))
-    assert isinstance(same, Entry)
-    assert (same, same.body) == (side, None)
-
-
-def test_a_leased_file_is_waited_for(tree: LocalTree, root: Path) -> None:
-    (root / "f").write_text("x")
-    age(root / "f")
-    side = look(tree, "f")
-    holder = os.open(root / "f", os.O_RDWR)
-    fcntl.fcntl(holder, fcntl.F_SETSIG, signal.SIGURG)
-    fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    with pytest.raises(Unsteady):
-        look(tree, "f")
-    assert isinstance(side, Entry)
-    with pytest.raises(Unsteady):
-        do(tree.open(side))
-    os.close(holder)
-    assert entry(tree, "f") == side
-
-
-def test_a_big_file_is_opened_only_as_it_was_seen(tree: LocalTree, root: Path) -> None:
-    file = big(root)
-    side = entry(tree, "big")
-    with open(file, "ab"), pytest.raises(Unsteady):
-        do(tree.open(side))
-    file.chmod(0o600 if side.mode != 0o600 else 0o644)
-    with pytest.raises(Changed):
-        do(tree.open(side))
-    file.unlink()
-    with pytest.raises(Changed):
-        do(tree.open(side))
-    with pytest.raises(Changed):
-        do(tree.with_checksum(side))
 
 
 # As the target
@@ -359,19 +210,6 @@ def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, ro
     assert os.listdir(outside) == []
 
 
-def test_a_file_in_the_way_is_named(tree: LocalTree, root: Path) -> None:
-    write(tree, "a")
-    write(tree, "d/e")
-    for path, blocker in {"a/b": "a", "a/b/c/d": "a", "d/e/f": "d/e", "a/b/": "a", "a/": "a"}.items():
-        with pytest.raises(Blocked) as caught:
-            write(tree, path)
-        assert (caught.value.path, caught.value.blocker) == (path, blocker)
-    with pytest.raises(Blocked) as caught:
-        write(tree, "d")
-    assert caught.value.blocker == "d"
-    assert sorted(os.listdir(root)) == ["a", "d"]
-
-
 def test_a_marker_is_an_empty_directory(tree: LocalTree, root: Path) -> None:
     assert look(tree, "m/n/") == Absent("m/n/")
     marker = do(tree.write(Entry("m/n/", ("remote",), 0, MTIME, 0o644, 0, b""), None, None))
@@ -384,13 +222,6 @@ def test_a_marker_is_an_empty_directory(tree: LocalTree, root: Path) -> None:
     (root / "m/n/f").unlink()
     do(tree.delete(marker))
     assert not (root / "m").exists(), "nor does what it has emptied"
-
-
-def test_a_file_is_no_directory_marker(tree: LocalTree, root: Path) -> None:
-    (root / "m").write_text("x")
-    age(root / "m")
-    assert look(tree, "m/") == Absent("m/")
-    assert isinstance(look(tree, "m"), Entry)
 
 
 def test_a_full_set_of_racing_edits_is_kept(tree: LocalTree, root: Path) -> None:
