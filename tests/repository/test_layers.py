@@ -63,7 +63,7 @@ PUBLIC: dict[str, frozenset[str]] = {
     "log": frozenset({"display"}),
     "queue": frozenset({"sqs"}),
     "s3": frozenset({"capabilities", "multipart", "objects", "transport", "tree"}),
-    "service": frozenset({"disclosure", "state_directory", "status", "supervisor"}),
+    "service": frozenset({"configuration", "disclosure", "signals", "single_pass", "state_directory", "status", "supervisor"}),
     "state": frozenset({"inspect", "lock", "store"}),
 }
 """The modules of each package from which others import. Whatever a package's own `__init__` names is public as well."""
