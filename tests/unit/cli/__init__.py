@@ -1,1 +1,1 @@
-"""Unit tests of syncloud.log."""
+"""Unit tests of syncloud.cli."""
