@@ -73,7 +73,7 @@ def _sync(invocation: Invocation) -> int:
 
 
 def _warn_of_disclosure(settings: Settings) -> None:
-    text = "others have rights to %s, which may hold secrets"
+    text = "other users have access to %s, which may hold secrets"
     for file in disclosure.found(parser.ETC, settings.instance, os.environ):
         log.warning("secrets.open", text, file, hint=f"chmod 600 {shlex.quote(str(file))}")
 

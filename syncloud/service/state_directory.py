@@ -49,10 +49,12 @@ def _unusable(directory: Path, error: OSError) -> ConfigurationError | HostUnava
 
 
 def _exposed(directory: Path, folder: str) -> ConfigurationError:
-    text = f"cannot use the state directory {directory}: others can exchange what is in {folder}"
+    text = f"cannot use the state directory {directory}"
     quoted = shlex.quote(folder)  # a hint is copied into a shell
     hint = f"chown root {quoted}; chmod go-w {quoted}; or {_ELSEWHERE}"
-    return ConfigurationError(text, hint=hint)
+    return ConfigurationError(
+        f"{text}: other users can exchange the content of {folder}", hint=hint
+    )
 
 
 def _require_own(directory: Path, status: os.stat_result) -> None:
@@ -61,7 +63,7 @@ def _require_own(directory: Path, status: os.stat_result) -> None:
         text = f"the state directory {directory} belongs to another user ({status.st_uid})"
         raise ConfigurationError(text, hint=f"chown {os.geteuid()} {quoted}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        text = f"others may write the state directory {directory}"
+        text = f"other users may write the state directory {directory}"
         raise ConfigurationError(text, hint=f"chmod go-w {quoted}")
 
 

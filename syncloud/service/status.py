@@ -224,7 +224,7 @@ def read(directory: Path) -> Snapshot:
     now = replace(now, running=running)
     if not running or age <= FRESH_S:
         return now
-    hint = "systemctl status shows what systemd knows"
+    hint = "systemctl status shows systemd's view"
     return replace(now, trouble=f"the daemon has not reported for {ago(age)}", hint=hint)
 
 
