@@ -318,7 +318,7 @@ MUTANTS = (
         "integration/test_service.py::test_pull_makes_its_directory_on_the_first_run_only"),
     Mutant("absence", "pull makes its directory anew where its disk is not mounted", "service/preflight",
         'if role == "pull" and memory.get_meta("root") is None:', 'if role == "pull":',
-        "unit/service/test_wiring.py::test_pull_makes_its_directory_once_and_never_again"),
+        "unit/service/test_preflight.py::test_pull_makes_its_directory_once_and_never_again"),
     Mutant("absence", "nobody can say that another root is meant", "service/preflight",
         'return memory.get_meta("resume") == "allow-deletes"', "return False",
         "faults/test_identity.py::test_a_single_pass_follows_what_somebody_has_said_for_the_root_and_below"),
