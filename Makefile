@@ -43,7 +43,7 @@ test-faults: $(VENV)/.test ## every fault of docs/RELIABILITY.md, injected (PART
 	@$(VENV)/bin/$(PYTEST) tests/faults
 
 test-system: $(VENV)/.test ## the package on a booted Debian 13 (root; mmdebstrap, systemd-container)
-	@PACKAGE=$$(packaging/build --twice --lintian) && export PACKAGE && \
+	@PACKAGE=$$(packaging/bin/build --twice --lintian) && export PACKAGE && \
 		$(VENV)/bin/python -m pytest --numprocesses 4 --maxschedchunk 1 tests/system
 
 mutants: $(VENV)/.test ## remove one defence after the other from a copy; a test must fail each time (WORDS="watch s3" for some)
@@ -74,7 +74,7 @@ bench-curves: $(BENCH)/.bench ## how time and memory grow, drawn into docs/bench
 	@$(BENCH)/bin/python -m benchmarks curves $(BENCH_FLAGS)
 
 deb: ## build dist/syncloud_VERSION_all.deb, twice, byte for byte the same, and let lintian read it
-	@packaging/build --twice --lintian
+	@packaging/bin/build --twice --lintian
 
 check: $(VENV)/.dev ## lint, format and types
 	@$(VENV)/bin/ruff check

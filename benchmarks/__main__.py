@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import arrival, curves, jobs, limit, micro, million, price, report, visible, watched
-from benchmarks.bench import Bench, say
-from benchmarks.results import Result
-from benchmarks.servers import CHECKOUT, Store
+from benchmarks import CHECKOUT
+from benchmarks.jobs import arrival, commands, curves, limit, million, visible, watched
+from benchmarks.probes import micro, price
+from benchmarks.suite import report
+from benchmarks.suite.bench import Bench, say
+from benchmarks.suite.results import Result
+from benchmarks.suite.servers import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,10 +26,10 @@ if TYPE_CHECKING:
 
 DOCUMENT = CHECKOUT / "docs" / "BENCHMARKS.md"
 BARS: dict[str, Job] = {
-    "small": jobs.small_files,
+    "small": commands.small_files,
     "limit": limit.limit,
-    "slow": jobs.slow_store,
-    "large": jobs.large_file,
+    "slow": commands.slow_store,
+    "large": commands.large_file,
     "visible": visible.one_change,
     "arrival": arrival.bucket_to_file,
     "burst": watched.burst,
@@ -36,7 +39,7 @@ BARS: dict[str, Job] = {
     "million": million.million,
     "micro": micro.instructions,
 }
-SUITES: dict[str, list[Job]] = {"bars": [], "quick": [jobs.quick], "curves": [curves.growth], "micro": [micro.instructions]}
+SUITES: dict[str, list[Job]] = {"bars": [], "quick": [commands.quick], "curves": [curves.growth], "micro": [micro.instructions]}
 
 
 def main() -> int:
@@ -55,7 +58,7 @@ def main() -> int:
     started = time.monotonic()
     results = run(SUITES[given.suite] or [BARS[name] for name in given.jobs], given.work, given.rounds, given.scale)
     if given.write:
-        DOCUMENT.write_text(report.document(results, time.monotonic() - started, given.rounds))
+        DOCUMENT.write_text(report.document(results, time.monotonic() - started, given.rounds, million.ROUNDS))
     missed = [bar for result in results for bar in result.bars if not bar.met]
     print(f"{sum(len(result.bars) for result in results)} bars, {len(missed)} not met, {time.monotonic() - started:.0f} s")
     return 1 if missed or any("syncloud" in result.failed for result in results) else 0

@@ -32,7 +32,9 @@ class Process(subprocess.Popen[bytes]):
     """Seconds. The process may ask a person for a code."""
 
     def communicate(
-        self, input: bytes | None = None, timeout: float | None = None  # noqa: A002
+        self,
+        input: bytes | None = None,
+        timeout: float | None = None,  # noqa: A002
     ) -> tuple[bytes, bytes]:
         """The output of the process, or an error text in place of a failure or a malformed answer.
 

@@ -1,4 +1,4 @@
-"""The contracts (protocols) between the engine and its parts: Tree, Content, HintSource, State.
+"""The contracts (protocols) between the engine and its parts: Tree, HintSource, State, and others.
 
 One engine serves two kinds of trees. A push has the disk as its source and the bucket as its
 target; a pull has the reverse. A tree's method expresses each difference between the two, never an
@@ -8,6 +8,7 @@ target; a pull has the reverse. A tree's method expresses each difference betwee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from . import checksum
@@ -53,11 +54,6 @@ class Tree(Protocol):
     Methods may run concurrently for different paths, never for one path. Transient failures raise
     Unavailable or HostUnavailable, failures of one path raise PathError; no other errors escape.
     """
-
-    role: str
-    """The role of a sync into this tree: `push` or `pull`. Only for names in the log."""
-    written_event: str
-    """The log event for a file written here."""
 
     @property
     def given(self) -> int:
@@ -161,6 +157,58 @@ class Tree(Protocol):
         """Whether an overwritten `entry` stays retrievable as a version."""
 
 
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """The way of the files, from `source` to `target`; the trees know nothing of their sides.
+
+    `role` names the direction in log events, `written` is the verb of a transfer.
+    """
+
+    role: str
+    source: Tree
+    target: Tree
+    written: str
+
+    @classmethod
+    def push(cls, source: Tree, target: Tree) -> Direction:
+        return cls("push", source, target, "uploaded")
+
+    @classmethod
+    def pull(cls, source: Tree, target: Tree) -> Direction:
+        return cls("pull", source, target, "written")
+
+    def event(self, verb: str) -> str:
+        return f"{self.role}.{verb}"
+
+    @property
+    def carried(self) -> int:
+        """Counter of the transfers of file bytes that have succeeded on either side."""
+        return self.source.given + self.target.taken
+
+    async def reach(self, known: str | None) -> None:
+        """Health check of both sides: `Tree.reach`."""
+        await self.source.reach(known)
+        await self.target.reach(known)
+
+    async def try_carrying(self, known: Sequence[str]) -> None:
+        """A trial of both sides: `Tree.try_giving`, then `Tree.try_taking`."""
+        await self.source.try_giving(known)
+        await self.target.try_taking()
+
+
+class HintSink(Protocol):
+    """A consumer of hints, from any thread."""
+
+    def deliver(self, hint: Hint) -> None: ...
+
+
+class PathFilter(Protocol):
+    """The user's selection of paths."""
+
+    def excludes(self, path: str) -> bool:
+        """Whether `path` takes no part in the sync."""
+
+
 class HintSource(Protocol):
     """A producer of hints.
 
@@ -183,7 +231,10 @@ class HintSource(Protocol):
 
     @property
     def gaps(self) -> int | None:
-        """How often hints may have been lost since the start; None for a source that lists by itself after each loss."""
+        """How often hints may have been lost since the start.
+
+        None for a source that lists by itself after each loss.
+        """
 
     @property
     def poisoned(self) -> int:
@@ -191,7 +242,7 @@ class HintSource(Protocol):
 
     @property
     def overlap_s(self) -> float:
-        """Seconds for which a source of an earlier daemon may still take hints that nobody gets then."""
+        """Seconds for which a source of an earlier daemon may still take hints, which are lost."""
 
     def mounts_changed(self) -> None:
         """A file system was mounted or unmounted below the root."""

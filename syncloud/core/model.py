@@ -35,9 +35,21 @@ def same(a: Tag, b: Tag) -> bool:
     return all(x == y or not x or not y for x, y in zip(a, b, strict=True))
 
 
+class Kind(Enum):
+    """What a path names. A trailing slash in the path makes it a directory marker."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+
+
+def kind_of(path: str) -> Kind:
+    """The kind that `path` names: the one place that knows the trailing slash."""
+    return Kind.DIRECTORY if path.endswith("/") else Kind.FILE
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file as one side sees it now.
+    """A file, or a directory marker, as one side sees it now.
 
     `size` is in bytes, `mtime_ns` in nanoseconds since the epoch, `mode` the permission bits
     (0o777). `crc` is the CRC64NVME of the bytes, if known. `body` holds the bytes if the look read
@@ -59,12 +71,25 @@ class Entry:
     written_by_us: bool | None = field(default=False, compare=False)
     racy: bool = field(default=False, compare=False)
 
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.path)
+
     def lasting_tag(self) -> Tag:
         """The tag for comparisons with later tags.
 
         A racy file's tag equals no other tag; its last field stays readable behind `RACY`.
         """
         return (*self.tag[:-1], f"{RACY}{self.tag[-1]}") if self.racy else self.tag
+
+
+ContentKey: TypeAlias = tuple[str, int]
+"""First field of a source tag (inode or ETag), and size. A rename changes neither."""
+
+
+def content_key(side: Side | None) -> ContentKey | None:
+    """The key of an entry's content; None for anything else."""
+    return (side.tag[0], side.size) if isinstance(side, Entry) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +150,10 @@ class Base:
     crc: int | None
     source_absent: bool = False
     withheld: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.path)
 
     @property
     def target_mode(self) -> int:

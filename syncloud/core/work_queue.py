@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .model import Hint, HintKind, Receipt, Side
@@ -281,6 +281,11 @@ class WorkQueue:
             newer.attempt = work.attempt
             newer.due = max(newer.due, now)
         self._rearm(work.path, now)
+
+    def put_back_all(self, works: Iterable[Work]) -> None:
+        """Requeue these works, which are due at once."""
+        for work in works:
+            self.put_back(work, 0.0)
 
     def _rearm(self, path: str, now: float) -> None:
         pending = self._pending.get(path)

@@ -14,7 +14,10 @@ MAX_COPIES = 10
 """Conflict copies of one path within an hour, after which the path is skipped."""
 MAX_REMEMBERED = 1_000
 """Remembered paths above which those without a conflict copy in the last hour are purged."""
-REASON = f"{MAX_COPIES} conflict copies within an hour: somebody else goes on writing it; skipped until syncloud resume"
+REASON = (
+    f"{MAX_COPIES} conflict copies within an hour: somebody else goes on writing it; "
+    "skipped until syncloud resume"
+)
 
 
 class ConflictLimit:

@@ -15,13 +15,15 @@ import json
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from .. import log
 from ..core.model import Base, Policy
 from ..core.planner import deletions_allowed
 from ..core.work_queue import Work
 from ..errors import SyncloudError
-from .reconciler import Outcome
+from .heirs import Heirs
+from .outcome import Outcome
 from .state_writer import StateWriter
 
 WINDOW_S = 3600.0
@@ -39,7 +41,7 @@ class DeleteGuard:
     """`error` is set while deletions are held: until `resume()`, or until none is wanted any more.
 
     `memo` is the text that an earlier process stored under `MEMO`. `clock` gives monotonic seconds,
-    `wall` seconds since the epoch. `heir` returns a failing path that may be the new name of a row.
+    `wall` seconds since the epoch. `heirs` are failing paths with the same content.
     """
 
     def __init__(
@@ -48,9 +50,9 @@ class DeleteGuard:
         clock: Callable[[], float],
         state_writer: StateWriter,
         memo: str,
+        heirs: Heirs,
         *,
         wall: Callable[[], float] = time.time,
-        heir: Callable[[Base | None], str | None] = lambda _: None,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -58,23 +60,27 @@ class DeleteGuard:
         self._state_writer = state_writer
         self._waiting: dict[str, tuple[float, Work]] = {}
         self._under_way: dict[str, int] = {}
-        self._heir = heir
+        self._heirs = heirs
         self._withheld: list[tuple[Work, str]] = []
         self._held: dict[str, None] = {}
         self._moves = _Moves(clock)
         self._override: set[str] = set()
         self._reported = False
         self._made: Counter[int] = Counter()
-        kept = json.loads(memo or "{}")
+        self._recall(json.loads(memo or "{}"))
+
+    def _recall(self, kept: dict[str, Any]) -> None:
+        """Continue the latch and the hour of an earlier process."""
+        policy = self._policy
         self._latched = bool(kept.get("held")) and policy.delete and policy.max_delete < 100
         self._unlisted = self._unfound = self._latched and bool(kept.get("unlisted"))
         """`_unlisted`: paths without a row are held, and no listing counts such paths as gone.
 
         `_unfound`: the first listing of this process has yet to find these paths again.
         """
-        now = int(clock() // BUCKET_S)
+        now, began = int(self._clock() // BUCKET_S), self._wall() - self._clock()
         for at, count in kept.get("made", ()):
-            self._made[min(now, int((at - wall() + clock()) // BUCKET_S))] += count
+            self._made[min(now, int((at - began) // BUCKET_S))] += count
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -85,7 +91,10 @@ class DeleteGuard:
             return None
         count = len(self._held) + len(self._waiting)
         one = f", {next(iter(self._held))!r} among them" if self._held else ""
-        text = f"{count or 'some'} deletions are held back{one}: more than --max-delete allows within an hour"
+        text = (
+            f"{count or 'some'} deletions are held back{one}: "
+            "more than --max-delete allows within an hour"
+        )
         return SyncloudError(
             text, hint="look whether they are meant; then syncloud resume INSTANCE --allow-deletes"
         )
@@ -104,24 +113,26 @@ class DeleteGuard:
         """
         quiet = oldest == float("inf")
         before = oldest if quiet else min(oldest, self._clock() - COPIES_TIMEOUT_S)
-        going: list[Work] = []
-        held: list[Work] = []
-        for since, work in self._waiting.values():
-            if (
-                since >= before
-                or len(going) >= limit
-                or len(held) + len(self._withheld) >= MAX_PER_TURN
-            ):
-                break
-            if (heir := self._heir(self._state_writer.base_of(work.path))) is not None:
-                self._withheld.append((work, heir))
-            else:
-                (going if self._may_go(work) else held).append(work)
+        going, held = self._judged(limit, before)
         for work in (*going, *held, *(work for work, _ in self._withheld)):
             del self._waiting[work.path]
         self._hold([work.path for work in held])
         if going:
             self._note()
+        return going, held
+
+    def _judged(self, limit: int, before: float) -> tuple[list[Work], list[Work]]:
+        """The released and the held ones of the deletions that have waited since `before`."""
+        going: list[Work] = []
+        held: list[Work] = []
+        for since, work in self._waiting.values():
+            refused = len(held) + len(self._withheld)
+            if since >= before or len(going) >= limit or refused >= MAX_PER_TURN:
+                break
+            if (heir := self._heirs.heir(self._state_writer.base_of(work.path))) is not None:
+                self._withheld.append((work, heir))
+            else:
+                (going if self._may_go(work) else held).append(work)
         return going, held
 
     def withheld(self) -> list[tuple[Work, str]]:
@@ -160,17 +171,14 @@ class DeleteGuard:
             return
         self._held.update(dict.fromkeys(paths))
         before = self._latched, self._unlisted
-        self._latched = True
-        self._unlisted = self._unlisted or any(
-            self._state_writer.base_of(path) is None for path in paths
-        )
+        are_new = any(self._state_writer.base_of(path) is None for path in paths)
+        self._latched, self._unlisted = True, self._unlisted or are_new
         if before != (self._latched, self._unlisted):
             self._note()
         if not self._reported and (error := self.error) is not None:
             self._reported = True
-            log.error(
-                "guard.held", "%s", error, count=len(self._held) + len(self._waiting), error=error
-            )
+            count = len(self._held) + len(self._waiting)
+            log.error("guard.held", "%s", error, count=count, error=error)
 
     # Results of deletions
 
@@ -197,14 +205,11 @@ class DeleteGuard:
         The new name of a rename offsets the deletion of the old name. A held path that needs no
         deletion any more may be the last one, which opens the latch.
         """
+        put, is_new = outcome.put, self._state_writer.base_of(work.path) is None
         if outcome.drops and outcome.transferred:
             self.made(work.path)
-        elif (
-            outcome.put is not None
-            and self._policy.delete
-            and self._state_writer.base_of(work.path) is None
-        ):
-            self._moves.add(outcome.put, self._state_writer.kin(outcome.put))
+        elif put is not None and self._policy.delete and is_new:
+            self._moves.add(put, self._state_writer.kin(put))
         self._override.discard(work.path)
         if work.path in self._held:
             del self._held[work.path]
@@ -227,10 +232,8 @@ class DeleteGuard:
         if self._latched and not self._held and not self._waiting:
             self._latched = self._reported = self._unlisted = False
             self._note()
-            log.warning(
-                "guard.released",
-                "no deletion is held back any more: what was to be deleted is there again",
-            )
+            text = "no deletion is held back any more: the files are back"
+            log.warning("guard.released", text)
 
     def resume(self, *, allow: bool) -> Iterable[str]:
         """Open the latch after an operator has looked; returns the held paths for another look.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from .. import log
 from ..core import sample
-from ..core.interfaces import State, Tree
+from ..core.interfaces import Direction, State
 from ..errors import SyncloudError
 from .outage import Outage
 
@@ -39,10 +39,8 @@ class Drought:
     `clock` gives monotonic seconds.
     """
 
-    def __init__(
-        self, source: Tree, target: Tree, state: State, clock: Callable[[], float]
-    ) -> None:
-        self._source, self._target, self._state, self._clock = source, target, state, clock
+    def __init__(self, direction: Direction, state: State, clock: Callable[[], float]) -> None:
+        self._direction, self._state, self._clock = direction, state, clock
         self._told = Outage(clock)
         self._paths: set[str] = set()
         self._cause = SyncloudError("")
@@ -58,15 +56,11 @@ class Drought:
     def suspected(self) -> bool:
         return bool(self._paths)
 
-    @property
-    def _carried(self) -> int:
-        return self._source.given + self._target.taken
-
     def failed(self, path: str, error: SyncloudError) -> None:
         """`path` failed with `error`, which is no outage. A transfer restarts the count."""
-        if self._carried != self._before or not self._paths:
+        if self._direction.carried != self._before or not self._paths:
             self._end()
-            self._before, self._due = self._carried, math.inf
+            self._before, self._due = self._direction.carried, math.inf
         if len(self._paths) < MAX_REMEMBERED:
             self._paths.add(path)
         self._cause = error
@@ -83,7 +77,7 @@ class Drought:
 
         `others` is the number of pending paths that have not failed.
         """
-        if self._carried != self._before:
+        if self._direction.carried != self._before:
             self._end()
         elif len(self._paths) >= MIN_FAILED or not others:
             now = self._clock()
@@ -105,8 +99,7 @@ class Drought:
     async def _try(self) -> None:
         """Run a trial. The trees count the transfers that succeed (`given`, `taken`)."""
         try:
-            await self._source.try_giving(await asyncio.to_thread(self._known))
-            await self._target.try_taking()
+            await self._direction.try_carrying(await asyncio.to_thread(self._known))
         except SyncloudError:
             pass  # a failed trial counts no transfer
         except Exception as error:  # noqa: BLE001 - a bug in a trial is logged, and stops nothing

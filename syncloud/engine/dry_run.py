@@ -17,8 +17,6 @@ class DryRunTree:
     """`say` receives one line for each action: a verb, a tab and the escaped path."""
 
     def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
-        self.role = tree.role
-        self.written_event = tree.written_event
         self.given = self.taken = 0
         self._tree = tree
         self._say = say

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from ..backoff import Backoff
 from ..core.interfaces import State
-from ..core.model import Base, Entry, Failure, Receipt
+from ..core.model import ContentKey, Failure, Receipt, content_key
 from ..core.work_queue import Work
 from ..errors import HostUnavailable, SyncloudError, Unsteady
+from .heirs import Heirs
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 300.0
 BUSY_MAX_S = 60.0
@@ -49,9 +50,6 @@ MAX_UNDER_WAY = 16
 The bound keeps recorded paths from delaying other paths.
 """
 
-Content = tuple[str, int]
-"""First field of a source tag (inode or ETag), and size. A rename changes neither."""
-
 
 class _Given:
     """Null object for acknowledged receipts: it still shows that an event named the path."""
@@ -74,7 +72,6 @@ class _Row:
     until: float
     fresh: float
     due: float = 0.0
-    content: Content | None = None
     work: Work | None = None
 
 
@@ -106,7 +103,7 @@ class Failing:
         self._young: set[str] = set()
         self._back: set[str] = set()
         self._trying: set[str] = set()
-        self._contents: dict[Content, set[str]] = {}
+        self.heirs = Heirs()
         self._unwritten: dict[str, None] = {}
         self.more = 0
         for failure in state.failing():
@@ -165,7 +162,12 @@ class Failing:
     # Tries
 
     def fail(
-        self, work: Work, error: SyncloudError, *, took: float = 0.0, content: Content | None = None
+        self,
+        work: Work,
+        error: SyncloudError,
+        *,
+        took: float = 0.0,
+        content: ContentKey | None = None,
     ) -> float | None:
         """Record a failed try that took `took` seconds.
 
@@ -176,31 +178,27 @@ class Failing:
         if row is None and len(self._rows) >= MAX_PATHS:
             self.more += 1
             return None
-        tries = (row.failure.tries if row is not None else 0) + 1
-        since = row.failure.since if row is not None else self._wall()
-        failure = Failure(
-            path,
-            error.code or type(error).__name__,
-            _plain(str(error)),
-            _plain(error.hint),
-            tries,
-            since,
-        )
-        least = self._least(tries, took)
-        delay = max(least, self._pause(tries, busy=isinstance(error, Unsteady)))
-        fresh = now + max(NEWS_IGNORED_S, least)
+        failure = self._failure(path, error)
+        least = self._least(failure.tries, took)
+        delay = max(least, self._pause(failure.tries, busy=isinstance(error, Unsteady)))
         work.deleting = False  # a deletion has to wait for its turn again
-        self._forget_content(path)
+        self.heirs.learn(path, content)
         self._join(row, work)
-        content = content or (row.content if row is not None else None)
-        self._rows[path] = row = _Row(failure, now + delay, fresh, content=content)
-        if row.content is not None:
-            self._contents.setdefault(row.content, set()).add(path)
+        row = self._rows[path] = _Row(failure, now + delay, now + max(NEWS_IGNORED_S, least))
         self._end_try(path)
-        if tries >= LASTING_TRIES:
+        if failure.tries >= LASTING_TRIES:
             self._recorded[path] = self._unwritten[path] = None
         self._wait(row, work, now + delay)
         return delay
+
+    def _failure(self, path: str, error: SyncloudError) -> Failure:
+        """The record of one more failure."""
+        row = self._rows.get(path)
+        tries, since = (
+            (row.failure.tries, row.failure.since) if row is not None else (0, self._wall())
+        )
+        code = error.code or type(error).__name__
+        return Failure(path, code, _plain(str(error)), _plain(error.hint), tries + 1, since)
 
     def _pause(self, tries: int, *, busy: bool) -> float:
         most = max(BUSY_MAX_S if busy else RETRY_MAX_S, len(self._rows) / RATE_PER_S)
@@ -236,7 +234,7 @@ class Failing:
         at, now = self._earliest(row, work), self._clock()
         if now >= at and self._has_room(work.path):
             return True
-        self._expect(row, work)
+        self._expect(work)
         self._wait(row, work, max(at, now))
         if work.path in self._recorded and work.receipts:
             self._unwritten[work.path] = None
@@ -251,11 +249,10 @@ class Failing:
             self._back.add(path)
         return True
 
-    def _expect(self, row: _Row, work: Work) -> None:
+    def _expect(self, work: Work) -> None:
         """Take the content of an untried path from a listing, so `heir` protects the old name."""
-        if row.content is None and isinstance(work.reported, Entry):
-            row.content = work.reported.tag[0], work.reported.size
-            self._contents.setdefault(row.content, set()).add(work.path)
+        if not self.heirs.knows(work.path):
+            self.heirs.learn(work.path, content_key(work.reported))
 
     def put_off(self, path: str) -> None:
         """Free the place of `path`, because the try waits for something else."""
@@ -350,40 +347,12 @@ class Failing:
     def clear(self, path: str) -> None:
         """Forget the failures of `path`, which is settled."""
         if self._rows:
-            self._forget_content(path)
+            self.heirs.forget(path)
             self._end_try(path)
             self._young.discard(path)
             if self._rows.pop(path, None) is not None and path in self._recorded:
                 del self._recorded[path]
                 self._unwritten[path] = None
-
-    def _forget_content(self, path: str) -> None:
-        row = self._rows.get(path)
-        if (
-            row is not None
-            and row.content is not None
-            and (paths := self._contents.get(row.content)) is not None
-        ):
-            paths.discard(path)
-            if not paths:
-                del self._contents[row.content]
-
-    def heir(self, base: Base | None) -> str | None:
-        """A failing path that may be the new name of `base`, or None.
-
-        Until that path arrives, only the old name holds the bytes. An empty file has no heir,
-        because it has no bytes to lose, and all empty objects have the same ETag.
-        """
-        if base is None or not base.size:
-            return None
-        return next(
-            (
-                path
-                for path in self._contents.get((base.source[0], base.size), ())
-                if path != base.path
-            ),
-            None,
-        )
 
     def flush(self) -> list[Receipt]:
         """Record all changes in one transaction; returns the receipts to acknowledge.

@@ -10,20 +10,16 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from .. import log
 from ..core.diff import ScanSummary, SkipUnchanged, diff, flat
-from ..core.interfaces import Rows, State, Tree
+from ..core.interfaces import Direction, HintSink, PathFilter, Rows, State
 from ..core.model import Absent, Hint
-from ..core.work_queue import Work, WorkQueue
-from ..errors import SyncloudError
-from .delete_guard import DeleteGuard
-from .outage import Outage
-from .skipped import SkippedPaths
-from .state_writer import StateWriter
-from .stats import Stats
+from ..core.work_queue import Work
+from .backlog import Backlog
+from .recorder import Recorder
 
 T = TypeVar("T")
 
@@ -34,36 +30,29 @@ MAX_WAITING = 5_000
 
 
 class Scanner:
-    """Runs one listing at a time. `deliver` takes its hints; `pending()` counts unsettled paths.
+    """Runs one listing at a time; `hints` takes its results.
 
     `since` is when the running listing began, infinity without one or while the listing pauses.
     """
 
     def __init__(
         self,
-        source: Tree,
-        target: Tree,
+        direction: Direction,
         state: State,
         *,
-        state_writer: StateWriter,
-        skipped: SkippedPaths,
-        stats: Stats,
-        deletions: DeleteGuard,
-        excluded: Callable[[str], bool],
-        deliver: Callable[[Hint], None],
-        pending: Callable[[], int],
+        recorder: Recorder,
+        backlog: Backlog,
+        path_filter: PathFilter,
+        hints: HintSink,
         clock: Callable[[], float],
     ) -> None:
-        self._source = source
-        self._target = target
+        self._source = direction.source
+        self._target = direction.target
         self._state = state
-        self._state_writer = state_writer
-        self._skipped = skipped
-        self._stats = stats
-        self._delete_guard = deletions
-        self._excluded = excluded
-        self._deliver = deliver
-        self._pending = pending
+        self._recorder = recorder
+        self._backlog = backlog
+        self._filter = path_filter
+        self._hints = hints
         self._clock = clock
         self._gate = asyncio.Lock()
         self._began = self.since = float("inf")
@@ -76,46 +65,43 @@ class Scanner:
         async with self._gate:
             started, self._began = time.monotonic(), self._clock()
             self.since = self._began
-            self._state_writer.flush()
-            census = ScanSummary(recorded=frozenset(self._skipped.reasons))
+            self._recorder.state_writer.flush()
+            census = ScanSummary(recorded=frozenset(self._recorder.skipped.reasons))
             try:
                 count, gone = await self._nominate(work, census)
             finally:
                 self.since = float("inf")
         self._count(work, census, count, gone, time.monotonic() - started)
         await self._note_skipped(census)
-        self._state_writer.record(None, (), work.receipts)
+        self._recorder.state_writer.record(None, (), work.receipts)
 
     async def _nominate(self, work: Work, census: ScanSummary) -> tuple[int, int]:
         """The number of differences, and how many of them are paths that the source lacks."""
-        reader, over = self._state.reader(), threading.Event()
-        count = gone = 0
+        reading, count, gone = _Reading(self._state.reader()), 0, 0
         try:
-            hints = self._differences(work, reader, census, over)
-            while chunk := await _returned(asyncio.to_thread(_take, hints, CHUNK_PATHS), over):
+            hints = self._differences(work, reading, census)
+            while chunk := await reading.take(hints):
                 count += len(chunk)
                 gone += sum(isinstance(hint.reported, Absent) for hint in chunk)
                 for hint in chunk:
-                    self._deliver(hint)
+                    self._hints.deliver(hint)
                 await self._back_pressure()
         finally:
-            # No task, because a second cancellation would take a task out of the queue of threads.
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, reader.close))
+            await reading.close()
         return count, gone
 
-    def _differences(
-        self, work: Work, reader: Rows, census: ScanSummary, over: threading.Event
-    ) -> Iterator[Hint]:
-        seen = _until(over, self._source.scan(work.path))
+    def _differences(self, work: Work, reading: _Reading, census: ScanSummary) -> Iterator[Hint]:
+        reader, excludes = reading.reader, self._filter.excludes
+        seen = reading.until_over(self._source.scan(work.path))
         if work.check_target:
-            there = flat(_until(over, self._target.scan(work.path)))
-            return diff(flat(seen), there, reader.rows(work.path), census, self._excluded)
+            there = flat(reading.until_over(self._target.scan(work.path)))
+            return diff(flat(seen), there, reader.rows(work.path), census, excludes)
         unlike = SkipUnchanged(seen, reader.scan_records(work.path), reader.get, census)
-        return diff(unlike.sides(), None, unlike.rows(), census, self._excluded)
+        return diff(unlike.sides(), None, unlike.rows(), census, excludes)
 
     async def _back_pressure(self) -> None:
         """Pause while too many hints are unsettled (back-pressure)."""
-        while self._pending() > MAX_WAITING:
+        while self._backlog.unsettled > MAX_WAITING:
             self.since = float("inf")
             await asyncio.sleep(0.05)
         self.since = self._began
@@ -125,12 +111,12 @@ class Scanner:
             (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
         )
         if not work.path:
-            self._skipped.recount(census)
-            self._stats.reconciled(both=work.check_target)
-            for path in self._delete_guard.listed(
+            self._recorder.skipped.recount(census)
+            self._recorder.stats.reconciled(both=work.check_target)
+            for path in self._recorder.delete_guard.listed(
                 gone=gone + census.blind, found=count + census.blind
             ):
-                self._deliver(Hint(path))
+                self._hints.deliver(Hint(path))
         text, files = "looked at %d files, %d to settle", census.files
         tell(
             event,
@@ -145,96 +131,57 @@ class Scanner:
     async def _note_skipped(self, census: ScanSummary) -> None:
         """Note the skipped paths. Each may cost a write, so the loop gets turns in between."""
         for number, unknown in enumerate(census.unknown, 1):
-            self._skipped.note(unknown)
+            self._recorder.skipped.note(unknown)
             if number % CHUNK_PATHS == 0:
                 await asyncio.sleep(0)
 
 
-def _take(hints: Iterator[Hint], count: int) -> list[Hint]:
-    with contextlib.suppress(_CalledOff):
-        return list(itertools.islice(hints, count))
-    return []
+class _Reading:
+    """A reader of the rows, used by one thread at a time, and closed once no thread uses it."""
+
+    def __init__(self, reader: Rows) -> None:
+        self.reader = reader
+        self._over = threading.Event()
+        self._in_use = threading.Lock()
+
+    async def take(self, hints: Iterator[Hint]) -> list[Hint]:
+        """The next chunk, from a thread. A cancellation makes the thread return early."""
+        try:
+            return await asyncio.to_thread(self._take, hints)
+        except asyncio.CancelledError:
+            self._over.set()
+            raise
+
+    def _take(self, hints: Iterator[Hint]) -> list[Hint]:
+        with self._in_use, contextlib.suppress(_CalledOff):
+            if not self._over.is_set():
+                return list(itertools.islice(hints, CHUNK_PATHS))
+        return []
+
+    async def close(self) -> None:
+        """Close the reader, on a thread that waits for the last user."""
+        self._over.set()
+        # No task, because a second cancellation would take a task out of the queue of threads.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._close))
+
+    def _close(self) -> None:
+        with self._in_use:
+            self.reader.close()
+
+    def until_over(self, listing: Iterator[T]) -> Iterator[T]:
+        """The listing. Raises _CalledOff once the reading is over.
+
+        An early end instead of an error would declare the other paths absent.
+        """
+        try:
+            for item in listing:
+                if self._over.is_set():
+                    raise _CalledOff
+                yield item
+        finally:
+            if isinstance(listing, Generator):
+                listing.close()  # at once, instead of at garbage collection
 
 
 class _CalledOff(Exception):
     """The listing was cancelled."""
-
-
-async def _returned(chunk: Awaitable[list[Hint]], over: threading.Event) -> list[Hint]:
-    """The chunk. A cancelled call first waits for the thread, which uses the reader closed next."""
-    task = asyncio.ensure_future(chunk)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        over.set()
-        await asyncio.wait([task])
-        raise
-
-
-def _until(over: threading.Event, listing: Iterator[T]) -> Iterator[T]:
-    """The listing. Raises _CalledOff once `over` is set.
-
-    An early end instead of an error would declare the other paths absent.
-    """
-    try:
-        for item in listing:
-            if over.is_set():
-                raise _CalledOff
-            yield item
-    finally:
-        if isinstance(listing, Generator):
-            listing.close()  # at once, instead of at garbage collection
-
-
-class Listings:
-    """The listings `under_way`; `ended` is called after each.
-
-    A failed listing is retried, except in a single pass (`once`).
-    """
-
-    def __init__(
-        self,
-        scanner: Scanner,
-        outage: Outage,
-        *,
-        stats: Stats,
-        work_queue: WorkQueue,
-        clock: Callable[[], float],
-        ended: Callable[[], None],
-    ) -> None:
-        self._scanner = scanner
-        self._outage = outage
-        self._stats = stats
-        self._work_queue = work_queue
-        self._clock = clock
-        self._ended = ended
-        self.under_way: set[asyncio.Task[None]] = set()
-        self.once = False
-
-    def start(self, work: Work) -> None:
-        task = asyncio.get_running_loop().create_task(self._scanner.reconcile(work))
-        self.under_way.add(task)
-        task.add_done_callback(lambda done: self._listed(work, done))
-
-    def _listed(self, work: Work, task: asyncio.Task[None]) -> None:
-        self.under_way.discard(task)
-        self._ended()
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            self._outage.end()
-            return
-        if not isinstance(error, SyncloudError):
-            log.error(
-                "internal.error",
-                "listing %s failed unexpectedly: %r",
-                work.path or ".",
-                error,
-                path=work.path,
-            )
-            error = SyncloudError(f"listing failed: {error!r}", hint="please report this")
-        self._stats.fail(error)
-        self._outage.record_failure(error)
-        if not self.once:
-            self._work_queue.list_again(work, max(1.0, self._outage.next_try - self._clock()))

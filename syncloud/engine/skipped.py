@@ -58,18 +58,22 @@ class SkippedPaths:
         if path not in self.reasons and len(self.reasons) >= self._most:
             self._count(1)
             return
+        if self._keep(path, unknown):
+            shown = cut(unknown.path, display.NAME_MAX)
+            log.warning(
+                "path.skipped", "%s is skipped: %s", shown or ".", unknown.reason, path=shown
+            )
+
+    def _keep(self, path: str, unknown: Unknown) -> bool:
+        """Keep the reason in memory and state. Whether the reason is new."""
         news = self.reasons.get(path) != unknown.reason
         self.reasons[path] = unknown.reason
         if unknown.subtree:
             self._take_in(path)
         # The row is only a note for people; `StateWriter` reports writes that have to succeed.
         with contextlib.suppress(HostUnavailable):
-            news = self._state.note_skipped(unknown.path, unknown.reason)
-        if news:
-            shown = cut(unknown.path, display.NAME_MAX)
-            log.warning(
-                "path.skipped", "%s is left out: %s", shown or ".", unknown.reason, path=shown
-            )
+            return self._state.note_skipped(unknown.path, unknown.reason)
+        return news
 
     def _take_in(self, directory: str) -> None:
         """Let `directory` stand for the paths below it."""
@@ -84,11 +88,8 @@ class SkippedPaths:
     def _count(self, number: int) -> None:
         """Count paths for which there is no room; a warning marks the first."""
         if number and not self.more:
-            log.warning(
-                "path.skipped",
-                "more than %d paths are left out; the others are only counted",
-                self._most,
-            )
+            text = "more than %d paths are skipped; the others are only counted"
+            log.warning("path.skipped", text, self._most)
         self.more += number
 
     def above(self, path: str) -> list[str]:

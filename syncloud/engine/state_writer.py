@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from .. import log
 from ..core.interfaces import State
 from ..core.model import Base, Receipt, Tag, Unknown
 from ..errors import HostUnavailable
+from .skipped import SkippedPaths
 
 BATCH_DELAY_S = 0.05
 """Seconds that a row may wait for others to share its transaction."""
@@ -28,15 +29,13 @@ UNKNOWN_INODES_MAX = 10_000
 class StateWriter:
     """Used by the control thread alone. `error` is why nothing can be written now, or None.
 
-    `files` is the number of paths on which both sides agree, unwritten rows included.
-    `note_skipped` takes a path whose row cannot be stored.
+    `files` is the number of paths on which both sides agree, unwritten rows included. `skipped`
+    takes the paths whose rows cannot be stored.
     """
 
-    def __init__(
-        self, state: State, *, note_skipped: Callable[[Unknown], None] = lambda _: None
-    ) -> None:
+    def __init__(self, state: State, skipped: SkippedPaths) -> None:
         self._state = state
-        self._note_skipped = note_skipped
+        self._skipped = skipped
         self._miscounted = False
         self._puts: dict[str, Base] = {}
         self._drops: set[str] = set()
@@ -54,7 +53,7 @@ class StateWriter:
         """Prefetch the rows of these paths and inodes with one query for each kind.
 
         One query is cheaper, because every query hands the interpreter to other threads. The rows
-        stay cached until `let_go`. A disk error is ignored, because each path meets it by itself.
+        stay cached until `release`. A disk error is ignored, because each path meets it by itself.
         """
         with contextlib.suppress(HostUnavailable):
             if paths:
@@ -68,7 +67,7 @@ class StateWriter:
             )
             self._strangers |= self._state.unknown_inodes(inodes)
 
-    def let_go(self, path: str) -> None:
+    def release(self, path: str) -> None:
         self._read.pop(path, None)
 
     def base_of(self, path: str) -> Base | None:
@@ -149,21 +148,23 @@ class StateWriter:
         try:
             self._write()
         except HostUnavailable as error:
-            if self.error is None:
-                log.error(
-                    "state.unwritable",
-                    "%s; nothing is acknowledged until it can be written",
-                    error,
-                    error=error,
-                )
-            self.error = error
-            self._soon(RETRY_DELAY_S)
-            return
+            self._is_unwritable(error)
+        else:
+            self._is_written()
+
+    def _is_unwritable(self, error: HostUnavailable) -> None:
+        if self.error is None:
+            text = "%s; nothing is acknowledged until it can be written"
+            log.error("state.unwritable", text, error, error=error)
+        self.error = error
+        self._soon(RETRY_DELAY_S)
+
+    def _is_written(self) -> None:
         if self.error is not None:
             self.error = None
             log.warning("state.writable", "the state can be written again")
         for path in (*self._puts, *self._drops):
-            self.let_go(path)
+            self.release(path)
         self._strangers.difference_update(put.source[0] for put in self._puts.values())
         self._puts.clear()
         self._drops.clear()
@@ -210,12 +211,11 @@ class StateWriter:
         except HostUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the other rows must still be stored
-            log.exception(
-                "internal.error", "%s: its row cannot be stored: %r", path, error, path=path
-            )
+            text = "%s: its row cannot be stored: %r"
+            log.exception("internal.error", text, path, error, path=path)
             self._miscounted = True
             if path:
-                self._note_skipped(Unknown(path, f"its row cannot be stored: {error}"))
+                self._skipped.note(Unknown(path, f"its row cannot be stored: {error}"))
 
 
 def _give_back(receipt: Receipt) -> None:

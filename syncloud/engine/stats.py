@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..core.work_queue import Work
 from ..errors import SyncloudError
-from .reconciler import Outcome
+from .outcome import Outcome
 
 WITHOUT_EVENT_MAX = 1_000
 """Paths in `changes_without_event` at most; a larger number would add no meaning."""

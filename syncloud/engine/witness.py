@@ -16,30 +16,31 @@ second witness (`local.error_mapping`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 from .. import log
 from ..errors import HostUnavailable, SyncloudError
 from .outage import Outage
+from .turns import Turns
+
+
+class Sides(Protocol):
+    """Both sides of a sync."""
+
+    async def reach(self, known: str | None) -> None:
+        """Request an answer from both, given a path that should be there, or None."""
 
 
 class Witness:
-    """`reach` requests an answer from both sides, given a path that should be there (or None).
-
-    `wake` is called after each probe. `clock` gives monotonic seconds.
-    """
+    """`sides` answer the question; each probe requests a turn. `clock` gives monotonic seconds."""
 
     def __init__(
-        self,
-        outage: Outage,
-        reach: Callable[[str | None], Awaitable[None]],
-        clock: Callable[[], float],
-        *,
-        wake: Callable[[], None],
+        self, outage: Outage, sides: Sides, clock: Callable[[], float], turns: Turns
     ) -> None:
         self._outage = outage
-        self._reach = reach
-        self._wake = wake
+        self._sides = sides
+        self._turns = turns
         self._clock = clock
         self._known: str | None = None
         self._through = -1.0
@@ -86,7 +87,7 @@ class Witness:
 
     async def _put(self) -> SyncloudError | None:
         try:
-            await self._reach(self._known)
+            await self._sides.reach(self._known)
         except SyncloudError as error:
             return error
         except Exception as error:  # noqa: BLE001 - a bug must not lose the waiting paths
@@ -109,7 +110,7 @@ class Witness:
     def _probed(self, question: asyncio.Task[SyncloudError | None], asked: float) -> None:
         if not question.cancelled() and not isinstance(self._outage.error, HostUnavailable):
             self._learn(question.result(), asked)
-        self._wake()
+        self._turns.soon()
 
     def _learn(self, error: SyncloudError | None, asked: float) -> None:
         if error is None:

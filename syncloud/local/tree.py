@@ -47,8 +47,6 @@ class LocalTree:
     Raises the errors of `Root`, and BusyError for a directory claimed by another syncloud.
     """
 
-    role = "pull"
-    written_event = "pull.written"
     given = taken = 0
 
     def __init__(
@@ -363,7 +361,7 @@ class LocalTree:
             log.warning("conflict.kept", text, path, file.aside, path=path)
         if file.exchanged:
             text = "%s: somebody has put a file in the place of the one that was to get this name; it is looked at again"
-            log.warning(f"{self.role}.exchanged", text, path, path=path)
+            log.warning("pull.exchanged", text, path, path=path)
         try:
             return file.outcome()
         except OSError as error:

@@ -48,8 +48,6 @@ class S3Tree:
     for the first request over TLS only. `denied`: permission bits that no metadata may grant.
     """
 
-    role = "push"
-    written_event = "push.uploaded"
     given = taken = 0
 
     def __init__(

@@ -110,7 +110,7 @@ class Daemon:
         self._look_everywhere()
         self._log_start()
         work = asyncio.create_task(self.engine.run())
-        self.engine.turned_at, self._at_work = time.monotonic(), True
+        self._at_work = True
         try:
             with contextlib.suppress(CalledOff):
                 async with self._lookout.running() as lookout:
@@ -251,7 +251,7 @@ class Daemon:
 
     def _turning(self) -> str | None:
         """The reason if the engine's loop does not turn, or None."""
-        silent = time.monotonic() - self.engine.turned_at
+        silent = time.monotonic() - self.engine.turns.last_at
         if silent < TURN_TIMEOUT_S:
             return None
         return f"the engine has not turned for {silent:.0f} s"

@@ -58,7 +58,7 @@ class Reporter:
         engine.
         """
         before, places = self._seen, self._sync.local.places
-        self._seen = (self._sync.engine.turned_at, self._hints.trouble(), places.trouble())
+        self._seen = (self._sync.engine.turns.last_at, self._hints.trouble(), places.trouble())
         return self._seen != before
 
     def _is_due(self, now: status.Snapshot) -> bool:

@@ -21,7 +21,7 @@ from ..aws.session import Aws
 from ..config.parser import Settings
 from ..core import names, sample
 from ..core.filters import Filter
-from ..core.interfaces import Tree
+from ..core.interfaces import Direction, Tree
 from ..core.model import Policy, Tag
 from ..core.work_queue import WorkQueue
 from ..engine.dry_run import DryRunTree
@@ -190,24 +190,25 @@ class _Parts:
 
     def _engine(self, local: LocalTree, remote: S3Tree, memory: store.State) -> Engine:
         settings = self._settings
-        source, target = self._sides(local, remote)
         # Files that wait for the disk must not occupy transfer slots of the network.
         more = batch.ROOM if self._role == "pull" else 0
         return Engine(
-            source,
-            target,
+            self._direction(local, remote),
             memory,
             WorkQueue(time.monotonic, min_interval=settings.min_interval),
             policy=_policy(settings),
             transfers=settings.transfers + more,
-            excluded=self._filter.excludes,
+            path_filter=self._filter,
             loop=self._steps.loop,
         )
 
-    def _sides(self, local: LocalTree, remote: S3Tree) -> tuple[Tree, Tree]:
-        source: Tree = local if self._role == "push" else remote
-        target: Tree = remote if self._role == "push" else local
-        return source, target if self._say is None else DryRunTree(target, self._say)
+    def _direction(self, local: LocalTree, remote: S3Tree) -> Direction:
+        if self._role == "push":
+            return Direction.push(local, self._target(remote))
+        return Direction.pull(remote, self._target(local))
+
+    def _target(self, target: Tree) -> Tree:
+        return target if self._say is None else DryRunTree(target, self._say)
 
 
 def _policy(settings: Settings) -> Policy:

@@ -11,8 +11,8 @@ import pytest
 
 from syncloud.core.model import Hint, Policy
 from syncloud.core.work_queue import WorkQueue
-from syncloud.engine.loop import Engine
 from syncloud.state.store import Pair, State
+from tests.support.engines import engine_between
 from tests.support.meddler import Answer, always, error, unconditional
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
@@ -210,7 +210,7 @@ def test_thousands_of_held_deletions_stop_neither_listings_nor_copies(tmp_path: 
         source, target = MemoryTree("pull"), MemoryTree("push")
         for number in range(8_000):
             source.put(f"{number}", b"1")
-        engine = Engine(source, target, state, WorkQueue(asyncio.get_running_loop().time), policy=POLICY, transfers=8)
+        engine = engine_between(source, target, state, WorkQueue(asyncio.get_running_loop().time), policy=POLICY, transfers=8)
         work = asyncio.create_task(engine.run())
         engine.deliver(Hint("", subtree=True))
         await _until(lambda: len(target.files) == 8_000 and not engine.pending)
@@ -314,7 +314,7 @@ def test_a_deletion_begins_when_the_copies_before_it_are_committed(tmp_path: Pat
         source, target = MemoryTree("pull"), Witness("push")
         source.put("old", b"1")
         work_queue = WorkQueue(asyncio.get_running_loop().time, min_interval=0)
-        engine = Engine(source, target, state, work_queue, policy=POLICY, transfers=8)
+        engine = engine_between(source, target, state, work_queue, policy=POLICY, transfers=8)
         work = asyncio.create_task(engine.run())
         engine.deliver(Hint("old"))
         await _until(lambda: "old" in target.files and not engine.pending)

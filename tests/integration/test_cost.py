@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import instructions, micro
-from benchmarks.workloads import ALL
+from benchmarks.probes import instructions, micro
+from benchmarks.probes.workloads import ALL
 
 if TYPE_CHECKING:
     from tests.conftest import Start

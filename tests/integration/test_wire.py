@@ -1,23 +1,19 @@
-"""Answers of strangers: a silent queue is not healthy, and no redirect is followed."""
+"""Redirects: none is followed, so no stranger gets a request with our credentials."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncloud.aws import bounds
 from syncloud.aws.error_mapping import translated
 from syncloud.aws.session import Aws
 from syncloud.errors import ConfigurationError, SyncloudError
-from syncloud.queue import sqs
-from syncloud.queue.sqs import QueueSource
 from syncloud.s3.tree import S3Tree
-from tests.support.server import FIRST, Server, answering, answers, error_xml, head, http, silent
+from tests.support.server import Server, answering, error_xml, head, http, silent
 from tests.support.transport import crt, get
 
 if TYPE_CHECKING:
@@ -26,35 +22,6 @@ if TYPE_CHECKING:
 
 QUEUE = "http://127.0.0.1/1/queue"
 
-
-def test_a_poll_that_drips_is_an_outage_of_the_queue(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deaf is not healthy."""
-    monkeypatch.setattr(bounds, "ANSWER_TIMEOUT_S", 1.0)
-    with Server(answers(FIRST["body"], b"a", pause=0.2)) as server:
-        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="")
-        source.start(lambda hint: None)
-        until = time.monotonic() + 20
-        while source.trouble() is None and time.monotonic() < until:
-            time.sleep(0.05)
-        told = source.trouble()
-        source.stop()
-    assert told is not None
-    assert "ead timeout" in told
-
-
-def test_a_poll_without_an_answer_is_told_before_it_has_failed(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """botocore asks three times, each with the whole deadline."""
-    monkeypatch.setattr(sqs, "SILENT_S", 1.0)
-    with Server(answers(FIRST["body"], b"a", pause=0.2)) as server:
-        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="")
-        source.start(lambda hint: None)
-        assert source.trouble() is None
-        time.sleep(2)
-        assert "no poll" in (source.trouble() or "")
-        source.stop()
-
-
-# --- redirects
 
 REDIRECTS = ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
 QUESTIONS: dict[str, Callable[[Aws], object]] = {

@@ -32,9 +32,10 @@ from syncloud.core.model import Base, ConflictPolicy, Entry, Hint, HintKind, Pol
 from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.failing import LASTING_TRIES
 from syncloud.engine.loop import Engine
-from syncloud.engine.reconciler import Outcome, Reconciler
+from syncloud.engine.outcome import Outcome
 from syncloud.errors import Unavailable
 from syncloud.state.store import Pair, State
+from tests.support.engines import Recorded, direction_between, engine_between, reconciler_of, settle_with
 from tests.support.memory import MemoryContent, MemoryTree
 from tests.support.states import opened_state
 
@@ -129,8 +130,7 @@ class Rough:
     """A tree as one node meets it: slow, failing before or after the effect, and gone at once when the node is killed."""
 
     def __init__(self, tree: WatchedTree, node: Node) -> None:
-        self.role = tree.role
-        self.written_event = tree.written_event
+        self.name = tree.name
         self.tree = tree
         self._node = node
         self._life = node.life
@@ -175,7 +175,7 @@ class Rough:
         self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
     ) -> Side:
         self._live()
-        self._node.observed[self.role, path] = self._node.next_count()
+        self._node.observed[self.name, path] = self._node.next_count()
         return await self._step(
             lambda: self.tree.observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
         )
@@ -258,7 +258,7 @@ class Ticket:
             return  # there is nothing to look at
         if self._node.engine is not None and self._node.engine.failing.tries(self._path) >= LASTING_TRIES:
             return  # it is recorded as failing: that is what obliges from now on
-        began = self._node.observed.get((self._node.source.role, self._path), -1)
+        began = self._node.observed.get((self._node.source.name, self._path), -1)
         assert began > self._delivered, f"{self._path}: acknowledged by a look that began before the hint came"
 
 
@@ -312,14 +312,14 @@ class Node:
         self.excluded = excluded = self.wants_excluded
         self.state = opened_state(self.directory, Pair(self.name, "/d", "bucket", ""))
         self.work_queue = WorkQueue(self.loop.time)
-        self.engine = Engine(
+        self.engine = engine_between(
             Rough(self.source, self),
             Rough(self.tree, self),
             Mortal(self.state, self),
             self.work_queue,
             policy=self.policy,
             transfers=3,
-            excluded=excluded.__contains__,
+            excludes=excluded.__contains__,
             clock=self.loop.time,
         )
         self.task = self.loop.create_task(self.engine.run())
@@ -737,18 +737,13 @@ class LostAnswer(MemoryTree):
         return written
 
 
-async def nothing(_: object) -> list[Base]:
-    """No row that a file was renamed from."""
-    return []
-
-
 def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although_the_source_has_moved_on() -> None:
     source, target = MemoryTree("pull"), LostAnswer("push")
     rows: dict[str, Base] = {}
-    reconciler = Reconciler(source, target, policy=Policy(), base_of=rows.get, renamed_from=nothing, look_again=lambda _: None)
+    reconciler = reconciler_of(direction_between(source, target), Policy(), Recorded(rows))
 
     async def settle() -> None:
-        outcome = await reconciler.settle(Work("a", 0.0, 0.0, 0.0))
+        outcome = await settle_with(reconciler, Work("a", 0.0, 0.0, 0.0))
         assert outcome.put is not None
         rows["a"] = outcome.put
 
@@ -773,16 +768,9 @@ def test_an_excluded_file_in_the_way_of_a_directory_stays() -> None:
     excluded: set[str] = set()
 
     async def settle(path: str) -> Outcome:
-        reconciler = Reconciler(
-            source,
-            target,
-            policy=Policy(delete=True),
-            base_of=rows.get,
-            renamed_from=nothing,
-            look_again=lambda _: None,
-            excluded=excluded.__contains__,
-        )
-        return await reconciler.settle(Work(path, 0.0, 0.0, 0.0))
+        direction, records = direction_between(source, target), Recorded(rows)
+        reconciler = reconciler_of(direction, Policy(delete=True), records, excludes=excluded.__contains__)
+        return await settle_with(reconciler, Work(path, 0.0, 0.0, 0.0))
 
     async def scenario() -> None:
         source.put("a", b"a file")

@@ -30,7 +30,7 @@ Complete = Callable[[Sequence[str]], set[str]]
 
 def made(out: Path, **variables: str) -> Path:
     environ = os.environ | {"SOURCE_DATE_EPOCH": "1790000000"} | variables
-    command = [sys.executable, "-W", "error", str(CHECKOUT / "packaging/documents.py"), str(out)]
+    command = [sys.executable, "-W", "error", str(CHECKOUT / "packaging/bin/documents.py"), str(out)]
     subprocess.run(command, env=environ, cwd=out.parent, check=True, timeout=100)
     return out
 

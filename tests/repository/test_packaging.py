@@ -20,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from syncloud import __version__
-from syncloud.engine import loop
+from syncloud.engine import flush
 from syncloud.service import daemon, steps, supervisor, wiring
 
 CHECKOUT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ SHELL = [
     *sorted(DEBIAN.glob("syncloud.p*")),
     *(file for file in sorted((DEBIAN / "tests").iterdir()) if file.name != "control"),
 ]
-BASH = [PACKAGING / "root", PACKAGING / "build"]
+BASH = [PACKAGING / "bin/root", PACKAGING / "bin/build"]
 DEBIAN_NAMES = {"python-json-logger": "python3-pythonjsonlogger"}
 """PyPI's name: Debian's, where that is not python3- and the same."""
 
@@ -81,7 +81,7 @@ def test_the_package_depends_on_what_the_program_requires_in_the_same_versions()
 def test_a_build_has_what_the_program_and_the_documents_import() -> None:
     build, _ = _depends()
     assert _required().items() <= build.items()
-    tree = ast.parse((PACKAGING / "documents.py").read_text())
+    tree = ast.parse((PACKAGING / "bin/documents.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     foreign = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"syncloud"}
@@ -120,7 +120,7 @@ def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
     of_the_client = 10.0
     longest = (
         daemon.FLUSH_TIMEOUT_S
-        + 2 * loop.GRACE_S
+        + 2 * flush.GRACE_S
         + of_the_client
         + wiring.ABORT_TIMEOUT_S
         + steps.GRACE_S
@@ -131,7 +131,7 @@ def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
 
 def test_every_file_that_is_installed_exists_and_every_document_is_installed(tmp_path: Path) -> None:
     documents = tmp_path / "documents"
-    subprocess.run([sys.executable, PACKAGING / "documents.py", documents], check=True, timeout=60)
+    subprocess.run([sys.executable, PACKAGING / "bin/documents.py", documents], check=True, timeout=60)
     made = {f"debian/documents/{file.relative_to(documents)}" for file in documents.rglob("*") if file.is_file()}
     given = {
         str(file.relative_to(CHECKOUT)) for file in [*PACKAGING.rglob("*"), *CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*")]
@@ -143,7 +143,9 @@ def test_every_file_that_is_installed_exists_and_every_document_is_installed(tmp
     }
     for pattern in patterns:
         assert fnmatch.filter(made | given, pattern), pattern
-    mine = {str(file.relative_to(CHECKOUT)) for file in (PACKAGING / "systemd").iterdir() if file.suffix != ".md"}
+    examples = PACKAGING / "systemd/examples"
+    written = [*(file for file in (PACKAGING / "systemd").iterdir() if file != examples), *examples.iterdir()]
+    mine = {str(file.relative_to(CHECKOUT)) for file in written}
     missing = {file for file in made | mine if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns)}
     assert not missing
 
@@ -166,7 +168,7 @@ def test_a_tool_is_one_for_bash_and_tells_how_it_is_used(script: Path) -> None:
     subprocess.run(["bash", "-n", script], check=True, timeout=10)
     wrong = subprocess.run([script, "--nonsense"], capture_output=True, text=True, timeout=10)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert f"packaging/{script.name} " in wrong.stderr
+    assert f"packaging/bin/{script.name} " in wrong.stderr
 
 
 def test_the_tests_of_the_installed_package_exist() -> None:

@@ -49,7 +49,7 @@ def deb(tmp_path: Path) -> Path:
 
 
 def text_of(deb: Path, **env: str) -> str:
-    argv = [sys.executable, str(CHECKOUT / "packaging/sbom.py"), str(deb)]
+    argv = [sys.executable, str(CHECKOUT / "packaging/bin/sbom.py"), str(deb)]
     return subprocess.run(argv, env=os.environ | env, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 

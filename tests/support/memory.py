@@ -24,11 +24,13 @@ class _File:
 
 
 class MemoryTree:
-    """`conflict_names` are made of a counter. `flat`: `a` may stand beside `a/b`, as in a bucket."""
+    """A tree of the side where a daemon of this `name` writes: `push` into a bucket, `pull` into a directory.
 
-    def __init__(self, role: str, *, flat: bool = True) -> None:
-        self.role = role
-        self.written_event = f"{role}.written"
+    `conflict_names` are made of a counter. `flat`: `a` may stand beside `a/b`, as in a bucket.
+    """
+
+    def __init__(self, name: str, *, flat: bool = True) -> None:
+        self.name = name
         self.files: dict[str, _File] = {}
         self.history: set[bytes] = set()
         self.writes = self.given = self.taken = 0

@@ -42,8 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def packaged(*argv: str) -> Path:
-    """What a program of packaging/ has made: the path that it prints."""
-    done = subprocess.run([str(PACKAGING / argv[0]), *argv[1:]], env=_ENVIRON, stdout=subprocess.PIPE, text=True, check=True)
+    """What a program of packaging/bin/ has made: the path that it prints."""
+    done = subprocess.run(
+        [str(PACKAGING / "bin" / argv[0]), *argv[1:]], env=_ENVIRON, stdout=subprocess.PIPE, text=True, check=True
+    )
     return Path(done.stdout.strip())
 
 

@@ -1,6 +1,6 @@
 """Machines that systemd runs: this one, and Debian systems booted as containers that share the network of this one.
 
-A container is a copy of a root (packaging/root) that systemd-nspawn boots. Its mounts, processes and control groups are
+A container is a copy of a root (packaging/bin/root) that systemd-nspawn boots. Its mounts, processes and control groups are
 its own, so several can run at a time, and all of it goes with it.
 """
 

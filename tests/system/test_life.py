@@ -217,7 +217,7 @@ def test_instances_of_two_users_cannot_read_each_other(jo: str, machine: Machine
 
 def _user_example(name: str) -> str:
     """examples/user.conf for a person who has other programs."""
-    text = (PACKAGING / "examples/user.conf").read_text()
+    text = (PACKAGING / "systemd/examples/user.conf").read_text()
     assert text.count("\nUser=syncloud-jef\n") == text.count("\n#RemoveIPC=no\n") == 1
     return text.replace("User=syncloud-jef", f"User={name}").replace("#RemoveIPC", "RemoveIPC")
 

@@ -15,4 +15,4 @@ from tests.system.conftest import PACKAGING, SELF
 @pytest.mark.skipif(SELF, reason="it makes a root of its own")
 def test_the_suite_passes_with_debians_libraries() -> None:
     """Where one fails, its output is that of this test."""
-    subprocess.run([str(PACKAGING / "suite")], env=os.environ | {"WORKERS": "2"}, check=True)
+    subprocess.run([str(PACKAGING / "bin/suite")], env=os.environ | {"WORKERS": "2"}, check=True)

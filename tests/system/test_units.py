@@ -91,7 +91,7 @@ def test_names_are_found_without_netlink(machine: Machine) -> None:
 def test_an_instance_can_be_kept_to_the_addresses_of_its_store(instance: Start, bucket: Bucket) -> None:
     """examples/network.conf. Here the store is on this machine; not every container can hold anybody back (BPF)."""
     push = instance("push")
-    push.drop_in((PACKAGING / "examples/network.conf").read_text())
+    push.drop_in((PACKAGING / "systemd/examples/network.conf").read_text())
     push.start()
     (push.files / "file").write_bytes(b"1")
     push.until(lambda: bucket.keys() == ["file"])
@@ -112,7 +112,8 @@ def test_systemd_252_accepts_the_units(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     subprocess.run(["tar", "--extract", f"--file={tarball}", f"--directory={root}", "--exclude=./dev/*"], check=True)
-    subprocess.run(["cp", "--recursive", f"{PACKAGING}/systemd/.", str(root / "usr/lib/systemd/system")], check=True)
+    given = [file for file in (PACKAGING / "systemd").iterdir() if file.name != "examples"]
+    subprocess.run(["cp", "--recursive", *given, root / "usr/lib/systemd/system"], check=True)
     program = root / "usr/bin/syncloud"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)

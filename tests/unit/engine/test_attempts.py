@@ -20,6 +20,7 @@ from syncloud.engine.loop import Engine
 from syncloud.engine.scanner import MAX_WAITING
 from syncloud.errors import Changed, HostUnavailable, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
 from syncloud.state.store import Pair, State
+from tests.support.engines import engine_between
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
@@ -114,7 +115,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 async def running(source: MemoryTree, target: MemoryTree, state: State, **more: object) -> AsyncIterator[Engine]:
     work_queue = WorkQueue(time.monotonic, quiet=0.2, min_interval=0.0)
     policy = Policy(delete=bool(more.get("delete", True)))
-    engine = Engine(source, target, state, work_queue, policy=policy, transfers=64)
+    engine = engine_between(source, target, state, work_queue, policy=policy, transfers=64)
     work = asyncio.create_task(engine.run())
     try:
         yield engine
@@ -310,7 +311,7 @@ def test_a_single_pass_carries_the_others_and_names_the_refused_one(state: State
         for number in range(20):
             source.put(f"f{number:02}", b"1")
         target.refuses = "f05".__eq__
-        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine.deliver(ALL)
         await engine.once()
         assert len(target.files) == 19
@@ -325,7 +326,7 @@ def test_a_single_pass_ends_with_a_real_outage(state: State) -> None:
         source, target = MemoryTree("pull"), Bucket()
         source.put("a", b"1")
         target.down = True
-        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine.deliver(ALL)
         with pytest.raises(Unavailable, match="nobody answers"):
             await engine.once()
@@ -349,7 +350,7 @@ def test_a_single_pass_tries_all_that_was_recorded_as_failing(state: State, hint
             source.put(path, b"1")
         keeps_failing(state, *paths)
         target.refuses = "f0".__eq__
-        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1)
+        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1)
         engine.deliver(hint)
         await engine.once()
         assert files(target) == set(paths[1:])
@@ -366,7 +367,7 @@ def test_a_single_pass_tries_more_recorded_paths_than_one_turn_hands_out(state: 
         for path in paths:
             source.put(path, b"1")
         keeps_failing(state, *paths)
-        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1_000)
+        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1_000)
         engine.deliver(Hint("f0000"))
         await engine.once()
         assert files(target) == set(paths)
@@ -379,9 +380,9 @@ def test_a_single_pass_names_a_path_for_which_the_table_has_no_room(state: State
 
     async def scenario() -> None:
         keeps_failing(state, *(f"f{number:05}" for number in range(MAX_PATHS)))
-        engine = Engine(MemoryTree("pull"), Bucket(), state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(MemoryTree("pull"), Bucket(), state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         engine._attempts.once = True
-        engine._attempts.retry(Work("late", 0.0, 0.0), REFUSED, time.monotonic())
+        engine._attempts.fail(Work("late", 0.0, 0.0), REFUSED)
         assert engine.failed == {"late": REFUSED}
         assert engine.failing.tries("late") == 0
 
@@ -408,7 +409,7 @@ def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(stat
         for path in carried:
             source.put(path, b"1")
         target.refuses = lambda path: path == "late" and target.tries[path] < 2
-        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=64)
+        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=64)
         engine.deliver(Hint("late"))
         work = asyncio.create_task(engine.once() if once else engine.run())
         await until(lambda: engine.failing.more, 10)
@@ -436,7 +437,7 @@ def test_a_single_pass_ends_although_a_deletion_is_held_back_of_what_was_recorde
         source.files.clear()
         keeps_failing(state, *paths)
         state.set_meta(MEMO, '{"held": true}')
-        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(delete=True), transfers=8)
+        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(delete=True), transfers=8)
         engine.deliver(ALL)
         with pytest.raises(SyncloudError, match="150 deletions are held back"):
             await asyncio.wait_for(engine.once(), 20)
@@ -764,9 +765,9 @@ def test_where_every_turn_fails_the_watchdog_sees_none(tmp_path: Path) -> None:
             await asyncio.sleep(0.1)
             engine.deliver(Hint("a"))
             await asyncio.sleep(0.1)
-            turned_at = engine.turned_at
+            turned_at = engine.turns.last_at
             await asyncio.sleep(2.5)
-            assert engine.turned_at == turned_at
+            assert engine.turns.last_at == turned_at
 
     with contextlib.closing(opened_state(tmp_path, Pair("push", "d", "b", ""), Broken)) as state:
         asyncio.run(scenario(state))
@@ -786,7 +787,7 @@ def test_a_hint_that_cannot_be_taken_in_is_found_by_a_listing(state: State) -> N
         source, target = MemoryTree("pull"), Bucket()
         source.put("a", b"1")
         source.put("b", b"1")
-        engine = Engine(source, target, state, Brittle(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(source, target, state, Brittle(time.monotonic), policy=Policy(), transfers=8)
         work = asyncio.create_task(engine.run())
         for path in "ab":
             engine.deliver(Hint(path))

@@ -13,7 +13,9 @@ import pytest
 from syncloud.core.model import Base, Policy
 from syncloud.core.work_queue import Work
 from syncloud.engine.delete_guard import COPIES_TIMEOUT_S, MEMO, WINDOW_S, DeleteGuard, _Moves
-from syncloud.engine.reconciler import Outcome
+from syncloud.engine.heirs import Heirs
+from syncloud.engine.outcome import Outcome
+from syncloud.engine.skipped import SkippedPaths
 from syncloud.engine.state_writer import StateWriter
 from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
@@ -51,9 +53,14 @@ class World:
 
     def start(self, policy: Policy = POLICY) -> None:
         """Another life: monotonic time may begin anew, the wall's goes on."""
-        self.state_writer = StateWriter(self.state)
+        self.state_writer = StateWriter(self.state, SkippedPaths(self.state))
         memo = self.state.get_meta(MEMO) or ""
-        self.deletions = DeleteGuard(policy, lambda: self.now, self.state_writer, memo, wall=lambda: self.now + 1_700_000_000)
+        self.deletions = DeleteGuard(
+            policy, self.clock, self.state_writer, memo, Heirs(), wall=lambda: self.now + 1_700_000_000
+        )
+
+    def clock(self) -> float:
+        return self.now
 
     def want(self, *paths: str) -> None:
         for path in paths:

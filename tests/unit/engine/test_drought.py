@@ -11,6 +11,7 @@ from syncloud.core.model import Base
 from syncloud.engine.drought import GRACE_S, MIN_FAILED, TRIAL_INTERVAL_S, Drought
 from syncloud.errors import PermissionRefused, Unavailable
 from syncloud.state.store import Pair, State
+from tests.support.engines import direction_between
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
@@ -56,7 +57,7 @@ class World:
         for row in rows:
             self.source.put(row.path, b"1")
         state.record(rows, (), {})
-        self.drought = Drought(self.source, self.target, state, lambda: self.now)
+        self.drought = Drought(direction_between(self.source, self.target), state, lambda: self.now)
 
     def fail(self, *paths: str) -> None:
         for path in paths:

@@ -74,7 +74,6 @@ def test_a_look_is_the_trees_own() -> None:
 
     async def scenario() -> None:
         rehearsal = DryRunTree(tree, lambda line: None)
-        assert (rehearsal.role, rehearsal.written_event) == ("pull", "pull.written")
         assert list(rehearsal.scan()) == [there]
         assert await rehearsal.observe("a", None, None) == await tree.observe("a", None, None)
         assert await rehearsal.observe("none", None, None) == Absent("none")

@@ -13,15 +13,25 @@ import pytest
 from syncloud.core import timing
 from syncloud.core.model import Base, ConflictPolicy, Hint, HintKind, Policy
 from syncloud.core.work_queue import Work, WorkQueue
-from syncloud.engine.conflict_limit import ConflictLimit
 from syncloud.engine.loop import Engine
 from syncloud.engine.reconciler import Reconciler
+from syncloud.engine.skipped import SkippedPaths
 from syncloud.engine.state_writer import StateWriter
 from syncloud.errors import HostUnavailable, PathError, Unavailable
 from syncloud.state.store import Pair, State
-from tests.support.engines import BrokenOnce, CountingClock, LargeTree, running, settled
+from tests.support.engines import (
+    BrokenOnce,
+    CountingClock,
+    LargeTree,
+    Recorded,
+    direction_between,
+    engine_between,
+    reconciler_of,
+    running,
+    settle_with,
+    settled,
+)
 from tests.support.memory import MemoryContent, MemoryTree
-from tests.support.opcodes import opcodes
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
@@ -145,9 +155,9 @@ def test_an_idle_engine_rests(state: State) -> None:
             await asyncio.sleep(0.5)
             await settled(engine)
             assert target.files["a"].body == b"1"
-            before, turned_at = clock.asked, engine.turned_at
+            before, turned_at = clock.asked, engine.turns.last_at
             await asyncio.sleep(timing.IDLE_INTERVAL_S + 0.5)
-            assert engine.turned_at > turned_at, "the watchdog sees that it can turn"
+            assert engine.turns.last_at > turned_at, "the watchdog sees that it can turn"
             return clock.asked - before
 
     assert asyncio.run(scenario()) < 20
@@ -157,14 +167,14 @@ def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(stat
     async def scenario() -> float:
         source, target = MemoryTree("pull"), MemoryTree("push")
         work_queue = WorkQueue(time.monotonic, quiet=2.0)
-        engine = Engine(source, target, state, work_queue, policy=Policy(), transfers=8)
+        engine = engine_between(source, target, state, work_queue, policy=Policy(), transfers=8)
         work = asyncio.create_task(engine.run())
         await asyncio.sleep(timing.until_next(time.monotonic(), resting=True) + 0.1)  # no pulse meanwhile
-        turned_at, told_at = engine.turned_at, time.monotonic()
+        turned_at, told_at = engine.turns.last_at, time.monotonic()
         source.put("open", b"1")
         engine.deliver(Hint("open", HintKind.WRITING))
         await asyncio.sleep(0.1)
-        assert engine.turned_at == turned_at
+        assert engine.turns.last_at == turned_at
         async with asyncio.timeout(10):
             while "open" not in target.files:
                 await asyncio.sleep(0.02)
@@ -179,7 +189,7 @@ def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(stat
 def test_a_flush_settles_an_open_file_that_nobody_was_woken_for(state: State) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), MemoryTree("push")
-        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
         work = asyncio.create_task(engine.run())
         await asyncio.sleep(0.1)
         source.put("open", b"1")
@@ -241,7 +251,9 @@ def test_a_place_that_is_free_does_not_wait_for_those_that_are_not(state: State)
             while target.tries < 8:
                 await asyncio.sleep(0.01)
             gate, target.gate = target.gate, None
-            engine._tasks["held0"].cancel()
+            running_attempt = engine._tasks["held0"].running
+            assert running_attempt is not None
+            running_attempt.cancel()
             for number in range(4):
                 source.put(f"free{number}", b"1")
                 engine.deliver(Hint(f"free{number}"))
@@ -394,11 +406,7 @@ def test_a_path_that_failed_is_tried_again(state: State, error: Exception) -> No
 def reconciler(source: MemoryTree, target: MemoryTree, policy: Policy, *origins: Base) -> Reconciler:
     """With a base that is empty but for `origins`, which every file may have been renamed from."""
     rows = {base.path: base for base in origins}
-
-    async def known(_: object) -> list[Base]:
-        return list(origins)
-
-    return Reconciler(source, target, policy=policy, base_of=rows.get, renamed_from=known, look_again=lambda _: None)
+    return reconciler_of(direction_between(source, target), policy, Recorded(rows, origins=origins))
 
 
 def test_the_source_wins_only_where_a_version_keeps_the_other_bytes(state: State) -> None:
@@ -407,7 +415,7 @@ def test_the_source_wins_only_where_a_version_keeps_the_other_bytes(state: State
         source.put("a", b"ours")
         target.put("a", b"theirs")
         work = reconciler(source, target, Policy(conflict=ConflictPolicy.SOURCE_WINS))
-        assert (await work.settle(Work("a", 0, 0, 0, check_target=True))).conflict
+        assert (await settle_with(work, Work("a", 0, 0, 0, check_target=True))).conflict
         assert {file.body for file in target.files.values()} == {b"ours", b"theirs"}
 
     asyncio.run(scenario())
@@ -427,11 +435,11 @@ def test_a_rename_is_proven_by_content() -> None:
     async def scenario(new: bytes) -> None:
         source, target = Disk("pull"), Bucket("push")
         source.put("old", b"one")
-        first = (await reconciler(source, target, Policy()).settle(Work("old", 0, 0, 0))).put
+        first = (await settle_with(reconciler(source, target, Policy()), Work("old", 0, 0, 0))).put
         assert first is not None
         source.remove("old")
         source.put("new", new)
-        outcome = await reconciler(source, target, Policy(), first).settle(Work("new", 0, 0, 0))
+        outcome = await settle_with(reconciler(source, target, Policy(), first), Work("new", 0, 0, 0))
         assert outcome.transferred
         assert target.files["new"].body == new
 
@@ -441,7 +449,7 @@ def test_a_rename_is_proven_by_content() -> None:
 
 def test_the_inodes_of_a_burst_are_asked_for_at_once(state: State) -> None:
     async def scenario() -> None:
-        state_writer, one = StateWriter(state), Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
+        state_writer, one = StateWriter(state, SkippedPaths(state)), Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
         asked: list[str] = []
         state_writer.record(one, (), [])
         state_writer.flush()
@@ -459,7 +467,7 @@ def test_the_inodes_of_a_burst_are_asked_for_at_once(state: State) -> None:
 
 def test_what_was_read_ahead_is_never_older_than_what_was_recorded(state: State) -> None:
     async def scenario() -> None:
-        state_writer = StateWriter(state)
+        state_writer = StateWriter(state, SkippedPaths(state))
         one = Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
         state_writer.look_up(["a"], ["11"])
         assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3"))) == (None, [])
@@ -542,7 +550,7 @@ def test_a_conflict_that_cannot_be_settled_makes_no_copy_with_each_try(refused: 
         work = reconciler(source, target, Policy())
         for _ in range(3):
             with pytest.raises(PathError):
-                await work.settle(Work("a", 0, 0, 0, check_target=True))
+                await settle_with(work, Work("a", 0, 0, 0, check_target=True))
         assert len(target.files) == 1 + copies
 
     asyncio.run(scenario())
@@ -565,32 +573,10 @@ def test_a_path_that_was_left_out_is_looked_at_before_anything_is_sent() -> None
         source, target = MemoryTree("pull"), Sent("push")
         source.put("a", b"ours")
         target.put("a", b"theirs, and longer")
-        work = Reconciler(
-            source,
-            target,
-            policy=Policy(conflict=ConflictPolicy.SKIP),
-            base_of=lambda _: None,
-            renamed_from=nothing,
-            look_again=lambda _: None,
-            is_skipped=lambda path: path == "a",
-        )
-        outcome = await work.settle(Work("a", 0, 0, 0))
+        records = Recorded({}, skipped=frozenset({"a"}))
+        work = reconciler_of(direction_between(source, target), Policy(conflict=ConflictPolicy.SKIP), records)
+        outcome = await settle_with(work, Work("a", 0, 0, 0))
         assert outcome.unknown is not None
         assert target.sent == 0
 
-    async def nothing(_: object) -> list[Base]:
-        return []
-
     asyncio.run(scenario())
-
-
-def test_conflict_copies_of_very_many_paths_cost_each_the_same() -> None:
-    rivals = ConflictLimit(lambda: 0.0)
-
-    def copied(first: int, count: int) -> None:
-        for number in range(first, first + count):
-            rivals.copied(f"{number}")
-
-    few = opcodes(lambda: copied(0, 100))
-    copied(100, 5_000)
-    assert opcodes(lambda: copied(5_100, 100)) < few * 2

@@ -16,6 +16,7 @@ from syncloud.core.work_queue import WorkQueue
 from syncloud.engine.delete_guard import MEMO
 from syncloud.engine.loop import Engine
 from syncloud.state.store import Pair, State
+from tests.support.engines import engine_between
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
@@ -36,7 +37,7 @@ class Pull:
     @contextlib.asynccontextmanager
     async def running(self, policy: Policy, excluded: Callable[[str], bool] = lambda _: False) -> AsyncIterator[Engine]:
         work_queue = WorkQueue(time.monotonic, min_interval=0.0)
-        engine = Engine(self.bucket, self.disk, self.state, work_queue, policy=policy, transfers=16, excluded=excluded)
+        engine = engine_between(self.bucket, self.disk, self.state, work_queue, policy=policy, transfers=16, excludes=excluded)
         work = asyncio.create_task(engine.run())
         try:
             yield engine

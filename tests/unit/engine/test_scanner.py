@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -12,14 +13,12 @@ import pytest
 
 from syncloud.core.model import Absent, Base, Hint, Policy, Unknown
 from syncloud.core.work_queue import Work
-from syncloud.engine.delete_guard import DeleteGuard
+from syncloud.engine.backlog import Backlog
+from syncloud.engine.recorder import Recorder
 from syncloud.engine.scanner import CHUNK_PATHS, MAX_WAITING, Scanner
-from syncloud.engine.skipped import SkippedPaths
-from syncloud.engine.state_writer import StateWriter
-from syncloud.engine.stats import Stats
 from syncloud.errors import Unavailable
 from syncloud.state.store import Pair, State
-from tests.support.engines import BrokenOnce, CountingClock, LargeTree, running
+from tests.support.engines import BrokenOnce, CountingClock, Excluding, LargeTree, direction_between, running
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
@@ -51,27 +50,38 @@ class Receipt:
         self.given = True
 
 
+class Waiting(Backlog):
+    """As many paths wait as the test says."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    @property
+    def unsettled(self) -> int:
+        return self.waiting
+
+
 class Listing:
     """A scanner, the hints that it has given, and how many are said to wait."""
 
     def __init__(self, source: Tree, target: Tree, state: State) -> None:
         self.hints: list[Hint] = []
-        self.waiting = 0
-        self.state_writer = StateWriter(state)
-        self.skipped, self.stats = SkippedPaths(state), Stats()
+        self.recorder = Recorder(state, Policy(delete=True), lambda: CLOCK, share=8)
+        self.state_writer = self.recorder.state_writer
+        self.skipped, self.stats = self.recorder.skipped, self.recorder.stats
+        self.backlog = Waiting()
         self.scanner = Scanner(
-            source,
-            target,
+            direction_between(source, target),
             state,
-            state_writer=self.state_writer,
-            skipped=self.skipped,
-            stats=self.stats,
-            deletions=DeleteGuard(Policy(delete=True), lambda: CLOCK, self.state_writer, ""),
-            excluded=lambda path: path.endswith(".tmp"),
-            deliver=self.hints.append,
-            pending=lambda: self.waiting,
+            recorder=self.recorder,
+            backlog=self.backlog,
+            path_filter=Excluding(lambda path: path.endswith(".tmp")),
+            hints=self,
             clock=lambda: CLOCK,
         )
+
+    def deliver(self, hint: Hint) -> None:
+        self.hints.append(hint)
 
     async def run(self, path: str = "", *, both: bool = False, receipt: Receipt | None = None) -> list[Hint]:
         work = Work(path, CLOCK, CLOCK, check_target=both, receipts=[receipt] if receipt is not None else [])
@@ -140,14 +150,14 @@ def test_a_listing_waits_until_what_it_has_found_is_settled(state: State) -> Non
     async def scenario() -> None:
         listing = Listing(source, MemoryTree("pull"), state)
         assert listing.scanner.since == float("inf")
-        listing.waiting = MAX_WAITING + 1
+        listing.backlog.waiting = MAX_WAITING + 1
         work = asyncio.create_task(listing.run())
         await listing.until(lambda: listing.hints)
         await asyncio.sleep(0.3)
         assert len(listing.hints) == CHUNK_PATHS
         assert listing.scanner.since == float("inf")
         assert not work.done()
-        listing.waiting = MAX_WAITING
+        listing.backlog.waiting = MAX_WAITING
         await work
         assert len(listing.hints) == 3 * CHUNK_PATHS
         assert listing.scanner.since == float("inf")
@@ -214,6 +224,46 @@ def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_c
         async with running(source, MemoryTree("pull"), state, CountingClock()) as engine:
             engine.deliver(Hint("", subtree=True, check_target=True))
             await asyncio.to_thread(source.listed.wait, 30)
+
+    asyncio.run(called_off())
+    state.close()
+    assert told == ["left", "closed"]
+
+
+class StuckTree(EndlessTree):
+    """A tree whose listing does not come back until `released` is set."""
+
+    def __init__(self, name: str, told: list[str]) -> None:
+        super().__init__(name, told)
+        self.released = threading.Event()
+
+    def scan(self, under: str = "") -> Iterator[Side]:
+        self.listed.set()
+        assert self.released.wait(30)
+        self._told.append("left")
+        yield from ()
+
+
+def test_a_listing_that_is_called_off_twice_leaves_the_reader_to_its_thread(tmp_path: Path) -> None:
+    """The second time ends the wait for the thread, which may be in a call to a slow disk."""
+    told: list[str] = []
+    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""), WatchedState)
+    state.closed = told
+
+    async def called_off() -> None:
+        source = StuckTree("push", told)
+        listing = Listing(source, MemoryTree("pull"), state)
+        work = asyncio.create_task(listing.run())
+        while not source.listed.is_set():
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            work.cancel()
+            await asyncio.sleep(0.1)
+        source.released.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        while "closed" not in told:
+            await asyncio.sleep(0.01)
 
     asyncio.run(called_off())
     state.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from syncloud.core.model import Base, Unknown
+from syncloud.core.model import Base
 from syncloud.engine import state_writer as module
 from syncloud.engine.skipped import SkippedPaths
 from syncloud.engine.state_writer import StateWriter
@@ -60,7 +60,7 @@ def test_a_row_that_cannot_be_stored_is_left_out_by_name_and_the_others_are_stor
 
     async def scenario() -> None:
         left_out = SkippedPaths(state)
-        state_writer = StateWriter(state, note_skipped=left_out.note)
+        state_writer = StateWriter(state, left_out)
         tickets = [Ticket(state.directory / "state.sqlite") for _ in range(4)]
         state_writer.record(replace(GOOD, path="a"), (), [tickets[0]])
         state_writer.record(BAD[bad], ("never",), [tickets[1]])
@@ -82,7 +82,7 @@ def test_what_is_left_out_keeps_the_row_of_before(state: State) -> None:
 
     async def scenario() -> None:
         state.record([replace(GOOD, path="bad")], [])
-        state_writer = StateWriter(state)
+        state_writer = StateWriter(state, SkippedPaths(state))
         state_writer.record(BAD["size"], (), [])
         state_writer.flush()
         assert (state.get("bad"), state_writer.files) == (replace(GOOD, path="bad"), 1)
@@ -92,7 +92,7 @@ def test_what_is_left_out_keeps_the_row_of_before(state: State) -> None:
 
 def test_a_drop_of_a_name_that_has_no_row_keeps_nothing_back(state: State) -> None:
     async def scenario() -> None:
-        state_writer, ticket = StateWriter(state), Ticket(state.directory / "state.sqlite")
+        state_writer, ticket = StateWriter(state, SkippedPaths(state)), Ticket(state.directory / "state.sqlite")
         state_writer.record(GOOD, ("caf\udce9",), [ticket])
         state_writer.flush()
         assert ticket.rows == [["good"]]
@@ -102,7 +102,7 @@ def test_a_drop_of_a_name_that_has_no_row_keeps_nothing_back(state: State) -> No
 
 def test_a_receipt_that_cannot_be_given_back_keeps_no_other_back(state: State) -> None:
     async def scenario() -> None:
-        state_writer, ticket = StateWriter(state), Ticket(state.directory / "state.sqlite")
+        state_writer, ticket = StateWriter(state, SkippedPaths(state)), Ticket(state.directory / "state.sqlite")
         state_writer.record(GOOD, (), [Broken(), ticket])
         state_writer.flush()
         assert ticket.rows == [["good"]]
@@ -115,8 +115,8 @@ def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(t
 
     async def scenario() -> None:
         state = opened_state(tmp_path, Pair("push", "/srv/a", "bucket", ""))
-        left_out: list[Unknown] = []
-        state_writer, ticket = StateWriter(state, note_skipped=left_out.append), Ticket(tmp_path / "state.sqlite")
+        left_out = SkippedPaths(state)
+        state_writer, ticket = StateWriter(state, left_out), Ticket(tmp_path / "state.sqlite")
         with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
             other.execute("DROP TABLE base")
         state_writer.record(GOOD, (), [ticket])
@@ -125,7 +125,7 @@ def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(t
         state.close()
         state_writer.record(GOOD, (), [ticket])
         state_writer.flush()
-        assert (state_writer._timer, ticket.rows, left_out) == (None, [], [])
+        assert (state_writer._timer, ticket.rows, left_out.reasons) == (None, [], {})
 
     asyncio.run(scenario())
 
@@ -137,7 +137,7 @@ def test_damage_is_shown_and_nothing_is_acknowledged(state: State) -> None:
         rows = [replace(GOOD, path=f"{number:05}/{'n' * 200}") for number in range(20_000)]
         state.record(rows, [])
         state.sync()
-        state_writer, ticket = StateWriter(state), Ticket(state.directory / "state.sqlite")
+        state_writer, ticket = StateWriter(state, SkippedPaths(state)), Ticket(state.directory / "state.sqlite")
         state._db.execute("PRAGMA shrink_memory")
         with (state.directory / "state.sqlite").open("r+b") as file:
             for page in range(8, file.seek(0, os.SEEK_END) // 4096):

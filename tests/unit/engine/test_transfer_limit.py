@@ -10,9 +10,9 @@ import pytest
 
 from syncloud.core.model import SMALL_BYTES, Absent, Entry, Hint, Policy
 from syncloud.core.work_queue import Work, WorkQueue
-from syncloud.engine.loop import Engine
 from syncloud.engine.transfer_limit import MAX_BUFFERED_BYTES, MAX_WAITING, TransferLimit
 from syncloud.state.store import Pair
+from tests.support.engines import engine_between
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
 
@@ -109,7 +109,7 @@ def test_small_files_of_which_nobody_told_the_size_are_many_at_a_time(tmp_path: 
         source, target = MemoryTree("push"), Slow("push")
         state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
         loop = asyncio.get_running_loop()
-        engine = Engine(source, target, state, WorkQueue(loop.time), policy=Policy(), transfers=256)
+        engine = engine_between(source, target, state, WorkQueue(loop.time), policy=Policy(), transfers=256)
         for number in range(400):
             source.put(str(number), b"x")
             engine.deliver(Hint(str(number)))

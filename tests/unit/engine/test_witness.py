@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncloud.engine.outage import Outage
-from syncloud.engine.pace import MIN_FAILED, ROUND_INTERVAL_S, ROUND_MAX_PATHS, Pace
+from syncloud.engine.turns import Turns
 from syncloud.engine.witness import Witness
 from syncloud.errors import CredentialsError, HostUnavailable, PermissionRefused, SyncloudError, Unavailable
 
@@ -31,7 +31,8 @@ class World:
         self.gate.set()
         self.woken = 0
         self.outage = Outage(self.clock)
-        self.witness = Witness(self.outage, self.reach, self.clock, wake=self.wake)
+        turns = Turns(self.wake, self.clock, asyncio.get_running_loop())
+        self.witness = Witness(self.outage, self, self.clock, turns)
 
     def clock(self) -> float:
         return self.now
@@ -247,54 +248,3 @@ def test_one_bad_path_neither_makes_nor_keeps_an_outage(steps: list[str]) -> Non
                 assert (world.outage.error is not None) == down
 
     asyncio.run(scenario())
-
-
-# The pace
-
-
-class Paced:
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.pace = Pace(lambda: self.now)
-
-    def fail(self, count: int, code: str = "AccessDenied") -> None:
-        for number in range(count):
-            self.pace.failed(f"{self.now} {number}", Unavailable("no", code=code))
-
-    def round(self, free: int = 1000) -> int:
-        began = self.pace.limit(free)
-        self.pace.began(began)
-        return began
-
-
-def test_a_few_refused_paths_slow_nobody_down() -> None:
-    paced = Paced()
-    for _ in range(100):
-        paced.pace.failed("the same", Unavailable("no"))
-    paced.fail(MIN_FAILED - 2)
-    assert paced.round(200) == 200
-
-
-def test_where_all_are_refused_a_few_are_tried_at_a_time_and_more_each_time() -> None:
-    paced = Paced()
-    paced.fail(MIN_FAILED)
-    tried = []
-    for _ in range(10):
-        tried.append(paced.round())
-        assert paced.round() == 0, "not before the pause is over"
-        paced.now += ROUND_INTERVAL_S
-    assert tried == [1, 2, 4, 8, 16, 32, 64, 128, ROUND_MAX_PATHS, ROUND_MAX_PATHS]
-    paced.pace.passed()
-    assert paced.round(200) == 200
-    paced.fail(MIN_FAILED)
-    paced.now += ROUND_INTERVAL_S
-    assert paced.round() == 1
-
-
-def test_who_asks_for_fewer_requests_gets_one_at_a_time() -> None:
-    paced = Paced()
-    paced.fail(MIN_FAILED)
-    for _ in range(5):
-        paced.now += ROUND_INTERVAL_S
-        assert paced.round() == 1
-        paced.fail(1, "SlowDown")

@@ -17,9 +17,11 @@ import pytest
 from syncloud.core.model import RACY, SMALL_BYTES, Base, ConflictPolicy, Hint, Policy
 from syncloud.core.work_queue import WorkQueue
 from syncloud.engine.loop import Engine
+from syncloud.local import marks
 from syncloud.local.tree import LocalTree
 from syncloud.state.rows import base_of, row_of
 from syncloud.state.store import Pair
+from tests.support.engines import engine_between
 from tests.support.listener import listening_to_the_log
 from tests.support.memory import MemoryTree
 from tests.support.states import opened_state
@@ -61,7 +63,7 @@ class Pull:
     async def running(self, policy: Policy) -> AsyncIterator[Engine]:
         disk = LocalTree(self.root, nonce=NONCE)
         work_queue = WorkQueue(time.monotonic, min_interval=0.0)
-        engine = Engine(self.bucket, disk, self.state, work_queue, policy=policy, transfers=16)
+        engine = engine_between(self.bucket, disk, self.state, work_queue, policy=policy, transfers=16)
         work = asyncio.create_task(engine.run())
         try:
             yield engine
@@ -268,3 +270,16 @@ def test_a_first_pull_over_files_that_are_there_is_settled_by_one_pass(
     assert dict(recorder.counts()) == {("s3", "ListObjectsV2"): 1}
     assert {file.name: file.stat().st_ctime_ns for file in target.iterdir()} == before
     assert not any("pull." in event for event in again.events())
+
+
+def test_a_mark_says_whose_bytes_are_at_this_path(tmp_path: Path) -> None:
+    """It is believed only of the very bytes, at the very path, by the very state that made it."""
+    file = tmp_path / "name"
+    file.write_bytes(BODY)
+    with file.open("rb") as opened:
+        fd = opened.fileno()
+        marks.mark(fd, "d/name", 7, NONCE)
+        assert marks.marked(fd, "d/name", 7, NONCE)
+        assert not marks.marked(fd, "d/name", 8, NONCE)
+        assert not marks.marked(fd, "d/other", 7, NONCE)
+        assert not marks.marked(fd, "d/name", 7, "f" * 16)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,7 @@ import pytest
 from syncloud.core.model import Entry, ScanChunk, Side, Unknown
 from syncloud.core.work_queue import QUIET_S
 from syncloud.errors import Unsteady
-from syncloud.local import rights, syscalls
+from syncloud.local import syscalls
 from syncloud.local.owners import AnyOwner, SameOwner
 from syncloud.local.tree import LocalTree
 from tests.support.trees import wait_until
@@ -76,28 +74,6 @@ def test_a_second_name_that_stays_is_left_out_at_once(tree: LocalTree, tmp_path:
         assert "has 2 names" in side.reason
 
 
-def test_the_umask_is_what_the_next_file_is_made_with(tmp_path: Path) -> None:
-    for mask in (0o000, 0o022, 0o077):
-        before = os.umask(mask)
-        try:
-            assert rights.umask() == mask
-            assert rights.umask() == mask, "to ask changes nothing"
-        finally:
-            os.umask(before)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
-@pytest.mark.parametrize(
-    ("dropped", "reads"),
-    [("", True), ("-dac_override", True), ("-dac_override,-dac_read_search", False), ("-all", False)],
-)
-def test_who_reads_everything_is_known_by_capabilities_not_by_the_user(dropped: str, reads: bool) -> None:
-    argv = ["setpriv", *([f"--bounding-set={dropped}", f"--inh-caps={dropped}"] if dropped else [])]
-    code = "from syncloud.local import rights; print(rights.reads_everything())"
-    done = subprocess.run([*argv, sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(reads)
-
-
 def test_a_directory_is_never_made_writable_for_everybody(tmp_path: Path) -> None:
     before, fd = os.umask(0), os.open(tmp_path, os.O_RDONLY)
     try:
@@ -106,13 +82,3 @@ def test_a_directory_is_never_made_writable_for_everybody(tmp_path: Path) -> Non
         os.umask(before)
         os.close(fd)
     assert {stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("a", "a/b")} == {0o775}
-
-
-def test_a_number_that_many_users_share_is_nobodys() -> None:
-    assert rights.knows(65534), "here it is a user of its own"
-    code = "from syncloud.local import rights; print(rights.knows(65534), rights.knows(0))"
-    argv = ["unshare", "--user", "--map-root-user", sys.executable, "-c", code]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode and not done.stdout:
-        pytest.skip("user namespaces are not allowed here")
-    assert done.stdout.split() == ["False", "True"]

@@ -14,12 +14,12 @@ import pytest
 from syncloud.core import checksum, names
 from syncloud.core.budget import Budget
 from syncloud.core.interfaces import Content
-from syncloud.core.model import SMALL_BYTES, Base, Entry, Policy
+from syncloud.core.model import SMALL_BYTES, Entry, Policy
 from syncloud.core.work_queue import Work
-from syncloud.engine.reconciler import Reconciler
 from syncloud.errors import Blocked, Changed, Corrupt
 from syncloud.local.staging import Staging
 from syncloud.local.tree import LocalTree
+from tests.support.engines import Recorded, direction_between, reconciler_of, settle_with
 from tests.support.memory import MemoryTree
 
 if TYPE_CHECKING:
@@ -294,17 +294,12 @@ def test_what_was_put_in_the_place_of_a_temporary_is_kept_and_the_file_comes(
         async def open(self, entry: Entry, *, deadline_passed: bool = False) -> Any:
             return self.content
 
-    async def nothing(_: object) -> list[Base]:
-        return []
-
     source = Source("push")
     source.put("d/big", BODY)
     source.content = Exchanged(root / "d", b"theirs", b"theirs again")
     (root / "d").mkdir()
-    reconciler = Reconciler(
-        source, tree, policy=Policy(), base_of=lambda _: None, renamed_from=nothing, look_again=lambda _: None
-    )
-    outcome = asyncio.run(reconciler.settle(Work("d/big", 0, 0, 0)))
+    reconciler = reconciler_of(direction_between(source, tree), Policy(), Recorded({}))
+    outcome = asyncio.run(settle_with(reconciler, Work("d/big", 0, 0, 0)))
     assert outcome.put is not None
     assert (root / "d/big").read_bytes() == BODY
     kept = {(root / "d" / name).read_bytes() for name in os.listdir(root / "d") if "conflict" in name}

@@ -16,6 +16,7 @@ from syncloud.core.work_queue import Work
 from syncloud.engine.reconciler import Reconciler
 from syncloud.errors import Archived, Changed, Corrupt, PathError, PermissionRefused, Unavailable
 from syncloud.s3.objects import StoreCapabilities
+from tests.support.engines import Recorded, direction_between, reconciler_of, settle_with
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
 from tests.support.memory import MemoryTree
 from tests.support.store import STAMP, awaited, obeys_copy, opened, promised, seen, small
@@ -108,12 +109,8 @@ async def test_bytes_that_change_on_their_way_are_refused_by_the_store(bucket: B
 
 
 def reconciler(source: MemoryTree, target: S3Tree, base: Base | None) -> Reconciler:
-    async def nothing(_: object) -> list[Base]:
-        return []
-
-    return Reconciler(
-        source, target, policy=Policy(delete=True), base_of=lambda _: base, renamed_from=nothing, look_again=lambda _: None
-    )
+    rows = {} if base is None else {base.path: base}
+    return reconciler_of(direction_between(source, target), Policy(delete=True), Recorded(rows))
 
 
 @awaited
@@ -122,7 +119,7 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
     source.put("a", b"ours", mtime_ns=STAMP)
     with Meddler(bucket.server.endpoint, once(drop, "PutObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
-            outcome = await reconciler(source, tree, None).settle(Work("a", 0, 0, 0))
+            outcome = await settle_with(reconciler(source, tree, None), Work("a", 0, 0, 0))
             assert outcome.put is not None
             assert not outcome.conflict
             assert outcome.put.target[:2] == (await seen(tree, "a")).tag[:2]
@@ -130,7 +127,7 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
             # The same for an overwrite, whose If-Match no longer holds the second time.
             meddler.meddle = once(drop, "PutObject")
             source.put("a", b"newer", mtime_ns=STAMP)
-            again = await reconciler(source, tree, outcome.put).settle(Work("a", 0, 0, 0))
+            again = await settle_with(reconciler(source, tree, outcome.put), Work("a", 0, 0, 0))
             assert again.put is not None
             assert not again.conflict
     assert bucket.get("p/a") == b"newer"
@@ -154,7 +151,7 @@ async def test_a_lost_answer_to_a_rename_is_adopted(bucket: Bucket) -> None:
             origin = await tree.write(small("old", b"moved"), None, None)
             copied = Entry("new", moved.tag, 5, STAMP, 0o644, origin.crc)
             assert await tree.server_side_copy(origin, copied) is None
-            outcome = await reconciler(source, tree, None).settle(Work("new", 0, 0, 0))
+            outcome = await settle_with(reconciler(source, tree, None), Work("new", 0, 0, 0))
             assert outcome.put is not None
             assert not outcome.conflict
     assert bucket.keys() == ["p/new", "p/old"]

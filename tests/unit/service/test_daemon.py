@@ -243,7 +243,7 @@ def test_an_engine_that_does_not_turn_ends_the_ping(
         beat, run = asyncio.create_task(service.beat()), asyncio.create_task(service.run())
         while service.daemon is None or not service.daemon.resting:
             await asyncio.sleep(0.1)
-        alarm = service.daemon.engine._alarm
+        alarm = service.daemon.engine.turns._alarm
         assert alarm is not None
         alarm.cancel()
         while service.withheld is None:

@@ -29,7 +29,7 @@ class Reported:
         monkeypatch.setattr(reporter, "time", SimpleNamespace(monotonic=lambda: self.at))
         monkeypatch.setattr(status, "kept", lambda _: Snapshot())
         monkeypatch.setattr(status, "snapshot", self._snapshot)
-        engine, places = SimpleNamespace(turned_at=0.0), SimpleNamespace(trouble=lambda: None)
+        engine, places = SimpleNamespace(turns=SimpleNamespace(last_at=0.0)), SimpleNamespace(trouble=lambda: None)
         notes = SimpleNamespace(set=lambda *_: self.snapshots.append(self.at))
         notifier: Any = SimpleNamespace(status=lambda _: self.statuses.append(self.at))
         hints: Any = SimpleNamespace(trouble=lambda: self.trouble, poisoned=0)

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from syncloud.cli.status_page import page
 from syncloud.core.model import Policy
 from syncloud.core.work_queue import WorkQueue
-from syncloud.engine.loop import Engine
 from syncloud.errors import HIDDEN, ConfigurationError, HostUnavailable, SyncloudError, Unavailable
 from syncloud.service import status
 from syncloud.service.status import Snapshot
 from syncloud.service.systemd import Notifier
 from syncloud.state.store import Pair, State
+from tests.support.engines import engine_between
 from tests.support.memory import MemoryTree
 from tests.support.secrets import SECRET, TOKEN
 from tests.support.states import opened_state
@@ -181,7 +181,7 @@ def test_the_last_error_of_an_earlier_life_is_told_until_there_is_another(state:
 
     async def scenario() -> None:
         source, target = MemoryTree("push"), MemoryTree("pull")
-        engine = Engine(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1)
+        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1)
         now = status.snapshot(engine, pair, None, before=before)
         assert (now.role, now.directory, now.bucket, now.prefix) == ("push", "/srv/a", "b", "p/")
         assert (now.last_error, now.last_error_at, now.last_transfer, now.trouble) == ("of before", 5.0, 7.0, "")

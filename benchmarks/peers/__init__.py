@@ -1,0 +1,1 @@
+"""The peers own the command lines: each tool in the same terms, with its environment and its version."""
