@@ -14,8 +14,8 @@ class Backoff:
     """Delays of `first_s` seconds after the first failure, doubled with each other one up to
     `most_s`.
 
-    Each delay loses a random share between nothing and `jitter` (0 to 1), so that many clients of
-    one server do not return in the same moment.
+    Each delay loses a random share of at most `jitter` (0 to 1), so that the clients of one server
+    do not return in the same moment.
     """
 
     first_s: float

@@ -24,7 +24,7 @@ from .handler import Handler, attached, close
 _logger = logging.getLogger("syncloud")
 
 
-def is_told(level: int) -> bool:
+def is_logged(level: int) -> bool:
     """Whether an event of this `logging` level is logged at all. Callers ask where computing the
     fields is expensive.
     """

@@ -26,7 +26,7 @@ def start_log(settings: Settings, role: str) -> None:
 
 
 class Configuration:
-    """The settings of a service. `reread` reads them again and raises ConfigurationError."""
+    """The settings of a service. `reread` reads the files again and raises ConfigurationError."""
 
     def __init__(
         self, role: str, settings: Settings, reread: Callable[[], Settings], steps: Steps

@@ -14,7 +14,7 @@ _HINT = (
 
 
 class MissedEvents:
-    """The detector for one source of hints; `queue` is its address, for the log."""
+    """The detector for one source of hints; `queue` is the queue's address, for the log."""
 
     def __init__(self, hints: HintSource, engine: Engine, queue: str) -> None:
         self._hints = hints

@@ -1,4 +1,4 @@
-"""Blocking steps of a start, a pulse or a stop, each in its own thread beside the event loop.
+"""Blocking steps of a start, a pulse or a stop, each in a thread of its own.
 
 A step may run as long as its thread makes progress (`Progress`). A stop abandons a hanging step,
 because nobody can interrupt a system call on a frozen disk. The process then exits without the
