@@ -6,15 +6,16 @@ import random
 from dataclasses import dataclass
 
 _DOUBLINGS = 16
-"""At most; a longer series changes nothing that any limit leaves visible, and 2.0**1024 overflows."""
+"""At most, because any limit ends the growth earlier, and 2.0**1024 overflows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """`first_s` seconds after the first failure, twice as many after each other one, at most `most_s`.
+    """Delays of `first_s` seconds after the first failure, doubled with each other one up to
+    `most_s`.
 
-    Each delay loses a random share between nothing and `jitter` (0 to 1), so that many clients of
-    one server do not return in the same moment.
+    Each delay loses a random share of at most `jitter` (0 to 1), so that the clients of one server
+    do not return in the same moment.
     """
 
     first_s: float
@@ -22,6 +23,6 @@ class Backoff:
     jitter: float
 
     def delay(self, failures: int) -> float:
-        """Seconds until the next try, after so many failures in a row (at least one)."""
+        """Seconds until the next try, after `failures` in a row (at least one)."""
         whole = min(self.most_s, self.first_s * 2.0 ** min(failures - 1, _DOUBLINGS))
         return whole * random.uniform(1 - self.jitter, 1) if self.jitter else whole

@@ -170,43 +170,49 @@ class ConfigurationError(SyncloudError):
 
 
 class PairError(ConfigurationError):
-    hint = "give this pair a --state-dir of its own, or move the old one away: it is rebuilt without deleting anything"
+    hint = (
+        "give this pair a --state-dir of its own, or move the old state away: "
+        "a new state deletes nothing"
+    )
 
 
 class Elsewhere(ConfigurationError):
     """A redirect without the right region. The cause may be transient, so a daemon retries."""
 
-    hint = "set --region to the bucket's region, or check the endpoint and what is on the way to it"
+    hint = "set --region to the bucket's region, or check the endpoint and the way to the endpoint"
 
 
 class BusyError(SyncloudError):
     scope = Scope.HOST
-    hint = "stop the other syncloud first; systemctl list-units 'syncloud-*' shows it"
+    hint = "stop the other syncloud first; systemctl list-units 'syncloud-*' lists the services"
 
 
 class Unavailable(SyncloudError):
     exit_code = 69
     scope = Scope.STORE
-    hint = "check the network, the endpoint and the region; nothing is lost, it is retried"
+    hint = "check the network, the endpoint and the region; nothing is lost, syncloud retries"
 
 
 class CredentialsError(Unavailable):
     exit_code = 77
     scope = Scope.ACCOUNT
-    hint = "check the instance role, --profile or AWS_ACCESS_KEY_ID; aws sts get-caller-identity shows who you are"
+    hint = (
+        "check the instance role, --profile or AWS_ACCESS_KEY_ID; "
+        "aws sts get-caller-identity shows the present role or user"
+    )
 
 
 class PermissionRefused(Unavailable):
     exit_code = 77
     scope = Scope.ACCOUNT
-    hint = "the policies that syncloud setup makes show what each role needs"
+    hint = "the policies of syncloud setup list the permissions of each role"
 
 
 class Overlong(Unavailable):
     """A response that was cut off at its limit. A repeated request gets the same response."""
 
     scope = Scope.REQUEST
-    hint = "check the endpoint, and what is on the way to it"
+    hint = "check the endpoint, and the proxies on the way to the endpoint"
 
 
 class Malformed(SyncloudError):
@@ -218,7 +224,7 @@ class Malformed(SyncloudError):
 class HostUnavailable(SyncloudError):
     exit_code = 69
     scope = Scope.HOST
-    hint = "free space or descriptors, or remount; it goes on by itself then"
+    hint = "free space or descriptors, or remount; syncloud then continues by itself"
 
 
 class PathError(SyncloudError):
@@ -240,15 +246,18 @@ class Changed(PathError):
 
 
 class Unsteady(PathError):
-    hint = "it is published when its writer closes it or pauses"
+    hint = "the file is published when its writer closes the file or pauses"
 
 
 class Unsettled(Unsteady):
-    hint = "it is written all the time, or the store does not match its own ETags; the pauses between tries grow"
+    hint = (
+        "a program writes the file all the time, or the store does not match its own ETags; "
+        "the pauses between tries grow"
+    )
 
 
 class Unsyncable(PathError):
-    hint = "rename it to something both sides can hold"
+    hint = "choose a name that both sides can hold"
 
 
 class Blocked(PathError):
@@ -262,8 +271,10 @@ class Blocked(PathError):
 
 
 class Corrupt(PathError):
-    hint = "the transfer is repeated; if it stays, the object itself is damaged: put it again"
+    hint = (
+        "syncloud repeats the transfer; if the error stays, the object is damaged: upload it again"
+    )
 
 
 class Archived(PathError):
-    hint = "restore the object (aws s3api restore-object), or exclude it"
+    hint = "restore the object (aws s3api restore-object), or exclude the path"

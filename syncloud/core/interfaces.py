@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from . import checksum
-from .model import Base, Entry, Failure, Hint, ScanChunk, ScanRecord, Side, Tag
+from .model import Base, DeletionMemo, Entry, Failure, Hint, ScanChunk, ScanRecord, Side, Tag
 
 
 class Content(Protocol):
@@ -274,10 +274,15 @@ class State(Protocol):
     def get(self, path: str) -> Base | None: ...
 
     def record(
-        self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str]
+        self,
+        puts: Iterable[Base],
+        drops: Iterable[str],
+        *,
+        deletions: DeletionMemo | None = None,
     ) -> None: ...
 
-    def get_meta(self, name: str) -> str | None: ...
+    def deletions(self) -> DeletionMemo:
+        """The memory of the delete guard."""
 
     def count(self) -> int: ...
 

@@ -22,6 +22,14 @@ _KEPT = ("PATH", "LANG", "LC_", "LD_", "PYTHON")
 """Prefixes of the inherited variables. Settings of AWS, syncloud, proxies and systemd are
 excluded.
 """
+_AWS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 def environment(environ: Mapping[str, str], *, home: Path) -> dict[str, str]:
@@ -31,17 +39,9 @@ def environment(environ: Mapping[str, str], *, home: Path) -> dict[str, str]:
     the emulator.
     """
     package = str(Path(__file__).parents[2])
-    return {name: value for name, value in environ.items() if name.startswith(_KEPT)} | {
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "PYTHONPATH": os.pathsep.join(filter(None, [package, environ.get("PYTHONPATH", "")])),
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    modules = os.pathsep.join(filter(None, [package, environ.get("PYTHONPATH", "")]))
+    kept = {name: value for name, value in environ.items() if name.startswith(_KEPT)}
+    return kept | _AWS | {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": modules}
 
 
 def command(*arguments: str) -> list[str]:
@@ -68,14 +68,9 @@ class Child:
         self.name = name
         self._take = take
         self._tail: deque[str] = deque(maxlen=10)
+        null, pipe = subprocess.DEVNULL, subprocess.PIPE
         self._popen = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=env,
-            cwd=home,
-            process_group=0,
+            argv, stdin=null, stdout=null, stderr=pipe, env=env, cwd=home, process_group=0
         )
         assert self._popen.stderr is not None
         self._reader = threading.Thread(target=self._read, args=(self._popen.stderr,), daemon=True)
@@ -89,10 +84,8 @@ class Child:
         """Raise Unavailable if the process has ended."""
         if (code := self.exit_code()) is not None:
             self._reader.join(1)
-            raise Unavailable(
-                f"{self.name} ended with {code}",
-                hint="\n          ".join(["its last lines:", *self._tail]),
-            )
+            hint = "\n          ".join(["the last lines of its log:", *self._tail])
+            raise Unavailable(f"{self.name} ended with {code}", hint=hint)
 
     def stop(self, *, grace: float) -> None:
         """Terminate the process, and kill the process after `grace` seconds."""

@@ -49,17 +49,15 @@ def tree(directory: Path) -> dict[str, Seen]:
 
 def differences(left: Mapping[str, Seen], right: Mapping[str, Seen]) -> list[str]:
     """One line per path that differs, in path order."""
-    told = []
-    for path in sorted(left.keys() | right.keys()):
-        ours, theirs = left.get(path), right.get(path)
-        if ours is None or theirs is None:
-            told.append(f"{path}: only in {'host-b' if ours is None else 'host-a'}")
-        elif ours != theirs:
-            what = [name for name in Seen._fields if getattr(ours, name) != getattr(theirs, name)]
-            told.append(
-                f"{path}: {' and '.join('bytes' if name == 'digest' else name for name in what)} differ"
-            )
-    return told
+    pairs = ((path, left.get(path), right.get(path)) for path in sorted(left.keys() | right.keys()))
+    return [f"{path}: {_difference(*both)}" for path, *both in pairs if both[0] != both[1]]
+
+
+def _difference(ours: Seen | None, theirs: Seen | None) -> str:
+    if ours is None or theirs is None:
+        return f"only in {'host-b' if ours is None else 'host-a'}"
+    fields = [name for name in Seen._fields if getattr(ours, name) != getattr(theirs, name)]
+    return f"{' and '.join('bytes' if name == 'digest' else name for name in fields)} differ"
 
 
 class Event(NamedTuple):
@@ -76,17 +74,11 @@ class Event(NamedTuple):
     message: str
 
     @classmethod
-    def of(cls, at: float, role: str, said: Mapping[str, Any]) -> Event:
-        name, level, message = (str(said.get(key, "")) for key in ("event", "level", "message"))
-        return cls(
-            at,
-            role,
-            name.removeprefix(f"{role}."),
-            said.get("path", ""),
-            said.get("size"),
-            level,
-            message,
-        )
+    def of(cls, at: float, role: str, line: Mapping[str, Any]) -> Event:
+        """The event of a daemon's JSON line."""
+        name, level, message = (str(line.get(key, "")) for key in ("event", "level", "message"))
+        path, size = line.get("path", ""), line.get("size")
+        return cls(at, role, name.removeprefix(f"{role}."), path, size, level, message)
 
 
 _ARRIVALS = frozenset({"uploaded", "written", "touched", "renamed"})
@@ -119,11 +111,8 @@ class Journey:
         if event.path not in self.expected or event.role not in self.hops:
             return
         size = self.expected[event.path]
-        if (
-            event.name == "deleted"
-            if size is None
-            else event.name in _ARRIVALS and event.size == size
-        ):
+        is_arrival = event.name in _ARRIVALS and event.size == size
+        if event.name == "deleted" if size is None else is_arrival:
             self.hops[event.role].setdefault(event.path, event)
 
     def look(self) -> None:

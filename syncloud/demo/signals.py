@@ -1,5 +1,7 @@
 """Deferred signal handling for Ctrl-C, SIGTERM and SIGHUP: recorded on arrival, handled at safe
 points.
+
+The handler of the service cannot replace this module, because the demo has no event loop.
 """
 
 from __future__ import annotations

@@ -11,14 +11,12 @@ the deletion again.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from .. import log
-from ..core.model import Base, Policy
+from ..core.model import Base, DeletionMemo, Policy
 from ..core.planner import deletions_allowed
 from ..core.work_queue import Work
 from ..errors import SyncloudError
@@ -33,14 +31,12 @@ COPIES_TIMEOUT_S = 60.0
 """Seconds that a deletion waits for a quiet tree; afterwards it waits only for older copies."""
 MAX_PER_TURN = 500
 """Deletions that one turn of the loop refuses at most, so that a mass deletion blocks no turn."""
-MEMO = "deletions"
-"""Key of the counts and the latch in the state."""
 
 
 class DeleteGuard:
     """`error` is set while deletions are held: until `resume()`, or until none is wanted any more.
 
-    `memo` is the text that an earlier process stored under `MEMO`. `clock` gives monotonic seconds,
+    `memo` is what an earlier process has stored. `clock` gives monotonic seconds,
     `wall` seconds since the epoch. `heirs` are failing paths with the same content.
     """
 
@@ -49,7 +45,7 @@ class DeleteGuard:
         policy: Policy,
         clock: Callable[[], float],
         state_writer: StateWriter,
-        memo: str,
+        memo: DeletionMemo,
         heirs: Heirs,
         *,
         wall: Callable[[], float] = time.time,
@@ -67,19 +63,19 @@ class DeleteGuard:
         self._override: set[str] = set()
         self._reported = False
         self._made: Counter[int] = Counter()
-        self._recall(json.loads(memo or "{}"))
+        self._recall(memo)
 
-    def _recall(self, kept: dict[str, Any]) -> None:
+    def _recall(self, memo: DeletionMemo) -> None:
         """Continue the latch and the hour of an earlier process."""
         policy = self._policy
-        self._latched = bool(kept.get("held")) and policy.delete and policy.max_delete < 100
-        self._unlisted = self._unfound = self._latched and bool(kept.get("unlisted"))
+        self._latched = memo.held and policy.delete and policy.max_delete < 100
+        self._unlisted = self._unfound = self._latched and memo.unlisted
         """`_unlisted`: paths without a row are held, and no listing counts such paths as gone.
 
         `_unfound`: the first listing of this process has yet to find these paths again.
         """
         now, began = int(self._clock() // BUCKET_S), self._wall() - self._clock()
-        for at, count in kept.get("made", ()):
+        for at, count in memo.made:
             self._made[min(now, int((at - began) // BUCKET_S))] += count
 
     def __len__(self) -> int:
@@ -253,14 +249,9 @@ class DeleteGuard:
     def _note(self) -> None:
         """Store latch and counts with the next transaction; times are seconds since the epoch."""
         began = self._wall() - self._clock()
-        made = [
-            (round(began + minute * BUCKET_S), count)
-            for minute, count in self._made.items()
-            if count
-        ]
-        self._state_writer.note(
-            MEMO, json.dumps({"held": self._latched, "unlisted": self._unlisted, "made": made})
-        )
+        counts = self._made.items()
+        made = tuple((round(began + at * BUCKET_S), count) for at, count in counts if count)
+        self._state_writer.note(DeletionMemo(self._latched, self._unlisted, made))
 
 
 class _Moves:

@@ -280,7 +280,7 @@ class Executor:
         log.warning(self._direction.event(verb), "%s %s", path, text, path=path)
 
     def _log_transfer(self, verb: str, entry: Entry, written: Entry, started: float) -> None:
-        if not log.is_told(logging.INFO):
+        if not log.is_logged(logging.INFO):
             return
         log.info(
             self._direction.event(verb),

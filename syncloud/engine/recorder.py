@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from ..core.interfaces import State
 from ..core.model import Base, Policy, Tag
 from ..core.work_queue import Work
-from .delete_guard import MEMO, DeleteGuard
+from .delete_guard import DeleteGuard
 from .failing import Failing
 from .outcome import Outcome
 from .skipped import SkippedPaths
@@ -28,7 +28,7 @@ class Recorder:
         self.skipped = SkippedPaths(state)
         self.state_writer = StateWriter(state, self.skipped)
         self.failing = Failing(state, clock, share=share)
-        memo = state.get_meta(MEMO) or ""
+        memo = state.deletions()
         heirs = self.failing.heirs
         self.delete_guard = DeleteGuard(policy, clock, self.state_writer, memo, heirs)
         self.stats = Stats()

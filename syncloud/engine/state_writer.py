@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 
 from .. import log
 from ..core.interfaces import State
-from ..core.model import Base, Receipt, Tag, Unknown
+from ..core.model import Base, DeletionMemo, Receipt, Tag, Unknown
 from ..errors import HostUnavailable
 from .skipped import SkippedPaths
 
@@ -39,7 +38,7 @@ class StateWriter:
         self._miscounted = False
         self._puts: dict[str, Base] = {}
         self._drops: set[str] = set()
-        self._notes: dict[str, str] = {}
+        self._deletions: DeletionMemo | None = None
         self._receipts: list[Receipt] = []
         self._read: dict[str, Base | None] = {}
         self._strangers: set[str] = set()
@@ -107,9 +106,9 @@ class StateWriter:
         self._receipts.extend(receipts)
         self._soon()
 
-    def note(self, name: str, text: str) -> None:
-        """Store `text` under `name`, in the same transaction as the rows."""
-        self._notes[name] = text
+    def note(self, deletions: DeletionMemo) -> None:
+        """Store the memory of the delete guard, in the same transaction as the rows."""
+        self._deletions = deletions
         self._soon()
 
     def kin(self, put: Base) -> list[Base]:
@@ -168,7 +167,7 @@ class StateWriter:
         self._strangers.difference_update(put.source[0] for put in self._puts.values())
         self._puts.clear()
         self._drops.clear()
-        self._notes.clear()
+        self._deletions = None
         receipts, self._receipts = self._receipts, []
         for receipt in receipts:
             _give_back(receipt)
@@ -176,8 +175,8 @@ class StateWriter:
     def _write(self) -> None:
         """Write one transaction; if one row spoils it, one for each row. Raises HostUnavailable."""
         try:
-            if self._puts or self._drops or self._notes:
-                self._state.record(self._puts.values(), self._drops, self._notes)
+            if self._puts or self._drops or self._deletions is not None:
+                self._state.record(self._puts.values(), self._drops, deletions=self._deletions)
         except HostUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - any other error concerns one row
@@ -191,8 +190,8 @@ class StateWriter:
             self._write_one(put.path, puts=(put,))
         for path in list(self._drops):
             self._write_one(path, drops=(path,))
-        for name, text in self._notes.items():
-            self._write_one("", notes={name: text})
+        if self._deletions is not None:
+            self._write_one("", deletions=self._deletions)
 
     def _write_one(
         self,
@@ -200,14 +199,14 @@ class StateWriter:
         *,
         puts: Iterable[Base] = (),
         drops: Iterable[str] = (),
-        notes: Mapping[str, str] = MappingProxyType({}),
+        deletions: DeletionMemo | None = None,
     ) -> None:
         """Write one row. The path of a row that cannot be stored is skipped by name, durably.
 
         Therefore the receipt of that path is acknowledged like the others.
         """
         try:
-            self._state.record(puts, drops, notes)
+            self._state.record(puts, drops, deletions=deletions)
         except HostUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the other rows must still be stored

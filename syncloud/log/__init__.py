@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from .api import (
-    FIELDS,
-    LINE,
-    active,
-    close,
-    debug,
-    error,
-    exception,
-    info,
-    is_journal,
-    is_told,
-    progress,
-    setup,
-    tick,
-    warning,
-)
+from .api import active, debug, error, exception, info, is_journal, is_logged, setup, tick, warning
+from .formats import FIELDS, LINE
+from .handler import close, progress
 
 __all__ = [
     "FIELDS",
@@ -29,7 +16,7 @@ __all__ = [
     "exception",
     "info",
     "is_journal",
-    "is_told",
+    "is_logged",
     "progress",
     "setup",
     "tick",

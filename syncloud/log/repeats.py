@@ -8,11 +8,11 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-_What = tuple[object, ...]
+_Key = tuple[object, ...]
 """The deduplication key of a warning: logger, event, level and error. A key without the error
 stands for all further warnings of its kind.
 """
-_KIND = 3
+_KIND_FIELDS = 3
 NAMED = 20
 """Different warnings of one kind that are logged within a window; further ones are counted."""
 _MORE = "more messages of this kind follow and are counted; the first: %s"
@@ -43,9 +43,9 @@ class Repeats:
         self._most = most
         self._limit = limit
         self._clock = clock
-        self._since: OrderedDict[_What, float] = OrderedDict()
-        self._held: dict[_What, tuple[int, logging.LogRecord]] = {}
-        self._named: Counter[_What] = Counter()
+        self._since: OrderedDict[_Key, float] = OrderedDict()
+        self._held: dict[_Key, tuple[int, logging.LogRecord]] = {}
+        self._named: Counter[_Key] = Counter()
 
     def admit(self, record: logging.LogRecord) -> bool:
         """Whether to log `record` now; otherwise the record is counted. Log the `due()` summaries
@@ -53,58 +53,69 @@ class Repeats:
         """
         if record.levelno < logging.WARNING:
             return True
-        about = (
-            getattr(record, "error_code", None)
-            or getattr(record, "error", None)
-            or record.getMessage()
-        )
         kind = (record.name, getattr(record, "event", None), record.levelno)
-        what: _What = (*kind, about)
-        if what not in self._since:
-            if self._named[kind] < self._most:
-                self._begin(what)
-                return True
-            what = kind
-            if kind not in self._since:
-                self._begin(kind)
-                record.msg, record.args = _MORE, (record.getMessage(),)
-                return True
-        self._held[what] = (self._held.get(what, (0, record))[0] + 1, record)
-        return False
+        key: _Key = (*kind, _error_of(record))
+        if key in self._since:
+            return self._hold(key, record)
+        if self._named[kind] < self._most:
+            return self._begin(key)
+        if kind in self._since:
+            return self._hold(kind, record)
+        record.msg, record.args = _MORE, (record.getMessage(),)
+        return self._begin(kind)
 
-    def _begin(self, what: _What) -> None:
-        self._since[what] = self._clock()
-        self._named[what[:_KIND]] += 1
+    def _begin(self, key: _Key) -> bool:
+        self._since[key] = self._clock()
+        self._named[key[:_KIND_FIELDS]] += 1
+        return True
+
+    def _hold(self, key: _Key, record: logging.LogRecord) -> bool:
+        count, _ = self._held.get(key, (0, record))
+        self._held[key] = (count + 1, record)
+        return False
 
     def due(self) -> list[logging.LogRecord]:
         """Summaries whose window has ended, or whose key exceeds `limit`."""
         over = []
         now = self._clock()
         while self._since:
-            what, since = next(iter(self._since.items()))
+            key, since = next(iter(self._since.items()))
             if now - since < self._window and len(self._since) <= self._limit:
                 break
-            over += self._release(what)
+            over += self._release(key)
         return over
 
     def drain(self) -> list[logging.LogRecord]:
         """All summaries, regardless of their window."""
-        return [record for what in list(self._since) for record in self._release(what)]
+        return [record for key in list(self._since) for record in self._release(key)]
 
-    def _release(self, what: _What) -> list[logging.LogRecord]:
-        since = self._since.pop(what)
-        kind = what[:_KIND]
+    def _release(self, key: _Key) -> list[logging.LogRecord]:
+        age = self._clock() - self._forget(key)
+        count, record = self._held.pop(key, (0, None))
+        if record is None:
+            return []
+        if age >= self._window:
+            self._begin(key)  # a summary is a line too: the next is due a window later
+        return [_summary(record, count, age)]
+
+    def _forget(self, key: _Key) -> float:
+        """Delete the key; the result is the beginning of its window."""
+        kind = key[:_KIND_FIELDS]
         self._named[kind] -= 1
         if not self._named[kind]:
             del self._named[kind]
-        count, record = self._held.pop(what, (0, None))
-        if record is None:
-            return []
-        if self._clock() - since >= self._window:
-            self._begin(what)  # a summary is a line too: the next is due a window later
-        summary = copy.copy(record)
-        summary.msg = "%s (the last of %d more in %.0f s)"
-        summary.args = (record.getMessage(), count, self._clock() - since)
-        summary.__dict__["count"] = count
-        summary.exc_info = None
-        return [summary]
+        return self._since.pop(key)
+
+
+def _error_of(record: logging.LogRecord) -> object:
+    code, error = getattr(record, "error_code", None), getattr(record, "error", None)
+    return code or error or record.getMessage()
+
+
+def _summary(record: logging.LogRecord, count: int, age: float) -> logging.LogRecord:
+    summary = copy.copy(record)
+    summary.msg = "%s (the last of %d more in %.0f s)"
+    summary.args = (record.getMessage(), count, age)
+    summary.__dict__["count"] = count
+    summary.exc_info = None
+    return summary

@@ -10,25 +10,23 @@ import contextlib
 import functools
 import math
 import random
-import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 
 from .. import log
 from ..core import timing
 from ..core.interfaces import HintSource
-from ..errors import HostUnavailable, SyncloudError
+from ..errors import HostUnavailable
 from ..local.watcher import WatchSource
 from ..queue.sqs import QueueSource
-from ..state import notes
 from ..state.notes import Resume
-from . import status
+from .lookout import Lookout
+from .missed_events import MissedEvents
+from .reporter import SNAPSHOT_MAX_S, Reporter
+from .session import Session
 from .signals import SignalHandler
 from .steps import CalledOff
 from .systemd import Notifier
-from .wiring import Session
 
 MAX_PENDING = 5_000
 """Pending paths in the engine above which the daemon receives no more messages."""
@@ -47,11 +45,6 @@ TURN_TIMEOUT_S = 10.0
 """Seconds within which the engine's loop must turn; an idle loop turns every
 `timing.IDLE_INTERVAL_S`.
 """
-STATUS_INTERVAL_S = 3.0
-"""Seconds between STATUS= updates while nothing changes."""
-SNAPSHOT_FIRST_S, SNAPSHOT_MAX_S = 5.0, 30.0
-"""Seconds between two snapshots for `syncloud status`: on changes, and without changes."""
-_MISSED = "each host that pulls needs a queue of its own, with every event of the prefix in it: is it shared, or half wired?"
 
 
 class Daemon:
@@ -71,159 +64,158 @@ class Daemon:
         reload: Callable[[], Awaitable[bool]],
         greet: bool,
     ) -> None:
+        self.engine = sync.engine
         self._sync = sync
         self._steps = sync.steps
         self._notifier = notifier
         self._signal_handler = signal_handler
         self._reload = reload
         self._greet = greet and sync.settings.ready == "synced"
-        self._engine = sync.engine
-        self._hints = self._source()
         self._ready = self._at_work = False
-        self._over = threading.Event()
-        self._looked_at: float | None = None
-        """Time of the last finished look by the lookout thread; None while the thread does not
-        run.
-        """
-        self._news: deque[tuple[HostUnavailable | None, Resume | None]] = deque()
-        self._kept: status.Snapshot | None = None
-        self._seen: tuple[float, str | None, str | None] | None = None
-        self._reported_at = 0.0
-        self._before = status.kept(sync.state)
-        self._gaps: int | None = -1
+        self._hints = self._source()
+        self._missed = MissedEvents(self._hints, sync.engine, sync.settings.queue_url or "")
+        self._lookout = Lookout(sync, wake=signal_handler.stir, resting=lambda: self.resting)
+        self._reporter = Reporter(sync, notifier, self._hints, self.stalled)
+        self._started = self._listing_at = 0.0
 
     def _source(self) -> HintSource:
-        sync, engine = self._sync, self._sync.engine
-        if sync.role == "push":
-            return WatchSource(sync.local.root)
-        assert sync.settings.queue_url is not None
+        settings = self._sync.settings
+        if self._sync.role == "push":
+            return WatchSource(self._sync.local.root)
+        assert settings.queue_url is not None
         return QueueSource(
-            sync.aws.client("sqs"),
-            queue_url=sync.settings.queue_url,
-            bucket=sync.settings.bucket,
-            prefix=sync.settings.prefix,
-            visibility=int(sync.settings.visibility_timeout),
-            hold=lambda: (
-                bool(self._signal_handler.ended) or engine.paused or engine.pending > MAX_PENDING
-            ),
+            self._sync.aws.client("sqs"),
+            queue_url=settings.queue_url,
+            bucket=settings.bucket,
+            prefix=settings.prefix,
+            visibility=int(settings.visibility_timeout),
+            hold=self._is_full,
         )
+
+    def _is_full(self) -> bool:
+        """Whether messages should stay in their queue."""
+        busy = self.engine.paused or self.engine.pending > MAX_PENDING
+        return bool(self._signal_handler.ended) or busy
+
+    # Start and end
 
     async def run(self) -> None:
         """Run the sync until its end. Raises Unavailable or HostUnavailable for transient
         failures.
         """
-        sync, engine = self._sync, self._engine
-        if sync.role == "pull":
-            await self._steps.run(sync.recover)
+        if self._sync.role == "pull":
+            await self._steps.run(self._sync.recover)
         # The watch or the queue starts before the first listing, so no change falls between the
         # two.
-        try:
-            await self._steps.run(self._hints.start, engine.deliver)
-        except OSError as error:
-            raise HostUnavailable(
-                f"{sync.directory} cannot be watched: {error.strerror}", code=str(error.errno)
-            ) from error
-        engine.deliver(sync.first_look())
-        where = f"s3://{sync.settings.bucket}/{sync.settings.prefix}"
-        log.info("service.started", "%s: %s and %s", sync.role, sync.directory, where)
-        work = asyncio.create_task(engine.run())
+        await self._listen()
+        self._look_everywhere()
+        self._log_start()
+        work = asyncio.create_task(self.engine.run())
         self._at_work = True
         try:
             with contextlib.suppress(CalledOff):
-                async with self._lookout() as lookout:
+                async with self._lookout.running() as lookout:
                     await self._serve(work, lookout)
         finally:
             await self._end(work)
 
-    @contextlib.asynccontextmanager
-    async def _lookout(self) -> AsyncIterator[asyncio.Task[None]]:
-        """A context in which a thread makes the blocking checks at each pulse.
-
-        The thread wakes the control thread only for news.
-        """
-        self._looked_at = time.monotonic()
-        task = asyncio.create_task(self._steps.run(self._look_out))
-        task.add_done_callback(lambda _: self._signal_handler.stir())
+    async def _listen(self) -> None:
+        engine = self.engine
         try:
-            yield task
-        finally:
-            self._over.set()
-            with contextlib.suppress(CalledOff):
-                await task
-            self._looked_at = None
+            await self._steps.run(self._hints.start, engine.deliver)
+        except OSError as error:
+            text = f"{self._sync.pair.directory} cannot be watched: {error.strerror}"
+            raise HostUnavailable(text, code=str(error.errno)) from error
 
-    def _look_out(self) -> None:
-        while not self._over.wait(timing.until_next(time.monotonic(), resting=self.resting)):
-            news = self._sync.trouble_or_note()
-            self._looked_at = time.monotonic()
-            if any(news):
-                self._news.append(news)
-                self._steps.loop.call_soon_threadsafe(self._signal_handler.stir)
+    def _log_start(self) -> None:
+        pair = self._sync.pair
+        where = f"s3://{pair.bucket}/{pair.prefix}"
+        log.info("service.started", "%s: %s and %s", pair.role, pair.directory, where)
 
     async def _end(self, work: asyncio.Task[None]) -> None:
-        ended = bool(self._signal_handler.ended)
+        engine, ended = self.engine, bool(self._signal_handler.ended)
         if ended:
             self._notifier.stopping()
-        engine = self._engine
         engine.stop(flush=FLUSH_TIMEOUT_S if ended else 0.0)
         await work
         # The queue's thread stops last, because the thread still deletes messages settled during
         # the stop.
-        for step in (self._put_back, self._hints.stop):
+        for step in (self._lookout.put_back, self._hints.stop):
             with contextlib.suppress(CalledOff):  # a step that hangs keeps no other from its turn
                 await self._steps.finish(step)
         with contextlib.suppress(CalledOff):
-            await self._keep(self._snapshot(running=not ended))
-        log.info(
-            "service.stopped",
-            "stopped; %d paths are left for the next start",
-            engine.pending,
-            count=engine.pending,
-        )
+            await self._reporter.keep_last(running=not ended)
+        text = "stopped; %d paths are left for the next start"
+        log.info("service.stopped", text, engine.pending, count=engine.pending)
 
-    def _put_back(self) -> None:
-        """Return an unhandled `syncloud resume` note to the state for the next daemon, unless a
-        newer note exists.
-        """
-        left = [note for _, note in self._news if note is not None]
-        with contextlib.suppress(HostUnavailable):
-            if left and self._sync.state.notes.get(notes.RESUME) is None:
-                self._sync.state.notes.set(notes.RESUME, left[-1])
+    # The pulse
 
     async def _serve(self, *tasks: asyncio.Task[None]) -> None:
         """At each pulse: readiness, status, notes of `syncloud resume`, and periodic listings."""
-        started = time.monotonic()
-        next_listing = self._first_listing()
-        while True:
-            if self._signal_handler.ended:
-                return
+        self._started = time.monotonic()
+        self._listing_at = self._first_listing()
+        while not self._signal_handler.ended:
             if over := next((task for task in tasks if task.done()), None):
                 await over
                 return
-            trouble, note = self._news.popleft() if self._news else (None, None)
-            if trouble is not None:
-                raise trouble
-            if note is not None:
-                self._sync.resume(note)
-            self._tell_ready(time.monotonic() - started)
-            await self._report()
-            await self._look_at_mounts(accept=note is Resume.ALLOW_DELETES)
-            await self._sync.note_verified()
-            self._catch_up()
-            if time.monotonic() >= next_listing:
-                next_listing = self._next_listing()
-                self._judge_queue()
-                self._look_everywhere()
-            await self._signal_handler.wait(
-                timing.until_next(time.monotonic(), resting=self.resting)
-            )
+            await self._pulse()
+            pause = timing.until_next(time.monotonic(), resting=self.resting)
+            await self._signal_handler.wait(pause)
             if self._signal_handler.consume_reload():
                 if await self._reload():
                     return
                 self._look_everywhere()
 
+    async def _pulse(self) -> None:
+        trouble, note = self._lookout.take()
+        if trouble is not None:
+            raise trouble
+        if note is not None:
+            self._sync.resume(note)
+        self._report_ready()
+        await self._reporter.report()
+        await self._look_at_mounts(accept=note is Resume.ALLOW_DELETES)
+        await self._sync.note_verified()
+        if self._synced():
+            self._missed.catch_up()
+        if time.monotonic() >= self._listing_at:
+            self._listing_at = self._next_listing()
+            self._missed.judge()
+            self._look_everywhere()
+
+    def _report_ready(self) -> None:
+        """Send READY=1 once the watch is armed, or once the queue answers or counts as unreachable.
+
+        With `ready = synced`, READY=1 also needs the first listing settled.
+        """
+        waited = time.monotonic() - self._started
+        is_heard = self._hints.ready or waited > FIRST_ANSWER_TIMEOUT_S
+        if not self._ready and is_heard and (not self._greet or self._synced()):
+            self._ready = True
+            self._notifier.ready()
+            log.info("service.ready", "ready")
+
+    def _synced(self) -> bool:
+        listed = bool(self.engine.stats.last_reconcile)
+        return listed and not self.engine.pending and not self.engine.scanning
+
+    async def _look_at_mounts(self, *, accept: bool) -> None:
+        """Detect mounts and unmounts below the directory, which change the visible tree without any
+        event.
+        """
+        places = self._sync.local.places
+        if places.changed() or accept:
+            look = functools.partial(places.look, accept=True) if accept else places.refresh
+            await self._steps.run(look)
+        if places.consume_change():
+            self._hints.mounts_changed()
+            self._look_everywhere()
+        await self._sync.note_mounts()
+
+    # Listings
+
     def _look_everywhere(self) -> None:
-        self._engine.deliver(self._sync.first_look())
+        self.engine.deliver(self._sync.first_look())
 
     def _first_listing(self) -> float:
         """The time of the first periodic listing, earlier if a former daemon has just ended.
@@ -231,90 +223,20 @@ class Daemon:
         A long poll of the former daemon may still receive messages. Nobody handles these messages
         before the visibility timeout ends, so a listing follows the end of that poll.
         """
-        overlap = self._hints.overlap_s
-        soon = overlap > 0 and 0 <= time.time() - self._before.at < overlap + SNAPSHOT_MAX_S
+        overlap, age = self._hints.overlap_s, time.time() - self._reporter.former.at
+        soon = overlap > 0 and 0 <= age < overlap + SNAPSHOT_MAX_S
         return min(self._next_listing(), time.monotonic() + overlap + 1.0 if soon else math.inf)
 
     def _next_listing(self) -> float:
-        return time.monotonic() + self._sync.settings.reconcile_interval * random.uniform(
-            1 - JITTER_SHARE, 1 + JITTER_SHARE
-        )
+        share = random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)
+        return time.monotonic() + self._sync.settings.reconcile_interval * share
 
-    def _tell_ready(self, waited: float) -> None:
-        """Send READY=1 once the watch is armed, or once the queue answers or counts as unreachable.
-
-        With `ready = synced`, READY=1 also needs the first listing settled.
-        """
-        if self._ready:
-            return
-        if (self._hints.ready or waited > FIRST_ANSWER_TIMEOUT_S) and (
-            not self._greet or self._synced()
-        ):
-            self._ready = True
-            self._notifier.ready()
-            log.info("service.ready", "ready")
-
-    def _synced(self) -> bool:
-        return (
-            bool(self._engine.stats.last_reconcile)
-            and not self._engine.pending
-            and not self._engine.scanning
-        )
-
-    def _catch_up(self) -> None:
-        """Reset the missed-event detector once the start, or a gap in the queue, is fully settled.
-
-        The listing covers that period; from then on every change needs an event.
-        """
-        if self._gaps != self._hints.gaps and self._synced():
-            self._gaps = self._hints.gaps
-            self._engine.stats.changes_without_event.clear()
-
-    def _judge_queue(self) -> None:
-        """Report lost events just before the next listing; an event still missing by then counts as
-        lost.
-        """
-        stats = self._engine.stats
-        if (
-            self._hints.gaps is None
-            or self._gaps != self._hints.gaps
-            or not stats.changes_without_event
-        ):
-            return
-        count = len(stats.changes_without_event)
-        stats.changes_without_event.clear()
-        what = f"{count} changes were" if count > 1 else "a change was"
-        lost = SyncloudError(f"{what} found by listing alone: no event came", hint=_MISSED)
-        stats.fail(lost)
-        log.warning(
-            "queue.missed",
-            "%s",
-            lost,
-            error=lost,
-            queue=self._sync.settings.queue_url or "",
-            count=count,
-        )
-
-    async def _look_at_mounts(self, *, accept: bool = False) -> None:
-        """Detect mounts and unmounts below the directory, which change the visible tree without any
-        event.
-        """
-        places = self._sync.local.places
-        if places.changed() or accept:
-            await self._steps.run(
-                functools.partial(places.look, accept=True) if accept else places.refresh
-            )
-        if places.consume_change():
-            self._hints.mounts_changed()
-            self._look_everywhere()
-        await self._sync.note_mounts()
+    # Evidence for the watchdog
 
     @property
     def resting(self) -> bool:
         """Whether the daemon is idle, so that a pulse each second would find no work."""
-        return self._ready and self._engine.resting
-
-    # Reporting
+        return self._ready and self.engine.resting
 
     def stalled(self) -> str | None:
         """The reason to withhold the watchdog's ping, or None.
@@ -325,27 +247,15 @@ class Daemon:
         """
         if not self._at_work:
             return None
-        silent = time.monotonic() - self._engine.turns.last_at
-        turning = (
-            None if silent < TURN_TIMEOUT_S else f"the engine has not turned for {silent:.0f} s"
-        )
-        return turning or self._blind() or self._hints.stalled() or self._sync.local.stalled()
+        turning, hints, local = self._turning(), self._hints, self._sync.local
+        return turning or self._lookout.stalled() or hints.stalled() or local.stalled()
 
-    def _blind(self) -> str | None:
-        """The reason if the lookout's checks do not return, or None. Thread-safe.
-
-        The checks are a few small calls; a disk that needs longer than an engine turn may take is
-        frozen.
-        """
-        looked_at = self._looked_at
-        still = (
-            time.monotonic() - looked_at - timing.IDLE_INTERVAL_S if looked_at is not None else 0.0
-        )
-        return (
-            None
-            if still < TURN_TIMEOUT_S
-            else f"the disk does not answer: nothing is known of directory and state for {still:.0f} s"
-        )
+    def _turning(self) -> str | None:
+        """The reason if the engine's loop does not turn, or None."""
+        silent = time.monotonic() - self.engine.turns.last_at
+        if silent < TURN_TIMEOUT_S:
+            return None
+        return f"the engine has not turned for {silent:.0f} s"
 
     def have_moved_since(self, moment: float) -> bool:
         """Evidence of progress during a start: the disk has answered since `moment`, or nobody
@@ -354,40 +264,3 @@ class Daemon:
         The network does not count, because each request has its own deadline.
         """
         return self._sync.local.have_moved_since(moment)
-
-    async def _report(self) -> None:
-        """Send STATUS= on each change and after `STATUS_INTERVAL_S`, and keep a snapshot in the
-        state.
-
-        Activity shows as a turn of the engine.
-        """
-        at, before = time.monotonic(), self._seen
-        self._seen = (
-            self._engine.turns.last_at,
-            self._hints.trouble(),
-            self._sync.local.places.trouble(),
-        )
-        if self._seen == before and at - self._reported_at < STATUS_INTERVAL_S:
-            return
-        self._reported_at = at
-        now = self._snapshot(running=True)
-        self._notifier.status(status.sentence(now))
-        age = now.at - self._kept.at if self._kept is not None else SNAPSHOT_MAX_S
-        if age >= SNAPSHOT_MAX_S or (age >= SNAPSHOT_FIRST_S and not now.says_the_same(self._kept)):
-            await self._keep(now)
-
-    def _snapshot(self, *, running: bool) -> status.Snapshot:
-        trouble = self.stalled() or self._hints.trouble() or self._sync.local.places.trouble()
-        now = status.snapshot(
-            self._engine, self._sync.pair, trouble, before=self._before, running=running
-        )
-        return replace(
-            now, weaker=self._sync.remote.conditions.limitations, poisoned=self._hints.poisoned
-        )
-
-    async def _keep(self, now: status.Snapshot) -> None:
-        self._kept = now
-        with contextlib.suppress(HostUnavailable):
-            await self._steps.finish(
-                self._sync.state.notes.set, notes.SNAPSHOT, status.as_fields(now)
-            )

@@ -37,8 +37,5 @@ def is_open(status: os.stat_result) -> bool:
     """Whether any user except the owner, root and our own groups has access to the file."""
     if status.st_mode & stat.S_IRWXO:
         return True
-    return bool(status.st_mode & stat.S_IRWXG) and status.st_gid not in {
-        0,
-        os.getegid(),
-        *os.getgroups(),
-    }
+    ours = {0, os.getegid(), *os.getgroups()}
+    return bool(status.st_mode & stat.S_IRWXG) and status.st_gid not in ours

@@ -1,10 +1,30 @@
-"""The signal handler of a running service: stop, or reload the configuration."""
+"""The signal handler of push and pull: stop, or reload the configuration.
+
+No other module of the service handles SIGTERM.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable
+
+from ..errors import SyncloudError
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+def exit_code(number: int) -> int:
+    """The exit code after a signal, as in a shell."""
+    return 128 + number
+
+
+class Stopped(SyncloudError):
+    """A clean stop by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = exit_code(number)
 
 
 class SignalHandler:
@@ -14,18 +34,20 @@ class SignalHandler:
     at once when a stop signal arrives.
     """
 
-    def __init__(self, *, upon_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, upon_end: Callable[[], None]) -> None:
         self.ended = 0
         self._upon_end = upon_end
         self._reload = False
         self._given = asyncio.Event()
 
     def listen(self) -> None:
-        """Stop on SIGTERM and SIGINT, at once on the second one; reload on SIGHUP."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._read_again)
+        """Stop on SIGTERM and SIGINT, at once on the second one."""
+        for number in _STOPS:
+            asyncio.get_running_loop().add_signal_handler(number, self._end, number)
+
+    def accept_reloads(self) -> None:
+        """Reload on SIGHUP, which ends a process without a service."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._read_again)
 
     def _end(self, number: int) -> None:
         if self.ended:

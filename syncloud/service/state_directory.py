@@ -26,37 +26,45 @@ def opened(directory: Path) -> int:
     Raises ConfigurationError if other users could change the directory, or if access is refused.
     Raises HostUnavailable for other failures.
     """
-    what = f"cannot use the state directory {directory}"
     try:
         with Way(directory.absolute(), make=0o700) as way:
             if way.exposed is not None:
-                folder = shlex.quote(str(way.exposed))  # a hint is copied into a shell
-                hint = f"chown root {folder}; chmod go-w {folder}; or {_ELSEWHERE}"
-                raise ConfigurationError(
-                    f"{what}: others can exchange what is in {way.exposed}", hint=hint
-                )
+                raise _exposed(directory, way.exposed)
             _require_own(directory, os.fstat(way.fd))
             return way.directory()
-    except Untrusted as error:
-        raise ConfigurationError(
-            f"{what}: {error.filename} is {error.strerror}", hint=HINT, code="ELOOP"
-        ) from error
-    except (PermissionError, NotADirectoryError) as error:
-        code = errno.errorcode.get(error.errno or 0, "")
-        raise ConfigurationError(f"{what}: {error.strerror}", hint=_ELSEWHERE, code=code) from error
     except OSError as error:
-        raise HostUnavailable(f"{what}: {error.strerror}") from error
+        raise _unusable(directory, error) from error
+
+
+def _unusable(directory: Path, error: OSError) -> ConfigurationError | HostUnavailable:
+    text = f"cannot use the state directory {directory}"
+    if isinstance(error, Untrusted):
+        text = f"{text}: {error.filename} is {error.strerror}"
+        return ConfigurationError(text, hint=HINT, code="ELOOP")
+    text = f"{text}: {error.strerror}"
+    if isinstance(error, PermissionError | NotADirectoryError):
+        code = errno.errorcode.get(error.errno or 0, "")
+        return ConfigurationError(text, hint=_ELSEWHERE, code=code)
+    return HostUnavailable(text)
+
+
+def _exposed(directory: Path, folder: str) -> ConfigurationError:
+    text = f"cannot use the state directory {directory}"
+    quoted = shlex.quote(folder)  # a hint is copied into a shell
+    hint = f"chown root {quoted}; chmod go-w {quoted}; or {_ELSEWHERE}"
+    return ConfigurationError(
+        f"{text}: other users can exchange the content of {folder}", hint=hint
+    )
 
 
 def _require_own(directory: Path, status: os.stat_result) -> None:
+    quoted = shlex.quote(str(directory))
     if status.st_uid not in trusted():
-        raise ConfigurationError(
-            f"the state directory {directory} belongs to another user ({status.st_uid})",
-            hint=f"chown {os.geteuid()} {shlex.quote(str(directory))}",
-        )
+        text = f"the state directory {directory} belongs to another user ({status.st_uid})"
+        raise ConfigurationError(text, hint=f"chown {os.geteuid()} {quoted}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        hint = f"chmod go-w {shlex.quote(str(directory))}"
-        raise ConfigurationError(f"others may write the state directory {directory}", hint=hint)
+        text = f"other users may write the state directory {directory}"
+        raise ConfigurationError(text, hint=f"chmod go-w {quoted}")
 
 
 @contextlib.contextmanager
@@ -71,10 +79,16 @@ def as_owner(directory: Path) -> Iterator[None]:
     if os.geteuid() != 0 or status.st_uid == 0:
         yield
         return
+    with _dropped_to(status):
+        yield
+
+
+@contextlib.contextmanager
+def _dropped_to(owner: os.stat_result) -> Iterator[None]:
     group, groups = os.getegid(), os.getgroups()
     os.setgroups([])
-    os.setegid(status.st_gid)
-    os.seteuid(status.st_uid)
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Blocking steps of a start, a pulse or a stop, each in its own thread beside the event loop.
+"""Blocking steps of a start, a pulse or a stop, each in a thread of its own.
 
 A step may run as long as its thread makes progress (`Progress`). A stop abandons a hanging step,
 because nobody can interrupt a system call on a frozen disk. The process then exits without the
@@ -68,14 +68,11 @@ class Steps:
         self, function: Callable[..., T], arguments: tuple[object, ...]
     ) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self.loop.create_future()
-        step = _Step(
-            getattr(function, "__name__", repr(function)).lstrip("_"), Progress(clock=self._clock)
-        )
+        name = getattr(function, "__name__", repr(function)).lstrip("_")
+        step = _Step(name, Progress(clock=self._clock))
         self._under_way[step] = None
-        thread = threading.Thread(
-            target=self._serve, args=(step, future, function, arguments), name="step", daemon=True
-        )
-        thread.start()
+        work = (step, future, function, arguments)
+        threading.Thread(target=self._serve, args=work, name="step", daemon=True).start()
         return future
 
     async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:

@@ -28,7 +28,7 @@ class Notifier:
         self._listening = bool(os.environ.get("NOTIFY_SOCKET"))
         self._channel = _connect() if self._listening else None
         self._owed: deque[str] = deque()
-        self._told = ""
+        self._sent = ""
         self._wanted = ""
         self._status_at = float("-inf")
         self.is_ready = False
@@ -51,9 +51,8 @@ class Notifier:
         At most one status per second is sent; a later `flush()` sends the newest one.
         """
         line = " ".join(scrubbed(text).split()).encode("ascii", "replace").decode("ascii")
-        self._wanted = "".join(character if character.isprintable() else "?" for character in line)[
-            :_STATUS
-        ]
+        printable = [character if character.isprintable() else "?" for character in line]
+        self._wanted = "".join(printable[:_STATUS])
         self.flush()
 
     def watchdog(self) -> None:
@@ -66,9 +65,8 @@ class Notifier:
         microseconds, in the same message.
         """
         self.is_ready = False
-        self._must(
-            f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
-        )
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._must(f"RELOADING=1\nMONOTONIC_USEC={now}")
 
     def stopping(self) -> None:
         """Report the stop, after any status that was held back."""
@@ -90,12 +88,9 @@ class Notifier:
         while self._owed and self._send(self._owed[0]):
             self._owed.popleft()
         now = self._clock()
-        if (
-            self._wanted != self._told
-            and now - self._status_at >= 1.0
-            and self._send(f"STATUS={self._wanted}")
-        ):
-            self._told, self._status_at = self._wanted, now
+        is_due = self._wanted != self._sent and now - self._status_at >= 1.0
+        if is_due and self._send(f"STATUS={self._wanted}"):
+            self._sent, self._status_at = self._wanted, now
 
     def close(self) -> None:
         self._listening = False
@@ -118,10 +113,11 @@ class Notifier:
         if not self._listening:
             return True
         self._channel = self._channel or _connect()
-        if self._channel is None:
-            return False
+        return self._channel is not None and self._deliver(self._channel, message)
+
+    def _deliver(self, channel: SystemdNotifier, message: str) -> bool:
         try:
-            self._channel.notify(message)
+            channel.notify(message)
         except BlockingIOError:
             return False
         except OSError:
@@ -146,10 +142,7 @@ def _connect() -> SystemdNotifier | None:
 
 def _watchdog_interval() -> float | None:
     period, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
-    if (
-        not (period.isascii() and period.isdigit())
-        or int(period) == 0
-        or pid not in ("", str(os.getpid()))
-    ):
+    is_number = period.isascii() and period.isdigit()
+    if not is_number or int(period) == 0 or pid not in ("", str(os.getpid())):
         return None
     return int(period) / 2 / 1_000_000

@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import os
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Generator
 from pathlib import Path
 
 from .. import log
@@ -24,158 +22,30 @@ from ..config.settings import Settings
 from ..core import names, sample
 from ..core.filters import Filter
 from ..core.interfaces import Direction, Tree
-from ..core.model import Hint, Policy, Tag
+from ..core.model import Policy, Tag
 from ..core.work_queue import WorkQueue
 from ..engine.dry_run import DryRunTree
 from ..engine.loop import Engine
-from ..errors import ConfigurationError, HostUnavailable
-from ..local import batch, identity, mountinfo, replace, rights
+from ..local import batch, rights
 from ..local.owners import SameOwner
-from ..local.root import Root
 from ..local.tree import LocalTree
-from ..local.way import trusted
 from ..s3 import multipart
-from ..s3.capabilities import probe
-from ..s3.objects import StoreCapabilities
 from ..s3.transport import Transport
 from ..s3.tree import S3Tree
-from ..state import notes
-from ..state import store as state
-from ..state.notes import DirectoryId, Resume
-from . import state_directory
+from ..state import notes, store
+from . import preflight, state_directory
+from .session import Session
 from .steps import CalledOff, Steps
 
 ABORT_TIMEOUT_S = 5.0
 """Seconds that a stop waits for the cleanup of old uploads."""
 
-
-@dataclass(slots=True)
-class Session:
-    """The composed parts of one sync, shared by a daemon and a single pass."""
-
-    role: str
-    settings: Settings
-    pair: state.Pair
-    directory: Path
-    aws: Aws
-    state: state.State
-    local: LocalTree
-    remote: S3Tree
-    engine: Engine
-    steps: Steps
-    verified: float = 0.0
-    """Time of the last listing of both sides, kept over restarts; seconds since the epoch."""
-    _mounts: Mapping[str, DirectoryId] | None = None
-
-    def first_look(self) -> Hint:
-        """The hint for a start's listing: always the source, and the target if needed.
-
-        A pull always lists both sides. A push lists the bucket only if `verify_due()`.
-        """
-        return Hint("", subtree=True, check_target=self.role == "pull" or self.verify_due())
-
-    async def reach(self) -> None:
-        """Prove that the bucket exists and is accessible.
-
-        A listing of the bucket is a proof. A start without such a listing requests a known object.
-        """
-        if not self.first_look().check_target:
-            await self.remote.reach(await self.steps.run(_first, self.state))
-
-    def verify_due(self) -> bool:
-        """Whether a listing of both sides is due: new state, expired verify-interval, or a clock
-        set back.
-        """
-        return not 0 <= time.time() - self.verified < self.settings.verify_interval
-
-    async def note_verified(self) -> None:
-        """Keep the time of the last full listing over restarts. After a disk failure, the next call
-        retries.
-        """
-        last = self.engine.stats.last_verify
-        if last > self.verified:
-            with contextlib.suppress(HostUnavailable):
-                await self.steps.finish(self.state.notes.set, notes.VERIFIED, last)
-                self.verified = last
-
-    def trouble_or_note(self) -> tuple[HostUnavailable | None, Resume | None]:
-        """A failure of the directory or the state, and the pending note of `syncloud resume`.
-        Blocking.
-        """
-        if missing := self.local.missing():
-            return HostUnavailable(
-                missing, hint="mount it again, or put it back; it is waited for"
-            ), None
-        if broken := self.state.broken():
-            return HostUnavailable(
-                broken, hint="the daemon opens it anew, and builds it anew where it has to"
-            ), None
-        with contextlib.suppress(HostUnavailable):  # the next look reports the failure
-            return None, self.state.notes.take(notes.RESUME)
-        return None, None
-
-    def resume(self, note: Resume) -> None:
-        """Apply a note of `syncloud resume`."""
-        log.warning("service.resumed", "resumed by hand (%s)", note)
-        self.engine.resume(allow_deletes=note is Resume.ALLOW_DELETES)
-
-    async def note_mounts(self) -> None:
-        """Keep the mounts below the directory over restarts. After a disk failure, the next call
-        retries.
-        """
-        kept = self.local.places.dump()
-        if kept != self._mounts:
-            with contextlib.suppress(HostUnavailable):
-                await self.steps.run(self.state.notes.set, notes.MOUNTS, kept)
-                self._mounts = kept
-
-    def recover(self) -> None:
-        """Clean up a pulled directory after a crash: delete our leftovers, keep others as conflict
-        copies.
-
-        Blocking: run in a thread.
-        """
-        for parent, paths in itertools.groupby(
-            self.local.leftovers(), lambda path: replace.split(path)[0]
-        ):
-            with contextlib.closing(self.state.reader()) as reader:
-                known = {row.target[:3]: row.crc for row in reader.rows(parent)}
-            kept = 0
-            for path in paths:
-                kept += self._recover(path, known, kept)
-
-    def _recover(self, path: str, known: Mapping[Tag, int | None], kept: int) -> bool:
-        """Whether the leftover was kept under a conflict name.
-
-        A leftover that resists cleanup stays, because hidden names are never published and block
-        nothing.
-        """
-        try:
-            aside = self.local.recover(path, known, kept)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            text = "%s looks like left by a crash, and stays: %s"
-            log.warning("leftover.stays", text, path, error.strerror, path=path, error=error)
-            return False
-        if aside is not None:
-            log.warning(
-                "conflict.kept",
-                "%s was left by a crash and is not ours: kept as %s",
-                path,
-                aside,
-                path=path,
-            )
-        return aside is not None
+Say = Callable[[str], None]
 
 
 @contextlib.asynccontextmanager
 async def open_session(
-    role: str,
-    settings: Settings,
-    *,
-    say: Callable[[str], None] | None = None,
-    steps: Steps | None = None,
+    role: str, settings: Settings, *, say: Say | None = None, steps: Steps | None = None
 ) -> AsyncIterator[Session]:
     """Open state and directory, create the clients, compose all parts, and close them at the end.
 
@@ -187,122 +57,163 @@ async def open_session(
     """
     steps = steps or Steps()
     async with contextlib.AsyncExitStack() as stack:
-        opened = contextlib.ExitStack()
-        stack.push_async_callback(_close, steps, opened)
-        sync, crt = await steps.run(_open, role, settings, say, steps, opened)
-        stack.push_async_callback(crt.close)
+        parts = _Parts(role, settings, say, steps)
+        stack.push_async_callback(parts.close)
+        sync, transport = await steps.run(parts.open)
+        stack.push_async_callback(transport.close)
         if role == "push" and say is None:
-            sync.remote.conditions = await _conditions(crt, sync)
+            sync.remote.conditions = await preflight.capabilities(transport, sync)
             # A task, because no start waits for the cleanup.
             sweep = asyncio.create_task(multipart.abort_leftovers(sync.remote))
             stack.push_async_callback(_let_end, sweep)
         yield sync
 
 
-def _open(
-    role: str,
-    settings: Settings,
-    say: Callable[[str], None] | None,
-    steps: Steps,
-    opened: contextlib.ExitStack,
-) -> tuple[Session, Transport]:
-    """The blocking part of a start: disk, database and configuration. `opened` collects the
-    cleanup.
-    """
-    assert settings.directory is not None
-    directory = settings.directory.absolute()
-    pair = state.Pair(role, str(directory), settings.bucket, settings.prefix)
-    place = (
-        settings.state_dir
-        if say is None
-        else Path(opened.enter_context(tempfile.TemporaryDirectory()))
-    )
-    if say is not None:
+async def _let_end(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task], timeout=ABORT_TIMEOUT_S)
+    task.cancel()
+
+
+class _Parts:
+    """The parts of a session, made in the order of their needs and closed in the reverse order."""
+
+    def __init__(self, role: str, settings: Settings, say: Say | None, steps: Steps) -> None:
+        assert settings.directory is not None
+        self._role = role
+        self._settings = settings
+        self._say = say
+        self._steps = steps
+        self._directory = settings.directory.absolute()
+        self._opened = contextlib.ExitStack()
+
+    @functools.cached_property
+    def _filter(self) -> Filter:
+        return Filter(self._settings.patterns)
+
+    def open(self) -> tuple[Session, Transport]:
+        """The blocking part of a start: disk, database and configuration."""
+        settings = self._settings
+        place = (str(self._directory), settings.bucket, settings.prefix)
+        pair = store.Pair(self._role, *place)
+        memory = self._state(pair)
+        local = self._local(memory)
+        aws = self._aws()
+        transport = self._transport(aws)
+        remote = self._remote(transport, aws, memory)
+        engine = self._engine(local, remote, memory)
+        sync = Session(pair, settings, aws, memory, local, remote, engine, self._steps)
+        sync.verified = memory.get_note(notes.VERIFIED) or 0.0
+        return sync, transport
+
+    async def close(self) -> None:
+        """Close everything, unless a step is abandoned: no descriptor may close while a thread uses
+        it.
+        """
+        if not self._steps.abandoned:
+            with contextlib.suppress(CalledOff):
+                await self._steps.finish(self._opened.close)
+
+    # State
+
+    def _state(self, pair: store.Pair) -> store.State:
+        place = self._settings.state_dir if self._say is None else self._copied_state()
+        at = state_directory.opened(place)
+        self._opened.callback(os.close, at)
+        memory = store.State(place, pair, at)
+        self._opened.callback(memory.close)
+        if memory.rebuilt not in ("", "new"):
+            text = "the state is rebuilt (%s); nothing is deleted because of that"
+            log.warning("state.rebuilt", text, memory.rebuilt)
+        return memory
+
+    def _copied_state(self) -> Path:
+        """A copy for a dry run, deleted at the end."""
         from ..state import inspect  # here, because only a dry run needs the module
 
-        inspect.copy(settings.state_dir, place)
-    at = state_directory.opened(place)
-    opened.callback(os.close, at)
-    memory = state.State(place, pair, at)
-    opened.callback(memory.close)
-    if memory.rebuilt not in ("", "new"):
-        log.warning(
-            "state.rebuilt",
-            "the state is rebuilt (%s); nothing is deleted because of that",
-            memory.rebuilt,
+        place = Path(self._opened.enter_context(tempfile.TemporaryDirectory()))
+        inspect.copy(self._settings.state_dir, place)
+        return place
+
+    # The directory
+
+    def _local(self, memory: store.State) -> LocalTree:
+        if self._say is None:
+            preflight.make_directory(self._role, self._directory, memory)
+        local = self._local_tree(memory)
+        self._opened.callback(local.close)
+        preflight.require_state_outside(local.root, self._settings.state_dir, self._filter)
+        preflight.recall_mounts(local, memory)
+        preflight.require_same_root(local, memory)
+        return local
+
+    def _local_tree(self, memory: store.State) -> LocalTree:
+        is_push = self._role == "push"
+        is_deputy = is_push and not self._settings.any_owner and rights.reads_everything()
+        return LocalTree(
+            self._directory,
+            nonce=_nonce(memory),
+            ignored=self._filter.prunes,
+            prefix=self._settings.prefix,
+            known=functools.partial(_familiar, self._role, memory),
+            owners=SameOwner if is_deputy else None,
         )
-    chosen = Filter(settings.patterns)
-    if say is None:
-        _make_directory(role, directory, memory)
-    local = _directory(role, directory, settings, memory, chosen)
-    opened.callback(local.close)
-    _require_state_outside(local.root, settings.state_dir, chosen)
-    _recall_mounts(local, memory)
-    _require_same_root(local, memory)
-    aws = Aws(region=settings.region, profile=settings.profile, endpoint_url=settings.endpoint_url)
-    opened.callback(aws.close)
-    aws.require_credentials()
-    crt = Transport(
-        aws,
-        settings.bucket,
-        transfers=settings.transfers,
-        owner=settings.expected_bucket_owner or "",
-    )
-    remote = _bucket(role, crt, aws, settings, memory)
-    engine = _engine(
-        _direction(role, local, remote, say),
-        memory,
-        settings,
-        chosen,
-        steps.loop,
-    )
-    sync = Session(role, settings, pair, directory, aws, memory, local, remote, engine, steps)
-    sync.verified = memory.get_note(notes.VERIFIED) or 0.0
-    return sync, crt
+
+    # The bucket
+
+    def _aws(self) -> Aws:
+        settings = self._settings
+        region, profile, endpoint = settings.region, settings.profile, settings.endpoint_url
+        aws = Aws(region=region, profile=profile, endpoint_url=endpoint)
+        self._opened.callback(aws.close)
+        aws.require_credentials()
+        return aws
+
+    def _transport(self, aws: Aws) -> Transport:
+        settings = self._settings
+        owner = settings.expected_bucket_owner or ""
+        return Transport(aws, settings.bucket, transfers=settings.transfers, owner=owner)
+
+    def _remote(self, transport: Transport, aws: Aws, memory: store.State) -> S3Tree:
+        settings = self._settings
+        return S3Tree(
+            transport,
+            functools.partial(aws.client, "s3"),
+            bucket=settings.bucket,
+            prefix=settings.prefix,
+            nonce=_nonce(memory),
+            sends_checksum=settings.checksum != "none",
+            uploads=memory,
+            denied=_denied(settings) if self._role == "pull" else 0,
+        )
+
+    # The engine
+
+    def _engine(self, local: LocalTree, remote: S3Tree, memory: store.State) -> Engine:
+        settings = self._settings
+        # Files that wait for the disk must not occupy transfer slots of the network.
+        more = batch.ROOM if self._role == "pull" else 0
+        return Engine(
+            self._direction(local, remote),
+            memory,
+            WorkQueue(time.monotonic, min_interval=settings.min_interval),
+            policy=_policy(settings),
+            transfers=settings.transfers + more,
+            path_filter=self._filter,
+            loop=self._steps.loop,
+        )
+
+    def _direction(self, local: LocalTree, remote: S3Tree) -> Direction:
+        if self._role == "push":
+            return Direction.push(local, self._target(remote))
+        return Direction.pull(remote, self._target(local))
+
+    def _target(self, target: Tree) -> Tree:
+        return target if self._say is None else DryRunTree(target, self._say)
 
 
-async def _close(steps: Steps, opened: contextlib.ExitStack) -> None:
-    """Close everything, unless a step is abandoned: no descriptor may close while a thread uses
-    it.
-    """
-    if not steps.abandoned:
-        with contextlib.suppress(CalledOff):
-            await steps.finish(opened.close)
-
-
-def _directory(
-    role: str, directory: Path, settings: Settings, memory: state.State, chosen: Filter
-) -> LocalTree:
-    known = functools.partial(_familiar, role, memory)
-    is_deputy = role == "push" and not settings.any_owner and rights.reads_everything()
-    return LocalTree(
-        directory,
-        nonce=_nonce(memory),
-        ignored=chosen.prunes,
-        prefix=settings.prefix,
-        known=known,
-        owners=SameOwner if is_deputy else None,
-    )
-
-
-def _recall_mounts(local: LocalTree, memory: state.State) -> None:
-    local.places.load(memory.get_note(notes.MOUNTS) or {})
-    local.places.look(accept=_is_meant(memory))
-    local.places.consume_change()
-    memory.set_note(notes.MOUNTS, local.places.dump())
-
-
-def _bucket(role: str, crt: Transport, aws: Aws, settings: Settings, memory: state.State) -> S3Tree:
-    return S3Tree(
-        crt,
-        functools.partial(aws.client, "s3"),
-        bucket=settings.bucket,
-        prefix=settings.prefix,
-        nonce=_nonce(memory),
-        sends_checksum=settings.checksum != "none",
-        uploads=memory,
-        denied=_denied(settings) if role == "pull" else 0,
-    )
+def _policy(settings: Settings) -> Policy:
+    delete, most = settings.delete, settings.max_delete
+    return Policy(delete=delete, conflict=settings.conflict, max_delete=most)
 
 
 def _denied(settings: Settings) -> int:
@@ -313,79 +224,8 @@ def _denied(settings: Settings) -> int:
     return rights.umask() | (0 if settings.world_writable else stat.S_IWOTH)
 
 
-async def _let_end(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task], timeout=ABORT_TIMEOUT_S)
-    task.cancel()
-
-
-def _direction(
-    role: str, local: Tree, remote: Tree, say: Callable[[str], None] | None
-) -> Direction:
-    source, target = (local, remote) if role == "push" else (remote, local)
-    target = target if say is None else DryRunTree(target, say)
-    return Direction.push(source, target) if role == "push" else Direction.pull(source, target)
-
-
-def _engine(
-    direction: Direction,
-    memory: state.State,
-    settings: Settings,
-    chosen: Filter,
-    loop: asyncio.AbstractEventLoop,
-) -> Engine:
-    return Engine(
-        direction,
-        memory,
-        WorkQueue(time.monotonic, min_interval=settings.min_interval),
-        policy=Policy(
-            delete=settings.delete, conflict=settings.conflict, max_delete=settings.max_delete
-        ),
-        # Files that wait for the disk must not occupy transfer slots of the network.
-        transfers=settings.transfers + (batch.ROOM if isinstance(direction.source, S3Tree) else 0),
-        path_filter=chosen,
-        loop=loop,
-    )
-
-
-def _make_directory(role: str, directory: Path, memory: state.State) -> None:
-    """Create the directory of a pull, on the first run only, because an unmounted disk is no empty
-    mirror.
-
-    The new directory's identity is recorded at once, if the file system provides one. In an exposed
-    place, only a known directory needs no `resume`.
-    """
-    if role == "pull" and memory.get_note(notes.ROOT) is None:
-        with contextlib.closing(Root(directory, make=True)) as root:
-            made = identity.of(root.fd) if root.newly_made else identity.Identity()
-            if made.is_proven_by(made):
-                memory.set_note(notes.ROOT, made)
-
-
-def _require_state_outside(root: Root, state_dir: Path, chosen: Filter) -> None:
-    """Refuse a state inside the synced directory, because each sync would change the state without
-    end.
-    """
-    try:
-        inside = state_dir.resolve().relative_to(mountinfo.path_of(root.fd))
-    except ValueError:
-        return
-    if not chosen.excludes(str(inside / "state.sqlite")):
-        raise ConfigurationError(
-            f"the state directory {state_dir} is inside of {root.path}, which is to be synced",
-            hint="choose another one with --state-dir, or exclude it",
-        )
-
-
-def _first(memory: state.State) -> str | None:
-    """A path that the source should still have, or None."""
-    with contextlib.closing(memory.reader()) as reader:
-        return next(
-            (row.path for row in itertools.islice(reader.rows(), 1) if not row.source_absent), None
-        )
-
-
 def _familiar(
-    role: str, memory: state.State, under: str, beside: Collection[str]
+    role: str, memory: store.State, under: str, beside: Collection[str]
 ) -> Generator[tuple[str, Tag], None, None]:
     """Files that the directory should contain, with their tags; see `mount_guard.Known`."""
     with contextlib.closing(memory.reader()) as reader:
@@ -393,70 +233,10 @@ def _familiar(
             yield row.path, row.source if role == "push" else row.target
 
 
-def _require_same_root(local: LocalTree, memory: state.State) -> None:
-    """Refuse a replaced root directory until an operator confirms the change.
-
-    A different directory without any known file counts as an unmounted disk. In an exposed
-    place, other users could replace the directory. A different directory is then refused whatever
-    its contents, and so is an unknown directory of root or our user.
-    """
-    kept, now, note = (
-        memory.get_note(notes.ROOT),
-        local.places.root(),
-        memory.get_note(notes.RESUME),
-    )
-    before = identity.Identity(*kept) if kept is not None else now
-    if (
-        note is None
-        and kept is None
-        and local.root.exposed is not None
-        and os.fstat(local.root.fd).st_uid in trusted()
-    ):
-        text = f"{local.root.path} belongs to root or to this user, and others may change {local.root.exposed}"
-        raise HostUnavailable(
-            text, hint="look whether it is the one you mean; then syncloud resume INSTANCE says so"
-        )
-    if note is None and local.root.exposed is not None and before.is_refuted_by(now):
-        text = f"{local.root.path} is another directory than it was, and others may change {local.root.exposed}"
-        raise HostUnavailable(
-            text, hint="put it back; if it is meant, syncloud resume INSTANCE says so"
-        )
-    if kept is not None and not _is_meant(memory) and (reason := local.places.doubt_root(before)):
-        hint = "mount the disk; if the files are gone for good, syncloud resume INSTANCE --allow-deletes says so"
-        raise HostUnavailable(f"{local.root.path} {reason}", hint=hint)
-    memory.set_note(notes.ROOT, now)
-
-
-def _is_meant(memory: state.State) -> bool:
-    """Whether the operator has confirmed the present tree by `syncloud resume --allow-deletes`. A
-    later `Session.resume` applies the note.
-    """
-    return memory.get_note(notes.RESUME) is Resume.ALLOW_DELETES
-
-
-def _nonce(memory: state.State) -> str:
+def _nonce(memory: store.State) -> str:
     nonce = memory.get_note(notes.NONCE)
     if nonce is None:
         nonce = names.new_nonce()
         memory.set_note(notes.NONCE, nonce)
         memory.sync()  # durable, so that our marks stay ours after a power cut
     return nonce
-
-
-async def _conditions(crt: Transport, sync: Session) -> StoreCapabilities:
-    """The conditional requests that the store obeys.
-
-    AWS obeys all conditions. Any other store is probed once, and again if deletions are now wanted
-    but were refused to the first probe.
-    """
-    bucket, steps = sync.settings.bucket, sync.steps
-    host = sync.aws.s3_address(bucket).host
-    if host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return StoreCapabilities()
-    note = notes.conditions(host, bucket)
-    kept = await steps.run(sync.state.notes.get, note)
-    known = StoreCapabilities(**kept) if kept is not None else None
-    if known is None or (known.untried and sync.settings.delete):
-        known = await steps.wait_for(probe(crt, bucket, sync.settings.prefix))
-        await steps.run(sync.state.notes.set, note, asdict(known))
-    return known

@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 from ..core import names
@@ -108,16 +107,14 @@ class State:
         self,
         puts: Iterable[Base],
         drops: Iterable[str],
-        notes: Mapping[str, str] = MappingProxyType({}),
         *,
         deletions: DeletionMemo | None = None,
     ) -> None:
         """One transaction: upsert `puts`, delete paths in `drops`, write `deletions` as a note.
 
-        `notes` are further texts by key. Raises HostUnavailable; any other error concerns a value
-        that cannot be stored.
+        Raises HostUnavailable; any other error concerns a value that cannot be stored.
         """
-        texts = [*notes.items(), *([] if deletions is None else [DELETIONS.row(deletions)])]
+        texts = [] if deletions is None else [DELETIONS.row(deletions)]
         with self._database.transaction() as db:
             db.executemany(_PUT, map(rows.row_of, puts))
             db.executemany("DELETE FROM base WHERE path=?", ((path,) for path in drops))
@@ -155,12 +152,6 @@ class State:
     def set_note(self, note: Note[T], value: T) -> None:
         """Write a note, for the control thread. Raises HostUnavailable."""
         self._notes.set(note, value)
-
-    def get_meta(self, name: str) -> str | None:
-        return self._notes.get(Note(name, str, str))
-
-    def set_meta(self, name: str, value: str) -> None:
-        self._notes.set(Note(name, str, str), value)
 
     def deletions(self) -> DeletionMemo:
         """The memory of the delete guard. `record` writes it."""

@@ -228,7 +228,7 @@ def test_a_state_directory_of_somebody_else_is_refused_and_its_links_lead_nowher
     attack(home, f"mkdir state; ln -s ../../private/made state/{name}")
     push = home.start("push", "--directory", str(home.out), "--bucket", home.bucket.name, "--state-dir", str(state), "--once")
     assert push.wait() == 78
-    assert "others can exchange what is in" in push.stderr
+    assert "other users can exchange the content of" in push.stderr
     assert "chown root" in push.stderr
     unharmed(home)
 

@@ -1,20 +1,16 @@
-"""The demo: one round with real processes, what it leaves behind (nothing), and what it calls different."""
+"""The demo: one round with real processes, and what it leaves behind (nothing)."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from syncloud import demo
-from syncloud.demo.child import environment
-from syncloud.demo.journey import Event, Journey, Seen, differences, took, tree
-from syncloud.demo.signals import Signals
 from tests.support.environment import isolated
 from tests.support.processes import Process
 
@@ -22,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Start = Callable[..., Process]
-
-FILE = Seen(size=3, mtime_ns=1_700_000_000_000_000_001, mode=0o100644, digest="abc")
 
 
 @pytest.fixture
@@ -87,24 +81,6 @@ def test_a_signal_in_the_middle_leaves_nothing(start: Start, tmp_path: Path, num
     assert_nothing_is_left(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)]
-)
-def test_a_signal_interrupts_nothing_and_is_obeyed_where_it_is_asked_for(
-    number: signal.Signals, ends: type[BaseException]
-) -> None:
-    """One that raises in the middle of `Popen.poll()` can leave its lock taken, and then the end waits for ever."""
-    before = signal.getsignal(number)
-    with Signals() as signals:
-        signals.obey()
-        os.kill(os.getpid(), number)
-        os.kill(os.getpid(), signal.SIGTERM)
-        for _ in range(2):
-            with pytest.raises(ends):
-                signals.obey()
-    assert signal.getsignal(number) == before
-
-
 @pytest.mark.slow
 def test_the_emulators_death_ends_it(start: Start, tmp_path: Path) -> None:
     process = start()
@@ -130,129 +106,3 @@ def test_without_the_emulator_it_says_what_to_install(start: Start, tmp_path: Pa
     assert "needs ministack" in process.stderr
     assert "make demo" in process.stderr
     assert_nothing_is_left(tmp_path)
-
-
-def test_children_get_nothing_of_the_users_own(tmp_path: Path) -> None:
-    mine = {
-        "PATH": "/bin",
-        "LANG": "C",
-        "AWS_PROFILE": "me",
-        "SYNCLOUD_BUCKET": "mine",
-        "https_proxy": "x",
-        "NOTIFY_SOCKET": "s",
-    }
-    given = environment(mine, home=tmp_path)
-    assert given.keys() & mine.keys() == {"PATH", "LANG"}
-    assert (given["AWS_CONFIG_FILE"], given["AWS_SHARED_CREDENTIALS_FILE"], given["AWS_ACCESS_KEY_ID"]) == (
-        os.devnull,
-        os.devnull,
-        "test",
-    )
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "told"),
-    [
-        ({}, {}, []),
-        ({"a": FILE}, {"a": FILE}, []),
-        ({"a": FILE}, {}, ["a: only in host-a"]),
-        ({}, {"a": FILE}, ["a: only in host-b"]),
-        ({"a": FILE}, {"a": FILE._replace(digest="abd")}, ["a: bytes differ"]),
-        ({"a": FILE}, {"a": FILE._replace(mtime_ns=FILE.mtime_ns + 1)}, ["a: mtime_ns differ"]),
-        ({"a": FILE}, {"a": FILE._replace(mode=0o100600, size=4)}, ["a: size and mode differ"]),
-        ({"b": FILE, "a": FILE}, {"c": FILE}, ["a: only in host-a", "b: only in host-a", "c: only in host-b"]),
-    ],
-)
-def test_what_differs(left: dict[str, Seen], right: dict[str, Seen], told: list[str]) -> None:
-    assert differences(left, right) == told
-
-
-def test_a_tree_is_seen_whole(tmp_path: Path) -> None:
-    """A hidden temporary that pull left would be a difference, and a link is not what it points to."""
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d/.hidden").write_text("abc")
-    (tmp_path / "link").symlink_to("d/.hidden")
-    seen = tree(tmp_path)
-    assert seen.keys() == {"d/.hidden", "link"}
-    assert (seen["d/.hidden"].size, seen["link"].digest) == (3, "")
-
-
-class Way:
-    """Two directories, and a journey of `a` between them that began at second 100."""
-
-    def __init__(self, home: Path) -> None:
-        self.source, self.target = home / "a", home / "b"
-        self.source.mkdir()
-        self.target.mkdir()
-
-    def journey(self) -> Journey:
-        return Journey.of(self.source, self.target, ["a"], 100.0)
-
-    def copy(self) -> None:
-        (self.target / "a").write_bytes((self.source / "a").read_bytes())
-        found = (self.source / "a").stat()
-        os.utime(self.target / "a", ns=(0, found.st_mtime_ns))
-        (self.target / "a").chmod(found.st_mode)
-
-
-@pytest.fixture
-def way(tmp_path: Path) -> Way:
-    return Way(tmp_path)
-
-
-def event(role: str, name: str, *, at: float = 101.0, **fields: Any) -> Event:
-    return Event.of(at, role, {"event": f"{role}.{name}", "path": "a", "level": "info", "message": "", **fields})
-
-
-def test_a_journey_is_complete_when_all_three_have_seen_it(way: Way) -> None:
-    (way.source / "a").write_text("abc")
-    journey = way.journey()
-    journey.note(event("push", "uploaded", at=100.25, size=3))
-    journey.note(event("pull", "written", at=101.5, size=3))
-    assert journey.missing() == ["a: not seen by the reader of host-b"]
-    way.copy()
-    before = time.time()
-    journey.look()
-    assert journey.complete()
-    assert journey.read["a"] >= before
-    assert journey.cells()[:4] == ["uploaded", "250 ms", "written", "1.50 s"]
-
-
-def test_an_older_content_is_not_this_journey(way: Way) -> None:
-    (way.source / "a").write_text("abc")
-    journey = way.journey()
-    journey.note(event("push", "uploaded", size=2))
-    journey.note(event("push", "deleted"))
-    journey.note(event("ministack", "uploaded", size=3))
-    assert journey.hops["push"] == {}
-
-
-def test_the_reader_wants_bytes_mtime_and_mode(way: Way) -> None:
-    (way.source / "a").write_text("abc")
-    way.copy()
-    for spoil in (
-        lambda: (way.target / "a").chmod(0o600),
-        lambda: os.utime(way.target / "a"),
-        lambda: (way.target / "a").write_text("abd"),
-    ):
-        spoil()
-        journey = way.journey()
-        journey.look()
-        assert not journey.read
-        way.copy()
-
-
-def test_a_deletion_is_seen_when_the_file_is_gone(way: Way) -> None:
-    (way.target / "a").write_text("abc")
-    journey = way.journey()
-    journey.look()
-    assert not journey.read
-    (way.target / "a").unlink()
-    journey.note(event("push", "deleted"))
-    journey.note(event("pull", "deleted"))
-    journey.look()
-    assert journey.complete()
-
-
-def test_times_are_for_people() -> None:
-    assert [took(moment, 100.0) for moment in (None, 100.0, 100.012, 101.25)] == ["-", "-", "12 ms", "1.25 s"]

@@ -18,7 +18,7 @@ import random
 import selectors
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from syncloud.core.interfaces import Content
-from syncloud.core.model import Base, ConflictPolicy, Entry, Hint, HintKind, Policy, Side, Tag, Unknown
+from syncloud.core.model import Base, ConflictPolicy, DeletionMemo, Entry, Hint, HintKind, Policy, Side, Tag, Unknown
 from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.failing import LASTING_TRIES
 from syncloud.engine.loop import Engine
@@ -232,9 +232,9 @@ class Mortal:
         self._node = node
         self._life = node.life
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], notes: Mapping[str, str]) -> None:
+    def record(self, puts: Iterable[Base], drops: Iterable[str], *, deletions: DeletionMemo | None = None) -> None:
         if self._life == self._node.life:
-            self._state.record(puts, drops, notes)
+            self._state.record(puts, drops, deletions=deletions)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)

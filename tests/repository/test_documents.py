@@ -20,7 +20,7 @@ from syncloud.config import options, parser
 from syncloud.config.options import BY_NAME, COMMANDS, KEYS, OPTIONS, VARIABLES, Option, Scope
 from syncloud.config.settings import Settings
 from syncloud.errors import ConfigurationError, SyncloudError
-from syncloud.service.supervisor import FIXED
+from syncloud.service.configuration import FIXED
 
 CHECKOUT = Path(__file__).parents[2]
 NEEDED = ["--directory", "/srv/x", "--bucket", "buk", "--queue-url", "https://q/1"]

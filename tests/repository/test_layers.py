@@ -63,7 +63,7 @@ PUBLIC: dict[str, frozenset[str]] = {
     "log": frozenset({"display"}),
     "queue": frozenset({"sqs"}),
     "s3": frozenset({"capabilities", "multipart", "objects", "transport", "tree"}),
-    "service": frozenset({"disclosure", "state_directory", "status", "supervisor"}),
+    "service": frozenset({"configuration", "disclosure", "signals", "single_pass", "state_directory", "status", "supervisor"}),
     "state": frozenset({"inspect", "lock", "notes", "store"}),
 }
 """The modules of each package from which others import. Whatever a package's own `__init__` names is public as well."""
@@ -85,9 +85,9 @@ OWNERS: dict[str, Owned] = {
     "boto3": Owned("boto3", frozenset({"aws.session"})),
     "botocore": Owned("boto3", frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.guard", "cf.operations"})),
     "configargparse": Owned("configargparse", frozenset({"config.files", "config.parser"})),
-    "pythonjsonlogger": Owned("python-json-logger", frozenset({"log.api"})),
+    "pythonjsonlogger": Owned("python-json-logger", frozenset({"log.formats"})),
     "sdnotify": Owned("sdnotify", frozenset({"service.systemd"})),
-    "tqdm": Owned("tqdm", frozenset({"log.api"})),
+    "tqdm": Owned("tqdm", frozenset({"log.handler"})),
     "watchdog": Owned("watchdog", frozenset({"local.observer", "local.watcher"})),
     "ctypes": Owned("", frozenset({"local.observer", "local.syscalls", "s3.pool"})),
     "sqlite3": Owned("", frozenset({"state.database", "state.inspect", "state.notes", "state.rows"})),

@@ -107,7 +107,7 @@ def test_syncloud_status_answers_while_it_runs_and_while_it_is_down(machine: Mac
     assert up.returncode == 0, up
     assert re.search(r"^ +running +yes$", up.stdout, re.MULTILINE), up.stdout
     assert f"{push.settings['directory']} -> s3://{bucket.name}/" in up.stdout
-    assert re.search(r"^ +left out +link: ", up.stdout, re.MULTILINE), up.stdout
+    assert re.search(r"^ +skipped +link: ", up.stdout, re.MULTILINE), up.stdout
     told = push.status()
     assert told["healthy"]
     assert (told["role"], told["files"], told["pending"], told["bytes"]) == ("push", 1, 0, 5)

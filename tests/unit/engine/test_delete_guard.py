@@ -12,7 +12,7 @@ import pytest
 
 from syncloud.core.model import Base, Policy
 from syncloud.core.work_queue import Work
-from syncloud.engine.delete_guard import COPIES_TIMEOUT_S, MEMO, WINDOW_S, DeleteGuard, _Moves
+from syncloud.engine.delete_guard import COPIES_TIMEOUT_S, WINDOW_S, DeleteGuard, _Moves
 from syncloud.engine.heirs import Heirs
 from syncloud.engine.outcome import Outcome
 from syncloud.engine.skipped import SkippedPaths
@@ -54,7 +54,7 @@ class World:
     def start(self, policy: Policy = POLICY) -> None:
         """Another life: monotonic time may begin anew, the wall's goes on."""
         self.state_writer = StateWriter(self.state, SkippedPaths(self.state))
-        memo = self.state.get_meta(MEMO) or ""
+        memo = self.state.deletions()
         self.deletions = DeleteGuard(
             policy, self.clock, self.state_writer, memo, Heirs(), wall=lambda: self.now + 1_700_000_000
         )

@@ -56,7 +56,7 @@ class World:
         rows = [Base(f"k{number}", ("e",), ("t",), 1, 0, 0o644, 1) for number in range(10)]
         for row in rows:
             self.source.put(row.path, b"1")
-        state.record(rows, (), {})
+        state.record(rows, ())
         self.drought = Drought(direction_between(self.source, self.target), state, lambda: self.now)
 
     def fail(self, *paths: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import pytest
 from syncloud.core.model import Hint, Policy
 from syncloud.core.planner import FREE_DELETIONS
 from syncloud.core.work_queue import WorkQueue
-from syncloud.engine.delete_guard import MEMO
 from syncloud.engine.loop import Engine
 from syncloud.state.store import Pair, State
 from tests.support.engines import engine_between
@@ -54,8 +52,7 @@ class Pull:
 
     def an_hour_later(self) -> None:
         """For the next life: no deletion was made within the hour."""
-        memo = json.loads(self.state.get_meta(MEMO) or "{}")
-        self.state.record((), (), {MEMO: json.dumps(memo | {"made": []})})
+        self.state.record((), (), deletions=self.state.deletions()._replace(made=()))
 
     def pulled(self) -> dict[str, bytes]:
         return {path: file.body for path, file in self.disk.files.items()}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncloud.cli.status_page import page
 from syncloud.core import names
 from syncloud.core.diff import ScanSummary, diff
 from syncloud.core.model import Unknown
@@ -84,7 +85,7 @@ def test_the_page_knows_how_many_have_no_room(tmp_path: Path, state: State, monk
     state.set_note(notes.SNAPSHOT, status.as_fields(status.Snapshot(role="pull", left_out_count=len(left_out))))
     now = status.read(tmp_path)
     assert (now.left_out_count, len(now.left_out)) == (1_000, 10)
-    assert "and 980 more" in status.page("jef", now)
+    assert "and 980 more" in page("jef", now)
 
 
 DEEP = Unknown("d/e", "every key below it would be longer than 1024 bytes", subtree=True)

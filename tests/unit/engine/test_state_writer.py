@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from syncloud.core.model import Base
+from syncloud.core.model import Base, DeletionMemo
 from syncloud.engine import state_writer as module
 from syncloud.engine.skipped import SkippedPaths
 from syncloud.engine.state_writer import StateWriter
@@ -65,11 +65,11 @@ def test_a_row_that_cannot_be_stored_is_left_out_by_name_and_the_others_are_stor
         state_writer.record(replace(GOOD, path="a"), (), [tickets[0]])
         state_writer.record(BAD[bad], ("never",), [tickets[1]])
         state_writer.record(replace(GOOD, path="z"), (), [tickets[2]])
-        state_writer.note("memo", "kept")
+        state_writer.note(DeletionMemo(held=True))
         await asyncio.sleep(4 * module.BATCH_DELAY_S)
         assert [ticket.rows for ticket in tickets[:3]] == [[["a", "z"]]] * 3, "each once, after the others' rows are stored"
         assert list(state.skipped()) == list(left_out.reasons) == ["bad"]
-        assert (state_writer.files, state_writer.error, state.get_meta("memo")) == (2, None, "kept")
+        assert (state_writer.files, state_writer.error, state.deletions().held) == (2, None, True)
         state_writer.record(replace(GOOD, path="later"), (), [tickets[3]])
         await asyncio.sleep(4 * module.BATCH_DELAY_S)
         assert tickets[3].rows == [["a", "later", "z"]]

@@ -190,7 +190,7 @@ def test_what_has_changed_since_the_row_is_looked_at_before_anything_is_withheld
     pull.synced()
     row = pull.state.get(NAME)
     assert row is not None
-    pull.state.record([replace(row, target=(*row.target[:-1], f"{RACY}{row.target[-1]}"))], (), {})
+    pull.state.record([replace(row, target=(*row.target[:-1], f"{RACY}{row.target[-1]}"))], ())
     pull.bucket.put(NAME, BODY, mtime_ns=MTIME, mode=0o644)
     assert pull.synced(both=False) == ["pull.touched"]
     assert oct(pull.mode) == oct(0o644)

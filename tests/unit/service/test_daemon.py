@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.config.parser import parse
+from syncloud.service.configuration import Configuration
 from syncloud.service.signals import SignalHandler
 from syncloud.service.steps import Steps
-from syncloud.service.supervisor import _Service
+from syncloud.service.supervisor import Service
 from tests.support.meddler import Meddler
 from tests.support.trees import wait_until
 
@@ -237,16 +238,17 @@ def test_an_engine_that_does_not_turn_ends_the_ping(
 
     async def scenario() -> None:
         steps = Steps()
-        service = _Service("push", settings, lambda: settings, signal_handler := SignalHandler(upon_end=steps.call_off), steps)
+        signal_handler = SignalHandler(upon_end=steps.call_off)
+        service = Service("push", Configuration("push", settings, lambda: settings, steps), signal_handler, steps)
         beat, run = asyncio.create_task(service.beat()), asyncio.create_task(service.run())
-        while service._daemon is None or not service._daemon.resting:
+        while service.daemon is None or not service.daemon.resting:
             await asyncio.sleep(0.1)
-        alarm = service._daemon._engine.turns._alarm
+        alarm = service.daemon.engine.turns._alarm
         assert alarm is not None
         alarm.cancel()
-        while service._withheld is None:
+        while service.withheld is None:
             await asyncio.sleep(0.1)
-        assert "has not turned" in service._withheld
+        assert "has not turned" in service.withheld
         pings = await asyncio.to_thread(systemd.count, "WATCHDOG=1")
         await asyncio.sleep(3)
         assert await asyncio.to_thread(systemd.count, "WATCHDOG=1") == pings

@@ -57,7 +57,7 @@ def test_in_a_folder_of_others_there_is_no_state(folder: Path, mode: int) -> Non
     folder.chmod(mode)
     os.chown(folder, NOBODY, NOBODY)
     told = refused(folder / "state")
-    assert f"others can exchange what is in {folder}" in str(told)
+    assert f"other users can exchange the content of {folder}" in str(told)
     assert f"chown root {folder}" in told.hint
 
 
@@ -73,7 +73,7 @@ def test_a_state_of_another_user_is_refused(folder: Path) -> None:
 def test_a_state_that_others_may_write_is_refused(folder: Path, mode: int) -> None:
     folder.chmod(mode)
     told = refused(folder)
-    assert "others may write the state directory" in str(told)
+    assert "other users may write the state directory" in str(told)
     assert told.hint == f"chmod go-w {folder}"
 
 

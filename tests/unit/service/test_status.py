@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncloud.cli.status_page import page
 from syncloud.core.model import Policy
 from syncloud.core.work_queue import WorkQueue
 from syncloud.errors import HIDDEN, ConfigurationError, HostUnavailable, SyncloudError, Unavailable
@@ -45,7 +46,7 @@ def test_status_has_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     told = f"{error} {error.hint} {error.code} {error.request_id}"
     assert told.count(HIDDEN) == 4
     now = status.Snapshot(trouble=str(error), hint=error.hint, last_error=str(error))
-    assert TOKEN not in status.encode(now) + status.page("i", now)
+    assert TOKEN not in status.encode(now) + page("i", now)
 
 
 NOW = Snapshot(
@@ -63,9 +64,9 @@ NOW = Snapshot(
         ({"last_transfer": 1_000.0 - 5_000, "role": "pull"}, "following 1 file, 0 pending, last download 83 min ago"),
         (
             {"conflicts": 1, "poisoned": 2, "left_out_count": 3, "failing_count": 4},
-            "watching 1 file, 0 pending, 1 conflict kept, 2 odd messages left in the queue, 3 left out, 4 failing",
+            "watching 1 file, 0 pending, 1 conflict kept, 2 odd messages left in the queue, 3 skipped, 4 failing",
         ),
-        ({"rival": "a\nb"}, "watching 1 file, 0 pending, 'a\\nb' is written by somebody else, too"),
+        ({"rival": "a\nb"}, "watching 1 file, 0 pending, another writer of 'a\\nb'"),
         ({"trouble": "no network"}, "degraded: no network; watching 1 file, 0 pending"),
         ({"trouble": "no network", "retry_in": 7.4}, "degraded: no network, retrying in 7 s; watching 1 file, 0 pending"),
     ],
@@ -135,14 +136,14 @@ def test_a_daemon_that_has_died_does_not_run_whatever_it_said_last(tmp_path: Pat
     told = status.read(tmp_path / "state")
     assert not told.running
     assert not told.healthy
-    assert "no, last seen 0 s ago" in status.page("jef", told)
+    assert "no, last seen 0 s ago" in page("jef", told)
 
 
 def test_one_that_runs_and_says_nothing_is_in_trouble(state: State, tmp_path: Path) -> None:
     state.set_note(notes.SNAPSHOT, status.as_fields(replace(NOW, at=time.time() - status.FRESH_S - 5)))
     told = status.read(tmp_path / "state")
     assert told.running
-    assert "it has not reported for 2 min" in told.trouble
+    assert "the daemon has not reported for 2 min" in told.trouble
     assert not told.healthy
 
 
@@ -155,7 +156,7 @@ def test_one_that_waits_is_believed_for_a_while(tmp_path: Path) -> None:
     told = status.read(tmp_path / "state")
     assert (told.running, told.waiting, told.trouble, told.hint) == (True, True, str(error), "mount it")
     assert (told.role, told.last_error) == ("push", str(error))
-    assert "yes, but waiting" in status.page("jef", told)
+    assert "yes, but waiting" in page("jef", told)
     status.keep_waiting(tmp_path / "state", error, running=False)
     assert not status.read(tmp_path / "state").running
     late = replace(told, at=time.time() - status.FRESH_S - 5)
@@ -191,20 +192,3 @@ def test_the_last_error_of_an_earlier_life_is_told_until_there_is_another(state:
         assert (now.last_error, now.last_error_hint) == ("nobody answers", "look")
 
     asyncio.run(scenario())
-
-
-def test_the_page_names_a_bounded_number_of_paths_in_lines_of_their_own() -> None:
-    failing: list[dict[str, str | float]] = [
-        {"path": f"{n:03}\n", "code": "E", "cause": "c", "hint": "", "tries": 2, "since": 0.0} for n in range(25)
-    ]
-    left_out = {f"{number:03}\x1b": "a pipe" for number in range(30)}
-    page = status.page("jef", replace(NOW, left_out=left_out, left_out_count=30, failing=failing, failing_count=25))
-    lines = page.split("\n")
-    assert all(line.isprintable() for line in lines)
-    assert sum(line.startswith("  left out ") for line in lines) == status.SHOWN_PATHS
-    assert sum(line.startswith("  failing ") for line in lines) == status.SHOWN_PATHS
-    assert [line.strip() for line in lines if "more (--json" in line] == [
-        "and 10 more (--json has all)",
-        "and 5 more (--json has all)",
-    ]
-    assert "  push            /srv/a -> s3://b/p/" in lines

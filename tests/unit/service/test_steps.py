@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from syncloud.config.settings import Settings
-    from syncloud.service.wiring import Session
+    from syncloud.service.session import Session
     from tests.support.emulator import Bucket
 
 

@@ -1,4 +1,4 @@
-"""A pass and a daemon: an outage is waited for, a wrong setting ends, a reload may fail."""
+"""The supervisor: an outage is waited for, a wrong setting ends, a reload may fail."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core import names
-from syncloud.errors import ConfigurationError, PairError
-from syncloud.service import supervisor
+from syncloud.errors import PairError
+from syncloud.service import single_pass
+from syncloud.service.configuration import Configuration
 from syncloud.service.signals import SignalHandler
 from syncloud.service.steps import STEP_TIMEOUT_S, Steps
-from syncloud.service.supervisor import FIXED, Stopped, _Service
+from syncloud.service.supervisor import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,7 +36,8 @@ class Life:
         self.ahead = 0.0
         self.steps = Steps(clock=lambda: time.monotonic() + self.ahead)
         self.signals = SignalHandler(upon_end=self.steps.call_off)
-        self.service = _Service("push", settings, reread, self.signals, self.steps)
+        configuration = Configuration("push", settings, reread, self.steps)
+        self.service = Service("push", configuration, self.signals, self.steps)
         self.over = False
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -47,7 +48,7 @@ class Life:
 
     @property
     def rests(self) -> bool:
-        daemon = self.service._daemon
+        daemon = self.service.daemon
         return daemon is not None and daemon.resting
 
 
@@ -73,38 +74,6 @@ def heard(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-# A single pass
-
-
-def test_a_pass_carries_what_is_there_and_names_what_it_gave_up(
-    configure: Configure, out: Path, bucket: Bucket, logged: Listener
-) -> None:
-    (out / "file").write_bytes(b"1")
-    assert asyncio.run(supervisor.once("push", configure("push"))) == 0
-    assert bucket.get("file") == b"1"
-    assert "path.given_up" not in logged.events
-
-
-def test_a_signal_ends_a_pass_early_and_is_its_exit_code(configure: Configure, out: Path, bucket: Bucket) -> None:
-    for number in range(1_000):
-        (out / str(number)).write_bytes(b"1")
-
-    async def end() -> None:
-        while not [key for key in await asyncio.to_thread(bucket.keys) if not names.is_hidden(key)]:
-            await asyncio.sleep(0.01)  # what the probe puts is there before anybody listens to signals
-        signal.raise_signal(signal.SIGTERM)
-
-    async def scenario() -> None:
-        ending = asyncio.create_task(end())
-        await supervisor.once("push", configure("push", "--transfers", "1"))
-        await ending
-
-    with pytest.raises(Stopped, match="SIGTERM") as caught:
-        asyncio.run(scenario())
-    assert caught.value.exit_code == 143
-    assert 0 < len(bucket.keys()) < 1_000
-
-
 # A daemon
 
 
@@ -125,7 +94,7 @@ def test_what_time_can_mend_is_waited_for(configure: Configure, systemd: Systemd
 
 
 def test_what_time_cannot_mend_ends_the_service(configure: Configure, out: Path) -> None:
-    asyncio.run(supervisor.once("push", configure("push")))
+    asyncio.run(single_pass.run("push", configure("push")))
 
     async def scenario() -> None:
         async with living(configure("push", "--prefix", "another")) as life:
@@ -176,41 +145,8 @@ def test_what_only_a_start_can_refuse_lets_the_settings_of_before_go_on(
             await life.until(lambda: life.rests)
             (out / "file").write_bytes(b"1")
             await life.until(lambda: bucket.keys() == ["file"])
-            assert life.service._settings.profile is None
+            assert life.service.configuration.settings.profile is None
 
     asyncio.run(scenario())
     refused = next(record for record in logged.records if record.__dict__["event"] == "reload.refused")
     assert "nobody" in refused.getMessage()
-
-
-CHANGES = {
-    "instance": ("--instance", "other"),
-    "directory": ("--directory", "/elsewhere"),
-    "bucket": ("--bucket", "elsewhere"),
-    "prefix": ("--prefix", "elsewhere"),
-    "state-dir": ("--state-dir", "/elsewhere"),
-    "endpoint-url": ("--endpoint-url", "http://127.0.0.1:9"),
-    "delete": ("--delete",),
-    "transfers": ("--transfers", "3"),
-    "exclude": ("--exclude", "*.tmp"),
-    "log-level": ("--log-level", "debug"),
-    "profile": ("--profile", "p"),
-    "ready": ("--ready", "synced"),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_reload_may_change_anything_but_the_pair_and_its_memory(configure: Configure, name: str) -> None:
-    before, after = configure("push"), configure("push", *CHANGES[name])
-    assert supervisor._differences(before, before) == []
-    assert ("patterns" if name == "exclude" else name) in supervisor._differences(before, after)
-    if name in FIXED:
-        with pytest.raises(ConfigurationError, match=f"{name} cannot change from") as caught:
-            supervisor._refuse(before, after)
-        assert "restart" in caught.value.hint
-    else:
-        supervisor._refuse(before, after)
-
-
-def test_the_words_of_a_signal_are_its_name() -> None:
-    assert (str(Stopped(signal.SIGINT)), Stopped(signal.SIGINT).exit_code) == ("ended by SIGINT", 130)
