@@ -57,14 +57,14 @@ def _clock(owner: type, method: str, *, before: str = "", after: str = "", of: C
 
 def _set_clocks() -> None:
     from syncloud.engine.reconciler import Reconciler
-    from syncloud.local.tree import LocalTree
+    from syncloud.local.lookup import Lookup
     from syncloud.local.watcher import WatchSource
     from syncloud.s3.request import PendingRequest
     from syncloud.s3.transport import Transport
 
     _clock(WatchSource, "_hint", before="hint", of=lambda source, path, *_: path)
     _clock(Reconciler, "settle", before="settle", of=lambda reconciler, task: task.path)
-    _clock(LocalTree, "_look", before="look", after="looked", of=lambda tree, path, *_: path)
+    _clock(Lookup, "look", before="look", after="looked", of=lambda lookup, query, *_: query.path)
     _clock(Transport, "request", before="send", of=lambda transport, method, key: key)
     _clock(PendingRequest, "send_on", after="boarded", of=lambda flight, *_: flight.request.target)
     _clock(Transport, "_land", before="landed", of=lambda transport, flight: flight.request.target)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from . import names
-from .model import Absent, Base, Entry, Hint, ScanChunk, ScanRecord, Side, Unknown, same
+from .model import Absent, Base, Entry, Hint, Kind, ScanChunk, ScanRecord, Side, Unknown, same
 
 MAX_SKIPPED = 20_000
 """Maximum number of skipped paths that are kept with their reasons."""
@@ -204,5 +204,5 @@ def _target_moved(there: Side | None, seen: Side | None, base: Base | None) -> b
     if base is None:
         return isinstance(there, Entry) and seen is not None
     if not isinstance(there, Entry):
-        return not base.path.endswith("/")
+        return base.kind is Kind.FILE
     return there.size != base.size or not same(there.tag, base.target)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import Enum
 
-from ..core.model import RACY, Tag
+from ..core.model import RACY, Kind, Tag, kind_of
 from . import syscalls
 from .identity import Identity
 
@@ -47,7 +47,7 @@ def doubt(root: int, kept: Identity, now: Identity, rows: Iterable[tuple[str, Ta
         one = _look(root, path, tag)
         if one is _Found.FAMILIAR and not refuted:
             return None
-        files = files or not path.endswith("/")
+        files = files or kind_of(path) is Kind.FILE
         found[one] += 1
     if not found or (found[_Found.MARKER] and not files):
         return None
@@ -71,7 +71,7 @@ def _look(root: int, path: str, tag: Tag) -> _Found:
         return _Found.DELETED if _is_changed_since(root, path, tag) else _Found.MISSING
     except OSError:
         return _Found.OTHER
-    if path.endswith("/"):
+    if kind_of(path) is Kind.DIRECTORY:
         return _Found.MARKER if stat.S_ISDIR(status.st_mode) else _Found.OTHER
     is_familiar = stat.S_ISREG(status.st_mode) and _is_as_before(status, tag)
     return _Found.FAMILIAR if is_familiar else _Found.OTHER

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..core import names
-from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag, Unknown
+from ..core.model import SMALL_BYTES, Absent, Base, Entry, Kind, Side, Tag, Unknown, kind_of
 from ..errors import Unsteady
 from . import error_mapping, marks, stable_read, syscalls
 from .entries import entry_of, marker, tag_of
@@ -57,7 +57,11 @@ class Lookup:
             return Unknown(path, reason)
         if names.is_hidden(path):
             return Unknown(path, "excluded")
-        if isinstance(reported, Entry) and reported.size <= SMALL_BYTES and not path.endswith("/"):
+        if (
+            isinstance(reported, Entry)
+            and reported.size <= SMALL_BYTES
+            and kind_of(path) is Kind.FILE
+        ):
             side = self._read_as_nominated(query)
             if side is not None:
                 return side
@@ -92,12 +96,12 @@ class Lookup:
     def _side(self, query: Query, status: os.stat_result) -> Side:
         path = query.path
         if stat.S_ISDIR(status.st_mode):
-            return marker(path) if path.endswith("/") else self._absent(path)
+            return marker(path) if kind_of(path) is Kind.DIRECTORY else self._absent(path)
         if not query.deadline_passed and self._scan.owners.awaits(status):
             raise Unsteady(path, f"{path}: has {status.st_nlink} names at the moment")
         if (reason := self._scan.refusal(path, status)) is not None:
             return Unknown(path, reason)
-        if path.endswith("/"):
+        if kind_of(path) is Kind.DIRECTORY:
             return self._absent(path)  # a file has the name of the marker's directory
         return self._file(query, entry_of(path, status))
 

@@ -18,7 +18,7 @@ from ..core import names
 from ..core.budget import Budget
 from ..core.diff import flat
 from ..core.interfaces import Content
-from ..core.model import SMALL_BYTES, Base, Entry, ScanChunk, Side, Tag, Unknown
+from ..core.model import SMALL_BYTES, Base, Entry, Kind, ScanChunk, Side, Tag, Unknown
 from ..errors import SyncloudError, Unsyncable
 from . import batch, error_mapping, leftovers, marks, mount_guard, parents
 from . import replace as commit
@@ -182,7 +182,7 @@ class LocalTree:
 
         Raises HostUnavailable, and PathError: Changed, Blocked, Corrupt, Unsyncable and others.
         """
-        if entry.path.endswith("/"):
+        if entry.kind is Kind.DIRECTORY:
             await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)
             return marker(entry.path)
         await self._require_writable(entry.path)
@@ -223,7 +223,7 @@ class LocalTree:
 
         Raises Changed, Unsteady.
         """
-        if expected.path.endswith("/"):
+        if expected.kind is Kind.DIRECTORY:
             return expected
         stamps = source.mtime_ns, source.mode
         return await self._alter(commit.touch, self._fd, expected, *stamps, path=expected.path)
@@ -231,7 +231,7 @@ class LocalTree:
     async def mode_for(self, expected: Entry, source: Entry) -> int:
         """The source's mode; a file that pull did not write gets no new group or other bits."""
         more = source.mode & ~expected.mode & 0o077
-        if not more or expected.path.endswith("/"):
+        if not more or expected.kind is Kind.DIRECTORY:
             return source.mode
         is_own = await self._run(marks.is_own, self._fd, expected, self.nonce, path=expected.path)
         return source.mode if is_own else source.mode & ~more
@@ -243,7 +243,7 @@ class LocalTree:
         await self._alter(self._delete, expected, path=expected.path)
 
     def _delete(self, expected: Entry) -> None:
-        if expected.path.endswith("/"):
+        if expected.kind is Kind.DIRECTORY:
             parents.remove_emptied(self._fd, expected.path.rstrip("/"))
         else:
             commit.delete(self._fd, expected, self.nonce)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import log
 from ..core import checksum, names
 from ..core.budget import Budget
-from ..core.model import SMALL_BYTES, Absent, Base, Entry, Side, Tag, Unknown
+from ..core.model import SMALL_BYTES, Absent, Base, Entry, Kind, Side, Tag, Unknown, kind_of
 from ..errors import Changed, Overlong, PathError, Unavailable
 from . import listing, multipart, objects, trial
 from .bucket import Bucket
@@ -96,7 +96,7 @@ class S3Tree:
     def _nominate(self, path: str, item: listing.ObjectSummary) -> Side:
         if reason := names.refusal(path):
             return Unknown(path, reason)
-        if path.endswith("/") and item.size:
+        if kind_of(path) is Kind.DIRECTORY and item.size:
             return Unknown(path, "the key ends in a slash and has content")
         if item.size is None:
             return Unknown(path, "the listing gives no size")
@@ -156,7 +156,7 @@ class S3Tree:
         if objects.is_archived(headers):
             return Unknown(path, _ARCHIVED)
         entry = objects.entry_of(path, headers, body, self._nonce, self._denied)
-        if path.endswith("/") and entry.size:
+        if entry.kind is Kind.DIRECTORY and entry.size:
             return Unknown(path, "the key ends in a slash and has content")
         if entry.crc is None and base is not None and known is not None:
             return objects.with_crc(entry, base.crc) if entry.tag[0] == known[0] else entry
