@@ -13,7 +13,7 @@ WORDS ?=
 
 VENV := .venv
 OLDEST := .venv-oldest
-# Measured is what the package runs on: Python as the distribution builds it, where it can make an environment.
+# Benchmarks use the distribution's Python, as the package does, where it can make an environment.
 BENCH := .venv-bench
 LOCK := .venv-lock
 DISTRIBUTION = $(shell /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -53,7 +53,7 @@ soak: $(VENV)/.test ## every fault at once for ten minutes, then 200 rounds of l
 	@$(VENV)/bin/python -m tests.soak --minutes $(SOAK_MINUTES) --seed "$(SOAK_SEED)"
 	@$(VENV)/bin/python -m tests.soak.rounds --rounds $(SOAK_ROUNDS) --seed "$(SOAK_SEED)"
 
-fuzz: $(VENV)/.fuzz ## what comes from outside, guided by coverage (FUZZ_SECONDS=600 for each of four targets)
+fuzz: $(VENV)/.fuzz ## random foreign input, guided by coverage (FUZZ_SECONDS=600 for each of four targets)
 	@$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 test-oldest: $(OLDEST)/.test ## the tests but the slow ones, with the oldest libraries supported (Debian 13's)
@@ -63,7 +63,7 @@ bench: $(BENCH)/.bench ## syncloud beside its peers: every bar, into docs/BENCHM
 	@$(BENCH)/bin/python -m benchmarks.peers
 	@$(BENCH)/bin/python -m benchmarks bars --rounds 5 --write $(BENCH_FLAGS)
 
-bench-quick: $(BENCH)/.bench ## what three minutes can tell of it
+bench-quick: $(BENCH)/.bench ## the most important bars in three minutes
 	@$(BENCH)/bin/python -m benchmarks.peers
 	@$(BENCH)/bin/python -m benchmarks quick $(BENCH_FLAGS)
 
@@ -86,7 +86,7 @@ check: $(VENV)/.dev ## lint, format and types
 RESOLVE = $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' $(LOCK_FLAGS)
 
-lock: $(LOCK)/.lock ## resolve requirements/ anew, what is there is kept where it fits (LOCK_FLAGS=--upgrade for the newest)
+lock: $(LOCK)/.lock ## resolve requirements/ anew; fitting versions stay (LOCK_FLAGS=--upgrade for the newest)
 	@sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(RESOLVE) --output-file requirements/build.txt - >/dev/null
 	@for extra in demo test fuzz bench dev lock; do \
 		$(RESOLVE) --extra $$extra --output-file requirements/$$extra.txt setup.cfg >/dev/null || exit 1; done
@@ -100,7 +100,7 @@ format: $(VENV)/.dev ## bring the code into the form that check wants
 	@$(VENV)/bin/ruff check --fix
 	@$(VENV)/bin/ruff format
 
-clean: ## remove the environments and what tools left
+clean: ## remove the environments and the caches
 	rm -rf $(VENV) $(OLDEST) $(BENCH) $(LOCK) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -108,7 +108,7 @@ SILENT := --quiet --quiet --disable-pip-version-check
 
 # $(call environment,DIRECTORY,FILE,STAMPS): everything in requirements/FILE.txt, and the checkout itself. The stamps are missing
 # while pip works, so that an environment whose making was interrupted is made again; so is one whose Python has gone. Builds
-# are not isolated: pip would fetch what they need without a hash.
+# are not isolated: pip would fetch their requirements without a hash.
 define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "syncloud needs Python 3.11 or later; name one: make PYTHON=python3.13" >&2; exit 1; }
