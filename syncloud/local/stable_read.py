@@ -18,9 +18,7 @@ from ..core.model import Base, Entry
 from ..core.work_queue import QUIET_S
 from ..errors import Unsteady
 from . import syscalls
-from .entries import entry_of as entry_of
-from .entries import stamps_of
-from .entries import tag_of as tag_of
+from .entries import entry_of, stamps_of
 
 _RACY_NS = 20_000_000
 """Nanoseconds: twice the longest tick of the kernel's coarse clock (10 ms). Two changes within one

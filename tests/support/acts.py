@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.local import stable_read
+from syncloud.local import entries
 from tests.support import strace
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ MTIME = 1_600_000_000_123_456_789
 
 ACT = """
 import dataclasses, json, os, sys
-from syncloud.local import batch, replace as commit, stable_read
+from syncloud.local import entries, batch, replace as commit, stable_read
 from syncloud.core import checksum, names
 from syncloud.errors import SyncloudError
 from syncloud.core.model import Entry
@@ -38,7 +38,7 @@ place, act, *quiet = sys.argv[1:]
 root = os.open(place, os.O_RDONLY)
 there = None
 if not act.startswith("new"):
-    there = dataclasses.replace(stable_read.entry_of("f", os.stat("f", dir_fd=root)), crc=checksum.update(OLD))
+    there = dataclasses.replace(entries.entry_of("f", os.stat("f", dir_fd=root)), crc=checksum.update(OLD))
 new = Entry("f", ("remote",), len(NEW), MTIME, 0o640, checksum.update(NEW), NEW)
 def put_large():
     temporary = names.hidden("tmp", NONCE)
@@ -163,4 +163,4 @@ def outcome(tmp_path: Path, file: Path, said: Said) -> None:
     assert THEIRS in there.values(), (said, list(there))
     assert not any(name.startswith(".syncloud-") for name in there)
     if isinstance(said, list) and there["f"] == THEIRS:
-        assert tuple(said) != stable_read.tag_of(file.stat()), "the edit is recorded as ours"
+        assert tuple(said) != entries.tag_of(file.stat()), "the edit is recorded as ours"

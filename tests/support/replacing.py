@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core.model import Entry
-from syncloud.local import batch, stable_read
+from syncloud.local import batch, entries
 from tests.support import strace
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ OLD, NEW, THEIRS = b"old" * 1000, b"new" * 1000, b"theirs" * 1000
 NAME = "d/name.txt"
 CHILD = """
 import os, sys
-from syncloud.local import batch, replace, stable_read
+from syncloud.local import entries, batch, replace, stable_read
 from syncloud.errors import SyncloudError
 from syncloud.core.model import Entry
 NAME, NONCE, NEW, MTIME = "d/name.txt", "0123456789abcdef", b"new" * 1000, 1_700_000_000_123_456_789
@@ -34,7 +34,7 @@ if len(sys.argv) > 3:
     os.setuid(65534)
 root = os.open(sys.argv[1], os.O_RDONLY)
 os.umask(0o077)
-seen = None if sys.argv[2] == "new" else stable_read.entry_of(NAME, os.stat(NAME, dir_fd=root))
+seen = None if sys.argv[2] == "new" else entries.entry_of(NAME, os.stat(NAME, dir_fd=root))
 print("ready", flush=True)
 try:
     if sys.argv[2] == "delete":
@@ -75,7 +75,7 @@ def trace(tmp_path: Path) -> list[str]:
 
 
 def seen(root_fd: int, path: str = NAME) -> Entry:
-    return stable_read.entry_of(path, os.stat(path, dir_fd=root_fd, follow_symlinks=False))
+    return entries.entry_of(path, os.stat(path, dir_fd=root_fd, follow_symlinks=False))
 
 
 def put(

@@ -17,7 +17,7 @@ from syncloud.core import checksum
 from syncloud.core.model import Entry
 from syncloud.engine.executor import agreed
 from syncloud.errors import Changed, Unsteady
-from syncloud.local import batch, stable_read
+from syncloud.local import batch, entries, stable_read
 from syncloud.local import replace as commit
 from tests.support.acts import (
     HELD,
@@ -64,7 +64,7 @@ def test_no_way_of_writing_hides_an_edit(
 
 def expected(file: Path, root_fd: int, *, racy: bool = False) -> Entry:
     body = file.read_bytes()
-    return stable_read.entry_of("f", os.stat("f", dir_fd=root_fd), checksum.update(body), racy=racy)
+    return entries.entry_of("f", os.stat("f", dir_fd=root_fd), checksum.update(body), racy=racy)
 
 
 @pytest.mark.parametrize("act", ["touch", "set aside"])
@@ -79,7 +79,7 @@ def test_beside_an_open_writer_no_row_is_believed(file: Path, root_fd: int, act:
     assert now is not None
     mapping[:] = THEIRS
     assert file.read_bytes() == THEIRS
-    assert now.lasting_tag() != stable_read.tag_of(file.stat())
+    assert now.lasting_tag() != entries.tag_of(file.stat())
     mapping.close()
 
 
@@ -144,9 +144,9 @@ def test_no_edit_is_lost_among_many_touches(file: Path, root_fd: int) -> None:
                 os.close(fd)
                 touched = commit.touch(root_fd, seen, MTIME + number, 0o640)
                 assert touched is not None
-                before = stable_read.tag_of(file.stat())
+                before = entries.tag_of(file.stat())
                 crc = checksum.update(file.read_bytes())
-                if touched.lasting_tag() == before == stable_read.tag_of(file.stat()):
+                if touched.lasting_tag() == before == entries.tag_of(file.stat()):
                     believed += 1
                     assert crc == seen.crc, f"an edit is taken for ours in round {number}"
     finally:

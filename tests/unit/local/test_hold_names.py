@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.local import stable_read
+from syncloud.local import entries
 from tests.support.acts import (
     MTIME,
     OLD,
@@ -42,7 +42,7 @@ def test_a_file_that_takes_the_name_during_a_touch_is_not_touched(tmp_path: Path
 def test_a_mode_of_somebody_during_a_touch_is_not_recorded_as_agreed(tmp_path: Path, file: Path) -> None:
     said = perform(tmp_path, "touch", "utimensat:delay_exit=500ms:when=1", lambda: file.chmod(0o604))
     status = file.stat()
-    if isinstance(said, list) and tuple(said) == stable_read.tag_of(status):
+    if isinstance(said, list) and tuple(said) == entries.tag_of(status):
         assert status.st_mode & 0o777 == 0o640, "it is as both sides agreed"
 
 
@@ -59,7 +59,7 @@ def test_a_mode_of_somebody_after_the_rename_is_not_recorded_as_agreed(tmp_path:
     where = "renameat2:delay_exit=500ms" if act.startswith("new") else "renameat:delay_exit=500ms"
     said = perform(tmp_path, act, where, lambda: file.chmod(0o604))
     assert isinstance(said, list)
-    assert tuple(said) != stable_read.tag_of(file.stat())
+    assert tuple(said) != entries.tag_of(file.stat())
 
 
 @pytest.mark.parametrize("act", ["new", "new large", "replace", "replace large"])
@@ -75,7 +75,7 @@ def test_a_temporary_that_somebody_edits_is_not_taken_for_what_was_sent(tmp_path
     said = perform(tmp_path, act, "fsync:delay_enter=500ms:when=1", meddle)
     if isinstance(said, list):
         assert file.read_bytes() == THEIRS
-        assert tuple(said) != stable_read.tag_of(file.stat())
+        assert tuple(said) != entries.tag_of(file.stat())
     else:
         assert said == "Changed"
         assert [name.read_bytes() for name in file.parent.iterdir()] == ([] if act.startswith("new") else [OLD])

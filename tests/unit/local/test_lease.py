@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.local import stable_read
+from syncloud.local import entries
 from tests.support.acts import (
     ACT,
     HELD,
@@ -48,7 +48,7 @@ def test_an_act_that_nobody_disturbs_is_believed(tmp_path: Path, file: Path, act
     os.chown(file, NOBODY, NOBODY)
     said = perform(tmp_path, act, "fchmod:delay_enter=1ms", lambda: None, lease=lease)
     assert isinstance(said, list)
-    assert tuple(said) == stable_read.tag_of(file.stat())
+    assert tuple(said) == entries.tag_of(file.stat())
     assert act == "set aside" or os.listdir(file.parent) == ["f"], "and makes no conflict copy"
 
 

@@ -14,7 +14,7 @@ import pytest
 from syncloud.core import names
 from syncloud.core.model import Entry
 from syncloud.errors import Blocked, Changed
-from syncloud.local import batch, replace, stable_read, syscalls
+from syncloud.local import batch, entries, replace, syscalls
 from tests.support.nobody import NOBODY, let_through
 from tests.support.replacing import (
     CHILD,
@@ -40,7 +40,7 @@ def test_a_new_file_gets_its_bytes_mode_and_mtime_whatever_the_umask(root_fd: in
             entry, aside = put(root_fd, None, path=f"d/{mode:o}", mode=mode)
             status = (folder / f"{mode:o}").stat()
             assert (status.st_mode & 0o7777, status.st_mtime_ns, aside) == (mode, MTIME, None)
-            assert entry == stable_read.entry_of(f"d/{mode:o}", status)
+            assert entry == entries.entry_of(f"d/{mode:o}", status)
     finally:
         os.umask(before)
 

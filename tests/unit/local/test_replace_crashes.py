@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.core import checksum, names
-from syncloud.local import stable_read
+from syncloud.local import entries
 from syncloud.local.tree import LocalTree
 from tests.support.replacing import (
     EDITS,
@@ -111,7 +111,7 @@ def test_a_crash_before_any_step_leaves_one_whole_state(tmp_path: Path, folder: 
         if what != "new":
             folder.mkdir()
             file.write_bytes(OLD)
-            known = {stable_read.tag_of(file.stat())[:3]: checksum.update(OLD)}
+            known = {entries.tag_of(file.stat())[:3]: checksum.update(OLD)}
 
     def now() -> bytes | None:
         return file.read_bytes() if file.exists() else None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COARSE = """
 import os, sys
 from pathlib import Path
-from syncloud.local import batch, replace as commit, stable_read
+from syncloud.local import entries, batch, replace as commit, stable_read
 from syncloud.core import checksum
 from syncloud.core.model import Entry
 file, act, met = Path(sys.argv[1]) / "f", sys.argv[2], 0
@@ -36,14 +36,14 @@ for number in range(200):
     elif act == "set aside":
         aside, now = commit.keep_conflict_copy(root, now, "")
         os.unlink(aside, dir_fd=root)
-        now = Entry(now.path, stable_read.tag_of(file.stat()), now.size, now.mtime_ns, now.mode, now.crc, racy=now.racy)
+        now = Entry(now.path, entries.tag_of(file.stat()), now.size, now.mtime_ns, now.mode, now.crc, racy=now.racy)
     before = file.stat()
     with file.open("r+b") as writer:
         writer.write(b"two")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     same = os.stat(file).st_ctime_ns == before.st_ctime_ns
     met += same
-    assert now.lasting_tag() != stable_read.tag_of(file.stat()), f"an edit is lost in round {number}"
+    assert now.lasting_tag() != entries.tag_of(file.stat()), f"an edit is lost in round {number}"
 print(met)
 """
 
