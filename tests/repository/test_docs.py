@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 SECURITY = CHECKOUT / "SECURITY.md"
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
-READ = [CHECKOUT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/OPERATING.md", "docs/SETUP.md")]
-"""The documents that a newcomer reads as a whole. The others are for reference."""
+READ = [file for file in DOCUMENTS if "decisions" not in file.parts and file.name != "BENCHMARKS.md"]
+"""The documents with short sentences. `make bench` writes BENCHMARKS.md."""
+PAGES = sorted(file for form in ("rst", "txt") for file in (CHECKOUT / "packaging").glob(f"*/*.{form}"))
+"""The sources of the manual pages and of the sample file."""
 LONGEST = 30
 """Words of a sentence."""
 
@@ -84,6 +86,17 @@ def _sentences(text: str) -> Iterator[str]:
         yield from re.split(r"(?<=[.!?]) |(?<=[.!?][\")]) ", plain)
 
 
+def _prose(page: str) -> str:
+    """The prose of a manual page in reStructuredText as paragraphs: no examples, no directives, no terms of lists."""
+    lines: list[str] = []
+    for paragraph in re.sub(r"::\n\n(?:(?: {4}.*)?\n)+", ".\n\n", page.rstrip("\n") + "\n").split("\n\n"):
+        if not re.match(r"\.\. |.*\n==", paragraph):
+            item = re.search(r"^[^ ].*\n(?= {4})", paragraph, re.MULTILINE)
+            plain = re.sub(r"^[^ ].*\n(?= {4})", "\n", paragraph, flags=re.MULTILINE) if item else paragraph
+            lines.append(re.sub(r"^ {4}", "", plain, flags=re.MULTILINE).replace("``", "`"))
+    return "\n\n".join(lines)
+
+
 def _words(sentence: str) -> int:
     return sum(bool(re.search(r"\w", word)) for word in sentence.split())
 
@@ -91,6 +104,17 @@ def _words(sentence: str) -> int:
 @pytest.mark.parametrize("document", READ, ids=lambda path: path.name)
 def test_no_sentence_is_too_long(document: Path) -> None:
     assert not [one for one in _sentences(document.read_text()) if _words(one) > LONGEST]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_no_sentence_of_a_manual_page_is_too_long(page: Path) -> None:
+    assert not [one for one in _sentences(_prose(page.read_text())) if _words(one) > LONGEST]
+
+
+def test_prose_of_a_page_is_found() -> None:
+    page = "TITLE\n=====\n\n.. options:: x\n\nOne two ``a b``::\n\n    no sentence\n\n    nor this\n\n"
+    page += "term, other\n    Three.\n    Four five.\nterm\n    Six.\n"
+    assert [_words(one) for one in _sentences(_prose(page)) if _words(one)] == [3, 1, 2, 1]
 
 
 @pytest.mark.parametrize(

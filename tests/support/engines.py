@@ -1,33 +1,47 @@
-"""Engines over trees in memory: one that runs during a block, its clock and its odd trees."""
+"""Engines over trees in memory: one that runs during a block, its clock, and the waiting for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from syncloud.core.interfaces import Direction
-from syncloud.core.model import Policy
+from syncloud.core.model import Failure, Hint, Policy
 from syncloud.core.work_queue import MAX_WAITING, WorkQueue
 from syncloud.engine.conflict_limit import ConflictLimit
+from syncloud.engine.failing import LASTING_TRIES
 from syncloud.engine.loop import Engine
 from syncloud.engine.path_task import PathTask
 from syncloud.engine.reconciler import Reconciler
 from syncloud.engine.transfer_limit import TransferLimit
+from syncloud.engine.turns import Turns
 from syncloud.local.tree import LocalTree
 from tests.support.memory import MemoryTree
+from tests.support.odd_trees import REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
-    from syncloud.core.interfaces import Content, Tree
     from syncloud.core.interfaces import State as AnyState
-    from syncloud.core.model import Base, Entry, Side, Tag
+    from syncloud.core.interfaces import Tree
+    from syncloud.core.model import Base, Tag
     from syncloud.core.work_queue import Work
     from syncloud.engine.outcome import Outcome
     from syncloud.state.store import State
+
+
+ALL = Hint("", subtree=True, check_target=True)
+
+
+class Receipt:
+    """Remembers whether it was given back."""
+
+    given = False
+
+    def acknowledge(self) -> None:
+        self.given = True
 
 
 class Excluding:
@@ -105,6 +119,27 @@ async def settle_with(reconciler: Reconciler, work: Work) -> Outcome:
     return await reconciler.settle(PathTask(work, TransferLimit(8), time.monotonic()))
 
 
+class SetClock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CountedTurns(Turns):
+    """Turns that do nothing but count."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.count = 0
+        super().__init__(self._turned, clock, asyncio.get_running_loop())
+
+    def _turned(self) -> None:
+        self.count += 1
+
+
 class CountingClock:
     """Monotonic, and counts how often it is asked: an engine that spins asks all the time."""
 
@@ -114,20 +149,6 @@ class CountingClock:
     def __call__(self) -> float:
         self.asked += 1
         return time.monotonic()
-
-
-class LargeTree(MemoryTree):
-    """A tree whose listing takes until `listed` is set."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.listed = threading.Event()
-        self.listings = 0
-
-    def scan(self, under: str = "") -> Iterator[Side]:
-        self.listings += 1
-        assert self.listed.wait(30)
-        yield from super().scan(under)
 
 
 @contextlib.asynccontextmanager
@@ -148,19 +169,39 @@ async def settled(engine: Engine) -> None:
             await asyncio.sleep(0.02)
 
 
-class BrokenOnce(MemoryTree):
-    """The first write and the first listing fail, with `error`."""
+@contextlib.asynccontextmanager
+async def serving(source: MemoryTree, target: MemoryTree, state: State) -> AsyncIterator[Engine]:
+    """A daemon with many places, for which no path waits after a transfer."""
+    work_queue = WorkQueue(time.monotonic, quiet=0.2, min_interval=0.0)
+    engine = engine_between(source, target, state, work_queue, policy=Policy(delete=True), transfers=64)
+    work = asyncio.create_task(engine.run())
+    try:
+        yield engine
+    finally:
+        engine.stop()
+        await work
 
-    def __init__(self, name: str, error: Exception) -> None:
-        super().__init__(name)
-        self.errors = {"write": error, "scan": error}
 
-    async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
-        if error := self.errors.pop("write", None):
-            raise error
-        return await super().write(entry, content, expected)
+async def settled_soon(engine: Engine) -> None:
+    await asyncio.sleep(0.3)
+    await settled(engine)
 
-    def scan(self, under: str = "") -> Iterator[Side]:
-        if error := self.errors.pop("scan", None):
-            raise error
-        return super().scan(under)
+
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Until `condition` gives something true."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def files(tree: MemoryTree) -> set[str]:
+    return set(tree.files)
+
+
+def kind_of_trouble(engine: Engine) -> type[Exception] | None:
+    return None if engine.trouble is None else type(engine.trouble)
+
+
+def keeps_failing(state: State, *paths: str) -> None:
+    """A life before this one has recorded them."""
+    state.note_failing([Failure(path, REFUSED.code, str(REFUSED), REFUSED.hint, LASTING_TRIES, 1.0) for path in paths], ())

@@ -2,79 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncloud.core.model import Base, Entry, Failure
+from syncloud.core.model import Failure
 from syncloud.core.work_queue import Work
 from syncloud.engine import failing
 from syncloud.engine.failing import BUSY_MAX_S, EFFORT_FACTOR, LASTING_TRIES, NEWS_IGNORED_S, RETRY_MAX_S, Failing
-from syncloud.errors import HostUnavailable, PathError, PermissionRefused, SyncloudError, Unsettled
+from syncloud.errors import HostUnavailable, PathError, Unsettled
 from syncloud.state.store import Pair, State
+from tests.support.engines import ALL, files, serving, until
+from tests.support.failures import REFUSED, Receipt, World, work_of
+from tests.support.memory import MemoryTree
+from tests.support.odd_trees import Bucket
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
-REFUSED = PermissionRefused("read s3://b/a: AccessDenied", code="AccessDenied", hint="ask")
 BUSY = Unsettled("a", "a: written to while it was read")
 
 
-class Receipt:
-    given = 0
-
-    def acknowledge(self) -> None:
-        self.given += 1
-
-
-class World:
-    """One life of the process after another, on one state and one clock."""
-
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.now = 1_000.0
-        self.start()
-
-    def start(self) -> None:
-        self.failing = Failing(self.state, lambda: self.now, wall=lambda: self.now + 1_700_000_000)
-
-    def fail(self, path: str = "a", error: SyncloudError = REFUSED, work: Work | None = None, took: float = 0.0) -> float:
-        delay = self.failing.fail(work or _work(path), error, took=took)
-        assert delay is not None
-        return delay
-
-    def again(self, error: SyncloudError = REFUSED) -> float:
-        """Wait until the path is tried once more, and let it fail."""
-        due = self.failing.next_due
-        assert due is not None
-        self.now = due
-        (work,) = self.failing.due()
-        assert self.failing.admit(work)
-        return self.fail(error=error, work=work)
-
-    def lasting(self, path: str = "a") -> None:
-        for _ in range(LASTING_TRIES):
-            self.fail(path)
-            self.failing.admit(_work(path))
-
-    def give_back(self) -> None:
-        for receipt in self.failing.flush():
-            receipt.acknowledge()
-
-
-def _work(path: str = "a", *receipts: Receipt, closed: bool = False) -> Work:
-    return Work(path, 0.0, 0.0, closed=closed, receipts=list(receipts))
-
-
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
-    yield World(state)
-    state.close()
+def world(state: State) -> World:
+    return World(state)
 
 
 # When it is tried again
@@ -117,7 +73,7 @@ def test_a_try_that_is_due_comes_once(world: World) -> None:
 
 def test_news_of_a_young_failure_is_looked_at_at_once(world: World) -> None:
     world.fail()
-    assert world.failing.admit(_work())
+    assert world.failing.admit(work_of())
 
 
 def test_events_of_a_lasting_failure_do_not_outrun_its_pause(world: World) -> None:
@@ -128,7 +84,7 @@ def test_events_of_a_lasting_failure_do_not_outrun_its_pause(world: World) -> No
     tries = 0
     while world.now < last + 2 * NEWS_IGNORED_S:
         world.now += 0.5
-        tries += world.failing.admit(_work(closed=True))
+        tries += world.failing.admit(work_of(closed=True))
     assert tries == pytest.approx(NEWS_IGNORED_S / 0.5, abs=2), (
         "after the first half minute each one, where nothing fails any more"
     )
@@ -141,9 +97,9 @@ def test_events_do_not_outrun_what_a_try_costs(world: World) -> None:
         world.fail(error=BUSY, took=60.0)
     for second in range(1, int(EFFORT_FACTOR * 60)):
         world.now += 1
-        assert not world.failing.admit(_work(closed=True)), second
+        assert not world.failing.admit(work_of(closed=True)), second
     world.now += 1
-    assert world.failing.admit(_work(closed=True))
+    assert world.failing.admit(work_of(closed=True))
 
 
 def test_events_of_thousands_do_not_outrun_the_rate_of_all(world: World) -> None:
@@ -152,24 +108,24 @@ def test_events_of_thousands_do_not_outrun_the_rate_of_all(world: World) -> None
             world.fail(f"{number}")
     world.fail("0")
     world.now += 20_000 / failing.RATE_PER_S / 2 - 1
-    assert not world.failing.admit(_work("0", closed=True))
+    assert not world.failing.admit(work_of("0", closed=True))
     world.now += 1
-    assert world.failing.admit(_work("0", closed=True))
+    assert world.failing.admit(work_of("0", closed=True))
 
 
 def test_a_listing_brings_a_lasting_failure_no_other_try(world: World) -> None:
     for _ in range(12):
         world.fail()
     world.now += NEWS_IGNORED_S + 1
-    assert not world.failing.admit(_work())
-    assert world.failing.admit(_work(closed=True))
+    assert not world.failing.admit(work_of())
+    assert world.failing.admit(work_of(closed=True))
 
 
 def test_what_waits_is_kept_once_however_many_events_come(world: World) -> None:
     for _ in range(12):
         world.fail()
     for _ in range(1_000):
-        assert not world.failing.admit(_work("a", Receipt()))
+        assert not world.failing.admit(work_of("a", Receipt()))
     assert len(world.failing._heap) <= 14
 
 
@@ -192,7 +148,7 @@ def test_recorded_paths_are_tried_a_few_at_a_time_and_each_has_its_turn(world: W
     world.fail("young")
     tried: list[str] = []
     for path in paths[50:]:
-        if not world.failing.admit(_work(path)):
+        if not world.failing.admit(work_of(path)):
             continue
         tried.append(path)
     assert len(tried) == failing.MAX_UNDER_WAY, "a listing finds them, too"
@@ -211,19 +167,6 @@ def test_recorded_paths_are_tried_a_few_at_a_time_and_each_has_its_turn(world: W
             world.fail(work=work)
         tried += [work.path for work in works]
     assert sorted(tried) == paths
-
-
-def test_the_old_name_of_what_was_recorded_and_not_tried_yet_is_kept(world: World) -> None:
-    for number in range(failing.MAX_UNDER_WAY + 1):
-        world.lasting(f"{number}")
-    world.failing.flush()
-    world.start()
-    for number in range(failing.MAX_UNDER_WAY + 1):
-        work = _work(f"{number}")
-        work.reported = Entry(work.path, (f"inode {number}", "1", "2"), 5, 0, 0o644)
-        admitted = world.failing.admit(work)
-    assert not admitted
-    assert world.failing.heirs.heir(_base("old", f"inode {failing.MAX_UNDER_WAY}", 5)) == f"{failing.MAX_UNDER_WAY}"
 
 
 # What is recorded
@@ -246,7 +189,7 @@ def test_a_failure_that_lasts_is_recorded_with_its_cause_and_forgotten_when_it_i
 
 def test_a_receipt_is_given_back_once_its_path_is_recorded_and_not_before(world: World) -> None:
     first, second = Receipt(), Receipt()
-    work = _work("a", first)
+    work = work_of("a", first)
     for _ in range(LASTING_TRIES - 1):
         world.fail(work=work)
         world.give_back()
@@ -254,7 +197,7 @@ def test_a_receipt_is_given_back_once_its_path_is_recorded_and_not_before(world:
     world.fail(work=work)
     world.give_back()
     assert first.given == 1
-    assert not world.failing.admit(_work("a", second))
+    assert not world.failing.admit(work_of("a", second))
     world.give_back()
     assert (first.given, second.given) == (1, 1)
     world.now += RETRY_MAX_S
@@ -278,7 +221,7 @@ class FullState(State):
 
 def test_a_receipt_whose_path_cannot_be_recorded_is_kept(tmp_path: Path) -> None:
     receipt, state = Receipt(), opened_state(tmp_path, Pair("push", "d", "b", ""), FullState)
-    world, work = World(state), _work("a", receipt)
+    world, work = World(state), work_of("a", receipt)
     for _ in range(LASTING_TRIES):
         world.fail(work=work)
     world.give_back()
@@ -311,7 +254,7 @@ def test_beyond_a_bound_only_their_number_is_kept(world: World) -> None:
     for _ in range(LASTING_TRIES):
         for number in range(failing.MAX_PATHS):
             world.fail(f"{number}")
-    assert world.failing.fail(_work("one more"), REFUSED) is None
+    assert world.failing.fail(work_of("one more"), REFUSED) is None
     assert world.failing.more == 1
     assert str(world.failing.error).startswith("50,000 and more paths keep failing")
     assert world.fail("3") > 0
@@ -360,30 +303,6 @@ def test_what_an_earlier_life_has_recorded_is_looked_at_on_both_sides(world: Wor
     assert all(work.check_target for work in world.failing.due())
 
 
-# Renames
-
-
-def _base(path: str, inode: str, size: int) -> Base:
-    return Base(path, (inode, str(size), "2"), ("t",), size, 0, 0o644, 1)
-
-
-def test_a_copy_that_fails_may_be_the_new_name_of_what_is_to_be_deleted(world: World) -> None:
-    world.failing.fail(_work("new"), REFUSED, content=("17", 5))
-    assert world.failing.heirs.heir(_base("old", "17", 5)) == "new"
-    assert world.failing.heirs.heir(_base("old", "18", 5)) is None
-    assert world.failing.heirs.heir(_base("old", "17", 6)) is None
-    assert world.failing.heirs.heir(_base("new", "17", 5)) is None, "it is the path itself"
-    world.failing.fail(_work("d/_SUCCESS"), REFUSED, content=("18", 0))
-    assert world.failing.heirs.heir(_base("e/_SUCCESS", "18", 0)) is None, "there are no bytes that could be lost"
-    assert world.failing.heirs.heir(None) is None
-    world.failing.fail(_work("new"), REFUSED)
-    assert world.failing.heirs.heir(_base("old", "17", 5)) == "new", "a try that saw nothing changes nothing"
-    world.failing.fail(_work("new"), REFUSED, content=("19", 5))
-    assert world.failing.heirs.heir(_base("old", "17", 5)) is None, "it has other bytes now"
-    world.failing.clear("new")
-    assert world.failing.heirs.heir(_base("old", "19", 5)) is None
-
-
 PATHS = st.sampled_from("abc")
 STEPS = st.one_of(
     st.tuples(st.just("fail"), PATHS),
@@ -417,7 +336,7 @@ def test_no_path_is_lost_and_no_receipt_given_back_twice(world: World, steps: li
                 try_again(work)
         elif step == "hint" and str(value) not in in_hand:
             receipts.append(Receipt())
-            try_again(_work(str(value), receipts[-1]))
+            try_again(work_of(str(value), receipts[-1]))
         elif step == "fail" and str(value) in in_hand:
             world.failing.fail(in_hand.pop(str(value)), REFUSED)
         elif step == "clear" and str(value) in in_hand:
@@ -445,3 +364,27 @@ def test_what_an_earlier_version_has_written_is_opened(tmp_path: Path) -> None:
     state = opened_state(tmp_path, Pair("push", "d", "b", ""))
     assert state.failing() == []
     state.close()
+
+
+# A life after a recorded failure
+
+
+def test_what_somebody_has_deleted_is_put_back_although_it_failed_in_an_earlier_life(state: State) -> None:
+    """The record of a failure does not say who has asked: what only a look at both sides finds is looked for again."""
+
+    async def scenario() -> None:
+        source, target = MemoryTree("pull"), Bucket()
+        source.put("a", b"1")
+        async with serving(source, target, state) as engine:
+            engine.deliver(ALL)
+            await until(lambda: "a" in target.files)
+            target.remove("a")
+            target.refuses = "a".__eq__
+            engine.deliver(ALL)
+            await until(lambda: len(engine.failing))
+        target.refuses = lambda _: False
+        async with serving(source, target, state) as engine:
+            await until(lambda: not state.failing())
+            assert files(target) == {"a"}
+
+    asyncio.run(scenario())

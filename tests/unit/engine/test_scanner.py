@@ -18,8 +18,9 @@ from syncloud.engine.recorder import Recorder
 from syncloud.engine.scanner import CHUNK_PATHS, MAX_WAITING, Scanner
 from syncloud.errors import Unavailable
 from syncloud.state.store import Pair, State
-from tests.support.engines import BrokenOnce, CountingClock, Excluding, LargeTree, direction_between, running
+from tests.support.engines import CountingClock, Excluding, Receipt, direction_between, running
 from tests.support.memory import MemoryTree
+from tests.support.odd_trees import BrokenOnce, LargeTree
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
@@ -32,22 +33,6 @@ if TYPE_CHECKING:
 
 
 CLOCK = 1000.0
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    made = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
-    yield made
-    made.close()
-
-
-class Receipt:
-    """Remembers whether it was given back."""
-
-    given = False
-
-    def acknowledge(self) -> None:
-        self.given = True
 
 
 class Waiting(Backlog):

@@ -155,3 +155,40 @@ def test_damage_is_shown_and_nothing_is_acknowledged(state: State) -> None:
         state_writer._timer.cancel()
 
     asyncio.run(scenario())
+
+
+def test_the_inodes_of_a_burst_are_asked_for_at_once(state: State) -> None:
+    async def scenario() -> None:
+        state_writer, one = StateWriter(state, SkippedPaths(state)), Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
+        asked: list[str] = []
+        state_writer.record(one, (), [])
+        state_writer.flush()
+        state._db.set_trace_callback(asked.append)
+        told = await asyncio.gather(*(state_writer.renamed_from((inode, "3")) for inode in ("11", "12", "13")))
+        assert told == [[one], [], []]
+        assert await state_writer.renamed_from(("13", "3")) == []
+        assert len(asked) == 2, "which of them are known, and the one that is"
+        state_writer.record(replace(one, path="b", source=("12", "3", "9")), (), [])
+        state_writer.flush()
+        assert [base.path for base in await state_writer.renamed_from(("12", "3"))] == ["b"]
+
+    asyncio.run(scenario())
+
+
+def test_what_was_read_ahead_is_never_older_than_what_was_recorded(state: State) -> None:
+    async def scenario() -> None:
+        state_writer = StateWriter(state, SkippedPaths(state))
+        one = Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
+        state_writer.look_up(["a"], ["11"])
+        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3"))) == (None, [])
+        state_writer.record(one, (), [])
+        assert state_writer.base_of("a") == one
+        state_writer.flush()
+        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3")), state_writer.files) == (one, [one], 1)
+        state_writer.look_up(["a"], ["11"])
+        state_writer.record(None, ("a",), [])
+        assert state_writer.base_of("a") is None
+        state_writer.flush()
+        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3")), state_writer.files) == (None, [], 0)
+
+    asyncio.run(scenario())
