@@ -39,16 +39,30 @@ BARS: dict[str, Job] = {
     "million": million.million,
     "micro": micro.instructions,
 }
-SUITES: dict[str, list[Job]] = {"bars": [], "quick": [commands.quick], "curves": [curves.growth], "micro": [micro.instructions]}
+SUITES: dict[str, list[Job]] = {
+    "bars": [],
+    "quick": [commands.quick],
+    "curves": [curves.growth],
+    "micro": [micro.instructions],
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suite", choices=SUITES)
-    parser.add_argument("--jobs", nargs="*", choices=BARS, default=list(BARS), help="some of the bars")
+    parser.add_argument(
+        "--jobs", nargs="*", choices=BARS, default=list(BARS), help="some of the bars"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each tool runs")
-    parser.add_argument("--scale", type=float, default=1.0, help="0.01 to try the jobs with a hundredth of the files")
-    parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="a directory on the disk to be measured")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="0.01 to try the jobs with a hundredth of the files",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("/var/tmp"), help="a directory on the disk to be measured"
+    )
     parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.name}")
     given = parser.parse_args()
     if given.write and (given.scale != 1 or given.jobs != list(BARS)):
@@ -56,11 +70,20 @@ def main() -> int:
     # Stores and directories are cleared away, however it ends.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
-    results = run(SUITES[given.suite] or [BARS[name] for name in given.jobs], given.work, given.rounds, given.scale)
+    results = run(
+        SUITES[given.suite] or [BARS[name] for name in given.jobs],
+        given.work,
+        given.rounds,
+        given.scale,
+    )
     if given.write:
-        DOCUMENT.write_text(report.document(results, time.monotonic() - started, given.rounds, million.ROUNDS))
+        DOCUMENT.write_text(
+            report.document(results, time.monotonic() - started, given.rounds, million.ROUNDS)
+        )
     missed = [bar for result in results for bar in result.bars if not bar.met]
-    print(f"{sum(len(result.bars) for result in results)} bars, {len(missed)} not met, {time.monotonic() - started:.0f} s")
+    print(
+        f"{sum(len(result.bars) for result in results)} bars, {len(missed)} not met, {time.monotonic() - started:.0f} s"
+    )
     return 1 if missed or any("syncloud" in result.failed for result in results) else 0
 
 

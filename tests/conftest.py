@@ -44,7 +44,9 @@ settings.register_profile(
     max_examples=200,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+)
 
 
 collect_ignore = ["faults", "system"]
@@ -67,7 +69,13 @@ def pytest_report_header() -> str:
 
 
 def _is_chosen(name: str) -> bool:
-    return int.from_bytes(hashlib.sha256(f"{SEED} {name}".encode(errors="backslashreplace")).digest()[:4], "big") % PART == 0
+    return (
+        int.from_bytes(
+            hashlib.sha256(f"{SEED} {name}".encode(errors="backslashreplace")).digest()[:4], "big"
+        )
+        % PART
+        == 0
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -149,7 +157,9 @@ def tls(private_ca: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 def queue() -> Iterator[Callable[[str], botocore.client.BaseClient]]:
     """boto3's client of the queue at an endpoint."""
     with contextlib.ExitStack() as stack:
-        yield lambda endpoint: stack.enter_context(contextlib.closing(Aws(endpoint_url=endpoint))).client("sqs")
+        yield lambda endpoint: stack.enter_context(
+            contextlib.closing(Aws(endpoint_url=endpoint))
+        ).client("sqs")
 
 
 @pytest.fixture
@@ -174,7 +184,12 @@ def syncloud(aws_server: Emulator, tmp_path: Path) -> Iterator[Start]:
     """
     started: list[Process] = []
 
-    def start(*arguments: str, endpoint: str = "", env: dict[str, str] | None = None, inside: Sequence[str] = ()) -> Process:
+    def start(
+        *arguments: str,
+        endpoint: str = "",
+        env: dict[str, str] | None = None,
+        inside: Sequence[str] = (),
+    ) -> Process:
         argv: Sequence[str] = [*inside, sys.executable, "-m", "syncloud", *arguments]
         home = {"HOME": str(tmp_path / "home")}
         process = Process(

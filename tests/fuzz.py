@@ -23,7 +23,10 @@ _RECORD = {
     "eventVersion": "2.1",
     "eventSource": "aws:s3",
     "eventName": "ObjectCreated:Put",
-    "s3": {"bucket": {"name": "b"}, "object": {"key": _KEY, "size": 3, "eTag": "e", "versionId": "v", "sequencer": "0A"}},
+    "s3": {
+        "bucket": {"name": "b"},
+        "object": {"key": _KEY, "size": 3, "eTag": "e", "versionId": "v", "sequencer": "0A"},
+    },
 }
 _BRIDGED = {
     "version": "0",
@@ -41,7 +44,12 @@ def _events(data: bytes) -> None:
         for event in notifications.decode(data.decode(errors="replace")):
             if isinstance(event, notifications.ObjectEvent):
                 assert fields.key(event.key) == event.key
-                assert all(map(fields.sendable, (event.etag, event.version, event.sequencer, event.bucket, event.name)))
+                assert all(
+                    map(
+                        fields.sendable,
+                        (event.etag, event.version, event.sequencer, event.bucket, event.name),
+                    )
+                )
 
 
 def _names(data: bytes) -> None:
@@ -54,7 +62,9 @@ def _names(data: bytes) -> None:
     if names.refusal(path) is None:
         assert os.path.normpath(path) == path.rstrip("/")
         assert not path.startswith(("/", "../"))
-        assert all(0 < len(part.encode()) <= names.NAME_MAX for part in path.removesuffix("/").split("/"))
+        assert all(
+            0 < len(part.encode()) <= names.NAME_MAX for part in path.removesuffix("/").split("/")
+        )
 
 
 def _headers(data: bytes) -> None:
@@ -104,7 +114,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[str]]] = {
             "content-length: 3\nx-amz-version-id: v\nx-amz-meta-mode: 0644\nx-amz-checksum-crc64nvme: AAAAAAAAAAA=\n\n",
         ],
     ),
-    "configuration": (_configuration, ["directory = /a\nbucket = b\nprefix = p/\nexclude = [*.tmp]\nmax-delete = 25\n# c\n"]),
+    "configuration": (
+        _configuration,
+        ["directory = /a\nbucket = b\nprefix = p/\nexclude = [*.tmp]\nmax-delete = 25\n# c\n"],
+    ),
 }
 
 
@@ -119,7 +132,14 @@ def _fuzz(name: str, seconds: int) -> None:
         for number, seed in enumerate(seeds):
             Path(corpus, str(number)).write_text(seed)
         atheris.Setup(
-            [sys.argv[0], f"-max_total_time={seconds}", "-max_len=4096", f"-artifact_prefix={corpus}/", corpus], target
+            [
+                sys.argv[0],
+                f"-max_total_time={seconds}",
+                "-max_len=4096",
+                f"-artifact_prefix={corpus}/",
+                corpus,
+            ],
+            target,
         )
         atheris.Fuzz()
 
@@ -135,10 +155,17 @@ def main() -> int:
     for name in TARGETS:
         command = [sys.executable, "-m", "tests.fuzz", name, "--seconds", str(asked.seconds)]
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
         )
         tail = done.stdout.strip().splitlines()[-25:]
-        print(f"{name}: {tail[-1]}" if not done.returncode else "\n".join([f"{name}: FOUND", *tail]))
+        print(
+            f"{name}: {tail[-1]}" if not done.returncode else "\n".join([f"{name}: FOUND", *tail])
+        )
         if done.returncode:
             failed.append(name)
     return len(failed)

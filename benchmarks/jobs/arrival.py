@@ -39,13 +39,18 @@ def bucket_to_file(bench: Bench) -> Iterator[Result]:
         mine, theirs = _followed(bench, place, changes)
         ours.append(mine)
         bare.append(theirs)
-        say(f"{tool.name:12} {percentile(mine, 50) * 1000:.1f} ms, bare {percentile(theirs, 50) * 1000:.1f} ms")
+        say(
+            f"{tool.name:12} {percentile(mine, 50) * 1000:.1f} ms, bare {percentile(theirs, 50) * 1000:.1f} ms"
+        )
 
     bench.in_turn(result, [SYNCLOUD], once)
     if not result.failed:
         result.table = [("", "median ms", "99th percentile ms")]
         for name, rounds in ((SYNCLOUD.name, ours), (BARE, bare)):
-            cells = [spread([percentile(one, percent) * 1000 for one in rounds], 2) for percent in (50, 99)]
+            cells = [
+                spread([percentile(one, percent) * 1000 for one in rounds], 2)
+                for percent in (50, 99)
+            ]
             result.table.append((name, *cells))
         mine, theirs = ([percentile(one, 50) for one in rounds] for rounds in (ours, bare))
         result.against(f"bucket to file, median to a {BARE}", mine, theirs, 3.0)
@@ -71,7 +76,12 @@ def _followed(bench: Bench, place: Path, changes: int) -> tuple[list[float], lis
             moved = moves.wait(f"{number:05}", timeout=PATIENCE)
             if moved is None:
                 raise Wrong(f"{number:05} did not come")
-            taken.append((moved - queue.left_at[told], _bare(looker, f"{prefix}{number:05}", plain / f"{number:05}")))
+            taken.append(
+                (
+                    moved - queue.left_at[told],
+                    _bare(looker, f"{prefix}{number:05}", plain / f"{number:05}"),
+                )
+            )
         daemon.until(lambda: queue.empty, "the deletion of all messages")
         _require_equal(tree, plain)
         return [one for one, _ in taken], [other for _, other in taken]
@@ -80,7 +90,12 @@ def _followed(bench: Bench, place: Path, changes: int) -> tuple[list[float], lis
 def _put(looker: Looker, key: str, number: int) -> str:
     """Put an object; the notification that S3 would send of it."""
     answer = looker.ask("PUT", key, number.to_bytes(4, "big") * (SIZE // 4))
-    thing = {"key": key, "size": SIZE, "eTag": answer.headers["etag"].strip('"'), "sequencer": f"{number:016X}"}
+    thing = {
+        "key": key,
+        "size": SIZE,
+        "eTag": answer.headers["etag"].strip('"'),
+        "sequencer": f"{number:016X}",
+    }
     record = {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}
     return json.dumps({"Records": [record | {"s3": {"bucket": {"name": BUCKET}, "object": thing}}]})
 

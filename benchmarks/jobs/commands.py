@@ -7,7 +7,17 @@ import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks.jobs import limit, trees
-from benchmarks.peers.tools import AWS, MC, OURS, RCLONE, S5CMD, SYNCLOUD, Tool, available, environment
+from benchmarks.peers.tools import (
+    AWS,
+    MC,
+    OURS,
+    RCLONE,
+    S5CMD,
+    SYNCLOUD,
+    Tool,
+    available,
+    environment,
+)
 from benchmarks.suite import asked
 from benchmarks.suite.measure import ScanChunk, run
 from benchmarks.suite.results import Result
@@ -75,14 +85,23 @@ class Nothing:
 
 
 def measured(
-    bench: Bench, job: type[Upload | Download | Nothing], title: str, files: int, size: int, tools: Sequence[Tool]
+    bench: Bench,
+    job: type[Upload | Download | Nothing],
+    title: str,
+    files: int,
+    size: int,
+    tools: Sequence[Tool],
 ) -> Result:
     """`files` of `size` bytes; and, in an untimed run of at most `asked.FILES` files, the requests that each tool makes."""
     result = Result(title)
     timed, present = job(bench, files, size), available(*tools)
-    bench.in_turn(result, present, lambda tool, place: timed.once(tool, place, bench.store.endpoint))
+    bench.in_turn(
+        result, present, lambda tool, place: timed.once(tool, place, bench.store.endpoint)
+    )
     counted = job(bench, min(files, asked.FILES), size)
-    asked.by_each(bench, result, counted, [tool for tool in present if tool.name not in result.failed])
+    asked.by_each(
+        bench, result, counted, [tool for tool in present if tool.name not in result.failed]
+    )
     return result
 
 
@@ -137,7 +156,9 @@ def slow_store(bench: Bench) -> Iterator[Result]:
 
 def _far(bench: Bench, name: str, job: Job, files: int, endpoint: str) -> Result:
     result = Result(f"{name}, {files:,} x 4 KiB, 50 ms away")
-    bench.in_turn(result, available(SYNCLOUD, S5CMD), lambda tool, place: job.once(tool, place, endpoint))
+    bench.in_turn(
+        result, available(SYNCLOUD, S5CMD), lambda tool, place: job.once(tool, place, endpoint)
+    )
     result.bar(f"{name} of {files:,} files, 50 ms away", S5CMD.name, 0.9)
     return result
 
@@ -148,7 +169,11 @@ def large_file(bench: Bench) -> Iterator[Result]:
     for name, kind in (("upload", Upload), ("download", Download)):
         title = f"{name}, one file of {size >> 20:,} MiB"
         result = measured(bench, kind, title, 1, size, [SYNCLOUD, S5CMD, RCLONE, AWS])
-        walls = {peer: statistics.median(one.wall for one in runs) for peer, runs in result.runs.items() if peer != OURS}
+        walls = {
+            peer: statistics.median(one.wall for one in runs)
+            for peer, runs in result.runs.items()
+            if peer != OURS
+        }
         best = min(walls, key=walls.__getitem__, default=S5CMD.name)
         result.bar(f"{title}, the best peer", best, 1.0)
         result.bar(title, S5CMD.name, 0.5, of="cpu")

@@ -39,7 +39,11 @@ def _by_files(bench: Bench) -> Result:
     curves = _Curves("files", "files of 16 bytes")
     for files in map(bench.files, FILES):
         place = bench.fresh("files")
-        tree, prefix, env = place / "tree", f"{place.name}/", environment(bench.store.endpoint, place)
+        tree, prefix, env = (
+            place / "tree",
+            f"{place.name}/",
+            environment(bench.store.endpoint, place),
+        )
         trees.fill(tree, files, 16)
         curves.add("upload", files, run(SYNCLOUD.up(tree, prefix), env))
         curves.add("nothing to do", files, run(SYNCLOUD.again(tree, prefix), env))
@@ -67,10 +71,14 @@ def _by_transfers(bench: Bench) -> Result:
         home = bench.fresh("transfers")
         tree, prefix, env = home / "tree", f"{home.name}/", environment(bench.store.endpoint, home)
         shutil.copytree(place / "tree", tree)
-        curves.add(f"upload, {files:,} files", transfers, run([*SYNCLOUD.up(tree, prefix), *more], env))
+        curves.add(
+            f"upload, {files:,} files", transfers, run([*SYNCLOUD.up(tree, prefix), *more], env)
+        )
         back = home / "back" / "tree"
         back.mkdir(parents=True)
-        curves.add(f"download, {files:,} files", transfers, run([*SYNCLOUD.down(prefix, back), *more], env))
+        curves.add(
+            f"download, {files:,} files", transfers, run([*SYNCLOUD.down(prefix, back), *more], env)
+        )
         trees.require_down(tree, back)
         shutil.rmtree(home)
     return curves.drawn()
@@ -82,9 +90,15 @@ def _by_size(bench: Bench) -> Result:
         size = max(1024, int(size * min(1.0, bench.scale)))
         place = bench.fresh("size")
         if shutil.disk_usage(place).free < 5 * size:
-            curves.result.notes.append(f"A file of {short(size)}B does not fit onto this disk three times.")
+            curves.result.notes.append(
+                f"A file of {short(size)}B does not fit onto this disk three times."
+            )
             continue
-        tree, prefix, env = place / "tree", f"{place.name}/", environment(bench.store.endpoint, place)
+        tree, prefix, env = (
+            place / "tree",
+            f"{place.name}/",
+            environment(bench.store.endpoint, place),
+        )
         trees.fill(tree, 1, size)
         curves.add("upload", size, run(SYNCLOUD.up(tree, prefix), env))
         back = place / "back" / "tree"
@@ -101,7 +115,9 @@ class _Curves:
     def __init__(self, name: str, what: str) -> None:
         self._name, self._what = name, what
         self._runs: dict[str, list[tuple[float, ScanChunk]]] = {}
-        self.result = Result(f"growth with {what}", table=[("", what, "wall s", "CPU s", "peak MB")])
+        self.result = Result(
+            f"growth with {what}", table=[("", what, "wall s", "CPU s", "peak MB")]
+        )
 
     def add(self, line: str, at: float, done: ScanChunk) -> None:
         self._runs.setdefault(line, []).append((at, done))
@@ -113,7 +129,9 @@ class _Curves:
         PLACE.mkdir(parents=True, exist_ok=True)
         for what, unit, value in _SHOWN:
             chart = Chart(f"{OURS}: {what} by {self._what}", self._what, unit)
-            chart.lines = {name: [(at, value(done)) for at, done in runs] for name, runs in self._runs.items()}
+            chart.lines = {
+                name: [(at, value(done)) for at, done in runs] for name, runs in self._runs.items()
+            }
             path = PLACE / f"{datetime.now(UTC):%Y-%m-%d}-{self._name}-{what}.svg"
             path.write_text(chart.svg())
             self.result.notes.append(f"Drawn: {path.relative_to(CHECKOUT)}.")

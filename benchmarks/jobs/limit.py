@@ -34,7 +34,11 @@ def limit(bench: Bench) -> Iterator[Result]:
     """Up and down, 10,000 files of 4 KiB."""
     files = bench.files(10_000)
     source = bench.fresh("source")
-    tree, prefix, env = source / "tree", f"{source.name}/", environment(bench.store.endpoint, source)
+    tree, prefix, env = (
+        source / "tree",
+        f"{source.name}/",
+        environment(bench.store.endpoint, source),
+    )
     trees.fill(tree, files, 4096)
     run(S5CMD.up(tree, prefix), env)
     up, down = (_Costs(name, files, env, bench.store) for name in ("upload", "download"))
@@ -46,7 +50,12 @@ def limit(bench: Bench) -> Iterator[Result]:
         tree = tree.rename(place / "tree")
         start = run(SYNCLOUD.up(empty, f"{place.name}-none/"), env).cpu
         up.add(SYNCLOUD.up(tree, f"{place.name}/"), S5CMD.up(tree, f"{place.name}-5/"), start)
-        up.bare("the requests alone, awscrt's HTTP client", "http-put", f"{place.name}-b/", those="those")
+        up.bare(
+            "the requests alone, awscrt's HTTP client",
+            "http-put",
+            f"{place.name}-b/",
+            those="those",
+        )
         up.bare("the same by awscrt's S3 client", "s3-put", f"{place.name}-c/")
         what = "the requests with condition, checksum and metadata, awscrt's HTTP client"
         up.bare(what, "promising-put", f"{place.name}-p/", those="those with a condition")
@@ -62,19 +71,35 @@ def limit(bench: Bench) -> Iterator[Result]:
 def large(bench: Bench, size: int) -> Result:
     """What the bytes of one large file cost at least; s5cmd beside it."""
     place = bench.fresh("large")
-    tree, env, parts = place / "tree", environment(bench.store.endpoint, place), str(max(1, size // PART))
+    tree, env, parts = (
+        place / "tree",
+        environment(bench.store.endpoint, place),
+        str(max(1, size // PART)),
+    )
     trees.fill(tree, 1, size)
     run(S5CMD.up(tree, f"{place.name}/"), env)
     result = Result(f"what a large file costs: {size >> 20:,} MiB", table=[("", "CPU s", "wall s")])
     for what, argv in (
-        ("bare: upload in parts of 8 MiB by awscrt's HTTP client", ["parts-put", parts, f"{place.name}-b/"]),
+        (
+            "bare: upload in parts of 8 MiB by awscrt's HTTP client",
+            ["parts-put", parts, f"{place.name}-b/"],
+        ),
         ("bare: read it, checksum it", ["read", "1", str(tree)]),
-        ("bare: download in parts of 8 MiB by awscrt's HTTP client, kept nowhere", ["parts-get", parts, _first(place)]),
-        ("bare: download by awscrt's S3 client, all of it in C, written, not synced", ["file", "1", _first(place)]),
+        (
+            "bare: download in parts of 8 MiB by awscrt's HTTP client, kept nowhere",
+            ["parts-get", parts, _first(place)],
+        ),
+        (
+            "bare: download by awscrt's S3 client, all of it in C, written, not synced",
+            ["file", "1", _first(place)],
+        ),
         ("bare: write it, sync it", ["write-large", parts, str(place)]),
     ):
         _note(result, what, [_bare(argv, env) for _ in range(bench.rounds)])
-    back = [run(S5CMD.down(f"{place.name}/", place / f"back{number}"), env) for number in range(bench.rounds)]
+    back = [
+        run(S5CMD.down(f"{place.name}/", place / f"back{number}"), env)
+        for number in range(bench.rounds)
+    ]
     _note(result, "s5cmd: download, written, not synced", [(one.cpu, one.wall) for one in back])
     shutil.rmtree(place)
     return result
@@ -91,7 +116,9 @@ def _first(place: Path) -> str:
 def _bare(arguments: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
     """CPU seconds, wall seconds. Raises Wrong."""
     argv = [sys.executable, "-m", "benchmarks.probes.bare", *arguments]
-    done = subprocess.run(argv, env={**env, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, env={**env, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise Wrong(f"{' '.join(argv)}: {done.stderr}")
     cpu, wall = map(float, done.stdout.split())
@@ -137,14 +164,23 @@ class _Costs:
         result.table = [("CPU", "µs for each file", "to s5cmd's")]
         for what, each in self._of.items():
             middle = statistics.median(each)
-            result.table.append((what, f"{middle:.0f} ({min(each):.0f} to {max(each):.0f})", f"{middle / theirs:.2f}"))
+            result.table.append(
+                (
+                    what,
+                    f"{middle:.0f} ({min(each):.0f} to {max(each):.0f})",
+                    f"{middle / theirs:.2f}",
+                )
+            )
         result.notes.append(self._floor("syncloud"))
         result.notes.append(self._floor("s5cmd"))
         return result
 
     def _floor(self, name: str) -> str:
         """Tool and store share the cores: sooner than that nobody is ready."""
-        spent = sum(statistics.median(self._of[what]) for what in (f"{name}, all of it", f"the store, asked by {name}"))
+        spent = sum(
+            statistics.median(self._of[what])
+            for what in (f"{name}, all of it", f"the store, asked by {name}")
+        )
         cores = os.cpu_count() or 1
         return f"{cores} cores that do nothing else are busy for {spent / cores:.0f} µs a file with {name} and the store."
 
@@ -153,7 +189,9 @@ def _by_thread(argv: Sequence[str], env: Mapping[str, str]) -> dict[str, float]:
     """CPU seconds of a command, by what its threads do. A thread's last moments may be missing, so the whole is taken from
     wait4(2), and the main thread, which ends last, has the rest. Raises Wrong.
     """
-    process = subprocess.Popen(argv, env=dict(env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        argv, env=dict(env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     seen: dict[str, tuple[str, float]] = {}
     while True:
         seen.update(_now(process.pid))
@@ -176,7 +214,10 @@ def _now(pid: int) -> dict[str, tuple[str, float]]:
     found = {}
     for task in Path(f"/proc/{pid}/task").glob("*"):
         try:
-            found[task.name] = ((task / "comm").read_text(), int((task / "schedstat").read_text().split()[0]) / 1e9)
+            found[task.name] = (
+                (task / "comm").read_text(),
+                int((task / "schedstat").read_text().split()[0]) / 1e9,
+            )
         except (OSError, IndexError):
             continue  # it has ended
     return found

@@ -48,7 +48,10 @@ def _nothing(bench: Bench, tree: Path, prefix: str, env: dict[str, str], files: 
     what = f"nothing to do, {files:,} files"
     result = Result(f"{what} in {files // 100:,} directories")
     bench.in_turn(
-        result, available(FIND, SYNCLOUD, S5CMD), lambda tool, place: run(tool.again(tree, prefix), env), rounds=ROUNDS
+        result,
+        available(FIND, SYNCLOUD, S5CMD),
+        lambda tool, place: run(tool.again(tree, prefix), env),
+        rounds=ROUNDS,
     )
     result.bar(what, FIND.name, 6.0)
     result.bar(what, S5CMD.name, 0.2)
@@ -74,7 +77,9 @@ def _start(bench: Bench, tree: Path, prefix: str, env: dict[str, str], files: in
             used = cpu_of(daemon.pid)
             time.sleep(_SETTLE)
             if listed["count"] != files or daemon.events("push.uploaded"):
-                raise Wrong(f"{listed['count']} files were seen, {len(daemon.events('push.uploaded'))} uploaded")
+                raise Wrong(
+                    f"{listed['count']} files were seen, {len(daemon.events('push.uploaded'))} uploaded"
+                )
             ready.append(moment(told) - daemon.started_at)
             looked.append(listed["duration_ms"] / 1000)
             cpu.append(cpu_of(daemon.pid))
@@ -90,14 +95,25 @@ def _start(bench: Bench, tree: Path, prefix: str, env: dict[str, str], files: in
     result.table = [
         ("of the start", "seconds"),
         ("until ready (imports, state, arming)", spread(ready)),
-        ("the first listing, as the daemon says (scan and comparison, beside its other threads)", spread(looked)),
+        (
+            "the first listing, as the daemon says (scan and comparison, beside its other threads)",
+            spread(looked),
+        ),
         (f"CPU of the daemon until {_SETTLE:.0f} s after that", spread(cpu)),
-        *((f"{name} by itself", spread([one[key] for one in parts])) for key, name in _NAMES.items()),
+        *(
+            (f"{name} by itself", spread([one[key] for one in parts]))
+            for key, name in _NAMES.items()
+        ),
     ]
     return result
 
 
-_NAMES = {"import": "imports", "arm": "arming", "scan": "scan", "compare": "comparison with the state"}
+_NAMES = {
+    "import": "imports",
+    "arm": "arming",
+    "scan": "scan",
+    "compare": "comparison with the state",
+}
 
 
 def _parts(tree: Path, env: dict[str, str]) -> dict[str, Any]:

@@ -34,7 +34,9 @@ def require_up(store: Store, prefix: str, directory: Path, *, contents: bool = T
     for path, size, digest in _files(directory, contents=contents):
         there, etag = objects.pop(path, (-1, ""))
         if there != size or (contents and "-" not in etag and etag != digest):
-            raise Wrong(f"{path} did not arrive: {there} bytes, {etag}, instead of {size}, {digest}")
+            raise Wrong(
+                f"{path} did not arrive: {there} bytes, {etag}, instead of {size}, {digest}"
+            )
     if objects:
         raise Wrong(f"{len(objects)} objects too many: {next(iter(objects))}")
 
@@ -43,7 +45,9 @@ def require_down(one: Path, other: Path) -> None:
     """Both hold the same files. Raises Wrong."""
     wanted, got = (sorted(_files(directory)) for directory in (one, other))
     if wanted != got:
-        raise Wrong(f"{len(set(wanted) - set(got))} files did not arrive, {len(set(got) - set(wanted))} are others")
+        raise Wrong(
+            f"{len(set(wanted) - set(got))} files did not arrive, {len(set(got) - set(wanted))} are others"
+        )
 
 
 def _files(directory: Path, *, contents: bool = True) -> list[tuple[str, int, str]]:
@@ -51,7 +55,13 @@ def _files(directory: Path, *, contents: bool = True) -> list[tuple[str, int, st
     for parent, _, names in os.walk(directory):
         for name in names:
             path = os.path.join(parent, name)
-            found.append((os.path.relpath(path, directory), os.path.getsize(path), _digest(path) if contents else ""))
+            found.append(
+                (
+                    os.path.relpath(path, directory),
+                    os.path.getsize(path),
+                    _digest(path) if contents else "",
+                )
+            )
     return found
 
 

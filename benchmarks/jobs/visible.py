@@ -54,10 +54,20 @@ def one_change(bench: Bench) -> Iterator[Result]:
 
     bench.in_turn(result, available(SYNCLOUD, MC), once)
     rounds = {name: each for name, each in taken.items() if name not in result.failed}
-    result.table = [("", "median ms", "99th percentile ms", "longest ms"), *(_row(name, each) for name, each in rounds.items())]
+    result.table = [
+        ("", "median ms", "99th percentile ms", "longest ms"),
+        *(_row(name, each) for name, each in rounds.items()),
+    ]
     for percent, name, bound in ((50, "median", 0.9), (99, "99th percentile", 1.0)):
-        ours, theirs = ([percentile(one, percent) for one in rounds.get(tool, ())] for tool in (OURS, MC.name))
-        result.against(f"one change, close to visible object, {name} to {MC.name} --watch's", ours, theirs, bound)
+        ours, theirs = (
+            [percentile(one, percent) for one in rounds.get(tool, ())] for tool in (OURS, MC.name)
+        )
+        result.against(
+            f"one change, close to visible object, {name} to {MC.name} --watch's",
+            ours,
+            theirs,
+            bound,
+        )
     yield result
     yield _by_stage(bench, changes)
 
@@ -66,14 +76,28 @@ def _by_stage(bench: Bench, changes: int) -> Result:
     """What ours is made of, with a clock at each door."""
     place = bench.fresh("stages")
     _, *arguments = SYNCLOUD.watch(place / "tree", f"{place.name}/")
-    each = _under_watch(bench, [sys.executable, "-m", "benchmarks.probes.stages", *arguments], place, changes)
-    told = {line["name"]: line for line in map(json.loads, (place / "said" / "stdout").read_text().splitlines())}
-    ways = [[change.closed, *(told[change.name][stage] for stage in STAGES), change.seen] for change in each]
+    each = _under_watch(
+        bench, [sys.executable, "-m", "benchmarks.probes.stages", *arguments], place, changes
+    )
+    told = {
+        line["name"]: line
+        for line in map(json.loads, (place / "said" / "stdout").read_text().splitlines())
+    }
+    ways = [
+        [change.closed, *(told[change.name][stage] for stage in STAGES), change.seen]
+        for change in each
+    ]
     slow = sorted(ways, key=lambda way: way[-1] - way[0])[-max(1, changes // 50) :]
-    result = Result("one change, by what its time goes for: syncloud with a clock at each door, which takes time as well")
-    result.table = [("until", "median ms", "99th percentile ms", "median ms in the slowest fiftieth")]
+    result = Result(
+        "one change, by what its time goes for: syncloud with a clock at each door, which takes time as well"
+    )
+    result.table = [
+        ("until", "median ms", "99th percentile ms", "median ms in the slowest fiftieth")
+    ]
     for number, what in enumerate([*STAGES.values(), "the looker sees it"], 1):
-        spent, late = ([(way[number] - way[number - 1]) * 1000 for way in some] for some in (ways, slow))
+        spent, late = (
+            [(way[number] - way[number - 1]) * 1000 for way in some] for some in (ways, slow)
+        )
         cells = (percentile(spent, 50), percentile(spent, 99), percentile(late, 50))
         result.table.append((what, *(f"{cell:.2f}" for cell in cells)))
     return result
@@ -114,7 +138,10 @@ def awake(daemon: Daemon, looker: Looker, tree: Path, prefix: str) -> None:
 
 def _bare(bench: Bench, place: Path, changes: int) -> list[float]:
     """What the store itself needs, until it shows what it was given."""
-    with contextlib.closing(Looker(bench.store)) as writer, contextlib.closing(Looker(bench.store)) as looker:
+    with (
+        contextlib.closing(Looker(bench.store)) as writer,
+        contextlib.closing(Looker(bench.store)) as looker,
+    ):
         taken = []
         for number in range(changes):
             key = f"{place.name}-bare/{number:05}"
@@ -128,8 +155,16 @@ def _bare(bench: Bench, place: Path, changes: int) -> list[float]:
 
 
 def _shown(taken: list[float]) -> str:
-    return ", ".join(f"{percent} %: {percentile(taken, percent) * 1000:.1f} ms" for percent in (50, 99, 100))
+    return ", ".join(
+        f"{percent} %: {percentile(taken, percent) * 1000:.1f} ms" for percent in (50, 99, 100)
+    )
 
 
 def _row(name: str, rounds: list[list[float]]) -> tuple[str, ...]:
-    return (name, *(spread([percentile(one, percent) * 1000 for one in rounds], 1) for percent in (50, 99, 100)))
+    return (
+        name,
+        *(
+            spread([percentile(one, percent) * 1000 for one in rounds], 1)
+            for percent in (50, 99, 100)
+        ),
+    )

@@ -44,7 +44,9 @@ def burst(bench: Bench) -> Iterator[Result]:
         if tool is not ONCE:
             return _burst(bench, tool, place, source, files)
         subprocess.run(["cp", "-r", str(source), str(place / "tree")], check=True)
-        done = run(tool.up(place / "tree", f"{place.name}/"), environment(bench.store.endpoint, place))
+        done = run(
+            tool.up(place / "tree", f"{place.name}/"), environment(bench.store.endpoint, place)
+        )
         trees.require_up(bench.store, f"{place.name}/", place / "tree")
         return done
 
@@ -56,7 +58,9 @@ def burst(bench: Bench) -> Iterator[Result]:
 def _burst(bench: Bench, tool: Tool, place: Path, source: Path, files: int) -> ScanChunk:
     tree, prefix = place / "tree", f"{place.name}/"
     tree.mkdir()
-    with Daemon(tool.watch(tree, prefix), place, environment(bench.store.endpoint, place)) as daemon:
+    with Daemon(
+        tool.watch(tree, prefix), place, environment(bench.store.endpoint, place)
+    ) as daemon:
         looker = Looker(bench.store)
         awake(daemon, looker, tree, prefix)
         before, known = cpu_of(daemon.pid), len(daemon.events("push.uploaded"))
@@ -98,7 +102,12 @@ def hot_file(bench: Bench) -> Iterator[Result]:
     bench.in_turn(result, [SYNCLOUD], once)
     if uploads:
         result.bars.append(
-            Bar(f"hot file, uploads of {WRITES:,} writes in {SECONDS:.0f} s", max(uploads), 11, spread(uploads, 0))
+            Bar(
+                f"hot file, uploads of {WRITES:,} writes in {SECONDS:.0f} s",
+                max(uploads),
+                11,
+                spread(uploads, 0),
+            )
         )
     yield result
 
@@ -117,7 +126,10 @@ def _heat(bench: Bench, tool: Tool, place: Path) -> int:
             (tree / "hot").write_bytes(f"{number:0100}".encode())
             time.sleep(max(0.0, started + (number + 1) * SECONDS / WRITES - time.monotonic()))
         looker = Looker(bench.store)
-        daemon.until(lambda: looker.get("GET", f"{prefix}hot")[1] == (tree / "hot").read_bytes(), "the last write")
+        daemon.until(
+            lambda: looker.get("GET", f"{prefix}hot")[1] == (tree / "hot").read_bytes(),
+            "the last write",
+        )
         time.sleep(2)
         if looker.get("GET", f"{prefix}hot")[1] != f"{WRITES - 1:0100}".encode():
             raise Wrong("the object does not hold the last write")
@@ -134,16 +146,24 @@ def idle(bench: Bench) -> Iterator[Result]:
     run(SYNCLOUD.up(tree, prefix), environment(bench.store.endpoint, place))
     with (
         Recorder(bench.store.endpoint) as recorder,
-        Daemon(SYNCLOUD.watch(tree, prefix), place, environment(recorder.endpoint, place)) as daemon,
+        Daemon(
+            SYNCLOUD.watch(tree, prefix), place, environment(recorder.endpoint, place)
+        ) as daemon,
     ):
         daemon.wait("reconcile.finished", timeout=600)
         time.sleep(10)
         recorder.reset()
         shares = [_share(daemon.pid, seconds) for _ in range(SPELLS)]
-        now, peak, counts = memory_of(daemon.pid, "VmRSS") / 1e6, memory_of(daemon.pid) / 1e6, recorder.counts()
+        now, peak, counts = (
+            memory_of(daemon.pid, "VmRSS") / 1e6,
+            memory_of(daemon.pid) / 1e6,
+            recorder.counts(),
+        )
     what = f"idle, {files:,} files watched"
     result.bars = [
-        Bar(f"{what}, CPU in per cent of a core", statistics.median(shares), 0.1, spread(shares, 3)),
+        Bar(
+            f"{what}, CPU in per cent of a core", statistics.median(shares), 0.1, spread(shares, 3)
+        ),
         Bar(f"{what}, memory in MB", now, 100, f"{now:.0f}"),
         Bar(f"{what}, S3 requests", counts.total(), 0, shown(counts)),
     ]

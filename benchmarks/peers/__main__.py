@@ -23,15 +23,22 @@ def main() -> None:
     if available(MC):
         return
     told = subprocess.run(
-        [CHECKOUT / "packaging" / "bin" / "root", "trixie", "peers", "minio-client"], stdout=subprocess.PIPE, check=False
+        [CHECKOUT / "packaging" / "bin" / "root", "trixie", "peers", "minio-client"],
+        stdout=subprocess.PIPE,
+        check=False,
     )
     if told.returncode:
-        print("without mc: Debian's minio-client could not be had; the variable MC may name it", file=sys.stderr)
+        print(
+            "without mc: Debian's minio-client could not be had; the variable MC may name it",
+            file=sys.stderr,
+        )
         return
     root = told.stdout.strip()
     target = Path(sys.executable).parent / "minio-client"
     # Debian's build does not know its own version.
-    version = re.search(rb"^Package: minio-client\n(?:.+\n)*?Version: (.+)$", _member(root, _PACKAGES), re.MULTILINE)
+    version = re.search(
+        rb"^Package: minio-client\n(?:.+\n)*?Version: (.+)$", _member(root, _PACKAGES), re.MULTILINE
+    )
     target.with_suffix(".version").write_bytes(version[1] if version else b"")
     partial = target.with_suffix(".part")
     partial.write_bytes(_member(root, _PROGRAM))
@@ -40,7 +47,9 @@ def main() -> None:
 
 
 def _member(root: bytes, name: str) -> bytes:
-    return subprocess.run(["tar", "-x", "-O", "-f", root, name], stdout=subprocess.PIPE, check=True).stdout
+    return subprocess.run(
+        ["tar", "-x", "-O", "-f", root, name], stdout=subprocess.PIPE, check=True
+    ).stdout
 
 
 if __name__ == "__main__":

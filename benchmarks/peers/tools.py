@@ -69,12 +69,30 @@ def state_of(directory: Path) -> Path:
 
 
 def _push(directory: Path, prefix: str) -> list[str]:
-    pair = ["--directory", str(directory), "--bucket", BUCKET, "--prefix", prefix, "--state-dir", str(state_of(directory))]
+    pair = [
+        "--directory",
+        str(directory),
+        "--bucket",
+        BUCKET,
+        "--prefix",
+        prefix,
+        "--state-dir",
+        str(state_of(directory)),
+    ]
     return [str(_BIN / "syncloud"), "push", *pair, "--log-format", "json", "--log-level", "warning"]
 
 
 def _pull(prefix: str, directory: Path) -> list[str]:
-    pair = ["--directory", str(directory), "--bucket", BUCKET, "--prefix", prefix, "--state-dir", str(state_of(directory))]
+    pair = [
+        "--directory",
+        str(directory),
+        "--bucket",
+        BUCKET,
+        "--prefix",
+        prefix,
+        "--state-dir",
+        str(state_of(directory)),
+    ]
     return [str(_BIN / "syncloud"), "pull", *pair, "--log-format", "json", "--log-level", "warning"]
 
 
@@ -87,9 +105,30 @@ SYNCLOUD = Tool(
 )
 S5CMD = Tool(
     "s5cmd",
-    lambda directory, prefix: ["s5cmd", "--log", "error", "cp", f"{directory}/", f"s3://{BUCKET}/{prefix}"],
-    lambda prefix, directory: ["s5cmd", "--log", "error", "cp", f"s3://{BUCKET}/{prefix}*", f"{directory}/"],
-    lambda directory, prefix: ["s5cmd", "--log", "error", "sync", f"{directory}/", f"s3://{BUCKET}/{prefix}"],
+    lambda directory, prefix: [
+        "s5cmd",
+        "--log",
+        "error",
+        "cp",
+        f"{directory}/",
+        f"s3://{BUCKET}/{prefix}",
+    ],
+    lambda prefix, directory: [
+        "s5cmd",
+        "--log",
+        "error",
+        "cp",
+        f"s3://{BUCKET}/{prefix}*",
+        f"{directory}/",
+    ],
+    lambda directory, prefix: [
+        "s5cmd",
+        "--log",
+        "error",
+        "sync",
+        f"{directory}/",
+        f"s3://{BUCKET}/{prefix}",
+    ],
 )
 _RCLONE = ["rclone", "--quiet", "--transfers", "64", "--checkers", "64"]
 RCLONE = Tool(
@@ -113,7 +152,12 @@ FIND = Tool(
     "find -printf",
     lambda directory, prefix: [],
     lambda prefix, directory: [],
-    lambda directory, prefix: ["sh", "-c", f"exec find \"$0\" -type f -printf '{_FIELDS}' >/dev/null", str(directory)],
+    lambda directory, prefix: [
+        "sh",
+        "-c",
+        f"exec find \"$0\" -type f -printf '{_FIELDS}' >/dev/null",
+        str(directory),
+    ],
 )
 
 
@@ -124,7 +168,13 @@ def _mirror(directory: Path, prefix: str) -> list[str]:
 MC = Tool(
     "mc mirror",
     _mirror,
-    lambda prefix, directory: [_mc() or "mc", "--quiet", "mirror", f"x/{BUCKET}/{prefix}", str(directory)],
+    lambda prefix, directory: [
+        _mc() or "mc",
+        "--quiet",
+        "mirror",
+        f"x/{BUCKET}/{prefix}",
+        str(directory),
+    ],
     _mirror,
     lambda directory, prefix: [*_mirror(directory, prefix), "--watch"],
 )
@@ -142,7 +192,10 @@ def here(argv: list[str], bucket: str) -> list[str]:
 
 def _mc() -> str | None:
     """MinIO's client under any of its names (mc may be Midnight Commander), or where MC says that it is."""
-    named = (shutil.which(name, path=f"{_BIN}{os.pathsep}{os.environ['PATH']}") for name in ("mcli", "minio-client"))
+    named = (
+        shutil.which(name, path=f"{_BIN}{os.pathsep}{os.environ['PATH']}")
+        for name in ("mcli", "minio-client")
+    )
     return os.environ.get("MC") or next(filter(None, named), None)
 
 
@@ -164,14 +217,18 @@ def versions() -> list[str]:
     told = [f"{name} {_version(argv)}" for name, argv in _VERSIONS.items()]
     if mc := _mc():
         noted = Path(mc).with_suffix(".version")  # by `benchmarks.peers`, of what it has installed
-        told.append(f"mc {noted.read_text()} of Debian 13" if noted.exists() else "mc of an unknown version")
+        told.append(
+            f"mc {noted.read_text()} of Debian 13" if noted.exists() else "mc of an unknown version"
+        )
     return told
 
 
 def _version(argv: list[str]) -> str:
     """No run is lost because a tool does not tell."""
     try:
-        told = subprocess.run([_BIN / argv[0], *argv[1:]], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(
+            [_BIN / argv[0], *argv[1:]], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         told = ""
     found = re.search(r"\d+\.\d+(\.\d+)*", told)

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from awscrt.auth import AwsCredentialsProvider, AwsSignedBodyHeaderType, AwsSigningConfig, aws_sign_request
+from awscrt.auth import (
+    AwsCredentialsProvider,
+    AwsSignedBodyHeaderType,
+    AwsSigningConfig,
+    aws_sign_request,
+)
 from awscrt.checksums import crc64nvme
 from awscrt.http import HttpClientConnection, HttpHeaders, HttpRequest
 from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup
@@ -42,7 +47,9 @@ AT_ONCE = 64
 PART, PARTS_AT_ONCE = 8 << 20, 8
 """Bytes of a large object that are asked for at a time, and how many of them: syncloud's own."""
 HOW = {
-    **dict.fromkeys(("http-put", "http-get", "promising-put", "s3-put", "s3-get", "parts-put"), "a prefix"),
+    **dict.fromkeys(
+        ("http-put", "http-get", "promising-put", "s3-put", "s3-get", "parts-put"), "a prefix"
+    ),
     **dict.fromkeys(("parts-get", "file"), "a key"),
     "read": "a tree",
     **dict.fromkeys(("write", "write-large"), "a directory"),
@@ -64,7 +71,9 @@ class Http:
         self._provider = _provider()
         bootstrap = _bootstrap()
         opened = [
-            HttpClientConnection.new(host_name=_ENDPOINT.hostname or "", port=_ENDPOINT.port or 80, bootstrap=bootstrap)
+            HttpClientConnection.new(
+                host_name=_ENDPOINT.hostname or "", port=_ENDPOINT.port or 80, bootstrap=bootstrap
+            )
             for _ in range(self.lanes)
         ]
         # As connections.py does it: else each call from awscrt's thread makes a thread's state anew.
@@ -135,7 +144,9 @@ def into_file(key: str) -> None:
     """One large object into a file, by awscrt's client for S3, without any Python on the way."""
     with tempfile.NamedTemporaryFile(dir=os.environ["HOME"]) as file:
         kind, request = S3RequestType.GET_OBJECT, _request("GET", key)
-        _s3_client().make_request(type=kind, request=request, recv_filepath=file.name).finished_future.result()
+        _s3_client().make_request(
+            type=kind, request=request, recv_filepath=file.name
+        ).finished_future.result()
 
 
 def _s3_client() -> Any:
@@ -143,7 +154,9 @@ def _s3_client() -> Any:
         bootstrap=_bootstrap(),
         region=_REGION,
         tls_mode=S3RequestTlsMode.DISABLED,
-        signing_config=create_default_s3_signing_config(region=_REGION, credential_provider=_provider()),
+        signing_config=create_default_s3_signing_config(
+            region=_REGION, credential_provider=_provider()
+        ),
         part_size=PART,
         throughput_target_gbps=AT_ONCE * 0.4,
     )
@@ -155,7 +168,9 @@ def _bootstrap() -> ClientBootstrap:
 
 
 def _provider() -> AwsCredentialsProvider:
-    return AwsCredentialsProvider.new_static(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    return AwsCredentialsProvider.new_static(
+        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    )
 
 
 def _key(prefix: str, number: int) -> str:
@@ -167,7 +182,12 @@ def _request(method: str, key: str, body: bytes = _BODY, *, fields: Fields = ())
     named = [("host", _ENDPOINT.netloc), *fields]
     if method == "GET":
         return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders(named))
-    return HttpRequest(method, f"/{BUCKET}/{key}", HttpHeaders([*named, ("content-length", str(len(body)))]), io.BytesIO(body))
+    return HttpRequest(
+        method,
+        f"/{BUCKET}/{key}",
+        HttpHeaders([*named, ("content-length", str(len(body)))]),
+        io.BytesIO(body),
+    )
 
 
 def _promises() -> Fields:
@@ -259,7 +279,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.probes.bare", description=__doc__)
     parser.add_argument("how", choices=HOW)
     parser.add_argument("files", type=int, help="or parts, of one large file")
-    parser.add_argument("where", help=f"by HOW: {', '.join(f'{how} {where}' for how, where in HOW.items())}")
+    parser.add_argument(
+        "where", help=f"by HOW: {', '.join(f'{how} {where}' for how, where in HOW.items())}"
+    )
     given = parser.parse_args()
     how, files, where = given.how, given.files, given.where
     kind, _, method = how.partition("-")

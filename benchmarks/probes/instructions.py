@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 def counter() -> str:
     """What counts here: `perf` where the processor lets it, else `valgrind`; empty where there is neither."""
     if shutil.which("perf"):
-        asked = subprocess.run(["perf", "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True, check=False)
+        asked = subprocess.run(
+            ["perf", "stat", "-x,", "-e", "instructions:u", "true"],
+            capture_output=True,
+            check=False,
+        )
         if re.match(rb"\d+,", asked.stderr.lstrip()):
             return "perf"
     return "valgrind" if shutil.which("valgrind") else ""
@@ -33,15 +37,28 @@ def count(argv: Sequence[str], env: Mapping[str, str]) -> int:
         told = Path(place) / "told"
         match counter():
             case "perf":
-                measuring, form = ["perf", "stat", "-x,", "-e", "instructions:u", "-o", str(told)], r"^(\d+),"
+                measuring, form = (
+                    ["perf", "stat", "-x,", "-e", "instructions:u", "-o", str(told)],
+                    r"^(\d+),",
+                )
             case "valgrind":
                 # Nothing of the caches is simulated: the instructions are all that is wanted.
-                options = ["--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={os.devnull}", f"--log-file={told}"]
+                options = [
+                    "--tool=cachegrind",
+                    "--cache-sim=no",
+                    f"--cachegrind-out-file={os.devnull}",
+                    f"--log-file={told}",
+                ]
                 measuring, form = ["valgrind", *options], r"I\s+refs:\s+([\d,]+)"
             case _:
                 raise Wrong("neither perf nor valgrind can count instructions here")
         # Hashes of strings differ from run to run otherwise, and with them the collisions.
-        done = subprocess.run([*measuring, *argv], env={**env, "PYTHONHASHSEED": "0"}, capture_output=True, check=False)
+        done = subprocess.run(
+            [*measuring, *argv],
+            env={**env, "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            check=False,
+        )
         found = re.search(form, told.read_text(), re.MULTILINE) if told.exists() else None
         if done.returncode or found is None:
             raise Wrong(f"{argv}: {done.returncode}: {done.stderr[-1000:].decode()}")

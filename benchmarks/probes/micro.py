@@ -32,7 +32,9 @@ def instructions(bench: Bench) -> Iterator[Result]:
         each = per_item(name)
         say(f"{name:12} {each:9,.0f}")
         result.table.append((name, f"{each:,.0f}", (workload.__doc__ or "").strip()))
-    result.notes.append(f"Counted by {counting.counter()}, in user space; Python's start and the preparation are taken off.")
+    result.notes.append(
+        f"Counted by {counting.counter()}, in user space; Python's start and the preparation are taken off."
+    )
     yield result
 
 
@@ -41,7 +43,9 @@ def per_item(name: str, items: int = ITEMS) -> float:
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     # The first pass fills caches: the second and third are the ones to compare.
     one, three = (
-        counting.count([sys.executable, "-m", "benchmarks.probes.workloads", name, str(items), str(times)], env)
+        counting.count(
+            [sys.executable, "-m", "benchmarks.probes.workloads", name, str(items), str(times)], env
+        )
         for times in (1, 3)
     )
     return (three - one) / (2 * items)

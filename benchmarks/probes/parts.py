@@ -39,7 +39,9 @@ def main() -> None:
     told["scan"] = _timed(lambda: deque(tree.scan(), 0))
     reader, census = Reader(memory / "state.sqlite"), ScanSummary()
     unlike = SkipUnchanged(tree.scan(), reader.scan_records(), reader.get, census)
-    both = _timed(lambda: deque(diff(unlike.sides(), None, unlike.rows(), census, lambda path: False), 0))
+    both = _timed(
+        lambda: deque(diff(unlike.sides(), None, unlike.rows(), census, lambda path: False), 0)
+    )
     told["compare"] = both - told["scan"]
     print(json.dumps(told | {"files": census.files, "peak": memory_of(os.getpid())}))
 

@@ -45,7 +45,12 @@ def requests(bench: Bench) -> Iterator[Result]:
         server.close()
     gets = pulled["s3", "GetObject"] / files
     result.bars = [
-        Bar("push, S3 requests for a changed file", pushed.total() / files, 1.0, f"{pushed.total() / files:.3f}"),
+        Bar(
+            "push, S3 requests for a changed file",
+            pushed.total() / files,
+            1.0,
+            f"{pushed.total() / files:.3f}",
+        ),
         Bar(
             "pull, S3 requests for a changed file",
             _of(pulled, "s3") / files,
@@ -57,13 +62,17 @@ def requests(bench: Bench) -> Iterator[Result]:
     rows = (("push", pushed), ("pull", pulled), ("pull, empty objects", empty))
     result.table = [("", "requests"), *((name, shown(counts)) for name, counts in rows)]
     cost = f"An empty object costs {_of(empty, 's3') / files:.2f} S3 requests here."
-    result.notes.append(f"{cost} A store that answers 416 to a range of nothing, as Amazon S3 does, is asked a second time.")
+    result.notes.append(
+        f"{cost} A store that answers 416 to a range of nothing, as Amazon S3 does, is asked a second time."
+    )
     yield result
 
 
 def _batched(counts: Counts, operation: str, files: int) -> Bar:
     share = counts["sqs", operation] / files
-    return Bar(f"pull, {operation} for a changed file ({_EVENTS})", share, 0.1 + 5 / files, f"{share:.3f}")
+    return Bar(
+        f"pull, {operation} for a changed file ({_EVENTS})", share, 0.1 + 5 / files, f"{share:.3f}"
+    )
 
 
 def _of(counts: Counts, service: str) -> int:
@@ -112,7 +121,9 @@ def _pull(bucket: Bucket, place: Path, files: int, content: bytes) -> Counts:
         return counts
 
 
-def _between(recorder: Recorder, daemon: Daemon, event: str, files: int, change: Callable[[], None]) -> Counts:
+def _between(
+    recorder: Recorder, daemon: Daemon, event: str, files: int, change: Callable[[], None]
+) -> Counts:
     """The requests from `change` until `files` more of these events, and what follows of them."""
     before = len(daemon.events(event))
     time.sleep(3)

@@ -38,7 +38,9 @@ def _pass(stage: str, name: str) -> None:
         print(json.dumps({"name": name, **_passed.pop(name)}), flush=True)
 
 
-def _clock(owner: type, method: str, *, before: str = "", after: str = "", of: Callable[..., Any]) -> None:
+def _clock(
+    owner: type, method: str, *, before: str = "", after: str = "", of: Callable[..., Any]
+) -> None:
     """At the door `owner.method`: `of` its arguments, as a path or key, is what passes."""
     inner = getattr(owner, method)
 

@@ -20,16 +20,16 @@ def price() -> tuple[float, float]:
     """Milliseconds of CPU of the same work: at once, and after a sleep as long as syncloud's at rest."""
     for _ in range(TIMES):
         _work()
-    at_once, after = ([_timed(pause) for _ in range(TIMES)] for pause in (0.0, timing.IDLE_INTERVAL_S))
+    at_once, after = (
+        [_timed(pause) for _ in range(TIMES)] for pause in (0.0, timing.IDLE_INTERVAL_S)
+    )
     return statistics.median(at_once), statistics.median(after)
 
 
 def told() -> str:
     """The same as a sentence."""
     at_once, after = price()
-    return (
-        f"Here what takes {at_once:.1f} ms of CPU at once takes {after:.1f} ms after a sleep of {timing.IDLE_INTERVAL_S:.0f} s."
-    )
+    return f"Here what takes {at_once:.1f} ms of CPU at once takes {after:.1f} ms after a sleep of {timing.IDLE_INTERVAL_S:.0f} s."
 
 
 def _timed(pause: float) -> float:
@@ -44,5 +44,7 @@ def _work() -> int:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m benchmarks.probes.wake", description=__doc__).parse_args()
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.probes.wake", description=__doc__
+    ).parse_args()
     print(told())

@@ -26,7 +26,15 @@ def _rows(items: int) -> list[Base]:
     from syncloud.core.model import Base
 
     return [
-        Base(f"{number // 100:05}/{number:07}", (str(number), "16", "1", "2"), (f"{number:032x}", "", ""), 16, 1, 0o644, number)
+        Base(
+            f"{number // 100:05}/{number:07}",
+            (str(number), "16", "1", "2"),
+            (f"{number:032x}", "", ""),
+            16,
+            1,
+            0o644,
+            number,
+        )
         for number in range(items)
     ]
 
@@ -47,7 +55,9 @@ def planner(items: int, place: Path) -> Loop:
             (Absent(base.path), target, base),
         ]
     policy = Policy(delete=True)
-    return lambda: deque((decide(source, target, base, policy) for source, target, base in cases), 0)
+    return lambda: deque(
+        (decide(source, target, base, policy) for source, target, base in cases), 0
+    )
 
 
 def reconcile(items: int, place: Path) -> Loop:
@@ -125,8 +135,19 @@ def decode(items: int, place: Path) -> Loop:
     """S3's own notifications, one record each."""
     from syncloud.queue.notifications import decode as decoded
 
-    thing = {"key": "00001/a+file%2C.txt", "size": 16, "eTag": "0" * 32, "versionId": "v" * 32, "sequencer": "0" * 16}
-    s3 = {"s3SchemaVersion": "1.0", "configurationId": "c", "bucket": {"name": "b", "arn": "arn:aws:s3:::b"}, "object": thing}
+    thing = {
+        "key": "00001/a+file%2C.txt",
+        "size": 16,
+        "eTag": "0" * 32,
+        "versionId": "v" * 32,
+        "sequencer": "0" * 16,
+    }
+    s3 = {
+        "s3SchemaVersion": "1.0",
+        "configurationId": "c",
+        "bucket": {"name": "b", "arn": "arn:aws:s3:::b"},
+        "object": thing,
+    }
     record = {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
@@ -144,19 +165,25 @@ def listing(items: int, place: Path) -> Loop:
     from syncloud.s3.response import Response
 
     told = "<LastModified>2026-11-25T01:00:00.000Z</LastModified><ETag>&quot;{0:032x}&quot;</ETag><Size>16</Size>"
-    rows = [f"<Contents><Key>00001/{{0:07}}</Key>{told}</Contents>".format(number) for number in range(items)]
+    rows = [
+        f"<Contents><Key>00001/{{0:07}}</Key>{told}</Contents>".format(number)
+        for number in range(items)
+    ]
     space = "http://s3.amazonaws.com/doc/2006-03-01/"
     page = f'<ListBucketResult xmlns="{space}"><EncodingType>url</EncodingType>{"".join(rows)}</ListBucketResult>'.encode()
     return lambda: parse(Response(200, {}, [page]), "list")
 
 
 ALL: dict[str, Callable[[int, Path], Loop]] = {
-    each.__name__: each for each in (planner, reconcile, work_queue, state_write, state_read, scan, decode, listing)
+    each.__name__: each
+    for each in (planner, reconcile, work_queue, state_write, state_read, scan, decode, listing)
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.probes.workloads", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.probes.workloads", description=__doc__
+    )
     parser.add_argument("name", choices=ALL)
     parser.add_argument("items", type=int)
     parser.add_argument("times", type=int)

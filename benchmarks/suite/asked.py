@@ -32,7 +32,9 @@ def by_each(bench: Bench, result: Result, job: Job, tools: Sequence[Tool]) -> No
                     recorder.reset()
                 job.once(tool, place, recorder.endpoint)
             except Wrong as wrong:
-                result.notes.append(f"Requests not counted: {tool.name}: {str(wrong).splitlines()[0]}")
+                result.notes.append(
+                    f"Requests not counted: {tool.name}: {str(wrong).splitlines()[0]}"
+                )
             else:
                 counts = result.requests[tool.name] = recorder.counts()
                 say(f"{tool.name:12} asked {shown(counts)}")

@@ -43,7 +43,12 @@ class Bench:
         return made
 
     def in_turn(
-        self, result: Result, tools: Sequence[Tool], once: Callable[[Tool, Path], ScanChunk | None], *, rounds: int = 0
+        self,
+        result: Result,
+        tools: Sequence[Tool],
+        once: Callable[[Tool, Path], ScanChunk | None],
+        *,
+        rounds: int = 0,
     ) -> None:
         """A B A B; who fails once is out, and said. A run that has its figures elsewhere gives None.
 
@@ -66,7 +71,9 @@ class Bench:
                 else:
                     if done is not None:
                         result.runs.setdefault(tool.name, []).append(done)
-                        say(f"{tool.name:12} {done.wall:7.2f} s wall {done.cpu:7.2f} s cpu {done.peak / 1e6:5.0f} MB")
+                        say(
+                            f"{tool.name:12} {done.wall:7.2f} s wall {done.cpu:7.2f} s cpu {done.peak / 1e6:5.0f} MB"
+                        )
                 if _size(place) > SMALL:
                     shutil.rmtree(place, ignore_errors=True)
 

@@ -36,7 +36,12 @@ class Daemon:
     def __enter__(self) -> Daemon:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._process.kill()
         self._log.close()
 
@@ -51,17 +56,28 @@ class Daemon:
                 self._events.append(json.loads(line))
         return [event for event in self._events if name in ("", event.get("event"))]
 
-    def wait(self, name: str, *, timeout: float = 120, count: int = 1, pause: float = 0.05) -> dict[str, Any]:
+    def wait(
+        self, name: str, *, timeout: float = 120, count: int = 1, pause: float = 0.05
+    ) -> dict[str, Any]:
         """The `count`th event of this name, looked for every `pause` seconds. Raises Wrong."""
         self.until(lambda: len(self.events(name)) >= count, name, timeout=timeout, pause=pause)
         return self.events(name)[count - 1]
 
-    def until(self, condition: Callable[[], object], what: str, *, timeout: float = 120, pause: float = 0.05) -> None:
+    def until(
+        self,
+        condition: Callable[[], object],
+        what: str,
+        *,
+        timeout: float = 120,
+        pause: float = 0.05,
+    ) -> None:
         """Raises Wrong where it does not come about."""
         deadline = time.monotonic() + timeout
         while not condition():
             if not self._process.running or time.monotonic() > deadline:
-                raise Wrong(f"{self._process.argv[0]}: {what} did not come about: {self._process.stderr[-1000:]}")
+                raise Wrong(
+                    f"{self._process.argv[0]}: {what} did not come about: {self._process.stderr[-1000:]}"
+                )
             time.sleep(pause)
 
 
@@ -81,7 +97,9 @@ class Looker:
         answer, _ = self.get(method, key, body)
         return answer
 
-    def get(self, method: str, key: str, body: bytes | None = None) -> tuple[http.client.HTTPResponse, bytes]:
+    def get(
+        self, method: str, key: str, body: bytes | None = None
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         self._link.request(method, f"/{BUCKET}/{key}", body)
         answer = self._link.getresponse()
         return answer, answer.read()

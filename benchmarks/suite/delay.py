@@ -53,7 +53,9 @@ class _Client(_Side):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        connect = asyncio.get_running_loop().create_connection(self._partner, "127.0.0.1", self._upstream)
+        connect = asyncio.get_running_loop().create_connection(
+            self._partner, "127.0.0.1", self._upstream
+        )
         self._connecting = asyncio.ensure_future(connect)
 
     def _partner(self) -> _Side:
@@ -63,7 +65,9 @@ class _Client(_Side):
 
 async def _serve(port: int, upstream: int, milliseconds: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Client(upstream, milliseconds / 1000), "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(
+        lambda: _Client(upstream, milliseconds / 1000), "127.0.0.1", port, backlog=1024
+    )
     await server.serve_forever()
 
 

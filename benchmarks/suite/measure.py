@@ -50,13 +50,21 @@ def run(argv: Sequence[str], env: Mapping[str, str], *, timeout: float = 3600) -
     with tempfile.TemporaryFile() as said, open(told, "rb") as answer:
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(tell), *argv]
         process = subprocess.Popen(
-            launch, env=dict(env), stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[tell], start_new_session=True
+            launch,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            pass_fds=[tell],
+            start_new_session=True,
         )
         os.close(tell)
         try:
             process.wait(timeout)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)  # not yet waited for: the number is still its own
+            os.killpg(
+                process.pid, signal.SIGKILL
+            )  # not yet waited for: the number is still its own
             process.wait()
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
@@ -64,7 +72,9 @@ def run(argv: Sequence[str], env: Mapping[str, str], *, timeout: float = 3600) -
         code, wall, cpu, peak = json.loads(answer.read() or b"[127, 0, 0, 0]")
         if code:
             said.seek(0)
-            raise Wrong(f"{Path(argv[0]).name}: exit code {code} after {wall:.0f} s: {said.read()[-2000:].decode()}")
+            raise Wrong(
+                f"{Path(argv[0]).name}: exit code {code} after {wall:.0f} s: {said.read()[-2000:].decode()}"
+            )
     return ScanChunk(wall, cpu, peak * 1024)
 
 

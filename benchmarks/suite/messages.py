@@ -38,7 +38,12 @@ class Queue:
     def __enter__(self) -> Queue:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -55,7 +60,9 @@ class Queue:
     def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
         self.counts[operation] += 1
         if operation == "ReceiveMessage":
-            return self._receive(asked.get("WaitTimeSeconds", 0), asked.get("MaxNumberOfMessages", 1))
+            return self._receive(
+                asked.get("WaitTimeSeconds", 0), asked.get("MaxNumberOfMessages", 1)
+            )
         entries = asked.get("Entries", [])
         if operation == "DeleteMessageBatch":
             for entry in entries:
@@ -66,7 +73,10 @@ class Queue:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting, wait)
             bodies = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-        messages = [{"MessageId": uuid.uuid4().hex, "ReceiptHandle": uuid.uuid4().hex, "Body": body} for body in bodies]
+        messages = [
+            {"MessageId": uuid.uuid4().hex, "ReceiptHandle": uuid.uuid4().hex, "Body": body}
+            for body in bodies
+        ]
         self._held |= {message["ReceiptHandle"]: message["Body"] for message in messages}
         return {"Messages": messages} if messages else {}
 

@@ -22,7 +22,11 @@ class Moves:
     def __init__(self, directory: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd = libc.inotify_init1(os.O_CLOEXEC)
-        if self._fd < 0 or libc.inotify_add_watch(self._fd, os.fsencode(directory), _IN_MOVED_TO | _IN_CREATE) < 0:
+        if (
+            self._fd < 0
+            or libc.inotify_add_watch(self._fd, os.fsencode(directory), _IN_MOVED_TO | _IN_CREATE)
+            < 0
+        ):
             raise OSError(ctypes.get_errno(), "inotify")
 
     def wait(self, name: str, *, timeout: float) -> float | None:

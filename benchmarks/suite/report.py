@@ -36,7 +36,8 @@ def text(result: Result) -> str:
     lines += [f"  {name:12} FAILED: {_first_line(why)}" for name, why in result.failed.items()]
     lines += [f"  {' | '.join(row)}" for row in result.table]
     lines += [
-        f"  {'met    ' if bar.met else 'NOT met'} {bar.what}: {_shown(bar)} (at most {bar.bound:g})" for bar in result.bars
+        f"  {'met    ' if bar.met else 'NOT met'} {bar.what}: {_shown(bar)} (at most {bar.bound:g})"
+        for bar in result.bars
     ]
     return "\n".join([*lines, *(f"  {note}" for note in result.notes)])
 
@@ -64,7 +65,10 @@ def document(results: Sequence[Result], seconds: float, rounds: int, rounds_of_m
             "",
             "| what is measured | bar | measured | |",
             "|---|---|---|---|",
-            *(f"| {bar.what} | at most {bar.bound:g} | {_shown(bar)} | {'met' if bar.met else 'not met'} |" for bar in bars),
+            *(
+                f"| {bar.what} | at most {bar.bound:g} | {_shown(bar)} | {'met' if bar.met else 'not met'} |"
+                for bar in bars
+            ),
             "",
             "What those are made of that are not met: [LIMITS.md](LIMITS.md).",
             "",
@@ -81,7 +85,9 @@ def _shown(bar: Bar) -> str:
 def _section(result: Result) -> Iterator[str]:
     yield from ("", f"### {result.job}")
     rows = [_row(result, name) for name in result.runs]
-    rows += [(name, f"failed: {_first_line(why)}", "", "", "") for name, why in result.failed.items()]
+    rows += [
+        (name, f"failed: {_first_line(why)}", "", "", "") for name, why in result.failed.items()
+    ]
     if rows:
         yield from ("", *table([("", "wall s", "CPU s", "peak MB", "requests"), *rows]))
     if result.table:
@@ -94,7 +100,13 @@ def _row(result: Result, name: str) -> tuple[str, ...]:
     runs = result.runs[name]
     peak = f"{max(run.peak for run in runs) / 1e6:.0f}"
     requests = shown(result.requests[name]) if name in result.requests else ""
-    return name, spread([run.wall for run in runs]), spread([run.cpu for run in runs]), peak, requests
+    return (
+        name,
+        spread([run.wall for run in runs]),
+        spread([run.cpu for run in runs]),
+        peak,
+        requests,
+    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -110,7 +122,10 @@ def _first_line(text: str) -> str:
 
 def _machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     system = f"Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
     return f"It has {os.cpu_count()} cores ({model}), {memory:.0f} GB, {system}"
@@ -124,8 +139,14 @@ def _versions() -> str:
 def _commit() -> str:
     """With `-dirty` where what was measured is not that commit; the document of an earlier run is no part of it."""
     commit = _git("describe", "--always") or "unknown"
-    return f"{commit}-dirty" if _git("status", "--porcelain", "--untracked-files=no", "--", ":!docs") else commit
+    return (
+        f"{commit}-dirty"
+        if _git("status", "--porcelain", "--untracked-files=no", "--", ":!docs")
+        else commit
+    )
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    ).stdout.strip()

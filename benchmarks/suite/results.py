@@ -45,10 +45,14 @@ class Result:
 
     def bar(self, what: str, peer: str, bound: float, *, of: str = "wall") -> None:
         """That syncloud's median is at most `bound` times that of `peer`; without the peer there is no bar."""
-        ours, theirs = ([getattr(one, of) for one in self.runs.get(name, ())] for name in (OURS, peer))
+        ours, theirs = (
+            [getattr(one, of) for one in self.runs.get(name, ())] for name in (OURS, peer)
+        )
         self.against(f"{what}, {of} to {peer}'s", ours, theirs, bound)
 
-    def against(self, what: str, ours: Sequence[float], theirs: Sequence[float], bound: float) -> None:
+    def against(
+        self, what: str, ours: Sequence[float], theirs: Sequence[float], bound: float
+    ) -> None:
         """The same of any figures, one for each round."""
         if not (ours and theirs):
             self.notes.append(f"Not measured: {what}.")
@@ -61,7 +65,9 @@ class Result:
         if OURS not in self.requests:
             self.notes.append(f"Not measured: {what}.")
             return
-        count = sum(count for (_, name), count in self.requests[OURS].items() if name.startswith(operations))
+        count = sum(
+            count for (_, name), count in self.requests[OURS].items() if name.startswith(operations)
+        )
         self.bars.append(Bar(what, count, 0))
 
     def memory(self, what: str, peaks: Sequence[int], bound: int) -> None:

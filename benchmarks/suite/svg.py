@@ -29,19 +29,38 @@ class Chart:
             _Axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT),
             _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP),
         )
-        parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif">']
-        parts += ['<rect width="100%" height="100%" fill="white"/>', _text(_LEFT, 22, self.title, size=15)]
-        parts += [_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, self.x, anchor="middle"), _text(8, _TOP - 12, self.y)]
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif">'
+        ]
+        parts += [
+            '<rect width="100%" height="100%" fill="white"/>',
+            _text(_LEFT, 22, self.title, size=15),
+        ]
+        parts += [
+            _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, self.x, anchor="middle"),
+            _text(8, _TOP - 12, self.y),
+        ]
         for value in across.ticks:
             at = across.at(value)
-            parts += [_line(at, _TOP, at, _HEIGHT - _BOTTOM), _text(at, _HEIGHT - _BOTTOM + 16, short(value), anchor="middle")]
+            parts += [
+                _line(at, _TOP, at, _HEIGHT - _BOTTOM),
+                _text(at, _HEIGHT - _BOTTOM + 16, short(value), anchor="middle"),
+            ]
         for value in up.ticks:
             at = up.at(value)
-            parts += [_line(_LEFT, at, _WIDTH - _RIGHT, at), _text(_LEFT - 6, at + 4, short(value), anchor="end")]
-        drawn = {name: [(across.at(x), up.at(y)) for x, y in line] for name, line in self.lines.items()}
+            parts += [
+                _line(_LEFT, at, _WIDTH - _RIGHT, at),
+                _text(_LEFT - 6, at + 4, short(value), anchor="end"),
+            ]
+        drawn = {
+            name: [(across.at(x), up.at(y)) for x, y in line] for name, line in self.lines.items()
+        }
         heights = _apart({name: line[-1][1] for name, line in drawn.items()})
         for (name, line), colour in zip(drawn.items(), _COLOURS * 9, strict=False):
-            parts += [*_drawn(line, colour), _text(line[-1][0] + 8, heights[name] + 4, name, colour=colour)]
+            parts += [
+                *_drawn(line, colour),
+                _text(line[-1][0] + 8, heights[name] + 4, name, colour=colour),
+            ]
         return "\n".join([*parts, "</svg>", ""])
 
 
@@ -78,7 +97,9 @@ def _line(x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#dddddd"/>'
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, colour: str = "#222222") -> str:
+def _text(
+    x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, colour: str = "#222222"
+) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">{escape(text)}</text>'
 
 

@@ -51,8 +51,13 @@ def main() -> None:
     out = Path(sys.argv[1])
     texts = {f"man/{name}.{section}": page(name) for name, (section, _) in PAGES.items()}
     texts |= {
-        "completions/syncloud.bash": shtab.complete(command_line(), "bash", preamble=source("instances.bash")) + "\n",
-        "completions/_syncloud": shtab.complete(command_line(), "zsh", preamble=source("instances.zsh")),
+        "completions/syncloud.bash": shtab.complete(
+            command_line(), "bash", preamble=source("instances.bash")
+        )
+        + "\n",
+        "completions/_syncloud": shtab.complete(
+            command_line(), "zsh", preamble=source("instances.zsh")
+        ),
         "completions/syncloud.fish": fish(),
         "syncloud.conf": sample(),
     }
@@ -132,7 +137,9 @@ def page(name: str) -> str:
     return str(made)
 
 
-def sections(rows: Iterable[Option], made: Callable[[list[Option]], nodes.Node]) -> list[nodes.Node]:
+def sections(
+    rows: Iterable[Option], made: Callable[[list[Option]], nodes.Node]
+) -> list[nodes.Node]:
     """A subsection for each group of options."""
     return [
         nodes.section("", nodes.title("", group[0].upper() + group[1:]), made(list(members)))
@@ -159,21 +166,34 @@ class Synopsis(Derived):
     """The usage: words to type are bold, words to replace are not."""
 
     def run(self) -> list[nodes.Node]:
-        words = re.split(r"([A-Z]+)", f"syncloud {self.command} {COMMANDS[self.command][0]} [options]".replace("  ", " "))
-        inline = [(nodes.emphasis if word.isupper() else nodes.strong)("", word) for word in words if word]
+        words = re.split(
+            r"([A-Z]+)",
+            f"syncloud {self.command} {COMMANDS[self.command][0]} [options]".replace("  ", " "),
+        )
+        inline = [
+            (nodes.emphasis if word.isupper() else nodes.strong)("", word) for word in words if word
+        ]
         return [nodes.paragraph("", "", *inline)]
 
 
 class Options(Derived):
     def run(self) -> list[nodes.Node]:
-        return sections(of(self.command), lambda rows: nodes.option_list("", *map(self._item, rows)))
+        return sections(
+            of(self.command), lambda rows: nodes.option_list("", *map(self._item, rows))
+        )
 
     def _item(self, option: Option) -> nodes.option_list_item:
         group = nodes.option_group()
         for string in strings(option):
-            argument = [nodes.option_argument("", placeholder(option), delimiter=" ")] if option.metavar else []
+            argument = (
+                [nodes.option_argument("", placeholder(option), delimiter=" ")]
+                if option.metavar
+                else []
+            )
             group += nodes.option("", nodes.option_string("", string), *argument)
-        return nodes.option_list_item("", group, nodes.description("", nodes.paragraph("", explained(option))))
+        return nodes.option_list_item(
+            "", group, nodes.description("", nodes.paragraph("", explained(option)))
+        )
 
 
 class Variables(Derived):
@@ -181,7 +201,9 @@ class Variables(Derived):
 
     def run(self) -> list[nodes.Node]:
         told = [option.variable for option in of(self.command) if option.scope is not Scope.ACT]
-        inline: list[nodes.Node] = [node for name in told for node in (nodes.Text(", "), nodes.strong("", name))]
+        inline: list[nodes.Node] = [
+            node for name in told for node in (nodes.Text(", "), nodes.strong("", name))
+        ]
         return [nodes.paragraph("", "", *inline[1:], nodes.Text("."))]
 
 
@@ -200,7 +222,10 @@ class Commands(Directive):
     """Every command's page."""
 
     def run(self) -> list[nodes.Node]:
-        rows = [definition(f"syncloud-{command}(1)", sentence(line)) for command, (_, line) in COMMANDS.items()]
+        rows = [
+            definition(f"syncloud-{command}(1)", sentence(line))
+            for command, (_, line) in COMMANDS.items()
+        ]
         return [nodes.definition_list("", *rows)]
 
 
@@ -222,9 +247,15 @@ def command_line() -> argparse.ArgumentParser:
             completed(parser.add_argument("instance", nargs="?", help="instance"), "instance")
         for option in of(command):
             action = "append" if option.many else "store" if option.metavar else "store_true"
-            more: dict[str, Any] = {"metavar": option.metavar, "choices": option.choices or None} if option.metavar else {}
+            more: dict[str, Any] = (
+                {"metavar": option.metavar, "choices": option.choices or None}
+                if option.metavar
+                else {}
+            )
             for string, told in strings(option).items():
-                completed(parser.add_argument(string, action=action, help=told, **more), kind(option))
+                completed(
+                    parser.add_argument(string, action=action, help=told, **more), kind(option)
+                )
     return whole
 
 
@@ -244,17 +275,35 @@ def completed(action: argparse.Action, what: str) -> None:
 def fish() -> str:
     """For fish, which Debian 13's shtab does not know."""
     lines = ["complete -c syncloud -f", "complete -c syncloud -s h -l help -d 'show help and exit'"]
-    lines.append("complete -c syncloud -n __fish_use_subcommand -l version -d 'print the version and exit'")
+    lines.append(
+        "complete -c syncloud -n __fish_use_subcommand -l version -d 'print the version and exit'"
+    )
     for command, (_, line) in COMMANDS.items():
-        lines.append(f"complete -c syncloud -n __fish_use_subcommand -a {command} -d {quoted(line)}")
-    lines.append(f"complete -c syncloud {within(TAKES_INSTANCE)} -a '(__syncloud_instances)' -d instance")
-    values = {"instance": " -x -a '(__syncloud_instances)'", "DIR": " -x -a '(__fish_complete_directories)'", "FILE": " -r -F"}
+        lines.append(
+            f"complete -c syncloud -n __fish_use_subcommand -a {command} -d {quoted(line)}"
+        )
+    lines.append(
+        f"complete -c syncloud {within(TAKES_INSTANCE)} -a '(__syncloud_instances)' -d instance"
+    )
+    values = {
+        "instance": " -x -a '(__syncloud_instances)'",
+        "DIR": " -x -a '(__fish_complete_directories)'",
+        "FILE": " -r -F",
+    }
     for option in OPTIONS:
-        chosen = f" -x -a {quoted(' '.join(option.choices))}" if option.choices else " -x" if option.metavar else ""
+        chosen = (
+            f" -x -a {quoted(' '.join(option.choices))}"
+            if option.choices
+            else " -x"
+            if option.metavar
+            else ""
+        )
         value = values.get(kind(option), chosen)
         for string, told in strings(option).items():
             name = string.removeprefix("--")
-            lines.append(f"complete -c syncloud {within(option.commands)} -l {name}{value} -d {quoted(told)}")
+            lines.append(
+                f"complete -c syncloud {within(option.commands)} -l {name}{value} -d {quoted(told)}"
+            )
     return "\n".join(lines) + "\n\n" + source("instances.fish")
 
 

@@ -20,7 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 _NOTHING = "NOASSERTION"
-_NAMES = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 4122, appendix C: names that are URLs
+_NAMES = uuid.UUID(
+    "6ba7b811-9dad-11d1-80b4-00c04fd430c8"
+)  # RFC 4122, appendix C: names that are URLs
 _FIELDS = ("Package", "Version", "Maintainer", "Depends")
 
 
@@ -65,18 +67,24 @@ def document(deb: Path) -> dict[str, Any]:
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": deb.name.removesuffix(".deb"),
         "documentNamespace": f"urn:uuid:{uuid.uuid5(_NAMES, f'{deb.name} {digest}')}",
-        "creationInfo": {"created": f"{made:%Y-%m-%dT%H:%M:%SZ}", "creators": [f"Tool: {name}-packaging-sbom-{version}"]},
+        "creationInfo": {
+            "created": f"{made:%Y-%m-%dT%H:%M:%SZ}",
+            "creators": [f"Tool: {name}-packaging-sbom-{version}"],
+        },
         "packages": [package, *dependencies],
         "files": listed,
         "relationships": [
-            {"spdxElementId": one, "relationshipType": kind, "relatedSpdxElement": other} for one, kind, other in relationships
+            {"spdxElementId": one, "relationshipType": kind, "relatedSpdxElement": other}
+            for one, kind, other in relationships
         ],
     }
 
 
 def _fields(deb: Path) -> dict[str, str]:
     """Of its control file, each on one line."""
-    told = subprocess.run(["dpkg-deb", "--field", deb, *_FIELDS], stdout=subprocess.PIPE, text=True, check=True).stdout
+    told = subprocess.run(
+        ["dpkg-deb", "--field", deb, *_FIELDS], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     pairs = (line.split(": ", 1) for line in re.sub(r"\n\s+", " ", told).splitlines())
     return dict(pairs)
 
@@ -100,7 +108,10 @@ def _contents(deb: Path) -> tuple[list[Content], datetime]:
                 youngest = max(youngest, int(member.mtime))
                 if member.isreg() and (stream := archive.extractfile(member)) is not None:
                     data = stream.read()
-                    sums = (hashlib.sha1(data, usedforsecurity=False).hexdigest(), hashlib.sha256(data).hexdigest())
+                    sums = (
+                        hashlib.sha1(data, usedforsecurity=False).hexdigest(),
+                        hashlib.sha256(data).hexdigest(),
+                    )
                     files.append(Content(f"./{PurePosixPath(member.name)}", *sums))
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, "dpkg-deb")
@@ -109,7 +120,9 @@ def _contents(deb: Path) -> tuple[list[Content], datetime]:
 
 def _verification(files: list[Content]) -> str:
     """SPDX 2.3, 7.9: over the sorted checksums of all files."""
-    return hashlib.sha1("".join(sorted(file.sha1 for file in files)).encode(), usedforsecurity=False).hexdigest()
+    return hashlib.sha1(
+        "".join(sorted(file.sha1 for file in files)).encode(), usedforsecurity=False
+    ).hexdigest()
 
 
 def _file(number: int, file: Content) -> dict[str, Any]:
@@ -144,7 +157,11 @@ def _dependency(name: str, bound: str) -> dict[str, Any]:
 
 def _purl(name: str, version: str) -> dict[str, str]:
     locator = f"pkg:deb/debian/{name.replace('+', '%2B')}" + (f"@{version}" if version else "")
-    return {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": locator}
+    return {
+        "referenceCategory": "PACKAGE-MANAGER",
+        "referenceType": "purl",
+        "referenceLocator": locator,
+    }
 
 
 if __name__ == "__main__":

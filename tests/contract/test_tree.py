@@ -81,7 +81,11 @@ class BucketUser:
         self._bucket.put(PREFIX + path, body)
 
     def get(self, path: str) -> bytes | None:
-        return self._bucket.get(PREFIX + path) if PREFIX + path in self._bucket.keys(PREFIX + path) else None
+        return (
+            self._bucket.get(PREFIX + path)
+            if PREFIX + path in self._bucket.keys(PREFIX + path)
+            else None
+        )
 
     def remove(self, path: str) -> None:
         self._bucket.delete(PREFIX + path)
@@ -98,7 +102,9 @@ class Bench:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)
 
-    def look(self, path: str, base: Base | None = None, known: tuple[str, ...] | None = None) -> Side:
+    def look(
+        self, path: str, base: Base | None = None, known: tuple[str, ...] | None = None
+    ) -> Side:
         return self.run(self.tree.observe(path, base, known, deadline_passed=True))
 
     def see(self, path: str) -> Entry:
@@ -139,7 +145,9 @@ def _on_s3(runner: asyncio.Runner, bucket: Bucket) -> Iterator[Bench]:
 
     async def make() -> tuple[Transport, S3Tree]:
         crt = Transport(aws, bucket.name, transfers=4)
-        tree = S3Tree(crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce="0" * 16)
+        tree = S3Tree(
+            crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce="0" * 16
+        )
         tree.conditions = await probe(crt, bucket.name, PREFIX)
         return crt, tree
 
@@ -200,7 +208,12 @@ def test_a_new_file_is_written_with_its_mtime_and_mode(bench: Bench, body: bytes
     assert bench.user.get("d/e/a") == body
     seen = bench.see("d/e/a")
     for entry in (written, seen):
-        assert (entry.path, entry.size, entry.mtime_ns, entry.mode) == ("d/e/a", len(body), MTIME, 0o640)
+        assert (entry.path, entry.size, entry.mtime_ns, entry.mode) == (
+            "d/e/a",
+            len(body),
+            MTIME,
+            0o640,
+        )
     assert written.crc == checksum.update(body)
     bench.keep_only("d/e/a")
 
@@ -308,7 +321,9 @@ def test_a_scan_lists_everything_in_the_order_of_utf8(bench: Bench) -> None:
     assert bench.paths() == sorted(paths, key=str.encode)
     assert bench.paths("b") == ["b/a/x", "b/c"]
     assert bench.paths("none") == []
-    assert [entry.size for entry in bench.listed()] == [len(path.encode()) for path in sorted(paths)]
+    assert [entry.size for entry in bench.listed()] == [
+        len(path.encode()) for path in sorted(paths)
+    ]
 
 
 def test_a_scan_and_a_look_agree(bench: Bench) -> None:
@@ -349,7 +364,12 @@ def test_a_big_file_is_read_in_parts(bench: Bench) -> None:
     async def read() -> bytes:
         content = await bench.tree.open(seen, deadline_passed=True)
         try:
-            body = b"".join([*await content.part(0, SMALL_BYTES), *await content.part(SMALL_BYTES, len(BIG) - SMALL_BYTES)])
+            body = b"".join(
+                [
+                    *await content.part(0, SMALL_BYTES),
+                    *await content.part(SMALL_BYTES, len(BIG) - SMALL_BYTES),
+                ]
+            )
             await content.verify(checksum.update(body))
         finally:
             content.close()

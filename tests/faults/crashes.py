@@ -91,8 +91,14 @@ class ScanChunk:
         if point.request:
             return point.call
         cut = [call for call in self.calls if call.result == "?" and call.name == point.call]
-        met = [call for call in cut if (call.concerns(point.paths) if point.state else about(call) == point.about)]
-        return f"{met[0].name} {about(met[0])}" if point.state and met else point.call if met else ""
+        met = [
+            call
+            for call in cut
+            if (call.concerns(point.paths) if point.state else about(call) == point.about)
+        ]
+        return (
+            f"{met[0].name} {about(met[0])}" if point.state and met else point.call if met else ""
+        )
 
     def lacks(self, point: Point) -> bool:
         """Whether this run, which ended by itself, provably made fewer such calls. That is no fault of the state's, nor where
@@ -132,7 +138,9 @@ class Stage:
 
     def on_disk(self, name: str = "") -> Files:
         """What is in the directory below `name`, hidden files included."""
-        return {os.path.join(name, path): file[0] for path, file in snapshot(self.folder / name).items()}
+        return {
+            os.path.join(name, path): file[0] for path, file in snapshot(self.folder / name).items()
+        }
 
     def in_bucket(self, name: str = "") -> Files:
         bucket = self.rig.bucket
@@ -147,13 +155,18 @@ class Stage:
     def uploads(self) -> list[str]:
         """The keys of the multipart uploads that nobody has ended."""
         s3 = self.rig.bucket.server.client("s3")
-        return [upload["Key"] for upload in s3.list_multipart_uploads(Bucket=self.rig.bucket.name).get("Uploads", ())]
+        return [
+            upload["Key"]
+            for upload in s3.list_multipart_uploads(Bucket=self.rig.bucket.name).get("Uploads", ())
+        ]
 
     def messages(self) -> int:
         """How many the queue has, those that somebody is at work on included."""
         sqs = self.rig.bucket.server.client("sqs")
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        told = sqs.get_queue_attributes(QueueUrl=self.rig.bucket.queue_url, AttributeNames=names)["Attributes"]
+        told = sqs.get_queue_attributes(QueueUrl=self.rig.bucket.queue_url, AttributeNames=names)[
+            "Attributes"
+        ]
         return sum(int(told[name]) for name in names)
 
     def rows(self) -> dict[str, int]:
@@ -170,13 +183,28 @@ class Stage:
         """A run that waits for `go`."""
         self._runs += 1
         rig = self.rig
-        argv = [self.role, "--directory", str(self.folder), "--bucket", rig.bucket.name, "--state-dir", str(self.state)]
+        argv = [
+            self.role,
+            "--directory",
+            str(self.folder),
+            "--bucket",
+            rig.bucket.name,
+            "--state-dir",
+            str(self.state),
+        ]
         if self.role == "pull":
-            argv += ["--queue-url", rig.bucket.queue_url.replace(rig.bucket.server.endpoint, rig.meddler.endpoint)]
-        env = rig.bucket.server.environment(endpoint=rig.meddler.endpoint) | {"HOME": str(rig.place)}
+            argv += [
+                "--queue-url",
+                rig.bucket.queue_url.replace(rig.bucket.server.endpoint, rig.meddler.endpoint),
+            ]
+        env = rig.bucket.server.environment(endpoint=rig.meddler.endpoint) | {
+            "HOME": str(rig.place)
+        }
         log = rig.place / "logs" / str(self._runs)
         log.parent.mkdir(exist_ok=True)
-        return self._forks.start([*argv, "--delete", "--log-format", "json", *more], env=env, log=log)
+        return self._forks.start(
+            [*argv, "--delete", "--log-format", "json", *more], env=env, log=log
+        )
 
     def once(self, point: Point | None = None, *, traced: bool = False) -> ScanChunk:
         """One pass; killed at `point`."""
@@ -248,8 +276,14 @@ class Stage:
         threads of their own, and strace counts by thread: so files are told apart, and what follows the first request is
         counted from there.
         """
-        sends = [call for call in run.calls if call.name in strace.SENDS and " HTTP/1." in call.arguments]
-        looks = [call for call in sends if re.match(r'\d+<[^>]*>, "(GET|HEAD) /[^/? ]+/[^? ]', call.arguments)]
+        sends = [
+            call for call in run.calls if call.name in strace.SENDS and " HTTP/1." in call.arguments
+        ]
+        looks = [
+            call
+            for call in sends
+            if re.match(r'\d+<[^>]*>, "(GET|HEAD) /[^/? ]+/[^? ]', call.arguments)
+        ]
         first = sends[0].began if sends else 0
         look = looks[0].began if looks else len(run.calls) ** 2
         found = []
@@ -257,12 +291,20 @@ class Stage:
             if not call.changes:
                 continue
             if self._is_below(call, self.state):
-                recording = call.began > first and call.name == "pwrite64" and about(call) == "state.sqlite-wal"
+                recording = (
+                    call.began > first
+                    and call.name == "pwrite64"
+                    and about(call) == "state.sqlite-wal"
+                )
                 if whole or (recording and call.thread == run.thread):
                     since = first if call.began > first > 0 else -1
-                    found.append(replace(_point(run, call, tuple(call.paths[-1:]), since=since), state=True))
+                    found.append(
+                        replace(_point(run, call, tuple(call.paths[-1:]), since=since), state=True)
+                    )
             elif self._is_below(call, self.folder):
-                found.append(_point(run, call, _directories(call), since=look if call.began > look else -1))
+                found.append(
+                    _point(run, call, _directories(call), since=look if call.began > look else -1)
+                )
         return found + _requests(run)
 
     def _is_below(self, call: Call, place: Path) -> bool:
@@ -285,7 +327,9 @@ def _point(run: ScanChunk, call: Call, paths: tuple[str, ...], since: int = -1) 
     alike = [
         other
         for other in run.calls
-        if other.name == call.name and other.thread == call.thread and since < other.began <= call.began
+        if other.name == call.name
+        and other.thread == call.thread
+        and since < other.began <= call.began
     ]
     nth = sum(not paths or other.concerns(paths) for other in alike)
     return Point(call.name, nth, about(call), paths, late=since >= 0)
@@ -325,7 +369,11 @@ def undurable(calls: Sequence[Call], place: Path, state: Path) -> list[str]:
         elif path.startswith(str(place)) and call.done and call.name in strace.SYNCS:
             dirty.discard(path)
         elif path.startswith(str(place)) and call.done and call.changes:
-            if len(call.paths) > 1 and call.paths[0] in dirty and not os.path.basename(path).startswith(".syncloud-"):
+            if (
+                len(call.paths) > 1
+                and call.paths[0] in dirty
+                and not os.path.basename(path).startswith(".syncloud-")
+            ):
                 told.append(f"{path} is visible before its bytes are synced")
             recorded = False
             dirty.add(path if call.name in strace.DATA else os.path.dirname(path))

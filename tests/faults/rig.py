@@ -53,12 +53,40 @@ class Rig:
 
     def pull(self, *more: str, ready: bool = True, env: dict[str, str] | None = None) -> Process:
         """A pull into `into`; a daemon, unless `--once` is among `more`, and then `ready` when this returns."""
-        queue_url = self.bucket.queue_url.replace(self.bucket.server.endpoint, self.meddler.endpoint)
-        return self._daemon("pull", self.into, self.pull_state, "--queue-url", queue_url, *more, ready=ready, env=env)
+        queue_url = self.bucket.queue_url.replace(
+            self.bucket.server.endpoint, self.meddler.endpoint
+        )
+        return self._daemon(
+            "pull",
+            self.into,
+            self.pull_state,
+            "--queue-url",
+            queue_url,
+            *more,
+            ready=ready,
+            env=env,
+        )
 
-    def _daemon(self, role: str, directory: Path, state: Path, *more: str, ready: bool, env: dict[str, str] | None) -> Process:
-        pair = ["--directory", str(directory), "--bucket", self.bucket.name, "--state-dir", str(state)]
-        process = self.start(role, *pair, "--log-format", "json", *more, endpoint=self.meddler.endpoint, env=env)
+    def _daemon(
+        self,
+        role: str,
+        directory: Path,
+        state: Path,
+        *more: str,
+        ready: bool,
+        env: dict[str, str] | None,
+    ) -> Process:
+        pair = [
+            "--directory",
+            str(directory),
+            "--bucket",
+            self.bucket.name,
+            "--state-dir",
+            str(state),
+        ]
+        process = self.start(
+            role, *pair, "--log-format", "json", *more, endpoint=self.meddler.endpoint, env=env
+        )
         if ready and "--once" not in more:
             process.wait_event("service.ready", timeout=60)
         return process
@@ -84,7 +112,10 @@ class Rig:
 
     def until_pulled(self, content: dict[str, bytes], *, timeout: float = 60) -> None:
         """Until `into` holds exactly these bytes under exactly these names."""
-        wait_until(lambda: {path: file[0] for path, file in self.pulled().items()} == content, timeout=timeout)
+        wait_until(
+            lambda: {path: file[0] for path, file in self.pulled().items()} == content,
+            timeout=timeout,
+        )
 
     def until_pushed(self, content: dict[str, bytes], *, timeout: float = 60) -> None:
         """Until the bucket holds exactly these objects."""

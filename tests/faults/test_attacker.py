@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from tests.support.meddler import Meddler
     from tests.support.processes import Process
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may be attacked by another user")
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may be attacked by another user"
+)
 
 SECRET = b"nobody else may read this"
 RACE = 60.0
@@ -62,7 +64,9 @@ class Home(Rig):
 
 
 @pytest.fixture
-def home(bucket: Bucket, meddler: Meddler, syncloud: Callable[..., Process], tmp_path: Path) -> Home:
+def home(
+    bucket: Bucket, meddler: Meddler, syncloud: Callable[..., Process], tmp_path: Path
+) -> Home:
     made = Home(syncloud, bucket, meddler, tmp_path)
     made.out.mkdir(parents=True)
     let_through(tmp_path)
@@ -77,12 +81,17 @@ def home(bucket: Bucket, meddler: Meddler, syncloud: Callable[..., Process], tmp
 def attack(home: Home, code: str) -> None:
     """As the other user, in his folder."""
     argv = ["sh", "-euc", code]
-    subprocess.run(argv, user=NOBODY, group=NOBODY, extra_groups=[], cwd=home.out.parent, check=True)
+    subprocess.run(
+        argv, user=NOBODY, group=NOBODY, extra_groups=[], cwd=home.out.parent, check=True
+    )
 
 
 def waits(daemon: Process, reason: str) -> None:
     """The daemon has tried to begin anew, and said why it does not."""
-    wait_until(lambda: any(reason in event["message"] for event in daemon.events("start.waiting")), timeout=30)
+    wait_until(
+        lambda: any(reason in event["message"] for event in daemon.events("start.waiting")),
+        timeout=30,
+    )
 
 
 def unharmed(home: Home) -> None:
@@ -96,9 +105,13 @@ ABSOLUTE = 'mv dir was; ln -s "${PWD%/*}/private" dir'
 BACK = "rm dir; mv was dir"
 
 
-@pytest.mark.parametrize("play", [LINK, OF_A_LINK, ABSOLUTE], ids=["link", "link of a link", "absolute"])
+@pytest.mark.parametrize(
+    "play", [LINK, OF_A_LINK, ABSOLUTE], ids=["link", "link of a link", "absolute"]
+)
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_link_that_takes_the_place_of_the_directory_leads_nowhere(home: Home, role: str, play: str) -> None:
+def test_a_link_that_takes_the_place_of_the_directory_leads_nowhere(
+    home: Home, role: str, play: str
+) -> None:
     """While the daemon runs, at its next start, and in a single pass; and once the directory is back all goes on."""
     home.new(role, "first")
     daemon = home.daemon(role)
@@ -135,7 +148,9 @@ def test_a_link_that_is_there_before_the_first_start_leads_nowhere(home: Home, r
 
 
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_another_directory_in_its_place_waits_for_its_return_or_for_resume(home: Home, role: str) -> None:
+def test_another_directory_in_its_place_waits_for_its_return_or_for_resume(
+    home: Home, role: str
+) -> None:
     """A rename needs no right to what is renamed: root's private directory, too, can be called so."""
     inside = home.out.parent / "private"
     home.private.rename(inside)
@@ -173,20 +188,26 @@ def test_a_directory_that_was_made_anew_is_taken_up_after_resume(home: Home, rol
     assert "first" in home.objects()
 
 
-FLIPPING = "while :; do mv dir was; ln -s ../private dir; sleep $0; rm dir; mv was dir; sleep $0; done"
+FLIPPING = (
+    "while :; do mv dir was; ln -s ../private dir; sleep $0; rm dir; mv was dir; sleep $0; done"
+)
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("pause", ["0", "0.05", "1"])
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_directory_that_is_exchanged_to_and_fro_never_leads_elsewhere(home: Home, role: str, pause: str) -> None:
+def test_a_directory_that_is_exchanged_to_and_fro_never_leads_elsewhere(
+    home: Home, role: str, pause: str
+) -> None:
     """New daemons all the time, lest the pauses between two tries of one leave it alone."""
     home.new(role, "first")
     daemon = home.daemon(role)
     wait_until(lambda: home.carried(role, "first"), timeout=30)
     daemon.kill()
     argv = ["timeout", "--signal=KILL", str(RACE), "sh", "-euc", FLIPPING, pause]
-    with subprocess.Popen(argv, user=NOBODY, group=NOBODY, extra_groups=[], cwd=home.out.parent) as flipping:
+    with subprocess.Popen(
+        argv, user=NOBODY, group=NOBODY, extra_groups=[], cwd=home.out.parent
+    ) as flipping:
         number = 0
         while flipping.poll() is None:
             daemon = home.push(ready=False) if role == "push" else home.pull(ready=False)
@@ -213,7 +234,14 @@ def test_a_link_that_its_trusted_owner_switches_is_followed(home: Home) -> None:
             os.utime(home.place / release / f"f{number}", (1e9, 1e9))
     (home.place / "2" / "new").write_bytes(b"2")
     current.symlink_to("1")
-    pair = ["--directory", str(current), "--bucket", home.bucket.name, "--state-dir", str(home.push_state)]
+    pair = [
+        "--directory",
+        str(current),
+        "--bucket",
+        home.bucket.name,
+        "--state-dir",
+        str(home.push_state),
+    ]
     daemon = home.start("push", *pair, "--log-format", "json", endpoint=home.meddler.endpoint)
     wait_until(lambda: len(home.objects()) == 5, timeout=30)
     (home.place / "next").symlink_to("2")
@@ -223,10 +251,21 @@ def test_a_link_that_its_trusted_owner_switches_is_followed(home: Home) -> None:
 
 
 @pytest.mark.parametrize("name", ["lock", "state.sqlite", "state.sqlite-wal"])
-def test_a_state_directory_of_somebody_else_is_refused_and_its_links_lead_nowhere(home: Home, name: str) -> None:
+def test_a_state_directory_of_somebody_else_is_refused_and_its_links_lead_nowhere(
+    home: Home, name: str
+) -> None:
     state = home.out.parent / "state"
     attack(home, f"mkdir state; ln -s ../../private/made state/{name}")
-    push = home.start("push", "--directory", str(home.out), "--bucket", home.bucket.name, "--state-dir", str(state), "--once")
+    push = home.start(
+        "push",
+        "--directory",
+        str(home.out),
+        "--bucket",
+        home.bucket.name,
+        "--state-dir",
+        str(state),
+        "--once",
+    )
     assert push.wait() == 78
     assert "other users can exchange the content of" in push.stderr
     assert "chown root" in push.stderr
@@ -236,7 +275,10 @@ def test_a_state_directory_of_somebody_else_is_refused_and_its_links_lead_nowher
 def test_what_others_have_put_into_a_state_keeps_no_look_waiting(home: Home) -> None:
     """A pipe would be waited for; a link would show root's files, or have a note written into them."""
     state = home.out.parent / "state"
-    attack(home, "mkdir state; mkfifo state/state.sqlite; mkdir other; ln -s ../../private/secret other/state.sqlite")
+    attack(
+        home,
+        "mkdir state; mkfifo state/state.sqlite; mkdir other; ln -s ../../private/secret other/state.sqlite",
+    )
     for directory in (state, home.out.parent / "other"):
         for command in (["status"], ["resume"]):
             look = home.start(*command, "--state-dir", str(directory))
@@ -250,14 +292,18 @@ HELD = "exec 9< dir; flock -{} 9; echo held; sleep 100"
 
 @pytest.mark.parametrize("kind", ["s", "x"])
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_lock_of_somebody_else_on_the_directory_stops_no_daemon(home: Home, role: str, kind: str) -> None:
+def test_a_lock_of_somebody_else_on_the_directory_stops_no_daemon(
+    home: Home, role: str, kind: str
+) -> None:
     """Whoever may read it can take one, before the daemon starts and while it runs; and can take one beside it."""
     for folder in (home.out, home.out.parent):
         os.chown(folder, 0, 0)
         folder.chmod(0o755)
     argv = ["sh", "-euc", HELD.format(kind)]
     where = home.out.parent
-    with subprocess.Popen(argv, user=NOBODY, group=NOBODY, cwd=where, stdout=subprocess.PIPE, start_new_session=True) as holder:
+    with subprocess.Popen(
+        argv, user=NOBODY, group=NOBODY, cwd=where, stdout=subprocess.PIPE, start_new_session=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         daemon = home.daemon(role)
@@ -266,14 +312,26 @@ def test_a_lock_of_somebody_else_on_the_directory_stops_no_daemon(home: Home, ro
             os.chown(home.out / "first", 0, 0)
         wait_until(lambda: home.carried(role, "first"), timeout=30)
         os.killpg(holder.pid, 9)
-    wait_until(lambda: subprocess.run(["flock", "-n", str(home.out), "true"], check=False).returncode == 0, timeout=10)
+    wait_until(
+        lambda: subprocess.run(["flock", "-n", str(home.out), "true"], check=False).returncode == 0,
+        timeout=10,
+    )
     assert daemon.stop() == 143
 
 
-@pytest.mark.parametrize(("first", "second"), [("push", "pull"), ("pull", "push"), ("push", "push")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("push", "pull"), ("pull", "push"), ("push", "push")]
+)
 def test_a_directory_has_one_daemon(home: Home, first: str, second: str) -> None:
     daemon = home.daemon(first)
-    pair = ["--directory", str(home.out), "--bucket", home.bucket.name, "--state-dir", str(home.place / "another")]
+    pair = [
+        "--directory",
+        str(home.out),
+        "--bucket",
+        home.bucket.name,
+        "--state-dir",
+        str(home.place / "another"),
+    ]
     queue = ["--queue-url", home.bucket.queue_url] if second == "pull" else []
     other = home.start(second, *pair, *queue, endpoint=home.meddler.endpoint)
     assert other.wait() == 1
@@ -281,7 +339,9 @@ def test_a_directory_has_one_daemon(home: Home, first: str, second: str) -> None
     assert daemon.running
 
 
-def test_a_directory_that_pull_has_made_in_a_place_of_others_waits_for_nobody_until_it_is_exchanged(home: Home) -> None:
+def test_a_directory_that_pull_has_made_in_a_place_of_others_waits_for_nobody_until_it_is_exchanged(
+    home: Home,
+) -> None:
     attack(home, "rmdir dir")
     home.bucket.put("first", b"1")
     daemon = home.pull(ready=False)
@@ -295,7 +355,9 @@ def test_a_directory_that_pull_has_made_in_a_place_of_others_waits_for_nobody_un
 
 
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_directory_of_roots_in_a_place_of_others_waits_for_resume_at_the_first_start(home: Home, role: str) -> None:
+def test_a_directory_of_roots_in_a_place_of_others_waits_for_resume_at_the_first_start(
+    home: Home, role: str
+) -> None:
     """An exchange needs no right to what is exchanged: who owns the folder can give any directory in it the name."""
     home.private.rename(home.out.parent / "private")
     attack(home, "mv dir was; mv private dir")
@@ -308,4 +370,6 @@ def test_a_directory_of_roots_in_a_place_of_others_waits_for_resume_at_the_first
     assert daemon.running
     state = home.push_state if role == "push" else home.pull_state
     assert home.start("resume", "--state-dir", str(state)).wait() == 0
-    wait_until(lambda: home.carried(role, "secret" if role == "push" else "authorized_keys"), timeout=60)
+    wait_until(
+        lambda: home.carried(role, "secret" if role == "push" else "authorized_keys"), timeout=60
+    )

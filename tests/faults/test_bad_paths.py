@@ -43,7 +43,12 @@ def page(rig: Rig, state: Path) -> tuple[int, dict[str, object]]:
     asked = rig.start("status", "--json", "--state-dir", str(state))
     code = asked.wait()
     assert (
-        rig.start("status", "--state-dir", str(state), env={"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:strict"}).wait()
+        rig.start(
+            "status",
+            "--state-dir",
+            str(state),
+            env={"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:strict"},
+        ).wait()
         == code
     )
     return code, json.loads(asked.stdout)
@@ -94,8 +99,13 @@ def test_no_time_of_a_file_ends_a_daemon(in_memory: Rig) -> None:
     assert push.stop() == 143
     again = rig.push("--once")
     assert again.wait() == 0, again.stderr
-    assert not [event for event in again.events() if event["event"].startswith("push.")], "each row has the time that it had"
-    assert {name: rig.bucket.head(name)["Metadata"]["mtime"].partition(".")[0] for name in ("year 1", "year 9999")} == {
+    assert not [event for event in again.events() if event["event"].startswith("push.")], (
+        "each row has the time that it had"
+    )
+    assert {
+        name: rig.bucket.head(name)["Metadata"]["mtime"].partition(".")[0]
+        for name in ("year 1", "year 9999")
+    } == {
         "year 1": "-62135596800",
         "year 9999": "253402214400",
     }
@@ -126,7 +136,9 @@ def written_through(state: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_pages_that_are_damaged_while_it_runs_are_found_and_the_state_is_built_anew(rig: Rig, role: str) -> None:
+def test_pages_that_are_damaged_while_it_runs_are_found_and_the_state_is_built_anew(
+    rig: Rig, role: str
+) -> None:
     files = {f"{number:03}/{'n' * 100}": b"%d" % number for number in range(400)}
     for path, content in files.items():
         rig.write(path, content) if role == "push" else rig.bucket.put(path, content)
@@ -140,7 +152,9 @@ def test_pages_that_are_damaged_while_it_runs_are_found_and_the_state_is_built_a
     damage(state / "state.sqlite")
     rebuilt = daemon.wait_event("state.rebuilt", timeout=60)
     assert "nothing is deleted" in rebuilt["message"]
-    assert daemon.wait_event("start.waiting", timeout=10)["message"].startswith("degraded: the state")
+    assert daemon.wait_event("start.waiting", timeout=10)["message"].startswith(
+        "degraded: the state"
+    )
     for path in ("new", "000/new"):
         files[path] = b"2"
         rig.write(path, b"2") if role == "push" else rig.bucket.put(path, b"2")
@@ -174,7 +188,9 @@ def test_a_page_that_is_damaged_at_the_end_is_found_by_the_start_after_the_next(
 
 
 @pytest.mark.parametrize("what", ["state.sqlite", "state.sqlite-wal", "."])
-def test_a_state_that_is_removed_under_a_daemon_is_missed_and_made_anew(rig: Rig, what: str) -> None:
+def test_a_state_that_is_removed_under_a_daemon_is_missed_and_made_anew(
+    rig: Rig, what: str
+) -> None:
     rig.write("a", b"1")
     push = rig.push("--delete")
     rig.until_pushed({"a": b"1"})
@@ -184,7 +200,12 @@ def test_a_state_that_is_removed_under_a_daemon_is_missed_and_made_anew(rig: Rig
     assert "removed or replaced" in push.wait_event("start.waiting", timeout=30)["message"]
     rig.write("b", b"2")
     rig.until_pushed({"a": b"1", "b": b"2"})
-    wait_until(lambda: (rig.push_state / "state.sqlite").exists() and rows(rig.push_state).keys() == {"a", "b"}, timeout=60)
+    wait_until(
+        lambda: (
+            (rig.push_state / "state.sqlite").exists() and rows(rig.push_state).keys() == {"a", "b"}
+        ),
+        timeout=60,
+    )
     wait_until(lambda: page(rig, rig.push_state)[0] == 0, timeout=60, every=1)
     well(push)
     assert push.stop() == 143
@@ -234,7 +255,9 @@ def test_push_goes_on_beside_a_tree_of_any_depth(rig: Rig, levels: int, when: st
         push = rig.push("--delete")
         if when == "while it runs":
             stack.enter_context(bottomless(rig.out / "theirs", levels))
-        wanted = {"a": b"1", "b/c": b"2"} | ({"theirs/" + "d/" * levels + "f": b""} if levels == 500 else {})
+        wanted = {"a": b"1", "b/c": b"2"} | (
+            {"theirs/" + "d/" * levels + "f": b""} if levels == 500 else {}
+        )
         rig.write("b/c", b"2")
         rig.until_pushed(wanted)
         (rig.out / "theirs" / "d" / "g").write_bytes(b"3")
@@ -294,7 +317,10 @@ def test_a_directory_whose_name_is_no_utf_8_is_left_out_in_every_list(rig: Rig, 
     del wanted["a0/f"]
     rig.until_pushed(wanted)
     wait_until(lambda: len(rows(rig.push_state)) == len(wanted), timeout=30)
-    wait_until(lambda: {"caf\\xe9", "\\xff\\xfe", "b\\x80z", "caf\\xe9.txt"} <= set(left_out(rig)), timeout=30)
+    wait_until(
+        lambda: {"caf\\xe9", "\\xff\\xfe", "b\\x80z", "caf\\xe9.txt"} <= set(left_out(rig)),
+        timeout=30,
+    )
     code, told = page(rig, rig.push_state)
     assert (code, told["trouble"]) == (0, "")
     odd[0].rename(rig.out / "fine")
@@ -322,7 +348,16 @@ def test_a_root_whose_name_is_no_utf_8_is_served_and_shown(rig: Rig) -> None:
     root = no_utf8(rig.place, b"caf\xe9")
     root.mkdir()
     (root / "a").write_bytes(b"1")
-    there = ["--directory", str(root), "--bucket", rig.bucket.name, "--state-dir", str(rig.push_state), "--log-format", "json"]
+    there = [
+        "--directory",
+        str(root),
+        "--bucket",
+        rig.bucket.name,
+        "--state-dir",
+        str(rig.push_state),
+        "--log-format",
+        "json",
+    ]
     push = rig.start("push", *there, endpoint=rig.meddler.endpoint)
     rig.until_pushed({"a": b"1"})
     wait_until(lambda: page(rig, rig.push_state)[0] == 0, timeout=30, every=1)
@@ -394,7 +429,11 @@ def test_leftovers_that_may_not_be_removed_stay_and_the_start_goes_on(rig: Rig) 
     pull = replace(rig, start=partial(rig.start, inside=as_its_owner_may())).pull()
     wait_until(lambda: (rig.into / "a").exists(), timeout=30)
     assert sorted(os.listdir(theirs)) == before
-    assert sorted(name for name in os.listdir(ours) if name.startswith(".syncloud")) == [hidden(1), hidden(2), hidden(3)]
+    assert sorted(name for name in os.listdir(ours) if name.startswith(".syncloud")) == [
+        hidden(1),
+        hidden(2),
+        hidden(3),
+    ]
     (kept,) = ours.glob("recovered.conflict-*")
     assert kept.read_bytes() == b"kept"
     told = pull.events("leftover.stays")
@@ -410,7 +449,11 @@ def test_thousands_of_leftovers_are_cleaned_up_while_others_take_them_away(rig: 
         (place / hidden(number)).write_bytes(b"1")
     rig.bucket.put("a", b"1")
     pull = rig.pull(ready=False)
-    wait_until(lambda: any("recovered" in name for name in os.listdir(place)) or not pull.running, timeout=60, every=0.01)
+    wait_until(
+        lambda: any("recovered" in name for name in os.listdir(place)) or not pull.running,
+        timeout=60,
+        every=0.01,
+    )
     for name in os.listdir(place):
         if name.startswith(".syncloud"):
             with contextlib.suppress(FileNotFoundError):

@@ -88,7 +88,9 @@ def of(name: str, what: bytes) -> bytes:
     return (unit * (LARGE // len(unit) + 1))[:LARGE] if what.startswith(b"large") else unit
 
 
-def put(stage: Stage, name: str, what: bytes, mtime: str = "1700000000.5", at: str = "file") -> None:
+def put(
+    stage: Stage, name: str, what: bytes, mtime: str = "1700000000.5", at: str = "file"
+) -> None:
     """At the source, as its own writer does it."""
     if stage.role == "push":
         stage.rig.write(f"{name}/{at}", of(name, what))
@@ -144,10 +146,14 @@ SCENARIOS = {
     "changed file up": Scenario("push", write(b"new"), ("PutObject",)),
     "touched file up": Scenario("push", touch, ("PutObject",), new=b"old"),
     "deleted file up": Scenario("push", remove, ("DeleteObject",), new=None),
-    "renamed file up": Scenario("push", rename, ("PutObject", "DeleteObject"), new=b"old", moved=True),
+    "renamed file up": Scenario(
+        "push", rename, ("PutObject", "DeleteObject"), new=b"old", moved=True
+    ),
     "large file up": Scenario("push", write(b"large"), UPLOADING, old=None, new=b"large"),
     "conflict up": Scenario("push", conflict, ("HeadObject", "PutObject"), theirs=b"theirs"),
-    "new file down": Scenario("pull", write(b"new"), (*STAGING, "mkdirat", "renameat2"), old=None, whole=True),
+    "new file down": Scenario(
+        "pull", write(b"new"), (*STAGING, "mkdirat", "renameat2"), old=None, whole=True
+    ),
     "replaced file down": Scenario("pull", write(b"new"), REPLACING),
     "touched file down": Scenario("pull", touch, ("fchmod", "utimensat", "fsync"), new=b"old"),
     "deleted file down": Scenario("pull", remove, ("renameat", "unlinkat", "fsync"), new=None),
@@ -185,7 +191,11 @@ class Names:
 
 def visible(files: Files) -> Files:
     """Without hidden files and conflict copies."""
-    return {path: body for path, body in files.items() if ".syncloud-" not in path and ".conflict-" not in path}
+    return {
+        path: body
+        for path, body in files.items()
+        if ".syncloud-" not in path and ".conflict-" not in path
+    }
 
 
 def torn(stage: Stage, scenario: Scenario, name: str) -> list[str]:
@@ -194,10 +204,15 @@ def torn(stage: Stage, scenario: Scenario, name: str) -> list[str]:
     theirs = None if scenario.theirs is None else of(name, scenario.theirs)
     told = []
     for path in before.keys() | after.keys():
-        allowed = {before.get(path), after.get(path)} if theirs is None else {theirs, after.get(path)}
+        allowed = (
+            {before.get(path), after.get(path)} if theirs is None else {theirs, after.get(path)}
+        )
         if visible(there).get(path) not in allowed:
             told.append(f"{path} is {_short(there.get(path))} after the crash")
-    told += [f"{path} is there after the crash" for path in visible(there).keys() - before.keys() - after.keys()]
+    told += [
+        f"{path} is there after the crash"
+        for path in visible(there).keys() - before.keys() - after.keys()
+    ]
     if theirs is not None and theirs not in there.values():
         told.append("the other writer's bytes are gone after the crash")
     return told
@@ -234,10 +249,16 @@ def _short(body: bytes | None) -> str:
 
 def may_leave_an_upload(point: Point) -> bool:
     """Whether it lies between the making of an upload and the commit that notes it: then the bucket's lifecycle ends it."""
-    return "CreateMultipartUpload" in point.call if point.answered else point.about == "state.sqlite-wal"
+    return (
+        "CreateMultipartUpload" in point.call
+        if point.answered
+        else point.about == "state.sqlite-wal"
+    )
 
 
-def hit(point: Point, attempt: Callable[[Point], tuple[ScanChunk, list[str]]], met: set[str]) -> list[str]:
+def hit(
+    point: Point, attempt: Callable[[Point], tuple[ScanChunk, list[str]]], met: set[str]
+) -> list[str]:
     """Attempts with one file after the other, until a run has ended at `point`, which `met` then knows: complaints about it."""
     lacking = True
     for _ in range(TRIES):
@@ -249,19 +270,27 @@ def hit(point: Point, attempt: Callable[[Point], tuple[ScanChunk, list[str]]], m
     return [] if lacking else [f"{point}: no run has ended there"]
 
 
-def crashed(stage: Stage, scenario: Scenario, names: Names, point: Point) -> tuple[ScanChunk, list[str]]:
+def crashed(
+    stage: Stage, scenario: Scenario, names: Names, point: Point
+) -> tuple[ScanChunk, list[str]]:
     """A run that is killed at `point`, and a next start: complaints about what either of them has left."""
     name = names.take()
     run = stage.once(point.of(name))
     told = torn(stage, scenario, name) if run.killed else []
     told += unsettled(stage, scenario, name, stage.once())
     if not may_leave_an_upload(point):
-        told += [f"an upload of {key} is left over" for key in stage.uploads() if key.startswith(f"{name}/")]
+        told += [
+            f"an upload of {key} is left over"
+            for key in stage.uploads()
+            if key.startswith(f"{name}/")
+        ]
     return run, told
 
 
 @pytest.mark.parametrize("what", SCENARIOS)
-def test_a_crash_at_any_call_or_request_loses_nothing_and_the_next_start_converges(rig: Rig, forks: Forks, what: str) -> None:
+def test_a_crash_at_any_call_or_request_loses_nothing_and_the_next_start_converges(
+    rig: Rig, forks: Forks, what: str
+) -> None:
     scenario = SCENARIOS[what]
     stage = Stage(rig, forks, scenario.role)
     names = Names(stage, scenario)
@@ -272,9 +301,15 @@ def test_a_crash_at_any_call_or_request_loses_nothing_and_the_next_start_converg
     points = stage.points(run, whole=scenario.whole)
     names.prepare(len(points) + SPARE)
     met: set[str] = set()
-    told = [line for point in points for line in hit(point, partial(crashed, stage, scenario, names), met)]
+    told = [
+        line
+        for point in points
+        for line in hit(point, partial(crashed, stage, scenario, names), met)
+    ]
     assert not told, "\n".join(told)
-    assert {*scenario.steps, "pwrite64 state.sqlite-wal"} <= met, "every step of the protocol is among them"
+    assert {*scenario.steps, "pwrite64 state.sqlite-wal"} <= met, (
+        "every step of the protocol is among them"
+    )
     # A push that lists nothing asks whether one object is there.
     asked = stage.once().asked
     assert set(asked) <= READS - {"GetObject"}, "there is nothing left to do"
@@ -282,7 +317,9 @@ def test_a_crash_at_any_call_or_request_loses_nothing_and_the_next_start_converg
 
 
 @pytest.mark.parametrize("what", SCENARIOS)
-def test_nothing_is_relied_on_that_a_power_cut_could_take(rig: Rig, forks: Forks, what: str) -> None:
+def test_nothing_is_relied_on_that_a_power_cut_could_take(
+    rig: Rig, forks: Forks, what: str
+) -> None:
     scenario = SCENARIOS[what]
     stage = Stage(rig, forks, scenario.role)
     names = Names(stage, scenario)
@@ -296,7 +333,11 @@ def test_nothing_is_relied_on_that_a_power_cut_could_take(rig: Rig, forks: Forks
 def cut_the_power(stage: Stage, run: ScanChunk) -> None:
     """At the end of a run like `run`: what was synced is there; of the state nothing but its last checkpoint."""
     # After the first request nothing writes into the database itself but the checkpoint of its closing.
-    writes = [point for point in stage.points(run) if (point.call, point.about) == ("pwrite64", "state.sqlite") and point.late]
+    writes = [
+        point
+        for point in stage.points(run)
+        if (point.call, point.about) == ("pwrite64", "state.sqlite") and point.late
+    ]
     assert stage.once(writes[0]).killed
     for suffix in ("-wal", "-shm"):
         os.unlink(f"{stage.state}/state.sqlite{suffix}")
@@ -304,7 +345,9 @@ def cut_the_power(stage: Stage, run: ScanChunk) -> None:
 
 @pytest.mark.parametrize("again", [False, True], ids=["", "and a change"])
 @pytest.mark.parametrize("what", SCENARIOS)
-def test_what_a_power_cut_takes_from_the_state_is_found_out_again(rig: Rig, forks: Forks, what: str, again: bool) -> None:
+def test_what_a_power_cut_takes_from_the_state_is_found_out_again(
+    rig: Rig, forks: Forks, what: str, again: bool
+) -> None:
     scenario = SCENARIOS[what]
     stage = Stage(rig, forks, scenario.role)
     names = Names(stage, scenario)
@@ -320,7 +363,9 @@ def test_what_a_power_cut_takes_from_the_state_is_found_out_again(rig: Rig, fork
 
 
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_what_a_first_start_has_written_is_known_as_ours_after_a_power_cut(rig: Rig, forks: Forks, role: str) -> None:
+def test_what_a_first_start_has_written_is_known_as_ours_after_a_power_cut(
+    rig: Rig, forks: Forks, role: str
+) -> None:
     """Although no row says so: what was written carries the mark of this state, and that is durable before."""
     stage = Stage(rig, forks, role)
     put(stage, "n000", b"old")
@@ -349,7 +394,11 @@ def serving(stage: Stage) -> Fork:
     """A daemon that has looked at everything and waits for messages."""
     fork = stage.start()
     fork.go()
-    wait_until(lambda: fork.told("service.ready") and fork.told("reconcile.finished"), timeout=60, every=0.02)
+    wait_until(
+        lambda: fork.told("service.ready") and fork.told("reconcile.finished"),
+        timeout=60,
+        every=0.02,
+    )
     wait_until(lambda: not stage.messages(), timeout=60, every=0.05)
     return fork
 
@@ -374,19 +423,37 @@ def forgotten(stage: Stage, name: str) -> list[str]:
     if stage.messages():
         return []
     path, body = f"{name}/file", of(name, b"newer")
-    told = [] if stage.on_disk(name) == {path: body} else ["the message has gone before its file was there"]
-    return told + ([] if stage.rows().get(path) == len(body) else ["the message has gone before its row was there"])
+    told = (
+        []
+        if stage.on_disk(name) == {path: body}
+        else ["the message has gone before its file was there"]
+    )
+    return told + (
+        []
+        if stage.rows().get(path) == len(body)
+        else ["the message has gone before its row was there"]
+    )
 
 
 def until_deleted(stage: Stage, run: ScanChunk) -> list[Point]:
     """What can be broken off from the coming of the message to its end."""
-    last = max(call.began for call in run.calls if call.name in strace.SENDS and "DeleteMessage" in call.arguments)
+    last = max(
+        call.began
+        for call in run.calls
+        if call.name in strace.SENDS and "DeleteMessage" in call.arguments
+    )
     run.calls = [call for call in run.calls if call.began < last]
     points = [replace(point, late=False) for point in stage.points(run)]
-    return [point for point in points if not point.request or point.call in {"GetObject", "DeleteMessageBatch"}]
+    return [
+        point
+        for point in points
+        if not point.request or point.call in {"GetObject", "DeleteMessageBatch"}
+    ]
 
 
-def test_a_message_is_deleted_only_when_what_it_said_survives_a_crash(rig: Rig, forks: Forks) -> None:
+def test_a_message_is_deleted_only_when_what_it_said_survives_a_crash(
+    rig: Rig, forks: Forks
+) -> None:
     scenario = Scenario("pull", write(b"newer"), REPLACING, new=b"newer")
     stage = Stage(rig, forks, "pull")
     stage.through = short_polls

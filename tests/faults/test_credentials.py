@@ -42,7 +42,10 @@ def _profile(place: Path, config: str = "", credentials: str = "") -> dict[str, 
     """An environment in which these two files say everything about credentials."""
     (place / "config").write_text(config)
     (place / "credentials").write_text(credentials)
-    return {"AWS_CONFIG_FILE": str(place / "config"), "AWS_SHARED_CREDENTIALS_FILE": str(place / "credentials")}
+    return {
+        "AWS_CONFIG_FILE": str(place / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(place / "credentials"),
+    }
 
 
 PROFILE = ("--profile", "p")
@@ -50,17 +53,25 @@ PROFILE = ("--profile", "p")
 
 
 def _keys(access_key: str) -> str:
-    return f"[p]\naws_access_key_id = {access_key}\naws_secret_access_key = S\naws_session_token = T\n"
+    return (
+        f"[p]\naws_access_key_id = {access_key}\naws_secret_access_key = S\naws_session_token = T\n"
+    )
 
 
-def test_credentials_that_vanish_are_named_waited_for_and_found_again(rig: Rig, systemd: Systemd, tmp_path: Path) -> None:
+def test_credentials_that_vanish_are_named_waited_for_and_found_again(
+    rig: Rig, systemd: Systemd, tmp_path: Path
+) -> None:
     (tmp_path / "process.py").write_text(PROCESS.format(place=tmp_path, life=LIFE))
     config = f"[profile p]\ncredential_process = {sys.executable} {tmp_path}/process.py\n"
-    push = rig.push(*PROFILE, "--min-interval", "0", env=_profile(tmp_path, config) | systemd.environment)
+    push = rig.push(
+        *PROFILE, "--min-interval", "0", env=_profile(tmp_path, config) | systemd.environment
+    )
     rig.write("before", b"1")
     rig.until_pushed({"before": b"1"})
     (tmp_path / "gone").touch()
-    time.sleep(LIFE + 3)  # a renewal may have been under way when it went; their end is noticed a second late
+    time.sleep(
+        LIFE + 3
+    )  # a renewal may have been under way when it went; their end is noticed a second late
     content = {f"{number}": b"2" for number in range(20)} | {"before": b"1"}
     for path, body in content.items():
         rig.write(path, body)
@@ -79,7 +90,9 @@ def test_credentials_that_vanish_are_named_waited_for_and_found_again(rig: Rig, 
 
 
 @pytest.mark.slow
-def test_a_credentials_file_that_is_written_anew_is_used_without_a_restart(rig: Rig, systemd: Systemd, tmp_path: Path) -> None:
+def test_a_credentials_file_that_is_written_anew_is_used_without_a_restart(
+    rig: Rig, systemd: Systemd, tmp_path: Path
+) -> None:
     over: list[str] = []
 
     def judged(asked: Asked, forward: Forward) -> Answer | None:

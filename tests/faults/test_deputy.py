@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["home"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that others lack")
 
-WITHOUT = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
+WITHOUT = (
+    "setpriv",
+    "--bounding-set=-dac_override,-dac_read_search",
+    "--inh-caps=-dac_override,-dac_read_search",
+)
 """Root, but its files alone are open to it."""
 
 
@@ -53,7 +57,9 @@ OVER = "mv secret dir/first"
 
 
 @pytest.mark.parametrize(("mode", "owner"), [(0o600, 0), (0o644, 0), (0o640, 1)])
-@pytest.mark.parametrize("play", [MOVED, IN_A_FOLDER, OVER], ids=["moved", "in a folder", "over a file"])
+@pytest.mark.parametrize(
+    "play", [MOVED, IN_A_FOLDER, OVER], ids=["moved", "in a folder", "over a file"]
+)
 def test_what_belongs_to_others_is_not_published_for_who_owns_the_directory(
     home: Home, play: str, mode: int, owner: int
 ) -> None:
@@ -84,7 +90,9 @@ def test_a_second_name_of_a_file_is_not_published(home: Home) -> None:
     attack(home, "rm secret")
     assert push.stop() == 143
     assert home.push("--once").wait() == 0
-    assert home.objects() == {"first": b"mine", "linked": SECRET}, "by its only name it is the other user's own"
+    assert home.objects() == {"first": b"mine", "linked": SECRET}, (
+        "by its only name it is the other user's own"
+    )
 
 
 def test_a_save_by_link_and_unlink_is_published(home: Home) -> None:
@@ -92,7 +100,9 @@ def test_a_save_by_link_and_unlink_is_published(home: Home) -> None:
     home.push()
     home.until_pushed({"first": b"mine"})
     for number in range(20):
-        attack(home, f"echo {number} > dir/.tmp; ln dir/.tmp dir/saved{number}; sleep 0.1; rm dir/.tmp")
+        attack(
+            home, f"echo {number} > dir/.tmp; ln dir/.tmp dir/saved{number}; sleep 0.1; rm dir/.tmp"
+        )
     wait_until(lambda: sum(key.startswith("saved") for key in home.objects()) == 20, timeout=60)
 
 
@@ -112,7 +122,15 @@ def test_a_daemon_of_no_special_rights_publishes_what_it_may_read(home: Home) ->
     mine(home, "first")
     secret(home, "theirs", 0o644, 1)
     attack(home, "mv theirs dir/theirs; ln dir/first dir/linked")
-    pair = ["--directory", str(home.out), "--bucket", home.bucket.name, "--state-dir", str(home.push_state), "--once"]
+    pair = [
+        "--directory",
+        str(home.out),
+        "--bucket",
+        home.bucket.name,
+        "--state-dir",
+        str(home.push_state),
+        "--once",
+    ]
     push = home.start("push", *pair, endpoint=home.meddler.endpoint, inside=WITHOUT)
     assert push.wait() == 0, push.stderr
     assert home.objects() == {"first": b"mine", "linked": b"mine", "theirs": SECRET}
@@ -134,14 +152,20 @@ def pulled(rig: Rig, umask: int, *more: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o027, 0o077])
-def test_metadata_gives_no_more_than_the_umask_and_nothing_to_everybody(rig: Rig, umask: int) -> None:
+def test_metadata_gives_no_more_than_the_umask_and_nothing_to_everybody(
+    rig: Rig, umask: int
+) -> None:
     for mode in ("0777", "0666", "0662", "0600", "0755", "106666", "0444", "7777"):
         rig.bucket.put(f"d/{mode}", b"1", mode=mode)
     rig.bucket.put("d/none", b"1")
     rig.bucket.put("d/large", bytes(9 << 20), mode="0666")
     modes = pulled(rig, umask)
     assert modes.pop("d") == 0o775 & ~umask
-    asked = {name: int(name.removeprefix("d/"), 8) & 0o777 for name in modes if name not in ("d/none", "d/large")}
+    asked = {
+        name: int(name.removeprefix("d/"), 8) & 0o777
+        for name in modes
+        if name not in ("d/none", "d/large")
+    }
     asked |= {"d/none": 0o644, "d/large": 0o666}
     assert modes == {name: mode & ~umask & ~0o002 for name, mode in asked.items()}
 
@@ -195,6 +219,10 @@ def test_a_pulled_files_other_name_keeps_its_mode_and_mtime(rig: Rig, change: st
 
     wait_until(touched, timeout=30)
     after = other.stat()
-    assert (after.st_mode, after.st_mtime_ns, other.read_bytes()) == (before.st_mode, before.st_mtime_ns, b"1")
+    assert (after.st_mode, after.st_mtime_ns, other.read_bytes()) == (
+        before.st_mode,
+        before.st_mtime_ns,
+        b"1",
+    )
     assert (rig.into / "file").stat().st_nlink == 1
     assert [path.name for path in rig.into.iterdir()] == ["file"]

@@ -52,7 +52,9 @@ def with_dead_letters(rig: Rig) -> str:
     """A queue where messages end that have been received once in vain: its URL."""
     sqs = rig.bucket.server.client("sqs")
     dead: str = sqs.create_queue(QueueName=f"{rig.bucket.name}-dead")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "1"})
     sqs.set_queue_attributes(QueueUrl=rig.bucket.queue_url, Attributes={"RedrivePolicy": policy})
     return dead
@@ -62,7 +64,9 @@ def waiting(rig: Rig, queue_url: str = "") -> int:
     """Messages that are in a queue, those in work included."""
     kinds = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     sqs = rig.bucket.server.client("sqs")
-    told = sqs.get_queue_attributes(QueueUrl=queue_url or rig.bucket.queue_url, AttributeNames=kinds)["Attributes"]
+    told = sqs.get_queue_attributes(
+        QueueUrl=queue_url or rig.bucket.queue_url, AttributeNames=kinds
+    )["Attributes"]
     return sum(int(told[kind]) for kind in kinds)
 
 
@@ -70,7 +74,11 @@ def untouched(rig: Rig) -> int:
     """Messages that nobody has received, or that were let go."""
     kind = "ApproximateNumberOfMessages"
     sqs = rig.bucket.server.client("sqs")
-    return int(sqs.get_queue_attributes(QueueUrl=rig.bucket.queue_url, AttributeNames=[kind])["Attributes"][kind])
+    return int(
+        sqs.get_queue_attributes(QueueUrl=rig.bucket.queue_url, AttributeNames=[kind])[
+            "Attributes"
+        ][kind]
+    )
 
 
 def status(rig: Rig, state: Path) -> dict[str, Any]:
@@ -85,14 +93,20 @@ def status(rig: Rig, state: Path) -> dict[str, Any]:
 
 REFUSALS = {
     "full": ("ENOSPC", fill, "rm '{into}/ballast'"),
-    "read-only": ("EROFS", lambda into: f"mount -o remount,ro '{into}'", "mount -o remount,rw '{into}'"),
+    "read-only": (
+        "EROFS",
+        lambda into: f"mount -o remount,ro '{into}'",
+        "mount -o remount,rw '{into}'",
+    ),
 }
 """The error, how it comes about, how it is mended."""
 
 
 @needs_mount
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_a_disk_that_takes_nothing_is_waited_for_and_no_message_is_burnt(rig: Rig, refusal: str) -> None:
+def test_a_disk_that_takes_nothing_is_waited_for_and_no_message_is_burnt(
+    rig: Rig, refusal: str
+) -> None:
     code, broken, mended = REFUSALS[refusal]
     dead = with_dead_letters(rig)
     rig.bucket.put("old", b"before")
@@ -190,7 +204,10 @@ def test_without_descriptors_it_waits_and_recovers_by_itself(rig: Rig, role: str
     rig.write("first", b"1")
     rig.bucket.put("first", b"1")
     process = rig.push("--delete") if role == "push" else rig.pull("--delete")
-    wait_until(lambda: status(rig, rig.push_state if role == "push" else rig.pull_state)["files"] == 1, timeout=30)
+    wait_until(
+        lambda: status(rig, rig.push_state if role == "push" else rig.pull_state)["files"] == 1,
+        timeout=30,
+    )
     before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (lowest_free(process), before[1]))
     paths = [f"dir{number}/{number}" for number in range(30)]
@@ -198,7 +215,9 @@ def test_without_descriptors_it_waits_and_recovers_by_itself(rig: Rig, role: str
         rig.write(path, path.encode())
         rig.bucket.put(path, path.encode()) if role == "pull" else None
     process.signal(signal.SIGHUP)
-    process.wait_for(lambda: process.events("outage.started") or process.events("watch.partial"), timeout=90)
+    process.wait_for(
+        lambda: process.events("outage.started") or process.events("watch.partial"), timeout=90
+    )
     (rig.out / "first").unlink()
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
     wanted = {path: path.encode() for path in paths}
@@ -231,7 +250,9 @@ def test_a_bad_sector_is_one_files_trouble(rig: Rig) -> None:
     rig.write("good", b"1")
     rig.until_pushed({"bad": b"once it could be read", "good": b"1"})
     assert not push.events("outage.started")
-    wait_until(lambda: "Input/output error" in status(rig, rig.push_state)["last_error"], timeout=30)
+    wait_until(
+        lambda: "Input/output error" in status(rig, rig.push_state)["last_error"], timeout=30
+    )
     within(push, f"umount -l '{rig.out}/bad'")
     (rig.out / "bad").unlink()
     rig.until_pushed({"good": b"1"})
@@ -248,9 +269,16 @@ def test_what_cannot_be_read_is_told_and_never_taken_for_deleted(rig: Rig, mode:
     try:
         (rig.out / "other").unlink()
         push.signal(signal.SIGHUP)
-        push.wait_for(lambda: any(event["path"].startswith("part") for event in push.events("path.skipped")))
+        push.wait_for(
+            lambda: any(event["path"].startswith("part") for event in push.events("path.skipped"))
+        )
         rig.until_pushed(there)
-        wait_until(lambda: any(path.startswith("part") for path in status(rig, rig.push_state)["left_out"]), timeout=60)
+        wait_until(
+            lambda: any(
+                path.startswith("part") for path in status(rig, rig.push_state)["left_out"]
+            ),
+            timeout=60,
+        )
     finally:
         (rig.out / "part").chmod(0o755)
     rig.write("part/c", b"2")
@@ -263,7 +291,9 @@ def test_a_directory_that_cannot_be_read_for_a_moment_loses_nothing(rig: Rig) ->
     """Closed and opened again and again, while it is looked at and while files come and go around it."""
     for number in range(50):
         rig.write(f"part/{number}", b"1")
-    push = replace(rig, start=partial(rig.start, inside=as_its_owner_may())).push("--delete", "--reconcile-interval", "1s")
+    push = replace(rig, start=partial(rig.start, inside=as_its_owner_may())).push(
+        "--delete", "--reconcile-interval", "1s"
+    )
     wait_until(lambda: len(rig.bucket.keys()) == 50, timeout=60)
     for turn in range(40):
         (rig.out / "part").chmod(0o000 if turn % 2 else 0o755)
@@ -287,7 +317,9 @@ def test_special_files_and_loops_are_told_once_and_block_nobody(rig: Rig) -> Non
         os.chdir(here)
     told = ["deep/up", "fifo", "loop", "socket"]
     if os.geteuid() == 0:
-        os.mknod(rig.out / "device", 0o600 | 0o020000, os.makedev(1, 8))  # /dev/random: it never ends
+        os.mknod(
+            rig.out / "device", 0o600 | 0o020000, os.makedev(1, 8)
+        )  # /dev/random: it never ends
         told.append("device")
     push = rig.push()
     rig.write("deep/file", b"1")

@@ -55,14 +55,18 @@ def _failures(pull: Process) -> int:
 
 @SIZES
 @pytest.mark.parametrize("broken", [truncated, shortened, corrupted])
-def test_a_body_that_is_not_the_objects_never_gets_its_name(rig: Rig, broken: Meddle, size: int) -> None:
+def test_a_body_that_is_not_the_objects_never_gets_its_name(
+    rig: Rig, broken: Meddle, size: int
+) -> None:
     push, pull = _both(rig, b"first")
     content = os.urandom(size)
     rig.meddler.meddle = before(always(broken, "GetObject"), knows_whole_objects())
     rig.write("a", content)
     push.wait_event("push.uploaded", path="a", size=size)
     wait_until(lambda: _failures(pull), timeout=60)
-    assert {path: file[0] for path, file in rig.pulled().items()} == {"a": b"first"}, "no half file, no temporary one"
+    assert {path: file[0] for path, file in rig.pulled().items()} == {"a": b"first"}, (
+        "no half file, no temporary one"
+    )
     rig.meddler.meddle = lambda asked, forward: forward(asked)
     rig.until_pulled({"a": content})
 
@@ -80,12 +84,16 @@ def test_an_object_that_is_replaced_between_its_event_and_its_bytes(rig: Rig, si
         return forward(asked)
 
     # Of a large object the second part is asked for when the first is there.
-    rig.meddler.meddle = in_turn([replaced] if size <= SMALL_BYTES else [_passed, replaced], "GetObject")
+    rig.meddler.meddle = in_turn(
+        [replaced] if size <= SMALL_BYTES else [_passed, replaced], "GetObject"
+    )
     rig.bucket.put("a", between)
     rig.until_pulled({"a": newest})
     pull.wait_event("pull.written", path="a", size=size)  # it is told after it can be read
     assert not pull.events("conflict.kept")
-    assert [event["size"] for event in pull.events("pull.written", path="a")] == [5, size], "no mix in between"
+    assert [event["size"] for event in pull.events("pull.written", path="a")] == [5, size], (
+        "no mix in between"
+    )
     assert not pull.events("path.failed")
 
 
@@ -95,9 +103,18 @@ def test_a_store_that_ignores_if_match_mixes_no_two_objects(rig: Rig) -> None:
     _, pull = _both(rig, b"first")
 
     def ignoring(asked: Asked, forward: Forward) -> Answer:
-        kept = {name: value for name, value in asked.headers.items() if name not in ("if-match", "x-amz-checksum-mode")}
+        kept = {
+            name: value
+            for name, value in asked.headers.items()
+            if name not in ("if-match", "x-amz-checksum-mode")
+        }
         answer = forward(replace(asked, headers=kept))
-        return replace(answer, headers={name: value for name, value in answer.headers.items() if "checksum" not in name})
+        return replace(
+            answer,
+            headers={
+                name: value for name, value in answer.headers.items() if "checksum" not in name
+            },
+        )
 
     def replaced(asked: Asked, forward: Forward) -> Answer:
         rig.bucket.put("a", newest)
@@ -108,7 +125,9 @@ def test_a_store_that_ignores_if_match_mixes_no_two_objects(rig: Rig) -> None:
     rig.bucket.put("a", between)
     rig.until_pulled({"a": newest})
     pull.wait_event("pull.written", path="a", size=len(newest))
-    assert [event["size"] for event in pull.events("pull.written", path="a")] == [5, len(newest)], "no mix in between"
+    assert [event["size"] for event in pull.events("pull.written", path="a")] == [5, len(newest)], (
+        "no mix in between"
+    )
     assert not pull.events("conflict.kept")
 
 
@@ -145,12 +164,16 @@ def _is_drained(rig: Rig) -> bool:
     """Whether the queue is empty: everything that was told is settled."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     sqs = rig.bucket.server.client("sqs")
-    told = sqs.get_queue_attributes(QueueUrl=rig.bucket.queue_url, AttributeNames=names)["Attributes"]
+    told = sqs.get_queue_attributes(QueueUrl=rig.bucket.queue_url, AttributeNames=names)[
+        "Attributes"
+    ]
     return not any(int(count) for count in told.values())
 
 
 def test_metadata_of_others_may_be_long_and_odd(rig: Rig) -> None:
-    rig.bucket.put("a", b"x", mtime="=?UTF-8?Q?gestern?=", mode="rwx", note="=?UTF-8?B?w7w=?=" + "n" * 1900)
+    rig.bucket.put(
+        "a", b"x", mtime="=?UTF-8?Q?gestern?=", mode="rwx", note="=?UTF-8?B?w7w=?=" + "n" * 1900
+    )
     rig.pull()
     rig.until_pulled({"a": b"x"})
 
@@ -160,7 +183,14 @@ def test_metadata_of_others_may_be_long_and_odd(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [bucket_gone, refuse(403, "AccessDenied"), refuse(403, "KMS.DisabledException"), expired, skewed, slow_down],
+    [
+        bucket_gone,
+        refuse(403, "AccessDenied"),
+        refuse(403, "KMS.DisabledException"),
+        expired,
+        skewed,
+        slow_down,
+    ],
     ids=["gone", "denied", "KMS", "expired", "skewed", "busy"],
 )
 def test_what_a_store_refuses_to_tell_is_not_deleted(rig: Rig, said: Meddle) -> None:
@@ -170,7 +200,9 @@ def test_what_a_store_refuses_to_tell_is_not_deleted(rig: Rig, said: Meddle) -> 
     rig.until_pulled({"a": b"deleted later", "b": b"there all the time"})
     rig.meddler.meddle = always(said, *STORE)
     rig.bucket.delete("a")
-    rig.bucket.server.client("sqs").send_message(QueueUrl=rig.bucket.queue_url, MessageBody=_removal(rig.bucket.name, "b"))
+    rig.bucket.server.client("sqs").send_message(
+        QueueUrl=rig.bucket.queue_url, MessageBody=_removal(rig.bucket.name, "b")
+    )
     pull.signal(signal.SIGHUP)
     pull.wait_event("outage.started", timeout=60)
     time.sleep(2)
@@ -183,7 +215,12 @@ def test_what_a_store_refuses_to_tell_is_not_deleted(rig: Rig, said: Meddle) -> 
 def _removal(bucket: str, key: str) -> str:
     """A notification that `key` was removed, which proves nothing."""
     about = {"bucket": {"name": bucket}, "object": {"key": key, "sequencer": "01"}}
-    record = {"eventName": "ObjectRemoved:Delete", "eventSource": "aws:s3", "eventVersion": "2.1", "s3": about}
+    record = {
+        "eventName": "ObjectRemoved:Delete",
+        "eventSource": "aws:s3",
+        "eventVersion": "2.1",
+        "s3": about,
+    }
     return json.dumps({"Records": [record]})
 
 
@@ -211,7 +248,8 @@ def test_a_bucket_that_suddenly_seems_empty_meets_the_brake(rig: Rig) -> None:
     pull = rig.pull("--delete")
     rig.until_pulled(content)
     rig.meddler.meddle = before(
-        always(empty_listing, "ListObjectsV2"), always(refuse(404, "NoSuchKey"), "HeadObject", "GetObject")
+        always(empty_listing, "ListObjectsV2"),
+        always(refuse(404, "NoSuchKey"), "HeadObject", "GetObject"),
     )
     pull.signal(signal.SIGHUP)
     held = pull.wait_event("guard.held", timeout=90)

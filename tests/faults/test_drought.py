@@ -46,7 +46,9 @@ def odd_ones(operation: str) -> Meddle:
 
 
 @pytest.mark.parametrize("count", [1, 20], ids=["the only one", "many"])
-@pytest.mark.parametrize("meddle", [REFUSED, refuse(400, "InvalidRequest"), refuse(500, "InternalError")])
+@pytest.mark.parametrize(
+    "meddle", [REFUSED, refuse(400, "InvalidRequest"), refuse(500, "InternalError")]
+)
 def test_a_store_that_lists_and_never_gives_is_told_within_seconds(
     rig: Rig, systemd: Systemd, meddle: Meddle, count: int
 ) -> None:
@@ -77,7 +79,9 @@ def _page(rig: Rig) -> str:
     return asked.stdout
 
 
-def test_a_store_that_lists_and_whose_objects_hang_is_told_with_the_first_deadline(rig: Rig, systemd: Systemd) -> None:
+def test_a_store_that_lists_and_whose_objects_hang_is_told_with_the_first_deadline(
+    rig: Rig, systemd: Systemd
+) -> None:
     rig.meddler.meddle = always(stall(300), "GetObject")
     for number in range(5):
         rig.bucket.put(f"{number}", b"2")
@@ -85,7 +89,9 @@ def test_a_store_that_lists_and_whose_objects_hang_is_told_with_the_first_deadli
     wait_until(lambda: systemd.status().startswith(NOTHING), timeout=60)
 
 
-def test_a_store_that_lists_and_takes_nothing_is_told_within_seconds(rig: Rig, systemd: Systemd) -> None:
+def test_a_store_that_lists_and_takes_nothing_is_told_within_seconds(
+    rig: Rig, systemd: Systemd
+) -> None:
     push = rig.push("--min-interval", "0", "--delete", env=systemd.environment)
     rig.write("gone", b"1")
     rig.until_pushed({"gone": b"1"})
@@ -118,7 +124,9 @@ def test_odd_objects_beside_good_ones_are_no_outage(rig: Rig, systemd: Systemd) 
     assert "keep failing" in systemd.status()
 
 
-def test_odd_files_beside_good_ones_are_no_outage_and_leave_nothing_in_the_bucket(rig: Rig, systemd: Systemd) -> None:
+def test_odd_files_beside_good_ones_are_no_outage_and_leave_nothing_in_the_bucket(
+    rig: Rig, systemd: Systemd
+) -> None:
     push = rig.push("--min-interval", "0", env=systemd.environment)
     rig.write("good", b"1")
     rig.until_pushed({"good": b"1"})
@@ -129,5 +137,9 @@ def test_odd_files_beside_good_ones_are_no_outage_and_leave_nothing_in_the_bucke
     time.sleep(SOON / 2)
     assert not push.events("outage.started")
     assert rig.bucket.keys() == ["good"]
-    trials = [asked for asked in rig.meddler.asked if asked.name == "PutObject" and ".syncloud-probe-" in asked.target]
+    trials = [
+        asked
+        for asked in rig.meddler.asked
+        if asked.name == "PutObject" and ".syncloud-probe-" in asked.target
+    ]
     assert len([asked for asked in trials if asked.body == b"1"]) == 1, "one trial a minute"

@@ -99,7 +99,11 @@ def test_the_trouble_ends_when_the_files_are_back(rig: Rig) -> None:
     _empty(rig)
     push.wait_event("guard.held", timeout=60)
     wait_until(lambda: len(rig.bucket.keys()) == 50, timeout=30)
-    wait_until(lambda: "deletions are held back" in _status(rig, rig.push_state)["trouble"], timeout=30, every=1)
+    wait_until(
+        lambda: "deletions are held back" in _status(rig, rig.push_state)["trouble"],
+        timeout=30,
+        every=1,
+    )
     rig.write("new", b"meanwhile")
     push.wait_event("push.uploaded", path="new")
     _fill(rig)
@@ -156,7 +160,11 @@ def _page_without_anything(asked: Asked, forward: Forward) -> Answer:
 
 
 def _refused_objects_too(asked: Asked, forward: Forward) -> Answer:
-    return error(403, "AccessDenied") if asked.name in ("HeadObject", "GetObject") else _page_without_anything(asked, forward)
+    return (
+        error(403, "AccessDenied")
+        if asked.name in ("HeadObject", "GetObject")
+        else _page_without_anything(asked, forward)
+    )
 
 
 def _refused(asked: Asked, forward: Forward) -> Answer:
@@ -165,7 +173,9 @@ def _refused(asked: Asked, forward: Forward) -> Answer:
 
 
 @pytest.mark.parametrize(
-    ("lie", "code"), [(_page_without_anything, 0), (_refused_objects_too, 0), (_refused, 77)], ids=lambda value: str(value)[:25]
+    ("lie", "code"),
+    [(_page_without_anything, 0), (_refused_objects_too, 0), (_refused, 77)],
+    ids=lambda value: str(value)[:25],
 )
 def test_a_listing_that_is_empty_by_mistake_deletes_nothing(
     rig: Rig, lie: Callable[[Asked, Forward], Answer], code: int
@@ -210,7 +220,14 @@ def test_thousands_of_held_deletions_stop_neither_listings_nor_copies(tmp_path: 
         source, target = MemoryTree("pull"), MemoryTree("push")
         for number in range(8_000):
             source.put(f"{number}", b"1")
-        engine = engine_between(source, target, state, WorkQueue(asyncio.get_running_loop().time), policy=POLICY, transfers=8)
+        engine = engine_between(
+            source,
+            target,
+            state,
+            WorkQueue(asyncio.get_running_loop().time),
+            policy=POLICY,
+            transfers=8,
+        )
         work = asyncio.create_task(engine.run())
         engine.deliver(Hint("", subtree=True))
         await _until(lambda: len(target.files) == 8_000 and not engine.pending)
@@ -248,7 +265,9 @@ async def _until(condition: Callable[[], object]) -> None:
 
 
 def test_what_a_store_weakens_is_told_once_and_shown_in_the_status(rig: Rig) -> None:
-    rig.meddler.meddle = always(unconditional, "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject")
+    rig.meddler.meddle = always(
+        unconditional, "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject"
+    )
     push = rig.push()
     (told,) = push.events("store.conditions")
     for name in ("PUT (", "CompleteMultipartUpload (", "COPY (", "DELETE ("):
@@ -256,7 +275,11 @@ def test_what_a_store_weakens_is_told_once_and_shown_in_the_status(rig: Rig) -> 
     assert push.stop() == 143
     again = rig.push()
     assert not again.events("store.conditions")
-    wait_until(lambda: "CompleteMultipartUpload (" in _status(rig, rig.push_state)["weaker"], timeout=30, every=1)
+    wait_until(
+        lambda: "CompleteMultipartUpload (" in _status(rig, rig.push_state)["weaker"],
+        timeout=30,
+        every=1,
+    )
     page = rig.start("status", "--state-dir", str(rig.push_state))
     page.wait()
     assert "weaker          this store ignores conditions on PUT (" in page.stdout

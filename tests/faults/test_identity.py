@@ -31,7 +31,11 @@ pytestmark = pytest.mark.skipif(not may_mount(), reason="only root may mount")
 
 FILES = {f"d{number % 3}/file {number}": b"%d" % number for number in range(20)}
 """Fewer than the guard of mass deletions ever holds back."""
-MKFS = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f")}
+MKFS = {
+    "ext4": ("mkfs.ext4", "-q", "-F"),
+    "xfs": ("mkfs.xfs", "-q", "-f"),
+    "btrfs": ("mkfs.btrfs", "-q", "-f"),
+}
 SIZE = {"ext4": 16, "xfs": 320, "btrfs": 200}
 """Megabytes, sparse: the least that their tools take."""
 
@@ -62,9 +66,7 @@ class Disk:
     def mount(self, where: Path) -> str:
         if self.kind in MKFS:
             return f"mount -o loop '{self.image}' '{where}'"
-        return (
-            f"mount -t {self.kind} '{self.name}' '{where}' && {{ test ! -d '{self.seed}' || cp -a '{self.seed}/.' '{where}'; }}"
-        )
+        return f"mount -t {self.kind} '{self.name}' '{where}' && {{ test ! -d '{self.seed}' || cp -a '{self.seed}/.' '{where}'; }}"
 
     @property
     def seed(self) -> Path:
@@ -109,7 +111,9 @@ def on(rig: Rig, disk: Disk, where: Path | None = None) -> Rig:
 def lasting(rig: Rig, command: str) -> Iterator[tuple[Rig, Process]]:
     """A namespace in which `command` has mounted something, and which stays; the rig whose processes run in there."""
     argv = [*mounted(command), "sh", "-c", "echo mounted >&2; exec sleep 600"]
-    with Process(argv, directory=rig.place / "holder", env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}) as holder:
+    with Process(
+        argv, directory=rig.place / "holder", env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    ) as holder:
         holder.wait_for("mounted")
         entered = ["nsenter", "--mount", "--target", str(holder.pid)]
         yield replace(rig, start=partial(rig.start, inside=entered)), holder
@@ -161,7 +165,9 @@ KINDS = ["tmpfs", "ext4", "xfs", "btrfs", "ramfs"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_another_empty_file_system_at_the_root_deletes_nothing(rig: Rig, role: str, kind: str) -> None:
+def test_another_empty_file_system_at_the_root_deletes_nothing(
+    rig: Rig, role: str, kind: str
+) -> None:
     _, root = begin(rig, role, kind)
     other = on(rig, new(rig, kind, "second"), root)
     refused = once(other, role, code=69)
@@ -180,7 +186,9 @@ def test_the_same_file_system_needs_no_familiar_file(rig: Rig, kind: str) -> Non
     disk.do("rm -rf d0 d1 d2")
     busy = new(rig, kind, "busy")
     (rig.place / "busy").mkdir()
-    there = mounted(busy.mount(rig.place / "busy"), disk.mount(rig.out))  # the device that was free is taken
+    there = mounted(
+        busy.mount(rig.place / "busy"), disk.mount(rig.out)
+    )  # the device that was free is taken
     once(replace(rig, start=partial(rig.start, inside=there)), "push")
     assert rig.objects() == {}
 
@@ -192,13 +200,19 @@ def test_a_restored_copy_is_recognised_by_its_files(rig: Rig, role: str, kind: s
     copy = new(rig, kind, "second")
     (rig.place / "from").mkdir()
     (rig.place / "to").mkdir()
-    restore = mounted(disk.mount(rig.place / "from"), copy.mount(rig.place / "to"), "cp -a from/. to && rm 'to/d0/file 0'")
+    restore = mounted(
+        disk.mount(rig.place / "from"),
+        copy.mount(rig.place / "to"),
+        "cp -a from/. to && rm 'to/d0/file 0'",
+    )
     subprocess.run([*restore, "true"], check=True, cwd=rig.place)
     told = once(on(rig, copy, root), role)
     assert told.events("directory.recognised")
     assert not once(on(rig, copy, root), role).events("directory.recognised"), "it is remembered"
     if role == "push":
-        assert rig.objects() == {path: content for path, content in FILES.items() if path != "d0/file 0"}
+        assert rig.objects() == {
+            path: content for path, content in FILES.items() if path != "d0/file 0"
+        }
     else:
         assert rig.objects() == FILES
 
@@ -207,8 +221,12 @@ def test_a_restored_copy_is_recognised_by_its_files(rig: Rig, role: str, kind: s
 def test_a_tree_that_is_made_anew_in_memory_is_recognised_by_its_files(rig: Rig, kind: str) -> None:
     disk, _ = begin(rig, "push", kind)
     (disk.seed / "d0" / "file 0").unlink()
-    assert bool(once(on(rig, disk), "push").events("directory.recognised")) == (kind == "tmpfs"), "nothing is known of ramfs"
-    assert rig.objects() == {path: content for path, content in FILES.items() if path != "d0/file 0"}
+    assert bool(once(on(rig, disk), "push").events("directory.recognised")) == (kind == "tmpfs"), (
+        "nothing is known of ramfs"
+    )
+    assert rig.objects() == {
+        path: content for path, content in FILES.items() if path != "d0/file 0"
+    }
 
 
 @pytest.mark.parametrize("kind", ["ext4", "ramfs"])
@@ -242,7 +260,9 @@ def test_a_new_file_system_with_the_old_uuid_deletes_nothing(rig: Rig) -> None:
     uuid = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
     with second.image.open("wb") as file:
         file.truncate(first.image.stat().st_size)
-    subprocess.run([*MKFS["ext4"], "-U", uuid.strip(), str(second.image)], check=True, capture_output=True)
+    subprocess.run(
+        [*MKFS["ext4"], "-U", uuid.strip(), str(second.image)], check=True, capture_output=True
+    )
     once(on(rig, second), "push", code=69)
     assert rig.objects() == FILES
 
@@ -253,7 +273,9 @@ def test_a_directory_of_the_same_inode_number_is_not_the_root(rig: Rig) -> None:
     bind = f"mount --bind '{rig.out}/root' '{rig.out}'"
     there = mounted(disk.mount(rig.out), bind)
     once(replace(rig, start=partial(rig.start, inside=there)), "push")
-    disk.do("stat -c %i root >before; rm -rf root && mkdir root && stat -c %i root >after && cmp before after")
+    disk.do(
+        "stat -c %i root >before; rm -rf root && mkdir root && stat -c %i root >after && cmp before after"
+    )
     once(replace(rig, start=partial(rig.start, inside=there)), "push", code=69)
     assert rig.objects() == FILES
 
@@ -262,7 +284,9 @@ def test_a_directory_of_the_same_inode_number_is_not_the_root(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_root_that_nothing_proves_waits_until_somebody_says_that_it_is_meant(rig: Rig, role: str) -> None:
+def test_a_root_that_nothing_proves_waits_until_somebody_says_that_it_is_meant(
+    rig: Rig, role: str
+) -> None:
     root = root_of(rig, role)
     disk = new(rig, "ramfs", "first", FILES if role == "push" else {})
     if role == "pull":
@@ -314,14 +338,18 @@ def test_a_root_on_a_fuse_file_system_is_recognised_by_its_files(rig: Rig) -> No
         pytest.skip("bindfs is not installed, or there is no /dev/fuse")
     for name in ("first", "second"):
         (rig.place / name / "root").mkdir(parents=True)
-        (rig.place / name / "root" / "a").mkdir()  # what is below a root has a handle by the order of the looks
+        (
+            rig.place / name / "root" / "a"
+        ).mkdir()  # what is below a root has a handle by the order of the looks
     for path, content in FILES.items():
         (rig.place / "first" / "root" / path).parent.mkdir(exist_ok=True)
         (rig.place / "first" / "root" / path).write_bytes(content)
 
     def through(name: str) -> Rig:
         bound = f"mount --bind '{rig.out}/root' '{rig.out}'"
-        server = f"{{ bindfs -f '{rig.place}/{name}' '{rig.out}' & }}"  # it ends with the process group
+        server = (
+            f"{{ bindfs -f '{rig.place}/{name}' '{rig.out}' & }}"  # it ends with the process group
+        )
         ready = f"until mountpoint -q '{rig.out}'; do sleep 0.05; done"
         there = mounted(server, ready, f"ls -R '{rig.out}' >'{rig.place}/ls'", bound)
         return replace(rig, start=partial(rig.start, inside=there))
@@ -332,7 +360,9 @@ def test_a_root_on_a_fuse_file_system_is_recognised_by_its_files(rig: Rig) -> No
     assert rig.objects() == FILES
     (rig.place / "first" / "root" / "d0" / "file 0").unlink()
     assert not once(through("first"), "push").events("directory.recognised")
-    assert rig.objects() == {path: content for path, content in FILES.items() if path != "d0/file 0"}
+    assert rig.objects() == {
+        path: content for path, content in FILES.items() if path != "d0/file 0"
+    }
 
 
 # What earlier versions have kept
@@ -355,7 +385,9 @@ def test_a_state_of_an_earlier_version_asks_for_familiar_files_once(rig: Rig, sa
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_a_state_of_an_earlier_version_with_mounts_asks_for_familiar_files(rig: Rig, same: bool) -> None:
+def test_a_state_of_an_earlier_version_with_mounts_asks_for_familiar_files(
+    rig: Rig, same: bool
+) -> None:
     m = rig.out / "m"
     m.mkdir()
     disk = new(rig, "ext4", "first", FILES)
@@ -399,7 +431,9 @@ def test_the_same_file_system_below_the_root_needs_no_familiar_file(rig: Rig, ki
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", [".", "m"])
-def test_another_file_system_at_once_in_its_place_deletes_nothing(rig: Rig, where: str, kind: str) -> None:
+def test_another_file_system_at_once_in_its_place_deletes_nothing(
+    rig: Rig, where: str, kind: str
+) -> None:
     """While a push runs: the next file system gets the numbers of the one before, or covers it."""
     place = rig.out / where
     place.mkdir(exist_ok=True)
@@ -465,7 +499,9 @@ def test_a_kernel_that_tells_nothing_leaves_it_to_the_files(rig: Rig, emptied: b
     m.mkdir()
     rig.write("plain", b"0")
     disk = new(rig, "ext4", "first", FILES)
-    there = replace(rig, start=partial(rig.start, inside=[*mounted(disk.mount(m)), *refusing(*REFUSED)]))
+    there = replace(
+        rig, start=partial(rig.start, inside=[*mounted(disk.mount(m)), *refusing(*REFUSED)])
+    )
     once(there, "push")
     pushed = {f"m/{path}": content for path, content in FILES.items()} | {"plain": b"0"}
     assert rig.objects() == pushed
@@ -473,15 +509,23 @@ def test_a_kernel_that_tells_nothing_leaves_it_to_the_files(rig: Rig, emptied: b
     assert json.loads(meta(rig.push_state, "mounts")) == {"m": ["", ""]}
     disk.do("rm -rf d0 d1 d2" if emptied else "rm 'd0/file 0'")
     once(there, "push")
-    assert rig.objects() == (pushed if emptied else {path: one for path, one in pushed.items() if path != "m/d0/file 0"})
+    assert rig.objects() == (
+        pushed if emptied else {path: one for path, one in pushed.items() if path != "m/d0/file 0"}
+    )
 
 
-@pytest.mark.parametrize("refused", [("statx:error=ENOSYS",), REFUSED], ids=["no number", "nothing"])
-def test_where_mounts_have_no_numbers_the_next_one_is_asked_for_its_files(rig: Rig, refused: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "refused", [("statx:error=ENOSYS",), REFUSED], ids=["no number", "nothing"]
+)
+def test_where_mounts_have_no_numbers_the_next_one_is_asked_for_its_files(
+    rig: Rig, refused: tuple[str, ...]
+) -> None:
     m = rig.out / "m"
     m.mkdir()
     disk, other = new(rig, "tmpfs", "first", FILES), new(rig, "tmpfs", "second")
-    push = replace(rig, start=partial(rig.start, inside=[*mounted(disk.mount(m)), *refusing(*refused)])).push("--delete")
+    push = replace(
+        rig, start=partial(rig.start, inside=[*mounted(disk.mount(m)), *refusing(*refused)])
+    ).push("--delete")
     pushed = {f"m/{path}": content for path, content in FILES.items()}
     rig.until_pushed(pushed)
     within(push, f"umount '{m}'; {other.mount(m)}")  # it has the same numbers of device and inode

@@ -31,7 +31,9 @@ DELETING = ("--delete", "--max-delete", "100")
 
 
 def _contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def _until_published(rig: Rig, *, timeout: float = 60) -> None:
@@ -71,7 +73,16 @@ def test_a_full_queue_ends_in_everything_being_published(rig: Rig) -> None:
 
 def _push_below(rig: Rig, server: Emulator, *command: str, env: dict[str, str]) -> Process:
     """A push that `command` executes."""
-    push = [sys.executable, "-m", "syncloud", "push", "--directory", str(rig.out), "--bucket", rig.bucket.name]
+    push = [
+        sys.executable,
+        "-m",
+        "syncloud",
+        "push",
+        "--directory",
+        str(rig.out),
+        "--bucket",
+        rig.bucket.name,
+    ]
     more = ["--state-dir", str(rig.push_state), "--log-format", "json"]
     env = server.environment() | env | {"HOME": str(rig.place)}
     return Process([*command, *push, *more], directory=rig.place / "process", env=env)
@@ -80,12 +91,16 @@ def _push_below(rig: Rig, server: Emulator, *command: str, env: dict[str, str]) 
 def _limited(rig: Rig, server: Emulator, systemd: Systemd, watches: int) -> Process:
     """A push that may have so many inotify watches."""
     limit = 'echo "$0" >/proc/sys/user/max_inotify_watches && exec "$@"'
-    return _push_below(rig, server, "unshare", "-Ur", "sh", "-c", limit, str(watches), env=systemd.environment)
+    return _push_below(
+        rig, server, "unshare", "-Ur", "sh", "-c", limit, str(watches), env=systemd.environment
+    )
 
 
 def _raise_limit(pid: int) -> None:
     enter = ["nsenter", f"--target={pid}", "--user", "--preserve-credentials"]
-    subprocess.run([*enter, "sh", "-c", "echo 1000 >/proc/sys/user/max_inotify_watches"], check=True)
+    subprocess.run(
+        [*enter, "sh", "-c", "echo 1000 >/proc/sys/user/max_inotify_watches"], check=True
+    )
 
 
 def _status(rig: Rig) -> dict[str, Any]:
@@ -135,7 +150,9 @@ def test_what_cannot_be_watched_is_polled_counted_and_told_until_the_limit_is_ra
 
 
 @limited
-def test_a_directory_beyond_the_limit_is_told_at_once(rig: Rig, aws_server: Emulator, systemd: Systemd) -> None:
+def test_a_directory_beyond_the_limit_is_told_at_once(
+    rig: Rig, aws_server: Emulator, systemd: Systemd
+) -> None:
     with _limited(rig, aws_server, systemd, 5) as push:
         push.wait_event("service.ready", timeout=60)
         for number in range(10):
@@ -204,7 +221,11 @@ def test_a_directory_moved_in_is_followed_and_one_moved_out_is_not(rig: Rig) -> 
     rig.until_pushed({"last": b"1"})
     time.sleep(3)
     assert [asked.name for asked in rig.meddler.asked[before:]] == ["PutObject"]
-    deleted = [asked.target for asked in rig.meddler.asked if asked.name == "DeleteObject" and "/in/" in asked.target]
+    deleted = [
+        asked.target
+        for asked in rig.meddler.asked
+        if asked.name == "DeleteObject" and "/in/" in asked.target
+    ]
     assert len(deleted) == len(set(deleted)) == 2
 
 
@@ -237,7 +258,17 @@ runpy.run_module("syncloud", run_name="__main__")
 
 def test_a_clock_set_back_an_hour_delays_nothing(rig: Rig, aws_server: Emulator) -> None:
     stepped = rig.place / "stepped"
-    argv = [sys.executable, "-c", _STEPPED, str(stepped), "push", "--directory", str(rig.out), "--bucket", rig.bucket.name]
+    argv = [
+        sys.executable,
+        "-c",
+        _STEPPED,
+        str(stepped),
+        "push",
+        "--directory",
+        str(rig.out),
+        "--bucket",
+        rig.bucket.name,
+    ]
     env = aws_server.environment() | {"HOME": str(rig.place)}
     argv += ["--state-dir", str(rig.push_state), "--log-format", "json", *DELETING]
     with Process(argv, directory=rig.place / "process", env=env) as push:
@@ -261,7 +292,9 @@ def test_a_clock_set_back_an_hour_delays_nothing(rig: Rig, aws_server: Emulator)
 def test_a_push_of_a_file_system_of_others_says_so(rig: Rig, aws_server: Emulator) -> None:
     """The kernel's table of mounts, as it would be: a real one takes another host."""
     table = 'sed "s/ - [^ ]* / - nfs4 /" /proc/self/mountinfo >"$0" && mount --bind "$0" /proc/$$/mountinfo && exec "$@"'
-    with _push_below(rig, aws_server, "unshare", "-Urm", "sh", "-c", table, str(rig.place / "table"), env={}) as push:
+    with _push_below(
+        rig, aws_server, "unshare", "-Urm", "sh", "-c", table, str(rig.place / "table"), env={}
+    ) as push:
         told = push.wait_event("watch.remote")
         assert (told["level"], told["path"]) == ("warning", str(rig.out))
         assert "is on nfs4" in told["message"]

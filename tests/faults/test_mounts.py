@@ -113,7 +113,9 @@ def _status(rig: Rig) -> str:
 
 
 @pytest.mark.parametrize("fault", ["gone", "replaced"])
-def test_a_mount_that_is_missing_after_a_restart_deletes_nothing(rig: Rig, disk: Path, fault: str) -> None:
+def test_a_mount_that_is_missing_after_a_restart_deletes_nothing(
+    rig: Rig, disk: Path, fault: str
+) -> None:
     m = rig.out / "m"
     m.mkdir()
     there = inside(rig, bound(disk, m))
@@ -170,10 +172,16 @@ def test_nothing_is_pulled_into_a_mount_point_without_its_disk(rig: Rig, disk: P
     rig.bucket.put("m/a", b"changed")
     rig.bucket.put("plain", b"0")
     pull.wait_event("pull.written", path="plain")
-    pull.wait_for(lambda: pull.events("path.skipped", path="m/new") and pull.events("path.skipped", path="m/a"))
+    pull.wait_for(
+        lambda: (
+            pull.events("path.skipped", path="m/new") and pull.events("path.skipped", path="m/a")
+        )
+    )
     assert not list(seen_by(pull, m).iterdir())
     within(pull, bound(disk, m))
-    wait_until(lambda: (disk / "new").exists() and (disk / "a").read_bytes() == b"changed", timeout=60)
+    wait_until(
+        lambda: (disk / "new").exists() and (disk / "a").read_bytes() == b"changed", timeout=60
+    )
 
 
 def test_the_kernels_own_file_systems_are_no_files(rig: Rig) -> None:

@@ -40,7 +40,24 @@ if TYPE_CHECKING:
 
 # From outside: all that is not the directory itself
 
-PIECES = ["..", ".", "", "a", "b", "link", "file-link", "deep", "x", "etc", "\0", "\n", "\x1b[31m", "\u00e9", "%2e%2e", "..%2f"]
+PIECES = [
+    "..",
+    ".",
+    "",
+    "a",
+    "b",
+    "link",
+    "file-link",
+    "deep",
+    "x",
+    "etc",
+    "\0",
+    "\n",
+    "\x1b[31m",
+    "\u00e9",
+    "%2e%2e",
+    "..%2f",
+]
 """What keys are made of."""
 LEADING = ("link", "file-link", "deep/link", "deep/file-link")
 """Links that are planted below the root, and lead outside."""
@@ -54,7 +71,10 @@ class Elsewhere(FileSystemEventHandler):
         self.heard: list[FileSystemEvent] = []
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        if event.event_type in ("created", "deleted", "modified", "moved") and event.src_path != self._root:
+        if (
+            event.event_type in ("created", "deleted", "modified", "moved")
+            and event.src_path != self._root
+        ):
             self.heard.append(event)
 
 
@@ -76,7 +96,13 @@ def world(rig: Rig) -> Path:
 def elsewhere(world: Path) -> Iterator[Elsewhere]:
     heard = Elsewhere(world / "middle" / "root")
     observer = InotifyObserver()
-    for folder in (world, world / "etc", world / "middle", world / "middle" / "etc", world / "middle" / "b"):
+    for folder in (
+        world,
+        world / "etc",
+        world / "middle",
+        world / "middle" / "etc",
+        world / "middle" / "b",
+    ):
         observer.schedule(heard, str(folder))
     observer.start()
     yield heard
@@ -111,16 +137,18 @@ class HostileStore:
         self._told = False
 
     def __call__(self, asked: Asked, forward: Forward) -> Answer | None:
-        headers = {"etag": '"e"', "last-modified": "Tue, 02 Jan 2024 03:04:05 GMT", "content-type": "binary/octet-stream"}
+        headers = {
+            "etag": '"e"',
+            "last-modified": "Tue, 02 Jan 2024 03:04:05 GMT",
+            "content-type": "binary/octet-stream",
+        }
         if asked.name == "ListObjectsV2":
             rows = "".join(
                 f"<Contents><Key>{quote(key)}</Key><LastModified>2024-01-02T03:04:05.000Z</LastModified>"
                 f"<ETag>&quot;e&quot;</ETag><Size>{0 if key.endswith('/') else 4}</Size></Contents>"
                 for key in sorted(keys(), key=str.encode)
             )
-            text = (
-                f"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
-            )
+            text = f"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
             return Answer(200, {"content-type": "application/xml"}, text.encode())
         if asked.name in ("GetObject", "HeadObject"):
             body = b"" if asked.target.partition("?")[0].endswith("/") else b"evil"
@@ -145,24 +173,49 @@ class HostileStore:
         ]
         body = json.dumps({"Records": records})
         message = {"MessageId": "1", "ReceiptHandle": "1", "Body": body}
-        return Answer(200, {"content-type": "application/x-amz-json-1.0"}, json.dumps({"Messages": [message]}).encode())
+        return Answer(
+            200,
+            {"content-type": "application/x-amz-json-1.0"},
+            json.dumps({"Messages": [message]}).encode(),
+        )
 
 
-def test_a_store_of_hostile_keys_touches_nothing_outside(rig: Rig, world: Path, elsewhere: Elsewhere) -> None:
+def test_a_store_of_hostile_keys_touches_nothing_outside(
+    rig: Rig, world: Path, elsewhere: Elsewhere
+) -> None:
     root = world / "middle" / "root"
-    before = {path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")}
+    before = {
+        path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")
+    }
     rig.meddler.meddle = HostileStore(rig)
-    there = ["--directory", str(root), "--state-dir", str(rig.pull_state), "--bucket", rig.bucket.name, "--log-format", "json"]
+    there = [
+        "--directory",
+        str(root),
+        "--state-dir",
+        str(rig.pull_state),
+        "--bucket",
+        rig.bucket.name,
+        "--log-format",
+        "json",
+    ]
     queue = rig.bucket.queue_url.replace(rig.bucket.server.endpoint, rig.meddler.endpoint)
-    pull = rig.start("pull", *there, "--delete", "--queue-url", queue, endpoint=rig.meddler.endpoint)
+    pull = rig.start(
+        "pull", *there, "--delete", "--queue-url", queue, endpoint=rig.meddler.endpoint
+    )
     pull.wait_event("reconcile.finished", timeout=60)
     good = [key for key in keys() if names.refusal(key) is None and not key.startswith(LEADING)]
-    files = [key for key in good if not key.endswith("/") and not any(other.startswith(f"{key}/") for other in good)]
+    files = [
+        key
+        for key in good
+        if not key.endswith("/") and not any(other.startswith(f"{key}/") for other in good)
+    ]
     wait_until(lambda: all((root / key).is_file() for key in files), timeout=60)
     wait_until(lambda: _pending(rig) == 0, timeout=60, every=1)
     assert pull.stop() == 143
     assert len(files) > 10
-    assert {path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")} == before
+    assert {
+        path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")
+    } == before
     assert elsewhere.heard == []
     assert stat.S_ISLNK((root / "link").lstat().st_mode)
     assert stat.S_ISLNK((root / "deep" / "file-link").lstat().st_mode)
@@ -178,7 +231,9 @@ def _pending(rig: Rig) -> int:
 
 
 ANY = st.text(st.characters(codec=None), max_size=20)
-PATHS = ANY | st.lists(st.sampled_from([*PIECES, "n" * 255, "n" * 256, "\udcff"]) | ANY, max_size=6).map("/".join)
+PATHS = ANY | st.lists(
+    st.sampled_from([*PIECES, "n" * 255, "n" * 256, "\udcff"]) | ANY, max_size=6
+).map("/".join)
 # A bucket has no longer ones; and what is there from the beginning does not come.
 KEYS = PATHS.filter(lambda key: len(key.encode(errors="surrogatepass")) <= 1024 and key != "deep/")
 
@@ -189,7 +244,9 @@ KEYS = PATHS.filter(lambda key: len(key.encode(errors="surrogatepass")) <= 1024 
 def test_whatever_a_key_is_it_is_itself_or_refused(world: Path, key: str) -> None:
     """Every method of the tree, on a real disk: what is written is seen under this very name, and nothing is anywhere else."""
     root = world / "middle" / "root"
-    canaries = {path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")}
+    canaries = {
+        path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")
+    }
     before = sorted(root.rglob("*"))
     tree = LocalTree(root, nonce="0123456789abcdef")
     try:
@@ -197,7 +254,9 @@ def test_whatever_a_key_is_it_is_itself_or_refused(world: Path, key: str) -> Non
     finally:
         tree.close()
     assert sorted(root.rglob("*")) == before, "nothing is left, no directory either"
-    assert {path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")} == canaries
+    assert {
+        path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")
+    } == canaries
     assert (root / "link").is_symlink()
 
 
@@ -218,7 +277,9 @@ async def _attempt(tree: LocalTree, key: str) -> None:
     assert isinstance(seen, Absent)
     assert names.refusal(key) is None
     assert await tree.observe(key, None, None) == written
-    assert [side.path for side in flat(tree.scan()) if isinstance(side, Entry)] == ([] if key.endswith("/") else [key])
+    assert [side.path for side in flat(tree.scan()) if isinstance(side, Entry)] == (
+        [] if key.endswith("/") else [key]
+    )
     await tree.delete(written)
 
 
@@ -228,24 +289,37 @@ async def _attempt(tree: LocalTree, key: str) -> None:
 def test_names_that_no_key_can_be_hold_nobody_up(rig: Rig) -> None:
     out = os.fsencode(rig.out)
     os.makedirs(out + b"/dir-\xff")
-    for name in (b"bad-\xff", b"dir-\xff/x", b"line\nfeed", b"\x1b[2J", b"good", b"a.conflict-20240101T000000Z-host.txt"):
+    for name in (
+        b"bad-\xff",
+        b"dir-\xff/x",
+        b"line\nfeed",
+        b"\x1b[2J",
+        b"good",
+        b"a.conflict-20240101T000000Z-host.txt",
+    ):
         Path(os.fsdecode(out + b"/" + name)).write_bytes(b"1")
     deep = Path(*["d" * 250] * 4)
     (rig.out / deep).mkdir(parents=True)
     (rig.out / deep / ("f" * 50)).write_bytes(b"1")  # a path of 1,054 bytes
     push = rig.push()
-    wanted = dict.fromkeys(["good", "line\nfeed", "\x1b[2J", "a.conflict-20240101T000000Z-host.txt"], b"1")
+    wanted = dict.fromkeys(
+        ["good", "line\nfeed", "\x1b[2J", "a.conflict-20240101T000000Z-host.txt"], b"1"
+    )
     try:
         rig.until_pushed(wanted)
         left = {"bad-\\xff", "dir-\\xff", str(deep / ("f" * 50))}
         with closing(sqlite3.connect(rig.push_state / "state.sqlite")) as db:
-            wait_until(lambda: {path for (path,) in db.execute("SELECT path FROM unsyncable")} == left, timeout=30)
+            wait_until(
+                lambda: {path for (path,) in db.execute("SELECT path FROM unsyncable")} == left,
+                timeout=30,
+            )
         Path(os.fsdecode(out + b"/bad-\xff")).write_bytes(b"again")
         rig.write("later", b"2")
         rig.until_pushed({"later": b"2", **wanted})
         assert len(push.events("path.skipped")) == 3
         assert all(
-            line.isascii() and isinstance(json.loads(line[line.index("{") :]), dict) for line in push.stderr.splitlines()
+            line.isascii() and isinstance(json.loads(line[line.index("{") :]), dict)
+            for line in push.stderr.splitlines()
         )
         asked = rig.start("status", "--state-dir", str(rig.push_state))
         assert asked.wait() in (0, 1)
@@ -276,7 +350,16 @@ def test_a_long_root_holds_a_long_key(rig: Rig) -> None:
     assert len(f"{root}/{key}") > 4096
     rig.bucket.put(key, b"1")
     rig.bucket.put("short", b"2")
-    there = ["--directory", str(root), "--state-dir", str(rig.pull_state), "--bucket", rig.bucket.name, "--log-format", "json"]
+    there = [
+        "--directory",
+        str(root),
+        "--state-dir",
+        str(rig.pull_state),
+        "--bucket",
+        rig.bucket.name,
+        "--log-format",
+        "json",
+    ]
     for _ in range(2):
         pull = rig.start("pull", *there, "--once", "--delete", endpoint=rig.meddler.endpoint)
         assert pull.wait(timeout=60) == 0, pull.stderr
@@ -377,10 +460,20 @@ def test_what_a_crash_has_left_is_never_published(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_state_inside_of_the_directory_is_refused_unless_it_is_excluded(rig: Rig, role: str) -> None:
+def test_a_state_inside_of_the_directory_is_refused_unless_it_is_excluded(
+    rig: Rig, role: str
+) -> None:
     (rig.into).mkdir()
     root = rig.out if role == "push" else rig.into
-    there = ["--directory", str(root), "--state-dir", str(root / ".state"), "--bucket", rig.bucket.name, "--once"]
+    there = [
+        "--directory",
+        str(root),
+        "--state-dir",
+        str(root / ".state"),
+        "--bucket",
+        rig.bucket.name,
+        "--once",
+    ]
     start = partial(rig.start, role, *there, endpoint=rig.meddler.endpoint)
     refused = start()
     assert refused.wait() == 78

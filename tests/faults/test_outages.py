@@ -66,12 +66,22 @@ def _rests(process: Process) -> None:
 
 def _told(process: Process) -> dict[str, int]:
     """How often it said that something was gone, and back."""
-    names = ("outage.started", "outage.ended", "queue.unreachable", "queue.reachable", "service.started")
+    names = (
+        "outage.started",
+        "outage.ended",
+        "queue.unreachable",
+        "queue.reachable",
+        "service.started",
+    )
     return {name: len(process.events(name)) for name in names if process.events(name)}
 
 
-def test_a_store_that_is_gone_is_told_once_and_the_backlog_is_kept(rig: Rig, door: Door, systemd: Systemd) -> None:
-    push = rig.push("--min-interval", "0", env={"AWS_ENDPOINT_URL_S3": door.endpoint} | systemd.environment)
+def test_a_store_that_is_gone_is_told_once_and_the_backlog_is_kept(
+    rig: Rig, door: Door, systemd: Systemd
+) -> None:
+    push = rig.push(
+        "--min-interval", "0", env={"AWS_ENDPOINT_URL_S3": door.endpoint} | systemd.environment
+    )
     rig.write("before", b"1")
     push.wait_event("push.uploaded", path="before")
     before = _mib(push)
@@ -90,7 +100,9 @@ def test_a_store_that_is_gone_is_told_once_and_the_backlog_is_kept(rig: Rig, doo
     assert _told(push) == {"outage.started": 1, "outage.ended": 1, "service.started": 1}
 
 
-def test_while_the_store_is_gone_pull_receives_nothing(rig: Rig, door: Door, systemd: Systemd) -> None:
+def test_while_the_store_is_gone_pull_receives_nothing(
+    rig: Rig, door: Door, systemd: Systemd
+) -> None:
     """What it cannot settle would count as delivered, again and again, until the queue gives it up."""
     pull = rig.pull(env={"AWS_ENDPOINT_URL_S3": door.endpoint} | systemd.environment)
     rig.bucket.put("before", b"1")
@@ -111,9 +123,13 @@ def test_while_the_store_is_gone_pull_receives_nothing(rig: Rig, door: Door, sys
     assert _told(pull) == {"outage.started": 1, "outage.ended": 1, "service.started": 1}
 
 
-def test_a_queue_that_is_gone_is_told_once_and_caught_up_with(rig: Rig, door: Door, systemd: Systemd) -> None:
+def test_a_queue_that_is_gone_is_told_once_and_caught_up_with(
+    rig: Rig, door: Door, systemd: Systemd
+) -> None:
     url = rig.bucket.queue_url.replace(rig.bucket.server.endpoint, door.endpoint)
-    pull = rig.pull("--queue-url", url, env={"AWS_ENDPOINT_URL_SQS": door.endpoint} | systemd.environment)
+    pull = rig.pull(
+        "--queue-url", url, env={"AWS_ENDPOINT_URL_SQS": door.endpoint} | systemd.environment
+    )
     rig.bucket.put("before", b"1")
     rig.until_pulled({"before": b"1"})
     door.close()
@@ -166,7 +182,11 @@ def _mounts() -> list[str]:
     """What gives a command mounts of its own; empty where that is not allowed."""
     tool = shutil.which("unshare")
     asked = [tool, "-m"] if os.geteuid() == 0 else [tool, "-rm"]
-    works = tool is not None and subprocess.run([*map(str, asked), "true"], capture_output=True, check=False).returncode == 0
+    works = (
+        tool is not None
+        and subprocess.run([*map(str, asked), "true"], capture_output=True, check=False).returncode
+        == 0
+    )
     return [str(word) for word in asked] if works else []
 
 
@@ -186,25 +206,52 @@ def _by_name(rig: Rig, role: str, place: Path, hosts: Path) -> Process:
     nobody.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     (place / "config").write_text("[default]\ns3 =\n  addressing_style = path\n")
     endpoint = f"http://store.invalid:{urlsplit(rig.meddler.endpoint).port}"
-    settings = ["--directory", str(rig.out if role == "push" else rig.into), "--bucket", rig.bucket.name]
+    settings = [
+        "--directory",
+        str(rig.out if role == "push" else rig.into),
+        "--bucket",
+        rig.bucket.name,
+    ]
     settings += ["--state-dir", str(place / "state"), "--log-format", "json"]
     if role == "pull":
-        settings += ["--queue-url", rig.bucket.queue_url.replace(rig.bucket.server.endpoint, endpoint)]
-    mount = f'mount --bind {hosts} /etc/hosts && mount --bind {nobody} /etc/resolv.conf && exec "$@"'
-    command = [*_mounts(), "sh", "-c", mount, "sh", sys.executable, "-m", "syncloud", role, *settings]
-    environment = rig.bucket.server.environment(endpoint=endpoint) | {"AWS_CONFIG_FILE": str(place / "config")}
+        settings += [
+            "--queue-url",
+            rig.bucket.queue_url.replace(rig.bucket.server.endpoint, endpoint),
+        ]
+    mount = (
+        f'mount --bind {hosts} /etc/hosts && mount --bind {nobody} /etc/resolv.conf && exec "$@"'
+    )
+    command = [
+        *_mounts(),
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        sys.executable,
+        "-m",
+        "syncloud",
+        role,
+        *settings,
+    ]
+    environment = rig.bucket.server.environment(endpoint=endpoint) | {
+        "AWS_CONFIG_FILE": str(place / "config")
+    }
     return Process(command, directory=place / "process", env=environment)
 
 
 @needs_mounts
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_start_that_cannot_resolve_the_name_waits_for_it(rig: Rig, role: str, tmp_path: Path) -> None:
+def test_a_start_that_cannot_resolve_the_name_waits_for_it(
+    rig: Rig, role: str, tmp_path: Path
+) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text(NOBODY)
     rig.out.mkdir(exist_ok=True)
     (rig.write if role == "push" else rig.bucket.put)("a", b"1")
     with _by_name(rig, role, tmp_path, hosts) as process:
-        process.wait_for(lambda: process.events("start.waiting") or process.events("outage.started"), timeout=90)
+        process.wait_for(
+            lambda: process.events("start.waiting") or process.events("outage.started"), timeout=90
+        )
         _rests(process)
         hosts.write_text(KNOWN)
         (rig.until_pushed if role == "push" else rig.until_pulled)({"a": b"1"}, timeout=120)

@@ -38,7 +38,9 @@ def key_of(asked: Asked) -> str:
 
 def of(keys: Callable[[str], bool], meddle: Meddle, *names: str) -> Meddle:
     """`meddle` for requests of these operations about these keys; everything else passes."""
-    return lambda asked, forward: (meddle if asked.name in names and keys(key_of(asked)) else _pass)(asked, forward)
+    return lambda asked, forward: (
+        meddle if asked.name in names and keys(key_of(asked)) else _pass
+    )(asked, forward)
 
 
 def _pass(asked: Asked, forward: Forward) -> Answer | None:
@@ -63,7 +65,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("meddle", REFUSALS)
-def test_one_object_that_is_refused_holds_no_other_up_and_is_named(rig: Rig, meddle: Meddle) -> None:
+def test_one_object_that_is_refused_holds_no_other_up_and_is_named(
+    rig: Rig, meddle: Meddle
+) -> None:
     content = {f"k{number:02}": b"%d" % number for number in range(20)}
     for key, body in content.items():
         rig.bucket.put(key, body)
@@ -75,7 +79,10 @@ def test_one_object_that_is_refused_holds_no_other_up_and_is_named(rig: Rig, med
     rig.until_pulled(others | {"k99": b"later"}, timeout=30)
     wait_until(lambda: status(rig, rig.pull_state)[0] != 0, timeout=60)
     _, told = status(rig, rig.pull_state)
-    wait_until(lambda: [one["path"] for one in status(rig, rig.pull_state)[1]["failing"]] == ["k05"], timeout=60)
+    wait_until(
+        lambda: [one["path"] for one in status(rig, rig.pull_state)[1]["failing"]] == ["k05"],
+        timeout=60,
+    )
     assert not pull.events("outage.started")
     assert 1 <= len(pull.events("path.failed")) <= 3
     rig.meddler.meddle = _pass
@@ -91,7 +98,9 @@ def test_one_key_that_may_not_be_written_holds_no_file_up(rig: Rig, meddle: Medd
     content = {f"f{number}": b"%d" % number for number in range(5)}
     for path, body in (content | {"setup.exe": b"MZ", "large.exe": bytes(SMALL_BYTES + 1)}).items():
         rig.write(path, body)
-    rig.meddler.meddle = of(lambda key: key.endswith(".exe"), meddle, "PutObject", "CreateMultipartUpload")
+    rig.meddler.meddle = of(
+        lambda key: key.endswith(".exe"), meddle, "PutObject", "CreateMultipartUpload"
+    )
     push = rig.push()
     rig.until_pushed(content, timeout=30)
     rig.write("later", b"later")
@@ -113,7 +122,9 @@ def test_a_single_pass_carries_the_others_and_names_the_one(rig: Rig, meddle: Me
     rig.until_pulled({key: body for key, body in content.items() if key != "k05"})
 
 
-def test_where_nothing_may_be_read_although_it_is_listed_nothing_is_deleted_and_nothing_is_stormed(rig: Rig) -> None:
+def test_where_nothing_may_be_read_although_it_is_listed_nothing_is_deleted_and_nothing_is_stormed(
+    rig: Rig,
+) -> None:
     content = {f"k{number:02}": b"%d" % number for number in range(20)}
     for key, body in content.items():
         rig.bucket.put(key, body)
@@ -134,7 +145,12 @@ def test_where_nothing_may_be_read_although_it_is_listed_nothing_is_deleted_and_
 @pytest.mark.timeout(300)
 def test_thousands_of_messages_about_refused_keys_do_not_stop_the_queue(rig: Rig) -> None:
     """2,000 messages are held at most. What is recorded as failing is held no more."""
-    rig.meddler.meddle = of(lambda key: key.startswith("d/"), refuse(400, "KMS.DisabledException"), "GetObject", "HeadObject")
+    rig.meddler.meddle = of(
+        lambda key: key.startswith("d/"),
+        refuse(400, "KMS.DisabledException"),
+        "GetObject",
+        "HeadObject",
+    )
     pull = rig.pull()
     count = 2_300
     keys = [f"d/{number:04}" for number in range(count)]
@@ -170,7 +186,9 @@ def test_what_failed_is_looked_at_again_by_every_start(rig: Rig) -> None:
     tries = status(rig, rig.pull_state)[1]["failing"][0]["tries"]
     pull.kill()
     pull = rig.pull()
-    wait_until(lambda: status(rig, rig.pull_state)[1]["failing"][0]["tries"] == tries + 1, timeout=60)
+    wait_until(
+        lambda: status(rig, rig.pull_state)[1]["failing"][0]["tries"] == tries + 1, timeout=60
+    )
     pull.kill()
     rig.meddler.meddle = _pass
     rig.pull()
@@ -208,7 +226,9 @@ def test_a_large_file_that_is_never_at_rest_is_not_uploaded_again_and_again(rig:
 
 
 @pytest.mark.parametrize("newcomer", ["conf/k{}/x", "conf/k{}/x/y", "conf/k{}/"])
-def test_keys_below_a_files_name_remove_no_file_where_nothing_is_deleted(rig: Rig, newcomer: str) -> None:
+def test_keys_below_a_files_name_remove_no_file_where_nothing_is_deleted(
+    rig: Rig, newcomer: str
+) -> None:
     content = {f"conf/k{number}": b"of somebody else" for number in range(9)}
     for key, body in content.items():
         rig.bucket.put(key, body)

@@ -93,15 +93,22 @@ def test_messages_about_a_path_in_work_wait_for_their_turn_and_lead_to_one_write
 # Out of order, and about the past: the bucket decides
 
 
-@pytest.mark.parametrize("sequencers", [("00AF", "00B", "00B01"), ("", "", "")], ids=["sequencers", "none"])
-def test_events_in_any_order_end_in_what_the_bucket_holds(rig: Rig, sequencers: tuple[str, str, str]) -> None:
+@pytest.mark.parametrize(
+    "sequencers", [("00AF", "00B", "00B01"), ("", "", "")], ids=["sequencers", "none"]
+)
+def test_events_in_any_order_end_in_what_the_bucket_holds(
+    rig: Rig, sequencers: tuple[str, str, str]
+) -> None:
     """Two histories in all their orders, each event handled before the next one comes."""
     following(rig, "--delete")
     signal_handler = list(itertools.permutations(range(3)))
     keys = [f"{end}/{number}" for end in ("there", "gone") for number in range(len(signal_handler))]
     told = {key: _history(rig.bucket, key, *sequencers) for key in keys}
     for turn in range(3):
-        send(rig.bucket, *(events[signal_handler[int(key[-1])][turn]] for key, events in told.items()))
+        send(
+            rig.bucket,
+            *(events[signal_handler[int(key[-1])][turn]] for key, events in told.items()),
+        )
         until_acknowledged(rig)
     rig.until_pulled({key: b"second" for key in keys if key.startswith("there")})
 
@@ -115,14 +122,22 @@ def _history(bucket: Bucket, key: str, one: str, two: str, three: str) -> list[o
         bucket.delete(key)
         return [first, second, native(bucket, key, event=removal, sequencer=three)]
     bucket.delete(key)
-    return [first, native(bucket, key, event=removal, sequencer=two), put(bucket, key, b"second", sequencer=three)]
+    return [
+        first,
+        native(bucket, key, event=removal, sequencer=two),
+        put(bucket, key, b"second", sequencer=three),
+    ]
 
 
 REMOVALS: dict[str, Wrap] = {
     "delete": lambda bucket, key: native(bucket, key, event="ObjectRemoved:Delete", versionId="v1"),
-    "marker": lambda bucket, key: native(bucket, key, event="ObjectRemoved:DeleteMarkerCreated", versionId="v1"),
+    "marker": lambda bucket, key: native(
+        bucket, key, event="ObjectRemoved:DeleteMarkerCreated", versionId="v1"
+    ),
     "expired": lambda bucket, key: native(bucket, key, event="LifecycleExpiration:Delete"),
-    "expired-marker": lambda bucket, key: native(bucket, key, event="LifecycleExpiration:DeleteMarkerCreated"),
+    "expired-marker": lambda bucket, key: native(
+        bucket, key, event="LifecycleExpiration:DeleteMarkerCreated"
+    ),
     "bridge": lambda bucket, key: bridged(bucket, key, "Object Deleted"),
 }
 """What says of a key that something was deleted: a version, an old marker, or the object itself."""
@@ -140,7 +155,14 @@ def test_a_removal_event_deletes_only_what_the_bucket_no_longer_has(rig: Rig, de
     before = {key: (rig.into / key).stat() for key in kept}
     for key in gone:
         rig.bucket.delete(key)
-    send(rig.bucket, *(wrap(rig.bucket, f"{place}/{kind}") for place in ("kept", "gone") for kind, wrap in REMOVALS.items()))
+    send(
+        rig.bucket,
+        *(
+            wrap(rig.bucket, f"{place}/{kind}")
+            for place in ("kept", "gone")
+            for kind, wrap in REMOVALS.items()
+        ),
+    )
     until_acknowledged(rig)
     assert holding(rig) == {key: key.encode() for key in (kept if delete else kept + gone)}
     assert {key: (rig.into / key).stat() for key in kept} == before
@@ -152,11 +174,25 @@ def test_an_undeletion_that_is_told_as_a_deletion_restores_the_file(rig: Rig) ->
     following(rig, "--delete")
     rig.until_pulled({"a": b"1"})
     before = rig.pulled()
-    marker = rig.bucket.server.client("s3").delete_object(Bucket=rig.bucket.name, Key="a")["VersionId"]
-    send(rig.bucket, native(rig.bucket, "a", event="ObjectRemoved:DeleteMarkerCreated", versionId=marker, sequencer="01"))
+    marker = rig.bucket.server.client("s3").delete_object(Bucket=rig.bucket.name, Key="a")[
+        "VersionId"
+    ]
+    send(
+        rig.bucket,
+        native(
+            rig.bucket,
+            "a",
+            event="ObjectRemoved:DeleteMarkerCreated",
+            versionId=marker,
+            sequencer="01",
+        ),
+    )
     rig.until_pulled({})
     rig.bucket.server.client("s3").delete_object(Bucket=rig.bucket.name, Key="a", VersionId=marker)
-    send(rig.bucket, native(rig.bucket, "a", event="ObjectRemoved:Delete", versionId=marker, sequencer="02"))
+    send(
+        rig.bucket,
+        native(rig.bucket, "a", event="ObjectRemoved:Delete", versionId=marker, sequencer="02"),
+    )
     rig.until_pulled({"a": b"1"})
     until_acknowledged(rig)
     assert rig.pulled() == before
@@ -196,7 +232,9 @@ def test_what_no_event_tells_is_found_by_the_next_listing(rig: Rig) -> None:
     assert pull.wait_event("queue.missed")["count"] == 3
 
 
-def test_a_queue_that_loses_doubles_delays_and_reorders_changes_nothing_in_the_end(rig: Rig) -> None:
+def test_a_queue_that_loses_doubles_delays_and_reorders_changes_nothing_in_the_end(
+    rig: Rig,
+) -> None:
     rig.meddler.meddle = disordered("all of it", lost=0.2, doubled=0.2, late=0.3)
     pull = rig.pull("--delete", "--reconcile-interval", "5s")
     push = rig.push("--delete")
@@ -254,7 +292,12 @@ def test_what_is_no_notification_ends_in_the_dead_letter_queue_and_stops_nobody(
     with_dead_letters(rig.bucket, receives=2)
     rig.meddler.meddle = receiving(VisibilityTimeout=1)
     pull = following(rig)
-    poison = ["no json", "[]", '{"Records": null}', '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {}}]}']
+    poison = [
+        "no json",
+        "[]",
+        '{"Records": null}',
+        '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {}}]}',
+    ]
     send(rig.bucket, *poison, put(rig.bucket, "a", b"1"))
     rig.until_pulled({"a": b"1"})
     until_acknowledged(rig)
@@ -296,14 +339,22 @@ FORGED: dict[str, dict[str, object]] = {
 }
 
 
-def forged(bucket: Bucket, number: int, thing: dict[str, object], event: str = "ObjectCreated:Put") -> dict[str, object]:
+def forged(
+    bucket: Bucket, number: int, thing: dict[str, object], event: str = "ObjectCreated:Put"
+) -> dict[str, object]:
     """A record about the object `there` with this number, but for what it says of it."""
     there = {"key": f"there{number}", "size": 1, "eTag": "e", "sequencer": "00AA"} | thing
-    return {"eventVersion": "2.1", "eventName": event, "s3": {"bucket": {"name": bucket.name}, "object": there}}
+    return {
+        "eventVersion": "2.1",
+        "eventName": event,
+        "s3": {"bucket": {"name": bucket.name}, "object": there},
+    }
 
 
 @pytest.mark.parametrize("event", ["ObjectCreated:Put", "ObjectRemoved:Delete"])
-def test_a_forged_message_of_any_kind_is_left_by_name_and_stops_nobody(rig: Rig, event: str) -> None:
+def test_a_forged_message_of_any_kind_is_left_by_name_and_stops_nobody(
+    rig: Rig, event: str
+) -> None:
     with_dead_letters(rig.bucket, receives=2)
     rig.meddler.meddle = receiving(VisibilityTimeout=1)
     there = {f"there{number}": b"1" for number in range(len(FORGED))}
@@ -319,10 +370,16 @@ def test_a_forged_message_of_any_kind_is_left_by_name_and_stops_nobody(rig: Rig,
     until_acknowledged(rig)
     named = [told["message"] for told in pull.events("queue.poison")]
     assert sum("'there" in message for message in named) >= 8
-    assert sum("more messages" in message for message in named) == 1, "of the other ones the log says how many"
-    assert not [name for name in ("outage.started", "internal.error", "path.failed") if pull.events(name)]
+    assert sum("more messages" in message for message in named) == 1, (
+        "of the other ones the log says how many"
+    )
+    assert not [
+        name for name in ("outage.started", "internal.error", "path.failed") if pull.events(name)
+    ]
     about = [one for one in rig.meddler.asked[asked:] if one.name in ("GetObject", "HeadObject")]
-    assert [(one.name, one.target.partition("?")[0].rpartition("/")[2]) for one in about] == [("GetObject", "a")]
+    assert [(one.name, one.target.partition("?")[0].rpartition("/")[2]) for one in about] == [
+        ("GetObject", "a")
+    ]
     assert not [one for one in rig.meddler.asked if "x-amz-evil" in one.headers]
     assert len(all_dead_letters(rig.bucket)) == 2 * len(FORGED)
 
@@ -334,14 +391,20 @@ def test_good_records_beside_odd_ones_are_followed_once_and_their_message_is_lef
     pull = following(rig)
     wanted: dict[str, bytes] = {}
     for number, thing in enumerate(FORGED.values()):
-        good = [put(rig.bucket, f"{number}{side}", b"1")["Records"][0] for side in ("before", "after")]
+        good = [
+            put(rig.bucket, f"{number}{side}", b"1")["Records"][0] for side in ("before", "after")
+        ]
         wanted |= {f"{number}{side}": b"1" for side in ("before", "after")}
         send(rig.bucket, {"Records": [good[0], forged(rig.bucket, number, thing), good[1]]})
     rig.until_pulled(wanted, timeout=30)
     until_acknowledged(rig)
     assert len(all_dead_letters(rig.bucket)) == len(FORGED)
     asked = Counter(rig.meddler.names())
-    assert (asked["GetObject"], asked["HeadObject"], asked["DeleteMessageBatch"]) == (len(wanted), 0, 0)
+    assert (asked["GetObject"], asked["HeadObject"], asked["DeleteMessageBatch"]) == (
+        len(wanted),
+        0,
+        0,
+    )
     assert len(pull.events("pull.written")) == len(wanted)
 
 
@@ -357,7 +420,9 @@ def with_dead_letters(bucket: Bucket, *, receives: int) -> None:
     """What was received so often goes to a queue of its own."""
     sqs = bucket.server.client("sqs")
     url = sqs.create_queue(QueueName=f"{bucket.name}-dead")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
     policy = f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": "{receives}"}}'
     sqs.set_queue_attributes(QueueUrl=bucket.queue_url, Attributes={"RedrivePolicy": policy})
 
@@ -371,7 +436,9 @@ def dead_letters(bucket: Bucket) -> list[str]:
 def test_a_new_major_version_leads_to_a_listing_and_is_acknowledged_after_it(rig: Rig) -> None:
     pull = following(rig)
     listing = threading.Event()
-    rig.meddler.meddle = always(lambda asked, forward: forward(asked) if listing.wait(60) else None, "ListObjectsV2")
+    rig.meddler.meddle = always(
+        lambda asked, forward: forward(asked) if listing.wait(60) else None, "ListObjectsV2"
+    )
     event = put(rig.bucket, "a", b"1", version="3.0")
     send(rig.bucket, event)
     told = pull.wait_event("queue.version")
@@ -388,7 +455,11 @@ def test_messages_of_a_new_major_version_list_once_an_hour(rig: Rig) -> None:
     """However they come, and those about another bucket never; all of them are acknowledged, and said once."""
     pull = following(rig)
     listed = rig.meddler.names().count("ListObjectsV2")
-    elsewhere = {"eventVersion": "3.0", "eventName": "x", "s3": {"bucket": {"name": "somebody-elses"}}}
+    elsewhere = {
+        "eventVersion": "3.0",
+        "eventName": "x",
+        "s3": {"bucket": {"name": "somebody-elses"}},
+    }
     for _ in range(5):
         send(rig.bucket, {"Records": [elsewhere]})
         until_acknowledged(rig)
@@ -409,14 +480,18 @@ def test_a_stream_of_a_new_major_version_is_no_queue_of_listings(rig: Rig) -> No
     """Whatever comes while a listing waits is answered by that one."""
     pull = following(rig)
     listing = threading.Event()
-    rig.meddler.meddle = always(lambda asked, forward: forward(asked) if listing.wait(60) else None, "ListObjectsV2")
+    rig.meddler.meddle = always(
+        lambda asked, forward: forward(asked) if listing.wait(60) else None, "ListObjectsV2"
+    )
     for number in range(20):
         send(rig.bucket, put(rig.bucket, str(number), b"1", version="3.0"))
         wait_until(lambda: left(rig.bucket)[0] == 0, timeout=30, every=0.05)
     listing.set()
     rig.until_pulled({str(number): b"1" for number in range(20)})
     until_acknowledged(rig)
-    assert len(pull.events("reconcile.finished")) <= 4  # the first of all, one under way, one that waits
+    assert (
+        len(pull.events("reconcile.finished")) <= 4
+    )  # the first of all, one under way, one that waits
 
 
 # In part
@@ -450,11 +525,15 @@ def test_of_a_batch_only_what_failed_comes_again(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("sender", [True, False], ids=["the sender's fault", "the server's fault"])
-def test_what_cannot_be_deleted_from_the_queue_comes_again_and_costs_no_request_of_s3(rig: Rig, sender: bool) -> None:
+def test_what_cannot_be_deleted_from_the_queue_comes_again_and_costs_no_request_of_s3(
+    rig: Rig, sender: bool
+) -> None:
     refused = unsuccessful("ReceiptHandleIsInvalid" if sender else "InternalError", sender=sender)
     refusing = always(refused, "DeleteMessageBatch")
     seen_again = receiving(VisibilityTimeout=1)
-    rig.meddler.meddle = lambda asked, forward: refusing(asked, lambda same: seen_again(same, forward))
+    rig.meddler.meddle = lambda asked, forward: refusing(
+        asked, lambda same: seen_again(same, forward)
+    )
     pull = following(rig)
     send(rig.bucket, put(rig.bucket, "a", b"1"))
     rig.until_pulled({"a": b"1"})
@@ -475,11 +554,17 @@ def test_what_cannot_be_deleted_from_the_queue_comes_again_and_costs_no_request_
     ],
     ids=["a page", "nothing", "an error within a 200"],
 )
-def test_what_answers_polls_at_once_and_is_no_queue_is_asked_seldom_and_told(rig: Rig, answer: Answer) -> None:
+def test_what_answers_polls_at_once_and_is_no_queue_is_asked_seldom_and_told(
+    rig: Rig, answer: Answer
+) -> None:
     """A captive portal, a broken proxy: pull would be deaf, and ask hundreds of times a second."""
     pull = rig.pull()
-    rig.meddler.meddle = lambda asked, forward: answer if asked.name == "ReceiveMessage" else forward(asked)
-    wait_until(lambda: sum(asked.name == "ReceiveMessage" for asked in rig.meddler.asked) > 5, timeout=60)
+    rig.meddler.meddle = lambda asked, forward: (
+        answer if asked.name == "ReceiveMessage" else forward(asked)
+    )
+    wait_until(
+        lambda: sum(asked.name == "ReceiveMessage" for asked in rig.meddler.asked) > 5, timeout=60
+    )
     before = len(rig.meddler.asked)
     time.sleep(15)
     assert len(rig.meddler.asked) - before < 40

@@ -45,7 +45,9 @@ def until_quiet(rig: Rig) -> None:
 # Polled by the dead
 
 
-def test_what_the_poll_of_a_dead_daemon_takes_is_found_soon_after_a_restart(rig: Rig, systemd: Systemd) -> None:
+def test_what_the_poll_of_a_dead_daemon_takes_is_found_soon_after_a_restart(
+    rig: Rig, systemd: Systemd
+) -> None:
     """The server answers a poll whose client has gone: those messages are nobody's for the visibility timeout (two minutes)."""
     pull = listening(rig, systemd)
     rig.bucket.put("before", b"1")
@@ -65,7 +67,9 @@ def test_what_the_poll_of_a_dead_daemon_takes_is_found_soon_after_a_restart(rig:
 # Deleted
 
 
-def test_a_deleted_queue_is_told_asked_for_seldom_and_made_up_for_when_it_is_back(rig: Rig, systemd: Systemd) -> None:
+def test_a_deleted_queue_is_told_asked_for_seldom_and_made_up_for_when_it_is_back(
+    rig: Rig, systemd: Systemd
+) -> None:
     rig.meddler.meddle = short_polls
     pull = listening(rig, systemd)
     rig.bucket.put("before", b"1")
@@ -90,7 +94,9 @@ def test_a_deleted_queue_is_told_asked_for_seldom_and_made_up_for_when_it_is_bac
     assert len(pull.events("queue.unreachable")) == 1
 
 
-def test_what_is_in_work_when_its_queue_is_deleted_is_finished_and_its_old_receipt_troubles_nobody(rig: Rig) -> None:
+def test_what_is_in_work_when_its_queue_is_deleted_is_finished_and_its_old_receipt_troubles_nobody(
+    rig: Rig,
+) -> None:
     gate = threading.Event()
 
     def slow(asked: Asked, forward: Forward) -> Answer:
@@ -131,7 +137,9 @@ SKEWED = {
 
 
 @pytest.mark.parametrize("service", ["s3", "sqs"])
-def test_a_wrong_clock_is_named_and_deletes_nothing(rig: Rig, systemd: Systemd, service: str) -> None:
+def test_a_wrong_clock_is_named_and_deletes_nothing(
+    rig: Rig, systemd: Systemd, service: str
+) -> None:
     skewed = threading.Event()
 
     def meddle(asked: Asked, forward: Forward) -> Answer:

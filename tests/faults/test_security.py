@@ -40,7 +40,10 @@ BIG = os.urandom(9 * 1024 * 1024)
 def _echo(asked: Asked, forward: Forward) -> Answer | None:
     """As S3 does: what it could not use stands in its answer."""
     answer = error(400, "InvalidToken")
-    body = answer.body.replace(b"</Error>", f"<Token-0>{TOKEN}</Token-0><StringToSign>{TOKEN}</StringToSign></Error>".encode())
+    body = answer.body.replace(
+        b"</Error>",
+        f"<Token-0>{TOKEN}</Token-0><StringToSign>{TOKEN}</StringToSign></Error>".encode(),
+    )
     return Answer(400, answer.headers, body)
 
 
@@ -61,7 +64,9 @@ def test_no_secret_is_logged_or_kept(rig: Rig, tmp_path: Path) -> None:
         for state in (rig.push_state, rig.pull_state)
         for more in ((), ("--json",))
     ]
-    setup = rig.start("setup", "--bucket", "refused", *debug, endpoint=rig.meddler.endpoint, env=env)
+    setup = rig.start(
+        "setup", "--bucket", "refused", *debug, endpoint=rig.meddler.endpoint, env=env
+    )
     assert setup.wait() != 0
     rig.meddler.meddle = lambda asked, forward: forward(asked)
     for process in (push, pull):
@@ -96,7 +101,10 @@ def test_what_a_daemon_keeps_is_its_owners_alone_whatever_the_umask(rig: Rig, ro
 # Hostile objects
 
 
-@pytest.mark.parametrize(("mode", "given"), [("6755", 0o755), ("107777", 0o755), ("0x1ff", 0o644), ("-1", 0o644), ("4000", 0)])
+@pytest.mark.parametrize(
+    ("mode", "given"),
+    [("6755", 0o755), ("107777", 0o755), ("0x1ff", 0o644), ("-1", 0o644), ("4000", 0)],
+)
 def test_no_object_makes_a_file_that_runs_as_somebody_else(rig: Rig, mode: str, given: int) -> None:
     rig.bucket.put("program", b"#!/bin/sh", mode=mode)
     assert rig.pull("--once").wait(timeout=60) == 0
@@ -115,9 +123,14 @@ def test_a_message_of_somebody_else_makes_nothing_and_deletes_nothing(rig: Rig) 
         ("ObjectCreated:Put", "../../escaped", rig.bucket.name),
         ("ObjectRemoved:Delete", "there", "another-bucket"),
     ):
-        thing = {"bucket": {"name": bucket}, "object": {"key": key, "size": 3, "eTag": "0" * 32, "sequencer": "F" * 16}}
+        thing = {
+            "bucket": {"name": bucket},
+            "object": {"key": key, "size": 3, "eTag": "0" * 32, "sequencer": "F" * 16},
+        }
         record = {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": name, "s3": thing}
-        sqs.send_message(QueueUrl=rig.bucket.queue_url, MessageBody=json.dumps({"Records": [record]}))
+        sqs.send_message(
+            QueueUrl=rig.bucket.queue_url, MessageBody=json.dumps({"Records": [record]})
+        )
     rig.bucket.put("last", b"2")
     rig.until_pulled({"there": b"1", "last": b"2"})
     wait_until(lambda: not _in_queue(rig.bucket), timeout=60)
@@ -127,7 +140,9 @@ def test_a_message_of_somebody_else_makes_nothing_and_deletes_nothing(rig: Rig) 
 
 def _in_queue(bucket: Bucket) -> int:
     wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    told = bucket.server.client("sqs").get_queue_attributes(QueueUrl=bucket.queue_url, AttributeNames=wanted)["Attributes"]
+    told = bucket.server.client("sqs").get_queue_attributes(
+        QueueUrl=bucket.queue_url, AttributeNames=wanted
+    )["Attributes"]
     return sum(int(number) for number in told.values())
 
 
@@ -152,7 +167,9 @@ NEEDS = {
 
 
 @pytest.fixture
-def recorded(bucket: Bucket, recorder: Recorder, syncloud: Callable[..., Process], tmp_path: Path) -> Iterator[Rig]:
+def recorded(
+    bucket: Bucket, recorder: Recorder, syncloud: Callable[..., Process], tmp_path: Path
+) -> Iterator[Rig]:
     """The rig with a recorder between meddler and emulator: what is recorded was really sent to the store."""
     with Meddler(recorder.endpoint, obeys_copy_but_for_the_probe) as meddler:
         made = Rig(syncloud, bucket, meddler, tmp_path)
@@ -196,17 +213,23 @@ def test_push_uses_all_rights_of_its_policy_and_no_other(recorded: Rig, recorder
     (recorded.out / "big").rename(recorded.out / "moved")  # CopyObject, DeleteObject
     (recorded.out / "goes").unlink()
     wait_until(lambda: recorded.bucket.keys("p/") == ["p/moved", "p/small"], timeout=60)
-    recorded.bucket.put("p/small", b"somebody else's")  # a conflict: HeadObject, GetObject or CopyObject
+    recorded.bucket.put(
+        "p/small", b"somebody else's"
+    )  # a conflict: HeadObject, GetObject or CopyObject
     recorded.write("small", b"mine")
     push.wait_event("conflict.kept", timeout=60)
     quiet = recorded.meddler.meddle
-    recorded.meddler.meddle = once(lambda asked, forward: error(400, "EntityTooSmall"), "CompleteMultipartUpload")
+    recorded.meddler.meddle = once(
+        lambda asked, forward: error(400, "EntityTooSmall"), "CompleteMultipartUpload"
+    )
     recorded.write("another", BIG)  # AbortMultipartUpload
     wait_until(lambda: "s3:AbortMultipartUpload" in _used(recorder.requests()), timeout=60)
     recorded.meddler.meddle = quiet
     assert push.stop() == 143
     assert recorded.push("--once", "--delete", "--prefix", "p").wait(timeout=60) == 0
-    assert {"CopyObject", "HeadObject", "CompleteMultipartUpload"} <= {row.operation for row in recorder.requests()}
+    assert {"CopyObject", "HeadObject", "CompleteMultipartUpload"} <= {
+        row.operation for row in recorder.requests()
+    }
     assert _used(recorder.requests()) == _allowed("PushPolicy")
     assert _below(recorder.requests(), recorded.bucket.name, "p/")
 
@@ -232,17 +255,31 @@ def test_pull_uses_all_rights_of_its_policy_and_no_other(recorded: Rig, recorder
 def _hold_a_message(bucket: Bucket, recorder: Recorder) -> None:
     """Work that takes longer than half of the visibility, as a pull's queue sees it: ChangeMessageVisibility."""
     sqs: Any = client("sqs", recorder.endpoint)
-    source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix="p/", hold=lambda: False, visibility=2)
+    source = QueueSource(
+        sqs,
+        queue_url=bucket.queue_url,
+        bucket=bucket.name,
+        prefix="p/",
+        hold=lambda: False,
+        visibility=2,
+    )
     source.start(lambda hint: None)
-    bucket.put("p/late", b"3")  # the poll that the stopped daemon has left at the queue may take this
+    bucket.put(
+        "p/late", b"3"
+    )  # the poll that the stopped daemon has left at the queue may take this
     time.sleep(1)
     bucket.put("p/later", b"4")
-    wait_until(lambda: "ChangeMessageVisibilityBatch" in {row.operation for row in recorder.requests()}, timeout=60)
+    wait_until(
+        lambda: "ChangeMessageVisibilityBatch" in {row.operation for row in recorder.requests()},
+        timeout=60,
+    )
     source.stop()
     sqs.close()
 
 
 def test_the_rights_are_about_the_prefix_alone() -> None:
     for policy in ("PushPolicy", "PullPolicy"):
-        (objects,) = [statement for statement in statements(policy) if statement["Sid"] == "Objects"]
+        (objects,) = [
+            statement for statement in statements(policy) if statement["Sid"] == "Objects"
+        ]
         assert objects["Resource"] == OBJECTS

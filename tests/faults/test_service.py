@@ -61,12 +61,16 @@ def _stop_timeout() -> float:
 
 
 def _uploads(bucket: Bucket) -> list[object]:
-    found: list[object] = bucket.server.client("s3").list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
+    found: list[object] = (
+        bucket.server.client("s3").list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
+    )
     return found
 
 
 @pytest.mark.slow
-def test_an_end_during_a_large_upload_leaves_nothing_half_and_the_next_start_sends_it(rig: Rig, gated: Gate) -> None:
+def test_an_end_during_a_large_upload_leaves_nothing_half_and_the_next_start_sends_it(
+    rig: Rig, gated: Gate
+) -> None:
     body = os.urandom(MIB) * 60
     rig.write("large", b"before")
     push = rig.push()
@@ -95,7 +99,9 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "missing":
         yield str(tmp_path / "nobody")
         return
-    name = f"@syncloud-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "full")
+    name = (
+        f"@syncloud-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "full")
+    )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(name.replace("@", "\0"))
         if request.param == "full":
@@ -113,7 +119,9 @@ def _fill(name: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["missing", "abstract", "full"], indirect=True)
-def test_a_receiver_that_is_missing_abstract_or_full_holds_nobody_up(rig: Rig, address: str) -> None:
+def test_a_receiver_that_is_missing_abstract_or_full_holds_nobody_up(
+    rig: Rig, address: str
+) -> None:
     push = rig.push(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "60000000"})
     for number in range(20):
         rig.write(str(number), b"1")
@@ -124,7 +132,15 @@ def test_a_receiver_that_is_missing_abstract_or_full_holds_nobody_up(rig: Rig, a
 def test_a_directory_whose_name_is_no_ascii_and_no_utf8_is_served(rig: Rig, tmp_path: Path) -> None:
     directory = rig.place / "données 日本 \udcff"
     with Systemd(tmp_path) as systemd:
-        arguments = ("push", "--directory", str(directory), "--bucket", rig.bucket.name, "--state-dir", str(rig.push_state))
+        arguments = (
+            "push",
+            "--directory",
+            str(directory),
+            "--bucket",
+            rig.bucket.name,
+            "--state-dir",
+            str(rig.push_state),
+        )
         push = rig.start(*arguments, "--log-format", "json", env=systemd.environment)
         wait_until(lambda: "READY=1" in systemd.words(), timeout=30)
         wait_until(lambda: "donn?es ?? ? is not there" in systemd.status(), timeout=30)
@@ -154,7 +170,9 @@ def many(rig: Rig) -> Iterator[Path]:
 
 def _peak(process: Process) -> int:
     """Bytes of memory that it has used at once."""
-    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    (kilobytes,) = re.findall(
+        r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE
+    )
     return int(kilobytes) * 1024
 
 
@@ -162,10 +180,26 @@ def test_a_first_look_at_very_many_files_is_ready_soon_shows_progress_and_stays_
     rig: Rig, gated: Gate, many: Path, tmp_path: Path
 ) -> None:
     """Nothing is uploaded meanwhile: what waits may not grow with the tree."""
-    rig.meddler.meddle = lambda asked, forward: forward(asked) if _is_probe(asked) else gated.meddle(asked, forward)
+    rig.meddler.meddle = lambda asked, forward: (
+        forward(asked) if _is_probe(asked) else gated.meddle(asked, forward)
+    )
     with Systemd(tmp_path) as systemd:
-        arguments = ("push", "--directory", str(many), "--bucket", rig.bucket.name, "--state-dir", str(rig.push_state))
-        push = rig.start(*arguments, "--log-format", "json", endpoint=rig.meddler.endpoint, env=systemd.environment)
+        arguments = (
+            "push",
+            "--directory",
+            str(many),
+            "--bucket",
+            rig.bucket.name,
+            "--state-dir",
+            str(rig.push_state),
+        )
+        push = rig.start(
+            *arguments,
+            "--log-format",
+            "json",
+            endpoint=rig.meddler.endpoint,
+            env=systemd.environment,
+        )
         wait_until(lambda: "READY=1" in systemd.words(), timeout=60)
         assert not push.events("reconcile.finished")
         wait_until(lambda: _pending(systemd) >= 5_000, timeout=60)
@@ -193,7 +227,9 @@ def _pending(systemd: Systemd) -> int:
 def test_an_error_among_thousands_of_lines_is_a_whole_line_of_its_own(rig: Rig) -> None:
     """As the journal gets it: below its 48 KiB a line, valid JSON, its priority before it, and never beyond a rate."""
     refused = "r" * 200 + '\n\x1b"\\é' * 5
-    rig.meddler.meddle = lambda asked, forward: error(403, "AccessDenied") if "/rrr" in asked.target else forward(asked)
+    rig.meddler.meddle = lambda asked, forward: (
+        error(403, "AccessDenied") if "/rrr" in asked.target else forward(asked)
+    )
     for number in range(1_000):
         rig.write(f"{number % 10}/{number}", b"1")
     rig.write(refused, b"1")
@@ -202,9 +238,15 @@ def test_an_error_among_thousands_of_lines_is_a_whole_line_of_its_own(rig: Rig) 
     assert "AccessDenied" in push.wait_event("path.failed")["error_code"]
     lines = push.stderr.splitlines()
     assert len(lines) > 2_000
-    assert all(len(line.encode()) < 48 * 1024 and isinstance(json.loads(line), dict) for line in lines)
-    units = [CHECKOUT / "packaging/systemd" / f"syncloud-{role}@.service" for role in ("push", "pull")]
-    assert all("\nLogRateLimitIntervalSec=0\n" in unit.read_text() for unit in units), "the journal drops none of them"
+    assert all(
+        len(line.encode()) < 48 * 1024 and isinstance(json.loads(line), dict) for line in lines
+    )
+    units = [
+        CHECKOUT / "packaging/systemd" / f"syncloud-{role}@.service" for role in ("push", "pull")
+    ]
+    assert all("\nLogRateLimitIntervalSec=0\n" in unit.read_text() for unit in units), (
+        "the journal drops none of them"
+    )
 
 
 # 109: another directory, or another bucket, under an old state

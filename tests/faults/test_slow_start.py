@@ -51,7 +51,9 @@ class Starts:
 
     def __call__(self, role: str, *more: str) -> Process:
         self._systemd.begun = time.monotonic()
-        return (self._rig.push if role == "push" else self._rig.pull)(*more, ready=False, env=self._env)
+        return (self._rig.push if role == "push" else self._rig.pull)(
+            *more, ready=False, env=self._env
+        )
 
 
 @pytest.fixture
@@ -106,7 +108,9 @@ def test_a_start_on_a_slow_disk_has_the_time_that_it_needs(
 
 
 @pytest.mark.slow
-def test_names_that_come_slowly_are_progress_too(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
+def test_names_that_come_slowly_are_progress_too(
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
+) -> None:
     """One flat directory, and a start that ends with the first listing."""
     for number in range(400):
         rig.write(f"flat/{number}", b"1")
@@ -155,7 +159,13 @@ def _crashed_state(rig: Rig, *, rows: int = 0) -> Path:
     pair = Pair("push", str(rig.out), rig.bucket.name, "")
     memory = opened_state(rig.push_state, pair)
     tag = ("1", "2", "3", "4")
-    memory.record([Base(f"{number:06}{'x' * 80}", tag, ("e", "", ""), 1, 1, 0o644, 1) for number in range(rows)], [])
+    memory.record(
+        [
+            Base(f"{number:06}{'x' * 80}", tag, ("e", "", ""), 1, 1, 0o644, 1)
+            for number in range(rows)
+        ],
+        [],
+    )
     memory.close()
     file = rig.push_state / "state.sqlite"
     with contextlib.closing(sqlite3.connect(file)) as db, db:
@@ -176,7 +186,9 @@ def test_a_state_that_is_read_for_damage_has_the_time_that_it_needs(
     assert process.stop() == 143
 
 
-def test_damage_is_found_however_slow_the_disk_is(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
+def test_damage_is_found_however_slow_the_disk_is(
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
+) -> None:
     file = _crashed_state(rig, rows=3_000)
     with file.open("r+b") as damaged:
         damaged.seek(40 * 4096)
@@ -218,7 +230,12 @@ def _root_hangs(rig: Rig, disk: LateDisk) -> None:
     ],
 )
 def test_a_stop_during_a_start_that_hangs_is_soon_and_in_order(
-    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts, role: str, prepare: Callable[[Rig, LateDisk], None]
+    rig: Rig,
+    systemd: Systemd,
+    disk: LateDisk,
+    start: Starts,
+    role: str,
+    prepare: Callable[[Rig, LateDisk], None],
 ) -> None:
     prepare(rig, disk)
     process = start(role)
@@ -229,7 +246,9 @@ def test_a_stop_during_a_start_that_hangs_is_soon_and_in_order(
     assert "Traceback" not in process.stderr
 
 
-def test_a_stop_while_the_disk_has_gone_is_soon_and_in_order(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
+def test_a_stop_while_the_disk_has_gone_is_soon_and_in_order(
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
+) -> None:
     process = start("push")
     process.wait_event("service.ready")
     disk.hang("stat", str(rig.out))
@@ -264,7 +283,9 @@ def _no_ping(systemd: Systemd) -> bool:
     return systemd.count("WATCHDOG=1") == before
 
 
-def test_a_call_to_the_disk_that_never_returns_ends_the_ping(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
+def test_a_call_to_the_disk_that_never_returns_ends_the_ping(
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
+) -> None:
     process = start("push")
     process.wait_event("service.ready")
     disk.hang("fstat", "/held-up")
@@ -295,7 +316,9 @@ def test_a_look_at_the_directory_that_never_returns_ends_the_ping(
     assert not _no_ping(systemd)
 
 
-def test_a_watch_that_does_not_get_on_ends_the_ping(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
+def test_a_watch_that_does_not_get_on_ends_the_ping(
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
+) -> None:
     rig.write("deep/below/file", b"1")
     process = start("push")
     process.wait_event("push.uploaded")
@@ -309,7 +332,9 @@ def test_a_watch_that_does_not_get_on_ends_the_ping(rig: Rig, systemd: Systemd, 
     assert process.events("watchdog.withheld")
 
 
-def test_a_reload_whose_new_start_hangs_ends_the_ping(rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts) -> None:
+def test_a_reload_whose_new_start_hangs_ends_the_ping(
+    rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
+) -> None:
     config = rig.place / "push.conf"
     config.write_text("min-interval = 1s\n")
     _plant(rig, "push", folders=3)

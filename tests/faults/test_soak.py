@@ -31,7 +31,9 @@ SEED = "d"
 def test_a_short_soak_loses_nothing() -> None:
     argv = [sys.executable, "-m", "tests.soak", "--minutes", str(SECONDS / 60), "--seed", SEED]
     environ = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    done = subprocess.run(argv, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=580, check=False)
+    done = subprocess.run(
+        argv, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=580, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"SOAK_SEED={SEED}" in done.stdout.splitlines()[0]
     assert "FAULT" not in done.stdout
@@ -42,7 +44,9 @@ def test_a_short_soak_loses_nothing() -> None:
 def test_rounds_of_large_files_mix_nothing() -> None:
     argv = [sys.executable, "-m", "tests.soak.rounds", "--rounds", "8", "--seed", SEED]
     environ = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    done = subprocess.run(argv, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=580, check=False)
+    done = subprocess.run(
+        argv, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=580, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 done, 0 wrong contents" in done.stdout
 
@@ -54,7 +58,9 @@ def test_a_soak_that_is_killed_leaves_no_process() -> None:
     argv = [sys.executable, "-m", "tests.soak", "--minutes", "5", "--seed", SEED]
     environ = os.environ | {"PYTHONPATH": str(CHECKOUT), name: value}
     with subprocess.Popen(argv, cwd=CHECKOUT, env=environ, stdout=subprocess.DEVNULL) as soak:
-        wait_until(lambda: len(_marked(mark)) > 6, timeout=60)  # itself, the emulator, three daemons, the reader
+        wait_until(
+            lambda: len(_marked(mark)) > 6, timeout=60
+        )  # itself, the emulator, three daemons, the reader
         soak.kill()
     wait_until(lambda: not _marked(mark), timeout=30)
 
@@ -69,7 +75,9 @@ def _marked(mark: str) -> list[str]:
     return found
 
 
-def test_a_first_write_whose_answer_is_lost_leaves_nothing_behind_when_its_source_has_gone(rig: Rig) -> None:
+def test_a_first_write_whose_answer_is_lost_leaves_nothing_behind_when_its_source_has_gone(
+    rig: Rig,
+) -> None:
     """As an editor's temporary file: published, and renamed before the answer came. Found by the soak, seed b."""
     temporary, final = rig.out / "page.new", rig.out / "page"
 

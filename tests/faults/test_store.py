@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from syncloud.core.model import SMALL_BYTES
-from tests.support.faults import STORE, UPLOADS, disavow, in_turn, late_error, moved, refuse, slow_down
+from tests.support.faults import (
+    STORE,
+    UPLOADS,
+    disavow,
+    in_turn,
+    late_error,
+    moved,
+    refuse,
+    slow_down,
+)
 from tests.support.meddler import Answer, always, drop, once, unconditional
 from tests.support.systemd import Systemd
 from tests.support.trees import wait_until
@@ -35,7 +44,9 @@ def _content(size: int) -> bytes:
 def _uploads(rig: Rig) -> list[dict[str, Any]]:
     """Multipart uploads that are open."""
     found: list[dict[str, Any]] = (
-        rig.bucket.server.client("s3").list_multipart_uploads(Bucket=rig.bucket.name).get("Uploads", [])
+        rig.bucket.server.client("s3")
+        .list_multipart_uploads(Bucket=rig.bucket.name)
+        .get("Uploads", [])
     )
     return found
 
@@ -44,7 +55,10 @@ def _versions(rig: Rig, key: str) -> list[bytes]:
     """Every content that the bucket ever had under this key."""
     s3 = rig.bucket.server.client("s3")
     rows = s3.list_object_versions(Bucket=rig.bucket.name, Prefix=key)["Versions"]
-    return [s3.get_object(Bucket=rig.bucket.name, Key=key, VersionId=row["VersionId"])["Body"].read() for row in rows]
+    return [
+        s3.get_object(Bucket=rig.bucket.name, Key=key, VersionId=row["VersionId"])["Body"].read()
+        for row in rows
+    ]
 
 
 def _with_copy(ours: bytes, theirs: bytes, rig: Rig) -> bool:
@@ -115,9 +129,12 @@ def test_an_answer_that_the_probe_lost_does_not_end_the_start(rig: Rig) -> None:
 
 @SIZES
 @pytest.mark.parametrize(
-    ("status", "code"), [(409, "ConditionalRequestConflict"), (412, "PreconditionFailed"), (404, "NoSuchKey")]
+    ("status", "code"),
+    [(409, "ConditionalRequestConflict"), (412, "PreconditionFailed"), (404, "NoSuchKey")],
 )
-def test_a_refused_condition_is_looked_at_and_written_again(rig: Rig, status: int, code: str, size: int) -> None:
+def test_a_refused_condition_is_looked_at_and_written_again(
+    rig: Rig, status: int, code: str, size: int
+) -> None:
     push = rig.push("--min-interval", "0")
     rig.write("a", b"first")
     rig.until_pushed({"a": b"first"})
@@ -126,7 +143,9 @@ def test_a_refused_condition_is_looked_at_and_written_again(rig: Rig, status: in
     rig.write("a", content)
     rig.until_pushed({"a": content})
     names = rig.meddler.names()[begun:]
-    assert names.count("CreateMultipartUpload") == (2 if size > SMALL_BYTES else 0), "a new upload, from the start"
+    assert names.count("CreateMultipartUpload") == (2 if size > SMALL_BYTES else 0), (
+        "a new upload, from the start"
+    )
     assert not push.events("conflict.kept")
     assert _uploads(rig) == []
 
@@ -138,7 +157,11 @@ def test_an_edit_beats_a_foreign_deletion(rig: Rig) -> None:
     rig.bucket.delete("a")
     rig.write("a", b"edited")
     rig.until_pushed({"a": b"edited"})
-    last = [asked for asked in rig.meddler.asked if asked.name == "PutObject" and asked.target.endswith("/a")][-1]
+    last = [
+        asked
+        for asked in rig.meddler.asked
+        if asked.name == "PutObject" and asked.target.endswith("/a")
+    ][-1]
     assert last.headers.get("if-none-match") == "*"
     assert not push.events("conflict.kept")
 
@@ -184,7 +207,10 @@ def test_two_writers_of_the_same_bytes_make_no_conflict_copy(rig: Rig, size: int
     push, content = rig.push("--min-interval", "0"), _content(size)
     rig.meddler.meddle = once(partial(_foreign_first, rig, content), *MAKES)
     rig.write("a", content)
-    push.wait_for(lambda: push.events("push.touched", path="a") or push.events("push.uploaded", path="a"), timeout=60)
+    push.wait_for(
+        lambda: push.events("push.touched", path="a") or push.events("push.uploaded", path="a"),
+        timeout=60,
+    )
     assert rig.objects() == {"a": content}
     assert not push.events("conflict.kept")
 
@@ -209,7 +235,9 @@ def test_conditions_are_sent_and_signed(rig: Rig) -> None:
     ):
         headers = next(asked.headers for asked in sent if asked.name == name)
         assert headers[condition]
-        assert condition in headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+        assert condition in headers["authorization"].partition("SignedHeaders=")[2].partition(",")[
+            0
+        ].split(";")
 
 
 def test_a_store_that_ignores_conditions_is_found_out_and_looked_at_first(rig: Rig) -> None:
@@ -227,7 +255,9 @@ def test_a_store_that_ignores_conditions_is_found_out_and_looked_at_first(rig: R
 
 
 @pytest.mark.parametrize("times", [1, 4], ids=["once", "beyond the SDK's patience"])
-def test_a_completion_that_fails_within_a_200_leaves_one_object_and_no_upload(rig: Rig, times: int) -> None:
+def test_a_completion_that_fails_within_a_200_leaves_one_object_and_no_upload(
+    rig: Rig, times: int
+) -> None:
     push, content = rig.push(), _content(SMALL_BYTES + 5)
     rig.meddler.meddle = in_turn([late_error("InternalError")] * times, "CompleteMultipartUpload")
     rig.write("a", content)
@@ -246,7 +276,9 @@ def test_what_kill_9_leaves_of_an_upload_is_aborted_at_the_next_start(rig: Rig) 
         return None
 
     push, content = rig.push(), _content(SMALL_BYTES + 5)
-    rig.meddler.meddle = always(hung, "UploadPart")  # now, for the start's own probe uploads a part, too
+    rig.meddler.meddle = always(
+        hung, "UploadPart"
+    )  # now, for the start's own probe uploads a part, too
     rig.write("a", content)
     assert reached.wait(60)
     push.kill()
@@ -256,12 +288,16 @@ def test_what_kill_9_leaves_of_an_upload_is_aborted_at_the_next_start(rig: Rig) 
     again = rig.push()
     rig.until_pushed({"a": content}, timeout=90)
     wait_until(lambda: _uploads(rig) == [], timeout=30)
-    assert orphan["UploadId"] in "".join(asked.target for asked in rig.meddler.asked if asked.name == "AbortMultipartUpload")
+    assert orphan["UploadId"] in "".join(
+        asked.target for asked in rig.meddler.asked if asked.name == "AbortMultipartUpload"
+    )
     assert again.stop() == 143
     before = rig.meddler.names().count("AbortMultipartUpload")
     rig.push()
     time.sleep(1)
-    assert rig.meddler.names().count("AbortMultipartUpload") == before, "what is over is not aborted again"
+    assert rig.meddler.names().count("AbortMultipartUpload") == before, (
+        "what is over is not aborted again"
+    )
 
 
 def _grow(file: Path) -> None:
@@ -317,11 +353,18 @@ def test_a_long_name_that_is_no_ascii_needs_no_room_in_the_metadata(rig: Rig) ->
 def _without_versions(asked: Asked, forward: Forward) -> Answer | None:
     """A bucket that never had versioning says nothing of versions."""
     answer = forward(asked)
-    return replace(answer, headers={name: value for name, value in answer.headers.items() if name != "x-amz-version-id"})
+    return replace(
+        answer,
+        headers={
+            name: value for name, value in answer.headers.items() if name != "x-amz-version-id"
+        },
+    )
 
 
 @pytest.mark.parametrize("suspended", [True, False])
-def test_a_bucket_without_versions_is_told_once_and_nothing_foreign_is_lost_in_it(rig: Rig, suspended: bool) -> None:
+def test_a_bucket_without_versions_is_told_once_and_nothing_foreign_is_lost_in_it(
+    rig: Rig, suspended: bool
+) -> None:
     if suspended:
         rig.bucket.server.client("s3").put_bucket_versioning(
             Bucket=rig.bucket.name, VersioningConfiguration={"Status": "Suspended"}
@@ -354,7 +397,9 @@ def test_a_bucket_in_another_region_is_an_error_that_names_it(rig: Rig, role: st
     assert "eu-west-1" in once_only.stderr
 
 
-def test_a_wrong_region_ends_a_start_with_the_exit_code_that_systemd_does_not_try_again(rig: Rig) -> None:
+def test_a_wrong_region_ends_a_start_with_the_exit_code_that_systemd_does_not_try_again(
+    rig: Rig,
+) -> None:
     rig.meddler.meddle = always(moved, *STORE)
     push = rig.push(ready=False)
     assert push.wait(timeout=60) == 78
@@ -364,7 +409,11 @@ def test_a_wrong_region_ends_a_start_with_the_exit_code_that_systemd_does_not_tr
 
 def _page(status: int) -> Meddle:
     """A portal's, or a proxy's, which knows what S3's headers look like."""
-    headers = {"location": "http://portal.invalid/", "x-amz-bucket-region": "eu-west-1", "content-type": "text/html"}
+    headers = {
+        "location": "http://portal.invalid/",
+        "x-amz-bucket-region": "eu-west-1",
+        "content-type": "text/html",
+    }
     return lambda asked, forward: Answer(status, headers, b"<html>Please log in.<br></html>")
 
 
@@ -373,14 +422,20 @@ REDIRECTS: dict[str, Meddle] = {
     "307 of nobody": _page(307),
     "308 of nobody": _page(308),
     "301 of a store without a region": refuse(301, "PermanentRedirect"),
-    "301 of a store to the same region": refuse(301, "PermanentRedirect", x_amz_bucket_region="us-east-1"),
-    "301 of a store to what is no region": refuse(301, "PermanentRedirect", x_amz_bucket_region="No Region!"),
+    "301 of a store to the same region": refuse(
+        301, "PermanentRedirect", x_amz_bucket_region="us-east-1"
+    ),
+    "301 of a store to what is no region": refuse(
+        301, "PermanentRedirect", x_amz_bucket_region="No Region!"
+    ),
     "307 of a new bucket": refuse(307, "TemporaryRedirect", x_amz_bucket_region="eu-west-1"),
 }
 
 
 @pytest.mark.parametrize("kind", REDIRECTS)
-def test_a_redirect_that_names_no_other_region_is_waited_out_by_a_start_that_probes(rig: Rig, kind: str) -> None:
+def test_a_redirect_that_names_no_other_region_is_waited_out_by_a_start_that_probes(
+    rig: Rig, kind: str
+) -> None:
     rig.meddler.meddle = always(REDIRECTS[kind], *STORE)
     rig.write("a", b"1")
     push = rig.push(ready=False)
@@ -403,8 +458,12 @@ def test_no_redirect_ends_what_runs(rig: Rig, kind: str) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 405])
-def test_what_has_nothing_to_do_with_conditions_is_not_remembered_of_the_store(rig: Rig, status: int) -> None:
-    rig.meddler.meddle = in_turn([refuse(status, "InvalidRequest")] * 5, *UPLOADS, "CopyObject", "CreateMultipartUpload")
+def test_what_has_nothing_to_do_with_conditions_is_not_remembered_of_the_store(
+    rig: Rig, status: int
+) -> None:
+    rig.meddler.meddle = in_turn(
+        [refuse(status, "InvalidRequest")] * 5, *UPLOADS, "CopyObject", "CreateMultipartUpload"
+    )
     push = rig.push(ready=False)
     told = push.wait_event("start.waiting")
     assert "InvalidRequest" in told["message"]
@@ -427,7 +486,11 @@ def test_deletions_that_were_not_allowed_are_tried_again_once_they_are_wanted(ri
 
 @pytest.mark.parametrize(
     ("status", "code", "ends", "told"),
-    [(404, "NoSuchBucket", 69, "NoSuchBucket"), (403, "AccessDenied", 77, "AccessDenied"), (503, "SlowDown", 69, "status 503")],
+    [
+        (404, "NoSuchBucket", 69, "NoSuchBucket"),
+        (403, "AccessDenied", 77, "AccessDenied"),
+        (503, "SlowDown", 69, "status 503"),
+    ],
 )
 def test_a_pass_that_finds_no_change_tells_all_the_same_of_a_bucket_that_does_not_answer(
     rig: Rig, status: int, code: str, ends: int, told: str

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 def _requests(bucket: str) -> list[Asked]:
     keys = [f"/{bucket}/{number}" for number in range(50)]
-    return [Asked(name, "GET", key, {}, b"") for name in ("HeadObject", "PutObject", "GetObject") for key in keys for _ in "ab"]
+    return [
+        Asked(name, "GET", key, {}, b"")
+        for name in ("HeadObject", "PutObject", "GetObject")
+        for key in keys
+        for _ in "ab"
+    ]
 
 
 def _happened(seed: str, requests: list[Asked]) -> Counter[str]:
@@ -31,7 +36,9 @@ def test_a_storm_follows_from_its_seed_alone() -> None:
     first = _happened("seed", _requests("one"))
     assert first["passed"] < 250
     assert len(first) > 8
-    assert _happened("seed", _requests("other")[::-1]) == first, "neither the bucket's name nor the order counts"
+    assert _happened("seed", _requests("other")[::-1]) == first, (
+        "neither the bucket's name nor the order counts"
+    )
     assert _happened("another", _requests("one")) != first
 
 
@@ -39,7 +46,9 @@ def test_nothing_is_lost_in_a_storm(rig: Rig) -> None:
     # An answer of the queue that is lost hides its ten messages for that long; the default is as long as this test waits.
     push, pull = rig.push("--min-interval", "0"), rig.pull("--visibility-timeout", "10")
     rig.meddler.meddle = storm = Storm(os.environ.get("STORM_SEED", ""), probability=0.3)
-    content = {f"{number % 3}/{number}": os.urandom(500 + number) for number in range(30)} | {"large": os.urandom(9 * 2**20)}
+    content = {f"{number % 3}/{number}": os.urandom(500 + number) for number in range(30)} | {
+        "large": os.urandom(9 * 2**20)
+    }
     for path, body in content.items():
         rig.write(path, b"earlier")
         rig.write(path, body)

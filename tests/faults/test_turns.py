@@ -42,7 +42,9 @@ def test_huge_files_stop_no_other_large_file(rig: Rig, count: int) -> None:
     rig.meddler.meddle = slow
     rig.push()
     holes(rig, count)
-    wait_until(lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) > 8, timeout=60)
+    wait_until(
+        lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) > 8, timeout=60
+    )
     body = os.urandom(20 << 20)
     rig.write("large", body)
     rig.write("small", b"small")
@@ -56,7 +58,9 @@ def test_large_files_take_no_place_from_small_ones(rig: Rig) -> None:
     rig.meddler.meddle = slow
     rig.push()
     holes(rig, 600)
-    wait_until(lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) > 20, timeout=60)
+    wait_until(
+        lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) > 20, timeout=60
+    )
     for number in range(20):
         rig.write(f"small{number}", b"1")
     wait_until(lambda: sum(key.startswith("small") for key in rig.objects()) == 20, timeout=30)
@@ -66,7 +70,9 @@ def test_what_a_huge_file_takes_of_the_memory_is_bounded(rig: Rig) -> None:
     rig.meddler.meddle = slow
     push = rig.push()
     holes(rig, 30)
-    wait_until(lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) > 60, timeout=60)
+    wait_until(
+        lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) > 60, timeout=60
+    )
     with open(f"/proc/{push.pid}/status") as status:
         peak = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
     assert peak < 256 * 2**20 + 64 * SMALL_BYTES, f"{peak >> 20} MiB"
@@ -85,9 +91,14 @@ def test_large_objects_that_never_come_stop_no_other_download(rig: Rig) -> None:
     body = os.urandom(20 << 20)
     rig.meddler.meddle = dripping
     pull = rig.pull()
-    wait_until(lambda: sum(asked.name == "GetObject" for asked in rig.meddler.asked) > 3, timeout=60)
+    wait_until(
+        lambda: sum(asked.name == "GetObject" for asked in rig.meddler.asked) > 3, timeout=60
+    )
     rig.bucket.put("large", body)
-    wait_until(lambda: (rig.into / "large").exists() and (rig.into / "large").read_bytes() == body, timeout=90)
+    wait_until(
+        lambda: (rig.into / "large").exists() and (rig.into / "large").read_bytes() == body,
+        timeout=90,
+    )
     assert pull.running
 
 
@@ -104,13 +115,21 @@ def test_a_file_that_changes_while_it_waits_is_read_once(rig: Rig) -> None:
     rig.push()
     for number in range(6):
         rig.write(f"first{number}", bytes(80 << 20))
-    wait_until(lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) >= 20, timeout=60)
+    wait_until(
+        lambda: sum(asked.name == "UploadPart" for asked in rig.meddler.asked) >= 20, timeout=60
+    )
     for _ in range(4):
         rig.write("waits", os.urandom(90 << 20))
         time.sleep(3)
-    assert not [asked for asked in rig.meddler.asked if "/waits" in asked.target], "it is not its turn"
+    assert not [asked for asked in rig.meddler.asked if "/waits" in asked.target], (
+        "it is not its turn"
+    )
     last = (rig.out / "waits").read_bytes()
     gate.set()
     wait_until(lambda: rig.objects().get("waits") == last, timeout=120)
-    begun = [asked for asked in rig.meddler.asked if asked.name == "CreateMultipartUpload" and "/waits" in asked.target]
+    begun = [
+        asked
+        for asked in rig.meddler.asked
+        if asked.name == "CreateMultipartUpload" and "/waits" in asked.target
+    ]
     assert len(begun) == 1

@@ -35,7 +35,11 @@ def once(rig: Rig, role: str, *more: str) -> Process:
 
 def versions(rig: Rig, key: str) -> int:
     """How often the object was written."""
-    pages = rig.bucket.server.client("s3").get_paginator("list_object_versions").paginate(Bucket=rig.bucket.name, Prefix=key)
+    pages = (
+        rig.bucket.server.client("s3")
+        .get_paginator("list_object_versions")
+        .paginate(Bucket=rig.bucket.name, Prefix=key)
+    )
     return sum(version["Key"] == key for page in pages for version in page.get("Versions", ()))
 
 
@@ -43,7 +47,9 @@ def versions(rig: Rig, key: str) -> int:
 
 
 def _corrupt(state: Path) -> None:
-    (state / "state.sqlite").write_bytes(b"this is no database at all, but long enough to look like one" * 40)
+    (state / "state.sqlite").write_bytes(
+        b"this is no database at all, but long enough to look like one" * 40
+    )
 
 
 def _newer(state: Path) -> None:
@@ -51,7 +57,9 @@ def _newer(state: Path) -> None:
         db.execute("PRAGMA user_version=99")
 
 
-@pytest.mark.parametrize("harm", [shutil.rmtree, _corrupt, _newer], ids=["missing", "corrupt", "newer"])
+@pytest.mark.parametrize(
+    "harm", [shutil.rmtree, _corrupt, _newer], ids=["missing", "corrupt", "newer"]
+)
 @pytest.mark.parametrize("role", ["push", "pull"])
 def test_without_its_memory_nothing_is_deleted_and_what_differs_is_kept(
     rig: Rig, role: str, harm: Callable[[Path], object]
@@ -70,7 +78,9 @@ def test_without_its_memory_nothing_is_deleted_and_what_differs_is_kept(
         rig.bucket.put("differs", b"mine")
         (rig.into / "differs").write_bytes(b"theirs")
     once(rig, role)
-    there = rig.objects() if role == "push" else {path: file[0] for path, file in rig.pulled().items()}
+    there = (
+        rig.objects() if role == "push" else {path: file[0] for path, file in rig.pulled().items()}
+    )
     (kept,) = (path for path in there if ".conflict-" in path)
     assert there == {"same": b"1", "gone": b"1", "differs": b"mine", kept: b"theirs"}
 
@@ -90,11 +100,15 @@ def test_a_memory_from_a_backup_deletes_nothing_that_came_after_it(rig: Rig, rol
         (rig.out / path).unlink()
     once(rig, "push")
     once(rig, "pull")
-    rig.bucket.put("again", b"theirs") if role == "push" else (rig.into / "again").write_bytes(b"theirs")
+    rig.bucket.put("again", b"theirs") if role == "push" else (rig.into / "again").write_bytes(
+        b"theirs"
+    )
     shutil.rmtree(state)
     shutil.copytree(rig.place / "backup", state)
     once(rig, role)
-    there = rig.objects() if role == "push" else {path: file[0] for path, file in rig.pulled().items()}
+    there = (
+        rig.objects() if role == "push" else {path: file[0] for path, file in rig.pulled().items()}
+    )
     assert there == {"same": b"1", "edited": b"2", "new": b"2", "again": b"theirs"}
 
 
@@ -186,7 +200,9 @@ def _unpacked(old: Path, file: Path) -> None:
 
 @pytest.mark.parametrize("put_back", [_copied, _renamed, _unpacked])
 @pytest.mark.parametrize("running", [True, False], ids=["running", "down"])
-def test_older_files_are_newer_content(rig: Rig, put_back: Callable[[Path, Path], None], running: bool) -> None:
+def test_older_files_are_newer_content(
+    rig: Rig, put_back: Callable[[Path, Path], None], running: bool
+) -> None:
     (rig.place / "elsewhere").mkdir()
     old = rig.place / "elsewhere" / "old"
     old.write_bytes(b"older")
@@ -219,7 +235,13 @@ TIMES = {
 def test_odd_times_travel_or_are_ignored(rig: Rig) -> None:
     for name, mtime in TIMES.items():
         os.utime(rig.write(name, b"1"), ns=(0, mtime))
-    for name, said in {"nan": "nan", "inf": "-inf", "text": "yesterday", "huge": "9" * 40, "empty": ""}.items():
+    for name, said in {
+        "nan": "nan",
+        "inf": "-inf",
+        "text": "yesterday",
+        "huge": "9" * 40,
+        "empty": "",
+    }.items():
         rig.bucket.put(f"theirs-{name}", b"1", mtime=said)
     assert not once(rig, "push").events("path.failed")
     assert not once(rig, "pull").events("path.failed")
@@ -254,7 +276,9 @@ def test_hard_links_and_holes_are_files_with_that_content(rig: Rig) -> None:
         file.truncate(size - 3)
         file.seek(0, os.SEEK_END)
         file.write(b"end")
-    rig.push("--any-owner", "--reconcile-interval", "2s")  # as root it would publish no file with two names
+    rig.push(
+        "--any-owner", "--reconcile-interval", "2s"
+    )  # as root it would publish no file with two names
     rig.pull()
     content = b"begin" + bytes(size - 8) + b"end"
     rig.until_pulled({"one": b"1", "two": b"1", "sparse": content})
@@ -285,7 +309,9 @@ HELD: dict[str, tuple[str, Callable[[Path], bool]]] = {
 @pytest.mark.skipif(not strace.works(), reason="strace is not there, or may not trace")
 @pytest.mark.parametrize("open_before", [False, True], ids=["opened meanwhile", "open before"])
 @pytest.mark.parametrize("what", HELD)
-def test_an_edit_while_pull_works_on_the_file_is_kept(rig: Rig, what: str, open_before: bool) -> None:
+def test_an_edit_while_pull_works_on_the_file_is_kept(
+    rig: Rig, what: str, open_before: bool
+) -> None:
     file = rig.into / "file"
     rig.bucket.put("file", b"before", mtime="1500000000", mode="0644")
     pull = rig.pull("--delete")
@@ -302,7 +328,9 @@ def test_an_edit_while_pull_works_on_the_file_is_kept(rig: Rig, what: str, open_
     if what == "deleted":
         rig.bucket.delete("file")
     else:
-        rig.bucket.put("file", b"before" if what == "touched" else b"after!", mtime="1600000000", mode="0600")
+        rig.bucket.put(
+            "file", b"before" if what == "touched" else b"after!", mtime="1600000000", mode="0600"
+        )
     wait_until(lambda: done(file), timeout=30)
     _edit(edited, writer)
     time.sleep(2.5)  # what was held goes on, and is recorded
@@ -310,7 +338,10 @@ def test_an_edit_while_pull_works_on_the_file_is_kept(rig: Rig, what: str, open_
     tracer.communicate(timeout=30)
     rig.bucket.put("file", b"at last", mtime="1700000000", mode="0644")
     wait_until(lambda: b"at last" in [one[0] for one in rig.pulled().values()], timeout=30)
-    wait_until(lambda: sorted(one[0] for one in rig.pulled().values()) == [b"at last", b"theirs"], timeout=10)
+    wait_until(
+        lambda: sorted(one[0] for one in rig.pulled().values()) == [b"at last", b"theirs"],
+        timeout=10,
+    )
     assert pull.stop() == 143
 
 
@@ -319,7 +350,14 @@ def test_an_edit_while_pull_works_on_the_file_is_kept(rig: Rig, what: str, open_
 
 def test_one_directory_is_not_pushed_and_pulled_at_once(rig: Rig) -> None:
     rig.push()
-    there = ["--directory", str(rig.out), "--bucket", rig.bucket.name, "--state-dir", str(rig.pull_state)]
+    there = [
+        "--directory",
+        str(rig.out),
+        "--bucket",
+        rig.bucket.name,
+        "--state-dir",
+        str(rig.pull_state),
+    ]
     pull = rig.start("pull", *there, "--queue-url", rig.bucket.queue_url)
     assert pull.wait() == 1
     assert f"another syncloud has the directory {rig.out}" in pull.stderr
@@ -332,8 +370,23 @@ def test_what_pull_wrote_is_no_news_to_push_and_the_other_way_round(rig: Rig) ->
     once(rig, "pull")
 
     def back(role: str, state: str) -> Process:
-        there = ["--directory", str(rig.into), "--bucket", rig.bucket.name, "--state-dir", str(rig.place / state)]
-        process = rig.start(role, *there, "--once", "--delete", "--log-format", "json", endpoint=rig.meddler.endpoint)
+        there = [
+            "--directory",
+            str(rig.into),
+            "--bucket",
+            rig.bucket.name,
+            "--state-dir",
+            str(rig.place / state),
+        ]
+        process = rig.start(
+            role,
+            *there,
+            "--once",
+            "--delete",
+            "--log-format",
+            "json",
+            endpoint=rig.meddler.endpoint,
+        )
         assert process.wait(timeout=60) == 0, process.stderr
         return process
 
@@ -375,8 +428,17 @@ print(met)
 @pytest.mark.skipif(not may_mount(), reason="only root may mount")
 def test_an_edit_within_the_tick_of_the_look_is_seen_by_the_next_one(rig: Rig) -> None:
     """On a file system with the kernel's coarse stamps, as all were before Linux 6.13: both states have the same ones."""
-    argv = ["unshare", "--mount", "sh", "-c", 'mount -t ramfs ramfs "$1" && exec "$2" -c "$3" "$1"', "sh"]
-    ran = subprocess.run([*argv, str(rig.out), sys.executable, RACE], capture_output=True, text=True, check=False)
+    argv = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount -t ramfs ramfs "$1" && exec "$2" -c "$3" "$1"',
+        "sh",
+    ]
+    ran = subprocess.run(
+        [*argv, str(rig.out), sys.executable, RACE], capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) > 0, "the race never came about"
 

@@ -82,7 +82,14 @@ def test_a_push_at_rest_seldom_wakes_and_asks_the_store_nothing(
     syncloud: Start, bucket: Bucket, recorder: Recorder, files: Path, tmp_path: Path
 ) -> None:
     """Three times a second: its own two every other second, those of awscrt, and little else."""
-    place = ["--directory", str(files), "--bucket", bucket.name, "--state-dir", str(tmp_path / "state")]
+    place = [
+        "--directory",
+        str(files),
+        "--bucket",
+        bucket.name,
+        "--state-dir",
+        str(tmp_path / "state"),
+    ]
     push = syncloud("push", *place, "--log-format", "json", endpoint=recorder.endpoint)
     push.wait_event("reconcile.finished")
     push.wait_for(lambda: len(bucket.keys()) == FILES)
@@ -97,10 +104,17 @@ def test_a_push_at_rest_seldom_wakes_and_asks_the_store_nothing(
 def _sleeps(pid: int) -> int:
     """How often the threads of a process have gone to sleep by themselves."""
     said = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/status")]
-    return sum(int(line.split()[1]) for text in said for line in text.splitlines() if line.startswith("voluntary_ctxt"))
+    return sum(
+        int(line.split()[1])
+        for text in said
+        for line in text.splitlines()
+        if line.startswith("voluntary_ctxt")
+    )
 
 
-@pytest.mark.skipif(not instructions.counter(), reason="neither perf nor valgrind can count instructions here")
+@pytest.mark.skipif(
+    not instructions.counter(), reason="neither perf nor valgrind can count instructions here"
+)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("loop", list(ALL))

@@ -26,10 +26,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "tmp").mkdir()
     started: list[Process] = []
 
-    def make(*arguments: str, python: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Process:
+    def make(
+        *arguments: str, python: tuple[str, ...] = (), env: dict[str, str] | None = None
+    ) -> Process:
         argv = [sys.executable, *python, "-m", "syncloud", "demo", *arguments]
         home = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
-        started.append(Process(argv, directory=tmp_path / "demo", env=isolated(os.environ) | home | (env or {})))
+        started.append(
+            Process(
+                argv, directory=tmp_path / "demo", env=isolated(os.environ) | home | (env or {})
+            )
+        )
         return started[-1]
 
     yield make
@@ -64,7 +70,17 @@ def test_one_round_not_on_a_terminal(start: Start, tmp_path: Path) -> None:
     assert process.wait(timeout=110) == 0, process.stdout + process.stderr
     assert "names, bytes, mtime and mode are equal" in process.stdout
     assert process.stderr == ""
-    for step in ("new file", "large file", "touched", "renamed", "deleted", "burst", "rewritten", "permissions", "directory"):
+    for step in (
+        "new file",
+        "large file",
+        "touched",
+        "renamed",
+        "deleted",
+        "burst",
+        "rewritten",
+        "permissions",
+        "directory",
+    ):
         (row,) = [line for line in process.stdout.splitlines() if line.startswith(f"  {step}")]
         assert row.count(" ms") + row.count(" s ") + row.endswith(" s") == 3, row
     assert_nothing_is_left(tmp_path)
@@ -72,7 +88,9 @@ def test_one_round_not_on_a_terminal(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_in_the_middle_leaves_nothing(start: Start, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_in_the_middle_leaves_nothing(
+    start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
     process = start()
     process.wait_for(lambda: "syncloud pull" in process.stdout)
     assert len(children_below(tmp_path)) >= 2
@@ -85,7 +103,11 @@ def test_a_signal_in_the_middle_leaves_nothing(start: Start, tmp_path: Path, num
 def test_the_emulators_death_ends_it(start: Start, tmp_path: Path) -> None:
     process = start()
     process.wait_for(lambda: "syncloud push" in process.stdout)
-    (emulator,) = [pid for pid in children_below(tmp_path) if b"ministack" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (emulator,) = [
+        pid
+        for pid in children_below(tmp_path)
+        if b"ministack" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     os.kill(emulator, signal.SIGKILL)
     assert process.wait(timeout=30) == 69
     assert process.stderr.startswith("syncloud: ministack ended with -9")

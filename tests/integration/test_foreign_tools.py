@@ -64,11 +64,17 @@ def source(tmp_path: Path) -> Path:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def mtimes(root: Path) -> dict[str, int]:
-    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.stat().st_mtime_ns
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 class Tools:
@@ -92,7 +98,9 @@ class Tools:
 
     def _place(self, tool: str, folder: str) -> str:
         if tool == "rclone":
-            return f":s3,provider=Other,env_auth,endpoint='{self._endpoint}':{self._bucket}/{folder}"
+            return (
+                f":s3,provider=Other,env_auth,endpoint='{self._endpoint}':{self._bucket}/{folder}"
+            )
         return f"s3://{self._bucket}/{folder}/"
 
     def _copy(self, tool: str, source: str, target: str, *options: str) -> None:
@@ -104,7 +112,13 @@ class Tools:
             "s5cmd": ["--endpoint-url", self._endpoint, "cp", "--part-size", "5", source, target],
             "rclone": ["--config", os.devnull, "copy", *parts, *options, source, target],
         }[tool]
-        done = subprocess.run([str(BINARIES / tool), *command], env=self._env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(BINARIES / tool), *command],
+            env=self._env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
 
 
@@ -117,13 +131,28 @@ def tools(bucket: Bucket, tmp_path: Path) -> Tools:
 def pulled_arguments(bucket: Bucket, tmp_path: Path) -> Callable[..., list[str]]:
     def arguments(*more: str) -> list[str]:
         places = ["--directory", str(tmp_path / "pulled"), "--state-dir", str(tmp_path / "state")]
-        return ["pull", *places, "--bucket", bucket.name, "--prefix", "f", "--log-format", "json", *more]
+        return [
+            "pull",
+            *places,
+            "--bucket",
+            bucket.name,
+            "--prefix",
+            "f",
+            "--log-format",
+            "json",
+            *more,
+        ]
 
     return arguments
 
 
 def test_what_they_write_is_pulled(
-    bucket: Bucket, tools: Tools, source: Path, tmp_path: Path, syncloud: Start, pulled_arguments: Callable[..., list[str]]
+    bucket: Bucket,
+    tools: Tools,
+    source: Path,
+    tmp_path: Path,
+    syncloud: Start,
+    pulled_arguments: Callable[..., list[str]],
 ) -> None:
     for tool in TOOLS:
         tools.upload(tool, source, f"f/{tool}")
@@ -139,16 +168,25 @@ def test_what_they_write_is_pulled(
 
 
 def test_what_they_write_is_pulled_by_its_events(
-    bucket: Bucket, tools: Tools, source: Path, tmp_path: Path, syncloud: Start, pulled_arguments: Callable[..., list[str]]
+    bucket: Bucket,
+    tools: Tools,
+    source: Path,
+    tmp_path: Path,
+    syncloud: Start,
+    pulled_arguments: Callable[..., list[str]],
 ) -> None:
     with Meddler(bucket.server.endpoint, encoding) as meddler:
-        process = syncloud(*pulled_arguments("--queue-url", bucket.queue_url), endpoint=meddler.endpoint)
+        process = syncloud(
+            *pulled_arguments("--queue-url", bucket.queue_url), endpoint=meddler.endpoint
+        )
         process.wait_event("reconcile.finished")
         process.wait_event("service.ready")
         for tool in TOOLS:
             tools.upload(tool, source, f"f/{tool}")
         wanted = {f"{tool}/{path}" for tool in TOOLS for path in contents(source)}
-        process.wait_for(lambda: all((tmp_path / "pulled" / name).exists() for name in wanted), timeout=60)
+        process.wait_for(
+            lambda: all((tmp_path / "pulled" / name).exists() for name in wanted), timeout=60
+        )
         assert process.stop() == 143
     assert len(process.events("reconcile.finished")) == 1  # no listing helped
     for tool in TOOLS:
@@ -157,8 +195,19 @@ def test_what_they_write_is_pulled_by_its_events(
     assert not process.events("conflict.kept")
 
 
-def test_they_read_what_push_wrote(bucket: Bucket, tools: Tools, source: Path, tmp_path: Path, syncloud: Start) -> None:
-    places = ["--directory", str(source), "--state-dir", str(tmp_path / "state"), "--bucket", bucket.name, "--prefix", "f"]
+def test_they_read_what_push_wrote(
+    bucket: Bucket, tools: Tools, source: Path, tmp_path: Path, syncloud: Start
+) -> None:
+    places = [
+        "--directory",
+        str(source),
+        "--state-dir",
+        str(tmp_path / "state"),
+        "--bucket",
+        bucket.name,
+        "--prefix",
+        "f",
+    ]
     process = syncloud("push", *places, "--once", "--log-format", "json")
     assert process.wait(timeout=120) == 0, process.stderr
     assert "-" in bucket.head("f/big one.bin")["ETag"]
@@ -169,5 +218,9 @@ def test_they_read_what_push_wrote(bucket: Bucket, tools: Tools, source: Path, t
     # With metadata it restores the permissions too.
     tools.download("rclone", "f", tmp_path / "with-metadata", "--metadata")
     assert mtimes(tmp_path / "with-metadata") == mtimes(source)
-    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "with-metadata").rglob("*") if path.is_file()}
+    modes = {
+        path.stat().st_mode & 0o777
+        for path in (tmp_path / "with-metadata").rglob("*")
+        if path.is_file()
+    }
     assert modes == {0o640, 0o600}

@@ -94,7 +94,9 @@ def hostile(bucket: Bucket) -> Iterator[Bucket]:
     yield bucket
     for key in bucket.keys():  # noqa: SIM118 (it is no dict)
         if any(ord(char) < 32 for char in key):
-            bucket.server.client("s3").delete_object(Bucket=bucket.name, Key=key, VersionId=bucket.head(key)["VersionId"])
+            bucket.server.client("s3").delete_object(
+                Bucket=bucket.name, Key=key, VersionId=bucket.head(key)["VersionId"]
+            )
 
 
 def fill(bucket: Bucket) -> None:
@@ -139,8 +141,15 @@ def recorded(state: Path) -> dict[str, str]:
 
 @pytest.fixture
 def pull(hostile: Bucket, world: Path, tmp_path: Path, syncloud: Start) -> Callable[..., Process]:
-    def start(*more: str, endpoint: str = "", form: str = "json", env: dict[str, str] | None = None) -> Process:
-        places = ["--directory", str(world / "middle" / "root"), "--state-dir", str(tmp_path / "state")]
+    def start(
+        *more: str, endpoint: str = "", form: str = "json", env: dict[str, str] | None = None
+    ) -> Process:
+        places = [
+            "--directory",
+            str(world / "middle" / "root"),
+            "--state-dir",
+            str(tmp_path / "state"),
+        ]
         where = ["--bucket", hostile.name, "--prefix", "p", "--log-format", form]
         return syncloud("pull", *places, *where, *more, endpoint=endpoint, env=env)
 
@@ -151,7 +160,9 @@ def skipped(process: Process) -> list[str]:
     return sorted(str(event["path"]) for event in process.events("path.skipped"))
 
 
-def test_each_key_is_a_file_or_refused(hostile: Bucket, world: Path, tmp_path: Path, pull: Callable[..., Process]) -> None:
+def test_each_key_is_a_file_or_refused(
+    hostile: Bucket, world: Path, tmp_path: Path, pull: Callable[..., Process]
+) -> None:
     fill(hostile)
     before = outside(world)
     first = pull("--once")
@@ -172,7 +183,9 @@ def test_each_key_is_a_file_or_refused(hostile: Bucket, world: Path, tmp_path: P
     assert set(recorded(tmp_path / "state")) == set(REFUSED)
 
 
-def test_many_refused_keys_are_few_lines_of_the_journal(hostile: Bucket, tmp_path: Path, pull: Callable[..., Process]) -> None:
+def test_many_refused_keys_are_few_lines_of_the_journal(
+    hostile: Bucket, tmp_path: Path, pull: Callable[..., Process]
+) -> None:
     names = ["a//" + "\u00e9" * 400 + f"{number:03}" for number in range(120)]
     for name in names:
         hostile.put(PREFIX + name, b"x")
@@ -185,18 +198,26 @@ def test_many_refused_keys_are_few_lines_of_the_journal(hostile: Bucket, tmp_pat
     assert set(recorded(tmp_path / "state")) == set(names), "the state and the page have them all"
 
 
-def test_a_terminal_gets_single_harmless_lines(hostile: Bucket, world: Path, pull: Callable[..., Process]) -> None:
+def test_a_terminal_gets_single_harmless_lines(
+    hostile: Bucket, world: Path, pull: Callable[..., Process]
+) -> None:
     fill(hostile)
     process = pull("--once", form="text")
     assert process.wait(timeout=60) == 0, process.stderr
     assert inside(world) == FILES
     assert not [char for char in process.stderr if ord(char) < 32 and char != "\n"]
-    assert not [line for line in process.stderr.split("\n") if line.startswith(("feed", '{"event": "service.started"}'))]
+    assert not [
+        line
+        for line in process.stderr.split("\n")
+        if line.startswith(("feed", '{"event": "service.started"}'))
+    ]
     assert "\u2028" not in process.stderr
     assert "\u202e" not in process.stderr
 
 
-@pytest.mark.parametrize("locale", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}])
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}]
+)
 def test_a_rehearsal_of_pull_names_keys_in_single_harmless_lines(
     hostile: Bucket, world: Path, pull: Callable[..., Process], locale: dict[str, str]
 ) -> None:
@@ -213,7 +234,9 @@ def test_a_rehearsal_of_pull_names_keys_in_single_harmless_lines(
     assert all(line.isprintable() for line in process.stderr.split("\n"))
 
 
-def test_each_event_is_a_file_or_refused(hostile: Bucket, world: Path, tmp_path: Path, pull: Callable[..., Process]) -> None:
+def test_each_event_is_a_file_or_refused(
+    hostile: Bucket, world: Path, tmp_path: Path, pull: Callable[..., Process]
+) -> None:
     before = outside(world)
     with Meddler(hostile.server.endpoint, encoding) as meddler:
         process = pull("--queue-url", hostile.queue_url, endpoint=meddler.endpoint)
@@ -233,9 +256,15 @@ def test_each_event_is_a_file_or_refused(hostile: Bucket, world: Path, tmp_path:
     assert len(skipped(process)) == len(REFUSED)
 
 
-@pytest.mark.parametrize("order", [("both", "both/b"), ("both/b", "both"), ("both/",), ("both", "both/", "both/b")])
+@pytest.mark.parametrize(
+    "order", [("both", "both/b"), ("both/b", "both"), ("both/",), ("both", "both/", "both/b")]
+)
 def test_a_folder_wins_over_a_file_of_its_name(
-    hostile: Bucket, world: Path, pull: Callable[..., Process], tmp_path: Path, order: tuple[str, ...]
+    hostile: Bucket,
+    world: Path,
+    pull: Callable[..., Process],
+    tmp_path: Path,
+    order: tuple[str, ...],
 ) -> None:
     for path in order:
         hostile.put(PREFIX + path, b"" if path.endswith("/") else path.encode())
@@ -254,7 +283,9 @@ def test_a_folder_wins_over_a_file_of_its_name(
     assert not second.events("pull.written")
 
 
-def test_a_parent_that_is_a_link_is_not_followed(hostile: Bucket, world: Path, pull: Callable[..., Process]) -> None:
+def test_a_parent_that_is_a_link_is_not_followed(
+    hostile: Bucket, world: Path, pull: Callable[..., Process]
+) -> None:
     root = world / "middle" / "root"
     root.mkdir()
     (root / "link").symlink_to(world)

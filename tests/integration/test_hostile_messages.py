@@ -31,14 +31,25 @@ def meddler(bucket: Bucket) -> Iterator[Meddler]:
 
 
 @pytest.fixture
-def follow(bucket: Bucket, meddler: Meddler, tmp_path: Path, syncloud: Start) -> Callable[..., Process]:
+def follow(
+    bucket: Bucket, meddler: Meddler, tmp_path: Path, syncloud: Start
+) -> Callable[..., Process]:
     """A pull that hears only what a test sends, after its first listing."""
 
     def start(*more: str) -> Process:
         silence(bucket)
         (tmp_path / "root").mkdir()
         places = ["--directory", str(tmp_path / "root"), "--state-dir", str(tmp_path / "state")]
-        where = ["--bucket", bucket.name, "--prefix", "p", "--queue-url", bucket.queue_url, "--log-format", "json"]
+        where = [
+            "--bucket",
+            bucket.name,
+            "--prefix",
+            "p",
+            "--queue-url",
+            bucket.queue_url,
+            "--log-format",
+            "json",
+        ]
         process = syncloud("pull", *places, *where, *more, endpoint=meddler.endpoint)
         process.wait_event("reconcile.finished")
         process.wait_event("service.ready")
@@ -49,7 +60,9 @@ def follow(bucket: Bucket, meddler: Meddler, tmp_path: Path, syncloud: Start) ->
 
 def is_listing(asked: Asked) -> bool:
     """One that goes on beyond a first key."""
-    return asked.name == "ListObjectsV2" and parse_qs(urlsplit(asked.target).query).get("max-keys") != ["1"]
+    return asked.name == "ListObjectsV2" and parse_qs(urlsplit(asked.target).query).get(
+        "max-keys"
+    ) != ["1"]
 
 
 def looks(asked: list[Asked]) -> int:
@@ -63,15 +76,33 @@ def proofs(asked: list[Asked]) -> int:
 @pytest.mark.parametrize("envelope", [lambda message: message, sns])
 @pytest.mark.parametrize("event", ["ObjectCreated:Put", "ObjectRemoved:Delete"])
 def test_a_forged_message_costs_one_look_at_one_path(
-    bucket: Bucket, meddler: Meddler, follow: Callable[..., Process], envelope: Callable[[Any], Any], event: str
+    bucket: Bucket,
+    meddler: Meddler,
+    follow: Callable[..., Process],
+    envelope: Callable[[Any], Any],
+    event: str,
 ) -> None:
     for number in range(30):
         bucket.put(f"p/dir/sub/{number}", b"x")
     bucket.put("p/file", b"x")
     process = follow()
-    process.wait_for(lambda: len(process.events("pull.written")) == 31)  # what the first listing has found
+    process.wait_for(
+        lambda: len(process.events("pull.written")) == 31
+    )  # what the first listing has found
     before = len(meddler.asked)
-    keys = ["missing", "dir", "dir/", "dir/sub", "dir/sub/", "dir/su", "d", "file/", "file/below", "dir/sub/1", "dir/sub/2/"]
+    keys = [
+        "missing",
+        "dir",
+        "dir/",
+        "dir/sub",
+        "dir/sub/",
+        "dir/su",
+        "d",
+        "file/",
+        "file/below",
+        "dir/sub/1",
+        "dir/sub/2/",
+    ]
     refused = ["../x", "a//b", "/", "/etc/x", ".", "n" * 256, "dir//", "./x"]
     for key in keys + refused:
         send(bucket, envelope(native(bucket, f"p/{key}", event=event, size=3, eTag="e" * 32)))
@@ -91,7 +122,10 @@ def test_a_flood_of_forged_records_lists_nothing_and_lets_real_changes_through(
 ) -> None:
     process = follow()
     before, lines = len(meddler.asked), len(process.stderr.splitlines())
-    flood = [native(bucket, *(f"p/no/{message}/{number}" for number in range(10))) for message in range(200)]
+    flood = [
+        native(bucket, *(f"p/no/{message}/{number}" for number in range(10)))
+        for message in range(200)
+    ]
     send(bucket, *flood[:100], put(bucket, "p/real", b"real"), *flood[100:])
     process.wait_event("pull.written", path="real", timeout=60)
     process.wait_for(lambda: left(bucket) == (0, 0), timeout=60)
@@ -107,7 +141,13 @@ def test_while_a_flood_lasts_a_listing_finds_what_no_event_tells(
 ) -> None:
     meddler.meddle = always(slow(0.2), "HeadObject")
     process = follow("--reconcile-interval", "2s")
-    send(bucket, *(native(bucket, *(f"p/no/{message}/{number}" for number in range(20))) for message in range(450)))
+    send(
+        bucket,
+        *(
+            native(bucket, *(f"p/no/{message}/{number}" for number in range(20)))
+            for message in range(450)
+        ),
+    )
     process.wait_for(lambda: any(one.name == "HeadObject" for one in meddler.asked))
     bucket.put("p/untold", b"x")
     process.wait_event("pull.written", path="untold", timeout=60)
@@ -121,7 +161,12 @@ def test_a_promise_that_leads_to_no_answer_is_not_believed_again(
     process = follow()
     body = b"h" * HUGE
     answer = bucket.put("p/huge", body)
-    send(bucket, native(bucket, "p/huge", size=3, eTag=answer["ETag"].strip('"'), versionId=answer["VersionId"]))
+    send(
+        bucket,
+        native(
+            bucket, "p/huge", size=3, eTag=answer["ETag"].strip('"'), versionId=answer["VersionId"]
+        ),
+    )
     process.wait_event("pull.written", path="huge", timeout=30)
     assert (tmp_path / "root" / "huge").read_bytes() == body
 
@@ -134,7 +179,13 @@ def test_many_odd_messages_are_few_lines_and_stay_for_the_dead_letter_queue(
     for _ in range(12):
         nested = {"Message": nested}
     for number in range(40):
-        send(bucket, f"no json {number}", nested, native(bucket, "p/" + f"{number}" + "k" * 2_000), "[" * 1_000)
+        send(
+            bucket,
+            f"no json {number}",
+            nested,
+            native(bucket, "p/" + f"{number}" + "k" * 2_000),
+            "[" * 1_000,
+        )
     send(bucket, put(bucket, "p/real", b"real"))
     process.wait_event("pull.written", path="real", timeout=60)
     process.wait_for(lambda: left(bucket) == (0, 160), timeout=60)

@@ -46,7 +46,16 @@ def is_harmless(text: str) -> bool:
 def places(tmp_path: Path, bucket: Bucket) -> list[str]:
     root = tmp_path / "root"
     root.mkdir(exist_ok=True)
-    return ["--directory", str(root), "--state-dir", str(tmp_path / "state"), "--bucket", bucket.name, "--prefix", "p"]
+    return [
+        "--directory",
+        str(root),
+        "--state-dir",
+        str(tmp_path / "state"),
+        "--bucket",
+        bucket.name,
+        "--prefix",
+        "p",
+    ]
 
 
 def ended(process: Process, code: int = 0) -> Process:
@@ -70,7 +79,9 @@ def test_a_rehearsal_of_push_names_files_in_single_harmless_lines(
     assert "not-utf-8-" in process.stderr
 
 
-def test_the_page_and_its_json_are_harmless(bucket: Bucket, tmp_path: Path, syncloud: Start, locale: dict[str, str]) -> None:
+def test_the_page_and_its_json_are_harmless(
+    bucket: Bucket, tmp_path: Path, syncloud: Start, locale: dict[str, str]
+) -> None:
     where = places(tmp_path, bucket)
     (tmp_path / "root" / "fifo").mkdir()
     for name in EVIL.values():
@@ -80,8 +91,13 @@ def test_the_page_and_its_json_are_harmless(bucket: Bucket, tmp_path: Path, sync
     page = ended(syncloud("status", "--state-dir", str(tmp_path / "state"), env=locale), 1)
     assert page.stdout.count("skipped") == len(EVIL) + 1
     assert "\nsyncloud: forged" not in page.stdout
-    told = ended(syncloud("status", "--state-dir", str(tmp_path / "state"), "--json", env=locale), 1)
-    assert set(json.loads(told.stdout)["left_out"]) == {*(f"fifo/{name}" for name in EVIL.values()), "not-utf-8-\\xff"}
+    told = ended(
+        syncloud("status", "--state-dir", str(tmp_path / "state"), "--json", env=locale), 1
+    )
+    assert set(json.loads(told.stdout)["left_out"]) == {
+        *(f"fifo/{name}" for name in EVIL.values()),
+        "not-utf-8-\\xff",
+    }
 
 
 @pytest.mark.parametrize(
@@ -99,17 +115,29 @@ def test_the_page_and_its_json_are_harmless(bucket: Bucket, tmp_path: Path, sync
     ],
     ids=lambda words: "-".join(words).replace("{}", "X").replace("/", ""),
 )
-@pytest.mark.parametrize("kinds", [list(EVIL), ["separators", "bidi", "invisible", "letters"]], ids=["all", "no-controls"])
-def test_errors_name_values_in_harmless_lines(tmp_path: Path, syncloud: Start, words: list[str], kinds: list[str]) -> None:
+@pytest.mark.parametrize(
+    "kinds",
+    [list(EVIL), ["separators", "bidi", "invisible", "letters"]],
+    ids=["all", "no-controls"],
+)
+def test_errors_name_values_in_harmless_lines(
+    tmp_path: Path, syncloud: Start, words: list[str], kinds: list[str]
+) -> None:
     name = "".join(EVIL[kind] for kind in kinds) + ("\udcff" if "escape" in kinds else "")
     words = [word.format(name) for word in words]
     if "file.conf" in words:
         file = tmp_path / "file.conf"
         oneline = name.replace("\n", "").encode(errors="replace").decode()
-        file.write_text(f"{oneline} = x\ntransfers = {oneline}\nbucket {oneline}\n", encoding="utf-8")
+        file.write_text(
+            f"{oneline} = x\ntransfers = {oneline}\nbucket {oneline}\n", encoding="utf-8"
+        )
         words[-1] = str(file)
     process = syncloud(
-        *words, env={**LOCALES["ascii" if "escape" in kinds else "utf-8"], "SYNCLOUD_STATE_DIR": str(tmp_path / "state")}
+        *words,
+        env={
+            **LOCALES["ascii" if "escape" in kinds else "utf-8"],
+            "SYNCLOUD_STATE_DIR": str(tmp_path / "state"),
+        },
     )
     assert process.wait(timeout=60) > 0
     assert is_harmless(process.stdout + process.stderr), ascii(process.stderr)
@@ -124,7 +152,9 @@ class Odd(str):
         raise ValueError("".join(EVIL.values()))
 
 
-def test_an_end_that_nobody_foresaw_is_told_in_harmless_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_end_that_nobody_foresaw_is_told_in_harmless_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main.main([Odd("no-command")]) == 1
     told = capsys.readouterr().err
     assert is_harmless(told), ascii(told)

@@ -35,8 +35,26 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if FULL else 300)]
 
 
 def _arguments(role: str, directory: Path, bucket: Bucket, state: Path, *more: str) -> list[str]:
-    common = [role, "--directory", str(directory), "--bucket", bucket.name, "--state-dir", str(state), "--log-format", "json"]
-    return [*common, *(("--queue-url", bucket.queue_url) if role == "pull" and "--queue-url" not in more else ()), *more]
+    common = [
+        role,
+        "--directory",
+        str(directory),
+        "--bucket",
+        bucket.name,
+        "--state-dir",
+        str(state),
+        "--log-format",
+        "json",
+    ]
+    return [
+        *common,
+        *(
+            ("--queue-url", bucket.queue_url)
+            if role == "pull" and "--queue-url" not in more
+            else ()
+        ),
+        *more,
+    ]
 
 
 def _make_tree(root: Path, *, files: int, directories: int) -> None:
@@ -79,7 +97,9 @@ def test_a_tree_copied_into_the_watched_directory_arrives_whole(
     assert not _count_conflicts(into), f"seed {SEED}"
 
 
-def test_a_reader_never_sees_an_empty_or_mixed_content(bucket: Bucket, syncloud: Start, tmp_path: Path) -> None:
+def test_a_reader_never_sees_an_empty_or_mixed_content(
+    bucket: Bucket, syncloud: Start, tmp_path: Path
+) -> None:
     """Proof 5: one file rewritten in place ten times a second with and one without truncation, another one touched."""
     seconds = 120 if FULL else 15
     out, into = tmp_path / "out", tmp_path / "in"
@@ -188,7 +208,9 @@ def test_idle_costs_nothing_and_a_restart_with_nothing_changed_neither(
     assert counts["s3", "ListObjectsV2"] <= 1
 
 
-@pytest.mark.parametrize("undisturbed", [True, False], ids=["undisturbed", "foreign writers and local edits"])
+@pytest.mark.parametrize(
+    "undisturbed", [True, False], ids=["undisturbed", "foreign writers and local edits"]
+)
 def test_one_pusher_and_three_hosts_agree_after_random_changes(
     undisturbed: bool, bucket: Bucket, aws_server: Emulator, syncloud: Start, tmp_path: Path
 ) -> None:
@@ -199,10 +221,16 @@ def test_one_pusher_and_three_hosts_agree_after_random_changes(
     out.mkdir()
     hosts = [tmp_path / f"host{number}" for number in range(3)]
     queues = bucket.fan_out(len(hosts))
-    processes = [syncloud(*_arguments("push", out, bucket, tmp_path / "s", "--delete", "--max-delete", "100"))]
+    processes = [
+        syncloud(
+            *_arguments("push", out, bucket, tmp_path / "s", "--delete", "--max-delete", "100")
+        )
+    ]
     for host, queue in zip(hosts, queues, strict=True):
         more = ("--delete", "--max-delete", "100", "--queue-url", queue)
-        processes.append(syncloud(*_arguments("pull", host, bucket, tmp_path / f"s-{host.name}", *more)))
+        processes.append(
+            syncloud(*_arguments("pull", host, bucket, tmp_path / f"s-{host.name}", *more))
+        )
     for process in processes:
         process.wait_event("service.ready", timeout=60)
     edits: set[bytes] = set()
@@ -229,14 +257,26 @@ class _Writer:
         self._count = 0
 
     def step(self) -> None:
-        self._chance.choice([self._edit, self._edit, self._edit, self._replace, self._rename, self._touch, self._delete])()
+        self._chance.choice(
+            [
+                self._edit,
+                self._edit,
+                self._edit,
+                self._replace,
+                self._rename,
+                self._touch,
+                self._delete,
+            ]
+        )()
 
     def _path(self) -> Path:
         return self._root / f"d{self._chance.randrange(5)}" / f"f{self._chance.randrange(12)}"
 
     def _body(self) -> bytes:
         self._count += 1
-        return f"source {self._count} {self._chance.random()}\n".encode() * self._chance.choice([1, 10, 1000])
+        return f"source {self._count} {self._chance.random()}\n".encode() * self._chance.choice(
+            [1, 10, 1000]
+        )
 
     def _edit(self) -> None:
         path = self._path()
@@ -252,7 +292,11 @@ class _Writer:
 
     def _rename(self) -> None:
         old, new = self._path(), self._path()
-        if self._chance.random() < 0.2 and old.parent.exists() and not (self._root / "moved").exists():
+        if (
+            self._chance.random() < 0.2
+            and old.parent.exists()
+            and not (self._root / "moved").exists()
+        ):
             old.parent.rename(self._root / "moved")
             (self._root / "moved").rename(old.parent)
         elif old.exists() and new.parent.exists():

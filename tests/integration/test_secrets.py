@@ -36,7 +36,11 @@ LAST = """
 def test_the_last_words_of_a_process_have_no_secret(tmp_path: Path) -> None:
     (tmp_path / "last.py").write_text(textwrap.dedent(LAST))
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "last.py"), SECRET], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(tmp_path / "last.py"), SECRET],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr.count(f"ValueError: {HIDDEN}") == 3
@@ -44,10 +48,23 @@ def test_the_last_words_of_a_process_have_no_secret(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_command_ends_with_the_name_of_that_variable(name: str, syncloud: Start, tmp_path: Path) -> None:
+def test_a_command_ends_with_the_name_of_that_variable(
+    name: str, syncloud: Start, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
-    place = ["--directory", str(tmp_path / "out"), "--bucket", "bucket", "--state-dir", str(tmp_path / "state")]
-    for arguments in (["push", *place], ["push", "--once", *place], ["setup", "--bucket", "bucket"]):
+    place = [
+        "--directory",
+        str(tmp_path / "out"),
+        "--bucket",
+        "bucket",
+        "--state-dir",
+        str(tmp_path / "state"),
+    ]
+    for arguments in (
+        ["push", *place],
+        ["push", "--once", *place],
+        ["setup", "--bucket", "bucket"],
+    ):
         process = syncloud(*arguments, env={name: BAD["line break"]})
         assert process.wait() == 78
         assert name in process.stderr
@@ -55,16 +72,41 @@ def test_a_command_ends_with_the_name_of_that_variable(name: str, syncloud: Star
         assert "Traceback" not in process.stderr
 
 
-UNKNOWN = {"no program": "/nowhere/program", "no command": '"', "an empty command": '""', "a directory": "/"}
+UNKNOWN = {
+    "no program": "/nowhere/program",
+    "no command": '"',
+    "an empty command": '""',
+    "a directory": "/",
+}
 
 
 @pytest.mark.parametrize("how", [*FAILING, *UNKNOWN])
-def test_a_failing_credential_process_is_an_error_and_no_traceback(how: str, syncloud: Start, tmp_path: Path) -> None:
-    line = program(tmp_path, FAILING[how]) if how in FAILING else f"credential_process = {UNKNOWN[how]}"
+def test_a_failing_credential_process_is_an_error_and_no_traceback(
+    how: str, syncloud: Start, tmp_path: Path
+) -> None:
+    line = (
+        program(tmp_path, FAILING[how])
+        if how in FAILING
+        else f"credential_process = {UNKNOWN[how]}"
+    )
     (tmp_path / "config").write_text(f"[profile p]\n{line}\n")
     (tmp_path / "out").mkdir()
-    place = ["--directory", str(tmp_path / "out"), "--bucket", "bucket", "--state-dir", str(tmp_path / "state")]
-    process = syncloud("push", "--once", *place, "--profile", "p", env={"AWS_CONFIG_FILE": str(tmp_path / "config")})
+    place = [
+        "--directory",
+        str(tmp_path / "out"),
+        "--bucket",
+        "bucket",
+        "--state-dir",
+        str(tmp_path / "state"),
+    ]
+    process = syncloud(
+        "push",
+        "--once",
+        *place,
+        "--profile",
+        "p",
+        env={"AWS_CONFIG_FILE": str(tmp_path / "config")},
+    )
     assert process.wait(timeout=60) == 77
     assert "credential" in process.stderr
     assert PROBE not in process.stderr

@@ -33,8 +33,23 @@ def _push(tmp_path: Path, bucket: Bucket, *more: str, state: str = "push") -> li
 
 
 def _pull(tmp_path: Path, bucket: Bucket, *more: str) -> list[str]:
-    common = ["--bucket", bucket.name, "--state-dir", str(tmp_path / "pull"), "--log-format", "json"]
-    return ["pull", "--directory", str(tmp_path / "in"), "--queue-url", bucket.queue_url, *common, *more]
+    common = [
+        "--bucket",
+        bucket.name,
+        "--state-dir",
+        str(tmp_path / "pull"),
+        "--log-format",
+        "json",
+    ]
+    return [
+        "pull",
+        "--directory",
+        str(tmp_path / "in"),
+        "--queue-url",
+        bucket.queue_url,
+        *common,
+        *more,
+    ]
 
 
 @pytest.fixture
@@ -44,17 +59,25 @@ def out(tmp_path: Path) -> Path:
     return made
 
 
-def test_one_pass_of_each_makes_both_sides_equal(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_one_pass_of_each_makes_both_sides_equal(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     (out / "sub").mkdir()
     (out / "sub" / "file").write_bytes(b"content")
     os.utime(out / "sub" / "file", ns=(1, 1_234_567_890_123_456_789))
     (out / "sub" / "file").chmod(0o640)
     assert syncloud(*_push(tmp_path, bucket, "--once")).wait() == 0
     assert syncloud(*_pull(tmp_path, bucket, "--once")).wait() == 0
-    assert snapshot(tmp_path / "in") == snapshot(out) == {"sub/file": (b"content", 1_234_567_890_123_456_789, 0o640)}
+    assert (
+        snapshot(tmp_path / "in")
+        == snapshot(out)
+        == {"sub/file": (b"content", 1_234_567_890_123_456_789, 0o640)}
+    )
 
 
-def test_a_dry_run_says_and_does_nothing(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_a_dry_run_says_and_does_nothing(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     (out / "kept").write_bytes(b"1")
     (out / "gone").write_bytes(b"2")
     assert syncloud(*_push(tmp_path, bucket, "--once")).wait() == 0
@@ -70,7 +93,9 @@ def test_a_dry_run_says_and_does_nothing(bucket: Bucket, syncloud: Start, tmp_pa
     assert bucket.keys() == ["kept", "new"]
 
 
-def test_deletions_travel_only_if_asked_for(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_deletions_travel_only_if_asked_for(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     (out / "file").write_bytes(b"1")
     push = syncloud(*_push(tmp_path, bucket, "--delete"))
     pull = syncloud(*_pull(tmp_path, bucket))
@@ -82,7 +107,9 @@ def test_deletions_travel_only_if_asked_for(bucket: Bucket, syncloud: Start, tmp
     assert [process.stop() for process in (push, pull)] == [143, 143]
 
 
-def test_a_second_daemon_is_refused(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_a_second_daemon_is_refused(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     first = syncloud(*_push(tmp_path, bucket))
     first.wait_event("service.ready")
     same_state = syncloud(*_push(tmp_path, bucket))
@@ -93,7 +120,9 @@ def test_a_second_daemon_is_refused(bucket: Bucket, syncloud: Start, tmp_path: P
     assert f"another syncloud has the directory {out}" in same_directory.stderr
 
 
-def test_a_state_of_another_pair_is_refused(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_a_state_of_another_pair_is_refused(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     assert syncloud(*_push(tmp_path, bucket, "--once")).wait() == 0
     refused = syncloud(*_push(tmp_path, bucket, "--once", "--prefix", "elsewhere"))
     assert refused.wait() == 78
@@ -101,7 +130,9 @@ def test_a_state_of_another_pair_is_refused(bucket: Bucket, syncloud: Start, tmp
     assert "--state-dir" in refused.stderr
 
 
-def test_a_single_pass_without_a_bucket_says_so_once(bucket: Bucket, syncloud: Start, tmp_path: Path) -> None:
+def test_a_single_pass_without_a_bucket_says_so_once(
+    bucket: Bucket, syncloud: Start, tmp_path: Path
+) -> None:
     failed = syncloud(*_pull(tmp_path, bucket, "--once", "--bucket", "there-is-none-of-this-name"))
     assert failed.wait() == 69
     assert failed.stderr.count("s3://there-is-none-of-this-name/") == 1
@@ -116,7 +147,9 @@ def test_a_missing_directory_is_waited_for(bucket: Bucket, syncloud: Start, tmp_
     push.wait_event("push.uploaded", path="file")
 
 
-def test_pull_makes_its_directory_on_the_first_run_only(bucket: Bucket, syncloud: Start, tmp_path: Path) -> None:
+def test_pull_makes_its_directory_on_the_first_run_only(
+    bucket: Bucket, syncloud: Start, tmp_path: Path
+) -> None:
     bucket.put("file", b"1")
     assert syncloud(*_pull(tmp_path, bucket, "--once")).wait() == 0
     (tmp_path / "in").rename(tmp_path / "unmounted")
@@ -185,7 +218,9 @@ def _plain_bucket(server: Emulator) -> str:
 
 
 def _keys(server: Emulator, bucket: str) -> list[str]:
-    return [row["Key"] for row in server.client("s3").list_objects_v2(Bucket=bucket).get("Contents", ())]
+    return [
+        row["Key"] for row in server.client("s3").list_objects_v2(Bucket=bucket).get("Contents", ())
+    ]
 
 
 def test_a_lost_state_is_rebuilt_without_any_transfer_or_deletion(
@@ -194,18 +229,26 @@ def test_a_lost_state_is_rebuilt_without_any_transfer_or_deletion(
     for number in range(10):
         (out / str(number)).write_bytes(b"%d" % number)
     assert syncloud(*_push(tmp_path, bucket, "--once")).wait() == 0
-    (tmp_path / "push" / "state.sqlite").write_bytes(b"this is no database at all, but long enough to look like one" * 40)
+    (tmp_path / "push" / "state.sqlite").write_bytes(
+        b"this is no database at all, but long enough to look like one" * 40
+    )
     bucket.put("foreign", b"stays")
     recorder.reset()
     again = syncloud(*_push(tmp_path, bucket, "--once", "--delete"), endpoint=recorder.endpoint)
     assert again.wait() == 0
     assert again.events("state.rebuilt")
     assert len(bucket.keys()) == 11
-    written = {request.target for request in recorder.requests() if request.operation in ("PutObject", "DeleteObject")}
+    written = {
+        request.target
+        for request in recorder.requests()
+        if request.operation in ("PutObject", "DeleteObject")
+    }
     assert not [target for target in written if ".syncloud-probe-" not in target]
 
 
-def test_the_delete_guard_holds_until_resumed(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_the_delete_guard_holds_until_resumed(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     for number in range(150):
         (out / f"{number:03}").write_bytes(b"x")
     push = syncloud(*_push(tmp_path, bucket, "--delete"))
@@ -229,7 +272,9 @@ def _status(syncloud: Start, state: Path) -> dict[str, Any]:
     return told
 
 
-def test_status_works_while_the_daemon_is_down(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_status_works_while_the_daemon_is_down(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     (out / "file").write_bytes(b"1")
     (out / "link").symlink_to("file")
     push = syncloud(*_push(tmp_path, bucket))
@@ -243,14 +288,18 @@ def test_status_works_while_the_daemon_is_down(bucket: Bucket, syncloud: Start, 
     assert told["left_out"] == {"link": "a symbolic link"}
 
 
-def test_hangup_looks_at_everything(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_hangup_looks_at_everything(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     push = syncloud(*_push(tmp_path, bucket))
     push.wait_event("reconcile.finished")
     push.signal(signal.SIGHUP)
     push.wait_for(lambda: len(push.events("reconcile.finished")) > 1)
 
 
-def test_an_end_by_signal_leaves_nothing_half_done(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_an_end_by_signal_leaves_nothing_half_done(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     for number in range(300):
         (out / str(number)).write_bytes(os.urandom(4096))
     once = syncloud(*_push(tmp_path, bucket, "--once"))
@@ -263,7 +312,9 @@ def test_an_end_by_signal_leaves_nothing_half_done(bucket: Bucket, syncloud: Sta
     assert len(bucket.keys()) == 300
 
 
-def test_files_of_an_earlier_life_meet_without_a_conflict(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_files_of_an_earlier_life_meet_without_a_conflict(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     """A bucket filled by another tool and a directory with the same files: compared, adopted, no copy, no conflict."""
     for number in range(5):
         body = b"%d" % number * 100
@@ -280,7 +331,9 @@ def test_files_of_an_earlier_life_meet_without_a_conflict(bucket: Bucket, synclo
     assert len(keys) == 7
 
 
-def test_a_file_held_open_is_published_when_it_is_quiet(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_a_file_held_open_is_published_when_it_is_quiet(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     push = syncloud(*_push(tmp_path, bucket))
     push.wait_event("service.ready")
     with (out / "log").open("wb", buffering=0) as log:
@@ -312,7 +365,9 @@ def test_a_file_that_is_never_quiet_is_published_at_its_deadline(
         assert not body.strip(b"x")
 
 
-def test_both_trees_are_followed_live(bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path) -> None:
+def test_both_trees_are_followed_live(
+    bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
+) -> None:
     push = syncloud(*_push(tmp_path, bucket, "--delete"))
     pull = syncloud(*_pull(tmp_path, bucket, "--delete"))
     for process in (push, pull):

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 QUEUE = "http://127.0.0.1/1/queue"
 
 
-REDIRECTS = ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
+REDIRECTS = [
+    "301 Moved Permanently",
+    "302 Found",
+    "303 See Other",
+    "307 Temporary Redirect",
+    "308 Permanent Redirect",
+]
 QUESTIONS: dict[str, Callable[[Aws], object]] = {
     "s3": lambda aws: aws.client("s3").list_objects_v2(Bucket="bucket"),
     "sqs": lambda aws: aws.client("sqs").receive_message(QueueUrl=QUEUE),
@@ -58,25 +64,37 @@ def test_awscrt_is_led_nowhere_either(status: str) -> None:
     with Server(silent) as elsewhere:
         answer = http(status, error_xml("PermanentRedirect"), Location=f"{elsewhere.endpoint}/x")
         with Server(answering(answer)) as server:
-            assert isinstance(get(server.endpoint).refusal("get s3://bucket/key"), ConfigurationError)
+            assert isinstance(
+                get(server.endpoint).refusal("get s3://bucket/key"), ConfigurationError
+            )
             assert server.connections == 1
         assert elsewhere.connections == 0
 
 
 @pytest.mark.parametrize("named", ["", "eu-west-2"])
-def test_a_bucket_that_has_moved_is_told_at_the_first_look_over_tls(named: str, tls: ssl.SSLContext) -> None:
+def test_a_bucket_that_has_moved_is_told_at_the_first_look_over_tls(
+    named: str, tls: ssl.SSLContext
+) -> None:
     """boto3's client followed the answer to its own question about the region, round and round."""
     asked: list[bytes] = []
 
     def moved(sock: Any) -> None:
         while request := head(sock):
             asked.append(request)
-            sock.sendall(http("301 Moved Permanently", error_xml("PermanentRedirect"), x_amz_bucket_region=named))
+            sock.sendall(
+                http(
+                    "301 Moved Permanently",
+                    error_xml("PermanentRedirect"),
+                    x_amz_bucket_region=named,
+                )
+            )
 
     async def go(endpoint: str) -> SyncloudError:
         async with crt(endpoint) as client:
             with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
-                tree = S3Tree(client, lambda: aws.client("s3"), bucket="bucket", prefix="", nonce="0" * 16)
+                tree = S3Tree(
+                    client, lambda: aws.client("s3"), bucket="bucket", prefix="", nonce="0" * 16
+                )
                 with pytest.raises(ConfigurationError) as caught:
                     tree.check()
                 return caught.value

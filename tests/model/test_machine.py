@@ -28,14 +28,31 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from syncloud.core.interfaces import Content
-from syncloud.core.model import Base, ConflictPolicy, DeletionMemo, Entry, Hint, HintKind, Policy, Side, Tag, Unknown
+from syncloud.core.model import (
+    Base,
+    ConflictPolicy,
+    DeletionMemo,
+    Entry,
+    Hint,
+    HintKind,
+    Policy,
+    Side,
+    Tag,
+    Unknown,
+)
 from syncloud.core.work_queue import Work, WorkQueue
 from syncloud.engine.failing import LASTING_TRIES
 from syncloud.engine.loop import Engine
 from syncloud.engine.outcome import Outcome
 from syncloud.errors import Unavailable
 from syncloud.state.store import Pair, State
-from tests.support.engines import Recorded, direction_between, engine_between, reconciler_of, settle_with
+from tests.support.engines import (
+    Recorded,
+    direction_between,
+    engine_between,
+    reconciler_of,
+    settle_with,
+)
 from tests.support.memory import MemoryContent, MemoryTree
 from tests.support.states import opened_state
 
@@ -80,7 +97,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+    def run_in_executor(
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:  # type: ignore[override]
         future = self.create_future()
         try:
             future.set_result(func(*args))
@@ -112,7 +131,9 @@ class WatchedTree(MemoryTree):
 
     def holds(self, body: bytes) -> bool:
         """As a file, an object, a conflict copy, or a version."""
-        return any(file.body == body for file in self.files.values()) or (self.versioned and body in self.history)
+        return any(file.body == body for file in self.files.values()) or (
+            self.versioned and body in self.history
+        )
 
     def _told(self, path: str) -> None:
         for tell in self.tell:
@@ -123,7 +144,11 @@ class WatchedTree(MemoryTree):
         return None if file is None else (file.body, file.mtime_ns, file.mode)
 
     def clashes(self, path: str) -> list[str]:
-        return [other for other in self.files if other.startswith(path + "/") or path.startswith(other + "/")]
+        return [
+            other
+            for other in self.files
+            if other.startswith(path + "/") or path.startswith(other + "/")
+        ]
 
 
 class Rough:
@@ -172,12 +197,20 @@ class Rough:
         return self.tree.scan(under)
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         self._live()
         self._node.observed[self.name, path] = self._node.next_count()
         return await self._step(
-            lambda: self.tree.observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+            lambda: self.tree.observe(
+                path, base, known, reported=reported, deadline_passed=deadline_passed
+            )
         )
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
@@ -232,7 +265,9 @@ class Mortal:
         self._node = node
         self._life = node.life
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], *, deletions: DeletionMemo | None = None) -> None:
+    def record(
+        self, puts: Iterable[Base], drops: Iterable[str], *, deletions: DeletionMemo | None = None
+    ) -> None:
         if self._life == self._node.life:
             self._state.record(puts, drops, deletions=deletions)
 
@@ -256,16 +291,23 @@ class Ticket:
         self.acknowledged += 1
         if self._path in self._node.excluded:
             return  # there is nothing to look at
-        if self._node.engine is not None and self._node.engine.failing.tries(self._path) >= LASTING_TRIES:
+        if (
+            self._node.engine is not None
+            and self._node.engine.failing.tries(self._path) >= LASTING_TRIES
+        ):
             return  # it is recorded as failing: that is what obliges from now on
         began = self._node.observed.get((self._node.source.name, self._path), -1)
-        assert began > self._delivered, f"{self._path}: acknowledged by a look that began before the hint came"
+        assert began > self._delivered, (
+            f"{self._path}: acknowledged by a look that began before the hint came"
+        )
 
 
 class Node:
     """One syncloud: its trees, its state on disk, and its engine while it runs."""
 
-    def __init__(self, name: str, source: WatchedTree, target: WatchedTree, policy: Policy, world: Machine) -> None:
+    def __init__(
+        self, name: str, source: WatchedTree, target: WatchedTree, policy: Policy, world: Machine
+    ) -> None:
         self.name = name
         self.random = world.random
         self.loop = world.loop
@@ -323,7 +365,9 @@ class Node:
             clock=self.loop.time,
         )
         self.task = self.loop.create_task(self.engine.run())
-        self.engine.deliver(Hint("", subtree=True, check_target=self.name != "push" or bool(self.state.rebuilt)))
+        self.engine.deliver(
+            Hint("", subtree=True, check_target=self.name != "push" or bool(self.state.rebuilt))
+        )
 
     async def stop(self) -> None:
         assert self.engine is not None
@@ -365,7 +409,9 @@ class Node:
         ticket = Ticket(self, path)
         self.tickets.append(ticket)
         kind = self.random.choice((HintKind.WRITTEN, HintKind.WRITING, HintKind.RECHECK))
-        self.engine.deliver(Hint(path, kind, check_target=self.random.random() < 0.1, receipt=ticket))
+        self.engine.deliver(
+            Hint(path, kind, check_target=self.random.random() < 0.1, receipt=ticket)
+        )
 
     # Calm
 
@@ -373,7 +419,9 @@ class Node:
     def busy(self) -> bool:
         engine = self.engine
         assert engine is not None
-        return bool(engine.pending or engine.failing.waiting or engine.scanning or self.work_queue.listings)
+        return bool(
+            engine.pending or engine.failing.waiting or engine.scanning or self.work_queue.listings
+        )
 
     async def reconcile(self) -> None:
         assert self.engine is not None
@@ -408,12 +456,20 @@ PULL = st.sampled_from(("one", "two"))
 
 
 class Machine(RuleBasedStateMachine):
-    @initialize(seed=st.integers(0, 2**32), push=POLICIES, one=POLICIES, two=POLICIES, versioned=st.booleans())
+    @initialize(
+        seed=st.integers(0, 2**32),
+        push=POLICIES,
+        one=POLICIES,
+        two=POLICIES,
+        versioned=st.booleans(),
+    )
     def build(self, seed: int, push: Policy, one: Policy, two: Policy, versioned: bool) -> None:
         self.random = random.Random(seed)
         self.loop = VirtualLoop()
         shared_memory = Path("/dev/shm")
-        self.directory = Path(tempfile.mkdtemp(dir=shared_memory if shared_memory.is_dir() else None))
+        self.directory = Path(
+            tempfile.mkdtemp(dir=shared_memory if shared_memory.is_dir() else None)
+        )
         self.bugs = _Bugs()
         logging.getLogger("syncloud").addHandler(self.bugs)
         self.disk = WatchedTree("pull", flat=False)
@@ -437,7 +493,9 @@ class Machine(RuleBasedStateMachine):
 
     def new_body(self) -> bytes:
         self.written += 1
-        return self.random.choice((b"%d" % self.written, b"%d" % self.written, *COMMON, b"%d " % self.written * 50))
+        return self.random.choice(
+            (b"%d" % self.written, b"%d" % self.written, *COMMON, b"%d " % self.written * 50)
+        )
 
     # The one writer
 
@@ -481,7 +539,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(old=PATH, new=PATH)
     def rename(self, old: str, new: str) -> None:
-        if old != new and (file := self.disk.files.get(old)) is not None and not self.disk.clashes(new):
+        if (
+            old != new
+            and (file := self.disk.files.get(old)) is not None
+            and not self.disk.clashes(new)
+        ):
             self.disk.remove(old)
             self.disk.put(new, file.body, mtime_ns=file.mtime_ns, mode=file.mode)
 
@@ -633,47 +695,76 @@ class Machine(RuleBasedStateMachine):
                 await node.reconcile()
                 node.queue.clear()
         for node in self.nodes.values():
-            assert node.requests <= PRICE * node.looks, f"{node.name}: {node.requests} requests for {node.looks} looks"
+            assert node.requests <= PRICE * node.looks, (
+                f"{node.name}: {node.requests} requests for {node.looks} looks"
+            )
         before = [node.tree.writes for node in self.nodes.values()]
         kept = [node.kept for node in self.nodes.values()]
         for node in self.nodes.values():
             asked = node.requests
             await node.reconcile()
-            assert node.requests - asked <= PRICE * len(self._disputed(node)), f"{node.name}: agreed, and yet asked about"
-            assert all(ticket.acknowledged == 1 for ticket in node.tickets), f"{node.name}: a receipt was lost"
+            assert node.requests - asked <= PRICE * len(self._disputed(node)), (
+                f"{node.name}: agreed, and yet asked about"
+            )
+            assert all(ticket.acknowledged == 1 for ticket in node.tickets), (
+                f"{node.name}: a receipt was lost"
+            )
             node.tickets.clear()
             node.queue.clear()
-        assert before == [node.tree.writes for node in self.nodes.values()], "calm, and yet something was written"
-        assert kept == [node.kept for node in self.nodes.values()], "calm, and yet something was set aside"
+        assert before == [node.tree.writes for node in self.nodes.values()], (
+            "calm, and yet something was written"
+        )
+        assert kept == [node.kept for node in self.nodes.values()], (
+            "calm, and yet something was set aside"
+        )
 
     def _disputed(self, node: Node) -> set[str]:
         """Paths on which the sides may disagree for good: excluded and blocked ones, a drift, a skipped conflict."""
         paths = node.source.files.keys() | node.tree.files.keys()
-        return {path for path in paths if node.source.content(path) != node.tree.content(path)} | node.tree.disturbed
+        return {
+            path for path in paths if node.source.content(path) != node.tree.content(path)
+        } | node.tree.disturbed
 
     def _check_mirror(self, node: Node) -> None:
         source, target = node.source, node.tree
         wins = node.policy.conflict is ConflictPolicy.SOURCE_WINS
         skips = node.policy.conflict is ConflictPolicy.SKIP
         for path in source.files:
-            blocked = node.name != "push" and any(other.startswith(path + "/") for other in (*source.files, *target.files))
+            blocked = node.name != "push" and any(
+                other.startswith(path + "/") for other in (*source.files, *target.files)
+            )
             blocked |= any(path.startswith(other + "/") for other in self._stay(node))
             untouchable = not wins and path in target.disturbed
-            if not blocked and not untouchable and path not in node.excluded and not (skips and node.loose):
+            if (
+                not blocked
+                and not untouchable
+                and path not in node.excluded
+                and not (skips and node.loose)
+            ):
                 assert target.content(path) == source.content(path), f"{node.name}: {path} differs"
         for path in target.files.keys() - source.files.keys():
-            excused = path in target.disturbed | node.excluded or ".conflict-" in path or not node.policy.delete
+            excused = (
+                path in target.disturbed | node.excluded
+                or ".conflict-" in path
+                or not node.policy.delete
+            )
             excused = excused or node.loose or self.clashed
             assert excused, f"{node.name}: {path} should be gone"
 
     def _stay(self, node: Node) -> set[str]:
         """Files of the target that make way for no directory: where nothing is deleted, and what is not as it was recorded."""
         there = set(node.tree.files)
-        return there if node.loose or not node.policy.delete else there & (node.excluded | node.tree.disturbed)
+        return (
+            there
+            if node.loose or not node.policy.delete
+            else there & (node.excluded | node.tree.disturbed)
+        )
 
     def _check_conflicts(self, node: Node) -> None:
         if not (node.tree.disturbed or node.loose or self.clashed):
-            assert not node.kept, f"{node.name}: a conflict copy, though nobody disturbed the target"
+            assert not node.kept, (
+                f"{node.name}: a conflict copy, though nobody disturbed the target"
+            )
 
     def _check_nothing_lost(self) -> None:
         for tree, body in [*self.state_writer.values(), *self.lost_and_found]:
@@ -686,7 +777,9 @@ class Machine(RuleBasedStateMachine):
             self.calm()
             asked = [node.requests for node in self.nodes.values()]
             self.wait(IDLE)
-            assert asked == [node.requests for node in self.nodes.values()], "idle, and yet something was asked"
+            assert asked == [node.requests for node in self.nodes.values()], (
+                "idle, and yet something was asked"
+            )
         finally:
             for node in self.nodes.values():
                 if node.engine is not None:
@@ -704,7 +797,11 @@ TestMachine.settings = settings(
     max_examples=int(os.environ.get("MACHINE_EXAMPLES", "250")),
     stateful_step_count=40,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
 )
 
 
@@ -737,7 +834,9 @@ class LostAnswer(MemoryTree):
         return written
 
 
-def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although_the_source_has_moved_on() -> None:
+def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although_the_source_has_moved_on() -> (
+    None
+):
     source, target = MemoryTree("pull"), LostAnswer("push")
     rows: dict[str, Base] = {}
     reconciler = reconciler_of(direction_between(source, target), Policy(), Recorded(rows))
@@ -769,7 +868,9 @@ def test_an_excluded_file_in_the_way_of_a_directory_stays() -> None:
 
     async def settle(path: str) -> Outcome:
         direction, records = direction_between(source, target), Recorded(rows)
-        reconciler = reconciler_of(direction, Policy(delete=True), records, excludes=excluded.__contains__)
+        reconciler = reconciler_of(
+            direction, Policy(delete=True), records, excludes=excluded.__contains__
+        )
         return await settle_with(reconciler, Work(path, 0.0, 0.0, 0.0))
 
     async def scenario() -> None:

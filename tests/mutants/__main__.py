@@ -32,7 +32,9 @@ def copied() -> Iterator[Path]:
     """The code and its tests in a place of their own, as they are now."""
     with tempfile.TemporaryDirectory(prefix="syncloud-mutant-") as place:
         for name in ("syncloud", "tests"):
-            shutil.copytree(CHECKOUT / name, Path(place, name), ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                CHECKOUT / name, Path(place, name), ignore=shutil.ignore_patterns("__pycache__")
+            )
         for name in ("setup.cfg", "pyproject.toml"):
             shutil.copy(CHECKOUT / name, place)
         yield Path(place)
@@ -40,9 +42,19 @@ def copied() -> Iterator[Path]:
 
 def tested(place: Path, tests: Iterable[str], *options: str) -> tuple[int, str]:
     """pytest's exit code and words."""
-    argv = [sys.executable, "-m", "pytest", "-q", "--tb=line", *options, *(f"tests/{test}" for test in tests)]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=line",
+        *options,
+        *(f"tests/{test}" for test in tests),
+    ]
     env = os.environ | {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
-    ran = subprocess.run(argv, cwd=place, env=env, capture_output=True, text=True, errors="replace", check=False)
+    ran = subprocess.run(
+        argv, cwd=place, env=env, capture_output=True, text=True, errors="replace", check=False
+    )
     return ran.returncode, ran.stdout + ran.stderr
 
 
@@ -57,11 +69,16 @@ def fate(mutant: Mutant) -> tuple[bool, str]:
     caught = code == 1 and re.search(r"^FAILED |^\++ Timeout \++$", said, re.MULTILINE) is not None
     words = "" if caught else f"  ({(said.strip().splitlines() or ['nothing'])[-1]})"
     took = time.monotonic() - started
-    return caught, f"{'caught' if caught else 'MISSED'}  {took:5.1f} s  {mutant.defence}  {mutant.test_name}{words}"
+    return (
+        caught,
+        f"{'caught' if caught else 'MISSED'}  {took:5.1f} s  {mutant.defence}  {mutant.test_name}{words}",
+    )
 
 
 def main(words: Sequence[str]) -> int:
-    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.described for word in words)]
+    chosen = [
+        mutant for mutant in MUTANTS if not words or any(word in mutant.described for word in words)
+    ]
     if not chosen:  # without any test, pytest would run them all
         print(f"no mutant is about {' or '.join(words)}; --list names them", file=sys.stderr)
         return 2

@@ -38,7 +38,9 @@ class Mutant:
 def listed() -> str:
     """The table of docs/RELIABILITY.md."""
     head = ["| family | mutant | caught by |", "|---|---|---|"]
-    return "\n".join([*head, *(f"| {one.family} | {one.defence} | `{one.test_name}` |" for one in MUTANTS)])
+    return "\n".join(
+        [*head, *(f"| {one.family} | {one.defence} | `{one.test_name}` |" for one in MUTANTS)]
+    )
 
 
 # fmt: off

@@ -18,11 +18,16 @@ COMMANDS = (
     "benchmarks",
     "benchmarks.peers",
     "benchmarks.suite.delay",
-    *(f"benchmarks.probes.{name}" for name in ("bare", "parts", "stages", "threads", "wake", "workloads")),
+    *(
+        f"benchmarks.probes.{name}"
+        for name in ("bare", "parts", "stages", "threads", "wake", "workloads")
+    ),
 )
 
 TREES = {
-    ".".join(file.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(file.read_text("utf-8"))
+    ".".join(file.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        file.read_text("utf-8")
+    )
     for file in sorted((CHECKOUT / "benchmarks").rglob("*.py"))
 }
 
@@ -35,7 +40,9 @@ def imports(module: str) -> set[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}:{node.lineno}: benchmarks are imported by their whole names"
+            assert node.level == 0, (
+                f"{module}:{node.lineno}: benchmarks are imported by their whole names"
+            )
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             if name.partition(".")[0] == "benchmarks":
@@ -52,12 +59,20 @@ def test_a_folder_of_benchmarks_imports_from_the_ones_before_it(folder: str) -> 
     below = {"benchmarks", *(f"benchmarks.{name}" for name in FOLDERS[: FOLDERS.index(folder) + 1])}
     for module in TREES:
         if module.startswith(f"benchmarks.{folder}."):
-            above = {name for name in imports(module) if name not in below and name.rpartition(".")[0] not in below}
+            above = {
+                name
+                for name in imports(module)
+                if name not in below and name.rpartition(".")[0] not in below
+            }
             assert above == set(), module
 
 
 def test_every_folder_of_benchmarks_says_what_it_owns() -> None:
-    folders = {path.name for path in (CHECKOUT / "benchmarks").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    folders = {
+        path.name
+        for path in (CHECKOUT / "benchmarks").iterdir()
+        if path.is_dir() and path.name != "__pycache__"
+    }
     assert folders == set(FOLDERS)
     assert all(ast.get_docstring(TREES[f"benchmarks.{folder}"]) for folder in FOLDERS)
 
@@ -65,7 +80,13 @@ def test_every_folder_of_benchmarks_says_what_it_owns() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_benchmarks_starts(command: str) -> None:
     """`stages` sets its clocks first, so a door that is gone fails here."""
-    done = subprocess.run([sys.executable, "-m", command, "--help"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", command, "--help"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: ")
 
@@ -74,6 +95,9 @@ def test_every_command_of_the_benchmarks_is_tried() -> None:
     runnable = {
         module.removesuffix(".__main__")
         for module, tree in TREES.items()
-        if any(isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'" for node in tree.body)
+        if any(
+            isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+            for node in tree.body
+        )
     }
     assert runnable == set(COMMANDS)

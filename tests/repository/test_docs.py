@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 SECURITY = CHECKOUT / "SECURITY.md"
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
-READ = [file for file in DOCUMENTS if "decisions" not in file.parts and file.name != "BENCHMARKS.md"]
+READ = [
+    file for file in DOCUMENTS if "decisions" not in file.parts and file.name != "BENCHMARKS.md"
+]
 """The documents with short sentences. `make bench` writes BENCHMARKS.md."""
-PAGES = sorted(file for form in ("rst", "txt") for file in (CHECKOUT / "packaging").glob(f"*/*.{form}"))
+PAGES = sorted(
+    file for form in ("rst", "txt") for file in (CHECKOUT / "packaging").glob(f"*/*.{form}")
+)
 """The sources of the manual pages and of the sample file."""
 LONGEST = 30
 """Words of a sentence."""
@@ -58,9 +62,17 @@ def test_every_module_has_its_place_in_the_architecture() -> None:
 
 
 def test_every_file_that_a_typical_change_touches_exists() -> None:
-    named = set(re.findall(r"`((?:\w[\w.]*/)+[\w.]*|\w+\.(?:py|md))`", (CHECKOUT / "CONTRIBUTING.md").read_text()))
+    named = set(
+        re.findall(
+            r"`((?:\w[\w.]*/)+[\w.]*|\w+\.(?:py|md))`", (CHECKOUT / "CONTRIBUTING.md").read_text()
+        )
+    )
     assert len(named) > 30
-    missing = [name for name in named if not any((place / name).exists() for place in (CHECKOUT, CHECKOUT / "syncloud"))]
+    missing = [
+        name
+        for name in named
+        if not any((place / name).exists() for place in (CHECKOUT, CHECKOUT / "syncloud"))
+    ]
     assert not missing
 
 
@@ -82,17 +94,25 @@ def _blocks(text: str) -> Iterator[str]:
 
 def _sentences(text: str) -> Iterator[str]:
     for block in _blocks(text):
-        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "`code`", block.replace("**", "")))
+        plain = re.sub(
+            r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "`code`", block.replace("**", ""))
+        )
         yield from re.split(r"(?<=[.!?]) |(?<=[.!?][\")]) ", plain)
 
 
 def _prose(page: str) -> str:
     """The prose of a manual page in reStructuredText as paragraphs: no examples, no directives, no terms of lists."""
     lines: list[str] = []
-    for paragraph in re.sub(r"::\n\n(?:(?: {4}.*)?\n)+", ".\n\n", page.rstrip("\n") + "\n").split("\n\n"):
+    for paragraph in re.sub(r"::\n\n(?:(?: {4}.*)?\n)+", ".\n\n", page.rstrip("\n") + "\n").split(
+        "\n\n"
+    ):
         if not re.match(r"\.\. |.*\n==", paragraph):
             item = re.search(r"^[^ ].*\n(?= {4})", paragraph, re.MULTILINE)
-            plain = re.sub(r"^[^ ].*\n(?= {4})", "\n", paragraph, flags=re.MULTILINE) if item else paragraph
+            plain = (
+                re.sub(r"^[^ ].*\n(?= {4})", "\n", paragraph, flags=re.MULTILINE)
+                if item
+                else paragraph
+            )
             lines.append(re.sub(r"^ {4}", "", plain, flags=re.MULTILINE).replace("``", "`"))
     return "\n\n".join(lines)
 
@@ -112,7 +132,9 @@ def test_no_sentence_of_a_manual_page_is_too_long(page: Path) -> None:
 
 
 def test_prose_of_a_page_is_found() -> None:
-    page = "TITLE\n=====\n\n.. options:: x\n\nOne two ``a b``::\n\n    no sentence\n\n    nor this\n\n"
+    page = (
+        "TITLE\n=====\n\n.. options:: x\n\nOne two ``a b``::\n\n    no sentence\n\n    nor this\n\n"
+    )
     page += "term, other\n    Three.\n    Four five.\nterm\n    Six.\n"
     assert [_words(one) for one in _sentences(_prose(page)) if _words(one)] == [3, 1, 2, 1]
 
@@ -123,7 +145,10 @@ def test_prose_of_a_page_is_found() -> None:
         ("# A title\n\nOne two\nthree. Four, five; six: seven. (Eight nine.) Ten.", [3, 4, 2, 1]),
         ("One two:\n- three four\n  five\n- six", [2, 3, 1]),
         ("| one | two three |\n|---|---|\n| `four. five` six; seven | eight |", [1, 2, 2, 1, 1]),
-        ("One two.\n\n    not counted\n\n```json\nnot counted\n```\nThree [four five](six.seven).", [2, 3]),
+        (
+            "One two.\n\n    not counted\n\n```json\nnot counted\n```\nThree [four five](six.seven).",
+            [2, 3],
+        ),
         ("**One two.** Three `a.b c`!", [2, 2]),
     ],
 )

@@ -31,7 +31,13 @@ Complete = Callable[[Sequence[str]], set[str]]
 
 def made(out: Path, **variables: str) -> Path:
     environ = os.environ | {"SOURCE_DATE_EPOCH": "1790000000"} | variables
-    command = [sys.executable, "-W", "error", str(CHECKOUT / "packaging/bin/documents.py"), str(out)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        str(CHECKOUT / "packaging/bin/documents.py"),
+        str(out),
+    ]
     subprocess.run(command, env=environ, cwd=out.parent, check=True, timeout=100)
     return out
 
@@ -58,19 +64,31 @@ class Page:
 
     def __init__(self, file: Path) -> None:
         text = re.sub(r"\\f.|\\&", "", file.read_text("utf-8"))
-        for mark, character in {r"\-": "-", r"\(aq": "'", r"\(dq": '"', r"\ ": " ", r"\e": "\\"}.items():
+        for mark, character in {
+            r"\-": "-",
+            r"\(aq": "'",
+            r"\(dq": '"',
+            r"\ ": " ",
+            r"\e": "\\",
+        }.items():
             text = text.replace(mark, character)
         self.sections = dict(re.findall(r"^\.SH (.+)\n((?:(?!\.SH ).*\n)*)", text, re.MULTILINE))
 
     def heads(self, section: str) -> list[str]:
         """What the items of a list are about."""
-        return [head.strip() for head in re.findall(r"^\.TP\n\.BI? +(.*)$", self.sections[section], re.MULTILINE)]
+        return [
+            head.strip()
+            for head in re.findall(r"^\.TP\n\.BI? +(.*)$", self.sections[section], re.MULTILINE)
+        ]
 
     def says(self, section: str, text: str) -> bool:
         return " ".join(text.split()) in " ".join(self.sections[section].split())
 
 
-@pytest.fixture(scope="module", params=["syncloud", *(f"syncloud-{command}" for command in COMMANDS), "syncloud.conf"])
+@pytest.fixture(
+    scope="module",
+    params=["syncloud", *(f"syncloud-{command}" for command in COMMANDS), "syncloud.conf"],
+)
 def file(request: pytest.FixtureRequest, documents: Path) -> Path:
     """Each of the pages."""
     section = 5 if request.param == "syncloud.conf" else 1
@@ -100,7 +118,11 @@ def conf(documents: Path) -> Page:
 
 def test_there_is_a_page_for_everything_and_no_other(documents: Path) -> None:
     pages = {file.name for file in (documents / "man").iterdir()}
-    assert pages == {"syncloud.1", "syncloud.conf.5", *(f"syncloud-{command}.1" for command in COMMANDS)}
+    assert pages == {
+        "syncloud.1",
+        "syncloud.conf.5",
+        *(f"syncloud-{command}.1" for command in COMMANDS),
+    }
 
 
 def test_pages_that_are_referred_to_exist(file: Path) -> None:
@@ -126,12 +148,16 @@ def test_every_option_is_on_the_page_of_its_command(command: str, page: Page) ->
     for option in of(command):
         assert page.says("OPTIONS", option.help[1:])
         assert page.says("OPTIONS", option.details)
-        assert page.says("OPTIONS", f"Default: {option.unset or option.default}.") or not (option.unset or option.default)
+        assert page.says("OPTIONS", f"Default: {option.unset or option.default}.") or not (
+            option.unset or option.default
+        )
 
 
 def test_every_variable_is_on_the_page_of_its_command(command: str, page: Page) -> None:
     told = re.findall(r"SYNCLOUD_[A-Z_]+", page.sections["ENVIRONMENT"])
-    assert sorted(told) == sorted(option.variable for option in of(command) if option.scope is not Scope.ACT)
+    assert sorted(told) == sorted(
+        option.variable for option in of(command) if option.scope is not Scope.ACT
+    )
 
 
 def test_the_synopsis_is_the_usage(command: str, page: Page) -> None:
@@ -143,9 +169,13 @@ def test_every_setting_is_in_the_page_of_the_file(conf: Page) -> None:
     assert [head.partition(" ")[0] for head in conf.heads("SETTINGS")] == list(KEYS)
     for option in (BY_NAME[key] for key in KEYS):
         assert conf.says("SETTINGS", option.details)
-        assert conf.says("SETTINGS", f"For {', '.join(option.commands)}. In the environment: {option.variable}.")
+        assert conf.says(
+            "SETTINGS", f"For {', '.join(option.commands)}. In the environment: {option.variable}."
+        )
     names = re.findall(r"SYNCLOUD_[A-Z_]+", conf.sections["SETTINGS"])
-    assert set(names) == {name for name, option in VARIABLES.items() if option.scope is Scope.SETTING}
+    assert set(names) == {
+        name for name, option in VARIABLES.items() if option.scope is Scope.SETTING
+    }
 
 
 def test_every_foreign_variable_is_told(whole: Page) -> None:
@@ -176,7 +206,9 @@ def test_a_command_has_no_exit_code_of_its_own(page: Page) -> None:
 
 
 @pytest.mark.parametrize("role", options.SYNC)
-def test_signals_and_what_a_reload_cannot_change_are_told(role: str, documents: Path, conf: Page) -> None:
+def test_signals_and_what_a_reload_cannot_change_are_told(
+    role: str, documents: Path, conf: Page
+) -> None:
     page = Page(documents / "man" / f"syncloud-{role}.1")
     assert page.heads("SIGNALS") == ["SIGTERM, SIGINT", "SIGHUP"]
     assert all(page.says("SIGNALS", name) for name in FIXED)
@@ -188,7 +220,11 @@ def test_every_field_of_the_log_is_told(whole: Page) -> None:
     assert {name for name in fields if not whole.says("LOG", name)} == set()
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option.metavar in ("N", "TIME")], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "option",
+    [option for option in OPTIONS if option.metavar in ("N", "TIME")],
+    ids=lambda row: row.name,
+)
 def test_bounds_are_those_that_are_told(option: Option) -> None:
     told = re.match(r"From (\d+)(\w*) to (\d+)(\w*)[.,]", option.details)
     assert told is not None
@@ -205,18 +241,36 @@ def test_two_runs_give_the_same(documents: Path, tmp_path: Path) -> None:
     files = sorted(file.relative_to(documents) for file in documents.rglob("*") if file.is_file())
     assert len(files) == len(COMMANDS) + 6
     assert files == sorted(file.relative_to(again) for file in again.rglob("*") if file.is_file())
-    assert [file for file in files if (documents / file).read_bytes() != (again / file).read_bytes()] == []
+    assert [
+        file for file in files if (documents / file).read_bytes() != (again / file).read_bytes()
+    ] == []
 
 
 def told_by(*command: str, **variables: str) -> str:
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=60
+    )
     return done.stderr + (done.stdout if done.returncode and not done.stderr else "")
 
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
 def test_man_has_no_warning(file: Path) -> None:
     # As lintian asks.
-    assert told_by("man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", str(file), MANROFFSEQ="", MANWIDTH="80") == ""
+    assert (
+        told_by(
+            "man",
+            "--warnings",
+            "-E",
+            "UTF-8",
+            "-l",
+            "-Tutf8",
+            "-Z",
+            str(file),
+            MANROFFSEQ="",
+            MANWIDTH="80",
+        )
+        == ""
+    )
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")
@@ -258,8 +312,14 @@ def test_the_sample_file_changes_nothing(sample: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", options.AWS)
 def test_the_sample_file_can_be_uncommented(sample: str, command: str, tmp_path: Path) -> None:
-    settings = set_by(re.sub(r"^#(?=\S)", "", sample, flags=re.MULTILINE), tmp_path / "conf", command=command)
-    assert (settings.bucket, settings.prefix, settings.region) == ("example-status", "jef/", "eu-central-1")
+    settings = set_by(
+        re.sub(r"^#(?=\S)", "", sample, flags=re.MULTILINE), tmp_path / "conf", command=command
+    )
+    assert (settings.bucket, settings.prefix, settings.region) == (
+        "example-status",
+        "jef/",
+        "eu-central-1",
+    )
 
 
 def test_the_defaults_in_the_sample_file_are_the_defaults(sample: str, tmp_path: Path) -> None:
@@ -286,13 +346,26 @@ def place(tmp_path: Path) -> Path:
 def placed(documents: Path, place: Path, name: str) -> Path:
     """A completion that looks for instances in `place`."""
     file = place / name
-    file.write_text((documents / "completions" / name).read_text("utf-8").replace("/etc/syncloud/", f"{place}/etc/"), "utf-8")
+    file.write_text(
+        (documents / "completions" / name)
+        .read_text("utf-8")
+        .replace("/etc/syncloud/", f"{place}/etc/"),
+        "utf-8",
+    )
     return file
 
 
 def output(place: Path, *command: str) -> list[str]:
     environ = os.environ | {"HOME": str(place)}
-    done = subprocess.run(command, cwd=place / "work", env=environ, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        command,
+        cwd=place / "work",
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     return done.stdout.splitlines()
 
 
@@ -330,7 +403,10 @@ touch {place}/started
 
 def in_bash(documents: Path, place: Path) -> Complete:
     file = placed(documents, place, "syncloud.bash")
-    return lambda words: {word.rstrip("/") for word in output(place, "bash", "--norc", "-c", BASH, "bash", str(file), *words)}
+    return lambda words: {
+        word.rstrip("/")
+        for word in output(place, "bash", "--norc", "-c", BASH, "bash", str(file), *words)
+    }
 
 
 def in_fish(documents: Path, place: Path) -> Complete:
@@ -356,7 +432,11 @@ def in_zsh(documents: Path, place: Path) -> Complete:
             os.write(keys, " ".join(["syncloud", *words]).encode() + b"\t\x18")
             awaited(place / "finished", keys)
         offered = place / "offered"
-        return {word.rstrip("/") for word in offered.read_text().splitlines()} if offered.exists() else set()
+        return (
+            {word.rstrip("/") for word in offered.read_text().splitlines()}
+            if offered.exists()
+            else set()
+        )
 
     return complete
 
@@ -368,7 +448,13 @@ def terminal(place: Path, *command: str) -> Iterator[int]:
     os.set_blocking(keys, False)
     environ = os.environ | {"HOME": str(place), "ZDOTDIR": str(place), "TERM": "xterm"}
     with subprocess.Popen(
-        command, stdin=screen, stdout=screen, stderr=screen, cwd=place / "work", env=environ, start_new_session=True
+        command,
+        stdin=screen,
+        stdout=screen,
+        stderr=screen,
+        cwd=place / "work",
+        env=environ,
+        start_new_session=True,
     ) as shell:
         os.close(screen)
         try:
@@ -399,7 +485,9 @@ def complete(request: pytest.FixtureRequest, documents: Path, place: Path) -> Co
 
 
 def test_every_shell_offers_every_option_of_a_command(command: str, complete: Complete) -> None:
-    assert complete([command, "--"]) - {"--help"} == {string for option in of(command) for string in strings(option)}
+    assert complete([command, "--"]) - {"--help"} == {
+        string for option in of(command) for string in strings(option)
+    }
 
 
 def test_every_shell_offers_every_command(complete: Complete) -> None:

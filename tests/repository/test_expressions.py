@@ -23,7 +23,10 @@ HANDED_ON = {"like": "fullmatch"}
 
 MADE = {
     ("config.values", "pattern"): "the argument of like, whose calls are in the table",
-    ("core.patterns", "''.join((f'[{one}]' for one in sets))"): "nothing but brackets, so it has one length",
+    (
+        "core.patterns",
+        "''.join((f'[{one}]' for one in sets))",
+    ): "nothing but brackets, so it has one length",
 }
 """Expressions that no text of the code is, and why none goes back; `test_no_name_holds_a_match_up` tries those of patterns."""
 
@@ -45,11 +48,23 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("http://a:", "1", "x"),
         ("http://", "a@", ""),
     ],
-    ("aws.session", r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?"): [("https://", "a", ":"), ("https://", "a:1", "")],
-    ("aws.session", r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"): [("", "a", ""), ("", "-", ""), ("", "a-", "-")],
+    ("aws.session", r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?"): [
+        ("https://", "a", ":"),
+        ("https://", "a:1", ""),
+    ],
+    ("aws.session", r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"): [
+        ("", "a", ""),
+        ("", "-", ""),
+        ("", "a-", "-"),
+    ],
     ("aws.session", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"): [("", "a", "-"), ("", "a-", "")],
-    ("cf.operations", r"didn't contain changes|no updates are to be performed"): [("", "didn't contain change", "")],
-    ("cf.operations", r"access ?denied|not authorized|forbidden"): [("", "access ", ""), ("", "not authorize", "")],
+    ("cf.operations", r"didn't contain changes|no updates are to be performed"): [
+        ("", "didn't contain change", "")
+    ],
+    ("cf.operations", r"access ?denied|not authorized|forbidden"): [
+        ("", "access ", ""),
+        ("", "not authorize", ""),
+    ],
     (
         "cf.operations",
         r"_IN_PROGRESS (state|status)|InvalidChangeSetStatus|OperationInProgress|AlreadyExistsException",
@@ -67,7 +82,11 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ("core.fields", r"[0-9A-Fa-f]{1,128}"): [("", "A", ""), ("", "A", "x")],
     ("core.fields", r"[\x21-\x7e]{1,255}"): [("", "a", ""), ("", "a", "\n")],
     ("core.fields", r"[\x20-\x7e]{1,128}"): [("", " ", ""), ("", "a", "\n")],
-    ("core.fields", r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}"): [("", "1", ""), ("", "1.", ""), ("", "1.1", "x")],
+    ("core.fields", r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}"): [
+        ("", "1", ""),
+        ("", "1.", ""),
+        ("", "1.1", "x"),
+    ],
     ("core.fields", r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"): [("", "a", ""), ("", "a", "\n")],
     ("core.names", r"\.syncloud-(?:tmp|old|probe)-[0-9a-f]{16}-[0-9a-f]{16}\Z"): [
         (".syncloud-tmp-", "0", ""),
@@ -82,15 +101,26 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("", ".conflict-", ""),
     ],
     ("core.names", r"[^A-Za-z0-9_-]"): [("", ".", ""), ("", "a", "")],
-    ("s3.objects", r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z"): [("", "1", ""), ("1.", "1", "x"), ("", "1.", "")],
+    ("s3.objects", r"(-?)(\d{1,11})(?:\.(\d{1,9})\d*)?\Z"): [
+        ("", "1", ""),
+        ("1.", "1", "x"),
+        ("", "1.", ""),
+    ],
     ("s3.objects", r"[0-7]{3,7}\Z"): [("", "1", ""), ("", "1", "x")],
-    ("config.options", r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}"): [("arn:", "a", " "), ("", "a", "")],
+    ("config.options", r"arn:\S+|[A-Za-z0-9][A-Za-z0-9._-]{1,254}"): [
+        ("arn:", "a", " "),
+        ("", "a", ""),
+    ],
     ("config.options", r"[A-Za-z][A-Za-z0-9-]{0,127}"): [("", "a", "")],
     ("config.options", r"https?://[^\s/]\S*"): [("https://", "a", " "), ("https://", "a/", " ")],
     ("config.options", r"[0-9]{12}"): [("", "1", "")],
     ("config.options", r"[a-z0-9-]+"): [("", "a", ".")],
     ("config.options", r"[\x00-\x1f\x7f]"): [("", "a", "")],
-    ("config.values", r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)"): [("", "1", ""), ("1.", "1", ""), ("1", "m", "")],
+    ("config.values", r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d|)"): [
+        ("", "1", ""),
+        ("1.", "1", ""),
+        ("1", "m", ""),
+    ],
     ("config.values", r"[0-9]{1,9}"): [("", "1", "")],
     ("config.values", r"(?![-])[A-Za-z0-9_.\\@-]{1,200}"): [("", "a", ""), ("", "-", "")],
     ("config.settings", r"[^A-Za-z0-9-]"): [("", ".", ""), ("", "a", "")],
@@ -101,7 +131,12 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("", "authorization: a\n", ""),
         ("authorization", " ", ""),
     ],
-    ("errors", NAMED): [("", "signature", ""), ("signature=", "a", ""), ("", "signature=", ""), ("session_token", " ", "")],
+    ("errors", NAMED): [
+        ("", "signature", ""),
+        ("signature=", "a", ""),
+        ("", "signature=", ""),
+        ("session_token", " ", ""),
+    ],
     ("errors", r"""(://[^/\s:@"']{0,256}:)[^/\s@"']{1,256}@"""): [
         ("://", "a", ""),
         ("://a:", "a", ""),
@@ -116,7 +151,11 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("1 (a): ", "1 (a): ", ""),
     ],
     ("aws.error_mapping", r"[a-z0-9-]{1,63}"): [("", "a", "")],
-    ("aws.error_mapping", r"s3://[^/\s]+|https?://\S+"): [("", "s3://", ""), ("", "http://", ""), ("", "http:/", "")],
+    ("aws.error_mapping", r"s3://[^/\s]+|https?://\S+"): [
+        ("", "s3://", ""),
+        ("", "http://", ""),
+        ("", "http:/", ""),
+    ],
     ("aws.error_mapping", r"\b[a-z]{2,4}(?:-[a-z]{1,16}){1,3}-\d\b"): [
         ("", "aa-", ""),
         ("aa", "-a", ""),
@@ -152,8 +191,16 @@ def applied(tree: ast.Module, call: ast.Call) -> frozenset[str]:
     """What is done with the expression that a call has as its first argument; nothing if it has none."""
     function = ast.unparse(call.func)
     if function == "re.compile":
-        names = {ast.unparse(node.targets[0]) for node in ast.walk(tree) if isinstance(node, ast.Assign) and node.value is call}
-        users = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) in names)
+        names = {
+            ast.unparse(node.targets[0])
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and node.value is call
+        }
+        users = (
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) in names
+        )
         return frozenset(node.attr for node in users) & METHODS | {"match"}
     if function.startswith("re."):
         return frozenset({function.removeprefix("re.")})
@@ -180,7 +227,9 @@ def test_expressions_come_from_re_alone_and_are_called_by_its_name() -> None:
                 assert node.attr == "escape", file
 
 
-@pytest.mark.timeout(60, method="signal")  # an expression holds Python's lock, but looks for signals
+@pytest.mark.timeout(
+    60, method="signal"
+)  # an expression holds Python's lock, but looks for signals
 @pytest.mark.parametrize("one", FOUND, ids=lambda one: f"{one.module} {one.text!a}")
 def test_a_text_of_a_million_characters_holds_no_expression_up(one: Expression) -> None:
     compiled = re.compile(one.text)

@@ -39,8 +39,36 @@ LAW: dict[str, frozenset[str]] = {
     "local": frozenset({"core", "log", "errors", "backoff"}),
     "queue": frozenset({"core", "aws", "log", "errors", "backoff"}),
     "s3": frozenset({"core", "aws", "log", "errors", "backoff"}),
-    "service": frozenset({"core", "log", "aws", "state", "config", "engine", "local", "queue", "s3", "errors", "backoff"}),
-    "cli": frozenset({"core", "log", "aws", "state", "config", "engine", "local", "queue", "s3", "errors", "backoff"})
+    "service": frozenset(
+        {
+            "core",
+            "log",
+            "aws",
+            "state",
+            "config",
+            "engine",
+            "local",
+            "queue",
+            "s3",
+            "errors",
+            "backoff",
+        }
+    ),
+    "cli": frozenset(
+        {
+            "core",
+            "log",
+            "aws",
+            "state",
+            "config",
+            "engine",
+            "local",
+            "queue",
+            "s3",
+            "errors",
+            "backoff",
+        }
+    )
     | frozenset({"service", "cf", "demo"}),
     "__main__": frozenset({"cli"}),
 }
@@ -52,18 +80,51 @@ PUBLIC: dict[str, frozenset[str]] = {
     "cli": frozenset({"main"}),
     "config": frozenset({"parser", "settings"}),
     "core": frozenset(
-        {"budget", "checksum", "diff", "fields", "filters", "interfaces", "model", "names", "planner", "sample", "timing"}
+        {
+            "budget",
+            "checksum",
+            "diff",
+            "fields",
+            "filters",
+            "interfaces",
+            "model",
+            "names",
+            "planner",
+            "sample",
+            "timing",
+        }
         | {"work_queue"}
     ),
     "engine": frozenset({"dry_run", "loop"}),
     "local": frozenset(
-        {"batch", "identity", "mountinfo", "owners", "progress", "replace", "rights", "root", "threads", "tree"}
+        {
+            "batch",
+            "identity",
+            "mountinfo",
+            "owners",
+            "progress",
+            "replace",
+            "rights",
+            "root",
+            "threads",
+            "tree",
+        }
         | {"watcher", "way"}
     ),
     "log": frozenset({"display"}),
     "queue": frozenset({"sqs"}),
     "s3": frozenset({"capabilities", "multipart", "objects", "transport", "tree"}),
-    "service": frozenset({"configuration", "disclosure", "signals", "single_pass", "state_directory", "status", "supervisor"}),
+    "service": frozenset(
+        {
+            "configuration",
+            "disclosure",
+            "signals",
+            "single_pass",
+            "state_directory",
+            "status",
+            "supervisor",
+        }
+    ),
     "state": frozenset({"inspect", "lock", "notes", "store"}),
 }
 """The modules of each package from which others import. Whatever a package's own `__init__` names is public as well."""
@@ -83,14 +144,19 @@ OWNERS: dict[str, Owned] = {
         | frozenset({"s3.pool", "s3.request", "s3.signer"}),
     ),
     "boto3": Owned("boto3", frozenset({"aws.session"})),
-    "botocore": Owned("boto3", frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.guard", "cf.operations"})),
+    "botocore": Owned(
+        "boto3",
+        frozenset({"aws.bounds", "aws.error_mapping", "aws.session", "cf.guard", "cf.operations"}),
+    ),
     "configargparse": Owned("configargparse", frozenset({"config.files", "config.parser"})),
     "pythonjsonlogger": Owned("python-json-logger", frozenset({"log.formats"})),
     "sdnotify": Owned("sdnotify", frozenset({"service.systemd"})),
     "tqdm": Owned("tqdm", frozenset({"log.handler"})),
     "watchdog": Owned("watchdog", frozenset({"local.observer", "local.watcher"})),
     "ctypes": Owned("", frozenset({"local.observer", "local.syscalls", "s3.pool"})),
-    "sqlite3": Owned("", frozenset({"state.database", "state.inspect", "state.notes", "state.rows"})),
+    "sqlite3": Owned(
+        "", frozenset({"state.database", "state.inspect", "state.notes", "state.rows"})
+    ),
 }
 
 
@@ -118,7 +184,10 @@ class Source(NamedTuple):
         return f"syncloud/{self.path}"
 
 
-SOURCES = [Source(file.relative_to(PACKAGE), file.read_text("utf-8")) for file in sorted(PACKAGE.rglob("*.py"))]
+SOURCES = [
+    Source(file.relative_to(PACKAGE), file.read_text("utf-8"))
+    for file in sorted(PACKAGE.rglob("*.py"))
+]
 MODULES = frozenset(source.module for source in SOURCES)
 
 
@@ -192,18 +261,24 @@ def requirements() -> dict[NormalizedName, Requirement]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_a_module_imports_what_its_package_may(source: Source) -> None:
-    assert source.package in {*LAW, ""}, f"syncloud/{source.package} has no place in LAW of tests/repository/test_layers.py"
+    assert source.package in {*LAW, ""}, (
+        f"syncloud/{source.package} has no place in LAW of tests/repository/test_layers.py"
+    )
     assert not list(violations(source))
 
 
 def test_modules_import_each_other_in_no_circle() -> None:
     edges: dict[str, set[str]] = {}
     for source in SOURCES:
-        edges[source.module] = {module for _, module, _ in own_imports(source) if module} - {source.module}
+        edges[source.module] = {module for _, module, _ in own_imports(source) if module} - {
+            source.module
+        }
     assert list(circles(edges)) == []
 
 
-@pytest.mark.parametrize("source", [one for one in SOURCES if one.path.name == "__init__.py"], ids=str)
+@pytest.mark.parametrize(
+    "source", [one for one in SOURCES if one.path.name == "__init__.py"], ids=str
+)
 def test_a_package_says_what_it_owns(source: Source) -> None:
     assert ast.get_docstring(source.tree)
 
@@ -231,7 +306,10 @@ def test_owners_and_requirements_agree() -> None:
 
 def test_the_oldest_versions_are_the_lower_bounds() -> None:
     lines = (CHECKOUT / "tests/oldest.txt").read_text("utf-8").splitlines()
-    pins = {canonicalize_name(row.name): row for row in map(Requirement, (line for line in lines if line[:1] not in {"", "#"}))}
+    pins = {
+        canonicalize_name(row.name): row
+        for row in map(Requirement, (line for line in lines if line[:1] not in {"", "#"}))
+    }
     for name, required in requirements().items():
         (pin,), (bound,) = pins[name].specifier, required.specifier
         assert pin.operator == "=="
@@ -247,16 +325,30 @@ def test_nothing_in_the_tables_is_out_of_date() -> None:
         for _, module, _ in own_imports(source)
         if module.partition(".")[0] != source.package
     }
-    unused = [(package, room) for package, rooms in PUBLIC.items() for room in rooms if (package, room) not in used]
+    unused = [
+        (package, room)
+        for package, rooms in PUBLIC.items()
+        for room in rooms
+        if (package, room) not in used
+    ]
     importers = {(top, source.module) for source in SOURCES for _, top in borrowed(source)}
-    idle = [(top, owner) for top, owned in OWNERS.items() for owner in owned.owners if (top, owner) not in importers]
+    idle = [
+        (top, owner)
+        for top, owned in OWNERS.items()
+        for owner in owned.owners
+        if (top, owner) not in importers
+    ]
     assert (unused, idle) == ([], [])
 
 
 @pytest.mark.parametrize(
     ("path", "text", "expected"),
     [
-        ("core/planner.py", "from syncloud.core.model import Base\nfrom .names import x\nfrom .. import errors", 0),
+        (
+            "core/planner.py",
+            "from syncloud.core.model import Base\nfrom .names import x\nfrom .. import errors",
+            0,
+        ),
         ("core/planner.py", "from syncloud.s3.tree import S3Tree", 1),
         ("s3/tree.py", "def f():\n    import syncloud.local.tree", 1),
         ("s3/tree.py", "from syncloud import local, queue, __version__", 2),

@@ -30,7 +30,9 @@ def test_what_is_not_there_once_cannot_be_removed() -> None:
 
 def test_there_are_enough_mutants_and_each_is_another() -> None:
     assert len(MUTANTS) >= 30
-    assert not [text for text, times in Counter(mutant.defence for mutant in MUTANTS).items() if times > 1]
+    assert not [
+        text for text, times in Counter(mutant.defence for mutant in MUTANTS).items() if times > 1
+    ]
 
 
 def test_the_document_has_the_list() -> None:

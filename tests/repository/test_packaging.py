@@ -56,7 +56,10 @@ def _required() -> Bounds:
     metadata = configparser.ConfigParser()
     metadata.read(CHECKOUT / "setup.cfg")
     parsed = map(Requirement, metadata["options"]["install_requires"].split("\n")[1:])
-    return {DEBIAN_NAMES.get(one.name, f"python3-{one.name}"): str(one.specifier).removeprefix(">=") for one in parsed}
+    return {
+        DEBIAN_NAMES.get(one.name, f"python3-{one.name}"): str(one.specifier).removeprefix(">=")
+        for one in parsed
+    }
 
 
 # What is written twice agrees
@@ -75,14 +78,21 @@ def test_the_changelog_is_of_this_version_and_its_date_is_a_date() -> None:
 
 def test_the_package_depends_on_what_the_program_requires_in_the_same_versions() -> None:
     _, depends = _depends()
-    assert {name: bound for name, bound in depends.items() if name.startswith("python3-")} == _required()
+    assert {
+        name: bound for name, bound in depends.items() if name.startswith("python3-")
+    } == _required()
 
 
 def test_a_build_has_what_the_program_and_the_documents_import() -> None:
     build, _ = _depends()
     assert _required().items() <= build.items()
     tree = ast.parse((PACKAGING / "bin/documents.py").read_text())
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     foreign = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"syncloud"}
     assert foreign >= {"docutils"}
@@ -98,12 +108,18 @@ def test_the_programs_that_the_units_call_come_with_the_package() -> None:
 
 
 def test_the_user_of_the_units_is_the_one_that_is_made() -> None:
-    made = re.search(r'^u (\S+) - "[^"]+" (\S+) (\S+)$', (DEBIAN / "syncloud.sysusers").read_text(), re.MULTILINE)
+    made = re.search(
+        r'^u (\S+) - "[^"]+" (\S+) (\S+)$', (DEBIAN / "syncloud.sysusers").read_text(), re.MULTILINE
+    )
     assert made
     assert made.groups() == ("_syncloud", "/var/lib/syncloud", "/usr/sbin/nologin")
     for unit in _units():
         assert f"\nUser={made[1]}\n" in unit.read_text(), unit.name
-    assert re.search(rf"^d /etc/syncloud 2750 root {made[1]}$", (DEBIAN / "syncloud.tmpfiles").read_text(), re.MULTILINE)
+    assert re.search(
+        rf"^d /etc/syncloud 2750 root {made[1]}$",
+        (DEBIAN / "syncloud.tmpfiles").read_text(),
+        re.MULTILINE,
+    )
 
 
 def _units() -> list[Path]:
@@ -115,7 +131,10 @@ def _units() -> list[Path]:
 @pytest.mark.parametrize("unit", _units(), ids=lambda unit: unit.stem)
 def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
     """A start is given up TimeoutStartSec= after its last progress; a stop has all the time that its parts may take."""
-    seconds = {name: float(value) for name, value in re.findall(r"^(Timeout\w+Sec)=(\d+)s$", unit.read_text(), re.MULTILINE)}
+    seconds = {
+        name: float(value)
+        for name, value in re.findall(r"^(Timeout\w+Sec)=(\d+)s$", unit.read_text(), re.MULTILINE)
+    }
     assert seconds["TimeoutStartSec"] == supervisor.EXTENSION_S
     of_the_client = 10.0
     longest = (
@@ -129,12 +148,21 @@ def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
     assert seconds["TimeoutStopSec"] > longest
 
 
-def test_every_file_that_is_installed_exists_and_every_document_is_installed(tmp_path: Path) -> None:
+def test_every_file_that_is_installed_exists_and_every_document_is_installed(
+    tmp_path: Path,
+) -> None:
     documents = tmp_path / "documents"
-    subprocess.run([sys.executable, PACKAGING / "bin/documents.py", documents], check=True, timeout=60)
-    made = {f"debian/documents/{file.relative_to(documents)}" for file in documents.rglob("*") if file.is_file()}
+    subprocess.run(
+        [sys.executable, PACKAGING / "bin/documents.py", documents], check=True, timeout=60
+    )
+    made = {
+        f"debian/documents/{file.relative_to(documents)}"
+        for file in documents.rglob("*")
+        if file.is_file()
+    }
     given = {
-        str(file.relative_to(CHECKOUT)) for file in [*PACKAGING.rglob("*"), *CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*")]
+        str(file.relative_to(CHECKOUT))
+        for file in [*PACKAGING.rglob("*"), *CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*")]
     }
     patterns = {
         line.split()[0]
@@ -144,9 +172,16 @@ def test_every_file_that_is_installed_exists_and_every_document_is_installed(tmp
     for pattern in patterns:
         assert fnmatch.filter(made | given, pattern), pattern
     examples = PACKAGING / "systemd/examples"
-    written = [*(file for file in (PACKAGING / "systemd").iterdir() if file != examples), *examples.iterdir()]
+    written = [
+        *(file for file in (PACKAGING / "systemd").iterdir() if file != examples),
+        *examples.iterdir(),
+    ]
     mine = {str(file.relative_to(CHECKOUT)) for file in written}
-    missing = {file for file in made | mine if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns)}
+    missing = {
+        file
+        for file in made | mine
+        if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns)
+    }
     assert not missing
 
 
@@ -227,9 +262,19 @@ def _instances() -> str:
 
 
 def test_a_first_installation_starts_the_target_and_an_upgrade_what_runs(machine: Machine) -> None:
-    assert machine.run("postinst", "configure", "") == ("", ["--system daemon-reload", "start syncloud.target"])
-    for arguments in (("configure", "0.0.1"), ("abort-upgrade", "9.9"), ("abort-remove", "in-favour", "other", "1")):
-        assert machine.run("postinst", *arguments) == ("", ["--system daemon-reload", f"try-restart {_instances()}"])
+    assert machine.run("postinst", "configure", "") == (
+        "",
+        ["--system daemon-reload", "start syncloud.target"],
+    )
+    for arguments in (
+        ("configure", "0.0.1"),
+        ("abort-upgrade", "9.9"),
+        ("abort-remove", "in-favour", "other", "1"),
+    ):
+        assert machine.run("postinst", *arguments) == (
+            "",
+            ["--system daemon-reload", f"try-restart {_instances()}"],
+        )
 
 
 def test_only_a_removal_stops_instances(machine: Machine) -> None:
@@ -259,10 +304,18 @@ def test_low_limits_of_inotify_are_told_once(machine: Machine) -> None:
 def test_purge_removes_what_a_state_consists_of_and_nothing_else(machine: Machine) -> None:
     _state(machine.states / "team-a.b")
     for suffix in ("", "-wal", "-shm"):
-        (machine.states / f"team-a.b/state.sqlite{suffix}").write_bytes(b"this is no database" * 100)
+        (machine.states / f"team-a.b/state.sqlite{suffix}").write_bytes(
+            b"this is no database" * 100
+        )
     _state(machine.states / "team-a.b")
     files = {file.name for file in machine.states.glob("*/*")}
-    assert files >= {"lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "state.sqlite.broken"}
+    assert files >= {
+        "lock",
+        "state.sqlite",
+        "state.sqlite-wal",
+        "state.sqlite-shm",
+        "state.sqlite.broken",
+    }
     (machine.states / "team-a.b/state.sqlite.broken-wal").touch()
     (machine.states / "never started").mkdir()
     machine.run("postrm", "remove")
@@ -277,7 +330,14 @@ def test_purge_keeps_synced_files_in_the_directory_of_states(machine: Machine) -
     _state(elsewhere)
     _state(machine.states / "photos")
     (machine.states / "moved").symlink_to(elsewhere)
-    kept = ["data/lock", "data/album/state.sqlite", "photos/state.sqlite.copy", "photos/lock.txt", ".aws/credentials", "note"]
+    kept = [
+        "data/lock",
+        "data/album/state.sqlite",
+        "photos/state.sqlite.copy",
+        "photos/lock.txt",
+        ".aws/credentials",
+        "note",
+    ]
     for name in kept:
         file = machine.states / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -31,18 +31,34 @@ def test_every_request_is_counted_and_passed_on(bucket: Bucket, recorder: Record
         assert body.read() == b"bytes"
     s3.head_object(Bucket=bucket.name, Key="a b/+%=\u00fc")
     s3.list_objects_v2(Bucket=bucket.name)
-    s3.copy_object(Bucket=bucket.name, Key="copy", CopySource={"Bucket": bucket.name, "Key": "a b/+%=\u00fc"})
+    s3.copy_object(
+        Bucket=bucket.name, Key="copy", CopySource={"Bucket": bucket.name, "Key": "a b/+%=\u00fc"}
+    )
     s3.delete_object(Bucket=bucket.name, Key="copy")
     upload = s3.create_multipart_upload(Bucket=bucket.name, Key="large")["UploadId"]
-    part = s3.upload_part(Bucket=bucket.name, Key="large", UploadId=upload, PartNumber=1, Body=b"part")
+    part = s3.upload_part(
+        Bucket=bucket.name, Key="large", UploadId=upload, PartNumber=1, Body=b"part"
+    )
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-    s3.complete_multipart_upload(Bucket=bucket.name, Key="large", UploadId=upload, MultipartUpload=parts)
+    s3.complete_multipart_upload(
+        Bucket=bucket.name, Key="large", UploadId=upload, MultipartUpload=parts
+    )
     s3.close()
     names = "PutObject GetObject HeadObject ListObjectsV2 CopyObject DeleteObject"
     multipart = "CreateMultipartUpload UploadPart CompleteMultipartUpload"
     assert recorder.counts() == {("s3", name): 1 for name in f"{names} {multipart}".split()}
     assert bucket.keys() == ["a b/+%=\u00fc", "large"]
-    assert [status for _, status in recorder.answers()] == [200, 200, 200, 200, 200, 204, 200, 200, 200]
+    assert [status for _, status in recorder.answers()] == [
+        200,
+        200,
+        200,
+        200,
+        200,
+        204,
+        200,
+        200,
+        200,
+    ]
 
 
 def test_json_and_query_protocols(bucket: Bucket, recorder: Recorder) -> None:
@@ -54,7 +70,11 @@ def test_json_and_query_protocols(bucket: Bucket, recorder: Recorder) -> None:
     assert sts.get_caller_identity()["Account"]
     sqs.close()
     sts.close()
-    expected = [("sqs", "ReceiveMessage"), ("sqs", "DeleteMessageBatch"), ("sts", "GetCallerIdentity")]
+    expected = [
+        ("sqs", "ReceiveMessage"),
+        ("sqs", "DeleteMessageBatch"),
+        ("sts", "GetCallerIdentity"),
+    ]
     assert list(recorder.counts()) == expected
 
 
@@ -65,7 +85,9 @@ def test_refusals_and_presigned_requests(bucket: Bucket, recorder: Recorder) -> 
     assert recorder.answers()[0][1] == 404
     recorder.reset()
     bucket.put("key", b"bytes")
-    url = urlsplit(s3.generate_presigned_url("get_object", Params={"Bucket": bucket.name, "Key": "key"}))
+    url = urlsplit(
+        s3.generate_presigned_url("get_object", Params={"Bucket": bucket.name, "Key": "key"})
+    )
     connection = http.client.HTTPConnection(url.netloc)
     connection.request("GET", f"{url.path}?{url.query}")
     assert connection.getresponse().read() == b"bytes"
@@ -78,7 +100,12 @@ def test_refusals_and_presigned_requests(bucket: Bucket, recorder: Recorder) -> 
 def test_many_connections_at_once(bucket: Bucket, recorder: Recorder) -> None:
     s3 = client("s3", recorder.endpoint)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: s3.put_object(Bucket=bucket.name, Key=f"{n:03}", Body=b"x" * n), range(100)))
+        list(
+            pool.map(
+                lambda n: s3.put_object(Bucket=bucket.name, Key=f"{n:03}", Body=b"x" * n),
+                range(100),
+            )
+        )
     s3.close()
     assert recorder.counts() == {("s3", "PutObject"): 100}
     assert len(bucket.keys()) == 100
@@ -98,15 +125,35 @@ def test_many_connections_at_once(bucket: Bucket, recorder: Recorder) -> None:
         ("POST", "/b?delete", {}, b"", ("s3", "DeleteObjects")),
         ("DELETE", "/b/k?uploadId=u", {}, b"", ("s3", "AbortMultipartUpload")),
         ("DELETE", "/b/k?versionId=v", {}, b"", ("s3", "DeleteObject")),
-        ("PUT", "/b/k?partNumber=1&uploadId=u", {"x-amz-copy-source": "b/o"}, b"", ("s3", "UploadPartCopy")),
+        (
+            "PUT",
+            "/b/k?partNumber=1&uploadId=u",
+            {"x-amz-copy-source": "b/o"},
+            b"",
+            ("s3", "UploadPartCopy"),
+        ),
         ("PUT", "/b/dir/?x-id=PutObject", {}, b"", ("s3", "PutObject")),
         ("PUT", "/dir/k", {"host": "b.localhost:80"}, b"", ("s3", "PutObject")),
-        ("GET", "/?list-type=2", {"host": "b.s3.eu-west-1.amazonaws.com"}, b"", ("s3", "ListObjectsV2")),
-        ("POST", "/", {"content-type": "application/x-www-form-urlencoded"}, b"Action=Publish&x=1", ("s3", "Publish")),
+        (
+            "GET",
+            "/?list-type=2",
+            {"host": "b.s3.eu-west-1.amazonaws.com"},
+            b"",
+            ("s3", "ListObjectsV2"),
+        ),
+        (
+            "POST",
+            "/",
+            {"content-type": "application/x-www-form-urlencoded"},
+            b"Action=Publish&x=1",
+            ("s3", "Publish"),
+        ),
         ("POST", "/b/k?strange", {}, b"", ("s3", "unknown")),
     ],
 )
-def test_names(method: str, target: str, headers: dict[str, str], body: bytes, expected: tuple[str, str]) -> None:
+def test_names(
+    method: str, target: str, headers: dict[str, str], body: bytes, expected: tuple[str, str]
+) -> None:
     assert operation(method, target, {"host": "127.0.0.1:80"} | headers, body) == expected
 
 
@@ -179,7 +226,9 @@ def test_bodies_are_streamed_in_both_directions(slow: http.client.HTTPConnection
     slow.putrequest("PUT", "/b/k")
     slow.putheader("Content-Length", "20")
     slow.endheaders(b"first half")
-    assert Slow.received.acquire(timeout=20), "the first half did not arrive before the second was sent"
+    assert Slow.received.acquire(timeout=20), (
+        "the first half did not arrive before the second was sent"
+    )
     slow.send(b"other half")
     answer = slow.getresponse()
     assert (answer.status, answer.read()) == (204, b"")
@@ -190,17 +239,25 @@ def test_bodies_are_streamed_in_both_directions(slow: http.client.HTTPConnection
     assert answer.read() == b"second"
 
 
-def test_one_connection_serves_head_chunks_and_large_bodies(slow: http.client.HTTPConnection) -> None:
+def test_one_connection_serves_head_chunks_and_large_bodies(
+    slow: http.client.HTTPConnection,
+) -> None:
     slow.request("HEAD", "/b/k")
     answer = slow.getresponse()
     assert (answer.headers["Content-Length"], answer.read()) == ("7000", b"")
     sock = slow.sock
     slow.request(
-        "POST", "/b/k", body=iter([b"a" * 70_000, b"b"]), encode_chunked=True, headers={"Transfer-Encoding": "chunked"}
+        "POST",
+        "/b/k",
+        body=iter([b"a" * 70_000, b"b"]),
+        encode_chunked=True,
+        headers={"Transfer-Encoding": "chunked"},
     )
     assert slow.getresponse().read() == b"a" * 70_000 + b"b"
     piece = os.urandom(1 << 20)
-    slow.request("PUT", "/b/k", body=(piece for _ in range(64)), headers={"Content-Length": str(64 << 20)})
+    slow.request(
+        "PUT", "/b/k", body=(piece for _ in range(64)), headers={"Content-Length": str(64 << 20)}
+    )
     answer = slow.getresponse()
     assert (answer.status, answer.read()) == (204, b"")
     assert slow.sock is sock, "the connection was not kept"
@@ -208,7 +265,9 @@ def test_one_connection_serves_head_chunks_and_large_bodies(slow: http.client.HT
 
 def test_expect_100_continue(slow: http.client.HTTPConnection) -> None:
     with socket.create_connection((slow.host, slow.port), timeout=20) as sock:
-        sock.sendall(b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        sock.sendall(
+            b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        )
         assert sock.recv(1000).startswith(b"HTTP/1.1 100")
         sock.sendall(b"body")
         assert sock.recv(1000).startswith(b"HTTP/1.1 204")

@@ -31,7 +31,19 @@ def test_every_fault_has_a_row_with_a_test_that_exists_or_a_reason() -> None:
     rows, tests = _rows(), _tests()
     assert sorted(rows) == list(range(1, FAULTS + 1))
     named = {number: re.findall(r"`(test_\w+)`", cell) for number, cell in rows.items()}
-    unknown = {number: [name for name in names if name not in tests] for number, names in named.items()}
+    unknown = {
+        number: [name for name in names if name not in tests] for number, names in named.items()
+    }
     assert not {number: names for number, names in unknown.items() if names}
-    assert not [number for number, names in named.items() if not names and not rows[number].startswith("not injected: ")]
-    assert sum(bool(names) and not rows[number].startswith("not injected: ") for number, names in named.items()) >= LIVE
+    assert not [
+        number
+        for number, names in named.items()
+        if not names and not rows[number].startswith("not injected: ")
+    ]
+    assert (
+        sum(
+            bool(names) and not rows[number].startswith("not injected: ")
+            for number, names in named.items()
+        )
+        >= LIVE
+    )

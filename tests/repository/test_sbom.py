@@ -26,7 +26,9 @@ Depends: python3-awscrt (>= 0.24),
 Description: a small one
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed"
+)
 
 
 @pytest.fixture
@@ -44,13 +46,20 @@ def deb(tmp_path: Path) -> Path:
             path.chmod(0o755)
     made = tmp_path / "small_2.0-1_all.deb"
     env = os.environ | {"SOURCE_DATE_EPOCH": "1700000000"}
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, made], env=env, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        ["dpkg-deb", "--build", "--root-owner-group", tree, made],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
     return made
 
 
 def text_of(deb: Path, **env: str) -> str:
     argv = [sys.executable, str(CHECKOUT / "packaging/bin/sbom.py"), str(deb)]
-    return subprocess.run(argv, env=os.environ | env, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(
+        argv, env=os.environ | env, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 def bill(deb: Path) -> dict[str, Any]:
@@ -60,7 +69,11 @@ def bill(deb: Path) -> dict[str, Any]:
 
 def require_valid(told: dict[str, Any]) -> None:
     """The rules of SPDX 2.3 for a document with packages, files and relationships."""
-    assert (told["spdxVersion"], told["dataLicense"], told["SPDXID"]) == ("SPDX-2.3", "CC0-1.0", "SPDXRef-DOCUMENT")
+    assert (told["spdxVersion"], told["dataLicense"], told["SPDXID"]) == (
+        "SPDX-2.3",
+        "CC0-1.0",
+        "SPDXRef-DOCUMENT",
+    )
     assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", told["documentNamespace"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["creationInfo"]["created"])
     assert all(one.startswith("Tool: ") for one in told["creationInfo"]["creators"])
@@ -79,7 +92,9 @@ def require_valid(told: dict[str, Any]) -> None:
         assert one["filesAnalyzed"] == ("packageVerificationCode" in one)
     for one in (*told["files"], told["packages"][0]):
         for checksum in one["checksums"]:
-            assert re.fullmatch(rf"[0-9a-f]{{{lengths[checksum['algorithm']]}}}", checksum["checksumValue"])
+            assert re.fullmatch(
+                rf"[0-9a-f]{{{lengths[checksum['algorithm']]}}}", checksum["checksumValue"]
+            )
     for one in told["files"]:
         assert one["fileName"].startswith("./")
         assert {"SHA1", "SHA256"} == {checksum["algorithm"] for checksum in one["checksums"]}
@@ -97,22 +112,37 @@ def checksums(told: dict[str, Any], algorithm: str) -> dict[str, str]:
 def test_it_is_valid_and_has_every_file_with_its_checksums(deb: Path) -> None:
     told = bill(deb)
     require_valid(told)
-    assert checksums(told, "SHA256") == {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
+    assert checksums(told, "SHA256") == {
+        name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()
+    }
     sha1 = {name: hashlib.sha1(content).hexdigest() for name, content in CONTENT.items()}
     assert checksums(told, "SHA1") == sha1
     package = told["packages"][0]
     code = hashlib.sha1("".join(sorted(sha1.values())).encode()).hexdigest()
     assert package["packageVerificationCode"] == {"packageVerificationCodeValue": code}
-    assert package["checksums"] == [{"algorithm": "SHA256", "checksumValue": hashlib.sha256(deb.read_bytes()).hexdigest()}]
-    assert (package["name"], package["versionInfo"], package["packageFileName"]) == ("small", "1:2.0-1", deb.name)
+    assert package["checksums"] == [
+        {"algorithm": "SHA256", "checksumValue": hashlib.sha256(deb.read_bytes()).hexdigest()}
+    ]
+    assert (package["name"], package["versionInfo"], package["packageFileName"]) == (
+        "small",
+        "1:2.0-1",
+        deb.name,
+    )
 
 
 def test_what_it_depends_on_is_there_with_its_bounds(deb: Path) -> None:
     told = {one["name"]: one["versionInfo"] for one in bill(deb)["packages"][1:]}
-    assert told == {"python3-awscrt": ">= 0.24", "libstdc++6": "any", "systemd": "any", "python3": "any"}
+    assert told == {
+        "python3-awscrt": ">= 0.24",
+        "libstdc++6": "any",
+        "systemd": "any",
+        "python3": "any",
+    }
 
 
-def test_the_same_package_gives_the_same_bytes_wherever_and_whenever(deb: Path, tmp_path: Path) -> None:
+def test_the_same_package_gives_the_same_bytes_wherever_and_whenever(
+    deb: Path, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere" / deb.name
     elsewhere.parent.mkdir()
     shutil.copyfile(deb, elsewhere)
@@ -123,5 +153,7 @@ def test_the_same_package_gives_the_same_bytes_wherever_and_whenever(deb: Path, 
 def test_another_package_has_another_namespace(deb: Path, tmp_path: Path) -> None:
     first = bill(deb)["documentNamespace"]
     (tmp_path / "tree/usr/lib/a.py").write_bytes(b"other\n")
-    subprocess.run(["dpkg-deb", "--build", tmp_path / "tree", deb], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        ["dpkg-deb", "--build", tmp_path / "tree", deb], stdout=subprocess.DEVNULL, check=True
+    )
     assert bill(deb)["documentNamespace"] != first

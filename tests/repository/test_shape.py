@@ -45,7 +45,11 @@ TELL = frozenset({"told", "tell", "tells", "said", "says", "say"})
 @functools.cache
 def sizes_of(source: Source) -> list[int]:
     """Lines of each function from its `def` on."""
-    found = (node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    found = (
+        node
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
     return [(one.end_lineno or one.lineno) - one.lineno + 1 for one in found]
 
 
@@ -61,13 +65,22 @@ def constructors(source: Source) -> Iterator[tuple[int, str]]:
             for one in node.body:
                 if isinstance(one, ast.FunctionDef) and one.name == "__init__":
                     given = one.args
-                    yield len(given.posonlyargs) + len(given.args) + len(given.kwonlyargs) - 1, node.name
+                    yield (
+                        len(given.posonlyargs) + len(given.args) + len(given.kwonlyargs) - 1,
+                        node.name,
+                    )
 
 
 def methods(source: Source, name: str) -> int:
     """Number of methods of the class `name`."""
-    classes = (node for node in source.tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-    return sum(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for node in classes for one in node.body)
+    classes = (
+        node for node in source.tree.body if isinstance(node, ast.ClassDef) and node.name == name
+    )
+    return sum(
+        isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in classes
+        for one in node.body
+    )
 
 
 def prose(source: Source) -> Iterator[str]:
@@ -102,13 +115,17 @@ def untested(sources: Sequence[Source]) -> list[str]:
         for source in sources
         if not source.path.name.startswith("__")
         and source.text.count("\n") > LONG_MODULE
-        and not (CHECKOUT / "tests/unit" / source.path.with_name(f"test_{source.path.name}")).exists()
+        and not (
+            CHECKOUT / "tests/unit" / source.path.with_name(f"test_{source.path.name}")
+        ).exists()
     ]
 
 
 FIGURES: dict[str, Callable[[Sequence[Source]], float]] = {
     "median lines of a function": lambda sources: statistics.median(sizes(sources)),
-    "lines of nine functions in ten": lambda sources: (found := sizes(sources))[len(found) * 9 // 10],
+    "lines of nine functions in ten": lambda sources: (found := sizes(sources))[
+        len(found) * 9 // 10
+    ],
     "`what` in a thousand words": lambda sources: share(sources, frozenset({"what"})),
     "`tell` and `say` in a thousand words": lambda sources: share(sources, TELL),
     "long modules without a test file": lambda sources: len(untested(sources)),

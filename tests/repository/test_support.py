@@ -68,7 +68,11 @@ def test_nothing_of_the_user_reaches_the_programs(monkeypatch: pytest.MonkeyPatc
     assert os.environ["AWS_ENDPOINT_URL"] == REFUSED
     for name in ("AWS_PROFILE", "SYNCLOUD_BUCKET", "HTTPS_PROXY", "NOTIFY_SOCKET"):
         monkeypatch.setenv(name, "x")
-    assert isolated(os.environ).keys().isdisjoint({"AWS_PROFILE", "SYNCLOUD_BUCKET", "HTTPS_PROXY", "NOTIFY_SOCKET"})
+    assert (
+        isolated(os.environ)
+        .keys()
+        .isdisjoint({"AWS_PROFILE", "SYNCLOUD_BUCKET", "HTTPS_PROXY", "NOTIFY_SOCKET"})
+    )
     assert isolated({}, endpoint="http://127.0.0.1:1")["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
 
 
@@ -79,5 +83,9 @@ def test_a_bucket_tells_its_queue(bucket: Bucket) -> None:
     bucket.put("b", b"2")
     assert bucket.keys() == ["b"]
     assert bucket.get("b") == b"2"
-    names = [record["eventName"].partition(":")[0] for body in bucket.receive_all() for record in body["Records"]]
+    names = [
+        record["eventName"].partition(":")[0]
+        for body in bucket.receive_all()
+        for record in body["Records"]
+    ]
     assert names == ["ObjectCreated", "ObjectRemoved", "ObjectCreated"]

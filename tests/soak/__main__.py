@@ -73,7 +73,16 @@ def _arguments() -> argparse.Namespace:
 
 def _enter(seed: str, minutes: float) -> None:
     """Go on in namespaces of our own, which end with all that they hold: no process and no mount outlives the soak."""
-    own = [sys.executable, "-m", "tests.soak", "--seed", seed, "--minutes", str(minutes), "--inside"]
+    own = [
+        sys.executable,
+        "-m",
+        "tests.soak",
+        "--seed",
+        seed,
+        "--minutes",
+        str(minutes),
+        "--inside",
+    ]
     for inside, more in (("mounts", []), ("mounts", ["--user", "--map-root-user"])):
         argv = ["unshare", *more, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         if subprocess.run([*argv, "true"], check=False, capture_output=True).returncode == 0:
@@ -101,7 +110,9 @@ class Soak:
         if self._disk is not None:
             self._into[PULLS[-1]] = self._disk.room / "tree"
         queues = dict(zip(PULLS, self._bucket.fan_out(len(PULLS)), strict=True))
-        self._daemons = {name: self._daemon(name, queues.get(name, "")) for name in ("push", *PULLS)}
+        self._daemons = {
+            name: self._daemon(name, queues.get(name, "")) for name in ("push", *PULLS)
+        }
         blows = schedule(seed, seconds)
         bursts = [blow.at + 1.0 for blow in blows if blow.kind == "burst"]
         self._writer = Writer(self._out, aside, seed=seed, seconds=seconds, bursts=bursts)
@@ -111,7 +122,12 @@ class Soak:
     def __enter__(self) -> Soak:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for daemon in self._daemons.values():
             daemon.kill()
         self._door.close()
@@ -119,12 +135,28 @@ class Soak:
 
     def _daemon(self, name: str, queue: str) -> Daemon:
         tree = self._into.get(name, self._out)
-        common = ["--directory", str(tree), "--bucket", self._bucket.name, "--state-dir", str(self._place / name / "state")]
+        common = [
+            "--directory",
+            str(tree),
+            "--bucket",
+            self._bucket.name,
+            "--state-dir",
+            str(self._place / name / "state"),
+        ]
         common += ["--delete", "--max-delete", "100", "--log-format", "json"]
         if queue:
             url = queue.replace(self._emulator.endpoint, self._door.endpoint)
-            common += ["--queue-url", url, "--visibility-timeout", "10s", "--reconcile-interval", RECONCILE]
-        env = self._emulator.environment(endpoint=self._door.endpoint) | {"HOME": str(self._place / "home")}
+            common += [
+                "--queue-url",
+                url,
+                "--visibility-timeout",
+                "10s",
+                "--reconcile-interval",
+                RECONCILE,
+            ]
+        env = self._emulator.environment(endpoint=self._door.endpoint) | {
+            "HOME": str(self._place / "home")
+        }
         directory = self._place / name / "lives"
         return Daemon(name, ["pull" if queue else "push", *common], directory=directory, env=env)
 
@@ -152,19 +184,28 @@ class Soak:
         self._until_stopped(account)
         reader.stop()
         account.say("seed, minutes", f"{self._seed}, {self._seconds / 60:g}")
-        account.say("steps of the writer, writes closed", f"{self._writer.steps:,}, {self._writer.writes:,}")
+        account.say(
+            "steps of the writer, writes closed", f"{self._writer.steps:,}, {self._writer.writes:,}"
+        )
         account.say("  the writer came late by at most", f"{self._writer.late} s")
         source = snapshot(self._out)
         versions = account.of_versions(self._bucket, self._writer.holdings)
         account.of_writes(self._writer.holdings, versions, source, storm.calm, end + calm)
         account.say("seconds until all were equal", round(calm))
         excuses = Excuses(self._writer.holdings, storm.kills)
-        account.of_trees(source, {name: snapshot(tree) for name, tree in self._into.items()}, excuses)
+        account.of_trees(
+            source, {name: snapshot(tree) for name, tree in self._into.items()}, excuses
+        )
         account.of_reader(json.loads(reader.stdout))
         account.say("seconds of calm for push", round(storm.calm.total(began, end)))
-        account.say("blows", ", ".join(f"{count} {kind}" for kind, count in sorted(storm.done.items())))
+        account.say(
+            "blows", ", ".join(f"{count} {kind}" for kind, count in sorted(storm.done.items()))
+        )
         account.say("requests", self._door.requests)
-        account.say("  meddled with", ", ".join(f"{count:,} {name}" for name, count in sorted(self._door.did.items())))
+        account.say(
+            "  meddled with",
+            ", ".join(f"{count:,} {name}" for name, count in sorted(self._door.did.items())),
+        )
         for daemon in self._daemons.values():
             account.of_daemon(daemon)
         account.say("the store's memory", f"{memory(self._emulator.pid)[1] >> 20} MiB at most")
@@ -182,7 +223,10 @@ class Soak:
                 looked = now
                 source = snapshot(self._out)
                 trees = {name: snapshot(tree) for name, tree in self._into.items()}
-                unequal = any(differences(source, excuses.without(name, source, tree)) for name, tree in trees.items())
+                unequal = any(
+                    differences(source, excuses.without(name, source, tree))
+                    for name, tree in trees.items()
+                )
                 equal = 0 if unequal else equal + 1
         return time.monotonic() - began
 

@@ -65,7 +65,9 @@ class Account:
 
     # Its parts
 
-    def of_writes(self, holdings: list[Holding], versions: Versions, source: Snapshot, calm: Calm, end: float) -> None:
+    def of_writes(
+        self, holdings: list[Holding], versions: Versions, source: Snapshot, calm: Calm, end: float
+    ) -> None:
         """Every content by its digest, each of which is of one write alone."""
         held: dict[str, list[Holding]] = {}
         for holding in holdings:
@@ -158,7 +160,11 @@ class Excuses:
 
     def without(self, name: str, source: Snapshot, tree: Snapshot) -> Snapshot:
         """`tree`, which `name` has pulled, but for what only it has and nobody can be blamed for."""
-        return {path: file for path, file in tree.items() if path in source or not self._is_excused(name, path, file[0])}
+        return {
+            path: file
+            for path, file in tree.items()
+            if path in source or not self._is_excused(name, path, file[0])
+        }
 
     def _is_excused(self, name: str, path: str, body: bytes) -> bool:
         held = self._held.get((path, _digest(body)))
@@ -168,7 +174,15 @@ class Excuses:
         return any(held.since <= at and -_BEFORE < held.until - at < _AFTER for at in times)
 
 
-def _where(digest: str, places: list[Holding], now: set[str], published: set[str], end: float, *, lost: bool) -> str:
+def _where(
+    digest: str,
+    places: list[Holding],
+    now: set[str],
+    published: set[str],
+    end: float,
+    *,
+    lost: bool,
+) -> str:
     if lost:
         return "LOST"
     if digest in now:
@@ -188,7 +202,9 @@ def _digest(data: bytes) -> str:
 
 
 def _version(bucket: Bucket, row: dict[str, Any]) -> bytes:
-    answer = bucket.server.client("s3").get_object(Bucket=bucket.name, Key=row["Key"], VersionId=row["VersionId"])
+    answer = bucket.server.client("s3").get_object(
+        Bucket=bucket.name, Key=row["Key"], VersionId=row["VersionId"]
+    )
     with answer["Body"] as body:
         data: bytes = body.read()
         return data
@@ -196,7 +212,11 @@ def _version(bucket: Bucket, row: dict[str, Any]) -> bytes:
 
 def _versions(bucket: Bucket) -> Iterator[dict[str, Any]]:
     """But for those of hidden names: a probe's."""
-    pages = bucket.server.client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket.name)
+    pages = (
+        bucket.server.client("s3")
+        .get_paginator("list_object_versions")
+        .paginate(Bucket=bucket.name)
+    )
     for page in pages:
         yield from (row for row in page.get("Versions", ()) if ".syncloud-" not in row["Key"])
 

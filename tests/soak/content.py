@@ -12,7 +12,9 @@ _HEAD = re.compile(rb"soak (\d{8}) (\d{10}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
 def frame(number: int, size: int, before: bytes = b"") -> bytes:
     """The `number`th content, with `size` bytes after its head; what it is appended to is `before`."""
     body = random.Random(number).randbytes(size)
-    return b"soak %08d %010d %08x %08x\n" % (number, size, zlib.crc32(body), zlib.crc32(before)) + body
+    return (
+        b"soak %08d %010d %08x %08x\n" % (number, size, zlib.crc32(body), zlib.crc32(before)) + body
+    )
 
 
 HEAD = len(frame(0, 0))

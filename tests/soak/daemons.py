@@ -23,7 +23,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Daemon:
     """`syncloud ARGUMENTS...`, started over and over; each life has a directory of its own below `directory`."""
 
-    def __init__(self, name: str, arguments: list[str], *, directory: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], *, directory: Path, env: Mapping[str, str]
+    ) -> None:
         self.name = name
         self._argv = [sys.executable, "-m", "syncloud", *arguments]
         self._directory = directory
@@ -118,14 +120,18 @@ class Daemon:
         """Take in what it has said since."""
         for event in self._log.new() if self._log is not None else ():
             self.events[event["event"]] += 1
-            frozen = event["event"] == "watchdog.withheld" and time.monotonic() - self._thawed < _AWAKE
+            frozen = (
+                event["event"] == "watchdog.withheld" and time.monotonic() - self._thawed < _AWAKE
+            )
             if event["event"] in _ALARMING and not frozen:
                 self.told.append(f"{self.name}: {event.get('message', '')}")
 
 
 _AWAKE = 10.0
 """Seconds after a freeze in which a daemon may still find that it had been frozen."""
-_ALARMING = frozenset({"internal.error", "library.asyncio", "watchdog.withheld", "conflict.kept", "path.given_up"})
+_ALARMING = frozenset(
+    {"internal.error", "library.asyncio", "watchdog.withheld", "conflict.kept", "path.given_up"}
+)
 
 
 class _Log:

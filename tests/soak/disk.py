@@ -18,7 +18,9 @@ class Disk:
 
     def __init__(self, place: Path, *, size: int) -> None:
         place.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "soak", str(place)], check=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "soak", str(place)], check=True
+        )
         self._filler = place / "filler"
         self.room = place / "room"
         self.room.mkdir()

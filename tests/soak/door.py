@@ -36,7 +36,9 @@ class Door:
         """After `shut`."""
         self._shut -= 1
         if not self._shut:
-            self._meddler = Meddler(self._upstream, self._meddle, port=int(self.endpoint.rpartition(":")[2]))
+            self._meddler = Meddler(
+                self._upstream, self._meddle, port=int(self.endpoint.rpartition(":")[2])
+            )
 
     def close(self) -> None:
         self._close()

@@ -44,8 +44,12 @@ class Reader:
                     path = os.path.relpath(file, root)
                     if not name.startswith(".syncloud-") and self._is_there(file, path):
                         there.add(file)
-            for file in [file for file in self._hot if file.startswith(root + "/") and file not in there]:
-                if not os.path.lexists(file):  # a listing is no moment: it may have passed over what was replaced meanwhile
+            for file in [
+                file for file in self._hot if file.startswith(root + "/") and file not in there
+            ]:
+                if not os.path.lexists(
+                    file
+                ):  # a listing is no moment: it may have passed over what was replaced meanwhile
                     self._accuse(file, "a name that is never removed was absent")
                     self._hot.discard(file)
 
@@ -79,7 +83,12 @@ def main(roots: list[str]) -> None:
     while not over:
         reader.poll()
         time.sleep(PAUSE)
-    told = {"polls": reader.polls, "reads": reader.reads, "faults": reader.faults, "partial": list(reader.partial)}
+    told = {
+        "polls": reader.polls,
+        "reads": reader.reads,
+        "faults": reader.faults,
+        "partial": list(reader.partial),
+    }
     print(json.dumps(told), flush=True)
 
 

@@ -45,7 +45,9 @@ SIZES = {"big": (17 << 20, 33 << 20), "small": (1, 64 << 10)}
 STORMY = 1.5
 """Seconds of faults in each round, from its first part on."""
 _OF_PARTS = frozenset({"GetObject", "UploadPart", "CompleteMultipartUpload"})
-_NAMES = frozenset({"reset", "hang up", "truncated", "shortened", "corrupted", "500", "200 with an error", "404"})
+_NAMES = frozenset(
+    {"reset", "hang up", "truncated", "shortened", "corrupted", "500", "200 with an error", "404"}
+)
 _REFUSALS = (
     Fault("412 of a part", refuse(412, "PreconditionFailed"), frozenset({"GetObject"})),
     Fault("late 400 of a part", late(0.3, refuse(400, "InvalidRequest")), frozenset({"GetObject"})),
@@ -53,7 +55,11 @@ _REFUSALS = (
     Fault("404 of an upload", refuse(404, "NoSuchUpload"), frozenset({"UploadPart"})),
     Fault("slow part", slow(0.4), _OF_PARTS),
 )
-_COMMON = [replace(fault, operations=fault.operations & _OF_PARTS) for fault in FAULTS if fault.name in _NAMES]
+_COMMON = [
+    replace(fault, operations=fault.operations & _OF_PARTS)
+    for fault in FAULTS
+    if fault.name in _NAMES
+]
 WEATHER = (*_COMMON, *_REFUSALS, *_REFUSALS, *_REFUSALS)
 """More than half of all faults refuse a part or hold it up; a late refusal meets siblings whose bytes are on their way to the
 disk."""
@@ -91,41 +97,57 @@ class Rounds:
         home = self._place / f"round-{number}"
         (home / "tree").mkdir(parents=True)
         with Meddler(self._emulator.endpoint, meddle) as meddler:
-            (self._pull if number % 2 else self._push)(number, home, chance, storm, meddler.endpoint)
+            (self._pull if number % 2 else self._push)(
+                number, home, chance, storm, meddler.endpoint
+            )
         self.did += storm.did
         shutil.rmtree(home)
 
-    def _pull(self, number: int, home: Path, chance: random.Random, storm: Storm, endpoint: str) -> None:
+    def _pull(
+        self, number: int, home: Path, chance: random.Random, storm: Storm, endpoint: str
+    ) -> None:
         if number == 1:
             for name in (*LARGE, *SMALL):
                 self._put(chance, name)
         room = chance.choice([0, 0, 0, chance.randint(17 << 20, 99 << 20)])
-        env = throttled(write_us=chance.choice([0, 200_000, 300_000]), every=chance.choice([5, 8, 13]), room=room)
+        env = throttled(
+            write_us=chance.choice([0, 200_000, 300_000]),
+            every=chance.choice([5, 8, 13]),
+            room=room,
+        )
         process = self._start("pull", home, "", env, endpoint)
         self._live(process, chance, storm, lambda: self._put(chance, chance.choice(LARGE)))
         for file in (home / "tree").rglob("*"):
             if not names.is_hidden(file.name):
                 self._judge(number, file.name, file.read_bytes())
 
-    def _push(self, number: int, home: Path, chance: random.Random, storm: Storm, endpoint: str) -> None:
+    def _push(
+        self, number: int, home: Path, chance: random.Random, storm: Storm, endpoint: str
+    ) -> None:
         prefix = f"round-{number}/"
         for name in (*LARGE, *SMALL):
             body = _content(chance, name)
             self._meant.setdefault(prefix + name, set()).add(_digest(body))
             (home / "tree" / name).write_bytes(body)
-        env = throttled(read_us=chance.choice([0, 60_000, 100_000]), every=chance.choice([5, 8, 13]))
+        env = throttled(
+            read_us=chance.choice([0, 60_000, 100_000]), every=chance.choice([5, 8, 13])
+        )
         process = self._start("push", home, prefix, env, endpoint)
         self._live(process, chance, storm, lambda: self._edit(home / "tree", prefix, chance))
         for name, version, body in self._versions(prefix):
             self._judge(number, name, body)
-            self._emulator.client("s3").delete_object(Bucket=self._bucket.name, Key=name, VersionId=version)
+            self._emulator.client("s3").delete_object(
+                Bucket=self._bucket.name, Key=name, VersionId=version
+            )
 
     def _put(self, chance: random.Random, name: str) -> None:
         body = _content(chance, name)
         self._meant.setdefault(name, set()).add(_digest(body))
         # As S3 itself adds it: without one nobody can tell that a bit has turned on the way.
         crc = checksum.encode(checksum.update(body))
-        self._emulator.client("s3").put_object(Bucket=self._bucket.name, Key=name, Body=body, ChecksumCRC64NVME=crc)
+        self._emulator.client("s3").put_object(
+            Bucket=self._bucket.name, Key=name, Body=body, ChecksumCRC64NVME=crc
+        )
 
     def _edit(self, tree: Path, prefix: str, chance: random.Random) -> None:
         """By a program that renames the new file over the old one, or writes into it."""
@@ -133,13 +155,17 @@ class Rounds:
         body = _content(chance, name)
         self._meant[prefix + name].add(_digest(body))
         in_place = chance.random() < 0.5
-        with open(tree / name if in_place else tree.parent / "new", "r+b" if in_place else "wb") as file:
+        with open(
+            tree / name if in_place else tree.parent / "new", "r+b" if in_place else "wb"
+        ) as file:
             file.truncate(len(body))
             file.write(body)
         if not in_place:
             os.replace(tree.parent / "new", tree / name)
 
-    def _start(self, role: str, home: Path, prefix: str, env: dict[str, str], endpoint: str) -> Process:
+    def _start(
+        self, role: str, home: Path, prefix: str, env: dict[str, str], endpoint: str
+    ) -> Process:
         argv = [
             sys.executable,
             "-m",
@@ -151,11 +177,19 @@ class Rounds:
             "--bucket",
             self._bucket.name,
         ]
-        argv += ["--state-dir", str(home / "state"), "--log-format", "json", *(["--prefix", prefix] if prefix else [])]
+        argv += [
+            "--state-dir",
+            str(home / "state"),
+            "--log-format",
+            "json",
+            *(["--prefix", prefix] if prefix else []),
+        ]
         environ = self._emulator.environment(endpoint=endpoint) | env | {"HOME": str(home)}
         return Process(argv, directory=home / "log", env=environ, cwd=Path.cwd())
 
-    def _live(self, process: Process, chance: random.Random, storm: Storm, change: Callable[[], None]) -> None:
+    def _live(
+        self, process: Process, chance: random.Random, storm: Storm, change: Callable[[], None]
+    ) -> None:
         """Change something in the middle of it, then end it, or let it end once the weather is calm."""
         calm = threading.Timer(STORMY, storm.calm)
         with process:
@@ -176,8 +210,12 @@ class Rounds:
     def _judge(self, number: int, key: str, body: bytes) -> None:
         self.did[f"contents compared of {'pull' if number % 2 else 'push'}"] += 1
         if _digest(body) not in self._meant.get(key, ()):
-            self.wrong.append(f"round {number}: {key} has {len(body):,} bytes that nobody has meant")
-            print(f"  {self.wrong[-1]}", flush=True)  # at once: a run that is cut off has still said it
+            self.wrong.append(
+                f"round {number}: {key} has {len(body):,} bytes that nobody has meant"
+            )
+            print(
+                f"  {self.wrong[-1]}", flush=True
+            )  # at once: a run that is cut off has still said it
 
     def _versions(self, prefix: str) -> Iterator[tuple[str, str, bytes]]:
         s3 = self._emulator.client("s3")
@@ -185,7 +223,9 @@ class Rounds:
         for row in page.get("Versions", ()):
             if names.is_hidden(row["Key"].removeprefix(prefix)):
                 continue
-            with s3.get_object(Bucket=self._bucket.name, Key=row["Key"], VersionId=row["VersionId"])["Body"] as body:
+            with s3.get_object(
+                Bucket=self._bucket.name, Key=row["Key"], VersionId=row["VersionId"]
+            )["Body"] as body:
                 yield row["Key"], row["VersionId"], body.read()
 
 
@@ -217,7 +257,9 @@ def main() -> int:
         shutil.rmtree(place, ignore_errors=True)
     print("  " + ", ".join(f"{count:,} {name}" for name, count in sorted(rounds.did.items())))
     print(f"rounds: {asked.rounds} done, {len(rounds.wrong)} wrong contents", flush=True)
-    compared = all(rounds.did[f"contents compared of {role}"] for role in ("pull", "push")[: asked.rounds])
+    compared = all(
+        rounds.did[f"contents compared of {role}"] for role in ("pull", "push")[: asked.rounds]
+    )
     if not compared:
         print("rounds: nothing was carried, so nothing was compared", flush=True)
     return 0 if compared and not rounds.wrong else 1

@@ -101,7 +101,15 @@ class Storm:
         if daemon.events["guard.held"] > self._held_back[daemon.name]:
             self._held_back[daemon.name] = daemon.events["guard.held"]
             self.done["held deletions allowed"] += 1
-            argv = [sys.executable, "-m", "syncloud", "resume", "--allow-deletes", "--state-dir", self._states[daemon.name]]
+            argv = [
+                sys.executable,
+                "-m",
+                "syncloud",
+                "resume",
+                "--allow-deletes",
+                "--state-dir",
+                self._states[daemon.name],
+            ]
             subprocess.run(argv, env=self._emulator.environment(), check=True)
         if not daemon.alive and daemon.name not in self._expected_dead:
             self.died.append(f"{daemon.name} ended by itself: {daemon.last_words}")
@@ -115,7 +123,10 @@ class Storm:
         if strike(blow, until):
             who = f" {blow.whom}" if blow.whom else ""
             self.done[blow.kind] += 1
-            print(f"{time.monotonic() - self._started:7.1f}  {blow.kind}{who}, {blow.lasting:.1f} s", flush=True)
+            print(
+                f"{time.monotonic() - self._started:7.1f}  {blow.kind}{who}, {blow.lasting:.1f} s",
+                flush=True,
+            )
 
     def _kill(self, blow: Blow, until: float) -> bool:
         daemon = self._daemons[blow.whom]

@@ -52,7 +52,9 @@ class Writer:
     `aside` is a directory on the same file system, outside of what is watched.
     """
 
-    def __init__(self, root: Path, aside: Path, *, seed: str, seconds: float, bursts: Sequence[float]) -> None:
+    def __init__(
+        self, root: Path, aside: Path, *, seed: str, seconds: float, bursts: Sequence[float]
+    ) -> None:
         self._root = root
         self._aside = aside
         self._chance = random.Random(f"writer {seed}")
@@ -143,7 +145,9 @@ class Writer:
         return self._new(self._chance.choice((0, 10, 300, 3000, 3000, 12_000, 40_000)))
 
     def _folder(self) -> str:
-        return self._chance.choice([folder for folder in FOLDERS if self._top(folder) not in self._away])
+        return self._chance.choice(
+            [folder for folder in FOLDERS if self._top(folder) not in self._away]
+        )
 
     def _path(self, kind: str = "f") -> str:
         number = self._chance.randrange(FILES if kind == "f" else 2)

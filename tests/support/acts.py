@@ -70,8 +70,16 @@ except SyncloudError as error:
     print(json.dumps(type(error).__name__), flush=True)
 """
 HELD = {
-    "touch": ("utimensat:delay_enter=500ms:when=1", "fchmod:delay_enter=500ms", "utimensat:delay_exit=500ms:when=1"),
-    "replace": ("linkat:delay_enter=500ms", "linkat:delay_exit=500ms", "renameat:delay_enter=500ms"),
+    "touch": (
+        "utimensat:delay_enter=500ms:when=1",
+        "fchmod:delay_enter=500ms",
+        "utimensat:delay_exit=500ms:when=1",
+    ),
+    "replace": (
+        "linkat:delay_enter=500ms",
+        "linkat:delay_exit=500ms",
+        "renameat:delay_enter=500ms",
+    ),
     "delete": ("renameat:delay_enter=500ms", "renameat:delay_exit=500ms"),
     "set aside": ("linkat:delay_enter=500ms", "linkat:delay_exit=500ms"),
     "new": ("renameat2:delay_exit=500ms",),
@@ -142,10 +150,25 @@ def opened_now(file: Path) -> Callable[[], None]:
 
 
 def perform(
-    tmp_path: Path, act: str, where: str, edit: Callable[[], object], *, lease: bool = True, more: Sequence[str] = ()
+    tmp_path: Path,
+    act: str,
+    where: str,
+    edit: Callable[[], object],
+    *,
+    lease: bool = True,
+    more: Sequence[str] = (),
 ) -> Said:
     """What `act` has said, which was held at `where` while the edit came: an error's name, or the tag for its row."""
-    held = ["strace", "-o", os.devnull, *more, "-e", f"trace={where.split(':')[0]}", "-e", f"inject={where}"]
+    held = [
+        "strace",
+        "-o",
+        os.devnull,
+        *more,
+        "-e",
+        f"trace={where.split(':')[0]}",
+        "-e",
+        f"inject={where}",
+    ]
     less = [] if lease else ["setpriv", "--bounding-set=-lease", "--inh-caps=-lease"]
     argv = [*held, *less, sys.executable, "-c", ACT, str(tmp_path / "root"), act]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:

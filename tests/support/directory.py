@@ -41,8 +41,14 @@ def opened(root: Path, **settings: Any) -> Iterator[LocalTree]:
         tree.close()
 
 
-def look(tree: LocalTree, path: str, base: Base | None = None, *, deadline_passed: bool = False) -> Side:
-    return do(tree.observe(path, base, base.source if base is not None else None, deadline_passed=deadline_passed))
+def look(
+    tree: LocalTree, path: str, base: Base | None = None, *, deadline_passed: bool = False
+) -> Side:
+    return do(
+        tree.observe(
+            path, base, base.source if base is not None else None, deadline_passed=deadline_passed
+        )
+    )
 
 
 def reported(tree: LocalTree, path: str, base: Base | None = None) -> Side:
@@ -89,7 +95,11 @@ def big(root: Path, size: int = BIG) -> Path:
 
 
 async def send(
-    tree: LocalTree, side: Entry, between: Callable[[], object] = lambda: None, *, deadline_passed: bool = False
+    tree: LocalTree,
+    side: Entry,
+    between: Callable[[], object] = lambda: None,
+    *,
+    deadline_passed: bool = False,
 ) -> bytes:
     """All parts of a big file; `between` happens after the first."""
     content = await tree.open(side, deadline_passed=deadline_passed)
@@ -112,9 +122,18 @@ async def send(
 class Bytes(Content):
     """A Content whose parts come from memory; `broken` is raised at the second."""
 
-    def __init__(self, path: str, data: bytes, *, crc: int | None = None, broken: Exception | None = None) -> None:
+    def __init__(
+        self, path: str, data: bytes, *, crc: int | None = None, broken: Exception | None = None
+    ) -> None:
         self.data, self.broken = data, broken
-        self.entry = Entry(path, ("remote",), len(data), MTIME, 0o640, checksum.update(data) if crc is None else crc)
+        self.entry = Entry(
+            path,
+            ("remote",),
+            len(data),
+            MTIME,
+            0o640,
+            checksum.update(data) if crc is None else crc,
+        )
 
     async def part(self, offset: int, length: int) -> list[bytes]:
         if self.broken is not None and offset:

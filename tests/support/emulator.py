@@ -94,7 +94,9 @@ class Emulator:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.endpoint}/_ministack/health", timeout=5) as response:
+            with urllib.request.urlopen(
+                f"{self.endpoint}/_ministack/health", timeout=5
+            ) as response:
                 return bool(response.status == 200)
         except (OSError, urllib.error.URLError):
             return False
@@ -122,14 +124,20 @@ class Bucket:
         s3.create_bucket(Bucket=name)
         s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         queue_url = sqs.create_queue(QueueName=name)["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])[
+            "Attributes"
+        ]["QueueArn"]
         wiring = {"QueueArn": arn, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
-        s3.put_bucket_notification_configuration(Bucket=name, NotificationConfiguration={"QueueConfigurations": [wiring]})
+        s3.put_bucket_notification_configuration(
+            Bucket=name, NotificationConfiguration={"QueueConfigurations": [wiring]}
+        )
         return cls(server, name, queue_url)
 
     def put(self, key: str, body: bytes = b"", **metadata: str) -> dict[str, Any]:
         """As a foreign writer; S3's answer (ETag, VersionId)."""
-        answer: dict[str, Any] = self._s3.put_object(Bucket=self.name, Key=key, Body=body, Metadata=metadata)
+        answer: dict[str, Any] = self._s3.put_object(
+            Bucket=self.name, Key=key, Body=body, Metadata=metadata
+        )
         return answer
 
     def get(self, key: str) -> bytes:
@@ -154,7 +162,9 @@ class Bucket:
         sqs, bodies = self.server.client("sqs"), []
         deadline = time.monotonic() + quiet
         while time.monotonic() < deadline:
-            messages = sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages", [])
+            messages = sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get(
+                "Messages", []
+            )
             for message in messages:
                 bodies.append(json.loads(message["Body"]))
                 sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
@@ -171,7 +181,9 @@ class Bucket:
         urls = []
         for number in range(count):
             url = sqs.create_queue(QueueName=f"{self.name}-{number}")["QueueUrl"]
-            arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+            arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+                "QueueArn"
+            ]
             raw = {"RawMessageDelivery": "true" if number % 2 else "false"}
             sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=raw)
             urls.append(url)
@@ -194,7 +206,11 @@ class Bucket:
 
     def _versions(self) -> list[dict[str, str]]:
         page = self._s3.list_object_versions(Bucket=self.name)
-        return [{"Key": row["Key"], "VersionId": row["VersionId"]} for kind in _KINDS for row in page.get(kind, ())]
+        return [
+            {"Key": row["Key"], "VersionId": row["VersionId"]}
+            for kind in _KINDS
+            for row in page.get(kind, ())
+        ]
 
     @property
     def _s3(self) -> Any:

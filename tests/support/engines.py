@@ -70,7 +70,13 @@ def engine_between(
 ) -> Engine:
     direction = direction_between(source, target)
     return Engine(
-        direction, state, work_queue, policy=policy, transfers=transfers, path_filter=Excluding(excludes), clock=clock
+        direction,
+        state,
+        work_queue,
+        policy=policy,
+        transfers=transfers,
+        path_filter=Excluding(excludes),
+        clock=clock,
     )
 
 
@@ -78,7 +84,11 @@ class Recorded:
     """Rows in memory, for a reconciler alone. `origins` may be old names of every file."""
 
     def __init__(
-        self, rows: Mapping[str, Base], *, origins: tuple[Base, ...] = (), skipped: frozenset[str] = frozenset()
+        self,
+        rows: Mapping[str, Base],
+        *,
+        origins: tuple[Base, ...] = (),
+        skipped: frozenset[str] = frozenset(),
     ) -> None:
         self.rows = rows
         self._origins = origins
@@ -101,17 +111,28 @@ class Recorded:
 
 
 async def settle(
-    direction: Direction, policy: Policy, records: Recorded, work: Work, *, excludes: Callable[[str], bool] = lambda _: False
+    direction: Direction,
+    policy: Policy,
+    records: Recorded,
+    work: Work,
+    *,
+    excludes: Callable[[str], bool] = lambda _: False,
 ) -> Outcome:
     """One attempt of a new reconciler."""
     return await settle_with(reconciler_of(direction, policy, records, excludes=excludes), work)
 
 
 def reconciler_of(
-    direction: Direction, policy: Policy, records: Recorded, *, excludes: Callable[[str], bool] = lambda _: False
+    direction: Direction,
+    policy: Policy,
+    records: Recorded,
+    *,
+    excludes: Callable[[str], bool] = lambda _: False,
 ) -> Reconciler:
     limit = ConflictLimit(time.monotonic)
-    return Reconciler(direction, policy, records, path_filter=Excluding(excludes), conflict_limit=limit, tasks={})
+    return Reconciler(
+        direction, policy, records, path_filter=Excluding(excludes), conflict_limit=limit, tasks={}
+    )
 
 
 async def settle_with(reconciler: Reconciler, work: Work) -> Outcome:
@@ -153,10 +174,17 @@ class CountingClock:
 
 @contextlib.asynccontextmanager
 async def running(
-    source: MemoryTree, target: MemoryTree, state: State, clock: CountingClock, *, most: int = MAX_WAITING
+    source: MemoryTree,
+    target: MemoryTree,
+    state: State,
+    clock: CountingClock,
+    *,
+    most: int = MAX_WAITING,
 ) -> AsyncIterator[Engine]:
     work_queue = WorkQueue(clock, quiet=0.2, min_interval=0.05, most=most)
-    engine = engine_between(source, target, state, work_queue, policy=Policy(delete=True), transfers=8, clock=clock)
+    engine = engine_between(
+        source, target, state, work_queue, policy=Policy(delete=True), transfers=8, clock=clock
+    )
     work = asyncio.create_task(engine.run())
     yield engine
     engine.stop()
@@ -173,7 +201,9 @@ async def settled(engine: Engine) -> None:
 async def serving(source: MemoryTree, target: MemoryTree, state: State) -> AsyncIterator[Engine]:
     """A daemon with many places, for which no path waits after a transfer."""
     work_queue = WorkQueue(time.monotonic, quiet=0.2, min_interval=0.0)
-    engine = engine_between(source, target, state, work_queue, policy=Policy(delete=True), transfers=64)
+    engine = engine_between(
+        source, target, state, work_queue, policy=Policy(delete=True), transfers=64
+    )
     work = asyncio.create_task(engine.run())
     try:
         yield engine
@@ -204,4 +234,10 @@ def kind_of_trouble(engine: Engine) -> type[Exception] | None:
 
 def keeps_failing(state: State, *paths: str) -> None:
     """A life before this one has recorded them."""
-    state.note_failing([Failure(path, REFUSED.code, str(REFUSED), REFUSED.hint, LASTING_TRIES, 1.0) for path in paths], ())
+    state.note_failing(
+        [
+            Failure(path, REFUSED.code, str(REFUSED), REFUSED.hint, LASTING_TRIES, 1.0)
+            for path in paths
+        ],
+        (),
+    )

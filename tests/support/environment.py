@@ -16,7 +16,16 @@ _FOREIGN = ("AWS_", "BOTO_", "SYNCLOUD_", "XDG_")
 """Prefixes of variables of the user that would change what the programs under test do."""
 
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
-_MANAGER = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "STATE_DIRECTORY", "INVOCATION_ID"})
+_MANAGER = frozenset(
+    {
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "JOURNAL_STREAM",
+        "STATE_DIRECTORY",
+        "INVOCATION_ID",
+    }
+)
 """Variables by which a program knows that systemd started it."""
 
 REFUSED = "http://127.0.0.1:9"

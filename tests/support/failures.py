@@ -32,7 +32,13 @@ class World:
     def start(self) -> None:
         self.failing = Failing(self.state, lambda: self.now, wall=lambda: self.now + 1_700_000_000)
 
-    def fail(self, path: str = "a", error: SyncloudError = REFUSED, work: Work | None = None, took: float = 0.0) -> float:
+    def fail(
+        self,
+        path: str = "a",
+        error: SyncloudError = REFUSED,
+        work: Work | None = None,
+        took: float = 0.0,
+    ) -> float:
         delay = self.failing.fail(work or work_of(path), error, took=took)
         assert delay is not None
         return delay

@@ -74,7 +74,11 @@ def late(seconds: float, meddle: Meddle) -> Meddle:
 def truncated(asked: Asked, forward: Forward) -> Answer | None:
     """The connection ends in the middle of the answer's body."""
     answer = forward(asked)
-    return replace(answer, body=answer.body[: len(answer.body) // 2], length=len(answer.body)) if answer.body else None
+    return (
+        replace(answer, body=answer.body[: len(answer.body) // 2], length=len(answer.body))
+        if answer.body
+        else None
+    )
 
 
 def shortened(asked: Asked, forward: Forward) -> Answer | None:
@@ -144,8 +148,14 @@ def copies_obey() -> Meddle:
         if asked.name != "CopyObject" or wanted is unwanted is None:
             return forward(asked)
         with one_at_a_time:
-            kept = {name: value for name, value in asked.headers.items() if not name.startswith(("x-amz-copy", "if-"))}
-            there = forward(replace(asked, name="HeadObject", method="HEAD", headers=kept, body=b""))
+            kept = {
+                name: value
+                for name, value in asked.headers.items()
+                if not name.startswith(("x-amz-copy", "if-"))
+            }
+            there = forward(
+                replace(asked, name="HeadObject", method="HEAD", headers=kept, body=b"")
+            )
             if there.status == 404 and wanted:
                 return error(404, "NoSuchKey")
             etag = there.headers.get("etag", "") if there.status == 200 else ""
@@ -174,7 +184,9 @@ def knows_whole_objects() -> Meddle:
             if there.status != 200 or there.headers.get("etag") != version[1]:
                 return answer
             known[version] = checksum.encode(checksum.update(there.body))
-        return answer.with_headers(x_amz_checksum_crc64nvme=known[version], x_amz_checksum_type="FULL_OBJECT")
+        return answer.with_headers(
+            x_amz_checksum_crc64nvme=known[version], x_amz_checksum_type="FULL_OBJECT"
+        )
 
     return knowing
 
@@ -183,7 +195,11 @@ def copies_ignore(asked: Asked, forward: Forward) -> Answer | None:
     """A store that accepts conditions on COPY and ignores them."""
     if asked.name != "CopyObject":
         return forward(asked)
-    kept = {name: value for name, value in asked.headers.items() if name not in ("if-match", "if-none-match")}
+    kept = {
+        name: value
+        for name, value in asked.headers.items()
+        if name not in ("if-match", "if-none-match")
+    }
     return forward(replace(asked, headers=kept))
 
 
@@ -259,12 +275,27 @@ FAULTS = (
     Fault("500", refuse(500, "InternalError"), STORE | QUEUE),
     Fault("500 after success", disavow(500, "InternalError"), UPLOADS),
     Fault("503", slow_down, STORE | QUEUE),
-    Fault("200 with an error", late_error("InternalError"), frozenset({"CopyObject", "CompleteMultipartUpload"})),
-    Fault("409", refuse(409, "ConditionalRequestConflict"), WRITES - {"DeleteObject"}, _is_conditional),
+    Fault(
+        "200 with an error",
+        late_error("InternalError"),
+        frozenset({"CopyObject", "CompleteMultipartUpload"}),
+    ),
+    Fault(
+        "409", refuse(409, "ConditionalRequestConflict"), WRITES - {"DeleteObject"}, _is_conditional
+    ),
     Fault("412", refuse(412, "PreconditionFailed"), WRITES, _is_conditional),
     Fault("403", refuse(403, "AccessDenied"), STORE),
-    Fault("404", refuse(404, "NoSuchKey"), frozenset({"PutObject", "CompleteMultipartUpload"}), _is_expecting),
-    Fault("404 of the upload", refuse(404, "NoSuchUpload"), frozenset({"UploadPart", "CompleteMultipartUpload"})),
+    Fault(
+        "404",
+        refuse(404, "NoSuchKey"),
+        frozenset({"PutObject", "CompleteMultipartUpload"}),
+        _is_expecting,
+    ),
+    Fault(
+        "404 of the upload",
+        refuse(404, "NoSuchUpload"),
+        frozenset({"UploadPart", "CompleteMultipartUpload"}),
+    ),
     Fault("404 of the bucket", bucket_gone, STORE - {"HeadObject"}),
     Fault("expired", expired, STORE),
     Fault("skewed", skewed, STORE),
@@ -303,7 +334,11 @@ class Storm:
         with self._lock:
             fault = self._pick(asked)
             self.did[fault.name if fault is not None else "passed"] += 1
-        return before(fault.meddle, self._store)(asked, forward) if fault is not None else self._store(asked, forward)
+        return (
+            before(fault.meddle, self._store)(asked, forward)
+            if fault is not None
+            else self._store(asked, forward)
+        )
 
     def calm(self) -> None:
         """From now on everything passes."""
@@ -315,11 +350,15 @@ class Storm:
         chance = random.Random(f"{self.seed} {who} {self._seen[who]}")
         if not self._raging or chance.random() >= self._probability:
             return None
-        able = [fault for fault in self._faults if asked.name in fault.operations and fault.fits(asked)]
+        able = [
+            fault for fault in self._faults if asked.name in fault.operations and fault.fits(asked)
+        ]
         return chance.choice(able) if able else None
 
 
 def _what(target: str) -> str:
     """The key without its bucket, whose name differs from run to run, and a part's number without the upload's."""
     url = urlsplit(target)
-    return url.path.lstrip("/").partition("/")[2] + "".join(parse_qs(url.query).get("partNumber", ()))
+    return url.path.lstrip("/").partition("/")[2] + "".join(
+        parse_qs(url.query).get("partNumber", ())
+    )

@@ -42,7 +42,9 @@ class Fork:
         """The exit code, negative for a signal."""
         assert self._server.stdout is not None
         if self.code is None:
-            assert self._is_told(timeout), f"still runs after {timeout} s:\n{self.log.read_text()[-3000:]}"
+            assert self._is_told(timeout), (
+                f"still runs after {timeout} s:\n{self.log.read_text()[-3000:]}"
+            )
             self.code = int(self._server.stdout.readline())
         return self.code
 
@@ -57,7 +59,9 @@ class Fork:
 
     def told(self, event: str) -> bool:
         """Whether it has logged such an event (`--log-format json`)."""
-        return self.log.exists() and f'"event": "{event}"' in self.log.read_text("utf-8", "backslashreplace")
+        return self.log.exists() and f'"event": "{event}"' in self.log.read_text(
+            "utf-8", "backslashreplace"
+        )
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self.code is None:
@@ -70,13 +74,20 @@ class Forks:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         argv = tied([sys.executable, "-m", "tests.support.forks"])
-        self._server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=dict(env))
+        self._server = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=dict(env)
+        )
         self._last: Fork | None = None
 
     def __enter__(self) -> Forks:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._last is not None:
             self._last.kill()
         with self._server:
@@ -87,14 +98,18 @@ class Forks:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         assert self._last is None or self._last.code is not None
-        self._server.stdin.write(json.dumps({"argv": list(argv), "env": dict(env), "log": str(log)}).encode() + b"\n")
+        self._server.stdin.write(
+            json.dumps({"argv": list(argv), "env": dict(env), "log": str(log)}).encode() + b"\n"
+        )
         self._last = Fork(self._server, int(self._server.stdout.readline()), log)
         return self._last
 
 
 def _serve() -> None:
     _warm_up()
-    with open(0, "rb", buffering=0, closefd=False) as signal_handler:  # nothing may be read ahead: a run reads here, too
+    with open(
+        0, "rb", buffering=0, closefd=False
+    ) as signal_handler:  # nothing may be read ahead: a run reads here, too
         while order := signal_handler.readline():
             pid = os.fork()
             if pid == 0:

@@ -121,7 +121,9 @@ class LateDisk:
         source, library = directory / "slow.c", directory / "slow.so"
         source.write_text(_SOURCE)
         compiler = shutil.which("cc") or "gcc"
-        subprocess.run([compiler, "-w", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        subprocess.run(
+            [compiler, "-w", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True
+        )
         self._rules, self._gate = directory / "rules", directory / "rules.gate"
         self._ahead, self._held = directory / "rules.ahead", directory / "rules.held"
         self._lines: list[str] = []

@@ -12,8 +12,21 @@ if TYPE_CHECKING:
     import io
 
 
-def start(stream: TextIO, *, log_format: str = "json", log_level: str = "info", environ: dict[str, str] | None = None) -> None:
-    log.setup(log_format=log_format, log_level=log_level, instance="jef", role="push", stream=stream, environ=environ or {})
+def start(
+    stream: TextIO,
+    *,
+    log_format: str = "json",
+    log_level: str = "info",
+    environ: dict[str, str] | None = None,
+) -> None:
+    log.setup(
+        log_format=log_format,
+        log_level=log_level,
+        instance="jef",
+        role="push",
+        stream=stream,
+        environ=environ or {},
+    )
 
 
 def objects(stream: io.StringIO) -> list[dict[str, Any]]:

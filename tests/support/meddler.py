@@ -43,7 +43,11 @@ class Answer:
 
     def with_headers(self, **headers: str) -> Answer:
         """`_` stands for `-`."""
-        return replace(self, headers=self.headers | {name.replace("_", "-"): value for name, value in headers.items()})
+        return replace(
+            self,
+            headers=self.headers
+            | {name.replace("_", "-"): value for name, value in headers.items()},
+        )
 
 
 Forward: TypeAlias = Callable[[Asked], Answer]
@@ -53,7 +57,9 @@ Meddle: TypeAlias = Callable[[Asked, Forward], Answer | None]
 
 def error(status: int, code: str) -> Answer:
     """As S3 says no."""
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>said the test</Message></Error>"
+    body = (
+        f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>said the test</Message></Error>"
+    )
     return Answer(status, {"content-type": "application/xml"}, body.encode())
 
 
@@ -65,16 +71,25 @@ class Meddler:
         self.asked: list[Asked] = []
         self._open: set[socket.socket] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler(upstream))
-        self._server.socket.listen(128)  # with five waiting, as is the default, the next one is kept waiting for a second
+        self._server.socket.listen(
+            128
+        )  # with five waiting, as is the default, the next one is kept waiting for a second
         self._server.daemon_threads = True  # one may be in a long poll: it is left to itself
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="meddler")
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="meddler"
+        )
         self._thread.start()
 
     def __enter__(self) -> Meddler:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._server.shutdown()
         for client in list(self._open):
             with contextlib.suppress(OSError):
@@ -93,12 +108,26 @@ class Meddler:
             link = http.client.HTTPConnection(address.hostname or "", address.port)
             with contextlib.closing(link):
                 headers = {name: value for name, value in asked.headers.items() if name not in _HOP}
-                link.request(asked.method, asked.target, asked.body or None, headers | {"content-length": str(len(asked.body))})
+                link.request(
+                    asked.method,
+                    asked.target,
+                    asked.body or None,
+                    headers | {"content-length": str(len(asked.body))},
+                )
                 got = link.getresponse()
-                kept = {name.lower(): value for name, value in got.getheaders() if name.lower() not in _HOP}
+                kept = {
+                    name.lower(): value
+                    for name, value in got.getheaders()
+                    if name.lower() not in _HOP
+                }
                 length = kept.pop("content-length", "")
                 body = got.read()
-                return Answer(got.status, kept, body, int(length) if length and asked.method == "HEAD" else None)
+                return Answer(
+                    got.status,
+                    kept,
+                    body,
+                    int(length) if length and asked.method == "HEAD" else None,
+                )
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -116,14 +145,22 @@ class Meddler:
                     meddler._open.discard(self.connection)
 
             def reset(self) -> None:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
                 for held in (self.rfile, self.wfile, self.connection):
                     held.close()
 
             def serve(self) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 body = self.rfile.read(int(headers.get("content-length", "0")))
-                asked = Asked(operation(self.command, self.path, headers, body)[1], self.command, self.path, headers, body)
+                asked = Asked(
+                    operation(self.command, self.path, headers, body)[1],
+                    self.command,
+                    self.path,
+                    headers,
+                    body,
+                )
                 meddler.asked.append(asked)
                 answer = meddler.meddle(asked, forward)
                 if answer is None:
@@ -133,7 +170,10 @@ class Meddler:
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 if answer.status != 204:
-                    self.send_header("content-length", str(len(answer.body) if answer.length is None else answer.length))
+                    self.send_header(
+                        "content-length",
+                        str(len(answer.body) if answer.length is None else answer.length),
+                    )
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(answer.body)
@@ -179,7 +219,11 @@ def drop(asked: Asked, forward: Forward) -> Answer | None:
 def unconditional(asked: Asked, forward: Forward) -> Answer | None:
     """A store that accepts conditions on writes and ignores them."""
     if asked.method in ("PUT", "DELETE", "POST"):
-        kept = {name: value for name, value in asked.headers.items() if name not in ("if-match", "if-none-match")}
+        kept = {
+            name: value
+            for name, value in asked.headers.items()
+            if name not in ("if-match", "if-none-match")
+        }
         asked = replace(asked, headers=kept)
     return forward(asked)
 
@@ -195,5 +239,7 @@ def encoding(asked: Asked, forward: Forward) -> Answer | None:
         for record in body.get("Records", ()):
             record["s3"]["object"]["key"] = quote_plus(record["s3"]["object"]["key"], safe="/")
         message["Body"] = json.dumps(body)
-        message["MD5OfBody"] = hashlib.md5(message["Body"].encode(), usedforsecurity=False).hexdigest()
+        message["MD5OfBody"] = hashlib.md5(
+            message["Body"].encode(), usedforsecurity=False
+        ).hexdigest()
     return replace(answer, body=json.dumps(told).encode())

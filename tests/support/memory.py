@@ -51,7 +51,14 @@ class MemoryTree:
     def _entry(self, path: str) -> Entry:
         file = self.files[path]
         ours = file.writer == self.writer
-        return Entry(path, (str(file.generation),), len(file.body), file.mtime_ns, file.mode, written_by_us=ours)
+        return Entry(
+            path,
+            (str(file.generation),),
+            len(file.body),
+            file.mtime_ns,
+            file.mode,
+            written_by_us=ours,
+        )
 
     def _expect(self, path: str, expected: Entry | None) -> None:
         tag = self._entry(path).tag if path in self.files else None
@@ -63,7 +70,13 @@ class MemoryTree:
         return iter([self._entry(path) for path in sorted(self.files) if path.startswith(prefix)])
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         if path not in self.files:
             return Absent(path)
@@ -72,7 +85,11 @@ class MemoryTree:
             return replace(entry, crc=base.crc)
         body = self.files[path].body
         self.given += len(body) <= SMALL_BYTES
-        return replace(entry, body=body, crc=checksum.update(body)) if len(body) <= SMALL_BYTES else entry
+        return (
+            replace(entry, body=body, crc=checksum.update(body))
+            if len(body) <= SMALL_BYTES
+            else entry
+        )
 
     async def open(self, entry: Entry, *, deadline_passed: bool = False) -> MemoryContent:
         self._expect(entry.path, entry)

@@ -34,7 +34,9 @@ short_polls = receiving(WaitTimeSeconds=1)
 """As the emulator notices only after a long poll that its queue was deleted."""
 
 
-def disordered(seed: object, *, lost: float = 0.0, doubled: float = 0.0, late: float = 0.0) -> Meddle:
+def disordered(
+    seed: object, *, lost: float = 0.0, doubled: float = 0.0, late: float = 0.0
+) -> Meddle:
     """Of each answer to ReceiveMessage these shares of the messages, chosen by `seed`, are lost for ever, come a second time
     as another message, or come some seconds later; what is left comes in any order. Everything else passes.
     """
@@ -48,7 +50,12 @@ def disordered(seed: object, *, lost: float = 0.0, doubled: float = 0.0, late: f
             return True
         queue = {"QueueUrl": json.loads(asked.body)["QueueUrl"]}
         if drawn >= lost:
-            _ask("SendMessage", queue | {"MessageBody": message["Body"], "DelaySeconds": seconds}, asked, forward)
+            _ask(
+                "SendMessage",
+                queue | {"MessageBody": message["Body"], "DelaySeconds": seconds},
+                asked,
+                forward,
+            )
         if lost <= drawn < lost + doubled:
             return True
         _ask("DeleteMessage", queue | {"ReceiptHandle": message["ReceiptHandle"]}, asked, forward)
@@ -70,7 +77,9 @@ def disordered(seed: object, *, lost: float = 0.0, doubled: float = 0.0, late: f
 def _ask(operation: str, parameters: dict[str, Any], like: Asked, forward: Forward) -> None:
     """A request of our own, with the headers of another one."""
     headers = like.headers | {"x-amz-target": f"AmazonSQS.{operation}"}
-    answer = forward(replace(like, name=operation, headers=headers, body=json.dumps(parameters).encode()))
+    answer = forward(
+        replace(like, name=operation, headers=headers, body=json.dumps(parameters).encode())
+    )
     assert answer.status == 200, answer.body
 
 
@@ -79,7 +88,10 @@ def unsuccessful(code: str = "InternalError", *, sender: bool = False) -> Meddle
 
     def meddle(asked: Asked, forward: Forward) -> Answer:
         entries = json.loads(asked.body)["Entries"]
-        failed = [{"Id": entry["Id"], "SenderFault": sender, "Code": code, "Message": "said the test"} for entry in entries]
+        failed = [
+            {"Id": entry["Id"], "SenderFault": sender, "Code": code, "Message": "said the test"}
+            for entry in entries
+        ]
         body = json.dumps({"Successful": [], "Failed": failed}).encode()
         return Answer(200, {"content-type": "application/x-amz-json-1.0"}, body)
 

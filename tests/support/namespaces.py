@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def may_mount() -> bool:
     """Only root may, and not in every container."""
     return (
-        os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+        os.geteuid() == 0
+        and subprocess.run(
+            ["unshare", "--mount", "true"], capture_output=True, check=False
+        ).returncode
+        == 0
     )
 
 

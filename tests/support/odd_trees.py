@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from syncloud.core.interfaces import Content
     from syncloud.core.model import Base, Entry, Side, Tag
 
-REFUSED = PermissionRefused("write: AccessDenied", code="AccessDenied", hint="see the bucket's policy")
+REFUSED = PermissionRefused(
+    "write: AccessDenied", code="AccessDenied", hint="see the bucket's policy"
+)
 
 
 class Bucket(MemoryTree):
@@ -65,10 +67,18 @@ class Restless(Bucket):
         raise Changed(entry.path, f"{entry.path}: changed meanwhile")
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         self.requests += 1
-        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        return await super().observe(
+            path, base, known, reported=reported, deadline_passed=deadline_passed
+        )
 
 
 class FlakyTree(MemoryTree):

@@ -69,16 +69,23 @@ class _Rule:
     """Parameters that must be there, with the value where it matters."""
     headers: frozenset[str]
 
-    def fits(self, method: str, level: int, query: Mapping[str, str], headers: Mapping[str, str]) -> bool:
+    def fits(
+        self, method: str, level: int, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> bool:
         return (
             (method, level) == (self.method, self.level)
-            and all(name in query and query[name].startswith(value) for name, value in self.query.items())
+            and all(
+                name in query and query[name].startswith(value)
+                for name, value in self.query.items()
+            )
             and self.headers <= headers.keys()
         )
 
 
 def _s3(method: str, level: int, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
-    return next((rule.name for rule in _rules() if rule.fits(method, level, query, headers)), "unknown")
+    return next(
+        (rule.name for rule in _rules() if rule.fits(method, level, query, headers)), "unknown"
+    )
 
 
 @cache

@@ -35,21 +35,39 @@ class Process:
     As a context manager it is killed at the end.
     """
 
-    def __init__(self, argv: Sequence[str], *, directory: Path, env: Mapping[str, str], cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        directory: Path,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+    ) -> None:
         self.argv = list(argv)
         directory.mkdir(parents=True, exist_ok=True)
         self._stdout = directory / "stdout"
         self._stderr = directory / "stderr"
         with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
             self._popen = subprocess.Popen(
-                tied(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=dict(env), cwd=cwd, start_new_session=True
+                tied(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
             )
         self.pid = self._popen.pid
 
     def __enter__(self) -> Process:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.kill()
 
     @property
@@ -88,7 +106,11 @@ class Process:
             if ended and met():  # it may have said so with its last breath
                 return
             if ended or time.monotonic() > deadline:
-                what = f"ended with {self._popen.returncode}" if ended else f"did not get there in {timeout} s"
+                what = (
+                    f"ended with {self._popen.returncode}"
+                    if ended
+                    else f"did not get there in {timeout} s"
+                )
                 raise AssertionError(self._told(f"{what}, waited for {condition!r}"))
             time.sleep(0.02)
 

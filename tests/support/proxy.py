@@ -66,7 +66,12 @@ class Proxy:
     def __enter__(self) -> Proxy:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -102,10 +107,16 @@ class Proxy:
                     self._drop(server)
                     server = self._connect()
                 self._exchange(head, client, server)
-                if client.connection.our_state is not h11.DONE or client.connection.their_state is not h11.DONE:
+                if (
+                    client.connection.our_state is not h11.DONE
+                    or client.connection.their_state is not h11.DONE
+                ):
                     return
                 client.connection.start_next_cycle()
-                if server.connection.our_state is h11.DONE and server.connection.their_state is h11.DONE:
+                if (
+                    server.connection.our_state is h11.DONE
+                    and server.connection.their_state is h11.DONE
+                ):
                     server.connection.start_next_cycle()
         except (OSError, h11.RemoteProtocolError):
             pass  # one side has gone: so does the other
@@ -122,8 +133,14 @@ class Proxy:
         method, target = head.method.decode("ascii"), head.target.decode("ascii")
         request = Request(*operation(method, target, headers, body), method, target, headers)
         self._hook.before(request)
-        server.send(h11.Request(method=head.method, target=head.target, headers=head.headers.raw_items()))
-        answer = server.receive(while_open=client) if client.connection.they_are_waiting_for_100_continue else None
+        server.send(
+            h11.Request(method=head.method, target=head.target, headers=head.headers.raw_items())
+        )
+        answer = (
+            server.receive(while_open=client)
+            if client.connection.they_are_waiting_for_100_continue
+            else None
+        )
         if isinstance(answer, h11.InformationalResponse):
             client.send(answer)
             answer = None
@@ -166,9 +183,13 @@ class _Peer:
     @property
     def idle(self) -> bool:
         """Whether another request may be sent: nothing is under way, and the other side has not hung up."""
-        return self.connection.our_state is h11.IDLE and not select.select([self.sock], [], [], 0)[0]
+        return (
+            self.connection.our_state is h11.IDLE and not select.select([self.sock], [], [], 0)[0]
+        )
 
-    def receive(self, *, while_open: _Peer | None = None) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
+    def receive(
+        self, *, while_open: _Peer | None = None
+    ) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
         """The next event, never NEED_DATA; ConnectionResetError if `while_open` hangs up before it comes."""
         while (event := self.connection.next_event()) is h11.NEED_DATA:
             if while_open is not None:

@@ -73,7 +73,9 @@ def listening(
     """A started QueueSource for PREFIX of the bucket."""
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
     sqs = aws.client("sqs")
-    source = QueueSource(sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix=PREFIX, hold=hold, **options)
+    source = QueueSource(
+        sqs, queue_url=bucket.queue_url, bucket=bucket.name, prefix=PREFIX, hold=hold, **options
+    )
     hints = hints or Hints()
     source.start(hints.deliver)
     try:
@@ -101,12 +103,18 @@ class Scripted:
     def delete_message_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
         return self._answer("delete", Entries)
 
-    def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
+    def change_message_visibility_batch(
+        self, *, Entries: list[dict[str, Any]], **_: Any
+    ) -> dict[str, Any]:  # noqa: N803
         return self._answer("extend", Entries)
 
     def _answer(self, name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
         self.asked.append((name, [entry["ReceiptHandle"] for entry in entries]))
-        return {"Failed": [{"Id": entry["Id"]} for entry in entries if entry["ReceiptHandle"] in self.failing]}
+        return {
+            "Failed": [
+                {"Id": entry["Id"]} for entry in entries if entry["ReceiptHandle"] in self.failing
+            ]
+        }
 
     def times(self, name: str, handle: str) -> int:
         return sum(name == what and handle in handles for what, handles in self.asked)
@@ -128,12 +136,22 @@ class Counted:
 
 def received(number: int, key: str = "", **more: Any) -> dict[str, Any]:
     thing = {"key": key or f"p/{number}", "sequencer": f"{number:016X}"}
-    event = {"eventVersion": "2.1", "eventName": "ObjectRemoved:Delete", "s3": {"bucket": {"name": "b"}, "object": thing}}
-    return {"MessageId": f"m{number}", "ReceiptHandle": f"h{number}", "Body": json.dumps({"Records": [event]})} | more
+    event = {
+        "eventVersion": "2.1",
+        "eventName": "ObjectRemoved:Delete",
+        "s3": {"bucket": {"name": "b"}, "object": thing},
+    }
+    return {
+        "MessageId": f"m{number}",
+        "ReceiptHandle": f"h{number}",
+        "Body": json.dumps({"Records": [event]}),
+    } | more
 
 
 def unstarted(client: Scripted, **options: Any) -> QueueSource:
-    return QueueSource(client, queue_url="http://queue", bucket="b", prefix=PREFIX, hold=lambda: False, **options)
+    return QueueSource(
+        client, queue_url="http://queue", bucket="b", prefix=PREFIX, hold=lambda: False, **options
+    )
 
 
 @contextlib.contextmanager

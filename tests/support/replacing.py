@@ -55,12 +55,30 @@ stretched = pytest.mark.skipif(not strace.works(), reason="strace is not there, 
 
 def child(tmp_path: Path, what: str, *strace: str, nobody: bool = False) -> subprocess.Popen[str]:
     """`what` ("new", "replace", "delete", "set aside") done to NAME by another process under strace."""
-    argv = ["strace", "-o", str(tmp_path / "trace"), *strace, sys.executable, "-c", CHILD, str(tmp_path / "root"), what]
+    argv = [
+        "strace",
+        "-o",
+        str(tmp_path / "trace"),
+        *strace,
+        sys.executable,
+        "-c",
+        CHILD,
+        str(tmp_path / "root"),
+        what,
+    ]
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen([*argv, *["nobody"] * nobody], stdout=subprocess.PIPE, text=True, env=env)
+    return subprocess.Popen(
+        [*argv, *["nobody"] * nobody], stdout=subprocess.PIPE, text=True, env=env
+    )
 
 
-def run(tmp_path: Path, what: str, *strace: str, then: Callable[[], object] = lambda: None, nobody: bool = False) -> str:
+def run(
+    tmp_path: Path,
+    what: str,
+    *strace: str,
+    then: Callable[[], object] = lambda: None,
+    nobody: bool = False,
+) -> str:
     """What the child said; `then` is done while it is held in a system call."""
     with child(tmp_path, what, *strace, nobody=nobody) as process:
         assert process.stdout is not None
@@ -109,4 +127,6 @@ def only_conflict(folder: Path) -> bytes:
     return body
 
 
-EDITS = pytest.mark.parametrize("edit", [replace_theirs, edit_theirs], ids=["saved by rename", "written in place"])
+EDITS = pytest.mark.parametrize(
+    "edit", [replace_theirs, edit_theirs], ids=["saved by rename", "written in place"]
+)

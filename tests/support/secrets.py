@@ -37,7 +37,14 @@ def program(place: Path, text: str) -> str:
 
 def saying(**more: object) -> str:
     end = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)).isoformat()
-    told = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S" * 40, "SessionToken": "T" * 40, "Expiration": end, **more}
+    told = {
+        "Version": 1,
+        "AccessKeyId": "A",
+        "SecretAccessKey": "S" * 40,
+        "SessionToken": "T" * 40,
+        "Expiration": end,
+        **more,
+    }
     return f"import sys; sys.stdout.write({json.dumps(told)!r})"
 
 

@@ -96,7 +96,11 @@ def answering(*answers: bytes) -> Handle:
 
 
 def http(status: str, body: bytes = b"", **headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    lines = [
+        f"HTTP/1.1 {status}",
+        f"Content-Length: {len(body)}",
+        *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items()),
+    ]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
@@ -138,7 +142,9 @@ def passed_on(aws_server: Emulator) -> Handle:
     """What comes is the emulator's."""
 
     def handle(sock: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", urlsplit(aws_server.endpoint).port or 0)) as behind:
+        with socket.create_connection(
+            ("127.0.0.1", urlsplit(aws_server.endpoint).port or 0)
+        ) as behind:
             splice(sock, behind)
 
     return handle
@@ -158,12 +164,19 @@ FIRST = {
 }
 """Where an answer can be without an end."""
 CHUNK = b"1000\r\n" + b"a" * 4096 + b"\r\n"
-REST = {"headers": b"X-a: b\r\n", "chunks": CHUNK, "gzip": CHUNK, "trailers": b"X-a: " + b"b" * 1000 + b"\r\n"}
+REST = {
+    "headers": b"X-a: b\r\n",
+    "chunks": CHUNK,
+    "gzip": CHUNK,
+    "trailers": b"X-a: " + b"b" * 1000 + b"\r\n",
+}
 
 
 def answers(first: bytes, rest: bytes, *, pause: float = 0.0) -> Handle:
     """`first`, and then `rest` for ever; its bytes one by one, `pause` seconds apart, where there is a pause."""
-    pieces = [rest[at : at + 1] for at in range(len(rest))] if pause else [rest * (65536 // len(rest))]
+    pieces = (
+        [rest[at : at + 1] for at in range(len(rest))] if pause else [rest * (65536 // len(rest))]
+    )
 
     def handle(sock: Any) -> None:
         head(sock)

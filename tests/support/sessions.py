@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from syncloud.core.model import Hint
 
 
-def opened(role: str, settings: Settings, *, say: Callable[[str], None] | None = None, verified: bool = False) -> Hint:
+def opened(
+    role: str,
+    settings: Settings,
+    *,
+    say: Callable[[str], None] | None = None,
+    verified: bool = False,
+) -> Hint:
     """The first listing of a session, which ends at once. `verified`: both sides were listed."""
 
     async def scenario() -> Hint:

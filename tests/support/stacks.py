@@ -29,7 +29,14 @@ class Cloud:
         self.name = f"setup-{uuid.uuid4().hex[:12]}"
         self.bucket = f"{self.name}-bucket"
         self.lines: list[str] = []
-        self.stack = Stack(self.cloudformation, self.s3, name=self.name, report=self.lines.append, poll=0.01, patience=10)
+        self.stack = Stack(
+            self.cloudformation,
+            self.s3,
+            name=self.name,
+            report=self.lines.append,
+            poll=0.01,
+            patience=10,
+        )
 
     def set_up(self, *, prefix: str = "", **more: str) -> cf.Outputs | None:
         """What the command does. None: nothing to change."""
@@ -39,7 +46,9 @@ class Cloud:
 
     def status(self) -> str | None:
         stacks = self.cloudformation.describe_stacks()["Stacks"]
-        found: list[str] = [stack["StackStatus"] for stack in stacks if stack["StackName"] == self.name]
+        found: list[str] = [
+            stack["StackStatus"] for stack in stacks if stack["StackName"] == self.name
+        ]
         return found[0] if found else None
 
     def has_bucket(self) -> bool:
@@ -60,19 +69,28 @@ class Cloud:
         if self.has_bucket():
             page = self.s3.list_object_versions(Bucket=self.bucket)
             for row in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                self.s3.delete_object(Bucket=self.bucket, Key=row["Key"], VersionId=row["VersionId"])
+                self.s3.delete_object(
+                    Bucket=self.bucket, Key=row["Key"], VersionId=row["VersionId"]
+                )
 
 
 def failing(**parameters: str) -> dict[str, Any]:
     """A template whose only resource cannot be made."""
     return {
-        "Parameters": {name: {"Type": "String", "Default": value} for name, value in parameters.items()},
+        "Parameters": {
+            name: {"Type": "String", "Default": value} for name, value in parameters.items()
+        },
         "Resources": {"Nothing": {"Type": "AWS::Nowhere::Thing", "Properties": {"Name": "x"}}},
     }
 
 
 def ours(bucket: str) -> dict[str, str]:
-    return {"BucketName": bucket, "FilterPrefix": "", "NoncurrentVersionDays": "30", "MaxReceiveCount": "10"}
+    return {
+        "BucketName": bucket,
+        "FilterPrefix": "",
+        "NoncurrentVersionDays": "30",
+        "MaxReceiveCount": "10",
+    }
 
 
 STACK_ID = "arn:aws:cloudformation:eu-central-1:111122223333:stack/s/0"
@@ -83,7 +101,12 @@ class Stubbed:
 
     def __init__(self) -> None:
         made: list[Any] = [
-            boto3.client(service, region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")
+            boto3.client(
+                service,
+                region_name="eu-central-1",
+                aws_access_key_id="a",
+                aws_secret_access_key="b",
+            )
             for service in ("cloudformation", "s3")
         ]
         self.cloudformation, self.s3 = map(Stubber, made)
@@ -91,7 +114,9 @@ class Stubbed:
         self.stack = Stack(*made, name="s", report=self.lines.append, poll=0, patience=5)
 
     def describes(self, status: str, *, outputs: dict[str, str] | None = None) -> None:
-        parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in ours("b").items()]
+        parameters = [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in ours("b").items()
+        ]
         told = [{"OutputKey": key, "OutputValue": value} for key, value in (outputs or {}).items()]
         stack = {
             "StackName": "s",
@@ -123,4 +148,6 @@ class Stubbed:
 
 
 OLD = ("CREATE_COMPLETE", "AWS::CloudFormation::Stack", STACK_ID, "")
-PLAN = ChangeSet("arn:aws:cloudformation:eu-central-1:111122223333:changeSet/c/0", STACK_ID, creating=False)
+PLAN = ChangeSet(
+    "arn:aws:cloudformation:eu-central-1:111122223333:changeSet/c/0", STACK_ID, creating=False
+)

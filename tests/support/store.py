@@ -51,7 +51,9 @@ async def opened(
     aws = Aws(region="us-east-1", endpoint_url=endpoint or bucket.server.endpoint)
     crt = Transport(aws, bucket.name, transfers=4)
     try:
-        tree = S3Tree(crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options)
+        tree = S3Tree(
+            crt, lambda: aws.client("s3"), bucket=bucket.name, prefix=PREFIX, nonce=NONCE, **options
+        )
         tree.conditions = conditions
         yield tree
     finally:
@@ -71,7 +73,9 @@ def large(path: str, size: int) -> Entry:
 class Bytes(Content):
     """Content in memory; `verified` is called when the tree asks whether all parts were of one state."""
 
-    def __init__(self, entry: Entry, body: bytes, *, verified: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, entry: Entry, body: bytes, *, verified: Callable[[], None] = lambda: None
+    ) -> None:
         self.entry = entry
         self._body = body
         self._verified = verified
@@ -99,14 +103,22 @@ def promised(path: str, answer: dict[str, Any], body: bytes) -> Entry:
 
 
 def uploads(bucket: Bucket) -> list[dict[str, Any]]:
-    return list(bucket.server.client("s3").list_multipart_uploads(Bucket=bucket.name).get("Uploads", []))
+    return list(
+        bucket.server.client("s3").list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
+    )
 
 
 def obeys_copy(asked: Asked, forward: Forward) -> Answer | None:
     """A store that obeys conditions on CopyObject, which the emulator does not."""
-    plain = {name: value for name, value in asked.headers.items() if name in ("host", "authorization", "x-amz-date")}
+    plain = {
+        name: value
+        for name, value in asked.headers.items()
+        if name in ("host", "authorization", "x-amz-date")
+    }
     there = forward(replace(asked, method="HEAD", headers=plain))
     wanted = asked.headers.get("if-match", there.headers.get("etag"))
-    if (asked.headers.get("if-none-match") == "*" and there.status == 200) or wanted != there.headers.get("etag"):
+    if (
+        asked.headers.get("if-none-match") == "*" and there.status == 200
+    ) or wanted != there.headers.get("etag"):
         return error(412, "PreconditionFailed")
     return forward(asked)

@@ -13,10 +13,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-DATA = frozenset({"write", "pwrite64", "writev", "pwritev", "ftruncate", "fallocate", "fsetxattr", "fchmod", "utimensat"})
+DATA = frozenset(
+    {
+        "write",
+        "pwrite64",
+        "writev",
+        "pwritev",
+        "ftruncate",
+        "fallocate",
+        "fsetxattr",
+        "fchmod",
+        "utimensat",
+    }
+)
 """What changes a file, by its descriptor."""
 NAMES = frozenset(
-    {"mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "link", "linkat", "rename", "renameat", "renameat2", "openat"}
+    {
+        "mkdir",
+        "mkdirat",
+        "rmdir",
+        "unlink",
+        "unlinkat",
+        "link",
+        "linkat",
+        "rename",
+        "renameat",
+        "renameat2",
+        "openat",
+    }
 )
 """What changes a directory (openat: with O_CREAT)."""
 SYNCS = frozenset({"fsync", "fdatasync"})
@@ -57,7 +81,9 @@ class Call:
 
     def concerns(self, paths: Iterable[str]) -> bool:
         """As strace's -P takes it: about such a file, or below such a directory that was given to an `at` call."""
-        directories = [found[0] for found in _AT.findall(self.arguments)] if self.name in NAMES else []
+        directories = (
+            [found[0] for found in _AT.findall(self.arguments)] if self.name in NAMES else []
+        )
         return not {*self.paths, *directories}.isdisjoint(paths)
 
     @property
@@ -69,13 +95,31 @@ def works() -> bool:
     """Whether strace is there, and may trace."""
     if shutil.which("strace") is None:
         return False
-    return subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(
+            ["strace", "-o", "/dev/null", "true"], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
 
 
 def attach(pid: int, output: Path, *more: str) -> subprocess.Popen[str]:
     """strace on all threads of `pid`, and on those to come; from the return of this function on nothing is missed."""
     traced = ",".join(sorted(CHANGING | SENDS))
-    argv = ["strace", "-f", "-y", "-s", "1000", "-o", str(output), "-p", str(pid), "-e", f"trace={traced}", *more]
+    argv = [
+        "strace",
+        "-f",
+        "-y",
+        "-s",
+        "1000",
+        "-o",
+        str(output),
+        "-p",
+        str(pid),
+        "-e",
+        f"trace={traced}",
+        *more,
+    ]
     tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     assert tracer.stderr is not None
     said = tracer.stderr.readline()
@@ -85,12 +129,18 @@ def attach(pid: int, output: Path, *more: str) -> subprocess.Popen[str]:
 
 def killing(call: str, nth: int, paths: Sequence[str] = ()) -> list[str]:
     """strace's arguments for SIGKILL at the entry of the `nth` `call` of one thread, among those about `paths` if given."""
-    return [*(word for path in paths for word in ("-P", path)), "-e", f"inject={call}:signal=KILL:when={nth}"]
+    return [
+        *(word for path in paths for word in ("-P", path)),
+        "-e",
+        f"inject={call}:signal=KILL:when={nth}",
+    ]
 
 
 def read(output: Path) -> list[Call]:
     """The calls of a trace, in the order in which they began."""
-    return sorted(_calls(output.read_text("utf-8", "backslashreplace")), key=lambda call: call.began)
+    return sorted(
+        _calls(output.read_text("utf-8", "backslashreplace")), key=lambda call: call.began
+    )
 
 
 def _calls(text: str) -> Iterator[Call]:

@@ -23,12 +23,20 @@ class Systemd:
         self._socket.settimeout(0.1)
         self.begun = time.monotonic()
         self._said: list[tuple[float, str]] = []
-        self.environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(round(watchdog_s * 1e6))}
+        self.environment = {
+            "NOTIFY_SOCKET": str(path),
+            "WATCHDOG_USEC": str(round(watchdog_s * 1e6)),
+        }
 
     def __enter__(self) -> Systemd:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._socket.close()
 
     def said(self) -> list[tuple[float, str]]:

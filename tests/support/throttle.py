@@ -44,7 +44,9 @@ READV(preadv64, off64_t)
 """
 
 
-def throttled(*, write_us: int = 0, read_us: int = 0, every: int = 1, room: int = 0) -> dict[str, str]:
+def throttled(
+    *, write_us: int = 0, read_us: int = 0, every: int = 1, room: int = 0
+) -> dict[str, str]:
     """Variables for a process whose calls about 64 KiB or more take so many microseconds longer: one of `every` calls.
 
     `room`: bytes after which pwrite(2) says that the disk is full; 0: never.

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def crt(endpoint: str, bucket: str = "bucket", *, transfers: int = 4) -> AsyncIterator[Transport]:
+async def crt(
+    endpoint: str, bucket: str = "bucket", *, transfers: int = 4
+) -> AsyncIterator[Transport]:
     with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
         made = Transport(aws, bucket, transfers=transfers)
         try:
@@ -42,6 +44,8 @@ async def tree_at(endpoint: str, *, owner: str = "") -> AsyncIterator[S3Tree]:
     with contextlib.closing(Aws(endpoint_url=endpoint)) as aws:
         client = Transport(aws, "bucket", transfers=4, owner=owner)
         try:
-            yield S3Tree(client, lambda: aws.client("s3"), bucket="bucket", prefix="", nonce="0" * 16)
+            yield S3Tree(
+                client, lambda: aws.client("s3"), bucket="bucket", prefix="", nonce="0" * 16
+            )
         finally:
             await client.close()

@@ -25,7 +25,11 @@ def snapshot(root: Path) -> Snapshot:
                 status = os.lstat(path)
                 if stat.S_ISREG(status.st_mode):
                     with open(path, "rb") as file:
-                        found[os.path.relpath(path, root)] = (file.read(), status.st_mtime_ns, stat.S_IMODE(status.st_mode))
+                        found[os.path.relpath(path, root)] = (
+                            file.read(),
+                            status.st_mtime_ns,
+                            stat.S_IMODE(status.st_mode),
+                        )
             except FileNotFoundError:
                 continue
     return found
@@ -36,7 +40,9 @@ def differences(one: Snapshot, other: Snapshot) -> list[str]:
     told = [f"only in the first: {path}" for path in sorted(one.keys() - other.keys())]
     told += [f"only in the second: {path}" for path in sorted(other.keys() - one.keys())]
     for path in sorted(one.keys() & other.keys()):
-        for what, mine, yours in zip(("bytes", "mtime", "mode"), one[path], other[path], strict=True):
+        for what, mine, yours in zip(
+            ("bytes", "mtime", "mode"), one[path], other[path], strict=True
+        ):
             if mine != yours:
                 told.append(f"{path}: {what} differ: {_short(mine)} and {_short(yours)}")
     return told
@@ -61,7 +67,9 @@ def wait_until_equal(one: Path, other: Path, *, timeout: float) -> None:
     while told := differences(snapshot(one), snapshot(other)):
         now = time.monotonic()
         assert now < deadline, f"still different after {timeout} s:\n" + "\n".join(told[:20])
-        time.sleep(max(0.5, 4 * (now - started)))  # reading large trees must not take the time of who fills them
+        time.sleep(
+            max(0.5, 4 * (now - started))
+        )  # reading large trees must not take the time of who fills them
         started = time.monotonic()
 
 

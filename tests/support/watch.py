@@ -45,7 +45,9 @@ class Watched:
             time.sleep(0.01)
 
     def hear(self, path: str, kind: HintKind | None = None) -> None:
-        self.until(lambda: any(hint.path == path and kind in (None, hint.kind) for hint in self.hints))
+        self.until(
+            lambda: any(hint.path == path and kind in (None, hint.kind) for hint in self.hints)
+        )
 
     def settle(self) -> None:
         """Wait until nothing comes any more and the monitor has looked; forget the hints until then."""
@@ -108,12 +110,27 @@ class Watcher:
     """A process that watches `root`; where given, with at most `limit` of what `setting` limits."""
 
     def __init__(
-        self, root: Path, *, limit: int | None = None, setting: str = "max_inotify_watches", poll: float = 1.0
+        self,
+        root: Path,
+        *,
+        limit: int | None = None,
+        setting: str = "max_inotify_watches",
+        poll: float = 1.0,
     ) -> None:
-        argv = [sys.executable, "-c", WATCHER, str(root), setting, "-" if limit is None else str(limit), str(poll)]
+        argv = [
+            sys.executable,
+            "-c",
+            WATCHER,
+            str(root),
+            setting,
+            "-" if limit is None else str(limit),
+            str(poll),
+        ]
         self.argv = argv if limit is None else ["unshare", "-Ur", *argv]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(self.argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            self.argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True
+        )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -159,7 +176,10 @@ class Watcher:
 
 def may_limit_watches() -> bool:
     argv = ["unshare", "-Ur", "sh", "-c", "echo 5 > /proc/sys/user/max_inotify_watches"]
-    return shutil.which("unshare") is not None and subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    )
 
 
 limited = pytest.mark.skipif(not may_limit_watches(), reason="user namespaces are not allowed here")

@@ -44,7 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def packaged(*argv: str) -> Path:
     """What a program of packaging/bin/ has made: the path that it prints."""
     done = subprocess.run(
-        [str(PACKAGING / "bin" / argv[0]), *argv[1:]], env=_ENVIRON, stdout=subprocess.PIPE, text=True, check=True
+        [str(PACKAGING / "bin" / argv[0]), *argv[1:]],
+        env=_ENVIRON,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return Path(done.stdout.strip())
 
@@ -74,10 +78,15 @@ def fresh_root() -> Path:
 def ready_root(package: Path) -> Path:
     """The same with what the package needs, so that not every machine has to fetch it."""
     told = subprocess.run(
-        ["dpkg-deb", "--field", str(package), "Depends"], stdout=subprocess.PIPE, text=True, check=True
+        ["dpkg-deb", "--field", str(package), "Depends"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     ).stdout
     names = [dependency.split()[0].partition(":")[0] for dependency in told.split(",")]
-    return packaged("root", "trixie", "ready", "systemd-sysv", "dbus", "bindfs", "jq", "procps", *names)
+    return packaged(
+        "root", "trixie", "ready", "systemd-sysv", "dbus", "bindfs", "jq", "procps", *names
+    )
 
 
 @pytest.fixture(scope="module")

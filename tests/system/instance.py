@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from tests.support.emulator import Bucket
     from tests.system.machine import Machine
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_DEFAULT_REGION": REGION}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    "AWS_DEFAULT_REGION": REGION,
+}
 
 
 class Instance:
@@ -25,12 +29,18 @@ class Instance:
     `settings` are those of its file, without the ones that make no difference between the tests.
     """
 
-    def __init__(self, machine: Machine, role: str, name: str, bucket: Bucket, **settings: str) -> None:
+    def __init__(
+        self, machine: Machine, role: str, name: str, bucket: Bucket, **settings: str
+    ) -> None:
         self.machine = machine
         self.role = role
         self.name = name
         self.unit = f"syncloud-{role}@{name}.service"
-        self.settings = {"directory": f"/srv/{name}", "bucket": bucket.name, "endpoint-url": bucket.server.endpoint}
+        self.settings = {
+            "directory": f"/srv/{name}",
+            "bucket": bucket.name,
+            "endpoint-url": bucket.server.endpoint,
+        }
         if role == "pull":
             self.settings["queue-url"] = bucket.queue_url
         self.settings |= {name.replace("_", "-"): value for name, value in settings.items()}
@@ -49,14 +59,18 @@ class Instance:
 
     def make_directory(self) -> None:
         """As the manual says: owned by the service's user."""
-        self.machine.run("install", "-d", "-o", "_syncloud", "-g", "_syncloud", self.settings["directory"])
+        self.machine.run(
+            "install", "-d", "-o", "_syncloud", "-g", "_syncloud", self.settings["directory"]
+        )
 
     def configure(self, **settings: str) -> None:
         """Write its file anew, with these settings changed (an empty one: without it), and that of its environment."""
         self.settings |= {name.replace("_", "-"): value for name, value in settings.items()}
         text = "".join(f"{name} = {value}\n" for name, value in self.settings.items() if value)
         self._keep_secret("conf", text)
-        self._keep_secret("env", "".join(f"{name}={value}\n" for name, value in CREDENTIALS.items()))
+        self._keep_secret(
+            "env", "".join(f"{name}={value}\n" for name, value in CREDENTIALS.items())
+        )
 
     def drop_in(self, text: str) -> None:
         """As `systemctl edit` writes it."""
@@ -95,7 +109,9 @@ class Instance:
 
     def show(self, name: str) -> str:
         """A property of the unit: systemctl show."""
-        return self.machine.run("systemctl", "show", f"--property={name}", "--value", self.unit).strip()
+        return self.machine.run(
+            "systemctl", "show", f"--property={name}", "--value", self.unit
+        ).strip()
 
     @property
     def pid(self) -> int:
@@ -116,7 +132,9 @@ class Instance:
 
     def status(self) -> dict[str, Any]:
         """syncloud status --json."""
-        told: dict[str, Any] = json.loads(self.machine.call("syncloud", "status", self.name, "--json").stdout)
+        told: dict[str, Any] = json.loads(
+            self.machine.call("syncloud", "status", self.name, "--json").stdout
+        )
         return told
 
     # Waiting
@@ -125,12 +143,17 @@ class Instance:
         """Until it gives something true. AssertionError after `timeout` seconds, with the end of the journal."""
         deadline = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < deadline, f"{self.unit}: not within {timeout} s\n{self.journal.tail()}"
+            assert time.monotonic() < deadline, (
+                f"{self.unit}: not within {timeout} s\n{self.journal.tail()}"
+            )
             time.sleep(0.1)
 
     def until_it_has(self, content: dict[str, bytes], *, timeout: float = 30) -> None:
         """Until these files, by their paths below its directory, have these bytes."""
-        self.until(lambda: all(_bytes(self.files / path) == wanted for path, wanted in content.items()), timeout=timeout)
+        self.until(
+            lambda: all(_bytes(self.files / path) == wanted for path, wanted in content.items()),
+            timeout=timeout,
+        )
 
 
 def _bytes(path: Path) -> bytes | None:

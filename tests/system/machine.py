@@ -50,7 +50,9 @@ class Machine:
         """Where a file of the machine (an absolute name) can be read and written from here."""
         return Path(name)
 
-    def call(self, *argv: str, stdin: str = "", timeout: float = 100) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *argv: str, stdin: str = "", timeout: float = 100
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a program as root, whatever comes of it; `timeout` in seconds."""
         return subprocess.run(
             self._argv(*argv),
@@ -65,7 +67,9 @@ class Machine:
     def run(self, *argv: str, stdin: str = "", timeout: float = 100) -> str:
         """Its standard output. AssertionError, with all that it said, where its exit code is not 0."""
         done = self.call(*argv, stdin=stdin, timeout=timeout)
-        assert done.returncode == 0, f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, (
+            f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done.stdout
 
     def install(self, package: Path) -> str:
@@ -90,14 +94,25 @@ class Container(Machine):
         self._console = directory / "console"
         self._root = directory / "root"
         self._root.mkdir(parents=True)
-        subprocess.run(["tar", "--extract", "--numeric-owner", f"--file={tarball}", f"--directory={self._root}"], check=True)
+        subprocess.run(
+            [
+                "tar",
+                "--extract",
+                "--numeric-owner",
+                f"--file={tarball}",
+                f"--directory={self._root}",
+            ],
+            check=True,
+        )
         self._nspawn: Process | None = None
         self._leader = 0
         self._name = ""
 
     def path(self, name: str) -> Path:
         """While it runs, with everything that is mounted in it."""
-        return (Path(f"/proc/{self._leader}/root") if self._leader else self._root) / name.lstrip("/")
+        return (Path(f"/proc/{self._leader}/root") if self._leader else self._root) / name.lstrip(
+            "/"
+        )
 
     def boot(self) -> None:
         """Until systemd has started everything that it is to start."""
@@ -159,7 +174,10 @@ def _firsts() -> Iterator[int]:
     """All processes that are the first ones of a process namespace in a process namespace: proc_pid_status(5)."""
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # it may end at any moment
-            fields = dict(line.split(":", 1) for line in Path("/proc", name, "status").read_text().splitlines())
+            fields = dict(
+                line.split(":", 1)
+                for line in Path("/proc", name, "status").read_text().splitlines()
+            )
             if fields["NSpid"].split()[2:] == ["1"]:
                 yield int(name)
 
@@ -175,7 +193,11 @@ def _groups(name: str) -> list[Path]:
 
     Without one of its own a container would share /payload with every other one.
     """
-    own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    own = next(
+        line[3:]
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+        if line.startswith("0::")
+    )
     found = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         place, (kind, _, options) = line.split()[4], line.partition(" - ")[2].split(maxsplit=2)

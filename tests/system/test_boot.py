@@ -44,14 +44,26 @@ def mount(container: Container) -> Iterator[str]:
     """The unit that mounts a disk on /srv/late, which is empty until then."""
     unit = "srv-late.mount"
     container.path(f"/etc/systemd/system/{unit}").write_text(MOUNT.format(where="/srv/late"))
-    container.run("install", "-d", "-o", "_syncloud", "-g", "_syncloud", "/var/disk", "/var/disk/data", "/srv/late")
+    container.run(
+        "install",
+        "-d",
+        "-o",
+        "_syncloud",
+        "-g",
+        "_syncloud",
+        "/var/disk",
+        "/var/disk/data",
+        "/srv/late",
+    )
     container.run("systemctl", "daemon-reload")
     yield unit
     container.run("systemctl", "stop", unit)
     container.run("rm", "-rf", f"/etc/systemd/system/{unit}", "/var/disk", "/srv/late")
 
 
-def test_what_is_enabled_comes_up_and_catches_up(container: Container, push: Instance, pull: Instance, bucket: Bucket) -> None:
+def test_what_is_enabled_comes_up_and_catches_up(
+    container: Container, push: Instance, pull: Instance, bucket: Bucket
+) -> None:
     for one in (push, pull):
         container.run("systemctl", "enable", "--now", one.unit)
     (push.files / "before").write_bytes(b"1")
@@ -77,7 +89,9 @@ def test_a_shutdown_is_in_order(container: Container, push: Instance) -> None:
     assert "Failed" not in last
 
 
-def test_without_a_network_it_waits_and_then_goes_on(container: Container, door: Door, instance: Start, bucket: Bucket) -> None:
+def test_without_a_network_it_waits_and_then_goes_on(
+    container: Container, door: Door, instance: Start, bucket: Bucket
+) -> None:
     push, pull = (instance(role, endpoint_url=door.endpoint) for role in ("push", "pull"))
     pull.configure(queue_url=bucket.queue_url.replace(bucket.server.endpoint, door.endpoint))
     for one in (push, pull):
@@ -92,17 +106,25 @@ def test_without_a_network_it_waits_and_then_goes_on(container: Container, door:
     for one in (push, pull):
         one.until(lambda one=one: one.show("StatusText").startswith("degraded: "), timeout=60)  # type: ignore[misc]
         assert one.is_active
-        one.until(lambda one=one: container.call("syncloud", "status", one.name).returncode == 1, timeout=60)  # type: ignore[misc]
+        one.until(
+            lambda one=one: container.call("syncloud", "status", one.name).returncode == 1,
+            timeout=60,
+        )  # type: ignore[misc]
         assert "trouble" in container.call("syncloud", "status", one.name).stdout
     door.open()
     pull.until_it_has({"since": b"2"}, timeout=90)
     for one in (push, pull):
         one.until(lambda one=one: not one.show("StatusText").startswith("degraded"), timeout=60)  # type: ignore[misc]
-        one.until(lambda one=one: container.call("syncloud", "status", one.name).returncode == 0, timeout=60)  # type: ignore[misc]
+        one.until(
+            lambda one=one: container.call("syncloud", "status", one.name).returncode == 0,
+            timeout=60,
+        )  # type: ignore[misc]
         assert one.restarts == 0
 
 
-def test_the_first_start_of_all_without_a_network(door: Door, instance: Start, bucket: Bucket) -> None:
+def test_the_first_start_of_all_without_a_network(
+    door: Door, instance: Start, bucket: Bucket
+) -> None:
     door.close()
     pull = instance("pull", endpoint_url=door.endpoint)
     pull.configure(queue_url=bucket.queue_url.replace(bucket.server.endpoint, door.endpoint))
@@ -114,7 +136,9 @@ def test_the_first_start_of_all_without_a_network(door: Door, instance: Start, b
     assert pull.restarts == 0
 
 
-def test_a_push_whose_disk_is_mounted_late(container: Container, mount: str, instance: Start, bucket: Bucket) -> None:
+def test_a_push_whose_disk_is_mounted_late(
+    container: Container, mount: str, instance: Start, bucket: Bucket
+) -> None:
     push = instance("push", directory="/srv/late/data")
     container.run("rmdir", "/srv/late/data")
     container.path("/var/disk/data/file").write_bytes(b"1")
@@ -130,7 +154,9 @@ def test_a_push_whose_disk_is_mounted_late(container: Container, mount: str, ins
     assert push.restarts == 0
 
 
-def test_a_pull_whose_disk_is_mounted_late(container: Container, mount: str, instance: Start, bucket: Bucket) -> None:
+def test_a_pull_whose_disk_is_mounted_late(
+    container: Container, mount: str, instance: Start, bucket: Bucket
+) -> None:
     """It has been there before: what is below the mount point is not taken for it, and not filled."""
     pull = instance("pull", directory="/srv/late/data", delete="true")
     container.run("rmdir", "/srv/late/data")
@@ -149,7 +175,9 @@ def test_a_pull_whose_disk_is_mounted_late(container: Container, mount: str, ins
     assert bucket.keys() == ["one", "two"]
 
 
-def test_a_disk_that_is_unmounted_meanwhile(container: Container, mount: str, instance: Start, bucket: Bucket) -> None:
+def test_a_disk_that_is_unmounted_meanwhile(
+    container: Container, mount: str, instance: Start, bucket: Bucket
+) -> None:
     """Its files have not been deleted."""
     push = instance("push", directory="/srv/late", delete="true")
     container.run("systemctl", "start", mount)
@@ -165,7 +193,9 @@ def test_a_disk_that_is_unmounted_meanwhile(container: Container, mount: str, in
     push.until(lambda: bucket.keys() == ["data/file", "data/more"])
 
 
-def test_a_power_cut_in_the_middle_of_work(container: Container, push: Instance, pull: Instance, bucket: Bucket) -> None:
+def test_a_power_cut_in_the_middle_of_work(
+    container: Container, push: Instance, pull: Instance, bucket: Bucket
+) -> None:
     for one in (push, pull):
         container.run("systemctl", "enable", "--now", one.unit)
     wanted = {f"{number % 7}/{number}": bytes([number % 251]) * 40_000 for number in range(800)}

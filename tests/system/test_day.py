@@ -27,7 +27,9 @@ EVENT = re.compile(r'"event": "([a-z._]+)"')
 
 
 @pytest.fixture
-def day(aws_server: Emulator, machine: Machine, instance: Start, bucket: Bucket) -> Iterator[Instance]:
+def day(
+    aws_server: Emulator, machine: Machine, instance: Start, bucket: Bucket
+) -> Iterator[Instance]:
     """syncloud-push@jef after: start, catch-up, changes, outage, recovery, reload, a refused reload, stop."""
     with Door(aws_server.endpoint) as door:
         door.open()
@@ -70,7 +72,9 @@ def _story(lines: list[str]) -> list[str]:
     return [name for name, _ in itertools.groupby(EVENT.findall("\n".join(lines)))]
 
 
-def test_the_journal_of_a_day_is_the_documents_and_its_questions_are_answered(machine: Machine, day: Instance) -> None:
+def test_the_journal_of_a_day_is_the_documents_and_its_questions_are_answered(
+    machine: Machine, day: Instance
+) -> None:
     lines = day.journal.lines()
     print("\n".join(lines))
     text = DOCUMENT.read_text()

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 def _seconds(instance: Instance, name: str) -> float:
     """A time of the unit."""
-    return int(instance.show(name)) / 1e6 if instance.show(name).isdigit() else _spelled(instance.show(name))
+    return (
+        int(instance.show(name)) / 1e6
+        if instance.show(name).isdigit()
+        else _spelled(instance.show(name))
+    )
 
 
 def _spelled(text: str) -> float:
@@ -38,7 +42,9 @@ def _spelled(text: str) -> float:
 
 
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_daemon_that_is_killed_is_back_and_finds_what_it_missed(instance: Start, bucket: Bucket, role: str) -> None:
+def test_a_daemon_that_is_killed_is_back_and_finds_what_it_missed(
+    instance: Start, bucket: Bucket, role: str
+) -> None:
     push, pull = instance("push"), instance("pull")
     push.start()
     pull.start()
@@ -59,7 +65,9 @@ def test_it_comes_back_however_often_it_is_killed(push: Instance, bucket: Bucket
     push.start()
     for times in range(1, 8):
         push.signal("KILL")
-        push.until(lambda times=times: push.restarts == times and push.show("SubState") == "running")  # type: ignore[misc]
+        push.until(
+            lambda times=times: push.restarts == times and push.show("SubState") == "running"
+        )  # type: ignore[misc]
     (push.files / "file").write_bytes(b"1")
     push.until(lambda: bucket.keys() == ["file"])
 
@@ -67,7 +75,11 @@ def test_it_comes_back_however_often_it_is_killed(push: Instance, bucket: Bucket
 @pytest.mark.slow
 def test_a_frozen_daemon_is_killed_and_started_again(push: Instance, bucket: Bucket) -> None:
     push.start()
-    journal, before, period = Journal(push.machine, push.unit), push.pid, _seconds(push, "WatchdogUSec")
+    journal, before, period = (
+        Journal(push.machine, push.unit),
+        push.pid,
+        _seconds(push, "WatchdogUSec"),
+    )
     frozen = time.monotonic()
     push.signal("STOP")
     (push.files / "file").write_bytes(b"1")
@@ -79,7 +91,9 @@ def test_a_frozen_daemon_is_killed_and_started_again(push: Instance, bucket: Buc
 
 
 @pytest.mark.slow
-def test_a_frozen_disk_ends_in_a_restart(container: Container, instance: Start, bucket: Bucket) -> None:
+def test_a_frozen_disk_ends_in_a_restart(
+    container: Container, instance: Start, bucket: Bucket
+) -> None:
     """A thread that a disk never answers keeps the ping back; when the disk answers again, what was missed is found."""
     push = instance("push", directory="/srv/frozen")
     container.run("mknod", "/dev/fuse", "c", "10", "229")
@@ -105,7 +119,9 @@ def test_a_frozen_disk_ends_in_a_restart(container: Container, instance: Start, 
 
 
 @pytest.mark.slow
-def test_a_frozen_server_is_no_reason_for_a_restart(aws_server: Emulator, push: Instance, pull: Instance) -> None:
+def test_a_frozen_server_is_no_reason_for_a_restart(
+    aws_server: Emulator, push: Instance, pull: Instance
+) -> None:
     for one in (push, pull):
         one.start()
     (push.files / "before").write_bytes(b"1")
@@ -115,7 +131,10 @@ def test_a_frozen_server_is_no_reason_for_a_restart(aws_server: Emulator, push: 
     try:
         (push.files / "meanwhile").write_bytes(b"2")
         deadline = time.monotonic() + _seconds(push, "WatchdogUSec") + 10
-        push.until(lambda: push.show("StatusText").startswith("degraded: "), timeout=deadline - time.monotonic())
+        push.until(
+            lambda: push.show("StatusText").startswith("degraded: "),
+            timeout=deadline - time.monotonic(),
+        )
         time.sleep(max(0, deadline - time.monotonic()))
         assert [one.pid for one in (push, pull)] == before
     finally:
@@ -127,7 +146,9 @@ def test_a_frozen_server_is_no_reason_for_a_restart(aws_server: Emulator, push: 
         one.until(lambda one=one: not one.show("StatusText").startswith("degraded"), timeout=90)  # type: ignore[misc]
 
 
-def test_a_wrong_configuration_is_told_by_name_and_not_tried_again(machine: Machine, push: Instance) -> None:
+def test_a_wrong_configuration_is_told_by_name_and_not_tried_again(
+    machine: Machine, push: Instance
+) -> None:
     push.configure(exclud="[*.tmp]")
     journal = Journal(machine, push.unit)
     assert machine.call("systemctl", "start", push.unit).returncode != 0
@@ -136,13 +157,18 @@ def test_a_wrong_configuration_is_told_by_name_and_not_tried_again(machine: Mach
     assert push.restarts == 0
     (told,) = journal.lines("--priority=err")
     event = json.loads(told)
-    assert f"/etc/syncloud/{push.name}.conf:4: unknown key 'exclud'; did you mean exclude?" in event["message"]
+    assert (
+        f"/etc/syncloud/{push.name}.conf:4: unknown key 'exclud'; did you mean exclude?"
+        in event["message"]
+    )
     assert "Traceback" not in journal.tail()
     push.configure(exclud="")
     push.start()
 
 
-def test_a_state_of_another_pair_is_an_error_of_the_configuration(machine: Machine, push: Instance) -> None:
+def test_a_state_of_another_pair_is_an_error_of_the_configuration(
+    machine: Machine, push: Instance
+) -> None:
     push.start()
     push.stop()
     push.configure(prefix="elsewhere")
@@ -178,7 +204,10 @@ def test_a_push_is_stopped_under_load(instance: Start, bucket: Bucket, slow: Med
     assert len(stopped_at) < len(wanted), "the stop came too late to prove anything"
     for key in stopped_at:
         assert bucket.get(key) == (wanted | large)[key]
-    assert bucket.server.client("s3").list_multipart_uploads(Bucket=bucket.name).get("Uploads", []) == []
+    assert (
+        bucket.server.client("s3").list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
+        == []
+    )
     push.configure(endpoint_url=bucket.server.endpoint)
     push.start()
     push.until(lambda: len(bucket.keys()) == len(wanted | large), timeout=120)
@@ -194,17 +223,23 @@ def test_a_pull_is_stopped_under_load(instance: Start, bucket: Bucket, slow: Med
     pull.start()
     pull.until(lambda: sum(1 for _ in pull.files.glob("*/*")) > 50)
     _stop_in_time(pull)
-    arrived = {str(path.relative_to(pull.files)): path for path in pull.files.rglob("*") if path.is_file()}
+    arrived = {
+        str(path.relative_to(pull.files)): path for path in pull.files.rglob("*") if path.is_file()
+    }
     assert len(arrived) < len(wanted), "the stop came too late to prove anything"
     for path, file in arrived.items():
         assert file.read_bytes() == wanted[path], path
     pull.configure(endpoint_url=bucket.server.endpoint)
     pull.start()
     pull.until_it_has(wanted, timeout=120)
-    assert {str(path.relative_to(pull.files)) for path in pull.files.rglob("*") if path.is_file()} == set(wanted)
+    assert {
+        str(path.relative_to(pull.files)) for path in pull.files.rglob("*") if path.is_file()
+    } == set(wanted)
 
 
-def test_a_stop_is_bounded_while_the_server_does_not_answer(aws_server: Emulator, push: Instance, pull: Instance) -> None:
+def test_a_stop_is_bounded_while_the_server_does_not_answer(
+    aws_server: Emulator, push: Instance, pull: Instance
+) -> None:
     for one in (push, pull):
         one.start()
     (push.files / "before").write_bytes(b"1")

@@ -20,18 +20,26 @@ if TYPE_CHECKING:
 PRIORITIES = {"debug": "7", "info": "6", "warning": "4", "error": "3"}
 
 
-def test_every_line_is_an_event_with_its_priority(push: Instance, pull: Instance, bucket: Bucket) -> None:
+def test_every_line_is_an_event_with_its_priority(
+    push: Instance, pull: Instance, bucket: Bucket
+) -> None:
     for one in (push, pull):
         one.start()
     (push.files / "file").write_bytes(b"12345")
     os.symlink("file", push.files / "link")
     pull.until_it_has({"file": b"12345"})
     push.until(
-        lambda: push.journal.events("path.left_out") or push.journal.events("scan.left_out") or push.status()["left_out"]
+        lambda: (
+            push.journal.events("path.left_out")
+            or push.journal.events("scan.left_out")
+            or push.status()["left_out"]
+        )
     )
     for one in (push, pull):
         one.stop()
-        entries = [entry for entry in one.journal.entries() if entry.get("_SYSTEMD_UNIT") == one.unit]
+        entries = [
+            entry for entry in one.journal.entries() if entry.get("_SYSTEMD_UNIT") == one.unit
+        ]
         assert entries
         for entry in entries:
             event = json.loads(entry["MESSAGE"])
@@ -49,7 +57,9 @@ def test_every_line_is_an_event_with_its_priority(push: Instance, pull: Instance
 
 def test_warnings_are_found_by_their_priority(aws_server: Emulator, instance: Start) -> None:
     """A refusal that lasts is told as one line, not as one for each attempt."""
-    with Meddler(aws_server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), "PutObject")) as refusing:
+    with Meddler(
+        aws_server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), "PutObject")
+    ) as refusing:
         push = instance("push", endpoint_url=refusing.endpoint)
         push.start()
         for number in range(20):
@@ -82,7 +92,9 @@ def test_a_burst_of_files_loses_no_line_and_no_error(push: Instance, bucket: Buc
     push.start()
     _fill(push.files, 11_000)
     push.until(lambda: len(push.journal.events("push.uploaded")) == 11_000, timeout=200)
-    assert "Suppressed" not in push.machine.run("journalctl", "--quiet", "--output=cat", "--unit=systemd-journald")
+    assert "Suppressed" not in push.machine.run(
+        "journalctl", "--quiet", "--output=cat", "--unit=systemd-journald"
+    )
 
 
 def _fill(directory: Path, count: int) -> None:

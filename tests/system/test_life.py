@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     Start = Callable[..., Instance]
 
 
-def test_what_is_enabled_carries_files_each_pair_its_own(machine: Machine, instance: Start, bucket: Bucket) -> None:
+def test_what_is_enabled_carries_files_each_pair_its_own(
+    machine: Machine, instance: Start, bucket: Bucket
+) -> None:
     pairs = [
         (instance("push", "out", prefix="one"), instance("pull", "in", prefix="one")),
-        (instance("push", "team-a.jef", prefix="two"), instance("pull", "TEAM_b@x.y-1", prefix="two")),
+        (
+            instance("push", "team-a.jef", prefix="two"),
+            instance("pull", "TEAM_b@x.y-1", prefix="two"),
+        ),
     ]
     # One queue gets the events of both prefixes; each pull has to have its own.
     urls = bucket.fan_out(2)
@@ -33,7 +38,10 @@ def test_what_is_enabled_carries_files_each_pair_its_own(machine: Machine, insta
         pull.configure(queue_url=url)
     for push, pull in pairs:
         machine.run("systemctl", "enable", "--now", push.unit, pull.unit)
-        assert machine.run("systemctl", "is-enabled", push.unit, pull.unit).split() == ["enabled", "enabled"]
+        assert machine.run("systemctl", "is-enabled", push.unit, pull.unit).split() == [
+            "enabled",
+            "enabled",
+        ]
     for push, pull in pairs:
         (push.files / "sub").mkdir()
         file = push.files / "sub" / f"of {push.name}"
@@ -51,14 +59,26 @@ def test_what_is_enabled_carries_files_each_pair_its_own(machine: Machine, insta
     assert machine.run("systemctl", "is-system-running").strip() == "running"
 
 
-def test_an_escaped_name_is_the_same_word_everywhere(machine: Machine, instance: Start, bucket: Bucket) -> None:
+def test_an_escaped_name_is_the_same_word_everywhere(
+    machine: Machine, instance: Start, bucket: Bucket
+) -> None:
     """With the drop-in that `setup --write-config` offers, for Debian 13 has a systemd that unescapes StateDirectory=."""
     name = machine.run("systemd-escape", "my pictures").strip()
     assert name == r"my\x20pictures"
     push = instance("push", name)
     offered = [line.removeprefix("#").strip() for line in cf.advice(name).splitlines()]
     push.drop_in(
-        "\n".join(["[Service]", *(line for line in offered if line.startswith(("StateDirectory=", "EnvironmentFile=")))]) + "\n"
+        "\n".join(
+            [
+                "[Service]",
+                *(
+                    line
+                    for line in offered
+                    if line.startswith(("StateDirectory=", "EnvironmentFile="))
+                ),
+            ]
+        )
+        + "\n"
     )
     push.start()
     assert machine.path(push.state_dir).is_dir()
@@ -74,7 +94,9 @@ def test_a_name_that_cannot_be_a_units_is_refused(machine: Machine) -> None:
     assert "'a:b' is not an instance name" in refused.stderr
 
 
-def test_the_target_stops_and_starts_all_of_them(machine: Machine, push: Instance, pull: Instance) -> None:
+def test_the_target_stops_and_starts_all_of_them(
+    machine: Machine, push: Instance, pull: Instance
+) -> None:
     machine.run("systemctl", "enable", "--now", push.unit)
     pull.start()  # not enabled
     machine.run("systemctl", "restart", "syncloud.target")
@@ -98,7 +120,9 @@ def test_systemctl_status_reads_like_a_sentence(push: Instance, pull: Instance) 
     pull.until(lambda: re.fullmatch(said, pull.show("StatusText")), timeout=10)
 
 
-def test_syncloud_status_answers_while_it_runs_and_while_it_is_down(machine: Machine, push: Instance, bucket: Bucket) -> None:
+def test_syncloud_status_answers_while_it_runs_and_while_it_is_down(
+    machine: Machine, push: Instance, bucket: Bucket
+) -> None:
     push.start()
     (push.files / "file").write_bytes(b"12345")
     (push.files / "link").symlink_to("file")
@@ -114,7 +138,9 @@ def test_syncloud_status_answers_while_it_runs_and_while_it_is_down(machine: Mac
     push.stop()
     down = machine.call("syncloud", "status", push.name)
     assert down.returncode == 1
-    assert re.search(r"^ +running +no, last seen \d+ s ago$", down.stdout, re.MULTILINE), down.stdout
+    assert re.search(r"^ +running +no, last seen \d+ s ago$", down.stdout, re.MULTILINE), (
+        down.stdout
+    )
     told = push.status()
     assert not told["healthy"]
     assert (told["running"], told["files"]) == (False, 1)
@@ -134,7 +160,9 @@ def test_a_stop_is_a_clean_end(machine: Machine, push: Instance, pull: Instance)
 
 
 @pytest.mark.parametrize("directory", ["/home/team/data", "/var/lib/data", "/srv/deep/data"])
-def test_a_directory_of_the_services_user_works_without_a_drop_in(instance: Start, bucket: Bucket, directory: str) -> None:
+def test_a_directory_of_the_services_user_works_without_a_drop_in(
+    instance: Start, bucket: Bucket, directory: str
+) -> None:
     push, pull = (instance(role, directory=f"{directory}-{role}") for role in ("push", "pull"))
     push.start()
     pull.start()
@@ -164,14 +192,18 @@ def jo(machine: Machine) -> Iterator[str]:
     machine.run("userdel", "--remove", "jo")
 
 
-def test_another_user_takes_a_drop_in(jo: str, machine: Machine, instance: Start, bucket: Bucket) -> None:
+def test_another_user_takes_a_drop_in(
+    jo: str, machine: Machine, instance: Start, bucket: Bucket
+) -> None:
     """examples/user.conf, with her name: what she alone can read is published, and her settings are those of root's file."""
     push = instance("push", directory="/home/jo/private")
     machine.run("chown", "-R", "jo:jo", "/home/jo/private")
     machine.run("chmod", "700", "/home/jo/private")
     push.drop_in(_user_example(jo))
     push.start()
-    machine.run("runuser", "-u", jo, "--", "sh", "-c", "umask 077; echo mine >/home/jo/private/diary")
+    machine.run(
+        "runuser", "-u", jo, "--", "sh", "-c", "umask 077; echo mine >/home/jo/private/diary"
+    )
     push.until(lambda: bucket.keys() == ["diary"])
     assert machine.path(push.state_dir).stat().st_uid == machine.path("/home/jo").stat().st_uid
     push.stop()
@@ -191,7 +223,9 @@ def test_a_state_follows_its_instance_to_another_user_and_back(
         push.stop()
         push.drop_in(drop_in)
         journal = push.start()
-        assert journal.wait_event("reconcile.finished")["message"] == "looked at 1 files, 0 to settle"
+        assert (
+            journal.wait_event("reconcile.finished")["message"] == "looked at 1 files, 0 to settle"
+        )
         assert not journal.events("push.uploaded")
         assert not journal.events("state.rebuilt")
         owners = machine.run("find", push.state_dir, "-printf", "%u\n")
@@ -200,7 +234,9 @@ def test_a_state_follows_its_instance_to_another_user_and_back(
     push.stop()
 
 
-def test_instances_of_two_users_cannot_read_each_other(jo: str, machine: Machine, instance: Start) -> None:
+def test_instances_of_two_users_cannot_read_each_other(
+    jo: str, machine: Machine, instance: Start
+) -> None:
     hers, ours = instance("push"), instance("push")
     machine.run("chown", "jo:jo", hers.settings["directory"])
     machine.run("chmod", "700", hers.settings["directory"], ours.settings["directory"])
@@ -227,10 +263,14 @@ def test_a_user_without_the_group_is_told_which_one_is_missing(jo: str, push: In
     refused = push.machine.call("systemctl", "start", push.unit)
     assert refused.returncode != 0
     assert push.show("ExecMainStatus") == "78"
-    assert "cannot be read: Permission denied" in push.journal.wait_event("service.failed")["message"]
+    assert (
+        "cannot be read: Permission denied" in push.journal.wait_event("service.failed")["message"]
+    )
 
 
-def test_others_do_not_get_into_the_configuration(jo: str, machine: Machine, push: Instance) -> None:
+def test_others_do_not_get_into_the_configuration(
+    jo: str, machine: Machine, push: Instance
+) -> None:
     """Not even where a file with secrets has a usual mode, of which the start warns with the command that mends it."""
     status = machine.path("/etc/syncloud").stat()
     assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o2750)
@@ -249,13 +289,20 @@ def test_others_do_not_get_into_the_configuration(jo: str, machine: Machine, pus
     assert not journal.events("secrets.open")
 
 
-def test_credentials_can_come_through_load_credential(machine: Machine, push: Instance, bucket: Bucket) -> None:
+def test_credentials_can_come_through_load_credential(
+    machine: Machine, push: Instance, bucket: Bucket
+) -> None:
     machine.path(f"/etc/syncloud/{push.name}.env").write_text("AWS_DEFAULT_REGION=us-east-1\n")
     secret = f"/etc/syncloud/{push.name}.aws"
-    lines = [f"{name.lower()}={CREDENTIALS[name]}\n" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    lines = [
+        f"{name.lower()}={CREDENTIALS[name]}\n"
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    ]
     machine.path(secret).write_text("".join(["[default]\n", *lines]))
     machine.path(secret).chmod(0o600)
-    push.drop_in(f"[Service]\nLoadCredential=aws:{secret}\nEnvironment=AWS_SHARED_CREDENTIALS_FILE=%d/aws\n")
+    push.drop_in(
+        f"[Service]\nLoadCredential=aws:{secret}\nEnvironment=AWS_SHARED_CREDENTIALS_FILE=%d/aws\n"
+    )
     push.start()
     (push.files / "file").write_bytes(b"1")
     push.until(lambda: bucket.keys() == ["file"])

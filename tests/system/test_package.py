@@ -37,7 +37,9 @@ def test_the_bill_of_materials_is_of_what_is_installed(container: Container, pac
     told = json.loads(package.with_suffix(".spdx.json").read_text())
     require_valid(told)
     assert checksums(told, "SHA256")
-    lines = "".join(f"{checksum}  /{name}\n" for name, checksum in checksums(told, "SHA256").items())
+    lines = "".join(
+        f"{checksum}  /{name}\n" for name, checksum in checksums(told, "SHA256").items()
+    )
     container.run("sha256sum", "--check", "--strict", "--quiet", stdin=lines)
     listed = container.run("dpkg-query", "--listfiles", "syncloud").split()
     assert {f"/{name}" for name in checksums(told, "SHA256")} <= set(listed)
@@ -52,11 +54,16 @@ def test_the_bill_of_materials_is_of_what_is_installed(container: Container, pac
 
 
 @pytest.mark.slow
-def test_the_life_of_a_package(fresh: Container, package: Path, newer_package: Path, bucket: Bucket) -> None:
+def test_the_life_of_a_package(
+    fresh: Container, package: Path, newer_package: Path, bucket: Bucket
+) -> None:
     """In one go, because a machine takes its time: each step is what an operator types."""
     fresh.run("apt-get", "update")
     fresh.install(package)
-    push, pull, stopped = (Instance(fresh, *what, bucket) for what in (("push", "out"), ("pull", "in"), ("push", "stopped")))
+    push, pull, stopped = (
+        Instance(fresh, *what, bucket)
+        for what in (("push", "out"), ("pull", "in"), ("push", "stopped"))
+    )
     for one in (push, pull, stopped):
         one.make_directory()
         one.configure()
@@ -77,7 +84,10 @@ def test_the_life_of_a_package(fresh: Container, package: Path, newer_package: P
 
     fresh.run("apt-get", "remove", "--yes", "syncloud")
     for one in (push, pull):
-        assert fresh.call("systemctl", "is-active", one.unit).stdout.strip() in ("inactive", "unknown")
+        assert fresh.call("systemctl", "is-active", one.unit).stdout.strip() in (
+            "inactive",
+            "unknown",
+        )
         assert (fresh.path(one.state_dir) / "state.sqlite").exists()
     (push.files / "while removed").write_bytes(b"3")
 
@@ -91,11 +101,18 @@ def test_the_life_of_a_package(fresh: Container, package: Path, newer_package: P
     assert fresh.path("/etc/syncloud/out.conf").exists(), "what the operator wrote stays"
     assert (pull.files / "while removed").read_bytes() == b"3"
     assert (push.files / "while removed").read_bytes() == b"3"
-    assert "_syncloud" in fresh.path("/etc/passwd").read_text(), "files may still belong to the user"
+    assert "_syncloud" in fresh.path("/etc/passwd").read_text(), (
+        "files may still belong to the user"
+    )
 
 
 def _has_its_documents(machine: Container) -> None:
-    for page in ("man1/syncloud.1", "man1/syncloud-push.1", "man1/syncloud-pull.1", "man5/syncloud.conf.5"):
+    for page in (
+        "man1/syncloud.1",
+        "man1/syncloud-push.1",
+        "man1/syncloud-pull.1",
+        "man5/syncloud.conf.5",
+    ):
         assert machine.path(f"/usr/share/man/{page}.gz").exists(), page
     for completion in (
         "bash-completion/completions/syncloud",

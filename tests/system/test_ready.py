@@ -30,7 +30,9 @@ ExecStart=/bin/sh -c 'ls {directory} | wc -l >/run/counted'
 """
 
 
-def test_a_unit_after_a_synced_instance_sees_the_data(machine: Machine, instance: Start, bucket: Bucket) -> None:
+def test_a_unit_after_a_synced_instance_sees_the_data(
+    machine: Machine, instance: Start, bucket: Bucket
+) -> None:
     for number in range(300):
         bucket.put(f"{number}", b"%d" % number)
     pull = instance("pull", ready="synced")
@@ -43,7 +45,9 @@ def test_a_unit_after_a_synced_instance_sees_the_data(machine: Machine, instance
     machine.run("rm", "/etc/systemd/system/reader.service", "/run/counted")
 
 
-def test_a_slow_start_is_waited_for_as_long_as_it_gets_on(aws_server: Emulator, instance: Start, bucket: Bucket) -> None:
+def test_a_slow_start_is_waited_for_as_long_as_it_gets_on(
+    aws_server: Emulator, instance: Start, bucket: Bucket
+) -> None:
     """Longer than TimeoutStartSec=, which a drop-in makes short: EXTEND_TIMEOUT_USEC is asked for every second."""
     for number in range(60):
         bucket.put(f"{number}", b"%d" % number)
@@ -79,7 +83,9 @@ def disk(machine: Machine) -> Iterator[LateDisk]:
     machine.run("rm", "-r", "/opt/slow")
 
 
-def test_a_slow_walk_is_waited_for_and_one_that_stands_still_is_not(machine: Machine, instance: Start, disk: LateDisk) -> None:
+def test_a_slow_walk_is_waited_for_and_one_that_stands_still_is_not(
+    machine: Machine, instance: Start, disk: LateDisk
+) -> None:
     """Both beyond TimeoutStartSec=. A start asks for the unit's own 90 s from its last progress on, whatever a drop-in says."""
     pull = instance("pull")
     folders = [f"{pull.settings['directory']}/tree/folder{number}" for number in range(60)]
@@ -100,7 +106,9 @@ def test_a_slow_walk_is_waited_for_and_one_that_stands_still_is_not(machine: Mac
     pull.stop()
 
 
-def test_without_synced_it_is_ready_before_the_first_listing_is_done(aws_server: Emulator, instance: Start) -> None:
+def test_without_synced_it_is_ready_before_the_first_listing_is_done(
+    aws_server: Emulator, instance: Start
+) -> None:
     def no_listing(asked: Asked, forward: Forward) -> Answer:
         if asked.name == "ListObjectsV2":
             time.sleep(20)

@@ -29,7 +29,9 @@ def _is_settled(instance: Instance) -> bool:
     return (instance.show("ActiveState"), instance.show("SubState")) == ("active", "running")
 
 
-def test_a_good_configuration_is_taken_over_and_no_event_is_lost(push: Instance, pull: Instance, bucket: Bucket) -> None:
+def test_a_good_configuration_is_taken_over_and_no_event_is_lost(
+    push: Instance, pull: Instance, bucket: Bucket
+) -> None:
     for one in (push, pull):
         one.start()
     pids = [one.pid for one in (push, pull)]
@@ -53,14 +55,20 @@ def test_a_good_configuration_is_taken_over_and_no_event_is_lost(push: Instance,
         one.until(lambda one=one: _is_settled(one))  # type: ignore[misc]
 
 
-def test_a_broken_configuration_is_refused_and_the_old_one_stays(push: Instance, bucket: Bucket) -> None:
+def test_a_broken_configuration_is_refused_and_the_old_one_stays(
+    push: Instance, bucket: Bucket
+) -> None:
     push.start()
     pid = push.pid
     push.configure(transfers="many", exclud="[*]")
     journal = _reload(push)
     refused = journal.wait_event("reload.refused")
     assert refused["level"] == "error"
-    for named in (f"/etc/syncloud/{push.name}.conf:", "transfers: 'many' is not a whole number", "exclud"):
+    for named in (
+        f"/etc/syncloud/{push.name}.conf:",
+        "transfers: 'many' is not a whole number",
+        "exclud",
+    ):
         assert named in refused["message"]
     push.until(lambda: _is_settled(push))
     (push.files / "file").write_bytes(b"1")
@@ -69,7 +77,9 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(push: Instance,
 
 
 @pytest.mark.parametrize("setting", ["directory", "bucket", "prefix", "queue-url", "state-dir"])
-def test_another_pair_is_refused_by_name(machine: Machine, pull: Instance, bucket: Bucket, setting: str) -> None:
+def test_another_pair_is_refused_by_name(
+    machine: Machine, pull: Instance, bucket: Bucket, setting: str
+) -> None:
     pull.start()
     pid = pull.pid
     other = {
@@ -83,7 +93,11 @@ def test_another_pair_is_refused_by_name(machine: Machine, pull: Instance, bucke
     refused = _reload(pull).wait_event("reload.refused")
     assert f"{setting} cannot change from" in refused["message"]
     assert other[setting] in refused["message"]
-    before = {"directory": f"/srv/{pull.name}", "bucket": bucket.name, "queue-url": bucket.queue_url}
+    before = {
+        "directory": f"/srv/{pull.name}",
+        "bucket": bucket.name,
+        "queue-url": bucket.queue_url,
+    }
     pull.configure(**{setting.replace("-", "_"): before.get(setting, "")})
     pull.until(lambda: _is_settled(pull))
     bucket.put("file", b"1")

@@ -37,13 +37,24 @@ def test_the_exposure_is_low(machine: Machine, unit: str) -> None:
 def within(one: Instance, *argv: str) -> tuple[int, str]:
     """A program in the mount namespace of a running instance, as its user: exit code and output."""
     uid = str(one.machine.path(one.state_dir).stat().st_uid)
-    entered = ["nsenter", f"--target={one.pid}", "--mount", "--", "setpriv", f"--reuid={uid}", "--clear-groups", *argv]
+    entered = [
+        "nsenter",
+        f"--target={one.pid}",
+        "--mount",
+        "--",
+        "setpriv",
+        f"--reuid={uid}",
+        "--clear-groups",
+        *argv,
+    ]
     done = one.machine.call(*entered)
     return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("place", ["/srv", "/home", "/var/lib", "/data"])
-def test_push_cannot_change_what_it_publishes(machine: Machine, instance: Start, bucket: Bucket, place: str) -> None:
+def test_push_cannot_change_what_it_publishes(
+    machine: Machine, instance: Start, bucket: Bucket, place: str
+) -> None:
     """Its user owns the directory, and still no write gets through; files travel, are touched and go all the same."""
     push = instance("push", directory=f"{place}/published", delete="true", max_delete="100")
     push.start()
@@ -51,7 +62,11 @@ def test_push_cannot_change_what_it_publishes(machine: Machine, instance: Start,
     (push.files / "other").write_bytes(b"2")
     push.until(lambda: bucket.keys() == ["file", "other"])
     directory = push.settings["directory"]
-    for argv in (["touch", f"{directory}/new"], ["chmod", "600", f"{directory}/file"], ["rm", f"{directory}/file"]):
+    for argv in (
+        ["touch", f"{directory}/new"],
+        ["chmod", "600", f"{directory}/file"],
+        ["rm", f"{directory}/file"],
+    ):
         code, told = within(push, *argv)
         assert (code, "Read-only file system" in told) == (1, True), told
     assert within(push, "touch", f"{push.state_dir}/probe") == (0, "")
@@ -66,7 +81,11 @@ def test_what_runs_has_no_core_no_other_users_and_any_address(instance: Start, r
     one = instance(role)
     one.start()
     proc = one.machine.path(f"/proc/{one.pid}")
-    (core,) = [line.split() for line in (proc / "limits").read_text().splitlines() if line.startswith("Max core file size")]
+    (core,) = [
+        line.split()
+        for line in (proc / "limits").read_text().splitlines()
+        if line.startswith("Max core file size")
+    ]
     assert core[4:6] == ["0", "0"]
     mapped = [line.split()[0] for line in (proc / "uid_map").read_text().splitlines()]
     uid = one.machine.run("stat", "--format=%u", one.state_dir).strip()
@@ -74,7 +93,9 @@ def test_what_runs_has_no_core_no_other_users_and_any_address(instance: Start, r
     assert (one.show("IPAddressDeny"), one.show("RemoveIPC")) == ("", "yes")
 
 
-def test_pull_sees_no_more_of_the_kernel_than_itself_and_push_its_queues(push: Instance, pull: Instance) -> None:
+def test_pull_sees_no_more_of_the_kernel_than_itself_and_push_its_queues(
+    push: Instance, pull: Instance
+) -> None:
     for one, seen in ((push, True), (pull, False)):
         one.start()
         code, told = within(one, "cat", "/proc/sys/fs/inotify/max_queued_events")
@@ -82,13 +103,19 @@ def test_pull_sees_no_more_of_the_kernel_than_itself_and_push_its_queues(push: I
 
 
 def test_names_are_found_without_netlink(machine: Machine) -> None:
-    program = "import socket; print(*sorted({row[4][0] for row in socket.getaddrinfo('localhost', 443)}))"
+    program = (
+        "import socket; print(*sorted({row[4][0] for row in socket.getaddrinfo('localhost', 443)}))"
+    )
     families = "--property=RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"
-    told = machine.run("systemd-run", "--quiet", "--pipe", "--wait", families, "python3", "-c", program)
+    told = machine.run(
+        "systemd-run", "--quiet", "--pipe", "--wait", families, "python3", "-c", program
+    )
     assert "127.0.0.1" in told.split()
 
 
-def test_an_instance_can_be_kept_to_the_addresses_of_its_store(instance: Start, bucket: Bucket) -> None:
+def test_an_instance_can_be_kept_to_the_addresses_of_its_store(
+    instance: Start, bucket: Bucket
+) -> None:
     """examples/network.conf. Here the store is on this machine; not every container can hold anybody back (BPF)."""
     push = instance("push")
     push.drop_in((PACKAGING / "systemd/examples/network.conf").read_text())
@@ -100,7 +127,12 @@ def test_an_instance_can_be_kept_to_the_addresses_of_its_store(instance: Start, 
 
 def test_systemd_257_accepts_the_units(machine: Machine) -> None:
     names = [file.name.replace("@", "@x") for file in UNITS] + ["syncloud.target"]
-    done = machine.call("systemd-analyze", "verify", "--man=no", *(f"/usr/lib/systemd/system/{name}" for name in names))
+    done = machine.call(
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        *(f"/usr/lib/systemd/system/{name}" for name in names),
+    )
     assert (done.returncode, _about_us(done.stderr)) == (0, [])
     assert "systemd 257" in machine.run("systemctl", "--version")
 
@@ -111,7 +143,10 @@ def test_systemd_252_accepts_the_units(tmp_path: Path) -> None:
     tarball = packaged("root", "bookworm", "analyze", "systemd")
     root = tmp_path / "root"
     root.mkdir()
-    subprocess.run(["tar", "--extract", f"--file={tarball}", f"--directory={root}", "--exclude=./dev/*"], check=True)
+    subprocess.run(
+        ["tar", "--extract", f"--file={tarball}", f"--directory={root}", "--exclude=./dev/*"],
+        check=True,
+    )
     given = [file for file in (PACKAGING / "systemd").iterdir() if file.name != "examples"]
     subprocess.run(["cp", "--recursive", *given, root / "usr/lib/systemd/system"], check=True)
     program = root / "usr/bin/syncloud"
@@ -121,10 +156,17 @@ def test_systemd_252_accepts_the_units(tmp_path: Path) -> None:
         users.write("_syncloud:x:999:999::/var/lib/syncloud:/usr/sbin/nologin\n")
     names = [file.name.replace("@", "@x") for file in UNITS] + ["syncloud.target"]
     argv = ["unshare", "--mount", "--net", "chroot", str(root)]
-    version = subprocess.run([*argv, "systemctl", "--version"], capture_output=True, text=True, check=True).stdout
+    version = subprocess.run(
+        [*argv, "systemctl", "--version"], capture_output=True, text=True, check=True
+    ).stdout
     assert "systemd 252" in version
     units = [f"/usr/lib/systemd/system/{name}" for name in names]
-    done = subprocess.run([*argv, "systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*argv, "systemd-analyze", "verify", "--man=no", *units],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     told = [line for line in _about_us(done.stderr) if "Unknown key 'Restart" not in line]
     assert (done.returncode, told) == (0, []), done.stderr
 

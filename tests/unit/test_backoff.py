@@ -16,7 +16,11 @@ def test_delays_double_up_to_the_limit() -> None:
 @given(st.integers(1, 10**9), st.floats(0, 1))
 def test_the_random_share_is_all_that_a_delay_loses(failures: int, jitter: float) -> None:
     whole = Backoff(first_s=0.5, most_s=60.0, jitter=0.0).delay(failures)
-    assert whole * (1 - jitter) <= Backoff(first_s=0.5, most_s=60.0, jitter=jitter).delay(failures) <= whole
+    assert (
+        whole * (1 - jitter)
+        <= Backoff(first_s=0.5, most_s=60.0, jitter=jitter).delay(failures)
+        <= whole
+    )
 
 
 def test_clients_of_one_server_do_not_return_together() -> None:

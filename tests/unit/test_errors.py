@@ -21,7 +21,11 @@ from tests.support.server import Server, answering, error_xml, http
 
 def shown(secret: str) -> list[str]:
     """The forms in which others write it."""
-    quoted = [urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret), urllib.parse.quote(secret)]
+    quoted = [
+        urllib.parse.quote(secret, safe=""),
+        urllib.parse.quote_plus(secret),
+        urllib.parse.quote(secret),
+    ]
     return [secret, *quoted, json.dumps(secret), repr(secret), repr(secret.encode())]
 
 
@@ -80,12 +84,19 @@ def test_known_secrets_are_hidden_in_every_form(form: str) -> None:
     assert told.count(HIDDEN) == 2
 
 
-@given(secret=st.text(min_size=LEAST, max_size=40), before=st.text(max_size=20), after=st.text(max_size=20))
+@given(
+    secret=st.text(min_size=LEAST, max_size=40),
+    before=st.text(max_size=20),
+    after=st.text(max_size=20),
+)
 def test_a_known_secret_is_in_no_text(secret: str, before: str, after: str) -> None:
     kept = errors._secrets, errors._forms
     try:
         errors.learn(secret)
-        assert secret not in scrubbed(f"{before}{secret}{after}").replace(HIDDEN, "") or secret in HIDDEN
+        assert (
+            secret not in scrubbed(f"{before}{secret}{after}").replace(HIDDEN, "")
+            or secret in HIDDEN
+        )
     finally:
         errors._secrets, errors._forms = kept
 
@@ -97,7 +108,9 @@ def test_short_and_empty_ones_are_not_looked_for(monkeypatch: pytest.MonkeyPatch
     assert scrubbed("this is a test aaaaaaaaaaaa") == "this is a test aaaaaaaaaaaa"
 
 
-def test_the_newest_secrets_are_known_and_no_more_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_secrets_are_known_and_no_more_than_a_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(errors, "_secrets", ())
     monkeypatch.setattr(errors, "_forms", ())
     for number in range(1000):
@@ -108,7 +121,9 @@ def test_the_newest_secrets_are_known_and_no_more_than_a_few(monkeypatch: pytest
 
 @pytest.mark.usefixtures("known")
 def test_the_words_of_a_store_are_told_without_secrets() -> None:
-    body = error_xml("InvalidToken").replace(b"words", f"bad {TOKEN} and Signature={PROBE}".encode())
+    body = error_xml("InvalidToken").replace(
+        b"words", f"bad {TOKEN} and Signature={PROBE}".encode()
+    )
     with (
         Server(answering(http("400 Bad Request", body))) as server,
         contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws,

@@ -56,7 +56,9 @@ def polled(client: Any) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("where", FIRST)
-def test_an_answer_that_drips_ends_at_the_deadline(where: str, queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_drips_ends_at_the_deadline(
+    where: str, queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A byte now and then keeps each single recv(2) content."""
     monkeypatch.setattr(bounds, "ANSWER_TIMEOUT_S", 1.0)
     with Server(answers(FIRST[where], REST.get(where, b"a"), pause=0.2)) as server:
@@ -66,7 +68,9 @@ def test_an_answer_that_drips_ends_at_the_deadline(where: str, queue: Any, monke
 
 
 @pytest.mark.parametrize("where", FIRST)
-def test_an_answer_of_botocores_without_end_is_cut_off_and_takes_no_memory(where: str, queue: Any) -> None:
+def test_an_answer_of_botocores_without_end_is_cut_off_and_takes_no_memory(
+    where: str, queue: Any
+) -> None:
     with Server(answers(FIRST[where], REST.get(where, b"a" * 64))) as server:
         client = queue(server.endpoint)
         tracemalloc.start()
@@ -90,7 +94,9 @@ def test_an_answer_over_tls_ends_at_the_deadline_as_well(
 
 
 @pytest.mark.parametrize("where", ["header", "body", "chunks"])
-def test_the_metadata_service_has_its_time_and_no_more(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metadata_service_has_its_time_and_no_more(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
         monkeypatch.delenv(name)
     with Server(answers(FIRST[where], REST.get(where, b"a"), pause=0.2)) as server:
@@ -125,7 +131,9 @@ def test_a_handshake_that_drips_is_given_up(queue: Any, monkeypatch: pytest.Monk
     assert type(error) is Unavailable
 
 
-def test_a_source_of_credentials_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_of_credentials_that_drips_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """STS, whose client botocore makes by itself."""
     monkeypatch.setattr(bounds, "ANSWER_TIMEOUT_S", 1.0)
     source = "[profile source]\naws_access_key_id = A\naws_secret_access_key = S\n"
@@ -143,7 +151,9 @@ def test_a_source_of_credentials_that_drips_is_given_up(tmp_path: Path, monkeypa
                 aws.credentials.check()
 
 
-def test_the_next_answer_on_a_connection_has_all_of_its_time_again(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_answer_on_a_connection_has_all_of_its_time_again(
+    queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bounds, "ANSWER_TIMEOUT_S", 2.0)
     body = b"{}"
 
@@ -158,7 +168,9 @@ def test_the_next_answer_on_a_connection_has_all_of_its_time_again(queue: Any, m
         assert server.connections == 1
 
 
-@pytest.mark.parametrize("body", [b"[" * 4_000_000, b'{"a":' * 1_000_000], ids=["arrays", "objects"])
+@pytest.mark.parametrize(
+    "body", [b"[" * 4_000_000, b'{"a":' * 1_000_000], ids=["arrays", "objects"]
+)
 def test_an_answer_nested_without_end_is_an_error_like_any_other(body: bytes, queue: Any) -> None:
     with Server(answering(http("200 OK", body))) as server:
         error = ended(polled(queue(server.endpoint)), within=60)
@@ -181,9 +193,16 @@ ASKED: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("kind", MANY)
-@pytest.mark.parametrize(("service", "status"), [*((one, "200 OK") for one in ASKED), ("sqs", "400 Bad Request")])
-def test_what_no_answer_has_is_not_made_a_tree_by_botocore(service: str, kind: str, status: str) -> None:
-    with Server(answering(http(status, MANY[kind]))) as server, contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws:
+@pytest.mark.parametrize(
+    ("service", "status"), [*((one, "200 OK") for one in ASKED), ("sqs", "400 Bad Request")]
+)
+def test_what_no_answer_has_is_not_made_a_tree_by_botocore(
+    service: str, kind: str, status: str
+) -> None:
+    with (
+        Server(answering(http(status, MANY[kind]))) as server,
+        contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws,
+    ):
         tracemalloc.start()
         try:
             with pytest.raises(SyncloudError), translated("ask"):
@@ -202,11 +221,17 @@ def test_what_no_answer_of_the_metadata_service_has_is_no_text_of_any_charset(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
         monkeypatch.delenv(name)
     body = ("[" + "[]," * 1_300_000 + "[]]").encode(charset)
-    answer = http("200 OK", body).replace(b"\r\n", f"\r\nContent-Type: text/plain; charset={charset}\r\n".encode(), 1)
+    answer = http("200 OK", body).replace(
+        b"\r\n", f"\r\nContent-Type: text/plain; charset={charset}\r\n".encode(), 1
+    )
 
     def metadata(sock: Any) -> None:
         while request := head(sock):
-            sock.sendall(answer if b"/role" in request else http("200 OK", b"token" if b"PUT" in request else b"role"))
+            sock.sendall(
+                answer
+                if b"/role" in request
+                else http("200 OK", b"token" if b"PUT" in request else b"role")
+            )
 
     with Server(metadata) as server:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
@@ -226,12 +251,17 @@ def test_messages_that_hold_json_or_xml_are_text() -> None:
     """Ten messages have one MiB, and whoever may send some chooses their text."""
     texts = ['\\"{[' * 50_000, '"{[' * 90_000, "\\" * 100_000 + "[" * 150_000, "<a>" * 110_000]
     body = json.dumps({"Messages": [{"Body": text} for text in texts]}).encode()
-    with Server(answering(http("200 OK", body))) as server, contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws:
+    with (
+        Server(answering(http("200 OK", body))) as server,
+        contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws,
+    ):
         got = aws.client("sqs").receive_message(QueueUrl=QUEUE)
     assert [one["Body"] for one in got["Messages"]] == texts
 
 
-def test_neither_stack_signs_with_what_no_request_can_hold(profile: Callable[[str], Aws], tmp_path: Path) -> None:
+def test_neither_stack_signs_with_what_no_request_can_hold(
+    profile: Callable[[str], Aws], tmp_path: Path
+) -> None:
     """boto3 asks botocore's credentials by itself."""
     aws = profile(program(tmp_path, saying(SessionToken=BAD["line break"])))
     with pytest.raises(CredentialsError, match="SessionToken") as caught:

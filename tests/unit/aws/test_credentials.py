@@ -57,7 +57,9 @@ def _ends_in(seconds: float) -> str:
     return (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)).isoformat()
 
 
-def test_expired_credentials_are_named_and_renewed_ones_are_used(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_credentials_are_named_and_renewed_ones_are_used(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(3600))
     aws = make()
     look = aws.credentials.refresh
@@ -74,7 +76,9 @@ def test_expired_credentials_are_named_and_renewed_ones_are_used(make: Make, mon
     aws.credentials.check()
 
 
-def test_credentials_about_to_end_are_looked_at_each_second(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_about_to_end_are_looked_at_each_second(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever lives for less than the time between two looks would otherwise be found out by the store's refusal."""
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(10))
     aws = make()
@@ -88,8 +92,12 @@ def _end_now(aws: Aws) -> None:
     source._expiry_time = datetime.datetime.now(datetime.UTC)
 
 
-def test_a_renewal_that_fails_before_the_end_changes_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(300))  # within botocore's last ten minutes: renewal must work
+def test_a_renewal_that_fails_before_the_end_changes_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "AWS_CREDENTIAL_EXPIRATION", _ends_in(300)
+    )  # within botocore's last ten minutes: renewal must work
     aws = make()
     aws.credentials.refresh()
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(-60))
@@ -113,14 +121,24 @@ def test_a_credentials_file_that_is_written_anew_is_read_again(
     aws.credentials.refresh()
     aws.credentials.check()
     assert held.access_key == "OLD"
-    file.write_text("[p]\naws_access_key_id = NEW\naws_secret_access_key = S\naws_session_token = T\n")
+    file.write_text(
+        "[p]\naws_access_key_id = NEW\naws_secret_access_key = S\naws_session_token = T\n"
+    )
     aws.credentials.refresh()
     assert (held.access_key, held.token) == ("NEW", "T")
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_credential_process_is_asked(make: Make, profiles: Callable[[str], None], tmp_path: Path) -> None:
-    answer = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "SessionToken": "T", "Expiration": _ends_in(3600)}
+def test_a_credential_process_is_asked(
+    make: Make, profiles: Callable[[str], None], tmp_path: Path
+) -> None:
+    answer = {
+        "Version": 1,
+        "AccessKeyId": "A",
+        "SecretAccessKey": "S",
+        "SessionToken": "T",
+        "Expiration": _ends_in(3600),
+    }
     (tmp_path / "answer.py").write_text(f"print({json.dumps(answer)!r})")
     profiles(f"[profile p]\ncredential_process = {sys.executable} {tmp_path}/answer.py\n")
     aws = make(profile="p")
@@ -145,7 +163,12 @@ print(json.dumps(dict(Version=1, AccessKeyId="A", SecretAccessKey="S", SessionTo
 @pytest.mark.parametrize("held", [False, True], ids=["alone", "with a child that holds its pipes"])
 @pytest.mark.usefixtures("nobody")
 def test_a_credential_process_that_hangs_is_ended_and_nobody_waits_for_it_for_ever(
-    make: Make, profiles: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool
+    make: Make,
+    profiles: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    held: bool,
 ) -> None:
     """botocore asks it under a lock that the queue's client needs, too: it would hang without a word."""
     monkeypatch.setattr(Process, "TIMEOUT_S", 2.0)
@@ -162,7 +185,10 @@ def test_a_credential_process_that_hangs_is_ended_and_nobody_waits_for_it_for_ev
             client.list_queues()
         ended.append(client)
 
-    threads = [threading.Thread(target=asks, daemon=True), threading.Thread(target=aws.credentials.refresh, daemon=True)]
+    threads = [
+        threading.Thread(target=asks, daemon=True),
+        threading.Thread(target=aws.credentials.refresh, daemon=True),
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -179,9 +205,13 @@ def test_the_process_of_a_roles_source_is_ended_as_well(
     make: Make, profiles: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Process, "TIMEOUT_S", 1.0)
-    (tmp_path / "hanging.py").write_text(HANGING.format(place=str(tmp_path), hangs=(1,), life=60, held=False))
+    (tmp_path / "hanging.py").write_text(
+        HANGING.format(place=str(tmp_path), hangs=(1,), life=60, held=False)
+    )
     source = f"[profile source]\ncredential_process = {sys.executable} {tmp_path}/hanging.py\n"
-    profiles(f"{source}[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = source\n")
+    profiles(
+        f"{source}[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = source\n"
+    )
     aws = make(profile="p")
     aws.credentials.refresh()
     with pytest.raises(CredentialsError, match="no answer within 1 s"):
@@ -204,7 +234,9 @@ def problem(aws: Aws) -> str:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_file_whose_credentials_have_a_line_break_is_named(number: int, profile: Callable[[str], Aws]) -> None:
+def test_a_file_whose_credentials_have_a_line_break_is_named(
+    number: int, profile: Callable[[str], Aws]
+) -> None:
     """A line that begins with a blank goes on with the one before."""
     values = ["AKIAEXAMPLE", "S" * 40, "T" * 40]
     values[number] = f"{PROBE}\n  {PROBE}"
@@ -227,10 +259,24 @@ def test_a_process_whose_credentials_no_request_can_hold_is_named(
     assert PROBE not in told
 
 
-def test_the_metadata_service_is_named(profile: Callable[[str], Aws], monkeypatch: pytest.MonkeyPatch) -> None:
-    end = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = {"Code": "Success", "AccessKeyId": "A", "SecretAccessKey": "S" * 40, "Token": BAD["line break"], "Expiration": end}
-    parts = [http("200 OK", b"token"), http("200 OK", b"role"), http("200 OK", json.dumps(told).encode())]
+def test_the_metadata_service_is_named(
+    profile: Callable[[str], Aws], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
+    told = {
+        "Code": "Success",
+        "AccessKeyId": "A",
+        "SecretAccessKey": "S" * 40,
+        "Token": BAD["line break"],
+        "Expiration": end,
+    }
+    parts = [
+        http("200 OK", b"token"),
+        http("200 OK", b"role"),
+        http("200 OK", json.dumps(told).encode()),
+    ]
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
     with Server(answering(*parts)) as server:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
@@ -239,7 +285,9 @@ def test_the_metadata_service_is_named(profile: Callable[[str], Aws], monkeypatc
     assert PROBE not in said
 
 
-def test_renewed_credentials_are_secrets_as_well(profile: Callable[[str], Aws], tmp_path: Path) -> None:
+def test_renewed_credentials_are_secrets_as_well(
+    profile: Callable[[str], Aws], tmp_path: Path
+) -> None:
     aws = profile(program(tmp_path, saying(SessionToken=TOKEN + "1")))
     aws.credentials.refresh()
     assert scrubbed(TOKEN + "1") == HIDDEN
@@ -249,7 +297,10 @@ def test_renewed_credentials_are_secrets_as_well(profile: Callable[[str], Aws], 
     assert scrubbed(TOKEN + "2") == HIDDEN
 
 
-@pytest.mark.parametrize("more", [{"SessionToken": None, "Expiration": None}, {"AccountId": "111122223333"}, {"More": [1]}])
+@pytest.mark.parametrize(
+    "more",
+    [{"SessionToken": None, "Expiration": None}, {"AccountId": "111122223333"}, {"More": [1]}],
+)
 def test_what_a_credential_process_need_not_say_is_not_asked_for(
     more: dict[str, object], profile: Callable[[str], Aws], tmp_path: Path
 ) -> None:
@@ -267,7 +318,9 @@ def test_what_a_failing_credential_process_says_is_not_repeated(
     assert PROBE not in told
 
 
-def test_a_failing_renewal_of_boto3_is_an_error_and_no_traceback(profile: Callable[[str], Aws], tmp_path: Path) -> None:
+def test_a_failing_renewal_of_boto3_is_an_error_and_no_traceback(
+    profile: Callable[[str], Aws], tmp_path: Path
+) -> None:
     aws = profile(program(tmp_path, saying()))
     client = aws.client("sqs")
     out = io.StringIO()

@@ -37,7 +37,11 @@ OUTSIDE = {"UndefinedModelAttributeError", "MissingServiceIdError"}
 
 
 def test_every_exception_of_botocore_is_one_that_is_translated() -> None:
-    kinds = [kind for kind in vars(botocore.exceptions).values() if inspect.isclass(kind) and issubclass(kind, Exception)]
+    kinds = [
+        kind
+        for kind in vars(botocore.exceptions).values()
+        if inspect.isclass(kind) and issubclass(kind, Exception)
+    ]
     foreign = {kind.__name__ for kind in kinds if not issubclass(kind, (*aws_errors(), Warning))}
     assert foreign == OUTSIDE
 
@@ -83,14 +87,26 @@ def test_families_of_exceptions(name: str, expected: type[SyncloudError]) -> Non
         (400, "TokenRefreshRequired", "", CredentialsError, "expired"),
         (403, "InvalidAccessKeyId", "", CredentialsError, ""),
         (403, "SignatureDoesNotMatch", "", CredentialsError, ""),
-        (403, "SignatureDoesNotMatch", "Signature expired: 2020 is now earlier than 2026", CredentialsError, "clock"),
+        (
+            403,
+            "SignatureDoesNotMatch",
+            "Signature expired: 2020 is now earlier than 2026",
+            CredentialsError,
+            "clock",
+        ),
         (403, "RequestTimeTooSkewed", "", CredentialsError, "clock"),
         (403, "InvalidClientTokenId", "", CredentialsError, ""),
         (400, "400", "Bad Request", CredentialsError, "expired"),
         (403, "AccessDenied", "", PermissionRefused, ""),
         (403, "403", "Forbidden", PermissionRefused, ""),
         (400, "KMS.DisabledException", "", PermissionRefused, "KMS"),
-        (403, "AccessDenied", "not authorized to perform: kms:GenerateDataKey", PermissionRefused, "KMS"),
+        (
+            403,
+            "AccessDenied",
+            "not authorized to perform: kms:GenerateDataKey",
+            PermissionRefused,
+            "KMS",
+        ),
         (400, "KMS.ThrottlingException", "", Unavailable, "slowly"),
         (404, "NoSuchBucket", "", Unavailable, "s3://b must exist"),
         (400, "AWS.SimpleQueueService.NonExistentQueue", "", Unavailable, "must exist"),
@@ -98,8 +114,20 @@ def test_families_of_exceptions(name: str, expected: type[SyncloudError]) -> Non
         (301, "PermanentRedirect", "", Elsewhere, "region"),
         (301, "301", "Moved Permanently", Unavailable, "portal"),
         (307, "TemporaryRedirect", "", Unavailable, "portal"),
-        (400, "AuthorizationHeaderMalformed", "'us-east-1' is wrong; expecting 'eu-west-1'", ConfigurationError, "eu-west-1"),
-        (400, "IllegalLocationConstraintException", "The eu-central-1 location constraint", ConfigurationError, "eu-central-1"),
+        (
+            400,
+            "AuthorizationHeaderMalformed",
+            "'us-east-1' is wrong; expecting 'eu-west-1'",
+            ConfigurationError,
+            "eu-west-1",
+        ),
+        (
+            400,
+            "IllegalLocationConstraintException",
+            "The eu-central-1 location constraint",
+            ConfigurationError,
+            "eu-central-1",
+        ),
         (503, "SlowDown", "", Unavailable, "slowly"),
         (400, "Throttling", "", Unavailable, "slowly"),
         (403, "RequestThrottled", "", Unavailable, "slowly"),
@@ -110,7 +138,9 @@ def test_families_of_exceptions(name: str, expected: type[SyncloudError]) -> Non
         (404, "NoSuchKey", "", SyncloudError, ""),
     ],
 )
-def test_answers(status: int, code: str, message: str, expected: type[SyncloudError], hint: str) -> None:
+def test_answers(
+    status: int, code: str, message: str, expected: type[SyncloudError], hint: str
+) -> None:
     answer: Any = {
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": status, "RequestId": "R1", "HTTPHeaders": {}},
@@ -130,7 +160,9 @@ def test_an_answer_says_no_more_than_a_log_and_a_state_may_hold() -> None:
 
 
 def test_the_answer_may_name_the_region() -> None:
-    assert "eu-west-2" in refused("x", status=301, code="PermanentRedirect", region="eu-west-2").hint
+    assert (
+        "eu-west-2" in refused("x", status=301, code="PermanentRedirect", region="eu-west-2").hint
+    )
     assert "eu-west-2" in refused("x", status=400, region="eu-west-2").hint, "a HEAD has no body"
 
 
@@ -188,10 +220,14 @@ def test_errors_of_awscrt(name: str, expected: type[SyncloudError]) -> None:
 
 
 def test_what_python_itself_raises_is_not_taken_for_an_error_of_awscrt() -> None:
-    assert is_of_crt(RuntimeError("2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection has closed"))
+    assert is_of_crt(
+        RuntimeError("2058 (AWS_ERROR_HTTP_CONNECTION_CLOSED): The connection has closed")
+    )
     assert is_of_crt(_crt_errors()["AWS_IO_SOCKET_CONNECTION_REFUSED"])
     assert not [
-        error for error in (RecursionError(), NotImplementedError(), ValueError(), Unavailable("x")) if is_of_crt(error)
+        error
+        for error in (RecursionError(), NotImplementedError(), ValueError(), Unavailable("x"))
+        if is_of_crt(error)
     ]
 
 

@@ -54,14 +54,18 @@ def test_region_explicit_over_environment_over_profile(
 
 
 @pytest.mark.usefixtures("amazon")
-def test_an_endpoint_of_ones_own_needs_no_region(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_of_ones_own_needs_no_region(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert make(endpoint_url="http://127.0.0.1:9").region == "us-east-1"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     assert make().region == "us-east-1"
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9000", "s3.example.org", "ftp://x", "http://"])
-def test_an_endpoint_that_is_no_url_is_a_configuration_error(make: Make, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_an_endpoint_that_is_no_url_is_a_configuration_error(
+    make: Make, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
     with pytest.raises(ConfigurationError):
         make(endpoint_url=url)
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
@@ -79,7 +83,12 @@ def test_a_profile_that_is_missing_is_a_configuration_error(make: Make) -> None:
     ("bucket", "region", "environment", "expected"),
     [
         ("bucket", "eu-west-1", {}, Address("https", "bucket.s3.eu-west-1.amazonaws.com", "")),
-        ("my.bucket", "eu-west-1", {}, Address("https", "s3.eu-west-1.amazonaws.com", "/my.bucket")),
+        (
+            "my.bucket",
+            "eu-west-1",
+            {},
+            Address("https", "s3.eu-west-1.amazonaws.com", "/my.bucket"),
+        ),
         ("bucket", "cn-north-1", {}, Address("https", "bucket.s3.cn-north-1.amazonaws.com.cn", "")),
         (
             "bucket",
@@ -93,9 +102,24 @@ def test_a_profile_that_is_missing_is_a_configuration_error(make: Make) -> None:
             {"AWS_USE_FIPS_ENDPOINT": "true"},
             Address("https", "bucket.s3-fips.us-west-2.amazonaws.com", ""),
         ),
-        ("bucket", "r", {"AWS_ENDPOINT_URL": "http://10.0.0.1:9000"}, Address("http", "10.0.0.1:9000", "/bucket")),
-        ("bucket", "r", {"AWS_ENDPOINT_URL_S3": "https://s3.example.org"}, Address("https", "s3.example.org", "/bucket")),
-        ("bucket", "r", {"AWS_ENDPOINT_URL_S3": "https://e.org:443/base"}, Address("https", "e.org", "/base/bucket")),
+        (
+            "bucket",
+            "r",
+            {"AWS_ENDPOINT_URL": "http://10.0.0.1:9000"},
+            Address("http", "10.0.0.1:9000", "/bucket"),
+        ),
+        (
+            "bucket",
+            "r",
+            {"AWS_ENDPOINT_URL_S3": "https://s3.example.org"},
+            Address("https", "s3.example.org", "/bucket"),
+        ),
+        (
+            "bucket",
+            "r",
+            {"AWS_ENDPOINT_URL_S3": "https://e.org:443/base"},
+            Address("https", "e.org", "/base/bucket"),
+        ),
         (
             "bucket",
             "eu-west-1",
@@ -105,7 +129,12 @@ def test_a_profile_that_is_missing_is_a_configuration_error(make: Make) -> None:
     ],
 )
 def test_awscrt_sends_where_boto3_would(
-    make: Make, monkeypatch: pytest.MonkeyPatch, bucket: str, region: str, environment: dict[str, str], expected: Address
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    bucket: str,
+    region: str,
+    environment: dict[str, str],
+    expected: Address,
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -135,22 +164,41 @@ OTHERS: tuple[tuple[str, str, bool], ...] = (
 
 @pytest.mark.usefixtures("amazon")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_an_address_that_a_url_alone_says_is_botocores(make: Make, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_an_address_that_a_url_alone_says_is_botocores(
+    make: Make, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
     aws = make(region="eu-west-1")
     for bucket in BUCKETS:
         plain = aws._plain_address(bucket)
         with contextlib.suppress(ConfigurationError):
             assert plain in (None, aws._find_address(bucket))
-    simple = "amazonaws" not in endpoint and endpoint.count("/") == 2 + endpoint.endswith("/") and "[" not in endpoint
-    assert [aws._plain_address(bucket) is not None for bucket in BUCKETS] == [simple, simple, False, False, False, simple]
+    simple = (
+        "amazonaws" not in endpoint
+        and endpoint.count("/") == 2 + endpoint.endswith("/")
+        and "[" not in endpoint
+    )
+    assert [aws._plain_address(bucket) is not None for bucket in BUCKETS] == [
+        simple,
+        simple,
+        False,
+        False,
+        False,
+        simple,
+    ]
 
 
 @pytest.mark.usefixtures("amazon")
-@pytest.mark.parametrize("region", ["us-east-1", "aws-global", "cn-north-1", "us-gov-west-1", "r", "s3-external-1"])
+@pytest.mark.parametrize(
+    "region", ["us-east-1", "aws-global", "cn-north-1", "us-gov-west-1", "r", "s3-external-1"]
+)
 def test_an_address_that_a_url_alone_says_is_that_of_every_region(make: Make, region: str) -> None:
     aws = make(region=region, endpoint_url="http://10.0.0.1:9000")
-    assert aws._plain_address("bucket") == aws._find_address("bucket") == Address("http", "10.0.0.1:9000", "/bucket")
+    assert (
+        aws._plain_address("bucket")
+        == aws._find_address("bucket")
+        == Address("http", "10.0.0.1:9000", "/bucket")
+    )
 
 
 @pytest.mark.usefixtures("amazon")
@@ -168,7 +216,9 @@ def test_other_settings_about_the_endpoint_are_left_to_botocore(
 
 
 @pytest.mark.usefixtures("amazon")
-def test_the_addressing_style_of_the_profile_holds(make: Make, profiles: Callable[[str], None]) -> None:
+def test_the_addressing_style_of_the_profile_holds(
+    make: Make, profiles: Callable[[str], None]
+) -> None:
     profiles(
         "[profile path]\nregion = eu-west-1\ns3 =\n  addressing_style = path\n"
         "[profile given]\ns3 =\n  addressing_style = virtual\n"
@@ -207,13 +257,17 @@ def test_clients_are_made_once_for_all_threads(make: Make, aws_server: Emulator)
 # --- TLS and proxy
 
 
-def test_a_ca_bundle_that_cannot_be_read_is_a_configuration_error(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ca_bundle_that_cannot_be_read_is_a_configuration_error(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
     with pytest.raises(ConfigurationError, match=r"/nowhere/ca\.pem"):
         make().tls()
 
 
-def test_the_proxy_is_the_one_for_the_scheme_and_not_for_what_is_excluded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_is_the_one_for_the_scheme_and_not_for_what_is_excluded(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "10.0.0.1")
     aws = make()
@@ -222,22 +276,33 @@ def test_the_proxy_is_the_one_for_the_scheme_and_not_for_what_is_excluded(make: 
     assert aws.proxy(Address("http", "10.0.0.1", "/b")) == ""
 
 
-@pytest.mark.parametrize("url", ["http://:9", "socks5://127.0.0.1:1080", "http://host:port", "http://h:65536"])
-def test_a_proxy_that_is_no_url_is_a_configuration_error(url: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url", ["http://:9", "socks5://127.0.0.1:1080", "http://host:port", "http://h:65536"]
+)
+def test_a_proxy_that_is_no_url_is_a_configuration_error(
+    url: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", url)
     with pytest.raises(ConfigurationError, match=r"HTTP_PROXY\) is not the URL of an HTTP proxy"):
         make().proxy(Address("http", "10.0.0.2", "/b"))
 
 
-def test_the_password_of_a_proxy_is_told_to_nobody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_of_a_proxy_is_told_to_nobody(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:sec/ret@10.0.0.9:3128")
     with pytest.raises(ConfigurationError) as caught:
         make().proxy(Address("http", "10.0.0.2", "/b"))
     assert "sec" not in f"{caught.value} {caught.value.hint}"
 
 
-@pytest.mark.parametrize("url", ["http://user:p%40ss@p.example:3128", "https://p.example/", "http://[::1]:3128", "10.0.0.9"])
-def test_a_proxy_may_be_named_in_each_of_these_ways(url: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url",
+    ["http://user:p%40ss@p.example:3128", "https://p.example/", "http://[::1]:3128", "10.0.0.9"],
+)
+def test_a_proxy_may_be_named_in_each_of_these_ways(
+    url: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", url)
     assert make().proxy(Address("http", "10.0.0.2", "/b")).endswith(url)
 
@@ -251,7 +316,11 @@ def both_stacks(endpoint: str, bucket: Bucket, **settings: str) -> None:
             try:
                 with translated("boto3"):
                     aws.client("s3").head_bucket(Bucket=bucket.name)
-                assert (await client.request("PUT", "a b+c", operation="PutObject", body=b"x", deadline=10)).ok
+                assert (
+                    await client.request(
+                        "PUT", "a b+c", operation="PutObject", body=b"x", deadline=10
+                    )
+                ).ok
             finally:
                 await client.close()
 
@@ -261,7 +330,12 @@ def both_stacks(endpoint: str, bucket: Bucket, **settings: str) -> None:
 
 @pytest.mark.parametrize("where", ["environment", "profile"])
 def test_both_stacks_accept_a_private_ca(
-    where: str, secure: Server, bucket: Bucket, private_ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str,
+    secure: Server,
+    bucket: Bucket,
+    private_ca: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if where == "environment":
         monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
@@ -272,7 +346,9 @@ def test_both_stacks_accept_a_private_ca(
 
 
 @pytest.mark.slow
-def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(secure: Server, bucket: Bucket) -> None:
+def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(
+    secure: Server, bucket: Bucket
+) -> None:
     with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
         with pytest.raises(Unavailable) as caught, translated("boto3"):
             aws.client("s3").head_bucket(Bucket=bucket.name)
@@ -284,7 +360,9 @@ def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(secure: Server, b
 
 
 @pytest.fixture(params=["TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3"])
-def aged(request: pytest.FixtureRequest, private_ca: Path, aws_server: Emulator) -> Iterator[tuple[str, Server]]:
+def aged(
+    request: pytest.FixtureRequest, private_ca: Path, aws_server: Emulator
+) -> Iterator[tuple[str, Server]]:
     """The emulator behind a server that speaks this version alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(private_ca / "server.pem", private_ca / "server.key")
@@ -306,7 +384,11 @@ def test_neither_stack_speaks_less_than_tls_1_2(
     if version in ("TLSv1_2", "TLSv1_3"):
         both_stacks(server.endpoint, bucket)
         return
-    with contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws, pytest.raises(Unavailable), translated("boto3"):
+    with (
+        contextlib.closing(Aws(endpoint_url=server.endpoint)) as aws,
+        pytest.raises(Unavailable),
+        translated("boto3"),
+    ):
         aws.client("s3").head_bucket(Bucket=bucket.name)
     with pytest.raises(Unavailable):
         get(server.endpoint, bucket.name, deadline=3)
@@ -348,8 +430,20 @@ def test_http_proxy_holds_for_both_stacks(
 @pytest.mark.parametrize(
     ("host", "alone"),
     [
-        *((host, True) for host in ("localhost", "localhost:9000", "127.0.0.1", "127.1.2.3:80", "[::1]:9000")),
-        *((host, False) for host in ("10.0.0.1", "127.example.org", "s3.example.org", "[2001:db8::1]", "1127.0.0.1")),
+        *(
+            (host, True)
+            for host in ("localhost", "localhost:9000", "127.0.0.1", "127.1.2.3:80", "[::1]:9000")
+        ),
+        *(
+            (host, False)
+            for host in (
+                "10.0.0.1",
+                "127.example.org",
+                "s3.example.org",
+                "[2001:db8::1]",
+                "1127.0.0.1",
+            )
+        ),
     ],
 )
 def test_nobody_is_on_the_way_to_this_machine_alone(host: str, alone: bool) -> None:
@@ -357,7 +451,11 @@ def test_nobody_is_on_the_way_to_this_machine_alone(host: str, alone: bool) -> N
 
 
 def test_https_proxy_holds_for_both_stacks(
-    proxy: tuple[Server, list[str]], secure: Server, bucket: Bucket, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+    proxy: tuple[Server, list[str]],
+    secure: Server,
+    bucket: Bucket,
+    private_ca: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server, lines = proxy
     monkeypatch.setenv("https_proxy", server.endpoint)

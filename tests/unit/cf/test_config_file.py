@@ -31,15 +31,29 @@ def test_a_configuration_is_written_for_the_group_to_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["jef", "team-a.jef", r"my\x20pictures"])
-def test_a_configuration_offers_the_drop_ins_that_its_unit_may_need(tmp_path: Path, name: str) -> None:
+def test_a_configuration_offers_the_drop_ins_that_its_unit_may_need(
+    tmp_path: Path, name: str
+) -> None:
     file = tmp_path / f"{name}.conf"
     cf.write_config(file, ["bucket = example", "queue-url = https://sqs/q"])
-    offered = [line.removeprefix("#").strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
+    offered = [
+        line.removeprefix("#").strip()
+        for line in file.read_text("utf-8").splitlines()
+        if line.startswith("#")
+    ]
     assert f"systemctl enable --now syncloud-push@{name}" in offered
-    assert {"ReadWritePaths=DIR", "User=NAME", "SupplementaryGroups=_syncloud", "RemoveIPC=no"} < set(offered)
+    assert {
+        "ReadWritePaths=DIR",
+        "User=NAME",
+        "SupplementaryGroups=_syncloud",
+        "RemoveIPC=no",
+    } < set(offered)
     assert (r"StateDirectory=syncloud/my\\\\x20pictures" in offered) == ("\\" in name)
     invocation = parser.parse(["pull", "--config", str(file), "--directory", str(tmp_path)], {})
-    assert (invocation.settings.bucket, invocation.settings.queue_url) == ("example", "https://sqs/q")
+    assert (invocation.settings.bucket, invocation.settings.queue_url) == (
+        "example",
+        "https://sqs/q",
+    )
 
 
 def test_a_configuration_that_says_the_same_is_well(tmp_path: Path) -> None:

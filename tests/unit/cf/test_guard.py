@@ -31,9 +31,13 @@ def test_a_failed_stack_of_somebody_else_is_left_alone(cloud: Cloud) -> None:
 
 
 def test_what_somebody_added_to_the_template_is_not_taken_away(cloud: Cloud) -> None:
-    text = cf.template_text().replace("Resources:\n", "Resources:\n  Topic:\n    Type: AWS::SNS::Topic\n", 1)
+    text = cf.template_text().replace(
+        "Resources:\n", "Resources:\n  Topic:\n    Type: AWS::SNS::Topic\n", 1
+    )
     parameters = [{"ParameterKey": "BucketName", "ParameterValue": cloud.bucket}]
-    cloud.cloudformation.create_stack(StackName=cloud.name, TemplateBody=text, Parameters=parameters)
+    cloud.cloudformation.create_stack(
+        StackName=cloud.name, TemplateBody=text, Parameters=parameters
+    )
     cloud.stack.settle()
     with pytest.raises(ConfigurationError, match="would remove AWS::SNS::Topic Topic"):
         cloud.stack.plan(cf.parameters(bucket=cloud.bucket, prefix=""))
@@ -42,9 +46,13 @@ def test_what_somebody_added_to_the_template_is_not_taken_away(cloud: Cloud) -> 
 
 def test_a_stack_keeps_its_bucket(cloud: Cloud) -> None:
     cloud.set_up()
-    with pytest.raises(ConfigurationError, match=f"belongs to the bucket {cloud.bucket}, not to other"):
+    with pytest.raises(
+        ConfigurationError, match=f"belongs to the bucket {cloud.bucket}, not to other"
+    ):
         cloud.stack.plan(cf.parameters(bucket="other", prefix=""))
-    with pytest.raises(ConfigurationError, match=f"belongs to the bucket {cloud.bucket}, not to other"):
+    with pytest.raises(
+        ConfigurationError, match=f"belongs to the bucket {cloud.bucket}, not to other"
+    ):
         cloud.stack.destroy(bucket="other")
 
 
@@ -65,7 +73,9 @@ def test_an_object_version_or_a_delete_marker_keeps_the_stack(cloud: Cloud) -> N
     with pytest.raises(ConfigurationError, match="holds 1 object versions and 1 delete markers"):
         cloud.stack.destroy(bucket=cloud.bucket)
     cloud.s3.delete_object(Bucket=cloud.bucket, Key="a", VersionId=version)
-    with pytest.raises(ConfigurationError, match="holds 0 object versions and 1 delete markers") as caught:
+    with pytest.raises(
+        ConfigurationError, match="holds 0 object versions and 1 delete markers"
+    ) as caught:
         cloud.stack.destroy(bucket=cloud.bucket)
     assert "SETUP.md" in caught.value.hint
     assert cloud.status() == "CREATE_COMPLETE"
@@ -85,7 +95,9 @@ def test_more_versions_than_one_answer_holds_are_at_least_so_many(stubbed: Stubb
         "ResourceStatus": "CREATE_COMPLETE",
         "LastUpdatedTimestamp": datetime.now(UTC),
     }
-    stubbed.cloudformation.add_response("list_stack_resources", {"StackResourceSummaries": [bucket]})
+    stubbed.cloudformation.add_response(
+        "list_stack_resources", {"StackResourceSummaries": [bucket]}
+    )
     stubbed.s3.add_response("list_object_versions", {"Versions": rows, "IsTruncated": True})
     with pytest.raises(ConfigurationError, match="at least 1000 object versions"):
         stubbed.stack.destroy(bucket="b")
@@ -107,8 +119,12 @@ def test_a_stack_that_is_stuck_says_what_to_do(stubbed: Stubbed, status: str, hi
 
 
 @pytest.mark.parametrize(("code", "status"), [("403", 403), ("301", 301)])
-def test_a_bucket_name_that_is_taken_elsewhere_is_told(stubbed: Stubbed, code: str, status: int) -> None:
-    stubbed.cloudformation.add_client_error("describe_stacks", "ValidationError", "Stack with id s does not exist", 400)
+def test_a_bucket_name_that_is_taken_elsewhere_is_told(
+    stubbed: Stubbed, code: str, status: int
+) -> None:
+    stubbed.cloudformation.add_client_error(
+        "describe_stacks", "ValidationError", "Stack with id s does not exist", 400
+    )
     stubbed.s3.add_client_error("head_bucket", code, "Forbidden", status)
     with pytest.raises(ConfigurationError, match="there is a bucket b already"):
         stubbed.stack.plan(cf.parameters(bucket="b", prefix=""))

@@ -22,10 +22,14 @@ def test_a_failure_is_told_with_its_resource(cloud: Cloud) -> None:
         ChangeSetType="CREATE",
         TemplateBody=json.dumps(failing(**ours(cloud.bucket))),
     )
-    with pytest.raises(ConfigurationError, match=r"ROLLBACK_COMPLETE: AWS::Nowhere::Thing Nothing: .+Nowhere") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"ROLLBACK_COMPLETE: AWS::Nowhere::Thing Nothing: .+Nowhere"
+    ) as caught:
         cloud.stack.execute(ChangeSet(answer["Id"], answer["StackId"], creating=True))
     assert "run syncloud setup again" in caught.value.hint
-    assert any(line.startswith("CREATE_FAILED AWS::Nowhere::Thing Nothing: ") for line in cloud.lines)
+    assert any(
+        line.startswith("CREATE_FAILED AWS::Nowhere::Thing Nothing: ") for line in cloud.lines
+    )
 
 
 def test_the_first_failure_is_raised_not_what_was_called_off(stubbed: Stubbed) -> None:
@@ -35,12 +39,19 @@ def test_the_first_failure_is_raised_not_what_was_called_off(stubbed: Stubbed) -
         OLD,
         ("UPDATE_IN_PROGRESS", "AWS::CloudFormation::Stack", STACK_ID, ""),
         ("UPDATE_FAILED", "AWS::S3::Bucket", "b", "Resource update cancelled"),
-        ("UPDATE_FAILED", "AWS::SQS::Queue", "q", "AccessDenied: not authorized to perform sqs:SetQueueAttributes"),
+        (
+            "UPDATE_FAILED",
+            "AWS::SQS::Queue",
+            "q",
+            "AccessDenied: not authorized to perform sqs:SetQueueAttributes",
+        ),
         ("UPDATE_ROLLBACK_IN_PROGRESS", "AWS::CloudFormation::Stack", STACK_ID, ""),
         ("UPDATE_FAILED", "AWS::IAM::ManagedPolicy", "p", "later"),
         ("UPDATE_ROLLBACK_COMPLETE", "AWS::CloudFormation::Stack", STACK_ID, ""),
     )
-    with pytest.raises(PermissionRefused, match=r"UPDATE_ROLLBACK_COMPLETE: AWS::SQS::Queue Queue: AccessDenied"):
+    with pytest.raises(
+        PermissionRefused, match=r"UPDATE_ROLLBACK_COMPLETE: AWS::SQS::Queue Queue: AccessDenied"
+    ):
         stubbed.stack.execute(PLAN)
 
 
@@ -55,11 +66,20 @@ def test_somebody_who_comes_in_between_is_told_as_busy(stubbed: Stubbed) -> None
 
 def test_no_changes_in_the_words_of_a_stack_update_are_none_too(stubbed: Stubbed) -> None:
     stubbed.describes("UPDATE_COMPLETE")
-    stubbed.cloudformation.add_response("get_template_summary", {"Parameters": [{"ParameterKey": "MaxReceiveCount"}]})
-    values = [{"ParameterKey": key, "ParameterValue": value} for key, value in cf.parameters(bucket="b", prefix="").items()]
+    stubbed.cloudformation.add_response(
+        "get_template_summary", {"Parameters": [{"ParameterKey": "MaxReceiveCount"}]}
+    )
+    values = [
+        {"ParameterKey": key, "ParameterValue": value}
+        for key, value in cf.parameters(bucket="b", prefix="").items()
+    ]
     kept = {"ParameterKey": "MaxReceiveCount", "UsePreviousValue": True}
     answer = {"Id": PLAN.id, "StackId": STACK_ID}
-    expected: dict[str, Any] = {"StackName": "s", "ChangeSetType": "UPDATE", "Parameters": [*values, kept]}
+    expected: dict[str, Any] = {
+        "StackName": "s",
+        "ChangeSetType": "UPDATE",
+        "Parameters": [*values, kept],
+    }
     free = {"ChangeSetName": ANY, "TemplateBody": ANY, "Capabilities": ["CAPABILITY_IAM"]}
     stubbed.cloudformation.add_response("create_change_set", answer, expected | free)
     stubbed.cloudformation.add_response("describe_change_set", {"Status": "CREATE_PENDING"})
@@ -70,7 +90,14 @@ def test_no_changes_in_the_words_of_a_stack_update_are_none_too(stubbed: Stubbed
 
 
 def test_waiting_has_an_end(stubbed: Stubbed) -> None:
-    stack = Stack(stubbed.cloudformation.client, stubbed.s3.client, name="s", report=print, poll=0.02, patience=0.01)
+    stack = Stack(
+        stubbed.cloudformation.client,
+        stubbed.s3.client,
+        name="s",
+        report=print,
+        poll=0.02,
+        patience=0.01,
+    )
     stubbed.describes("CREATE_IN_PROGRESS")
     stubbed.tells()
     stubbed.describes("CREATE_IN_PROGRESS")
@@ -81,12 +108,16 @@ def test_waiting_has_an_end(stubbed: Stubbed) -> None:
 
 
 def test_a_refusal_of_cloudformation_is_one(stubbed: Stubbed) -> None:
-    stubbed.cloudformation.add_client_error("describe_stacks", "AccessDenied", "User is not authorized", 403)
+    stubbed.cloudformation.add_client_error(
+        "describe_stacks", "AccessDenied", "User is not authorized", 403
+    )
     with pytest.raises(PermissionRefused):
         stubbed.stack.outputs()
 
 
 def test_a_value_that_cloudformation_refuses_is_a_matter_of_configuration(cloud: Cloud) -> None:
     with pytest.raises(ConfigurationError, match="creating a change set") as caught:
-        cloud.stack.plan(cf.parameters(bucket=cloud.bucket, prefix="") | {"MaxReceiveCount": "often"})
+        cloud.stack.plan(
+            cf.parameters(bucket=cloud.bucket, prefix="") | {"MaxReceiveCount": "often"}
+        )
     assert caught.value.exit_code == 78

@@ -53,7 +53,10 @@ def test_what_happens_below_the_prefix_arrives_in_the_queue(cloud: Cloud) -> Non
     for key in ("status/a b", "elsewhere", "statusquo"):
         cloud.s3.put_object(Bucket=made.bucket, Key=key, Body=b"x")
     cloud.s3.delete_object(Bucket=made.bucket, Key="status/a b")
-    assert sorted(events(cloud, made.queue_url)) == [("ObjectCreated", "status/a b"), ("ObjectRemoved", "status/a b")]
+    assert sorted(events(cloud, made.queue_url)) == [
+        ("ObjectCreated", "status/a b"),
+        ("ObjectRemoved", "status/a b"),
+    ]
 
 
 def test_without_a_prefix_everything_arrives(cloud: Cloud) -> None:
@@ -67,11 +70,14 @@ def test_without_a_prefix_everything_arrives(cloud: Cloud) -> None:
 def events(cloud: Cloud, queue_url: str) -> list[tuple[str, str]]:
     """Family and key, of all messages that are there; the test event that S3 sends at first is left out."""
     found: list[tuple[str, str]] = []
-    while messages := cloud.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages"):
+    while messages := cloud.sqs.receive_message(
+        QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1
+    ).get("Messages"):
         for message in messages:
             records = json.loads(message["Body"]).get("Records", [])
             found += [
-                (record["eventName"].partition(":")[0], unquote_plus(record["s3"]["object"]["key"])) for record in records
+                (record["eventName"].partition(":")[0], unquote_plus(record["s3"]["object"]["key"]))
+                for record in records
             ]
     return found
 
@@ -79,10 +85,18 @@ def events(cloud: Cloud, queue_url: str) -> list[tuple[str, str]]:
 def test_the_settings_reach_queue_and_policies(cloud: Cloud) -> None:
     made = cloud.set_up(prefix="status/")
     assert made is not None
-    for arn in (made.push_policy_arn, made.pull_policy_arn):  # the emulator does not give their documents back
+    for arn in (
+        made.push_policy_arn,
+        made.pull_policy_arn,
+    ):  # the emulator does not give their documents back
         assert cloud.iam.get_policy(PolicyArn=arn)["Policy"]["IsAttachable"]
-    attributes = cloud.sqs.get_queue_attributes(QueueUrl=made.queue_url, AttributeNames=["All"])["Attributes"]
-    assert (attributes["MessageRetentionPeriod"], attributes["VisibilityTimeout"]) == ("1209600", "120")
+    attributes = cloud.sqs.get_queue_attributes(QueueUrl=made.queue_url, AttributeNames=["All"])[
+        "Attributes"
+    ]
+    assert (attributes["MessageRetentionPeriod"], attributes["VisibilityTimeout"]) == (
+        "1209600",
+        "120",
+    )
     grant, denial = json.loads(attributes["Policy"])["Statement"]
     assert grant["Condition"] == {
         "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{cloud.bucket}"},
@@ -90,13 +104,20 @@ def test_the_settings_reach_queue_and_policies(cloud: Cloud) -> None:
     }
     assert grant["Resource"] == denial["Resource"] == attributes["QueueArn"]
     (stack,) = cloud.cloudformation.describe_stacks(StackName=cloud.name)["Stacks"]
-    assert attributes["QueueArn"] == f"arn:aws:sqs:us-east-1:000000000000:syncloud-{stack['StackId'].rpartition('/')[2]}"
+    assert (
+        attributes["QueueArn"]
+        == f"arn:aws:sqs:us-east-1:000000000000:syncloud-{stack['StackId'].rpartition('/')[2]}"
+    )
 
 
 def test_a_prefix_that_needs_it_is_encoded_in_the_filter(cloud: Cloud) -> None:
     cloud.set_up(prefix="day=1/two words/")
-    rows = cloud.s3.get_bucket_notification_configuration(Bucket=cloud.bucket)["QueueConfigurations"]
-    assert {row["Filter"]["Key"]["FilterRules"][0]["Value"] for row in rows} == {"day%3D1/two+words/"}
+    rows = cloud.s3.get_bucket_notification_configuration(Bucket=cloud.bucket)[
+        "QueueConfigurations"
+    ]
+    assert {row["Filter"]["Key"]["FilterRules"][0]["Value"] for row in rows} == {
+        "day%3D1/two+words/"
+    }
 
 
 def test_it_deploys_with_a_kms_key(cloud: Cloud) -> None:
@@ -138,11 +159,16 @@ def test_a_dry_run_of_an_update_leaves_the_stack_as_it_is(cloud: Cloud) -> None:
     first = cloud.set_up()
     change_set = cloud.stack.plan(cf.parameters(bucket=cloud.bucket, prefix="status/"))
     assert change_set is not None
-    assert "Modify AWS::S3::Bucket Bucket (replacement: Conditional)" in map(str, change_set.changes)
+    assert "Modify AWS::S3::Bucket Bucket (replacement: Conditional)" in map(
+        str, change_set.changes
+    )
     cloud.stack.discard(change_set)
     assert cloud.status() == "CREATE_COMPLETE"
     assert cloud.stack.outputs() == first
-    names = [row["ChangeSetId"] for row in cloud.cloudformation.list_change_sets(StackName=cloud.name)["Summaries"]]
+    names = [
+        row["ChangeSetId"]
+        for row in cloud.cloudformation.list_change_sets(StackName=cloud.name)["Summaries"]
+    ]
     assert change_set.id not in names
 
 
@@ -178,7 +204,10 @@ def test_a_dry_run_beside_another_plan_leaves_that(cloud: Cloud) -> None:
     assert mine is not None
     cloud.stack.discard(mine)
     assert cloud.status() == "REVIEW_IN_PROGRESS"
-    assert cloud.cloudformation.describe_change_set(ChangeSetName=theirs.id)["Status"] == "CREATE_COMPLETE"
+    assert (
+        cloud.cloudformation.describe_change_set(ChangeSetName=theirs.id)["Status"]
+        == "CREATE_COMPLETE"
+    )
 
 
 def test_what_a_failed_first_try_left_is_removed(cloud: Cloud) -> None:
@@ -187,7 +216,9 @@ def test_what_a_failed_first_try_left_is_removed(cloud: Cloud) -> None:
         cloud.stack.plan(cf.parameters(bucket=cloud.bucket, prefix=""))
     assert "without --dry-run" in caught.value.hint
     assert cloud.set_up() is not None
-    assert f"ROLLBACK_COMPLETE {cloud.name}: deleting the remains of a failed creation" in cloud.lines
+    assert (
+        f"ROLLBACK_COMPLETE {cloud.name}: deleting the remains of a failed creation" in cloud.lines
+    )
     assert cloud.status() == "CREATE_COMPLETE"
 
 
@@ -219,7 +250,9 @@ def test_a_plan_is_taken_down_unless_it_is_somebody_elses(cloud: Cloud) -> None:
 # Answers that the emulator does not give
 
 
-def test_what_the_template_keeps_is_named_with_the_commands_that_remove_it(stubbed: Stubbed) -> None:
+def test_what_the_template_keeps_is_named_with_the_commands_that_remove_it(
+    stubbed: Stubbed,
+) -> None:
     stubbed.describes("CREATE_COMPLETE")
     stubbed.describes("CREATE_COMPLETE")
     bucket = {
@@ -229,8 +262,12 @@ def test_what_the_template_keeps_is_named_with_the_commands_that_remove_it(stubb
         "ResourceStatus": "CREATE_COMPLETE",
         "LastUpdatedTimestamp": datetime.now(UTC),
     }
-    stubbed.cloudformation.add_response("list_stack_resources", {"StackResourceSummaries": [bucket]})
-    stubbed.s3.add_response("list_object_versions", {}, {"Bucket": "b", "ExpectedBucketOwner": "111122223333"})
+    stubbed.cloudformation.add_response(
+        "list_stack_resources", {"StackResourceSummaries": [bucket]}
+    )
+    stubbed.s3.add_response(
+        "list_object_versions", {}, {"Bucket": "b", "ExpectedBucketOwner": "111122223333"}
+    )
     stubbed.tells(OLD)
     stubbed.cloudformation.add_response("delete_stack", {}, {"StackName": "s"})
     stubbed.tells(OLD, ("DELETE_IN_PROGRESS", "AWS::CloudFormation::Stack", STACK_ID, ""))
@@ -247,7 +284,9 @@ def test_what_the_template_keeps_is_named_with_the_commands_that_remove_it(stubb
     ]
 
 
-def test_a_stack_in_other_hands_is_busy_for_a_dry_run_and_waited_for_otherwise(stubbed: Stubbed) -> None:
+def test_a_stack_in_other_hands_is_busy_for_a_dry_run_and_waited_for_otherwise(
+    stubbed: Stubbed,
+) -> None:
     stubbed.describes("UPDATE_IN_PROGRESS")
     with pytest.raises(BusyError, match="UPDATE_IN_PROGRESS"):
         stubbed.stack.plan(cf.parameters(bucket="b", prefix=""))

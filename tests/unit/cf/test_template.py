@@ -13,7 +13,13 @@ from syncloud.errors import ConfigurationError
 
 TEMPLATE: dict[str, Any] = loads(cf.template_text())
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
-PUSH = {"s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucket"}
+PUSH = {
+    "s3:PutObject",
+    "s3:GetObject",
+    "s3:DeleteObject",
+    "s3:AbortMultipartUpload",
+    "s3:ListBucket",
+}
 PULL = {
     "s3:GetObject",
     "s3:ListBucket",
@@ -50,7 +56,10 @@ def actions(statement: dict[str, Any]) -> set[str]:
 
 
 def test_cfn_lint_finds_nothing() -> None:
-    found = lint(cf.template_text(), config=ManualArgs(regions=["us-east-1", "eu-central-1"], include_checks=["W", "I"]))
+    found = lint(
+        cf.template_text(),
+        config=ManualArgs(regions=["us-east-1", "eu-central-1"], include_checks=["W", "I"]),
+    )
     assert [str(match) for match in found] == []
 
 
@@ -59,9 +68,15 @@ def test_it_is_small_enough_to_be_sent_as_it_is() -> None:
 
 
 def test_every_parameter_but_the_bucket_has_a_default_and_all_are_described() -> None:
-    assert [name for name, row in TEMPLATE["Parameters"].items() if "Default" not in row] == ["BucketName"]
+    assert [name for name, row in TEMPLATE["Parameters"].items() if "Default" not in row] == [
+        "BucketName"
+    ]
     assert all(row["Description"] for row in TEMPLATE["Parameters"].values())
-    defaults = {name: row["Default"] for name, row in TEMPLATE["Parameters"].items() if isinstance(row.get("Default"), int)}
+    defaults = {
+        name: row["Default"]
+        for name, row in TEMPLATE["Parameters"].items()
+        if isinstance(row.get("Default"), int)
+    }
     assert defaults == {
         "NoncurrentVersionDays": 30,
         "QueueRetention": 14 * 24 * 3600,
@@ -85,7 +100,10 @@ def test_the_bucket_is_private_versioned_and_encrypted() -> None:
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     condition, with_key, without = rule["Fn::If"]
     assert condition == "HasKmsKey"
-    assert with_key["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Ref": "KmsKeyArn"}}
+    assert with_key["ServerSideEncryptionByDefault"] == {
+        "SSEAlgorithm": "aws:kms",
+        "KMSMasterKeyID": {"Ref": "KmsKeyArn"},
+    }
     assert without["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
 
 
@@ -99,14 +117,20 @@ def test_the_lifecycle_never_touches_a_current_version() -> None:
         "NoncurrentVersionExpiration",
     }
     assert rules[0]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
-    assert rules[1]["NoncurrentVersionExpiration"] == {"NoncurrentDays": {"Ref": "NoncurrentVersionDays"}}
+    assert rules[1]["NoncurrentVersionExpiration"] == {
+        "NoncurrentDays": {"Ref": "NoncurrentVersionDays"}
+    }
 
 
 def test_the_queues_are_encrypted_and_messages_end_in_the_dead_letter_queue() -> None:
     for logical_id in ("Queue", "DeadLetterQueue"):
         queue = properties(logical_id)
-        assert queue["SqsManagedSseEnabled"] == {"Fn::If": ["HasKmsKey", {"Ref": "AWS::NoValue"}, True]}
-        assert queue["KmsMasterKeyId"] == {"Fn::If": ["HasKmsKey", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
+        assert queue["SqsManagedSseEnabled"] == {
+            "Fn::If": ["HasKmsKey", {"Ref": "AWS::NoValue"}, True]
+        }
+        assert queue["KmsMasterKeyId"] == {
+            "Fn::If": ["HasKmsKey", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]
+        }
     assert properties("Queue")["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
         "maxReceiveCount": {"Ref": "MaxReceiveCount"},
@@ -137,8 +161,12 @@ def test_nobody_gets_in_without_tls(logical_id: str) -> None:
 
 def test_nobody_gets_to_the_bucket_with_an_old_tls() -> None:
     """A condition of its own: a request without TLS has no version, and no number is less than one that is not there."""
-    (denial,) = [statement for statement in statements("BucketPolicy") if statement["Sid"] == "NoOldTls"]
-    (plain,) = [statement for statement in statements("BucketPolicy") if statement["Sid"] == "TlsOnly"]
+    (denial,) = [
+        statement for statement in statements("BucketPolicy") if statement["Sid"] == "NoOldTls"
+    ]
+    (plain,) = [
+        statement for statement in statements("BucketPolicy") if statement["Sid"] == "TlsOnly"
+    ]
     assert denial["Condition"] == {"NumericLessThan": {"s3:TlsVersion": "1.2"}}
     assert {key: denial[key] for key in ("Effect", "Principal", "Action", "Resource")} == {
         key: plain[key] for key in ("Effect", "Principal", "Action", "Resource")
@@ -148,7 +176,11 @@ def test_nobody_gets_to_the_bucket_with_an_old_tls() -> None:
 @pytest.mark.parametrize("logical_id", ["PushPolicy", "PullPolicy"])
 def test_a_bucket_of_the_same_name_in_another_account_is_not_ours(logical_id: str) -> None:
     """The ARN of a bucket names no account: whoever makes it anew, after it was removed, would get what push sends."""
-    of_the_bucket = [statement for statement in statements(logical_id) if statement["Resource"] in (BUCKET, OBJECTS)]
+    of_the_bucket = [
+        statement
+        for statement in statements(logical_id)
+        if statement["Resource"] in (BUCKET, OBJECTS)
+    ]
     assert {statement["Sid"] for statement in of_the_bucket} == {"Objects", "List"}
     for statement in of_the_bucket:
         branches = statement["Condition"].get("Fn::If", [None, statement["Condition"]])[1:]
@@ -157,7 +189,9 @@ def test_a_bucket_of_the_same_name_in_another_account_is_not_ours(logical_id: st
 
 
 def test_only_this_bucket_of_this_account_may_send() -> None:
-    (grant,) = [statement for statement in statements("QueuePolicy") if statement["Effect"] == "Allow"]
+    (grant,) = [
+        statement for statement in statements("QueuePolicy") if statement["Effect"] == "Allow"
+    ]
     assert grant["Principal"] == {"Service": "s3.amazonaws.com"}
     assert grant["Action"] == "sqs:SendMessage"
     assert grant["Resource"] == {"Fn::GetAtt": ["Queue", "Arn"]}
@@ -165,13 +199,19 @@ def test_only_this_bucket_of_this_account_may_send() -> None:
         "ArnEquals": {"aws:SourceArn": BUCKET},
         "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
     }
-    others = {row["Effect"] for logical_id in ("BucketPolicy", "DeadLetterQueuePolicy") for row in statements(logical_id)}
+    others = {
+        row["Effect"]
+        for logical_id in ("BucketPolicy", "DeadLetterQueuePolicy")
+        for row in statements(logical_id)
+    }
     assert others == {"Deny"}, "they grant nothing"
 
 
 def test_the_bucket_comes_after_the_policy_that_s3_checks() -> None:
     assert RESOURCES["Bucket"]["DependsOn"] == "QueuePolicy"
-    assert "Bucket" not in str(statements("QueuePolicy")).replace("BucketName", "").replace("EventsOfThisBucket", "")
+    assert "Bucket" not in str(statements("QueuePolicy")).replace("BucketName", "").replace(
+        "EventsOfThisBucket", ""
+    )
 
 
 def test_events_are_filtered_by_the_prefix() -> None:
@@ -185,7 +225,12 @@ def test_events_are_filtered_by_the_prefix() -> None:
         condition, then, _ = row["Filter"]["Fn::If"]
         assert condition == "HasPrefix"
         assert then["S3Key"]["Rules"] == [
-            {"Name": "prefix", "Value": {"Fn::If": ["HasFilterPrefix", {"Ref": "FilterPrefix"}, {"Ref": "Prefix"}]}}
+            {
+                "Name": "prefix",
+                "Value": {
+                    "Fn::If": ["HasFilterPrefix", {"Ref": "FilterPrefix"}, {"Ref": "Prefix"}]
+                },
+            }
         ]
 
 
@@ -205,7 +250,9 @@ def test_the_roles_have_the_rights_that_the_code_uses(logical_id: str, rights: s
 
 @pytest.mark.parametrize("logical_id", ["PushPolicy", "PullPolicy"])
 def test_the_roles_list_nothing_outside_the_prefix(logical_id: str) -> None:
-    (listing,) = [statement for statement in statements(logical_id) if "s3:ListBucket" in actions(statement)]
+    (listing,) = [
+        statement for statement in statements(logical_id) if "s3:ListBucket" in actions(statement)
+    ]
     assert actions(listing) == {"s3:ListBucket"}
     condition, then, otherwise = listing["Condition"]["Fn::If"]
     assert condition == "HasPrefix"
@@ -215,11 +262,14 @@ def test_the_roles_list_nothing_outside_the_prefix(logical_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("logical_id", "rights"), [("PushPolicy", {"kms:Decrypt", "kms:GenerateDataKey"}), ("PullPolicy", {"kms:Decrypt"})]
+    ("logical_id", "rights"),
+    [("PushPolicy", {"kms:Decrypt", "kms:GenerateDataKey"}), ("PullPolicy", {"kms:Decrypt"})],
 )
 def test_a_kms_key_adds_that_key_alone(logical_id: str, rights: set[str]) -> None:
     without = statements(logical_id)
-    (added,) = [statement for statement in statements(logical_id, kms=True) if statement not in without]
+    (added,) = [
+        statement for statement in statements(logical_id, kms=True) if statement not in without
+    ]
     assert actions(added) == rights
     assert added["Resource"] == {"Ref": "KmsKeyArn"}
     assert set(added["Condition"]["StringLike"]) == {"kms:ViaService"}
@@ -237,7 +287,11 @@ def test_a_kms_key_adds_that_key_alone(logical_id: str, rights: set[str]) -> Non
     ],
 )
 def test_a_filter_that_needs_it_is_encoded(prefix: str, encoded: str) -> None:
-    assert cf.parameters(bucket="b", prefix=prefix) == {"BucketName": "b", "Prefix": prefix, "FilterPrefix": encoded}
+    assert cf.parameters(bucket="b", prefix=prefix) == {
+        "BucketName": "b",
+        "Prefix": prefix,
+        "FilterPrefix": encoded,
+    }
 
 
 @pytest.mark.parametrize("prefix", ["a*/", "what?/", "${aws:username}/", "тест/", "a\nb/"])
@@ -248,12 +302,16 @@ def test_a_prefix_that_a_policy_cannot_name_is_refused(prefix: str) -> None:
 
 
 def test_the_outputs_are_told_as_configuration() -> None:
-    outputs = cf.Outputs("b", "status/", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull")
+    outputs = cf.Outputs(
+        "b", "status/", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull"
+    )
     assert cf.configuration_lines(outputs) == [
         "bucket = b",
         "prefix = status/",
         "queue-url = https://sqs/q",
         "region = eu-central-1",
     ]
-    whole = cf.Outputs("b", "", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull")
+    whole = cf.Outputs(
+        "b", "", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull"
+    )
     assert len(cf.configuration_lines(whole)) == 3

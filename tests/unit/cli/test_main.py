@@ -24,7 +24,9 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def states(home: Path, *words: str) -> list[Path]:
     """The states that `syncloud status WORDS` is about, for a user with this home."""
-    return main._states(parse(["status", *words], {"HOME": str(home)}, etc=home, uid=1_000).settings)
+    return main._states(
+        parse(["status", *words], {"HOME": str(home)}, etc=home, uid=1_000).settings
+    )
 
 
 def test_an_instance_has_one_state_the_users_own_first(tmp_path: Path, system: Path) -> None:
@@ -36,7 +38,9 @@ def test_an_instance_has_one_state_the_users_own_first(tmp_path: Path, system: P
     assert states(tmp_path, "jef") == [own]
 
 
-def test_without_an_instance_all_states_of_both_places_are_meant(tmp_path: Path, system: Path) -> None:
+def test_without_an_instance_all_states_of_both_places_are_meant(
+    tmp_path: Path, system: Path
+) -> None:
     with pytest.raises(ConfigurationError, match="there is no instance in"):
         states(tmp_path)
     own = tmp_path / ".local/state/syncloud/b"
@@ -49,13 +53,22 @@ def test_without_an_instance_all_states_of_both_places_are_meant(tmp_path: Path,
 def test_a_named_directory_is_a_state_or_has_states(tmp_path: Path) -> None:
     with opened(tmp_path / "states" / "one"):
         pass
-    assert states(tmp_path, "--state-dir", str(tmp_path / "states")) == [tmp_path / "states" / "one"]
-    assert states(tmp_path, "--state-dir", str(tmp_path / "states/one")) == [tmp_path / "states" / "one"]
+    assert states(tmp_path, "--state-dir", str(tmp_path / "states")) == [
+        tmp_path / "states" / "one"
+    ]
+    assert states(tmp_path, "--state-dir", str(tmp_path / "states/one")) == [
+        tmp_path / "states" / "one"
+    ]
 
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [([], 2), (["nonsense"], 2), (["status", "--state-dir", "/nowhere"], 78), (["setup", "--print-template"], 0)],
+    [
+        ([], 2),
+        (["nonsense"], 2),
+        (["status", "--state-dir", "/nowhere"], 78),
+        (["setup", "--print-template"], 0),
+    ],
 )
 def test_an_exit_code_tells_the_kind_of_the_end(words: list[str], code: int) -> None:
     assert main.main(words) == code

@@ -29,7 +29,9 @@ def closed() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("known")
-def test_data_keep_their_layout_and_lose_secrets_and_controls(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_keep_their_layout_and_lose_secrets_and_controls(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     output.say(f"copy\ta\x1b[2J\n{SECRET}")
     assert capsys.readouterr().out == f"copy\ta\\x1b[2J\n{HIDDEN}\n"
 
@@ -39,7 +41,10 @@ def test_data_keep_their_layout_and_lose_secrets_and_controls(capsys: pytest.Cap
     [
         (SyncloudError("no\x1b network"), ["syncloud: no\\x1b network"]),
         (SyncloudError("no", hint="look"), ["syncloud: no", "          look"]),
-        (ConfigurationError("both", told=["2 problems", "a\nb"]), ["syncloud: 2 problems", "  a\\nb"]),
+        (
+            ConfigurationError("both", told=["2 problems", "a\nb"]),
+            ["syncloud: 2 problems", "  a\\nb"],
+        ),
     ],
 )
 def test_an_error_has_its_lines_and_the_next_step(
@@ -67,7 +72,11 @@ def test_in_the_journal_an_error_is_one_event(tmp_path: Path) -> None:
     prefix, line = (tmp_path / "journal").read_text()[:3], (tmp_path / "journal").read_text()[3:]
     event = json.loads(line)
     assert prefix == "<3>"
-    assert (event["event"], event["message"], event["hint"]) == ("service.failed", "no network", "look")
+    assert (event["event"], event["message"], event["hint"]) == (
+        "service.failed",
+        "no network",
+        "look",
+    )
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
@@ -76,7 +85,13 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")

@@ -47,12 +47,16 @@ def closed() -> Iterator[None]:
     log.close()
 
 
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: list[str] | None, *more: str) -> list[str]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: list[str] | None, *more: str
+) -> list[str]:
     """The calls of one command."""
     stack = FakeStack(changes)
     monkeypatch.setattr(setup, "Stack", stack)
     monkeypatch.setattr(cf, "configuration_lines", lambda _: ["bucket = b"])
-    invocation = parse(["setup", "--bucket", "bucket", "--region", "eu-central-1", *more], {}, etc=tmp_path)
+    invocation = parse(
+        ["setup", "--bucket", "bucket", "--region", "eu-central-1", *more], {}, etc=tmp_path
+    )
     assert setup.run(invocation) == 0
     return stack.calls
 
@@ -80,7 +84,9 @@ def test_an_act_does_its_own_and_no_more(
     assert capsys.readouterr().out == printed
 
 
-def test_the_configuration_is_written_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_configuration_is_written_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     run(monkeypatch, tmp_path, None, "--write-config", str(tmp_path / "jef.conf"))
     assert (tmp_path / "jef.conf").read_text().startswith("bucket = b\n")
 

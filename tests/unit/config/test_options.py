@@ -13,10 +13,21 @@ from syncloud.config.settings import Invocation, Settings
 
 
 def test_settings_and_acts_are_those_of_the_table() -> None:
-    dests = {option.dest for option in OPTIONS if option.scope is Scope.SETTING} - {"include", "exclude"}
-    assert {row.name for row in dataclasses.fields(Settings)} == dests | {"instance", "patterns", "sources"}
+    dests = {option.dest for option in OPTIONS if option.scope is Scope.SETTING} - {
+        "include",
+        "exclude",
+    }
+    assert {row.name for row in dataclasses.fields(Settings)} == dests | {
+        "instance",
+        "patterns",
+        "sources",
+    }
     acts = {option.dest for option in OPTIONS if option.scope is Scope.ACT}
-    assert {row.name for row in dataclasses.fields(Invocation)} == acts | {"command", "settings", "argv"}
+    assert {row.name for row in dataclasses.fields(Invocation)} == acts | {
+        "command",
+        "settings",
+        "argv",
+    }
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)

@@ -42,18 +42,45 @@ def test_defaults(read: Read) -> None:
         (),
     )
     assert (settings.transfers, settings.checksum, settings.ready) == (256, "auto", "started")
-    assert (settings.min_interval, settings.reconcile_interval, settings.verify_interval) == (1.0, 3600.0, 86400.0)
-    assert (settings.visibility_timeout, settings.log_format, settings.log_level) == (120.0, "auto", "info")
-    assert (settings.region, settings.profile, settings.endpoint_url, settings.queue_url) == (None, None, None, None)
+    assert (settings.min_interval, settings.reconcile_interval, settings.verify_interval) == (
+        1.0,
+        3600.0,
+        86400.0,
+    )
+    assert (settings.visibility_timeout, settings.log_format, settings.log_level) == (
+        120.0,
+        "auto",
+        "info",
+    )
+    assert (settings.region, settings.profile, settings.endpoint_url, settings.queue_url) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert settings.sources["bucket"] == "argument"
     assert settings.sources["transfers"] == "default"
 
 
 def test_arguments_over_environment_over_files_over_defaults(read: Read, etc: Path) -> None:
-    (etc / "syncloud.conf").write_text("bucket = shared\ntransfers = 2\nmax-delete = 2\nregion = r2\n")
+    (etc / "syncloud.conf").write_text(
+        "bucket = shared\ntransfers = 2\nmax-delete = 2\nregion = r2\n"
+    )
     (etc / "jef.conf").write_text("directory = /srv/jef\n\ntransfers = 3\nmax-delete = 3\n")
-    settings = read("push", "--instance", "jef", "--transfers", "5", SYNCLOUD_TRANSFERS="4", SYNCLOUD_MAX_DELETE="4").settings
-    assert (settings.bucket, settings.region, settings.directory) == ("shared", "r2", Path("/srv/jef"))
+    settings = read(
+        "push",
+        "--instance",
+        "jef",
+        "--transfers",
+        "5",
+        SYNCLOUD_TRANSFERS="4",
+        SYNCLOUD_MAX_DELETE="4",
+    ).settings
+    assert (settings.bucket, settings.region, settings.directory) == (
+        "shared",
+        "r2",
+        Path("/srv/jef"),
+    )
     assert (settings.transfers, settings.max_delete) == (5, 4)
     names = ("transfers", "max-delete", "bucket", "directory", "checksum", "instance")
     assert [settings.sources[name] for name in names] == [
@@ -80,7 +107,13 @@ def test_arguments_over_environment_over_files_over_defaults(read: Read, etc: Pa
     ],
 )
 def test_a_flag_has_the_same_precedence(
-    shared: str | None, own: str | None, variable: str | None, argument: str | None, expected: bool, read: Read, etc: Path
+    shared: str | None,
+    own: str | None,
+    variable: str | None,
+    argument: str | None,
+    expected: bool,
+    read: Read,
+    etc: Path,
 ) -> None:
     for name, value in (("syncloud", shared), ("jef", own)):
         (etc / f"{name}.conf").write_text(f"delete = {value}\n" if value else "")
@@ -94,21 +127,33 @@ def test_a_flag_has_the_same_precedence(
 
 def test_patterns_keep_their_order(read: Read) -> None:
     words = ("--exclude", "*.log", "--include=keep.log", "--exclude=-x", "--exclude", "a,b")
-    assert read(*PUSH, *words).settings.patterns == ((False, "*.log"), (True, "keep.log"), (False, "-x"), (False, "a,b"))
+    assert read(*PUSH, *words).settings.patterns == (
+        (False, "*.log"),
+        (True, "keep.log"),
+        (False, "-x"),
+        (False, "a,b"),
+    )
 
 
 def test_patterns_of_several_sources_come_in_the_order_of_precedence(read: Read, etc: Path) -> None:
     (etc / "syncloud.conf").write_text("include = [a]\n")
     (etc / "x.conf").write_text("exclude = [b]\n")
     assert read(*PUSH, "--instance", "x").settings.patterns == ((True, "a"), (False, "b"))
-    settings = read(*PUSH, "--exclude", "c", "--instance", "x", SYNCLOUD_INCLUDE='["d", "e"]').settings
+    settings = read(
+        *PUSH, "--exclude", "c", "--instance", "x", SYNCLOUD_INCLUDE='["d", "e"]'
+    ).settings
     assert settings.patterns == ((True, "d"), (True, "e"), (False, "c"))
     assert settings.sources["include"] == "environment SYNCLOUD_INCLUDE"
-    assert read(*PUSH, "--include", "c", "--instance", "x").settings.patterns == ((False, "b"), (True, "c"))
+    assert read(*PUSH, "--include", "c", "--instance", "x").settings.patterns == (
+        (False, "b"),
+        (True, "c"),
+    )
 
 
 @pytest.mark.parametrize("nothing", ["[]", "", "[ ]"])
-def test_an_empty_list_takes_back_that_of_an_earlier_file(nothing: str, read: Read, etc: Path) -> None:
+def test_an_empty_list_takes_back_that_of_an_earlier_file(
+    nothing: str, read: Read, etc: Path
+) -> None:
     (etc / "syncloud.conf").write_text("exclude = [a]\n")
     (etc / "x.conf").write_text(f"exclude = {nothing}\n")
     assert read(*PUSH, "--instance", "x").settings.patterns == ()
@@ -176,7 +221,11 @@ def test_every_problem_is_told(read: Read, etc: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "needed"),
-    [("push", {"directory", "bucket"}), ("pull", {"directory", "bucket", "queue-url"}), ("setup", {"bucket"})],
+    [
+        ("push", {"directory", "bucket"}),
+        ("pull", {"directory", "bucket", "queue-url"}),
+        ("setup", {"bucket"}),
+    ],
 )
 def test_what_a_command_needs(command: str, needed: set[str], read: Read, etc: Path) -> None:
     told = problems(read, command, "--instance", "jef")
@@ -203,7 +252,10 @@ def test_what_a_command_does_not_need(read: Read) -> None:
         (("psuh",), "'psuh' is no command; did you mean push?"),
         (("--bucket", "b", "push"), "'--bucket' is no command"),
         ((*PUSH, "--transfer", "3"), "unknown option '--transfer'; did you mean --transfers?"),
-        ((*PUSH, "--zzz=1", "stray", "-q"), "unknown option '--zzz'; unexpected argument 'stray'; unknown option '-q'"),
+        (
+            (*PUSH, "--zzz=1", "stray", "-q"),
+            "unknown option '--zzz'; unexpected argument 'stray'; unknown option '-q'",
+        ),
         ((*PUSH, "--queue-url", "x"), "--queue-url is for pull"),
         ((*PUSH, "--buck", "x"), "unknown option '--buck'; did you mean --bucket?"),
         ((*PUSH, "--prefix"), "expected one argument"),
@@ -219,15 +271,27 @@ def test_misuse(words: tuple[str, ...], told: str, read: Read) -> None:
     assert told in misuse(read, *words)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("-h",), *((command, "--help") for command in options.COMMANDS)])
-def test_help(words: tuple[str, ...], read: Read, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "words", [("--help",), ("-h",), *((command, "--help") for command in options.COMMANDS)]
+)
+def test_help(
+    words: tuple[str, ...],
+    read: Read,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as left:
         read(*words, SYNCLOUD_NONSENSE="x")
     assert left.value.code == 0
     shown = capsys.readouterr().out
     if words[0] in options.COMMANDS:
-        named = {name for name, _ in re.findall(r"^  (?:--\w[\w-]*, )*--([a-z-]+?)(, |[ =\n]|$)", shown, re.MULTILINE)}
+        named = {
+            name
+            for name, _ in re.findall(
+                r"^  (?:--\w[\w-]*, )*--([a-z-]+?)(, |[ =\n]|$)", shown, re.MULTILINE
+            )
+        }
         wanted = {option.name for option in OPTIONS if words[0] in option.commands}
         assert wanted <= named | set(re.findall(r"--([a-z-]+)", shown))
         assert "SYNCLOUD_SOME_NAME" in shown
@@ -249,7 +313,9 @@ def test_the_processs_environment_is_not_read(read: Read, monkeypatch: pytest.Mo
 
 
 def test_acts(read: Read) -> None:
-    assert read(*PUSH, "--once", "--dry-run") == Invocation("push", read(*PUSH).settings, once=True, dry_run=True)
+    assert read(*PUSH, "--once", "--dry-run") == Invocation(
+        "push", read(*PUSH).settings, once=True, dry_run=True
+    )
     resumed = read("resume", "jef", "--allow-deletes")
     assert (resumed.settings.instance, resumed.allow_deletes) == ("jef", True)
     assert read("status", "--json", SYNCLOUD_INSTANCE="jef").settings.instance == "jef"
@@ -259,12 +325,23 @@ def test_acts(read: Read) -> None:
 # Properties
 
 
-@given(st.dictionaries(st.sampled_from([o.name for o in OPTIONS] + ["x"]), st.text(max_size=12), max_size=6), st.booleans())
-def test_whatever_is_written_it_is_read_or_refused(tmp_path_factory: Any, lines: dict[str, str], equals: bool) -> None:
+@given(
+    st.dictionaries(
+        st.sampled_from([o.name for o in OPTIONS] + ["x"]), st.text(max_size=12), max_size=6
+    ),
+    st.booleans(),
+)
+def test_whatever_is_written_it_is_read_or_refused(
+    tmp_path_factory: Any, lines: dict[str, str], equals: bool
+) -> None:
     file = tmp_path_factory.mktemp("any") / "f"
     text = "".join(f"{name}{' = ' if equals else ' '}{value}\n" for name, value in lines.items())
     file.write_text(text, encoding="utf-8", errors="replace")
-    environ = {f"SYNCLOUD_{name.upper().replace('-', '_')}": value for name, value in lines.items() if name != "config"}
+    environ = {
+        f"SYNCLOUD_{name.upper().replace('-', '_')}": value
+        for name, value in lines.items()
+        if name != "config"
+    }
     for argv, variables in (([*PUSH, "--config", str(file)], {}), ([*PUSH], environ)):
         try:
             parser.parse(argv, variables, uid=1000)
@@ -272,7 +349,12 @@ def test_whatever_is_written_it_is_read_or_refused(tmp_path_factory: Any, lines:
             assert str(error)  # noqa: PT017 - it may or may not be raised
 
 
-@given(st.lists(st.text(string.printable[:95], min_size=1).filter(lambda text: text.strip("# !\\/")), max_size=4))
+@given(
+    st.lists(
+        st.text(string.printable[:95], min_size=1).filter(lambda text: text.strip("# !\\/")),
+        max_size=4,
+    )
+)
 def test_patterns_arrive_as_they_were_written(patterns: list[str]) -> None:
     words = [f"--exclude={pattern}" for pattern in patterns]
     try:

@@ -11,7 +11,9 @@ from syncloud.config import parser, values
 from tests.unit.config.conftest import PUSH, QUEUE, Read
 
 
-@pytest.mark.parametrize(("bucket", "stack"), [("my.bucket", "syncloud-my-bucket"), ("b" * 63, "syncloud-" + "b" * 63)])
+@pytest.mark.parametrize(
+    ("bucket", "stack"), [("my.bucket", "syncloud-my-bucket"), ("b" * 63, "syncloud-" + "b" * 63)]
+)
 def test_the_stacks_default_name(bucket: str, stack: str, read: Read) -> None:
     assert read("setup", "--bucket", bucket).settings.stack_name == stack
     assert read("setup", "--bucket", bucket, "--stack-name", "S").settings.stack_name == "S"
@@ -29,7 +31,12 @@ def test_the_derived_instance_is_stable_and_distinct(read: Read) -> None:
     assert len(set(names)) == len(names)
     assert re.fullmatch(r"push-x-[0-9a-f]{8}", names[0])
     assert names[-1].startswith("push-root-")
-    assert read("push", "--bucket", "buk", "--directory", "/srv/x/", "--transfers", "2").settings.instance == names[0]
+    assert (
+        read(
+            "push", "--bucket", "buk", "--directory", "/srv/x/", "--transfers", "2"
+        ).settings.instance
+        == names[0]
+    )
     assert read(*PUSH, "--prefix", "p/").settings.instance == names[1]
     assert all(values.instance_name(name) for name in names)
 
@@ -41,7 +48,11 @@ def test_the_derived_instance_is_stable_and_distinct(read: Read) -> None:
         ({}, 0, "/var/lib/syncloud/jef"),
         ({"XDG_STATE_HOME": "/xdg"}, 1000, "/xdg/syncloud/jef"),
         ({"XDG_STATE_HOME": "/xdg"}, 0, "/var/lib/syncloud/jef"),
-        ({"XDG_STATE_HOME": "relative", "HOME": "/home/u"}, 1000, "/home/u/.local/state/syncloud/jef"),
+        (
+            {"XDG_STATE_HOME": "relative", "HOME": "/home/u"},
+            1000,
+            "/home/u/.local/state/syncloud/jef",
+        ),
         ({"HOME": "/home/u"}, 1000, "/home/u/.local/state/syncloud/jef"),
         ({"STATE_DIRECTORY": "/x", "SYNCLOUD_STATE_DIR": "/given"}, 0, "/given"),
     ],

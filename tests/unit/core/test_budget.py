@@ -47,14 +47,20 @@ async def carried(budget: Budget, sizes: dict[str, int]) -> list[str]:
 
 
 def test_a_small_one_waits_for_no_huge_one() -> None:
-    order = asyncio.run(carried(Budget(2), {"A": 1000, "B": 1000, "C": 1000, "D": 1000, "small": 30}))
+    order = asyncio.run(
+        carried(Budget(2), {"A": 1000, "B": 1000, "C": 1000, "D": 1000, "small": 30})
+    )
     at = [number for number, name in enumerate(order) if name == "small"]
     assert at[-1] <= 2 * 30, "three turns of four are its own"
 
 
 def test_a_huge_one_goes_on_beside_any_number_of_small_ones() -> None:
-    order = asyncio.run(carried(Budget(2), {"huge": 2000} | {f"small{number}": 100 for number in range(10)}))
-    assert order[:1000].count("huge") > 15, "the longest wait is one of eleven, in every fourth turn"
+    order = asyncio.run(
+        carried(Budget(2), {"huge": 2000} | {f"small{number}": 100 for number in range(10)})
+    )
+    assert order[:1000].count("huge") > 15, (
+        "the longest wait is one of eleven, in every fourth turn"
+    )
 
 
 def test_files_of_a_size_are_carried_one_after_the_other() -> None:
@@ -166,7 +172,9 @@ class Store:
         self.budget = budget
         self.now = self.most = 0
 
-    async def request(self, operation: str, path: str, headers: dict[str, str], *, body: Any = None, **__: Any) -> Response:
+    async def request(
+        self, operation: str, path: str, headers: dict[str, str], *, body: Any = None, **__: Any
+    ) -> Response:
         if operation == "UploadPart":
             size = body.getbuffer().nbytes
             self.now += size
@@ -206,7 +214,9 @@ def test_an_upload_that_fails_or_is_given_up_keeps_nothing() -> None:
         store = Store(Budget(2 * SMALL_BYTES))
         failing, waiting, given_up = entries(3, 5 * SMALL_BYTES)
         tasks = [
-            asyncio.ensure_future(multipart.upload(store, failing, Slow(failing, 2 * SMALL_BYTES), {})),
+            asyncio.ensure_future(
+                multipart.upload(store, failing, Slow(failing, 2 * SMALL_BYTES), {})
+            ),
             asyncio.ensure_future(multipart.upload(store, waiting, Slow(waiting), {})),
             asyncio.ensure_future(multipart.upload(store, given_up, Slow(given_up), {})),
         ]
@@ -225,7 +235,9 @@ def test_downloads_that_share_too_little_for_one_of_them_all_arrive(tmp_path: Pa
     async def go() -> None:
         tree = LocalTree(tmp_path, nonce="0123456789abcdef")
         tree._budget = Budget(2 * SMALL_BYTES)
-        writing = [tree.write(entry, Slow(entry), None) for entry in entries(6, 3 * SMALL_BYTES + 1)]
+        writing = [
+            tree.write(entry, Slow(entry), None) for entry in entries(6, 3 * SMALL_BYTES + 1)
+        ]
         await asyncio.wait_for(asyncio.gather(*writing), 60)
         await asyncio.wait_for(tree._budget.take(2 * SMALL_BYTES, 1), 5)
         tree.close()
@@ -239,7 +251,10 @@ def test_a_download_that_fails_keeps_nothing(tmp_path: Path) -> None:
         tree = LocalTree(tmp_path, nonce="0123456789abcdef")
         tree._budget = Budget(2 * SMALL_BYTES)
         failing, other = entries(2, 4 * SMALL_BYTES)
-        tasks = [tree.write(failing, Slow(failing, 2 * SMALL_BYTES), None), tree.write(other, Slow(other), None)]
+        tasks = [
+            tree.write(failing, Slow(failing, 2 * SMALL_BYTES), None),
+            tree.write(other, Slow(other), None),
+        ]
         done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
         assert isinstance(done[1], Entry)
         assert not isinstance(done[0], Entry)

@@ -30,14 +30,28 @@ def test_a_checksum_is_extended_by_pieces_of_any_size() -> None:
 
 
 def test_a_header_is_base64_of_eight_bytes_the_highest_first() -> None:
-    assert checksum.encode(CHECK) == base64.b64encode(CHECK.to_bytes(8, "big")).decode() == "rosUhgp5mIg="
+    assert (
+        checksum.encode(CHECK)
+        == base64.b64encode(CHECK.to_bytes(8, "big")).decode()
+        == "rosUhgp5mIg="
+    )
     assert checksum.encode(0) == "AAAAAAAAAAA="
     for crc in (0, 1, CHECK, 2**64 - 1):
         assert checksum.decode(checksum.encode(crc)) == crc
 
 
 @pytest.mark.parametrize(
-    "text", ["", "rosUhgp5mIg=-2", "rosUhgp5mIg", "rosUhgp5", "AAAAAAAAAAAA", "rosUhgp5 mIg=", "rosUhgp5mIg=\n", "\xe9"]
+    "text",
+    [
+        "",
+        "rosUhgp5mIg=-2",
+        "rosUhgp5mIg",
+        "rosUhgp5",
+        "AAAAAAAAAAAA",
+        "rosUhgp5 mIg=",
+        "rosUhgp5mIg=\n",
+        "\xe9",
+    ],
 )
 def test_any_other_text_is_no_checksum(text: str) -> None:
     """A composite checksum has the number of its parts at its end."""

@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 from syncloud.core.diff import ScanSummary, SkipUnchanged, diff, flat
 from syncloud.core.model import Absent, Base, Entry, Hint, ScanChunk, ScanRecord, Side, Unknown
 
-PATHS = st.sampled_from(["a", "a-b", "a/", "a/b", "a/b/c", "a0", "b", "d/x", "d/y", "é", "\uffff", "\U0001f600"])
+PATHS = st.sampled_from(
+    ["a", "a-b", "a/", "a/b", "a/b/c", "a0", "b", "d/x", "d/y", "é", "\uffff", "\U0001f600"]
+)
 
 
 def entry(path: str, tag: str = "1", size: int = 3) -> Entry:
     return Entry(path, (tag, ""), size, 0, 0o644)
 
 
-def base(path: str, source: str = "1", target: str = "1", size: int = 3, *, absent: bool = False) -> Base:
+def base(
+    path: str, source: str = "1", target: str = "1", size: int = 3, *, absent: bool = False
+) -> Base:
     return Base(path, (source, ""), (target, ""), size, 0, 0o644, None, absent)
 
 
@@ -27,8 +31,18 @@ def nothing(path: str) -> bool:
     return False
 
 
-def merged(source: Iterable[Side], target: Iterable[Side] | None, rows: Iterable[Base]) -> list[Hint]:
-    return list(diff(iter(source), None if target is None else iter(target), iter(rows), ScanSummary(), nothing))
+def merged(
+    source: Iterable[Side], target: Iterable[Side] | None, rows: Iterable[Base]
+) -> list[Hint]:
+    return list(
+        diff(
+            iter(source),
+            None if target is None else iter(target),
+            iter(rows),
+            ScanSummary(),
+            nothing,
+        )
+    )
 
 
 def test_nothing_differs() -> None:
@@ -42,7 +56,9 @@ def test_a_new_file_is_nominated() -> None:
 
 def test_a_changed_file_is_nominated() -> None:
     assert merged([entry("a", "2")], None, [base("a")]) == [Hint("a", reported=entry("a", "2"))]
-    assert merged([entry("a", size=4)], None, [base("a")]) == [Hint("a", reported=entry("a", size=4))]
+    assert merged([entry("a", size=4)], None, [base("a")]) == [
+        Hint("a", reported=entry("a", size=4))
+    ]
 
 
 def test_a_file_that_went_is_nominated_as_absent() -> None:
@@ -52,7 +68,9 @@ def test_a_file_that_went_is_nominated_as_absent() -> None:
 
 def test_thousands_of_folders_that_cannot_be_seen_cost_each_path_the_same() -> None:
     """Each of them is asked about its own paths alone: 20,000 folders times 20,000 rows would take minutes."""
-    blind = [Unknown(f"{number:05}/in", "cannot be listed", subtree=True) for number in range(20_000)]
+    blind = [
+        Unknown(f"{number:05}/in", "cannot be listed", subtree=True) for number in range(20_000)
+    ]
     rows = [base(f"{number:05}/in/x") for number in range(20_000)]
     census = ScanSummary()
     started = time.process_time()
@@ -65,7 +83,9 @@ def test_thousands_of_folders_that_cannot_be_seen_cost_each_path_the_same() -> N
 
 def test_what_sorts_before_the_slash_does_not_open_a_folder_that_cannot_be_seen() -> None:
     source: list[Side] = [Unknown("d", "cannot be listed", subtree=True), entry("d-x"), entry("e")]
-    assert merged(source, None, [base("d-x"), base("d/y"), base("d0"), base("e")]) == [Hint("d0", reported=Absent("d0"))]
+    assert merged(source, None, [base("d-x"), base("d/y"), base("d0"), base("e")]) == [
+        Hint("d0", reported=Absent("d0"))
+    ]
 
 
 def test_a_released_file_is_left_alone_until_its_source_is_back() -> None:
@@ -74,8 +94,12 @@ def test_a_released_file_is_left_alone_until_its_source_is_back() -> None:
 
 
 def test_a_target_that_moved_is_looked_at_on_both_sides() -> None:
-    assert merged([entry("a")], [entry("a", "2")], [base("a")]) == [Hint("a", reported=entry("a"), check_target=True)]
-    assert merged([entry("a")], [], [base("a")]) == [Hint("a", reported=entry("a"), check_target=True)]
+    assert merged([entry("a")], [entry("a", "2")], [base("a")]) == [
+        Hint("a", reported=entry("a"), check_target=True)
+    ]
+    assert merged([entry("a")], [], [base("a")]) == [
+        Hint("a", reported=entry("a"), check_target=True)
+    ]
 
 
 def test_a_file_that_only_the_target_has_is_its_own_affair() -> None:
@@ -83,7 +107,9 @@ def test_a_file_that_only_the_target_has_is_its_own_affair() -> None:
 
 
 def test_a_file_on_both_sides_without_base_is_looked_at_on_both() -> None:
-    assert merged([entry("a")], [entry("a")], []) == [Hint("a", reported=entry("a"), check_target=True)]
+    assert merged([entry("a")], [entry("a")], []) == [
+        Hint("a", reported=entry("a"), check_target=True)
+    ]
 
 
 def test_an_empty_directory_is_not_missed_in_a_listing_of_files() -> None:
@@ -93,7 +119,10 @@ def test_an_empty_directory_is_not_missed_in_a_listing_of_files() -> None:
 def test_what_is_unknown_is_counted_and_not_nominated() -> None:
     census = ScanSummary()
     unknown = Unknown("a", "a symbolic link")
-    assert list(diff(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census, nothing)) == []
+    assert (
+        list(diff(iter([unknown, entry("b")]), None, iter([base("a"), base("b")]), census, nothing))
+        == []
+    )
     assert census.unknown == [unknown]
     assert census.files == 1
 
@@ -120,7 +149,9 @@ def test_a_blind_subtree_that_is_sorted_as_a_directory_comes_in_time() -> None:
 
 
 def test_an_excluded_path_is_not_nominated() -> None:
-    hints = diff(iter([entry("a"), entry("b")]), None, iter([]), ScanSummary(), lambda path: path == "a")
+    hints = diff(
+        iter([entry("a"), entry("b")]), None, iter([]), ScanSummary(), lambda path: path == "a"
+    )
     assert [hint.path for hint in hints] == ["b"]
 
 
@@ -150,7 +181,9 @@ def listed(files: dict[str, tuple[str, int]], unknowns: dict[str, bool]) -> list
     """As a tree lists: nothing below what it cannot see."""
     hidden = [f"{path}/" if path else "" for path, subtree in unknowns.items() if subtree]
     sides: dict[str, Side] = {
-        path: entry(path, *values) for path, values in files.items() if not any(path.startswith(prefix) for prefix in hidden)
+        path: entry(path, *values)
+        for path, values in files.items()
+        if not any(path.startswith(prefix) for prefix in hidden)
     }
     sides |= {path: Unknown(path, "?", subtree) for path, subtree in unknowns.items()}
     return [sides[path] for path in sorted(sides)]
@@ -163,7 +196,9 @@ def naive(source: list[Side], target: list[Side] | None, rows: dict[str, Base]) 
     blind = [f"{side.path}/" if side.path else "" for side in unknown if side.subtree]
     hints = []
     for path in sorted({*here, *there, *rows}):
-        if any(path == side.path for side in unknown) or any(path.startswith(prefix) for prefix in blind):
+        if any(path == side.path for side in unknown) or any(
+            path.startswith(prefix) for prefix in blind
+        ):
             continue
         seen, met, row = here.get(path), there.get(path), rows.get(path)
         assert not isinstance(seen, Unknown | Absent)
@@ -172,9 +207,15 @@ def naive(source: list[Side], target: list[Side] | None, rows: dict[str, Base]) 
             moved, doubted = seen is not None, seen is not None and met is not None
         else:
             moved = (
-                not row.source_absent if seen is None else row.source_absent or (seen.size, seen.tag) != (row.size, row.source)
+                not row.source_absent
+                if seen is None
+                else row.source_absent or (seen.size, seen.tag) != (row.size, row.source)
             )
-            doubted = not path.endswith("/") if met is None else (met.size, met.tag) != (row.size, row.target)
+            doubted = (
+                not path.endswith("/")
+                if met is None
+                else (met.size, met.tag) != (row.size, row.target)
+            )
             doubted = doubted and target is not None
         if moved or doubted:
             hints.append(Hint(path, reported=seen or Absent(path), check_target=doubted))
@@ -205,7 +246,9 @@ def entry_of(seen: ScanRecord) -> Entry:
     return Entry(seen[0], tag, int(tag[1]), 0, seen[2])
 
 
-def in_runs(files: dict[str, tuple[str, int]], unknowns: dict[str, bool], lengths: list[int]) -> list[Side | ScanChunk]:
+def in_runs(
+    files: dict[str, tuple[str, int]], unknowns: dict[str, bool], lengths: list[int]
+) -> list[Side | ScanChunk]:
     """As a directory tree lists: its files in runs of these lengths, one after the other and again."""
     found: list[Side | ScanChunk] = []
     room = 0
@@ -225,8 +268,13 @@ def in_runs(files: dict[str, tuple[str, int]], unknowns: dict[str, bool], length
     return found
 
 
-def without_the_equal(listing: list[Side | ScanChunk], rows: dict[str, Base], census: ScanSummary) -> list[Hint]:
-    known = [(row.path, "" if row.source_absent else " ".join(row.source), row.mode) for row in rows.values()]
+def without_the_equal(
+    listing: list[Side | ScanChunk], rows: dict[str, Base], census: ScanSummary
+) -> list[Hint]:
+    known = [
+        (row.path, "" if row.source_absent else " ".join(row.source), row.mode)
+        for row in rows.values()
+    ]
     unlike = SkipUnchanged(listing, iter(known), rows.get, census)
     return list(diff(unlike.sides(), None, unlike.rows(), census, nothing))
 
@@ -252,7 +300,9 @@ def test_nothing_is_lost_with_what_is_equal(
 
 def test_of_what_is_equal_no_entry_is_made_and_no_row_is_read() -> None:
     """Some have changed, come and gone in one run; a step later all is equal again."""
-    known: list[ScanRecord] = [(f"{number:03}", f"{number} 3", 0o644) for number in range(400) if number not in (120, 121)]
+    known: list[ScanRecord] = [
+        (f"{number:03}", f"{number} 3", 0o644) for number in range(400) if number not in (120, 121)
+    ]
     listing = [one for one in known if one[0] not in ("250", "390")]
     listing[5] = ("005", "9 3", 0o644)
     listing[120:120] = [("120", "7 3", 0o644), ("121", "7 3", 0o644)]
@@ -287,7 +337,9 @@ def test_a_tree_that_has_gone_is_not_kept_in_memory() -> None:
             pulled += 1
             yield f"a/{number:05}", "1 3", 0o644
 
-    unlike = SkipUnchanged([ScanChunk([("b", "1 3", 0o644)], entry_of)], rows(), lambda path: base(path), ScanSummary())
+    unlike = SkipUnchanged(
+        [ScanChunk([("b", "1 3", 0o644)], entry_of)], rows(), lambda path: base(path), ScanSummary()
+    )
     hints = diff(unlike.sides(), None, unlike.rows(), ScanSummary(), nothing)
     assert next(hints).path == "a/00000"
     assert pulled <= 3

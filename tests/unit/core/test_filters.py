@@ -46,7 +46,9 @@ def test_without_patterns_everything_takes_part() -> None:
         ("a b", ["a b"], ["ab", "a"]),
     ],
 )
-def test_patterns_are_those_of_gitignore(pattern: str, excluded: list[str], kept: list[str]) -> None:
+def test_patterns_are_those_of_gitignore(
+    pattern: str, excluded: list[str], kept: list[str]
+) -> None:
     chosen = excluding(pattern)
     assert [path for path in (*excluded, *kept) if chosen.excludes(path)] == excluded
 
@@ -97,9 +99,17 @@ def test_an_included_directory_takes_part_as_a_whole() -> None:
         (["d/**/x"], ["d/x", "d/e/x", "d/e/x/y"], ["d/e", "x", "d/"]),
         (["/d/e"], ["d/e", "d/e/f"], ["d/", "d/f"]),
         (["*.xml", "!b.xml"], ["a.xml", "d/a.xml"], ["b.xml", "d/b.xml", "a"]),
-        (["*.json", "!build/"], ["a.json", "d/a.json"], ["build/a.json", "d/build/e/a.json", "build/"]),
+        (
+            ["*.json", "!build/"],
+            ["a.json", "d/a.json"],
+            ["build/a.json", "d/build/e/a.json", "build/"],
+        ),
         (["!build/", "*.json"], ["a.json", "build/a.json"], ["build/a"]),
-        (["data/", "!*.tmp"], ["data/a", "x/data/b/c"], ["data/a.tmp", "data/b/c.tmp", "data/a.tmp/b", "x"]),
+        (
+            ["data/", "!*.tmp"],
+            ["data/a", "x/data/b/c"],
+            ["data/a.tmp", "data/b/c.tmp", "data/a.tmp/b", "x"],
+        ),
         (["!*.tmp", "data/"], ["data/a.tmp"], ["a.tmp"]),
         (["a/", "!a/b/", "a/b/c"], ["a/x", "a/b/c", "a/b/c/d"], ["a/b/x", "a/b/"]),
         (["!x"], [], ["x", "y", "d/", "d/x"]),
@@ -150,7 +160,10 @@ def test_what_is_excluded_by_its_contents_can_be_taken_back() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.booleans(), st.sampled_from(["a", "a/", "/a", "*", "*/", "**", "a/*", "a/**", "**/b", "b/", "a/b"])),
+        st.tuples(
+            st.booleans(),
+            st.sampled_from(["a", "a/", "/a", "*", "*/", "**", "a/*", "a/**", "**/b", "b/", "a/b"]),
+        ),
         max_size=4,
     ),
     st.lists(st.sampled_from(["a", "b", "c.x"]), min_size=2, max_size=4),

@@ -30,7 +30,9 @@ class Pieces(Content):
 
 
 @given(st.lists(st.binary(max_size=20), max_size=5), st.binary(max_size=20))
-def test_a_part_comes_whole_with_its_checksum_and_that_of_all_so_far(pieces: list[bytes], before: bytes) -> None:
+def test_a_part_comes_whole_with_its_checksum_and_that_of_all_so_far(
+    pieces: list[bytes], before: bytes
+) -> None:
     whole = b"".join(pieces)
     room, content = bytearray(len(whole)), Pieces(pieces)
     crc, own = asyncio.run(content.fill(memoryview(room), len(before), checksum.update(before)))

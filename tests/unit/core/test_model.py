@@ -16,11 +16,16 @@ MODES = st.integers(0, 0o777)
 
 def seen(tag: Tag, looked: list[bool]) -> Tag:
     """`tag` as a call sees it that does not know each field; the first one is always known."""
-    return tuple(field if number == 0 or looks else "" for number, (field, looks) in enumerate(zip(tag, looked, strict=True)))
+    return tuple(
+        field if number == 0 or looks else ""
+        for number, (field, looks) in enumerate(zip(tag, looked, strict=True))
+    )
 
 
 @given(st.data(), KNOWN)
-def test_two_looks_at_one_state_are_the_same_whatever_each_could_not_see(data: st.DataObject, tag: Tag) -> None:
+def test_two_looks_at_one_state_are_the_same_whatever_each_could_not_see(
+    data: st.DataObject, tag: Tag
+) -> None:
     looks = st.lists(st.booleans(), min_size=len(tag), max_size=len(tag))
     one, other = seen(tag, data.draw(looks)), seen(tag, data.draw(looks))
     assert same(one, other)
@@ -28,7 +33,9 @@ def test_two_looks_at_one_state_are_the_same_whatever_each_could_not_see(data: s
 
 
 @given(st.data(), KNOWN)
-def test_one_field_that_both_know_and_that_differs_is_another_state(data: st.DataObject, tag: Tag) -> None:
+def test_one_field_that_both_know_and_that_differs_is_another_state(
+    data: st.DataObject, tag: Tag
+) -> None:
     changed = data.draw(st.integers(0, len(tag) - 1))
     looks = st.lists(st.booleans(), min_size=len(tag), max_size=len(tag))
     one, other = list(seen(tag, data.draw(looks))), list(seen(tag, data.draw(looks)))
@@ -49,14 +56,23 @@ def test_no_later_look_is_like_a_racy_one(tag: Tag, later: Tag) -> None:
     assert look.lasting_tag() == tag
     racy = replace(look, racy=True).lasting_tag()
     assert racy != tag
-    assert not same(racy, (*tag[:-1], later[-1])), "whatever its last field is: the file is read again"
-    assert (*racy[:-1], racy[-1].removeprefix(RACY)) == tag, "it still shows when the file was changed"
+    assert not same(racy, (*tag[:-1], later[-1])), (
+        "whatever its last field is: the file is read again"
+    )
+    assert (*racy[:-1], racy[-1].removeprefix(RACY)) == tag, (
+        "it still shows when the file was changed"
+    )
 
 
 def test_a_look_that_has_brought_the_bytes_is_equal_to_one_that_has_not() -> None:
     look = Entry("a", ("11", "3", "99", "100"), 3, 17, 0o644, 5)
     assert replace(look, body=b"abc", written_by_us=None, racy=True) == look
-    for other in (replace(look, crc=6), replace(look, mode=0o600), replace(look, mtime_ns=18), replace(look, path="b")):
+    for other in (
+        replace(look, crc=6),
+        replace(look, mode=0o600),
+        replace(look, mtime_ns=18),
+        replace(look, path="b"),
+    ):
         assert other != look
     assert "abc" not in repr(replace(look, body=b"abc")), "nobody's content comes into a log"
 

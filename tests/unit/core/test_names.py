@@ -66,14 +66,16 @@ def test_a_key_that_is_no_path_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "fits"), [("é" * 127, True), ("é" * 128, False), ("x" * 255, True), ("d/" + "x" * 256, False)]
+    ("path", "fits"),
+    [("é" * 127, True), ("é" * 128, False), ("x" * 255, True), ("d/" + "x" * 256, False)],
 )
 def test_a_component_has_at_most_255_bytes(path: str, fits: bool) -> None:
     assert (names.refusal(path) is None) is fits
 
 
 @pytest.mark.parametrize(
-    ("prefix", "size", "long"), [("", 1024, False), ("", 1025, True), ("p/", 1022, False), ("p/", 1023, True)]
+    ("prefix", "size", "long"),
+    [("", 1024, False), ("", 1025, True), ("p/", 1022, False), ("p/", 1023, True)],
 )
 def test_a_key_has_at_most_1024_bytes_with_its_prefix(prefix: str, size: int, long: bool) -> None:
     assert names.too_long_for_a_key(prefix, "x" * size) is long
@@ -81,7 +83,9 @@ def test_a_key_has_at_most_1024_bytes_with_its_prefix(prefix: str, size: int, lo
 
 
 ANY = st.text(st.characters(codec=None), max_size=40)
-PIECES = st.lists(st.sampled_from(["a", "b", ".", "..", "/", "//", "\0", "é", "\ud800", ".x"]), max_size=8).map("".join)
+PIECES = st.lists(
+    st.sampled_from(["a", "b", ".", "..", "/", "//", "\0", "é", "\ud800", ".x"]), max_size=8
+).map("".join)
 KEYS = ANY | PIECES
 
 
@@ -89,8 +93,14 @@ KEYS = ANY | PIECES
 def test_two_keys_never_meet_in_one_file(one: str, other: str) -> None:
     """By the kernel's rules: what survives refusal has one spelling only, a directory's slash apart."""
     assume(one != other)
-    if names.refusal(one) is None and names.refusal(other) is None and one.endswith("/") == other.endswith("/"):
-        parts = [[part for part in path.split("/") if part not in ("", ".")] for path in (one, other)]
+    if (
+        names.refusal(one) is None
+        and names.refusal(other) is None
+        and one.endswith("/") == other.endswith("/")
+    ):
+        parts = [
+            [part for part in path.split("/") if part not in ("", ".")] for path in (one, other)
+        ]
         assert parts[0] != parts[1]
 
 
@@ -168,15 +178,21 @@ def test_conflict_names_never_nest(path: str, counter: int, host: str) -> None:
     assert again == names.conflict(path, host, WHEN.replace(hour=9), 0)
 
 
-PARTS = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=260).filter(
-    lambda part: part not in (".", "..")
+PARTS = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=260
+).filter(lambda part: part not in (".", ".."))
+PATHS = (
+    st.lists(PARTS, min_size=1, max_size=4)
+    .map("/".join)
+    .filter(lambda path: names.refusal(path) is None)
 )
-PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join).filter(lambda path: names.refusal(path) is None)
 HOSTS = st.text(max_size=80)
 
 
 @given(PATHS, HOSTS, st.integers(0, 10**6), st.sampled_from(["", "p/", "prefix/" * 20]))
-def test_conflict_names_fit_and_stay_in_their_directory(path: str, host: str, counter: int, prefix: str) -> None:
+def test_conflict_names_fit_and_stay_in_their_directory(
+    path: str, host: str, counter: int, prefix: str
+) -> None:
     assume(not names.too_long_for_a_key(prefix, path))
     folder = path.rpartition("/")[0]
     assume(len((prefix + folder).encode()) < names.KEY_MAX - 120)
@@ -190,11 +206,15 @@ def test_conflict_names_fit_and_stay_in_their_directory(path: str, host: str, co
 
 @given(PATHS, HOSTS, st.integers(0, 99))
 def test_counters_always_make_another_name(path: str, host: str, counter: int) -> None:
-    assert names.conflict(path, host, WHEN, counter) != names.conflict(path, host, WHEN, counter + 1)
+    assert names.conflict(path, host, WHEN, counter) != names.conflict(
+        path, host, WHEN, counter + 1
+    )
 
 
 @given(PATHS, HOSTS, st.integers(0, 99), st.integers(0, 99))
-def test_a_conflict_copy_of_a_conflict_copy_has_one_mark(path: str, host: str, counter: int, then: int) -> None:
+def test_a_conflict_copy_of_a_conflict_copy_has_one_mark(
+    path: str, host: str, counter: int, then: int
+) -> None:
     assume(".conflict-" not in path)
     aside = names.conflict(names.conflict(path, host, WHEN, counter), host, WHEN, then)
     assert aside.count(".conflict-") == 1

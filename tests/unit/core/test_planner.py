@@ -40,10 +40,16 @@ SOURCE_WINS = Policy(conflict=ConflictPolicy.SOURCE_WINS)
 GONE = Absent(PATH)
 BASE = Base(PATH, ("s1",), ("t1",), len(OLD), 1_000, 0o644, checksum.update(OLD))
 RELEASED = replace(BASE, source_absent=True)
-EVERY_POLICY = [Policy(delete=delete, conflict=conflict) for delete in (False, True) for conflict in ConflictPolicy]
+EVERY_POLICY = [
+    Policy(delete=delete, conflict=conflict)
+    for delete in (False, True)
+    for conflict in ConflictPolicy
+]
 
 
-def entry(tag: str, body: bytes = OLD, *, mtime_ns: int = 1_000, mode: int = 0o644, hashed: bool = True) -> Entry:
+def entry(
+    tag: str, body: bytes = OLD, *, mtime_ns: int = 1_000, mode: int = 0o644, hashed: bool = True
+) -> Entry:
     return Entry(PATH, (tag,), len(body), mtime_ns, mode, checksum.update(body) if hashed else None)
 
 
@@ -57,7 +63,9 @@ NEW_SOURCE, NEW_TARGET = entry("s2", NEW, mtime_ns=2_000), entry("t2", FOREIGN, 
 @pytest.mark.parametrize("policy", EVERY_POLICY)
 @pytest.mark.parametrize("base", [None, BASE, RELEASED])
 @pytest.mark.parametrize("other", [GONE, SAME_SOURCE, NEW_SOURCE, SAME_TARGET, NEW_TARGET])
-def test_unknown_on_either_side_does_nothing(policy: Policy, base: Base | None, other: Side) -> None:
+def test_unknown_on_either_side_does_nothing(
+    policy: Policy, base: Base | None, other: Side
+) -> None:
     unknown = Unknown(PATH, "excluded")
     assert decide(unknown, other, base, policy) is None
     assert decide(other, unknown, base, policy) is None
@@ -85,7 +93,9 @@ def test_turning_deletes_on_does_not_reach_back_to_what_was_released() -> None:
 
 
 @pytest.mark.parametrize("policy", EVERY_POLICY)
-def test_source_absent_target_changed_is_forgotten_because_edits_beat_deletions(policy: Policy) -> None:
+def test_source_absent_target_changed_is_forgotten_because_edits_beat_deletions(
+    policy: Policy,
+) -> None:
     assert decide(GONE, NEW_TARGET, BASE, policy) == DropBase(BASE)
 
 
@@ -110,8 +120,12 @@ def test_source_absent_target_touched_is_not_deleted_although_it_says_that_it_is
     """As a disk tells it: the file's mark is there, and of its bytes."""
     marked = replace(entry("t2", mtime_ns=9, hashed=False), written_by_us=None)
     assert decide(GONE, marked, BASE, DELETES) == Compare(None, marked)
-    assert decide(GONE, replace(entry("t2", mtime_ns=9), written_by_us=True), BASE, DELETES) == DropBase(BASE)
-    assert decide(GONE, replace(entry("t2", mode=0o600), written_by_us=True), BASE, DELETES) == DropBase(BASE)
+    assert decide(
+        GONE, replace(entry("t2", mtime_ns=9), written_by_us=True), BASE, DELETES
+    ) == DropBase(BASE)
+    assert decide(
+        GONE, replace(entry("t2", mode=0o600), written_by_us=True), BASE, DELETES
+    ) == DropBase(BASE)
 
 
 # The source is as in the base
@@ -137,11 +151,15 @@ def test_another_size_is_a_change_whatever_the_tag_says(side: str) -> None:
     """A wrong file that was once recorded under its own tag is found by its size."""
     other = replace(SAME_SOURCE if side == "source" else SAME_TARGET, size=BASE.size + 1)
     sides = (other, SAME_TARGET) if side == "source" else (SAME_SOURCE, other)
-    assert decide(*sides, BASE, KEEP) == (Copy(other, SAME_TARGET) if side == "source" else Drift(other))
+    assert decide(*sides, BASE, KEEP) == (
+        Copy(other, SAME_TARGET) if side == "source" else Drift(other)
+    )
 
 
 def test_a_source_that_is_gone_deletes_no_target_of_another_size() -> None:
-    assert decide(GONE, replace(SAME_TARGET, size=BASE.size + 1), BASE, Policy(delete=True)) == DropBase(BASE)
+    assert decide(
+        GONE, replace(SAME_TARGET, size=BASE.size + 1), BASE, Policy(delete=True)
+    ) == DropBase(BASE)
 
 
 def test_source_as_base_target_changed_is_restored_if_the_source_wins() -> None:
@@ -154,7 +172,9 @@ def test_source_as_base_target_touched_is_touched_back_if_the_source_wins() -> N
 
 
 def test_target_whose_mode_alone_changed_is_drift() -> None:
-    assert decide(SAME_SOURCE, entry("t2", mode=0o600), BASE, KEEP) == Drift(entry("t2", mode=0o600))
+    assert decide(SAME_SOURCE, entry("t2", mode=0o600), BASE, KEEP) == Drift(
+        entry("t2", mode=0o600)
+    )
 
 
 # The source is new or changed
@@ -169,7 +189,9 @@ def test_source_new_or_changed_target_absent_is_copied_on_condition_that_nothing
 
 
 @pytest.mark.parametrize("policy", EVERY_POLICY)
-def test_source_changed_target_as_base_is_copied_on_condition_of_that_target(policy: Policy) -> None:
+def test_source_changed_target_as_base_is_copied_on_condition_of_that_target(
+    policy: Policy,
+) -> None:
     assert decide(NEW_SOURCE, SAME_TARGET, BASE, policy) == Copy(NEW_SOURCE, SAME_TARGET)
 
 
@@ -246,11 +268,15 @@ def test_what_is_marked_as_ours_is_hashed_before_it_counts_as_somebody_elses() -
     marked = replace(NEW_TARGET, size=1, crc=None, written_by_us=None)
     assert decide(NEW_SOURCE, marked, BASE, KEEP) == Compare(None, marked)
     assert decide(GONE, marked, BASE, DELETES) == Compare(None, marked)
-    assert decide(NEW_SOURCE, replace(marked, written_by_us=False), BASE, KEEP) == Conflict(NEW_SOURCE, marked)
+    assert decide(NEW_SOURCE, replace(marked, written_by_us=False), BASE, KEEP) == Conflict(
+        NEW_SOURCE, marked
+    )
 
 
 def test_our_own_bytes_that_no_row_knows_are_deleted_with_their_source() -> None:
-    assert decide(GONE, replace(NEW_TARGET, written_by_us=True), BASE, DELETES) == Delete(NEW_TARGET)
+    assert decide(GONE, replace(NEW_TARGET, written_by_us=True), BASE, DELETES) == Delete(
+        NEW_TARGET
+    )
     assert decide(GONE, replace(NEW_TARGET, written_by_us=True), None, DELETES) is None
 
 
@@ -261,13 +287,17 @@ def test_both_changed_to_other_sizes_is_a_conflict_without_hashing() -> None:
 
 @pytest.mark.parametrize("source_hashed", [False, True])
 @pytest.mark.parametrize("target_hashed", [False, True])
-def test_met_for_the_first_time_is_compared_on_the_sides_that_lack_a_checksum(source_hashed: bool, target_hashed: bool) -> None:
+def test_met_for_the_first_time_is_compared_on_the_sides_that_lack_a_checksum(
+    source_hashed: bool, target_hashed: bool
+) -> None:
     source, target = entry("s2", hashed=source_hashed), entry("t2", hashed=target_hashed)
     action = decide(source, target, None, KEEP)
     if source_hashed and target_hashed:
         assert action == Adopt(source, target)
     else:
-        assert action == Compare(None if source_hashed else source, None if target_hashed else target)
+        assert action == Compare(
+            None if source_hashed else source, None if target_hashed else target
+        )
 
 
 def test_source_changed_target_touched_is_copied_because_its_bytes_are_ours() -> None:
@@ -370,7 +400,9 @@ class World:
         """Success."""
         match action:
             case Copy(source=source, expected=expected):
-                assert (expected.tag if expected else None) == (self.target.tag if self.target else None)
+                assert (expected.tag if expected else None) == (
+                    self.target.tag if self.target else None
+                )
                 self.copy(source)
             case Adopt(source=source, target=target):
                 assert self.body(source) == self.body(target)
@@ -394,7 +426,9 @@ class World:
     def copy(self, source: Entry) -> None:
         self.target = self.make(self.body(source), source.mtime_ns, source.mode)
         crc = checksum.update(self.body(source))
-        self.base = Base(PATH, source.tag, self.target.tag, source.size, source.mtime_ns, source.mode, crc)
+        self.base = Base(
+            PATH, source.tag, self.target.tag, source.size, source.mtime_ns, source.mode, crc
+        )
 
     def perturb_source(self, change: str, body: bytes) -> None:
         self.source = self.perturbed(self.source, change, body)
@@ -417,12 +451,18 @@ class World:
             return None
         if change == "touch":
             return self.make(self.body(side), side.mtime_ns + 1, side.mode)
-        return self.make(self.body(side), side.mtime_ns, side.mode)  # relabelled: only the tag is new
+        return self.make(
+            self.body(side), side.mtime_ns, side.mode
+        )  # relabelled: only the tag is new
 
 
 CHANGES = st.sampled_from(["nothing", "write", "delete", "touch", "relabel"])
 MAX_BUFFERED_BYTES = st.sampled_from([b"", b"1", b"2", b"xx"])
-HISTORIES = st.lists(st.tuples(CHANGES, MAX_BUFFERED_BYTES, CHANGES, MAX_BUFFERED_BYTES, st.booleans()), min_size=1, max_size=5)
+HISTORIES = st.lists(
+    st.tuples(CHANGES, MAX_BUFFERED_BYTES, CHANGES, MAX_BUFFERED_BYTES, st.booleans()),
+    min_size=1,
+    max_size=5,
+)
 POLICIES = st.builds(Policy, delete=st.booleans(), conflict=st.sampled_from(ConflictPolicy))
 
 
@@ -447,13 +487,20 @@ def test_any_history_falls_quiet_within_two_rounds_and_nothing_foreign_is_lost(
         world.actions.clear()
         world.settle(policy, eager)
         assert all(isinstance(action, Drift | Conflict) for action in world.actions)
-        assert policy.conflict is ConflictPolicy.SKIP or not any(isinstance(action, Conflict) for action in world.actions)
+        assert policy.conflict is ConflictPolicy.SKIP or not any(
+            isinstance(action, Conflict) for action in world.actions
+        )
         held = {world.body(side) for side in (world.source, world.target) if side is not None}
         assert world.foreign <= held | world.kept
 
 
-@given(st.lists(st.tuples(CHANGES, MAX_BUFFERED_BYTES, st.booleans()), min_size=1, max_size=6), POLICIES)
-def test_one_writer_and_an_undisturbed_target_never_conflict(history: list[tuple[str, bytes, bool]], policy: Policy) -> None:
+@given(
+    st.lists(st.tuples(CHANGES, MAX_BUFFERED_BYTES, st.booleans()), min_size=1, max_size=6),
+    POLICIES,
+)
+def test_one_writer_and_an_undisturbed_target_never_conflict(
+    history: list[tuple[str, bytes, bool]], policy: Policy
+) -> None:
     world = World()
     for change, body, eager in history:
         world.perturb_source(change, body)
@@ -462,6 +509,9 @@ def test_one_writer_and_an_undisturbed_target_never_conflict(history: list[tuple
         if world.source is not None:
             assert world.target is not None
             assert world.body(world.target) == world.body(world.source)
-            assert (world.target.mtime_ns, world.target.mode) == (world.source.mtime_ns, world.source.mode)
+            assert (world.target.mtime_ns, world.target.mode) == (
+                world.source.mtime_ns,
+                world.source.mode,
+            )
         elif policy.delete and world.base is not None:
             assert world.target is None

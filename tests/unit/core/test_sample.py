@@ -18,21 +18,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATHS = st.lists(st.sampled_from(["a", "m", "m-", "0", "\u00e9", "\U0001f600"]), min_size=1, max_size=3).map("/".join)
+PATHS = st.lists(
+    st.sampled_from(["a", "m", "m-", "0", "\u00e9", "\U0001f600"]), min_size=1, max_size=3
+).map("/".join)
 
 
 @given(st.lists(PATHS), st.lists(PATHS), PATHS | st.just(""))
-def test_the_spans_hold_what_is_below_and_not_beside(paths: list[str], beside: list[str], under: str) -> None:
+def test_the_spans_hold_what_is_below_and_not_beside(
+    paths: list[str], beside: list[str], under: str
+) -> None:
     found = sample.spans(under, beside)
     for path in paths:
-        holes = [place for place in beside if f"{place}/".startswith(f"{under}/" if under else "")]  # what is above is none
-        wanted = path.startswith(f"{under}/" if under else "") and not path.startswith(tuple(f"{place}/" for place in holes))
-        assert any(low.encode() <= path.encode() < high.encode() for low, high in found) == wanted, (path, found)
+        holes = [
+            place for place in beside if f"{place}/".startswith(f"{under}/" if under else "")
+        ]  # what is above is none
+        wanted = path.startswith(f"{under}/" if under else "") and not path.startswith(
+            tuple(f"{place}/" for place in holes)
+        )
+        assert (
+            any(low.encode() <= path.encode() < high.encode() for low, high in found) == wanted
+        ), (path, found)
 
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[State]:
-    with contextlib.closing(opened_state(tmp_path / "state", Pair("push", "/d", "bucket", ""))) as made:
+    with contextlib.closing(
+        opened_state(tmp_path / "state", Pair("push", "/d", "bucket", ""))
+    ) as made:
         yield made
 
 

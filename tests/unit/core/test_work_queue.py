@@ -73,7 +73,9 @@ def test_a_look_goes_at_once(queue: WorkQueue) -> None:
     assert taken(queue) == ["a"]
 
 
-def test_later_changes_go_once_per_min_interval_and_the_newest_wins(queue: WorkQueue, clock: Clock) -> None:
+def test_later_changes_go_once_per_min_interval_and_the_newest_wins(
+    queue: WorkQueue, clock: Clock
+) -> None:
     queue.add(closed("a"))
     queue.finish(take_one(queue), transferred=True)
     for step in range(9):
@@ -106,7 +108,9 @@ def test_open_waits_for_quiet(queue: WorkQueue, clock: Clock) -> None:
     clock.now += 1.9
     assert taken(queue) == []
     clock.now += 0.2
-    assert not take_one(queue).deadline_passed, "a writer may have begun a moment ago: the file's own stamps tell"
+    assert not take_one(queue).deadline_passed, (
+        "a writer may have begun a moment ago: the file's own stamps tell"
+    )
 
 
 def test_what_had_to_wait_is_not_believed_for_that(queue: WorkQueue, clock: Clock) -> None:
@@ -129,7 +133,9 @@ def test_the_deadline_begins_anew_with_each_close(queue: WorkQueue, clock: Clock
     assert not take_one(queue).deadline_passed
 
 
-def test_the_deadline_of_a_file_that_is_never_quiet_outlasts_its_looks(queue: WorkQueue, clock: Clock) -> None:
+def test_the_deadline_of_a_file_that_is_never_quiet_outlasts_its_looks(
+    queue: WorkQueue, clock: Clock
+) -> None:
     queue.add(Hint("log"))
     start = clock.now
     while clock.now < start + 60.0:
@@ -287,7 +293,9 @@ def test_everything_folds_all_subtrees(queue: WorkQueue) -> None:
     assert [work.path for work in queue.take_subtrees()] == [""]
 
 
-def test_a_subtree_that_is_being_filled_waits_but_not_for_ever(queue: WorkQueue, clock: Clock) -> None:
+def test_a_subtree_that_is_being_filled_waits_but_not_for_ever(
+    queue: WorkQueue, clock: Clock
+) -> None:
     start = clock.now
     while clock.now < start + 59.9:
         queue.add(Hint("a", HintKind.WRITING, subtree=True))
@@ -304,7 +312,9 @@ def test_next_due_knows_subtrees(queue: WorkQueue, clock: Clock) -> None:
     assert queue.listings == 1
 
 
-def test_a_listing_that_failed_waits_or_goes_with_the_next_one(queue: WorkQueue, clock: Clock) -> None:
+def test_a_listing_that_failed_waits_or_goes_with_the_next_one(
+    queue: WorkQueue, clock: Clock
+) -> None:
     queue.add(Hint("", subtree=True, check_target=True))
     (failed,) = queue.take_subtrees()
     queue.list_again(failed, 60.0)
@@ -330,7 +340,9 @@ def test_a_listing_that_failed_gives_its_receipts_to_the_next_one(queue: WorkQue
     (again,) = queue.take_subtrees()
     assert again.receipts == [second, first]
     queue.list_again(again, 0.0)
-    assert queue.take_subtrees()[0].receipts == [second, first], "and where no other waits, it keeps them"
+    assert queue.take_subtrees()[0].receipts == [second, first], (
+        "and where no other waits, it keeps them"
+    )
 
 
 def test_what_is_in_work_when_a_listing_begins_gets_a_look_of_its_own(queue: WorkQueue) -> None:
@@ -347,7 +359,12 @@ def test_what_is_in_work_when_a_listing_begins_gets_a_look_of_its_own(queue: Wor
 PATHS = st.sampled_from(["a", "b", "d/x"])
 STEPS = st.one_of(
     st.tuples(st.just("hint"), PATHS, st.sampled_from(HintKind), st.booleans()),
-    st.tuples(st.just("subtree"), st.sampled_from(["", "d", "d/x"]), st.sampled_from(HintKind), st.booleans()),
+    st.tuples(
+        st.just("subtree"),
+        st.sampled_from(["", "d", "d/x"]),
+        st.sampled_from(HintKind),
+        st.booleans(),
+    ),
     st.tuples(st.just("take"), st.integers(1, 3)),
     st.tuples(st.just("take_only"), PATHS),
     st.tuples(st.just("finish"), st.booleans()),
@@ -373,14 +390,24 @@ class Bench:
         match step:
             case ("hint" | "subtree" as what, str(path), HintKind() as kind, bool(both)):
                 self.tickets.append(Ticket())
-                self.work_queue.add(Hint(path, kind, subtree=what == "subtree", check_target=both, receipt=self.tickets[-1]))
+                self.work_queue.add(
+                    Hint(
+                        path,
+                        kind,
+                        subtree=what == "subtree",
+                        check_target=both,
+                        receipt=self.tickets[-1],
+                    )
+                )
                 self.asked[path + "/" * (what == "subtree")] = self.step
             case ("take", int(limit)):
                 self.begin(self.work_queue.take(limit))
                 for work in self.work_queue.take_subtrees():
                     self.settle(work)
                     for path in self.asked:
-                        if path.endswith("/") and (not work.path or path.startswith(work.path + "/")):
+                        if path.endswith("/") and (
+                            not work.path or path.startswith(work.path + "/")
+                        ):
                             self.looked[path] = self.step
             case ("take_only", str(path)):
                 work_or_none = self.work_queue.take_only(path)
@@ -417,7 +444,9 @@ class Bench:
 
 
 @given(st.lists(STEPS, max_size=40))
-def test_every_hint_is_followed_by_a_look_and_every_receipt_is_given_back_once(steps: list[tuple[object, ...]]) -> None:
+def test_every_hint_is_followed_by_a_look_and_every_receipt_is_given_back_once(
+    steps: list[tuple[object, ...]],
+) -> None:
     bench = Bench()
     for step in steps:
         bench.act(step)
@@ -497,19 +526,25 @@ class Table(RuleBasedStateMachine):
         self.work_queue.add(Hint(path, kind, check_target=both))
         self.owed.add((path, both))
 
-    @rule(under=st.sampled_from(["", "d", "d/g"]), kind=st.sampled_from(HintKind), both=st.booleans())
+    @rule(
+        under=st.sampled_from(["", "d", "d/g"]), kind=st.sampled_from(HintKind), both=st.booleans()
+    )
     def subtree(self, under: str, kind: HintKind, both: bool) -> None:
         self.work_queue.add(Hint(under, kind, subtree=True, check_target=both))
         self.owed.add((f"{under}/", both))
 
     @rule(limit=st.integers(1, 4))
     def take(self, limit: int) -> None:
-        self.looks += [(work, self.pay({work.path}, work.check_target)) for work in self.work_queue.take(limit)]
+        self.looks += [
+            (work, self.pay({work.path}, work.check_target)) for work in self.work_queue.take(limit)
+        ]
 
     @rule()
     def list_all(self) -> None:
         for work in self.work_queue.take_subtrees():
-            covered = {path for path, _ in self.owed if not work.path or path.startswith(f"{work.path}/")}
+            covered = {
+                path for path, _ in self.owed if not work.path or path.startswith(f"{work.path}/")
+            }
             self.listing.append((work, self.pay(covered, work.check_target)))
 
     def pay(self, paths: set[str], both: bool) -> set[tuple[str, bool]]:
@@ -543,7 +578,9 @@ class Table(RuleBasedStateMachine):
 
     @invariant()
     def the_table_is_bounded(self) -> None:
-        assert len(self.work_queue) <= 3 + 2 * len(self.looks) + 7, "what waits, what is in work, and what is dirty of that"
+        assert len(self.work_queue) <= 3 + 2 * len(self.looks) + 7, (
+            "what waits, what is in work, and what is dirty of that"
+        )
 
     def teardown(self) -> None:
         for _ in range(100):
@@ -562,16 +599,22 @@ class Table(RuleBasedStateMachine):
 TestATableThatIsFull = Table.TestCase
 
 
-def test_a_file_that_is_written_without_end_takes_no_more_memory(clock: Clock, queue: WorkQueue) -> None:
+def test_a_file_that_is_written_without_end_takes_no_more_memory(
+    clock: Clock, queue: WorkQueue
+) -> None:
     tracemalloc.start()
     try:
         for _ in range(20_000):
             clock.now += 0.001
             queue.add(opened("log"))
-        ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, work_queue.__file__)])
+        ours = tracemalloc.take_snapshot().filter_traces(
+            [tracemalloc.Filter(True, work_queue.__file__)]
+        )
     finally:
         tracemalloc.stop()
-    assert sum(trace.size for trace in ours.traces) < 100_000, "one entry for the path, not one for each of its events"
+    assert sum(trace.size for trace in ours.traces) < 100_000, (
+        "one entry for the path, not one for each of its events"
+    )
     assert queue.next_due() == clock.now + 2.0, "and its turn comes when it is quiet"
 
 

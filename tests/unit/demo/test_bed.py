@@ -24,7 +24,9 @@ def made(tmp_path: Path) -> Iterator[Bed]:
 
 
 def event(role: str, name: str, **fields: Any) -> Event:
-    return Event.of(101.0, role, {"event": name, "path": "", "level": "info", "message": "", **fields})
+    return Event.of(
+        101.0, role, {"event": name, "path": "", "level": "info", "message": "", **fields}
+    )
 
 
 def test_what_does_not_come_in_time_is_named(made: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +38,10 @@ def test_what_does_not_come_in_time_is_named(made: Bed, monkeypatch: pytest.Monk
 
 
 def test_events_are_taken_once_and_warnings_are_notes(made: Bed) -> None:
-    ready, warned = event("push", "service.ready"), event("pull", "x", level="warning", message="a\x1bb")
+    ready, warned = (
+        event("push", "service.ready"),
+        event("pull", "x", level="warning", message="a\x1bb"),
+    )
     made._events += [ready, warned]
     assert made.take() == [ready, warned]
     assert made.take() == []

@@ -19,7 +19,9 @@ def test_each_change_names_the_paths_that_it_changes(tmp_path: Path) -> None:
         before = tree(tmp_path)
         named = change.act()
         after = tree(tmp_path)
-        changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+        changed = {
+            path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+        }
         assert set(named) == changed, change.label
 
 

@@ -22,7 +22,11 @@ def test_children_get_nothing_of_the_users_own(tmp_path: Path) -> None:
     }
     given = environment(mine, home=tmp_path)
     assert given.keys() & mine.keys() == {"PATH", "LANG"}
-    assert (given["AWS_CONFIG_FILE"], given["AWS_SHARED_CREDENTIALS_FILE"], given["AWS_ACCESS_KEY_ID"]) == (
+    assert (
+        given["AWS_CONFIG_FILE"],
+        given["AWS_SHARED_CREDENTIALS_FILE"],
+        given["AWS_ACCESS_KEY_ID"],
+    ) == (
         os.devnull,
         os.devnull,
         "test",

@@ -26,7 +26,11 @@ FILE = Seen(size=3, mtime_ns=1_700_000_000_000_000_001, mode=0o100644, digest="a
         ({"a": FILE}, {"a": FILE._replace(digest="abd")}, ["a: bytes differ"]),
         ({"a": FILE}, {"a": FILE._replace(mtime_ns=FILE.mtime_ns + 1)}, ["a: mtime_ns differ"]),
         ({"a": FILE}, {"a": FILE._replace(mode=0o100600, size=4)}, ["a: size and mode differ"]),
-        ({"b": FILE, "a": FILE}, {"c": FILE}, ["a: only in host-a", "b: only in host-a", "c: only in host-b"]),
+        (
+            {"b": FILE, "a": FILE},
+            {"c": FILE},
+            ["a: only in host-a", "b: only in host-a", "c: only in host-b"],
+        ),
     ],
 )
 def test_what_differs(left: dict[str, Seen], right: dict[str, Seen], told: list[str]) -> None:
@@ -67,7 +71,9 @@ def way(tmp_path: Path) -> Way:
 
 
 def event(role: str, name: str, *, at: float = 101.0, **fields: Any) -> Event:
-    return Event.of(at, role, {"event": f"{role}.{name}", "path": "a", "level": "info", "message": "", **fields})
+    return Event.of(
+        at, role, {"event": f"{role}.{name}", "path": "a", "level": "info", "message": "", **fields}
+    )
 
 
 def test_a_journey_is_complete_when_all_three_have_seen_it(way: Way) -> None:
@@ -121,4 +127,9 @@ def test_a_deletion_is_seen_when_the_file_is_gone(way: Way) -> None:
 
 
 def test_times_are_for_people() -> None:
-    assert [took(moment, 100.0) for moment in (None, 100.0, 100.012, 101.25)] == ["-", "-", "12 ms", "1.25 s"]
+    assert [took(moment, 100.0) for moment in (None, 100.0, 100.012, 101.25)] == [
+        "-",
+        "-",
+        "12 ms",
+        "1.25 s",
+    ]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_what_is_equal_is_counted_and_what_differs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_equal_is_counted_and_what_differs_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ours, theirs = tmp_path / "host-a", tmp_path / "host-b"
     ours.mkdir()
     theirs.mkdir()

@@ -11,7 +11,8 @@ from syncloud.demo.signals import Signals
 
 
 @pytest.mark.parametrize(
-    ("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)]
+    ("number", "ends"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
 )
 def test_a_signal_interrupts_nothing_and_is_obeyed_where_it_is_asked_for(
     number: signal.Signals, ends: type[BaseException]

@@ -59,7 +59,11 @@ def test_one_refused_path_holds_nothing_up_and_is_listed(state: State, error: Ex
             assert engine.outage.error is None
             assert engine.failing.error is not None
             (failure,) = state.failing()
-            assert (failure.path, failure.cause, failure.tries) == ("f05", str(error), LASTING_TRIES)
+            assert (failure.path, failure.cause, failure.tries) == (
+                "f05",
+                str(error),
+                LASTING_TRIES,
+            )
             assert engine.pending == 0, "it is no work that waits"
             target.refuses = lambda _: False
             engine.resume(allow_deletes=False)
@@ -70,7 +74,9 @@ def test_one_refused_path_holds_nothing_up_and_is_listed(state: State, error: Ex
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("error", [PathError("a", "refused"), ValueError("a bug")], ids=["refused", "a bug"])
+@pytest.mark.parametrize(
+    "error", [PathError("a", "refused"), ValueError("a bug")], ids=["refused", "a bug"]
+)
 def test_a_path_that_failed_is_tried_again(state: State, error: Exception) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), BrokenOnce("push", error)
@@ -113,7 +119,9 @@ def test_a_single_pass_carries_the_others_and_names_the_refused_one(state: State
         for number in range(20):
             source.put(f"f{number:02}", b"1")
         target.refuses = "f05".__eq__
-        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(
+            source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8
+        )
         engine.deliver(ALL)
         await engine.once()
         assert len(target.files) == 19
@@ -128,7 +136,14 @@ def test_a_single_pass_names_a_path_for_which_the_table_has_no_room(state: State
 
     async def scenario() -> None:
         keeps_failing(state, *(f"f{number:05}" for number in range(MAX_PATHS)))
-        engine = engine_between(MemoryTree("pull"), Bucket(), state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(
+            MemoryTree("pull"),
+            Bucket(),
+            state,
+            WorkQueue(time.monotonic),
+            policy=Policy(),
+            transfers=8,
+        )
         engine._attempts.once = True
         engine._attempts.fail(Work("late", 0.0, 0.0), REFUSED)
         assert engine.failed == {"late": REFUSED}
@@ -162,12 +177,20 @@ class Trusting(MemoryTree):
         self.promised: list[Side | None] = []
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         self.promised.append(reported)
         if reported is not None:
             raise PathError(path, f"{path}: not as promised")
-        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        return await super().observe(
+            path, base, known, reported=reported, deadline_passed=deadline_passed
+        )
 
 
 def test_a_promise_that_led_to_a_failure_is_not_made_again(state: State) -> None:

@@ -85,9 +85,17 @@ class Silent(MemoryTree):
     """A source that counts nothing, as a disk does, of which it is known whose fault its failures are."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
-        seen = await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        seen = await super().observe(
+            path, base, known, reported=reported, deadline_passed=deadline_passed
+        )
         self.given = 0
         return seen
 

@@ -44,7 +44,9 @@ def test_a_single_pass_tries_all_that_was_recorded_as_failing(state: State, hint
             source.put(path, b"1")
         keeps_failing(state, *paths)
         target.refuses = "f0".__eq__
-        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1)
+        engine = engine_between(
+            source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1
+        )
         engine.deliver(hint)
         await engine.once()
         assert files(target) == set(paths[1:])
@@ -61,7 +63,9 @@ def test_a_single_pass_tries_more_recorded_paths_than_one_turn_hands_out(state: 
         for path in paths:
             source.put(path, b"1")
         keeps_failing(state, *paths)
-        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1_000)
+        engine = engine_between(
+            source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=1_000
+        )
         engine.deliver(Hint("f0000"))
         await engine.once()
         assert files(target) == set(paths)
@@ -75,7 +79,10 @@ def test_thousands_that_fail_stop_neither_a_listing_nor_the_queue(state: State) 
         for number in range(MAX_WAITING + 700):
             source.put(f"a/{number:05}", b"1")
         source.put("z", b"1")
-        target.refuses, target.error = (lambda path: path.startswith("a/")), PathError("a", "Permission denied", code="EACCES")
+        target.refuses, target.error = (
+            (lambda path: path.startswith("a/")),
+            PathError("a", "Permission denied", code="EACCES"),
+        )
         receipt = Receipt()
         async with serving(source, target, state) as engine:
             engine.deliver(Hint("a/00000", receipt=receipt))
@@ -102,7 +109,9 @@ class World:
         self.inbox = Inbox(self.work_queue, turns, tasks, self.clock, asyncio.get_running_loop())
         self.recorder = Recorder(state, Policy(delete=True), self.clock, share=8)
         self.failing = self.recorder.failing
-        self.backlog = Backlog(self.inbox, self.work_queue, self.failing, self.recorder.delete_guard, self.clock)
+        self.backlog = Backlog(
+            self.inbox, self.work_queue, self.failing, self.recorder.delete_guard, self.clock
+        )
 
     def taken(self, path: str) -> Work:
         """The work of a hint about `path`."""
@@ -133,7 +142,9 @@ def test_a_path_counts_once_wherever_it_waits_until_its_failure_is_recorded(stat
         assert world.backlog.pending == 0, "the record obliges"
         world.clock.now += RETRY_MAX_S
         world.work_queue.put_back_all(world.failing.due())
-        assert (len(world.work_queue), world.backlog.pending) == (1, 0), "one more try is no new work"
+        assert (len(world.work_queue), world.backlog.pending) == (1, 0), (
+            "one more try is no new work"
+        )
 
     asyncio.run(scenario())
 

@@ -56,7 +56,12 @@ class World:
         self.state_writer = StateWriter(self.state, SkippedPaths(self.state))
         memo = self.state.deletions()
         self.deletions = DeleteGuard(
-            policy, self.clock, self.state_writer, memo, Heirs(), wall=lambda: self.now + 1_700_000_000
+            policy,
+            self.clock,
+            self.state_writer,
+            memo,
+            Heirs(),
+            wall=lambda: self.now + 1_700_000_000,
         )
 
     def clock(self) -> float:
@@ -93,7 +98,9 @@ class World:
 
 
 def _row(path: str, content: int, source: int | None = None) -> Base:
-    return Base(path, (str(content if source is None else source), "1", "2"), ("t",), 7, 0, 0o644, content)
+    return Base(
+        path, (str(content if source is None else source), "1", "2"), ("t",), 7, 0, 0o644, content
+    )
 
 
 def _work(path: str) -> Work:
@@ -147,7 +154,9 @@ async def test_what_failed_is_not_counted_and_asks_again(world: World) -> None:
     assert world.delete(*_paths(0, 250)) == 250
 
 
-@pytest.mark.parametrize("policy", [Policy(delete=True, max_delete=100), Policy(delete=True, max_delete=25)])
+@pytest.mark.parametrize(
+    "policy", [Policy(delete=True, max_delete=100), Policy(delete=True, max_delete=25)]
+)
 @awaited
 async def test_a_hundred_per_cent_are_no_brake(world: World, policy: Policy) -> None:
     world.start(policy)
@@ -229,7 +238,9 @@ def claimed(count: int) -> float:
 def test_renaming_very_many_equal_files_costs_each_the_same() -> None:
     """Empty ones, for instance: the next name is found at once, whatever has gone before it."""
     few = min(claimed(10_000) for _ in range(3))
-    assert claimed(100_000) < 40 * few, "ten times as many cost a hundred times as much where each looks past all before it"
+    assert claimed(100_000) < 40 * few, (
+        "ten times as many cost a hundred times as much where each looks past all before it"
+    )
 
 
 @awaited
@@ -239,7 +250,9 @@ async def test_what_comes_while_the_allowed_ones_wait_is_not_allowed(world: Worl
     world.deletions.resume(allow=True)
     world.want(*_paths(250, 400), *_paths(600, 1_000))
     going, _ = world.take()
-    assert sorted(work.path for work in going) == _paths(250, 400) + _paths(600, 787), "a quarter of 750"
+    assert sorted(work.path for work in going) == _paths(250, 400) + _paths(600, 787), (
+        "a quarter of 750"
+    )
     assert world.trouble()
 
 
@@ -301,7 +314,9 @@ async def test_a_listing_does_not_end_it_where_what_is_held_is_no_known_path(wor
 
 
 @awaited
-async def test_one_newcomer_that_is_settled_before_the_listing_ends_it_does_not_end_it_for_the_others(world: World) -> None:
+async def test_one_newcomer_that_is_settled_before_the_listing_ends_it_does_not_end_it_for_the_others(
+    world: World,
+) -> None:
     assert world.delete(*_paths(0, 250), "one", "another") == 250
     world.start()
     assert world.delete("one") == 0
@@ -333,7 +348,10 @@ async def test_what_is_there_again_unchanged_is_asked_about(world: World) -> Non
 @awaited
 async def test_the_half_of_a_rename_that_goes_does_not_count(world: World) -> None:
     for number in range(900):
-        world.settle(_work(f"new/{number:04}"), Outcome(put=_row(f"new/{number:04}", number), transferred=True))
+        world.settle(
+            _work(f"new/{number:04}"),
+            Outcome(put=_row(f"new/{number:04}", number), transferred=True),
+        )
     assert world.delete(*_paths(0, 900)) == 900
     assert world.deletions.error is None
     assert world.delete(*_paths(900, 1_000)) == 100, "and none of them was counted"
@@ -361,7 +379,10 @@ async def test_a_new_name_that_goes_too_was_no_rename_and_counts_twice(world: Wo
     world.state.record((_row(f"old/{number:03}", number + 5_000) for number in range(200)), ())
     world.start()
     for number in range(200):
-        world.settle(_work(f"new/{number:03}"), Outcome(put=_row(f"new/{number:03}", number + 5_000), transferred=True))
+        world.settle(
+            _work(f"new/{number:03}"),
+            Outcome(put=_row(f"new/{number:03}", number + 5_000), transferred=True),
+        )
     assert world.delete(*[f"old/{number:03}" for number in range(200)]) == 200
     assert world.delete(*[f"new/{number:03}" for number in range(200)]) < 200
     assert world.trouble()
@@ -386,4 +407,6 @@ async def test_what_is_newer_than_a_copy_under_way_waits_for_it_however_long(wor
     world.now += 10 * COPIES_TIMEOUT_S
     assert world.take(oldest=copy) == ([], [])
     going, _ = world.take(oldest=world.now - 1)
-    assert [work.path for work in going] == ["0001"], "all copies that there were are done; only newer ones go on"
+    assert [work.path for work in going] == ["0001"], (
+        "all copies that there were are done; only newer ones go on"
+    )

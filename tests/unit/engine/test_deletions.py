@@ -96,7 +96,9 @@ def test_the_old_name_of_a_copy_that_fails_is_not_deleted(state: State) -> None:
     asyncio.run(scenario())
 
 
-def test_a_single_pass_ends_although_a_deletion_is_held_back_of_what_was_recorded_as_failing(state: State) -> None:
+def test_a_single_pass_ends_although_a_deletion_is_held_back_of_what_was_recorded_as_failing(
+    state: State,
+) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Bucket()
         paths = [f"f{number:03}" for number in range(150)]
@@ -108,7 +110,14 @@ def test_a_single_pass_ends_although_a_deletion_is_held_back_of_what_was_recorde
         source.files.clear()
         keeps_failing(state, *paths)
         state.record((), (), deletions=DeletionMemo(held=True))
-        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(delete=True), transfers=8)
+        engine = engine_between(
+            source,
+            target,
+            state,
+            WorkQueue(time.monotonic),
+            policy=Policy(delete=True),
+            transfers=8,
+        )
         engine.deliver(ALL)
         with pytest.raises(SyncloudError, match="150 deletions are held back"):
             await asyncio.wait_for(engine.once(), 20)
@@ -154,7 +163,9 @@ class Order(State):
     acts: list[str]
     full = 0
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], *, deletions: DeletionMemo | None = None) -> None:
+    def record(
+        self, puts: Iterable[Base], drops: Iterable[str], *, deletions: DeletionMemo | None = None
+    ) -> None:
         puts = list(puts)
         if self.full and puts:
             self.full -= 1
@@ -214,7 +225,9 @@ class Forgetful(Order):
 
     forgets = True
 
-    def record(self, puts: Iterable[Base], drops: Iterable[str], *, deletions: DeletionMemo | None = None) -> None:
+    def record(
+        self, puts: Iterable[Base], drops: Iterable[str], *, deletions: DeletionMemo | None = None
+    ) -> None:
         if deletions is not None and self.forgets:
             raise HostUnavailable("no space")
         super().record(puts, drops, deletions=deletions)
@@ -251,7 +264,9 @@ def test_a_deletion_begins_only_when_the_copies_are_recorded(tmp_path: Path, ful
 
 
 @pytest.mark.parametrize("full", [0, 3], ids=["recorded", "refused at first"])
-def test_a_rename_costs_no_deletion_however_often_the_disk_refuses_its_row(tmp_path: Path, full: int) -> None:
+def test_a_rename_costs_no_deletion_however_often_the_disk_refuses_its_row(
+    tmp_path: Path, full: int
+) -> None:
     """What makes up for the old name is used up when the deletion begins, and not each time that it could."""
     acts = _moved(tmp_path, full=full, new=b"1")
     assert acts.index("put b") < acts.index("delete a")

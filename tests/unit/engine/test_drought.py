@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-REFUSED = PermissionRefused("read s3://b/a: AccessDenied", code="AccessDenied", hint="ask for the right")
+REFUSED = PermissionRefused(
+    "read s3://b/a: AccessDenied", code="AccessDenied", hint="ask for the right"
+)
 
 
 class Store(MemoryTree):
@@ -89,7 +91,10 @@ def test_where_nothing_gets_through_it_is_told_within_seconds_with_the_cause(wor
         told = await world.look(after=1)
         assert told.endswith("although the store answers: read s3://b/a: AccessDenied")
         assert world.drought.error is not None
-        assert (world.drought.error.code, world.drought.error.hint) == ("AccessDenied", "ask for the right")
+        assert (world.drought.error.code, world.drought.error.hint) == (
+            "AccessDenied",
+            "ask for the right",
+        )
         assert await world.look(after=3600), "nobody says that it is over"
         world.source.given += 1
         assert not await world.look()

@@ -24,9 +24,15 @@ NEW = Entry("new", ("source",), 3, 5, 0o600, None, b"new")
 def rehearsed(tree: MemoryTree, act: Act) -> list[str]:
     """The lines about `act` on the entry `a`; AssertionError if it has changed anything."""
     told: list[str] = []
-    before = {path: (file.body, file.mtime_ns, file.mode, file.generation) for path, file in tree.files.items()}
+    before = {
+        path: (file.body, file.mtime_ns, file.mode, file.generation)
+        for path, file in tree.files.items()
+    }
     asyncio.run(act(DryRunTree(tree, told.append), tree._entry("a")))
-    after = {path: (file.body, file.mtime_ns, file.mode, file.generation) for path, file in tree.files.items()}
+    after = {
+        path: (file.body, file.mtime_ns, file.mode, file.generation)
+        for path, file in tree.files.items()
+    }
     assert before == after
     assert tree.writes == 0
     return told
@@ -45,7 +51,17 @@ def rehearsed(tree: MemoryTree, act: Act) -> list[str]:
         (lambda tree, a: tree.admit(a), []),
         (lambda tree, a: tree.try_taking(), []),
     ],
-    ids=["a new file", "another one", "what may be equal", "metadata", "a deletion", "a conflict", "a copy", "room", "a trial"],
+    ids=[
+        "a new file",
+        "another one",
+        "what may be equal",
+        "metadata",
+        "a deletion",
+        "a conflict",
+        "a copy",
+        "room",
+        "a trial",
+    ],
 )
 def test_an_act_is_told_and_does_not_happen(act: Act, told: list[str]) -> None:
     tree = MemoryTree("pull")
@@ -63,7 +79,9 @@ def test_the_engine_gets_what_a_success_would_have_given() -> None:
         assert await rehearsal.write(NEW, None, None) == NEW
         assert await rehearsal.touch(there, NEW) == there
         assert await rehearsal.keep_conflict_copy(there) == ("a", there)
-        assert await rehearsal.server_side_copy(there, NEW) is None, "the bytes travel, and that is told"
+        assert await rehearsal.server_side_copy(there, NEW) is None, (
+            "the bytes travel, and that is told"
+        )
 
     asyncio.run(scenario())
 

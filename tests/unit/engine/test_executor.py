@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from syncloud.core.model import Entry, Side, Tag
 
 
-def reconciler(source: MemoryTree, target: MemoryTree, policy: Policy, *origins: Base) -> Reconciler:
+def reconciler(
+    source: MemoryTree, target: MemoryTree, policy: Policy, *origins: Base
+) -> Reconciler:
     """With a base that is empty but for `origins`, which every file may have been renamed from."""
     rows = {base.path: base for base in origins}
     return reconciler_of(direction_between(source, target), policy, Recorded(rows, origins=origins))
@@ -65,7 +67,9 @@ def test_a_rename_is_proven_by_content() -> None:
         assert first is not None
         source.remove("old")
         source.put("new", new)
-        outcome = await settle_with(reconciler(source, target, Policy(), first), Work("new", 0, 0, 0))
+        outcome = await settle_with(
+            reconciler(source, target, Policy(), first), Work("new", 0, 0, 0)
+        )
         assert outcome.transferred
         assert target.files["new"].body == new
 
@@ -87,7 +91,9 @@ class ReticentTree(MemoryTree):
         return written
 
 
-def test_a_file_just_written_makes_way_for_a_directory_without_a_conflict_copy(state: State) -> None:
+def test_a_file_just_written_makes_way_for_a_directory_without_a_conflict_copy(
+    state: State,
+) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("push"), ReticentTree()
         source.put("both", b"1")
@@ -111,7 +117,13 @@ class Unreadable(MemoryTree):
     """A source whose bytes cannot be had, although it can be looked at."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         return replace(self._entry(path), body=None)
 
@@ -128,8 +140,12 @@ class Unwritable(MemoryTree):
         return await super().write(entry, content, expected)
 
 
-@pytest.mark.parametrize(("refused", "copies"), [(Unreadable, 0), (MemoryTree, 1)], ids=["read", "write"])
-def test_a_conflict_that_cannot_be_settled_makes_no_copy_with_each_try(refused: type[MemoryTree], copies: int) -> None:
+@pytest.mark.parametrize(
+    ("refused", "copies"), [(Unreadable, 0), (MemoryTree, 1)], ids=["read", "write"]
+)
+def test_a_conflict_that_cannot_be_settled_makes_no_copy_with_each_try(
+    refused: type[MemoryTree], copies: int
+) -> None:
     """What cannot be brought makes none; what cannot be put in place makes one."""
 
     async def scenario() -> None:
@@ -162,7 +178,9 @@ def test_a_deletion_is_made_only_in_its_turn() -> None:
         outcome = await settle(direction, Policy(delete=True), records, Work("a", 0, 0))
         assert outcome.deferred
         assert set(target.files) == {"a"}
-        outcome = await settle(direction, Policy(delete=True), records, Work("a", 0, 0, deleting=True))
+        outcome = await settle(
+            direction, Policy(delete=True), records, Work("a", 0, 0, deleting=True)
+        )
         assert (outcome.drops, outcome.transferred) == (("a",), True)
         assert not target.files
 
@@ -174,7 +192,9 @@ def test_without_delete_the_target_stays_and_the_row_knows_that_its_source_is_go
         source, target = MemoryTree("pull"), MemoryTree("push")
         records = synced(source, target, b"1")
         source.remove("a")
-        outcome = await settle(direction_between(source, target), Policy(), records, Work("a", 0, 0, deleting=True))
+        outcome = await settle(
+            direction_between(source, target), Policy(), records, Work("a", 0, 0, deleting=True)
+        )
         assert outcome.put is not None
         assert outcome.put.source_absent
         assert not outcome.transferred

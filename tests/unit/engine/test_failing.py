@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from syncloud.core.model import Failure
 from syncloud.core.work_queue import Work
 from syncloud.engine import failing
-from syncloud.engine.failing import BUSY_MAX_S, EFFORT_FACTOR, LASTING_TRIES, NEWS_IGNORED_S, RETRY_MAX_S, Failing
+from syncloud.engine.failing import (
+    BUSY_MAX_S,
+    EFFORT_FACTOR,
+    LASTING_TRIES,
+    NEWS_IGNORED_S,
+    RETRY_MAX_S,
+    Failing,
+)
 from syncloud.errors import HostUnavailable, PathError, Unsettled
 from syncloud.state.store import Pair, State
 from tests.support.engines import ALL, files, serving, until
@@ -172,7 +179,9 @@ def test_recorded_paths_are_tried_a_few_at_a_time_and_each_has_its_turn(world: W
 # What is recorded
 
 
-def test_a_failure_that_lasts_is_recorded_with_its_cause_and_forgotten_when_it_is_over(world: World) -> None:
+def test_a_failure_that_lasts_is_recorded_with_its_cause_and_forgotten_when_it_is_over(
+    world: World,
+) -> None:
     for tries in range(1, LASTING_TRIES + 2):
         world.fail()
         assert world.failing.flush() == []
@@ -315,7 +324,9 @@ STEPS = st.one_of(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=60))
-def test_no_path_is_lost_and_no_receipt_given_back_twice(world: World, steps: list[tuple[str, object]]) -> None:
+def test_no_path_is_lost_and_no_receipt_given_back_twice(
+    world: World, steps: list[tuple[str, object]]
+) -> None:
     """Whatever comes in whatever order: each failing path is waited for, in hand, or recorded; each receipt is in one place."""
     for path in "abc":
         world.failing.clear(path)
@@ -369,7 +380,9 @@ def test_what_an_earlier_version_has_written_is_opened(tmp_path: Path) -> None:
 # A life after a recorded failure
 
 
-def test_what_somebody_has_deleted_is_put_back_although_it_failed_in_an_earlier_life(state: State) -> None:
+def test_what_somebody_has_deleted_is_put_back_although_it_failed_in_an_earlier_life(
+    state: State,
+) -> None:
     """The record of a failure does not say who has asked: what only a look at both sides finds is looked for again."""
 
     async def scenario() -> None:

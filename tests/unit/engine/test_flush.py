@@ -25,7 +25,9 @@ from tests.support.memory import MemoryTree
 def test_a_flush_settles_an_open_file_that_nobody_was_woken_for(state: State) -> None:
     async def scenario() -> None:
         source, target = MemoryTree("pull"), MemoryTree("push")
-        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(
+            source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8
+        )
         work = asyncio.create_task(engine.run())
         await asyncio.sleep(0.1)
         source.put("open", b"1")
@@ -62,7 +64,9 @@ def test_running_work_has_a_grace_and_listings_have_none(monkeypatch: pytest.Mon
 
     async def scenario() -> None:
         tasks = PathTasks(TransferLimit(8), CountedTurns(time.monotonic), time.monotonic)
-        listing, soon, late = (asyncio.create_task(asyncio.sleep(seconds)) for seconds in (60.0, 0.1, 60.0))
+        listing, soon, late = (
+            asyncio.create_task(asyncio.sleep(seconds)) for seconds in (60.0, 0.1, 60.0)
+        )
         for path, running in (("soon", soon), ("late", late), ("not begun", None)):
             tasks.reserve(Work(path, 0.0, 0.0)).running = running
         await flush.drain({listing}, tasks)

@@ -31,10 +31,14 @@ def test_a_copy_that_fails_may_be_the_new_name_of_what_is_to_be_deleted(world: W
     assert world.failing.heirs.heir(_base("old", "17", 6)) is None
     assert world.failing.heirs.heir(_base("new", "17", 5)) is None, "it is the path itself"
     world.failing.fail(work_of("d/_SUCCESS"), REFUSED, content=("18", 0))
-    assert world.failing.heirs.heir(_base("e/_SUCCESS", "18", 0)) is None, "there are no bytes that could be lost"
+    assert world.failing.heirs.heir(_base("e/_SUCCESS", "18", 0)) is None, (
+        "there are no bytes that could be lost"
+    )
     assert world.failing.heirs.heir(None) is None
     world.failing.fail(work_of("new"), REFUSED)
-    assert world.failing.heirs.heir(_base("old", "17", 5)) == "new", "a try that saw nothing changes nothing"
+    assert world.failing.heirs.heir(_base("old", "17", 5)) == "new", (
+        "a try that saw nothing changes nothing"
+    )
     world.failing.fail(work_of("new"), REFUSED, content=("19", 5))
     assert world.failing.heirs.heir(_base("old", "17", 5)) is None, "it has other bytes now"
     world.failing.clear("new")
@@ -51,7 +55,10 @@ def test_the_old_name_of_what_was_recorded_and_not_tried_yet_is_kept(world: Worl
         work.reported = Entry(work.path, (f"inode {number}", "1", "2"), 5, 0, 0o644)
         admitted = world.failing.admit(work)
     assert not admitted
-    assert world.failing.heirs.heir(_base("old", f"inode {failing.MAX_UNDER_WAY}", 5)) == f"{failing.MAX_UNDER_WAY}"
+    assert (
+        world.failing.heirs.heir(_base("old", f"inode {failing.MAX_UNDER_WAY}", 5))
+        == f"{failing.MAX_UNDER_WAY}"
+    )
 
 
 def test_each_failing_path_with_the_same_content_is_an_heir() -> None:

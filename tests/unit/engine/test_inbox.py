@@ -30,7 +30,9 @@ def test_an_open_file_wakes_nobody_and_its_quiet_time_counts_from_its_event(stat
         work_queue = WorkQueue(time.monotonic, quiet=2.0)
         engine = engine_between(source, target, state, work_queue, policy=Policy(), transfers=8)
         work = asyncio.create_task(engine.run())
-        await asyncio.sleep(timing.until_next(time.monotonic(), resting=True) + 0.1)  # no pulse meanwhile
+        await asyncio.sleep(
+            timing.until_next(time.monotonic(), resting=True) + 0.1
+        )  # no pulse meanwhile
         turned_at, told_at = engine.turns.last_at, time.monotonic()
         source.put("open", b"1")
         engine.deliver(Hint("open", HintKind.WRITING))
@@ -61,7 +63,9 @@ def test_a_hint_that_cannot_be_taken_in_is_found_by_a_listing(state: State) -> N
         source, target = MemoryTree("pull"), Bucket()
         source.put("a", b"1")
         source.put("b", b"1")
-        engine = engine_between(source, target, state, Brittle(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(
+            source, target, state, Brittle(time.monotonic), policy=Policy(), transfers=8
+        )
         work = asyncio.create_task(engine.run())
         for path in "ab":
             engine.deliver(Hint(path))
@@ -83,7 +87,9 @@ class World:
         self.work_queue = WorkQueue(self.clock, quiet=2.0)
         self.turns = CountedTurns(self.clock)
         self.tasks = PathTasks(TransferLimit(8), self.turns, self.clock)
-        self.inbox = Inbox(self.work_queue, self.turns, self.tasks, self.clock, asyncio.get_running_loop())
+        self.inbox = Inbox(
+            self.work_queue, self.turns, self.tasks, self.clock, asyncio.get_running_loop()
+        )
 
 
 def test_a_hint_counts_from_its_delivery_and_not_from_the_turn_that_takes_it_in() -> None:

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from syncloud.core.model import Entry
 
 
-def test_listings_asked_for_during_a_listing_are_one_and_nothing_spins_until_then(state: State) -> None:
+def test_listings_asked_for_during_a_listing_are_one_and_nothing_spins_until_then(
+    state: State,
+) -> None:
     async def scenario() -> int:
         clock = CountingClock()
         source, target = LargeTree("pull"), MemoryTree("push")
@@ -84,13 +86,17 @@ def test_a_folder_that_moves_while_its_file_is_in_work_leaves_nothing_behind(sta
 
 
 @pytest.mark.parametrize("once", [True, False], ids=["a single pass", "a daemon"])
-def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(state: State, once: bool) -> None:
+def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(
+    state: State, once: bool
+) -> None:
     """What an earlier life has recorded is no trouble any more, but it is tried only after the newcomer has failed."""
 
     class Waiting(Bucket):
         failed = False
 
-        async def write(self, entry: Entry, content: Content | None, expected: Entry | None) -> Entry:
+        async def write(
+            self, entry: Entry, content: Content | None, expected: Entry | None
+        ) -> Entry:
             if entry.path != "late":
                 await until(lambda: self.failed)
             return await super().write(entry, content, expected)
@@ -103,7 +109,9 @@ def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(stat
         for path in carried:
             source.put(path, b"1")
         target.refuses = lambda path: path == "late" and target.tries[path] < 2
-        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=64)
+        engine = engine_between(
+            source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=64
+        )
         engine.deliver(Hint("late"))
         work = asyncio.create_task(engine.once() if once else engine.run())
         await until(lambda: engine.failing.more, 10)
@@ -148,7 +156,12 @@ class World:
         direction = direction_between(MemoryTree("pull"), MemoryTree("push"))
         self.availability = Availability(direction, state, self.clock, self.turns)
         self.listings = Listings(
-            self.scanner, self.availability, self.recorder, self.work_queue, turns=self.turns, clock=self.clock
+            self.scanner,
+            self.availability,
+            self.recorder,
+            self.work_queue,
+            turns=self.turns,
+            clock=self.clock,
         )
 
     def start(self) -> None:
@@ -178,8 +191,12 @@ def test_listings_that_are_asked_for_during_a_listing_share_the_next_one(state: 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("error", [Unavailable("nobody answers"), ValueError("a bug")], ids=["outage", "a bug"])
-def test_a_failed_listing_is_an_outage_of_listings_until_the_next_one_succeeds(state: State, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [Unavailable("nobody answers"), ValueError("a bug")], ids=["outage", "a bug"]
+)
+def test_a_failed_listing_is_an_outage_of_listings_until_the_next_one_succeeds(
+    state: State, error: Exception
+) -> None:
     async def scenario() -> None:
         world = World(state)
         world.start()

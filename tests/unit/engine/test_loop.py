@@ -104,7 +104,9 @@ def test_a_single_pass_ends_with_a_real_outage(state: State) -> None:
         source, target = MemoryTree("pull"), Bucket()
         source.put("a", b"1")
         target.down = True
-        engine = engine_between(source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8)
+        engine = engine_between(
+            source, target, state, WorkQueue(time.monotonic), policy=Policy(), transfers=8
+        )
         engine.deliver(ALL)
         with pytest.raises(Unavailable, match="nobody answers"):
             await engine.once()

@@ -47,7 +47,9 @@ def _suffer(clock: Clock, outage: Outage, seconds: float) -> int:
     return tries
 
 
-def test_a_long_outage_is_told_once_a_minute_and_tried_twice_a_minute_or_so(told: list[str]) -> None:
+def test_a_long_outage_is_told_once_a_minute_and_tried_twice_a_minute_or_so(
+    told: list[str],
+) -> None:
     clock = Clock()
     outage = Outage(clock)
     tries = _suffer(clock, outage, 3600)

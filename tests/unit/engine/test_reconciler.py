@@ -33,9 +33,19 @@ class Pull:
         self.bucket, self.disk = MemoryTree("push"), MemoryTree("pull", flat=False)
 
     @contextlib.asynccontextmanager
-    async def running(self, policy: Policy, excluded: Callable[[str], bool] = lambda _: False) -> AsyncIterator[Engine]:
+    async def running(
+        self, policy: Policy, excluded: Callable[[str], bool] = lambda _: False
+    ) -> AsyncIterator[Engine]:
         work_queue = WorkQueue(time.monotonic, min_interval=0.0)
-        engine = engine_between(self.bucket, self.disk, self.state, work_queue, policy=policy, transfers=16, excludes=excluded)
+        engine = engine_between(
+            self.bucket,
+            self.disk,
+            self.state,
+            work_queue,
+            policy=policy,
+            transfers=16,
+            excludes=excluded,
+        )
         work = asyncio.create_task(engine.run())
         try:
             yield engine
@@ -96,7 +106,9 @@ def test_with_delete_what_was_put_there_and_recorded_makes_way(pull: Pull) -> No
             pull.bucket.remove("both/b")
             await pull.synced(engine)
             await pull.synced(engine)
-            assert pull.pulled() == {"both": b"1"}, "the other way round when the directory is empty"
+            assert pull.pulled() == {"both": b"1"}, (
+                "the other way round when the directory is empty"
+            )
 
     asyncio.run(scenario())
 
@@ -119,9 +131,13 @@ def test_what_makes_way_passes_the_guard(pull: Pull) -> None:
             pull.an_hour_later()
             async with pull.running(DELETES) as engine:
                 await pull.synced(engine)
-                assert sum("/" not in path for path in pull.disk.files) == count - FREE_DELETIONS, "a restart lets none go"
+                assert sum("/" not in path for path in pull.disk.files) == count - FREE_DELETIONS, (
+                    "a restart lets none go"
+                )
                 await pull.synced(engine)
-                assert engine.trouble is not None, "and no listing does, although the source lacks none of the known paths"
+                assert engine.trouble is not None, (
+                    "and no listing does, although the source lacks none of the known paths"
+                )
         async with pull.running(DELETES) as engine:
             await pull.synced(engine)
             engine.resume(allow_deletes=True)

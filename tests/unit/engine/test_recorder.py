@@ -95,7 +95,9 @@ def recorder_of(state: State) -> Recorder:
 def test_a_receipt_is_acknowledged_after_its_row(state: State) -> None:
     async def scenario() -> None:
         recorder, receipt = recorder_of(state), Witness(state)
-        recorder.settled(Work("a", 0.0, 0.0, receipts=[receipt]), Outcome(put=row("a"), transferred=True))
+        recorder.settled(
+            Work("a", 0.0, 0.0, receipts=[receipt]), Outcome(put=row("a"), transferred=True)
+        )
         assert receipt.seen == []
         recorder.state_writer.flush()
         assert receipt.seen == [(True, 0)]

@@ -68,8 +68,12 @@ class Listing:
     def deliver(self, hint: Hint) -> None:
         self.hints.append(hint)
 
-    async def run(self, path: str = "", *, both: bool = False, receipt: Receipt | None = None) -> list[Hint]:
-        work = Work(path, CLOCK, CLOCK, check_target=both, receipts=[receipt] if receipt is not None else [])
+    async def run(
+        self, path: str = "", *, both: bool = False, receipt: Receipt | None = None
+    ) -> list[Hint]:
+        work = Work(
+            path, CLOCK, CLOCK, check_target=both, receipts=[receipt] if receipt is not None else []
+        )
         await self.scanner.reconcile(work)
         self.state_writer.flush()
         return self.hints
@@ -97,7 +101,11 @@ def test_what_differs_from_the_rows_is_nominated_and_nothing_else(state: State) 
     target.put("edited", b"theirs")
     listing = Listing(source, target, state)
     hints = asyncio.run(listing.run(receipt=receipt))
-    assert hints == [Hint("edited", reported=changed), Hint("gone", reported=Absent("gone")), Hint("sub/new", reported=new)]
+    assert hints == [
+        Hint("edited", reported=changed),
+        Hint("gone", reported=Absent("gone")),
+        Hint("sub/new", reported=new),
+    ]
     assert receipt.given
     assert listing.stats.last_reconcile
     assert not listing.stats.last_verify, "the target was not listed"
@@ -150,7 +158,9 @@ def test_a_listing_waits_until_what_it_has_found_is_settled(state: State) -> Non
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("error", [Unavailable("nobody answers"), ValueError("a bug")], ids=["unavailable", "a bug"])
+@pytest.mark.parametrize(
+    "error", [Unavailable("nobody answers"), ValueError("a bug")], ids=["unavailable", "a bug"]
+)
 def test_a_listing_that_failed_is_taken_again(state: State, error: Exception) -> None:
     async def scenario() -> None:
         source, target = BrokenOnce("pull", error), MemoryTree("push")
@@ -198,7 +208,9 @@ class EndlessTree(LargeTree):
             self._told.append("left")
 
 
-def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_closed(tmp_path: Path) -> None:
+def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_closed(
+    tmp_path: Path,
+) -> None:
     """What the thread uses (the rows' reader, the root's descriptor) would be closed under it, or be another file's."""
     told: list[str] = []
     state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""), WatchedState)

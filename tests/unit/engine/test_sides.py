@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.core.model import SMALL_BYTES, Absent, Base, ConflictPolicy, Entry, Hint, HintKind, Policy
+from syncloud.core.model import (
+    SMALL_BYTES,
+    Absent,
+    Base,
+    ConflictPolicy,
+    Entry,
+    Hint,
+    HintKind,
+    Policy,
+)
 from syncloud.core.work_queue import Work
 from syncloud.engine.failing import LASTING_TRIES
 from syncloud.engine.path_task import PathTask
@@ -48,7 +57,9 @@ def test_uploads_that_are_never_committed_are_begun_less_and_less_often(state: S
             for _ in range(100):
                 engine.deliver(Hint("big", HintKind.WRITTEN))
                 await asyncio.sleep(0.1)
-            assert target.tries["big"] <= LASTING_TRIES + 2, "a writer's events do not outrun the pause"
+            assert target.tries["big"] <= LASTING_TRIES + 2, (
+                "a writer's events do not outrun the pause"
+            )
             await until(lambda: state.failing())
 
     asyncio.run(scenario())
@@ -60,12 +71,20 @@ class Startled(MemoryTree):
     looks = 0
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         self.looks += 1
         if self.looks % 2 == 0:
             raise Unsteady(path, f"{path}: a writer is at work")
-        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        return await super().observe(
+            path, base, known, reported=reported, deadline_passed=deadline_passed
+        )
 
 
 def test_a_writer_that_is_found_after_a_write_was_refused_counts_as_a_failure(state: State) -> None:
@@ -102,7 +121,9 @@ def test_a_path_that_was_left_out_is_looked_at_before_anything_is_sent() -> None
         source.put("a", b"ours")
         target.put("a", b"theirs, and longer")
         records = Recorded({}, skipped=frozenset({"a"}))
-        work = reconciler_of(direction_between(source, target), Policy(conflict=ConflictPolicy.SKIP), records)
+        work = reconciler_of(
+            direction_between(source, target), Policy(conflict=ConflictPolicy.SKIP), records
+        )
         outcome = await settle_with(work, Work("a", 0, 0, 0))
         assert outcome.unknown is not None
         assert target.sent == 0
@@ -119,14 +140,24 @@ class Looked(MemoryTree):
     looks = 0
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         self.looks += 1
-        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        return await super().observe(
+            path, base, known, reported=reported, deadline_passed=deadline_passed
+        )
 
 
 def agreed(source: Entry, target: Entry) -> Base:
-    return Base(source.path, source.tag, target.tag, source.size, source.mtime_ns, source.mode, None)
+    return Base(
+        source.path, source.tag, target.tag, source.size, source.mtime_ns, source.mode, None
+    )
 
 
 def test_the_target_is_assumed_to_be_as_recorded_unless_a_listing_doubts_it() -> None:
@@ -138,7 +169,9 @@ def test_the_target_is_assumed_to_be_as_recorded_unless_a_listing_doubts_it() ->
         assert await sides.assumed_target(Work("a", 0.0, 0.0), base) == base.as_target()
         assert await sides.assumed_target(Work("new", 0.0, 0.0), None) == Absent("new")
         assert target.looks == 0
-        assert await sides.assumed_target(Work("a", 0.0, 0.0, check_target=True), base) == Absent("a")
+        assert await sides.assumed_target(Work("a", 0.0, 0.0, check_target=True), base) == Absent(
+            "a"
+        )
         assert target.looks == 1
 
     asyncio.run(scenario())
@@ -171,14 +204,22 @@ class Trusted(MemoryTree):
     is_written_to = False
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         if self.is_written_to:
             raise Unsteady(path, f"{path}: a writer is at work")
         return reported or await super().observe(path, base, known, deadline_passed=deadline_passed)
 
 
-def test_after_a_condition_that_failed_the_report_counts_no_more_and_a_writer_is_a_failure() -> None:
+def test_after_a_condition_that_failed_the_report_counts_no_more_and_a_writer_is_a_failure() -> (
+    None
+):
     async def scenario() -> None:
         source, target = Trusted("pull"), MemoryTree("push")
         entry = source.put("a", b"1")

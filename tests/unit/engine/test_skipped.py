@@ -39,13 +39,18 @@ def listed(left_out: SkippedPaths, unknown: list[Unknown], *, most: int) -> None
     """As a listing of everything does it."""
     census = ScanSummary(recorded=frozenset(left_out.reasons), most=most)
     assert not list(diff(iter(unknown), None, iter([]), census, lambda path: False))
-    assert (len(census.unknown), census.more) == (min(len(unknown), most), max(0, len(unknown) - most))
+    assert (len(census.unknown), census.more) == (
+        min(len(unknown), most),
+        max(0, len(unknown) - most),
+    )
     left_out.recount(census)
     for one in census.unknown:
         left_out.note(one)
 
 
-def test_beyond_a_bound_paths_are_counted_and_neither_kept_nor_named(state: State, logged: Listener) -> None:
+def test_beyond_a_bound_paths_are_counted_and_neither_kept_nor_named(
+    state: State, logged: Listener
+) -> None:
     left_out = SkippedPaths(state, most=10)
     listed(left_out, refused(1_000), most=10)
     assert (len(left_out), len(left_out.reasons), len(state.skipped())) == (1_000, 10, 10)
@@ -68,7 +73,9 @@ def test_what_was_left_out_and_is_met_beyond_the_bound_is_not_forgotten(state: S
     assert names.spelled(odd) in left_out.reasons
 
 
-def test_a_long_name_is_shortened_in_the_log_and_whole_in_the_state(state: State, logged: Listener) -> None:
+def test_a_long_name_is_shortened_in_the_log_and_whole_in_the_state(
+    state: State, logged: Listener
+) -> None:
     name = "b" + "\n" * 1_000 + "e"
     SkippedPaths(state).note(Unknown(name, "too long"))
     assert state.skipped() == {name: "too long"}
@@ -78,11 +85,15 @@ def test_a_long_name_is_shortened_in_the_log_and_whole_in_the_state(state: State
     assert record.__dict__["path"].startswith("b\n")
 
 
-def test_the_page_knows_how_many_have_no_room(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_knows_how_many_have_no_room(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(status, "MAX_SKIPPED", 10)
     left_out = SkippedPaths(state, most=10)
     listed(left_out, refused(1_000), most=10)
-    state.set_note(notes.SNAPSHOT, status.as_fields(status.Snapshot(role="pull", left_out_count=len(left_out))))
+    state.set_note(
+        notes.SNAPSHOT, status.as_fields(status.Snapshot(role="pull", left_out_count=len(left_out)))
+    )
     now = status.read(tmp_path)
     assert (now.left_out_count, len(now.left_out)) == (1_000, 10)
     assert "and 980 more" in page("jef", now)
@@ -96,7 +107,9 @@ UNREADABLE = Unknown("d", "cannot be listed: Permission denied", subtree=True)
 
 @pytest.mark.parametrize("directory", [DEEP, UNREADABLE, Unknown("", "gone", subtree=True)])
 @pytest.mark.parametrize("first", ["its path", "its directory"])
-def test_a_skipped_directory_stands_for_every_path_below_it(directory: Unknown, first: str, state: State) -> None:
+def test_a_skipped_directory_stands_for_every_path_below_it(
+    directory: Unknown, first: str, state: State
+) -> None:
     skipped = SkippedPaths(state)
     both = [Unknown("d/e/f/g", "the key would be longer than 1024 bytes"), directory]
     for unknown in both if first == "its path" else reversed(both):

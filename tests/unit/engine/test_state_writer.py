@@ -39,7 +39,9 @@ class Ticket:
 
     def acknowledge(self) -> None:
         with closing(sqlite3.connect(self.file)) as db:
-            self.rows.append([path for (path,) in db.execute("SELECT path FROM base ORDER BY path")])
+            self.rows.append(
+                [path for (path,) in db.execute("SELECT path FROM base ORDER BY path")]
+            )
 
 
 class Broken:
@@ -55,7 +57,9 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_row_that_cannot_be_stored_is_left_out_by_name_and_the_others_are_stored(state: State, bad: str) -> None:
+def test_a_row_that_cannot_be_stored_is_left_out_by_name_and_the_others_are_stored(
+    state: State, bad: str
+) -> None:
     """By the timer, as in a daemon; and the next rows find it alive."""
 
     async def scenario() -> None:
@@ -67,7 +71,9 @@ def test_a_row_that_cannot_be_stored_is_left_out_by_name_and_the_others_are_stor
         state_writer.record(replace(GOOD, path="z"), (), [tickets[2]])
         state_writer.note(DeletionMemo(held=True))
         await asyncio.sleep(4 * module.BATCH_DELAY_S)
-        assert [ticket.rows for ticket in tickets[:3]] == [[["a", "z"]]] * 3, "each once, after the others' rows are stored"
+        assert [ticket.rows for ticket in tickets[:3]] == [[["a", "z"]]] * 3, (
+            "each once, after the others' rows are stored"
+        )
         assert list(state.skipped()) == list(left_out.reasons) == ["bad"]
         assert (state_writer.files, state_writer.error, state.deletions().held) == (2, None, True)
         state_writer.record(replace(GOOD, path="later"), (), [tickets[3]])
@@ -92,7 +98,10 @@ def test_what_is_left_out_keeps_the_row_of_before(state: State) -> None:
 
 def test_a_drop_of_a_name_that_has_no_row_keeps_nothing_back(state: State) -> None:
     async def scenario() -> None:
-        state_writer, ticket = StateWriter(state, SkippedPaths(state)), Ticket(state.directory / "state.sqlite")
+        state_writer, ticket = (
+            StateWriter(state, SkippedPaths(state)),
+            Ticket(state.directory / "state.sqlite"),
+        )
         state_writer.record(GOOD, ("caf\udce9",), [ticket])
         state_writer.flush()
         assert ticket.rows == [["good"]]
@@ -102,7 +111,10 @@ def test_a_drop_of_a_name_that_has_no_row_keeps_nothing_back(state: State) -> No
 
 def test_a_receipt_that_cannot_be_given_back_keeps_no_other_back(state: State) -> None:
     async def scenario() -> None:
-        state_writer, ticket = StateWriter(state, SkippedPaths(state)), Ticket(state.directory / "state.sqlite")
+        state_writer, ticket = (
+            StateWriter(state, SkippedPaths(state)),
+            Ticket(state.directory / "state.sqlite"),
+        )
         state_writer.record(GOOD, (), [Broken(), ticket])
         state_writer.flush()
         assert ticket.rows == [["good"]]
@@ -110,7 +122,9 @@ def test_a_receipt_that_cannot_be_given_back_keeps_no_other_back(state: State) -
     asyncio.run(scenario())
 
 
-def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(tmp_path: Path) -> None:
+def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(
+    tmp_path: Path,
+) -> None:
     """A closed database takes no row, and refuses none: nothing is left out, and no receipt is given back."""
 
     async def scenario() -> None:
@@ -137,7 +151,10 @@ def test_damage_is_shown_and_nothing_is_acknowledged(state: State) -> None:
         rows = [replace(GOOD, path=f"{number:05}/{'n' * 200}") for number in range(20_000)]
         state.record(rows, [])
         state.sync()
-        state_writer, ticket = StateWriter(state, SkippedPaths(state)), Ticket(state.directory / "state.sqlite")
+        state_writer, ticket = (
+            StateWriter(state, SkippedPaths(state)),
+            Ticket(state.directory / "state.sqlite"),
+        )
         state._db.execute("PRAGMA shrink_memory")
         with (state.directory / "state.sqlite").open("r+b") as file:
             for page in range(8, file.seek(0, os.SEEK_END) // 4096):
@@ -159,12 +176,17 @@ def test_damage_is_shown_and_nothing_is_acknowledged(state: State) -> None:
 
 def test_the_inodes_of_a_burst_are_asked_for_at_once(state: State) -> None:
     async def scenario() -> None:
-        state_writer, one = StateWriter(state, SkippedPaths(state)), Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
+        state_writer, one = (
+            StateWriter(state, SkippedPaths(state)),
+            Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None),
+        )
         asked: list[str] = []
         state_writer.record(one, (), [])
         state_writer.flush()
         state._db.set_trace_callback(asked.append)
-        told = await asyncio.gather(*(state_writer.renamed_from((inode, "3")) for inode in ("11", "12", "13")))
+        told = await asyncio.gather(
+            *(state_writer.renamed_from((inode, "3")) for inode in ("11", "12", "13"))
+        )
         assert told == [[one], [], []]
         assert await state_writer.renamed_from(("13", "3")) == []
         assert len(asked) == 2, "which of them are known, and the one that is"
@@ -180,15 +202,26 @@ def test_what_was_read_ahead_is_never_older_than_what_was_recorded(state: State)
         state_writer = StateWriter(state, SkippedPaths(state))
         one = Base("a", ("11", "3", "9"), ("etag",), 3, 0, 0o640, None)
         state_writer.look_up(["a"], ["11"])
-        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3"))) == (None, [])
+        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3"))) == (
+            None,
+            [],
+        )
         state_writer.record(one, (), [])
         assert state_writer.base_of("a") == one
         state_writer.flush()
-        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3")), state_writer.files) == (one, [one], 1)
+        assert (
+            state_writer.base_of("a"),
+            await state_writer.renamed_from(("11", "3")),
+            state_writer.files,
+        ) == (one, [one], 1)
         state_writer.look_up(["a"], ["11"])
         state_writer.record(None, ("a",), [])
         assert state_writer.base_of("a") is None
         state_writer.flush()
-        assert (state_writer.base_of("a"), await state_writer.renamed_from(("11", "3")), state_writer.files) == (None, [], 0)
+        assert (
+            state_writer.base_of("a"),
+            await state_writer.renamed_from(("11", "3")),
+            state_writer.files,
+        ) == (None, [], 0)
 
     asyncio.run(scenario())

@@ -29,7 +29,9 @@ def row(size: int) -> Base:
 def test_transfers_count_with_their_bytes() -> None:
     stats, began = Stats(), time.time()
     stats.tally(work(), Outcome(put=row(5)))
-    assert (stats.transferred, stats.bytes, stats.last_transfer) == (0, 0, 0.0), "a row alone is no transfer"
+    assert (stats.transferred, stats.bytes, stats.last_transfer) == (0, 0, 0.0), (
+        "a row alone is no transfer"
+    )
     stats.tally(work(), Outcome(put=row(5), transferred=True))
     stats.tally(work(), Outcome(put=row(7), transferred=True, conflict=True))
     stats.tally(work(), Outcome(drops=("a",), transferred=True))

@@ -69,7 +69,9 @@ def test_what_is_seen_weighs_what_it_is() -> None:
     room.resize("32", Absent("32"))
     room.resize("33", Entry("33", ("1", "", ""), 100 * SMALL_BYTES, 1, 0o644))
     room.resize("not in there", Absent("not in there"))
-    assert room.available == 33, "34 times 8 MiB, and 128 KiB are taken of one; a large one waits for its parts elsewhere"
+    assert room.available == 33, (
+        "34 times 8 MiB, and 128 KiB are taken of one; a large one waits for its parts elsewhere"
+    )
     assert room.places == 193
     for number in range(64):
         room.release(work(str(number)))
@@ -109,7 +111,9 @@ def test_small_files_of_which_nobody_told_the_size_are_many_at_a_time(tmp_path: 
         source, target = MemoryTree("push"), Slow("push")
         state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""))
         loop = asyncio.get_running_loop()
-        engine = engine_between(source, target, state, WorkQueue(loop.time), policy=Policy(), transfers=256)
+        engine = engine_between(
+            source, target, state, WorkQueue(loop.time), policy=Policy(), transfers=256
+        )
         for number in range(400):
             source.put(str(number), b"x")
             engine.deliver(Hint(str(number)))

@@ -59,15 +59,25 @@ class Odd(MemoryTree):
     """A source with one path that cannot be carried."""
 
     async def observe(
-        self, path: str, base: Base | None, known: Tag | None, *, reported: Side | None = None, deadline_passed: bool = False
+        self,
+        path: str,
+        base: Base | None,
+        known: Tag | None,
+        *,
+        reported: Side | None = None,
+        deadline_passed: bool = False,
     ) -> Side:
         if path == "odd":
             return Unknown(path, "a pipe")
-        return await super().observe(path, base, known, reported=reported, deadline_passed=deadline_passed)
+        return await super().observe(
+            path, base, known, reported=reported, deadline_passed=deadline_passed
+        )
 
 
 @pytest.mark.parametrize("broken", ["rows_of", "note_unsyncable"])
-def test_an_error_of_our_own_stops_neither_the_loop_nor_the_path(tmp_path: Path, broken: str) -> None:
+def test_an_error_of_our_own_stops_neither_the_loop_nor_the_path(
+    tmp_path: Path, broken: str
+) -> None:
     """In a turn (`rows_of`), and where what was settled is recorded (`note_skipped`)."""
 
     async def scenario(state: State) -> None:
@@ -126,7 +136,9 @@ def test_requests_until_the_next_turn_share_it() -> None:
     asyncio.run(scenario())
 
 
-def test_a_failed_turn_is_retried_and_is_none_for_the_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_turn_is_retried_and_is_none_for_the_watchdog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(turns, "RETRY_DELAY_S", 0.05)
 
     async def scenario() -> None:
@@ -145,7 +157,9 @@ def test_a_failed_turn_is_retried_and_is_none_for_the_watchdog(monkeypatch: pyte
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("delays", [(0.05, 60.0), (60.0, 0.05)], ids=["the earlier one first", "the later one first"])
+@pytest.mark.parametrize(
+    "delays", [(0.05, 60.0), (60.0, 0.05)], ids=["the earlier one first", "the later one first"]
+)
 def test_the_alarm_keeps_the_earliest_time(delays: tuple[float, ...]) -> None:
     async def scenario() -> None:
         counted = CountedTurns(time.monotonic)

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from syncloud.engine.outage import Outage
 from syncloud.engine.turns import Turns
 from syncloud.engine.witness import Witness
-from syncloud.errors import CredentialsError, HostUnavailable, PermissionRefused, SyncloudError, Unavailable
+from syncloud.errors import (
+    CredentialsError,
+    HostUnavailable,
+    PermissionRefused,
+    SyncloudError,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +192,9 @@ def test_a_probe_ends_an_outage_that_is_over_and_wakes_the_loop() -> None:
     asyncio.run(scenario())
 
 
-def test_a_question_that_fails_unexpectedly_ends_nothing_and_wakes_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_question_that_fails_unexpectedly_ends_nothing_and_wakes_the_loop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario() -> None:
         world = World()
         world.outage.record_failure(Unavailable("down"))

@@ -50,14 +50,29 @@ def disk_threads() -> Iterator[DiskThreads]:
 
 def contents(root: int) -> dict[str, bytes]:
     place = Path(os.readlink(f"/proc/self/fd/{root}"))
-    return {str(file.relative_to(place)): file.read_bytes() for file in place.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(place)): file.read_bytes()
+        for file in place.rglob("*")
+        if file.is_file()
+    }
 
 
 def test_each_file_fails_alone(root: int, tmp_path: Path) -> None:
     (tmp_path / "root/theirs").write_bytes(b"theirs")
     (tmp_path / "root/link").symlink_to("/")
     files = [
-        new(path) for path in ("theirs/a", "a", "theirs", "link/b", "theirs/c", "d/e", "d/" + "n" * 256, "d/f", "theirs/c/g")
+        new(path)
+        for path in (
+            "theirs/a",
+            "a",
+            "theirs",
+            "link/b",
+            "theirs/c",
+            "d/e",
+            "d/" + "n" * 256,
+            "d/f",
+            "theirs/c/g",
+        )
     ]
     before = len(os.listdir("/proc/self/fd"))
     batch.put_small(root, files, NONCE)
@@ -67,7 +82,10 @@ def test_each_file_fails_alone(root: int, tmp_path: Path) -> None:
     assert told == {**blocked, "theirs": Changed, "link/b": Blocked, "d/" + "n" * 256: OSError}
     for file in files:
         if isinstance(file.error, Blocked):
-            assert (file.error.path, file.error.blocker) == (file.entry.path, file.entry.path.split("/")[0])
+            assert (file.error.path, file.error.blocker) == (
+                file.entry.path,
+                file.entry.path.split("/")[0],
+            )
     assert contents(root) == {"theirs": b"theirs", "a": b"new", "d/e": b"new", "d/f": b"new"}
     for file in files:
         if file.error is None:
@@ -116,20 +134,34 @@ def traced(tmp_path: Path, *more: str) -> tuple[str, list[str]]:
         (tmp_path / "root" / folder).mkdir()
     argv = ["strace", "-y", "-o", str(tmp_path / "trace"), "-e", f"trace={TRACED}", *more]
     child = [sys.executable, "-c", CHILD, str(tmp_path / "root")]
-    said = subprocess.run([*argv, *child], capture_output=True, text=True, check=True).stdout.strip()
+    said = subprocess.run(
+        [*argv, *child], capture_output=True, text=True, check=True
+    ).stdout.strip()
     lines = (tmp_path / "trace").read_text().splitlines()
     return said, [line for line in lines if f"{tmp_path}/root" in line]
 
 
 @pytest.mark.skipif(not strace.works(), reason="strace is not there, or may not trace")
-def test_every_file_is_synced_before_its_name_and_every_directory_once_after_it(root: int, tmp_path: Path) -> None:
+def test_every_file_is_synced_before_its_name_and_every_directory_once_after_it(
+    root: int, tmp_path: Path
+) -> None:
     said, calls = traced(tmp_path)
     assert said == "NoneType NoneType NoneType"
     named = [number for number, call in enumerate(calls) if call.startswith("renameat2")]
     synced = [number for number, call in enumerate(calls) if re.match(r"fsync\(\d+<.*tmp-", call)]
-    folders = [number for number, call in enumerate(calls) if re.match(r"fsync\(\d+<.*/(one|two)>", call)]
-    changed = [number for number, call in enumerate(calls) if call.startswith(("pwrite64", "fchmod", "utimensat", "fsetxattr"))]
-    begun = [number for number, call in enumerate(calls) if call.startswith("fadvise64") and "POSIX_FADV_DONTNEED" in call]
+    folders = [
+        number for number, call in enumerate(calls) if re.match(r"fsync\(\d+<.*/(one|two)>", call)
+    ]
+    changed = [
+        number
+        for number, call in enumerate(calls)
+        if call.startswith(("pwrite64", "fchmod", "utimensat", "fsetxattr"))
+    ]
+    begun = [
+        number
+        for number, call in enumerate(calls)
+        if call.startswith("fadvise64") and "POSIX_FADV_DONTNEED" in call
+    ]
     assert (len(named), len(synced), len(folders), len(begun)) == (3, 3, 2, 3)
     assert max(changed) < min(begun)
     assert max(begun) < min(synced)
@@ -159,7 +191,9 @@ def test_a_sync_that_fails_is_of_whom_it_was_asked_for(
 # What piles up
 
 
-def test_what_piles_up_goes_together_and_nothing_waits_for_company(root: int, disk_threads: DiskThreads) -> None:
+def test_what_piles_up_goes_together_and_nothing_waits_for_company(
+    root: int, disk_threads: DiskThreads
+) -> None:
     async def scenario() -> None:
         batches = batch.Batches(disk_threads, root, NONCE)
         alone = new("alone")
@@ -178,10 +212,15 @@ async def scenario_again(disk_threads: DiskThreads, root: int) -> None:
     await batch.Batches(disk_threads, root, NONCE).write(new("again"))
 
 
-def test_a_batch_has_no_more_bytes_than_one_file_may_have(root: int, disk_threads: DiskThreads) -> None:
+def test_a_batch_has_no_more_bytes_than_one_file_may_have(
+    root: int, disk_threads: DiskThreads
+) -> None:
     async def scenario() -> None:
         batches = batch.Batches(disk_threads, root, NONCE)
-        writes = [asyncio.ensure_future(batches.write(new(f"{number}", bytes(SMALL_BYTES // 2)))) for number in range(5)]
+        writes = [
+            asyncio.ensure_future(batches.write(new(f"{number}", bytes(SMALL_BYTES // 2))))
+            for number in range(5)
+        ]
         await asyncio.sleep(0)
         assert len(batches._take()) == 2
         for write in writes:
@@ -191,7 +230,9 @@ def test_a_batch_has_no_more_bytes_than_one_file_may_have(root: int, disk_thread
     asyncio.run(scenario())
 
 
-def test_what_is_cancelled_while_it_waits_is_not_written(root: int, disk_threads: DiskThreads) -> None:
+def test_what_is_cancelled_while_it_waits_is_not_written(
+    root: int, disk_threads: DiskThreads
+) -> None:
     held = threading.Event()
 
     async def scenario() -> None:

@@ -70,7 +70,9 @@ def name_of(fd: int) -> str:
 
 
 @contextlib.contextmanager
-def listening(name: str, user: int, *, groups: tuple[int, ...] = (), backlog: int = 8) -> Iterator[None]:
+def listening(
+    name: str, user: int, *, groups: tuple[int, ...] = (), backlog: int = 8
+) -> Iterator[None]:
     """A process of `user` that listens at the abstract names, `|` between two of them."""
     # As root it starts the interpreter, which may be nobody else's; then it is the other user.
     become = f"import os, signal, socket, sys; os.setgroups({list(groups)}); os.setgid({user}); os.setuid({user})\n"
@@ -89,7 +91,9 @@ def filling(claim: str, user: int, how: str) -> Iterator[None]:
     """A process of `user` that takes every place in the queue of that name, and with `how` "ever" each that is free again."""
     become = f"import os, socket, sys; os.setgroups([]); os.setgid({user}); os.setuid({user})\n"
     argv = [sys.executable, "-c", become + FILLS, claim, how]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "full\n"
         try:
@@ -100,7 +104,11 @@ def filling(claim: str, user: int, how: str) -> Iterator[None]:
 
 def claim_on(fd: int) -> str:
     """The whole name of the one claim that there is."""
-    lines = Path("/proc/thread-self/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    lines = (
+        Path("/proc/thread-self/net/unix")
+        .read_text(encoding="utf-8", errors="surrogateescape")
+        .splitlines()
+    )
     [name] = {at for line in lines if (at := line.partition(" @")[2]).startswith(name_of(fd))}
     return name
 
@@ -116,7 +124,8 @@ def claims(fd: int) -> bool:
 def test_a_directory_is_claimed_once_until_it_is_released(fd: int, tmp_path: Path) -> None:
     first = Claim(fd, "dir")
     with pytest.raises(
-        BusyError, match=rf"another syncloud has the directory dir: process {os.getpid()} of user {os.geteuid()}"
+        BusyError,
+        match=rf"another syncloud has the directory dir: process {os.getpid()} of user {os.geteuid()}",
     ):
         Claim(fd, "dir")
     (tmp_path / "other").mkdir()
@@ -131,7 +140,9 @@ def test_a_directory_is_claimed_once_until_it_is_released(fd: int, tmp_path: Pat
 def test_a_claim_ends_with_its_process(fd: int) -> None:
     claiming = f"from syncloud.local.claim import Claim; held = Claim({fd}, 'dir')"
     code = f"import signal; {claiming}; print('has it', flush=True); signal.pause()"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, pass_fds=[fd]) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, pass_fds=[fd]
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"has it\n"
         held = not claims(fd)
@@ -174,7 +185,16 @@ def test_a_claim_of_who_may_only_read_is_told_and_stops_nobody(fd: int, logged: 
         (0, 0, 0o755, (), False),
         (OTHER, OTHER, 0o700, (), False),
     ],
-    ids=["owner", "everybody", "group", "own group", "group that reads", "another group", "reader", "stranger"],
+    ids=[
+        "owner",
+        "everybody",
+        "group",
+        "own group",
+        "group that reads",
+        "another group",
+        "reader",
+        "stranger",
+    ],
 )
 def test_a_claim_counts_by_who_may_write_into_the_directory(
     fd: int, owner: int, group: int, mode: int, groups: tuple[int, ...], counts: bool
@@ -192,7 +212,9 @@ def test_root_and_the_own_user_always_count(fd: int) -> None:
 
 
 @as_root
-def test_whoever_its_user_is_a_daemon_that_writes_is_found_by_root_and_the_other_way_round(fd: int, tmp_path: Path) -> None:
+def test_whoever_its_user_is_a_daemon_that_writes_is_found_by_root_and_the_other_way_round(
+    fd: int, tmp_path: Path
+) -> None:
     os.fchown(fd, NOBODY, NOBODY)
     let_through(tmp_path)
     claim = Claim(fd, "dir")
@@ -206,13 +228,21 @@ try:
 except BusyError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "dir")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "dir")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert f"process {os.getpid()} of user 0" in done.stdout
     claim.release()
 
 
 @as_root
-@pytest.mark.parametrize("tail", ["", "x" * 60, "\n", "\nffff: 00000002 00000000 00010000 0001 01 1 @", "\x1b[2J", "\udcff"])
+@pytest.mark.parametrize(
+    "tail",
+    ["", "x" * 60, "\n", "\nffff: 00000002 00000000 00010000 0001 01 1 @", "\x1b[2J", "\udcff"],
+)
 def test_odd_names_of_others_stop_nobody(fd: int, tail: str) -> None:
     """Anybody chooses the names of his sockets, and the list of them is text."""
     name = f"{name_of(fd)}{tail}".encode("utf-8", "surrogateescape")
@@ -227,14 +257,19 @@ def test_odd_names_of_others_stop_nobody(fd: int, tail: str) -> None:
 @pytest.mark.parametrize("how", ["once", "ever"])
 def test_who_fills_the_queue_of_a_claim_hides_it_from_nobody(fd: int, how: str) -> None:
     claim = Claim(fd, "dir")
-    with filling(claim_on(fd), NOBODY, how), pytest.raises(BusyError, match=f"process {os.getpid()} of user 0"):
+    with (
+        filling(claim_on(fd), NOBODY, how),
+        pytest.raises(BusyError, match=f"process {os.getpid()} of user 0"),
+    ):
         Claim(fd, "dir")
     claim.release()
     assert claims(fd)
 
 
 @as_root
-def test_who_leaves_no_place_in_his_queue_is_told_and_stops_nobody(fd: int, logged: Listener) -> None:
+def test_who_leaves_no_place_in_his_queue_is_told_and_stops_nobody(
+    fd: int, logged: Listener
+) -> None:
     name = f"{name_of(fd)}0123456789abcdef"
     with listening(name, NOBODY, backlog=0), contextlib.ExitStack() as stack:
         for _ in range(4):

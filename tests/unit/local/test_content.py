@@ -25,7 +25,9 @@ def test_a_big_file_travels_in_parts(tree: LocalTree, root: Path) -> None:
     assert do(tree.with_checksum(side)).crc == checksum.update(file.read_bytes())
 
 
-def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(tree: LocalTree, root: Path) -> None:
+def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(
+    tree: LocalTree, root: Path
+) -> None:
     """And not before: see the next test."""
     file = big(root)
     before = file.read_bytes()
@@ -42,7 +44,9 @@ def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(tr
 
 
 @pytest.mark.parametrize("more", [0, 1, SMALL_BYTES])
-def test_the_beginning_of_a_larger_new_content_is_not_sent(tree: LocalTree, root: Path, more: int) -> None:
+def test_the_beginning_of_a_larger_new_content_is_not_sent(
+    tree: LocalTree, root: Path, more: int
+) -> None:
     """It is rewritten between open and the first read: what is read is of one state, and is there again, but it is cut off."""
     big(root)
     side = entry(tree, "big")
@@ -52,7 +56,12 @@ def test_the_beginning_of_a_larger_new_content_is_not_sent(tree: LocalTree, root
         try:
             with open(root / "big", "r+b") as writer:
                 writer.write(b"n" * (BIG + more))
-            crc = checksum.of([*await content.part(0, SMALL_BYTES), *await content.part(SMALL_BYTES, BIG - SMALL_BYTES)])
+            crc = checksum.of(
+                [
+                    *await content.part(0, SMALL_BYTES),
+                    *await content.part(SMALL_BYTES, BIG - SMALL_BYTES),
+                ]
+            )
             await content.verify(crc)
         finally:
             content.close()

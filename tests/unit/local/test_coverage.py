@@ -20,16 +20,22 @@ def test_a_tree_that_is_watched_is_whole() -> None:
 @pytest.mark.parametrize("path", TREE)
 def test_what_the_kernel_does_not_watch_is_missing(path: str) -> None:
     watches = {watch: inode for watch, inode in WATCHES.items() if inode != TREE[path]}
-    assert compare(TREE, watches, HEARD_AS, watches) == Coverage(missing=frozenset({(path, TREE[path])}))
+    assert compare(TREE, watches, HEARD_AS, watches) == Coverage(
+        missing=frozenset({(path, TREE[path])})
+    )
 
 
 def test_what_is_heard_under_a_path_that_it_no_longer_has_is_astray() -> None:
     moved = {"": 1, "new": 2, "new/e": 3}
-    assert compare(moved, WATCHES, HEARD_AS, WATCHES) == Coverage(astray=frozenset({(2, "d"), (3, "d/e")}))
+    assert compare(moved, WATCHES, HEARD_AS, WATCHES) == Coverage(
+        astray=frozenset({(2, "d"), (3, "d/e")})
+    )
 
 
 def test_two_directories_that_were_exchanged_are_astray() -> None:
-    assert compare({"": 1, "a": 3, "b": 2}, WATCHES, {10: "", 11: "a", 12: "b"}, WATCHES).astray == {(2, "a"), (3, "b")}
+    assert compare(
+        {"": 1, "a": 3, "b": 2}, WATCHES, {10: "", 11: "a", 12: "b"}, WATCHES
+    ).astray == {(2, "a"), (3, "b")}
 
 
 def test_what_is_watched_and_not_in_the_tree_is_away() -> None:
@@ -40,7 +46,9 @@ def test_what_is_mounted_twice_is_right_under_each_of_its_paths() -> None:
     """One inode has one watch; which of its paths watchdog came by last is nobody's choice."""
     for path in ("d", "again"):
         heard_as = {10: "", 11: path}
-        assert compare({"": 1, "d": 2, "again": 2}, {10: 1, 11: 2}, heard_as, {10: 1, 11: 2}).is_whole
+        assert compare(
+            {"": 1, "d": 2, "again": 2}, {10: 1, 11: 2}, heard_as, {10: 1, 11: 2}
+        ).is_whole
 
 
 def test_the_same_number_on_two_file_systems_is_right() -> None:

@@ -45,7 +45,9 @@ def test_the_last_user_closes(file: Descriptor) -> None:
     assert not is_open(fd)
 
 
-def test_the_number_of_a_call_that_has_not_returned_is_nobody_elses(file: Descriptor, tmp_path: Path) -> None:
+def test_the_number_of_a_call_that_has_not_returned_is_nobody_elses(
+    file: Descriptor, tmp_path: Path
+) -> None:
     """What is opened after the owner has given up gets other numbers, however late the thread writes."""
     writing, given_up = threading.Event(), threading.Event()
 
@@ -59,7 +61,10 @@ def test_the_number_of_a_call_that_has_not_returned_is_nobody_elses(file: Descri
     thread.start()
     writing.wait(30)
     file.close()
-    others = [os.open(tmp_path / f"other {number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC) for number in range(4)]
+    others = [
+        os.open(tmp_path / f"other {number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        for number in range(4)
+    ]
     given_up.set()
     thread.join()
     assert [os.fstat(fd).st_size for fd in others] == [0, 0, 0, 0]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from syncloud.local.tree import LocalTree
 
 
-def test_a_scan_says_of_a_file_what_a_look_says_and_the_base_keeps(tree: LocalTree, root: Path) -> None:
+def test_a_scan_says_of_a_file_what_a_look_says_and_the_base_keeps(
+    tree: LocalTree, root: Path
+) -> None:
     (root / "f").write_text("content")
     (root / "f").chmod(0o640)
     (run,) = tree.scan()

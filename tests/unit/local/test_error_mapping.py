@@ -14,17 +14,25 @@ from syncloud.local import error_mapping
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATHS_OWN = dict.fromkeys([errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG], PathError)
+PATHS_OWN = dict.fromkeys(
+    [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG], PathError
+)
 EVERYBODYS = dict.fromkeys([errno.EMFILE, errno.ENFILE, errno.ENOMEM], HostUnavailable)
 NAMES = dict.fromkeys([errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV], Unsyncable)
 GONE = dict.fromkeys([errno.ENOENT, errno.ENOTDIR], Changed)
 
 
-@pytest.mark.parametrize(("number", "kind"), {**PATHS_OWN, **EVERYBODYS, **NAMES, **GONE}.items(), ids=str)
-def test_where_the_root_is_well_an_error_is_the_paths_own(tmp_path: Path, number: int, kind: type[SyncloudError]) -> None:
+@pytest.mark.parametrize(
+    ("number", "kind"), {**PATHS_OWN, **EVERYBODYS, **NAMES, **GONE}.items(), ids=str
+)
+def test_where_the_root_is_well_an_error_is_the_paths_own(
+    tmp_path: Path, number: int, kind: type[SyncloudError]
+) -> None:
     root = os.open(tmp_path, os.O_RDONLY)
     try:
-        error = error_mapping.translate(OSError(number, os.strerror(number)), "some/path", root, "0123456789abcdef")
+        error = error_mapping.translate(
+            OSError(number, os.strerror(number)), "some/path", root, "0123456789abcdef"
+        )
     finally:
         os.close(root)
     assert type(error) is kind

@@ -38,7 +38,9 @@ def doubt(root: Path, rows: list[tuple[str, Tag]], kept: Identity, now: Identity
         return familiar.doubt(fd, kept, now, rows)
 
 
-def test_one_file_as_it_was_is_enough_where_nothing_speaks_against_the_identity(tmp_path: Path) -> None:
+def test_one_file_as_it_was_is_enough_where_nothing_speaks_against_the_identity(
+    tmp_path: Path,
+) -> None:
     rows = [put(tmp_path, f"d/{number}") for number in range(5)]
     for path, _ in rows[:4]:
         (tmp_path / path).unlink()
@@ -46,8 +48,12 @@ def test_one_file_as_it_was_is_enough_where_nothing_speaks_against_the_identity(
         assert doubt(tmp_path, rows, PROVEN, now) is None
 
 
-@pytest.mark.parametrize(("gone", "believed"), [(1, True), (2, True), (3, False), (4, False), (5, False)])
-def test_another_file_system_is_believed_only_with_most_of_the_files(tmp_path: Path, gone: int, believed: bool) -> None:
+@pytest.mark.parametrize(
+    ("gone", "believed"), [(1, True), (2, True), (3, False), (4, False), (5, False)]
+)
+def test_another_file_system_is_believed_only_with_most_of_the_files(
+    tmp_path: Path, gone: int, believed: bool
+) -> None:
     """A restore that has just begun, or leftovers in a directory below a disk that is not mounted, hold some of them."""
     rows = [put(tmp_path, f"d/{number}") for number in range(5)]
     for path, _ in rows[:gone]:
@@ -80,14 +86,18 @@ def test_a_name_alone_is_not_familiar(tmp_path: Path, how: str) -> None:
     assert doubt(tmp_path, rows, PROVEN, UNKNOWN) == familiar.UNPROVEN
 
 
-@pytest.mark.parametrize("mtime_ns", [MTIME, MTIME // 10**9 * 10**9, MTIME // (2 * 10**9) * 2 * 10**9])
+@pytest.mark.parametrize(
+    "mtime_ns", [MTIME, MTIME // 10**9 * 10**9, MTIME // (2 * 10**9) * 2 * 10**9]
+)
 def test_a_restored_file_may_have_a_coarser_mtime(tmp_path: Path, mtime_ns: int) -> None:
     rows = [put(tmp_path, "a")]
     os.utime(tmp_path / "a", ns=(mtime_ns, mtime_ns))
     assert doubt(tmp_path, rows, PROVEN, Identity(B, "1")) is None
 
 
-@pytest.mark.parametrize("mtime_ns", [MTIME + 10**9, MTIME // 10**9 * 10**9 + 10**9, MTIME // 10**9 * 10**9 - 2 * 10**9])
+@pytest.mark.parametrize(
+    "mtime_ns", [MTIME + 10**9, MTIME // 10**9 * 10**9 + 10**9, MTIME // 10**9 * 10**9 - 2 * 10**9]
+)
 def test_another_mtime_is_no_coarser_one(tmp_path: Path, mtime_ns: int) -> None:
     rows = [put(tmp_path, "a")]
     os.utime(tmp_path / "a", ns=(mtime_ns, mtime_ns))
@@ -116,17 +126,23 @@ def test_a_tree_that_was_emptied_is_believed_on_its_own_file_system(tmp_path: Pa
     assert doubt(tmp_path, rows, PROVEN, Identity(A, "2")) == familiar.OTHER
 
 
-def test_an_older_copy_is_known_by_directories_that_nobody_has_touched_since(tmp_path: Path) -> None:
+def test_an_older_copy_is_known_by_directories_that_nobody_has_touched_since(
+    tmp_path: Path,
+) -> None:
     """An image that was copied before the files came has everything equal: UUID, handle, inode numbers."""
     copy, origin = tmp_path / "copy", tmp_path / "origin"
     (copy / "d").mkdir(parents=True)
-    time.sleep(0.05)  # seconds; a directory that changes in the same tick of the clock cannot be told apart
+    time.sleep(
+        0.05
+    )  # seconds; a directory that changes in the same tick of the clock cannot be told apart
     rows = [put(origin, "a"), put(origin, "d/b")]
     assert doubt(copy, rows, PROVEN, PROVEN) == familiar.OLDER
     racy = [(path, (*tag[:3], f"racy:{tag[3]}")) for path, tag in rows]
     assert doubt(copy, racy, PROVEN, PROVEN) == familiar.OLDER
     racy = [(path, (*tag[:3], "racy")) for path, tag in rows]
-    assert doubt(copy, racy, PROVEN, PROVEN) is None  # of an earlier version: only the mtime is known, which anybody may set
+    assert (
+        doubt(copy, racy, PROVEN, PROVEN) is None
+    )  # of an earlier version: only the mtime is known, which anybody may set
     later = time.time_ns() + 10**9
     racy = [(path, (*tag[:2], str(later), "racy")) for path, tag in rows]
     assert doubt(copy, racy, PROVEN, PROVEN) == familiar.OLDER

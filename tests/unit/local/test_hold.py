@@ -45,7 +45,9 @@ WRITERS = (opened_now, by_another_name, kept_open, kept_open_for_long, mapped)
 
 
 @pytest.mark.parametrize(("act", "where"), CASES, ids=[f"{act}, {where}" for act, where in CASES])
-def test_an_edit_during_an_act_is_never_taken_for_ours(tmp_path: Path, file: Path, act: str, where: str) -> None:
+def test_an_edit_during_an_act_is_never_taken_for_ours(
+    tmp_path: Path, file: Path, act: str, where: str
+) -> None:
     if act.startswith("new"):
         file.unlink()
         edit = opened_now(file)
@@ -75,7 +77,11 @@ def test_beside_an_open_writer_no_row_is_believed(file: Path, root_fd: int, act:
     mapping[0:1] = b"O"
     time.sleep(0.02)
     there = expected(file, root_fd)
-    now = commit.touch(root_fd, there, MTIME, 0o640) if act == "touch" else commit.keep_conflict_copy(root_fd, there, "")[1]
+    now = (
+        commit.touch(root_fd, there, MTIME, 0o640)
+        if act == "touch"
+        else commit.keep_conflict_copy(root_fd, there, "")[1]
+    )
     assert now is not None
     mapping[:] = THEIRS
     assert file.read_bytes() == THEIRS
@@ -84,7 +90,9 @@ def test_beside_an_open_writer_no_row_is_believed(file: Path, root_fd: int, act:
 
 
 @pytest.mark.parametrize("act", ["touch", "set aside", "delete", "replace"])
-def test_a_file_that_was_racy_when_it_was_seen_is_read_again(file: Path, root_fd: int, act: str) -> None:
+def test_a_file_that_was_racy_when_it_was_seen_is_read_again(
+    file: Path, root_fd: int, act: str
+) -> None:
     """Its stamps prove nothing: here its bytes are others with the very same ones."""
     there = replace(expected(file, root_fd), crc=checksum.update(THEIRS), racy=True)
     new = Entry("f", ("remote",), len(NEW), MTIME, 0o640, checksum.update(NEW), NEW)
@@ -108,7 +116,10 @@ def test_a_file_that_was_racy_when_it_was_seen_is_read_again(file: Path, root_fd
 def test_of_an_unproven_target_the_row_is_like_no_file(file: Path, root_fd: int) -> None:
     there = expected(file, root_fd)
     assert agreed(there, there).target == there.tag
-    assert agreed(there, replace(there, racy=True)).target not in (there.tag, agreed(there, there).target)
+    assert agreed(there, replace(there, racy=True)).target not in (
+        there.tag,
+        agreed(there, there).target,
+    )
 
 
 def test_no_edit_is_lost_among_many_touches(file: Path, root_fd: int) -> None:

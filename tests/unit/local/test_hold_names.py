@@ -29,9 +29,16 @@ def renamed_over(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["openat:delay_enter=500ms:when=1", "utimensat:delay_enter=500ms:when=1", "fchmod:delay_enter=500ms:when=1"]
+    "where",
+    [
+        "openat:delay_enter=500ms:when=1",
+        "utimensat:delay_enter=500ms:when=1",
+        "fchmod:delay_enter=500ms:when=1",
+    ],
 )
-def test_a_file_that_takes_the_name_during_a_touch_is_not_touched(tmp_path: Path, file: Path, where: str) -> None:
+def test_a_file_that_takes_the_name_during_a_touch_is_not_touched(
+    tmp_path: Path, file: Path, where: str
+) -> None:
     argv = ["-P", "f"] if where.startswith("openat") else []
     said = perform(tmp_path, "touch", where, lambda: renamed_over(file), more=argv)
     assert said == "Changed"
@@ -39,21 +46,31 @@ def test_a_file_that_takes_the_name_during_a_touch_is_not_touched(tmp_path: Path
     assert file.stat().st_mtime_ns > MTIME * 1.1, "its own"
 
 
-def test_a_mode_of_somebody_during_a_touch_is_not_recorded_as_agreed(tmp_path: Path, file: Path) -> None:
-    said = perform(tmp_path, "touch", "utimensat:delay_exit=500ms:when=1", lambda: file.chmod(0o604))
+def test_a_mode_of_somebody_during_a_touch_is_not_recorded_as_agreed(
+    tmp_path: Path, file: Path
+) -> None:
+    said = perform(
+        tmp_path, "touch", "utimensat:delay_exit=500ms:when=1", lambda: file.chmod(0o604)
+    )
     status = file.stat()
     if isinstance(said, list) and tuple(said) == entries.tag_of(status):
         assert status.st_mode & 0o777 == 0o640, "it is as both sides agreed"
 
 
-def test_a_mode_of_somebody_after_our_own_is_not_recorded_as_agreed(tmp_path: Path, file: Path) -> None:
-    said = perform(tmp_path, "touch", "clock_nanosleep:delay_enter=500ms:when=1", lambda: file.chmod(0o604))
+def test_a_mode_of_somebody_after_our_own_is_not_recorded_as_agreed(
+    tmp_path: Path, file: Path
+) -> None:
+    said = perform(
+        tmp_path, "touch", "clock_nanosleep:delay_enter=500ms:when=1", lambda: file.chmod(0o604)
+    )
     assert file.stat().st_mode & 0o777 == 0o604
     assert said == "Changed"
 
 
 @pytest.mark.parametrize("act", ["new", "new large", "replace", "replace large"])
-def test_a_mode_of_somebody_after_the_rename_is_not_recorded_as_agreed(tmp_path: Path, file: Path, act: str) -> None:
+def test_a_mode_of_somebody_after_the_rename_is_not_recorded_as_agreed(
+    tmp_path: Path, file: Path, act: str
+) -> None:
     if act.startswith("new"):
         file.unlink()
     where = "renameat2:delay_exit=500ms" if act.startswith("new") else "renameat:delay_exit=500ms"
@@ -63,7 +80,9 @@ def test_a_mode_of_somebody_after_the_rename_is_not_recorded_as_agreed(tmp_path:
 
 
 @pytest.mark.parametrize("act", ["new", "new large", "replace", "replace large"])
-def test_a_temporary_that_somebody_edits_is_not_taken_for_what_was_sent(tmp_path: Path, file: Path, act: str) -> None:
+def test_a_temporary_that_somebody_edits_is_not_taken_for_what_was_sent(
+    tmp_path: Path, file: Path, act: str
+) -> None:
     """Its name is hidden; who writes into it all the same puts its mtime back."""
     if act.startswith("new"):
         file.unlink()
@@ -78,4 +97,6 @@ def test_a_temporary_that_somebody_edits_is_not_taken_for_what_was_sent(tmp_path
         assert tuple(said) != entries.tag_of(file.stat())
     else:
         assert said == "Changed"
-        assert [name.read_bytes() for name in file.parent.iterdir()] == ([] if act.startswith("new") else [OLD])
+        assert [name.read_bytes() for name in file.parent.iterdir()] == (
+            [] if act.startswith("new") else [OLD]
+        )

@@ -102,5 +102,7 @@ def test_equal_numbers_of_device_and_inode_are_no_continuity() -> None:
         (Identity(), Identity(A, "1"), False, False),
     ],
 )
-def test_only_all_of_it_proves_and_any_difference_refutes(kept: Identity, now: Identity, proven: bool, refuted: bool) -> None:
+def test_only_all_of_it_proves_and_any_difference_refutes(
+    kept: Identity, now: Identity, proven: bool, refuted: bool
+) -> None:
     assert (kept.is_proven_by(now), kept.is_refuted_by(now)) == (proven, refuted)

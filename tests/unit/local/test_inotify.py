@@ -39,7 +39,9 @@ def test_a_limit_is_the_kernels_and_the_default_where_it_cannot_be_read() -> Non
     assert inotify.limit("no such limit", -1) == -1
 
 
-def test_the_descriptors_of_this_process_are_those_of_inotify_alone(fd: int, tmp_path: Path) -> None:
+def test_the_descriptors_of_this_process_are_those_of_inotify_alone(
+    fd: int, tmp_path: Path
+) -> None:
     other = os.open(tmp_path, os.O_RDONLY)
     another = libc.inotify_init1(os.O_CLOEXEC)
     try:

@@ -44,7 +44,9 @@ def test_without_a_lease_the_bytes_tell(tmp_path: Path, file: Path, act: str) ->
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another owner")
 @pytest.mark.parametrize("lease", [True, False], ids=["leased", "without a lease"])
 @pytest.mark.parametrize("act", ["touch", "set aside", "replace", "replace large"])
-def test_an_act_that_nobody_disturbs_is_believed(tmp_path: Path, file: Path, act: str, lease: bool) -> None:
+def test_an_act_that_nobody_disturbs_is_believed(
+    tmp_path: Path, file: Path, act: str, lease: bool
+) -> None:
     os.chown(file, NOBODY, NOBODY)
     said = perform(tmp_path, act, "fchmod:delay_enter=1ms", lambda: None, lease=lease)
     assert isinstance(said, list)
@@ -54,7 +56,9 @@ def test_an_act_that_nobody_disturbs_is_believed(tmp_path: Path, file: Path, act
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another owner")
 @pytest.mark.parametrize("act", ["replace", "delete", "set aside"])
-def test_of_a_file_that_may_not_be_read_the_stamps_have_to_do(tmp_path: Path, file: Path, act: str) -> None:
+def test_of_a_file_that_may_not_be_read_the_stamps_have_to_do(
+    tmp_path: Path, file: Path, act: str
+) -> None:
     """Its owner has taken the right to read it from itself, and us."""
     for path in (file, file.parent):
         os.chown(path, NOBODY, NOBODY)
@@ -95,11 +99,29 @@ def test_a_writer_waits_for_the_act_alone_and_not_for_the_disk(tmp_path: Path, f
         ("set aside", "linkat:error=EIO", "OSError"),
     ],
 )
-def test_an_act_that_fails_keeps_no_writer_waiting(tmp_path: Path, file: Path, act: str, held: str, error: str) -> None:
+def test_an_act_that_fails_keeps_no_writer_waiting(
+    tmp_path: Path, file: Path, act: str, held: str, error: str
+) -> None:
     """The process lives on after the failure; with a lease left over, this writer would wait for 45 s."""
-    code = ACT.replace("except SyncloudError as error:", "except Exception as error:") + "\nsys.stdin.read()\n"
-    argv = ["strace", "-o", os.devnull, "-e", f"inject={held}", sys.executable, "-c", code, str(file.parent), act]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    code = (
+        ACT.replace("except SyncloudError as error:", "except Exception as error:")
+        + "\nsys.stdin.read()\n"
+    )
+    argv = [
+        "strace",
+        "-o",
+        os.devnull,
+        "-e",
+        f"inject={held}",
+        sys.executable,
+        "-c",
+        code,
+        str(file.parent),
+        act,
+    ]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == "ready\n"

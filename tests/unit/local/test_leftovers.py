@@ -48,17 +48,27 @@ def test_leftovers_are_ours_or_kept(tree: LocalTree, root: Path) -> None:
     for name in (temporary, foreign, old, edited):
         (root / "d" / name).write_text(name)
     (root / "d" / "visible").touch()
-    known = {entries.tag_of((root / "d" / name).stat())[:3]: checksum.update(old.encode()) for name in (old, edited)}
-    assert sorted(tree.leftovers()) == sorted(f"d/{name}" for name in (temporary, foreign, old, edited))
+    known = {
+        entries.tag_of((root / "d" / name).stat())[:3]: checksum.update(old.encode())
+        for name in (old, edited)
+    }
+    assert sorted(tree.leftovers()) == sorted(
+        f"d/{name}" for name in (temporary, foreign, old, edited)
+    )
     kept = {path: tree.recover(path, known) for path in list(tree.leftovers())}
     assert kept[f"d/{temporary}"] is None
     assert kept[f"d/{old}"] is None
-    assert {(root / str(kept[f"d/{name}"])).read_text() for name in (foreign, edited)} == {foreign, edited}
+    assert {(root / str(kept[f"d/{name}"])).read_text() for name in (foreign, edited)} == {
+        foreign,
+        edited,
+    }
     assert list(tree.leftovers()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another owner")
-def test_a_leftover_of_another_user_is_not_removed_because_of_its_name(tree: LocalTree, root: Path) -> None:
+def test_a_leftover_of_another_user_is_not_removed_because_of_its_name(
+    tree: LocalTree, root: Path
+) -> None:
     """Who may read the bucket knows the nonce that our names have."""
     mine, theirs = names.hidden("tmp", NONCE), names.hidden("tmp", NONCE)
     for name in (mine, theirs):

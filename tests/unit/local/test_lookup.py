@@ -42,7 +42,9 @@ def test_absence_is_proven_below_the_root_only(tree: LocalTree, root: Path) -> N
         assert isinstance(look(tree, path), Unknown), path
 
 
-def test_behind_a_link_nothing_is_absent_without_openat2_either(tree: LocalTree, root: Path) -> None:
+def test_behind_a_link_nothing_is_absent_without_openat2_either(
+    tree: LocalTree, root: Path
+) -> None:
     (root / "real").mkdir()
     (root / "link").symlink_to("real")
     before = syscalls._openat2_works

@@ -63,7 +63,9 @@ class Pull:
     async def running(self, policy: Policy) -> AsyncIterator[Engine]:
         disk = LocalTree(self.root, nonce=NONCE)
         work_queue = WorkQueue(time.monotonic, min_interval=0.0)
-        engine = engine_between(self.bucket, disk, self.state, work_queue, policy=policy, transfers=16)
+        engine = engine_between(
+            self.bucket, disk, self.state, work_queue, policy=policy, transfers=16
+        )
         work = asyncio.create_task(engine.run())
         try:
             yield engine
@@ -110,7 +112,13 @@ def pull(tmp_path: Path) -> Iterator[Pull]:
     made.state.close()
 
 
-ADOPTED = [(0o600, 0o644, 0o600), (0o600, 0o666, 0o600), (0o640, 0o755, 0o740), (0o644, 0o600, 0o600), (0o664, 0o646, 0o644)]
+ADOPTED = [
+    (0o600, 0o644, 0o600),
+    (0o600, 0o666, 0o600),
+    (0o640, 0o755, 0o740),
+    (0o644, 0o600, 0o600),
+    (0o664, 0o646, 0o644),
+]
 
 
 @pytest.mark.parametrize("earlier", [0, 1_000_000_000])
@@ -184,7 +192,9 @@ def test_what_pull_has_written_itself_gets_the_mode_of_its_object(pull: Pull) ->
     assert pull.synced() == []
 
 
-def test_what_has_changed_since_the_row_is_looked_at_before_anything_is_withheld(pull: Pull) -> None:
+def test_what_has_changed_since_the_row_is_looked_at_before_anything_is_withheld(
+    pull: Pull,
+) -> None:
     """As after a write beside an open writer: the row is like no file, and the file bears pull's mark."""
     pull.bucket.put(NAME, BODY, mtime_ns=MTIME, mode=0o600)
     pull.synced()
@@ -196,7 +206,9 @@ def test_what_has_changed_since_the_row_is_looked_at_before_anything_is_withheld
     assert oct(pull.mode) == oct(0o644)
 
 
-def test_another_file_by_then_is_not_settled_as_one_from_which_rights_are_withheld(pull: Pull) -> None:
+def test_another_file_by_then_is_not_settled_as_one_from_which_rights_are_withheld(
+    pull: Pull,
+) -> None:
     """The row alone would say that only the mode differs, and that it is not to be given."""
     pull.bucket.put(NAME, BODY, mtime_ns=MTIME, mode=0o600)
     pull.synced()
@@ -262,7 +274,16 @@ def test_a_first_pull_over_files_that_are_there_is_settled_by_one_pass(
         os.utime(file, ns=(MTIME, MTIME))
     shutil.copystat(target / "0", target / "1")
     before = {file.name: file.stat().st_ctime_ns for file in target.iterdir()}
-    pull = ["pull", "--directory", str(target), "--bucket", bucket.name, "--once", "--log-format", "json"]
+    pull = [
+        "pull",
+        "--directory",
+        str(target),
+        "--bucket",
+        bucket.name,
+        "--once",
+        "--log-format",
+        "json",
+    ]
     assert syncloud(*pull, endpoint=recorder.endpoint).wait(timeout=60) == 0
     recorder.reset()
     again = syncloud(*pull, endpoint=recorder.endpoint)

@@ -33,7 +33,11 @@ def guarded(root: Path, *files: str) -> Iterator[MountGuard]:
     """The guard of `root`, of which the base has these files, and which had a disk at m/disk in an earlier life."""
 
     def known(under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
-        yield from ((path, ("1", "2", "3", "4")) for path in files if path.startswith(f"{under}/" if under else ""))
+        yield from (
+            (path, ("1", "2", "3", "4"))
+            for path in files
+            if path.startswith(f"{under}/" if under else "")
+        )
 
     with opened(root) as fd:
         guard = MountGuard(root, fd, known=known, ignored=lambda _: False)
@@ -44,27 +48,46 @@ def guarded(root: Path, *files: str) -> Iterator[MountGuard]:
             guard.close()
 
 
-def test_below_a_mount_that_has_gone_nothing_is_absent_until_somebody_says_so(tmp_path: Path) -> None:
+def test_below_a_mount_that_has_gone_nothing_is_absent_until_somebody_says_so(
+    tmp_path: Path,
+) -> None:
     with guarded(tmp_path, "m/disk/file", "plain") as guard:
         guard.look()
         assert guard.consume_change()
         assert not guard.consume_change(), "it is told once"
         for path in ("m/disk/file", "m/disk/", "m/disk/deep/er"):
-            assert guard.doubt_absence(path) == "m/disk: the file system of this mount point is not mounted"
+            assert (
+                guard.doubt_absence(path)
+                == "m/disk: the file system of this mount point is not mounted"
+            )
         for path in ("plain", "m/", "m/disk", "m/disk2/file", "m"):
-            assert guard.doubt_absence(path) is None, "its place is a directory like any other, and so is the rest"
+            assert guard.doubt_absence(path) is None, (
+                "its place is a directory like any other, and so is the rest"
+            )
         assert str(tmp_path / "m/disk") in str(guard.trouble())
-        assert [side.path for side in guard.skipped("")] == [side.path for side in guard.skipped("m")] == ["m/disk"]
+        assert (
+            [side.path for side in guard.skipped("")]
+            == [side.path for side in guard.skipped("m")]
+            == ["m/disk"]
+        )
         assert guard.skipped("m/disk") == guard.skipped("plain") == []
         assert guard.dump() == LOST, "it is asked for after a restart, too"
         guard.look(accept=True)
-        assert (guard.doubt_absence("m/disk/file"), guard.trouble(), guard.dump()) == (None, None, {})
+        assert (guard.doubt_absence("m/disk/file"), guard.trouble(), guard.dump()) == (
+            None,
+            None,
+            {},
+        )
 
 
 def test_a_mount_of_which_the_base_has_no_file_is_not_missed(tmp_path: Path) -> None:
     with guarded(tmp_path, "m/disk2/file", "plain") as guard:
         guard.look()
-        assert (guard.doubt_absence("m/disk/file"), guard.trouble(), guard.dump()) == (None, None, {})
+        assert (guard.doubt_absence("m/disk/file"), guard.trouble(), guard.dump()) == (
+            None,
+            None,
+            {},
+        )
 
 
 def test_where_nothing_is_or_was_mounted_nobody_asks(tmp_path: Path) -> None:
@@ -75,11 +98,15 @@ def test_where_nothing_is_or_was_mounted_nobody_asks(tmp_path: Path) -> None:
         assert not guard.consume_change()
 
 
-PATHS = st.lists(st.sampled_from(["a", "a!", "a0", "b", "\u00e9"]), min_size=1, max_size=3).map("/".join)
+PATHS = st.lists(st.sampled_from(["a", "a!", "a0", "b", "\u00e9"]), min_size=1, max_size=3).map(
+    "/".join
+)
 
 
 @given(st.sets(PATHS), st.sets(PATHS))
-def test_what_is_left_out_comes_in_its_place_among_the_files(closed: set[str], files: set[str]) -> None:
+def test_what_is_left_out_comes_in_its_place_among_the_files(
+    closed: set[str], files: set[str]
+) -> None:
     """The order is that of the files: a directory that is left out stands where its files would."""
 
     def place(side: Side) -> str:
@@ -156,6 +183,9 @@ assert places.dump() == {}
 def test_who_doubts_an_absence_takes_no_news_of_a_mount_from_the_daemon(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     ran = subprocess.run(
-        [*mounted("true"), sys.executable, "-c", ASKERS, str(tmp_path)], capture_output=True, text=True, check=False
+        [*mounted("true"), sys.executable, "-c", ASKERS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -41,10 +41,16 @@ MOUNTINFO = b"""\
         ("/srv/disk", 42, []),
         ("/srv/a bé", 22, [("/srv/a bé/nfs", "nfs")]),
         ("/hidden", 47, []),
-        ("/srv", 22, [("/srv/jef", "fuse.sshfs"), ("/srv/a bé/nfs", "nfs"), ("/srv/jef/below", "cifs")]),
+        (
+            "/srv",
+            22,
+            [("/srv/jef", "fuse.sshfs"), ("/srv/a bé/nfs", "nfs"), ("/srv/jef/below", "cifs")],
+        ),
     ],
 )
-def test_a_file_system_of_others_is_recognised(root: str, mount_id: int, found: list[tuple[str, str]]) -> None:
+def test_a_file_system_of_others_is_recognised(
+    root: str, mount_id: int, found: list[tuple[str, str]]
+) -> None:
     assert mountinfo.remote_among(mountinfo.parsed(MOUNTINFO.splitlines()), root, mount_id) == found
 
 
@@ -52,10 +58,17 @@ ESCAPED = {character: rb"\%03o" % character for character in b" \t\n\\"}
 """As the kernel writes them: proc_pid_mountinfo(5)."""
 
 
-@given(st.binary(min_size=1).filter(lambda path: b"\0" not in path), st.lists(st.sampled_from([b"shared:7", b"master:1"])))
-def test_a_path_comes_back_as_it_is_whatever_bytes_it_has(path: bytes, optional: list[bytes]) -> None:
+@given(
+    st.binary(min_size=1).filter(lambda path: b"\0" not in path),
+    st.lists(st.sampled_from([b"shared:7", b"master:1"])),
+)
+def test_a_path_comes_back_as_it_is_whatever_bytes_it_has(
+    path: bytes, optional: list[bytes]
+) -> None:
     written = b"".join(ESCAPED.get(byte, bytes([byte])) for byte in b"/" + path)
-    line = b" ".join([b"41 22 0:41 / %s rw,nosuid" % written, *optional, b"- fuse.sshfs user@host:/ rw"])
+    line = b" ".join(
+        [b"41 22 0:41 / %s rw,nosuid" % written, *optional, b"- fuse.sshfs user@host:/ rw"]
+    )
     assert list(mountinfo.parsed([line])) == [Mount(41, os.fsdecode(b"/" + path), "fuse.sshfs")]
 
 
@@ -67,8 +80,15 @@ def test_a_path_comes_back_as_it_is_whatever_bytes_it_has(path: bytes, optional:
     ],
 )
 def test_a_file_system_is_of_others_by_its_kind_alone(kind: str, remote: bool) -> None:
-    mounts = [Mount(22, "/", "ext4"), Mount(40, "/srv", kind), Mount(41, "/srv/below", kind), Mount(42, "/srv-beside", kind)]
-    assert mountinfo.remote_among(mounts, "/srv", 40) == ([("/srv", kind), ("/srv/below", kind)] if remote else [])
+    mounts = [
+        Mount(22, "/", "ext4"),
+        Mount(40, "/srv", kind),
+        Mount(41, "/srv/below", kind),
+        Mount(42, "/srv-beside", kind),
+    ]
+    assert mountinfo.remote_among(mounts, "/srv", 40) == (
+        [("/srv", kind), ("/srv/below", kind)] if remote else []
+    )
 
 
 ASKED = """
@@ -92,6 +112,6 @@ def test_a_directory_is_found_by_the_number_of_its_mount(tmp_path: Path) -> None
 
     assert asked(mount) == "[]"
     assert asked(mount, other) == str([(str(place), "nfs4")])
-    assert asked(mount, f"mkdir '{place}/below' && mount -t ramfs ramfs '{place}/below'", other) == str(
-        [(str(place), "nfs4"), (f"{place}/below", "nfs4")]
-    )
+    assert asked(
+        mount, f"mkdir '{place}/below' && mount -t ramfs ramfs '{place}/below'", other
+    ) == str([(str(place), "nfs4"), (f"{place}/below", "nfs4")])

@@ -29,7 +29,9 @@ def abyss(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["rm", "-rf", str(root)], check=True)
 
 
-def test_a_link_that_takes_the_place_of_a_directory_is_not_watched(root: Path, outside: Path) -> None:
+def test_a_link_that_takes_the_place_of_a_directory_is_not_watched(
+    root: Path, outside: Path
+) -> None:
     """watchdog comes to a new directory by its path, and who has made it can be quicker."""
     for number in range(200):
         (outside / f"{number}").mkdir()
@@ -91,7 +93,10 @@ def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(
         watched.hear("moved")
         (abyss / "moved").rename(tmp_path / "away")
         (tmp_path / "away").rename(abyss / "back")
-        watched.until(lambda: any(hint.path == "back" or hint == EVERYTHING for hint in watched.hints), seconds=60)
+        watched.until(
+            lambda: any(hint.path == "back" or hint == EVERYTHING for hint in watched.hints),
+            seconds=60,
+        )
         for path in ("f", "back/f", "back/d/f"):
             watched.until(lambda: heard(watched, path), seconds=60)  # noqa: B023 - called at once
         assert watched.source.trouble() is None

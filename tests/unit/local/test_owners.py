@@ -56,10 +56,14 @@ def test_a_second_name_of_a_moment_is_waited_for(tree: LocalTree, tmp_path: Path
     """Also by the walk, which would not come again for an hour."""
     (tmp_path / "f").write_text("x")
     os.link(tmp_path / "f", tmp_path / "g")
-    assert [seen[0] for run in tree.scan() if isinstance(run, ScanChunk) for seen in run.records] == ["f", "g"]
+    assert [
+        seen[0] for run in tree.scan() if isinstance(run, ScanChunk) for seen in run.records
+    ] == ["f", "g"]
     with pytest.raises(Unsteady, match="2 names"):
         look(tree, "f")
-    assert isinstance(look(tree, "f", deadline_passed=True), Unknown), "it has lasted until the deadline"
+    assert isinstance(look(tree, "f", deadline_passed=True), Unknown), (
+        "it has lasted until the deadline"
+    )
     (tmp_path / "g").unlink()
     assert isinstance(look(tree, "f"), Entry)
 

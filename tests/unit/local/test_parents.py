@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 def test_a_file_in_the_way_is_named(tree: LocalTree, root: Path) -> None:
     write(tree, "a")
     write(tree, "d/e")
-    for path, blocker in {"a/b": "a", "a/b/c/d": "a", "d/e/f": "d/e", "a/b/": "a", "a/": "a"}.items():
+    for path, blocker in {
+        "a/b": "a",
+        "a/b/c/d": "a",
+        "d/e/f": "d/e",
+        "a/b/": "a",
+        "a/": "a",
+    }.items():
         with pytest.raises(Blocked) as caught:
             write(tree, path)
         assert (caught.value.path, caught.value.blocker) == (path, blocker)

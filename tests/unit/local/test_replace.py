@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     pass
 
 
-def test_a_new_file_gets_its_bytes_mode_and_mtime_whatever_the_umask(root_fd: int, folder: Path) -> None:
+def test_a_new_file_gets_its_bytes_mode_and_mtime_whatever_the_umask(
+    root_fd: int, folder: Path
+) -> None:
     before = os.umask(0o077)
     try:
         for mode in (0o777, 0o666, 0o644, 0o400, 0o000):
@@ -45,7 +47,9 @@ def test_a_new_file_gets_its_bytes_mode_and_mtime_whatever_the_umask(root_fd: in
         os.umask(before)
 
 
-@pytest.mark.parametrize("mtime", [0, 1, -1, -1_500_000_000, 999_999_999, MTIME, 4_102_444_800_000_000_001])
+@pytest.mark.parametrize(
+    "mtime", [0, 1, -1, -1_500_000_000, 999_999_999, MTIME, 4_102_444_800_000_000_001]
+)
 def test_an_mtime_is_kept_to_the_nanosecond(root_fd: int, folder: Path, mtime: int) -> None:
     file = batch.File(Entry(NAME, ("remote",), 3, mtime, 0o600, None, b"new"), None)
     batch.put_small(root_fd, [file], NONCE)
@@ -89,7 +93,10 @@ def test_anything_else_is_not_replaced(root_fd: int, folder: Path, change: str) 
     elif change == "link":
         file.symlink_to("/etc/passwd")
     before = os.listdir(folder)
-    for attempt in (lambda: put(root_fd, expected), lambda: replace.delete(root_fd, expected, NONCE)):
+    for attempt in (
+        lambda: put(root_fd, expected),
+        lambda: replace.delete(root_fd, expected, NONCE),
+    ):
         with pytest.raises(Changed):
             attempt()
     with pytest.raises(Changed):
@@ -112,8 +119,12 @@ def test_where_nothing_was_expected_nothing_is_replaced(root_fd: int, folder: Pa
     assert os.listdir(folder) == ["name.txt"]
 
 
-@pytest.mark.parametrize(("path", "blocker"), [("d/f/x", "d/f"), ("d/f/x/y/z", "d/f"), ("f/x", "f"), ("f/x/", "f")])
-def test_a_file_where_a_directory_must_be_is_named(root_fd: int, folder: Path, path: str, blocker: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "blocker"), [("d/f/x", "d/f"), ("d/f/x/y/z", "d/f"), ("f/x", "f"), ("f/x/", "f")]
+)
+def test_a_file_where_a_directory_must_be_is_named(
+    root_fd: int, folder: Path, path: str, blocker: str
+) -> None:
     (folder / "f").touch()
     (folder.parent / "f").touch()
     create = functools.partial(replace.create, temporary=names.hidden("tmp", NONCE), made=[])
@@ -123,7 +134,9 @@ def test_a_file_where_a_directory_must_be_is_named(root_fd: int, folder: Path, p
     assert (caught.value.path, caught.value.blocker) == (path, blocker)
 
 
-def test_a_file_is_deleted_and_so_are_the_directories_that_this_empties(root_fd: int, folder: Path) -> None:
+def test_a_file_is_deleted_and_so_are_the_directories_that_this_empties(
+    root_fd: int, folder: Path
+) -> None:
     put(root_fd, None, path="d/a/b/c/name")
     put(root_fd, None, path="d/a/other")
     replace.delete(root_fd, seen(root_fd, "d/a/b/c/name"), NONCE)
@@ -141,7 +154,12 @@ def test_a_touch_changes_mtime_and_mode_only(root_fd: int, folder: Path) -> None
     before = seen(root_fd)
     entry = replace.touch(root_fd, before, 5, 0o604)
     assert entry == seen(root_fd)
-    assert (entry.mtime_ns, entry.mode, entry.tag[0], entry.size) == (5, 0o604, before.tag[0], before.size)
+    assert (entry.mtime_ns, entry.mode, entry.tag[0], entry.size) == (
+        5,
+        0o604,
+        before.tag[0],
+        before.size,
+    )
     assert contents(folder) == {"name.txt": OLD}
 
 
@@ -152,7 +170,11 @@ def test_what_is_set_aside_is_there_under_both_names(root_fd: int, folder: Path)
     assert entry == seen(root_fd), "the link has moved its ctime"
     assert first != second
     put(root_fd, entry)
-    assert contents(folder) == {"name.txt": NEW, Path(first).name: THEIRS, Path(second).name: THEIRS}
+    assert contents(folder) == {
+        "name.txt": NEW,
+        Path(first).name: THEIRS,
+        Path(second).name: THEIRS,
+    }
 
 
 def test_a_conflict_name_fits_the_file_system(root_fd: int, folder: Path) -> None:
@@ -174,7 +196,9 @@ def test_a_crash_leaves_what_is_ours_and_what_is_kept(root_fd: int, folder: Path
     assert contents(folder) == {Path(aside).name: THEIRS}
 
 
-def test_a_file_of_another_owner_that_may_not_be_linked_is_exchanged(tmp_path: Path, folder: Path) -> None:
+def test_a_file_of_another_owner_that_may_not_be_linked_is_exchanged(
+    tmp_path: Path, folder: Path
+) -> None:
     """/proc/sys/fs/protected_hardlinks forbids the link."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a file of another owner")
@@ -182,7 +206,10 @@ def test_a_file_of_another_owner_that_may_not_be_linked_is_exchanged(tmp_path: P
     os.chown(folder, NOBODY, NOBODY)
     let_through(folder.parent)
     argv = [sys.executable, "-c", CHILD, str(folder.parent), "replace", "nobody"]
-    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split() == ["ready", "None"]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split() == [
+        "ready",
+        "None",
+    ]
     assert contents(folder) == {"name.txt": NEW}
 
 

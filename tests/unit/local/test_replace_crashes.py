@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 @stretched
 @pytest.mark.parametrize("what", ["new", "replace"])
-def test_bytes_are_durable_before_their_name_and_the_name_after_it(tmp_path: Path, folder: Path, what: str) -> None:
+def test_bytes_are_durable_before_their_name_and_the_name_after_it(
+    tmp_path: Path, folder: Path, what: str
+) -> None:
     if what == "replace":
         (folder / "name.txt").write_bytes(OLD)
     run(tmp_path, what, "-y", "-e", f"trace={MUTATING}")
@@ -47,7 +49,11 @@ def test_bytes_are_durable_before_their_name_and_the_name_after_it(tmp_path: Pat
         return next(number for number, line in enumerate(lines) if re.match(pattern, line))
 
     written, mode, mtime = first(r"pwrite64\("), first(r"fchmod\("), first(r"utimensat\(")
-    durable, named, name_durable = first(r"fsync\(.*tmp-"), first(r"renameat2?\(.*name\.txt"), first(rf"fsync\(\d+<{folder}>")
+    durable, named, name_durable = (
+        first(r"fsync\(.*tmp-"),
+        first(r"renameat2?\(.*name\.txt"),
+        first(rf"fsync\(\d+<{folder}>"),
+    )
     assert written < mode < durable
     assert written < mtime < durable < named < name_durable
 
@@ -57,7 +63,9 @@ def test_a_deletion_is_durable(tmp_path: Path, folder: Path) -> None:
     (folder / "name.txt").write_bytes(OLD)
     run(tmp_path, "delete", "-y", "-e", f"trace={MUTATING}")
     calls = [line.split("(")[0] for line in trace(tmp_path) if str(folder.parent) in line]
-    assert calls == ["renameat", "unlinkat", "fsync", "unlinkat", "fsync"], "the file, then the directory it emptied"
+    assert calls == ["renameat", "unlinkat", "fsync", "unlinkat", "fsync"], (
+        "the file, then the directory it emptied"
+    )
 
 
 @stretched
@@ -73,11 +81,15 @@ def crashes(tmp_path: Path, what: str, prepare: Callable[[], object], *more: str
     calls = "linkat,renameat,renameat2,unlinkat,fsync,fchmod,utimensat,mkdirat"
     prepare()
     run(tmp_path, what, *more, "-e", f"trace={calls}")
-    made = [line.split("(")[0] for line in trace(tmp_path) if line.split("(")[0] in calls.split(",")]
+    made = [
+        line.split("(")[0] for line in trace(tmp_path) if line.split("(")[0] in calls.split(",")
+    ]
     for number, call in enumerate(made):
         prepare()
         ordinal = made[: number + 1].count(call)
-        with child(tmp_path, what, *more, "-e", f"inject={call}:signal=KILL:when={ordinal}") as process:
+        with child(
+            tmp_path, what, *more, "-e", f"inject={call}:signal=KILL:when={ordinal}"
+        ) as process:
             process.communicate()
         assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), f"{call} {ordinal}"
         yield f"{call} {ordinal}"
@@ -87,7 +99,11 @@ def restart(tmp_path: Path, known: dict[tuple[str, ...], int | None]) -> list[st
     """What the next start keeps of what a crash has left."""
     tree = LocalTree(tmp_path / "root", nonce=NONCE)
     try:
-        return [aside for path in list(tree.leftovers()) if (aside := tree.recover(path, known)) is not None]
+        return [
+            aside
+            for path in list(tree.leftovers())
+            if (aside := tree.recover(path, known)) is not None
+        ]
     finally:
         tree.close()
 
@@ -102,7 +118,9 @@ WHOLE: dict[str, set[bytes | None]] = {
 
 @stretched
 @pytest.mark.parametrize("what", WHOLE)
-def test_a_crash_before_any_step_leaves_one_whole_state(tmp_path: Path, folder: Path, what: str) -> None:
+def test_a_crash_before_any_step_leaves_one_whole_state(
+    tmp_path: Path, folder: Path, what: str
+) -> None:
     file, known, met, steps = folder / "name.txt", dict[tuple[str, ...], int | None](), set(), 0
 
     def prepare() -> None:
@@ -123,7 +141,9 @@ def test_a_crash_before_any_step_leaves_one_whole_state(tmp_path: Path, folder: 
         assert visible in WHOLE[what], step
         kept = restart(tmp_path, known)
         assert now() == visible, f"{step}: recovery does not touch what can be seen"
-        assert not any(names.is_hidden(name) for _, _, files in os.walk(folder) for name in files), step
+        assert not any(
+            names.is_hidden(name) for _, _, files in os.walk(folder) for name in files
+        ), step
         assert not kept or what == "exchange", f"{step}: all of it is provably ours"
         assert all((folder.parent / path).read_bytes() == NEW for path in kept), step
     assert met == WHOLE[what]
@@ -138,9 +158,16 @@ def test_a_crash_after_an_edit_does_not_lose_the_edit(
 ) -> None:
     (folder / "name.txt").write_bytes(OLD)
     held = {"replace": "linkat", "delete": "renameat"}[what]
-    strace = ("-e", f"inject={held}:delay_enter=600ms:when=1", "-e", "inject=renameat2:signal=KILL:when=1")
+    strace = (
+        "-e",
+        f"inject={held}:delay_enter=600ms:when=1",
+        "-e",
+        "inject=renameat2:signal=KILL:when=1",
+    )
     run(tmp_path, what, *strace, then=lambda: edit(folder))
-    assert any(names.is_hidden(name) for name in os.listdir(folder)), "killed while the edit had a hidden name"
+    assert any(names.is_hidden(name) for name in os.listdir(folder)), (
+        "killed while the edit had a hidden name"
+    )
     restart(tmp_path, {("1", "2", "3"): 1})
     assert THEIRS in contents(folder).values()
     assert not any(names.is_hidden(name) for name in os.listdir(folder))

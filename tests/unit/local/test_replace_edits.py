@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_a_name_is_never_absent_empty_or_mixed_while_it_is_replaced(root_fd: int, folder: Path) -> None:
+def test_a_name_is_never_absent_empty_or_mixed_while_it_is_replaced(
+    root_fd: int, folder: Path
+) -> None:
     put(root_fd, None, b"0" * 3000)
     stop, wrong = threading.Event(), []
 
@@ -114,34 +116,60 @@ def test_a_deletion_never_takes_what_came_meanwhile(root_fd: int, folder: Path) 
 
 @stretched
 @EDITS
-def test_an_edit_after_the_look_becomes_a_conflict_copy(tmp_path: Path, folder: Path, edit: Callable[[Path], None]) -> None:
+def test_an_edit_after_the_look_becomes_a_conflict_copy(
+    tmp_path: Path, folder: Path, edit: Callable[[Path], None]
+) -> None:
     (folder / "name.txt").write_bytes(OLD)
-    said = run(tmp_path, "replace", "-e", "inject=linkat:delay_enter=600ms", then=lambda: edit(folder))
+    said = run(
+        tmp_path, "replace", "-e", "inject=linkat:delay_enter=600ms", then=lambda: edit(folder)
+    )
     assert only_conflict(folder) == THEIRS
     assert said.startswith("d/name.conflict-")
 
 
 @stretched
-def test_an_edit_in_place_before_the_rename_becomes_a_conflict_copy(tmp_path: Path, folder: Path) -> None:
+def test_an_edit_in_place_before_the_rename_becomes_a_conflict_copy(
+    tmp_path: Path, folder: Path
+) -> None:
     (folder / "name.txt").write_bytes(OLD)
-    run(tmp_path, "replace", "-e", "inject=renameat:delay_enter=600ms", then=lambda: edit_theirs(folder))
+    run(
+        tmp_path,
+        "replace",
+        "-e",
+        "inject=renameat:delay_enter=600ms",
+        then=lambda: edit_theirs(folder),
+    )
     assert only_conflict(folder) == THEIRS
 
 
 @stretched
-@pytest.mark.xfail(reason="rename(2) takes no condition: what is renamed onto NAME between our link and our rename is lost")
-def test_a_save_by_rename_before_the_rename_becomes_a_conflict_copy(tmp_path: Path, folder: Path) -> None:
+@pytest.mark.xfail(
+    reason="rename(2) takes no condition: what is renamed onto NAME between our link and our rename is lost"
+)
+def test_a_save_by_rename_before_the_rename_becomes_a_conflict_copy(
+    tmp_path: Path, folder: Path
+) -> None:
     (folder / "name.txt").write_bytes(OLD)
-    run(tmp_path, "replace", "-e", "inject=renameat:delay_enter=600ms", then=lambda: replace_theirs(folder))
+    run(
+        tmp_path,
+        "replace",
+        "-e",
+        "inject=renameat:delay_enter=600ms",
+        then=lambda: replace_theirs(folder),
+    )
     assert only_conflict(folder) == THEIRS
 
 
 @stretched
 @EDITS
-def test_a_deletion_puts_an_edited_file_back(tmp_path: Path, folder: Path, edit: Callable[[Path], None]) -> None:
+def test_a_deletion_puts_an_edited_file_back(
+    tmp_path: Path, folder: Path, edit: Callable[[Path], None]
+) -> None:
     (folder / "name.txt").write_bytes(OLD)
     """Who opens it to write in place waits until it is back, and then has the quiet time for it."""
-    said = run(tmp_path, "delete", "-e", "inject=renameat:delay_enter=600ms", then=lambda: edit(folder))
+    said = run(
+        tmp_path, "delete", "-e", "inject=renameat:delay_enter=600ms", then=lambda: edit(folder)
+    )
     assert said == ("Changed" if edit is replace_theirs else "Unsteady")
     assert contents(folder) == {"name.txt": THEIRS}
 
@@ -156,7 +184,12 @@ def test_a_deletion_keeps_both_of_two_edits(tmp_path: Path, folder: Path) -> Non
         time.sleep(0.6)
         (folder / "name.txt").write_bytes(NEW)
 
-    held = ("-e", "inject=renameat:delay_enter=500ms", "-e", "inject=renameat2:delay_enter=600ms:when=1")
+    held = (
+        "-e",
+        "inject=renameat:delay_enter=500ms",
+        "-e",
+        "inject=renameat2:delay_enter=600ms:when=1",
+    )
     assert run(tmp_path, "delete", *held, then=twice) == "Changed"
     assert only_conflict(folder) == THEIRS
 
@@ -164,7 +197,13 @@ def test_a_deletion_keeps_both_of_two_edits(tmp_path: Path, folder: Path) -> Non
 @stretched
 def test_what_vanishes_while_it_is_replaced_is_told(tmp_path: Path, folder: Path) -> None:
     (folder / "name.txt").write_bytes(OLD)
-    said = run(tmp_path, "replace", "-e", "inject=linkat:delay_enter=600ms", then=(folder / "name.txt").unlink)
+    said = run(
+        tmp_path,
+        "replace",
+        "-e",
+        "inject=linkat:delay_enter=600ms",
+        then=(folder / "name.txt").unlink,
+    )
     assert said == "Changed"
 
 
@@ -191,17 +230,23 @@ def test_a_small_file_in_the_place_of_a_temporary_is_never_taken_for_what_was_wr
 
 
 @stretched
-def test_what_is_taken_away_as_soon_as_it_has_its_name_was_written(tmp_path: Path, folder: Path) -> None:
+def test_what_is_taken_away_as_soon_as_it_has_its_name_was_written(
+    tmp_path: Path, folder: Path
+) -> None:
     """As a program does that takes files in as they come: it does not get them twice."""
     held = "inject=renameat2:delay_exit=600ms:when=1"
-    said = run(tmp_path, "new", "-e", held, then=lambda: (folder / "name.txt").rename(folder / "taken"))
+    said = run(
+        tmp_path, "new", "-e", held, then=lambda: (folder / "name.txt").rename(folder / "taken")
+    )
     assert said == "None"
     assert contents(folder) == {"taken": NEW}
 
 
 @stretched
 @EDITS
-def test_without_hard_links_the_two_are_exchanged(tmp_path: Path, folder: Path, edit: Callable[[Path], None]) -> None:
+def test_without_hard_links_the_two_are_exchanged(
+    tmp_path: Path, folder: Path, edit: Callable[[Path], None]
+) -> None:
     (folder / "name.txt").write_bytes(OLD)
     refused = ("-e", "inject=linkat:error=EPERM:when=1")
     run(tmp_path, "replace", *refused)
@@ -216,7 +261,14 @@ def test_without_hard_links_the_two_are_exchanged(tmp_path: Path, folder: Path, 
 @stretched
 def test_an_exchange_that_fails_leaves_everything_as_it_was(tmp_path: Path, folder: Path) -> None:
     (folder / "name.txt").write_bytes(OLD)
-    run(tmp_path, "replace", "-e", "inject=linkat:error=EPERM:when=1", "-e", "inject=renameat2:error=EINVAL:when=1")
+    run(
+        tmp_path,
+        "replace",
+        "-e",
+        "inject=linkat:error=EPERM:when=1",
+        "-e",
+        "inject=renameat2:error=EINVAL:when=1",
+    )
     assert contents(folder) == {"name.txt": OLD}
 
 
@@ -227,7 +279,11 @@ def test_what_is_edited_while_it_is_set_aside_is_looked_at_again(
 ) -> None:
     """The link is of what had the name then, whichever file that was."""
     (folder / "name.txt").write_bytes(OLD)
-    held = "inject=linkat:delay_exit=600ms" if edit is replace_theirs else "inject=linkat:delay_enter=600ms"
+    held = (
+        "inject=linkat:delay_exit=600ms"
+        if edit is replace_theirs
+        else "inject=linkat:delay_enter=600ms"
+    )
     with (folder / "name.txt").open("r+b") as writer:  # opened before: it has nothing to wait for
 
         def in_place() -> None:

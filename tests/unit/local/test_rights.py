@@ -29,12 +29,21 @@ def test_the_umask_is_what_the_next_file_is_made_with(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 @pytest.mark.parametrize(
     ("dropped", "reads"),
-    [("", True), ("-dac_override", True), ("-dac_override,-dac_read_search", False), ("-all", False)],
+    [
+        ("", True),
+        ("-dac_override", True),
+        ("-dac_override,-dac_read_search", False),
+        ("-all", False),
+    ],
 )
-def test_who_reads_everything_is_known_by_capabilities_not_by_the_user(dropped: str, reads: bool) -> None:
+def test_who_reads_everything_is_known_by_capabilities_not_by_the_user(
+    dropped: str, reads: bool
+) -> None:
     argv = ["setpriv", *([f"--bounding-set={dropped}", f"--inh-caps={dropped}"] if dropped else [])]
     code = "from syncloud.local import rights; print(rights.reads_everything())"
-    done = subprocess.run([*argv, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*argv, sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == str(reads)
 
 
@@ -61,6 +70,14 @@ print(rights.umask(), rights.umask(), rights.reads_everything(), rights.knows(65
 @pytest.mark.skipif(not may_mount(), reason="only root may mount")
 def test_without_proc_root_reads_everything_and_the_umask_is_asked_without_a_change() -> None:
     """As in a service of which ProcSubset= or a mount hides the files."""
-    argv = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$0" -c "$1"', sys.executable, WITHOUT_PROC]
+    argv = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount -t tmpfs tmpfs /proc && exec "$0" -c "$1"',
+        sys.executable,
+        WITHOUT_PROC,
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["23", "23", "True", "True", "23", "23", "False", "True"]

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("way", [look, reported])
-def test_an_open_writer_is_waited_for(way: Callable[[LocalTree, str], Side], tree: LocalTree, root: Path) -> None:
+def test_an_open_writer_is_waited_for(
+    way: Callable[[LocalTree, str], Side], tree: LocalTree, root: Path
+) -> None:
     with open(root / "f", "wb") as writer:
         writer.write(b"half")
         writer.flush()
@@ -54,7 +56,9 @@ def test_a_writer_by_mapping_is_waited_for(tree: LocalTree, root: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [4096, BIG], ids=["small", "big"])
-def test_beside_an_open_writer_a_look_is_not_remembered(tree: LocalTree, root: Path, size: int) -> None:
+def test_beside_an_open_writer_a_look_is_not_remembered(
+    tree: LocalTree, root: Path, size: int
+) -> None:
     """At its deadline a file is read all the same; what a mapping stores afterwards need not move a stamp."""
     (root / "f").write_bytes(b"x" * size)
     with open(root / "f", "r+b") as writer:
@@ -83,7 +87,9 @@ def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root
     assert entry(tree, "f").body == b"", "a file that nobody knows may be empty"
 
 
-def test_who_has_emptied_a_file_and_holds_it_open_is_waited_for_until_the_deadline(tree: LocalTree, root: Path) -> None:
+def test_who_has_emptied_a_file_and_holds_it_open_is_waited_for_until_the_deadline(
+    tree: LocalTree, root: Path
+) -> None:
     """Found by an hour's soak (seed "hour"): a writer that a busy host held up for longer than the quiet time."""
     (root / "f").write_bytes(b"text")
     base = base_of(entry(tree, "f"))
@@ -107,7 +113,9 @@ def test_who_holds_a_file_open_and_is_quiet_is_no_writer(tree: LocalTree, root: 
         assert entry(tree, "f").body == b"all of it"
 
 
-def test_a_rewrite_of_equal_size_with_its_mtime_put_back_is_found(tree: LocalTree, root: Path) -> None:
+def test_a_rewrite_of_equal_size_with_its_mtime_put_back_is_found(
+    tree: LocalTree, root: Path
+) -> None:
     (root / "f").write_bytes(b"one")
     age(root / "f")
     base = base_of(entry(tree, "f"))
@@ -202,7 +210,14 @@ except Unsteady:
 """
     (root / "f").write_bytes(b"old")
     age(root / "f")
-    held = ("-P", str(root / "f"), "-e", "trace=pread64", "-e", "inject=pread64:delay_exit=600ms:when=1")
+    held = (
+        "-P",
+        str(root / "f"),
+        "-e",
+        "trace=pread64",
+        "-e",
+        "inject=pread64:delay_exit=600ms:when=1",
+    )
     argv = ["strace", "-o", "/dev/null", *held, sys.executable, "-c", code, str(root / "f")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -232,7 +247,12 @@ def test_a_writer_by_mapping_of_what_is_not_ours_is_seen_by_the_bytes(root: Path
     thread.start()
     try:
         let_through(root)
-        ran = subprocess.run([sys.executable, "-c", LOOK, str(root), "f"], capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            [sys.executable, "-c", LOOK, str(root), "f"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     finally:
         stop.set()
         thread.join()
@@ -267,7 +287,14 @@ def test_a_big_file_is_read_after_the_tick_of_its_last_change(tmp_path: Path) ->
     """On a file system with the kernel's coarse stamps, as all were before Linux 6.13: else a change would not show."""
 
     def missed(how: str) -> int:
-        mounted = ["unshare", "--mount", "sh", "-c", 'mount -t ramfs ramfs "$1" && exec "$2" -c "$3" "$1" "$4"', "sh"]
+        mounted = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            'mount -t ramfs ramfs "$1" && exec "$2" -c "$3" "$1" "$4"',
+            "sh",
+        ]
         argv = [*mounted, str(tmp_path), sys.executable, SETTLED, how]
         return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
 

@@ -110,8 +110,12 @@ async def emptied(folder: Path) -> None:
         await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("cancelled", [False, True], ids=["a part is refused", "the task is cancelled"])
-def test_a_late_write_never_reaches_another_file(tree: LocalTree, root: Path, tmp_path: Path, cancelled: bool) -> None:
+@pytest.mark.parametrize(
+    "cancelled", [False, True], ids=["a part is refused", "the task is cancelled"]
+)
+def test_a_late_write_never_reaches_another_file(
+    tree: LocalTree, root: Path, tmp_path: Path, cancelled: bool
+) -> None:
     async def given_up() -> list[int]:
         slow = Slow(BODY[:SMALL_BYTES])
         task = asyncio.create_task(tree.write(ENTRY, Source(slow, refused=not cancelled), None))
@@ -134,7 +138,9 @@ def test_a_late_write_never_reaches_another_file(tree: LocalTree, root: Path, tm
         os.close(fd)
 
 
-def test_a_call_that_never_returns_keeps_its_number_and_ends_nobody(root: Path, tmp_path: Path) -> None:
+def test_a_call_that_never_returns_keeps_its_number_and_ends_nobody(
+    root: Path, tmp_path: Path
+) -> None:
     """A frozen disk: an end does not wait for it, and what is opened afterwards does not get its bytes."""
     tree, slow = LocalTree(root, nonce=NONCE), Slow(BODY[:SMALL_BYTES])
 
@@ -154,7 +160,11 @@ def test_a_call_that_never_returns_keeps_its_number_and_ends_nobody(root: Path, 
     assert [os.fstat(fd).st_size for fd in opened] == [0] * len(opened)
     for fd in opened:
         os.close(fd)
-    kept = [int(fd) for fd in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{fd}") == str(root)]
+    kept = [
+        int(fd)
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.realpath(f"/proc/self/fd/{fd}") == str(root)
+    ]
     assert len(kept) == 1, "the root's number is kept too"
     os.close(kept[0])
 
@@ -192,9 +202,13 @@ def _after(go: threading.Event, function: Callable[..., Any], *arguments: object
 
 
 @pytest.mark.parametrize("missing", [1, SMALL_BYTES], ids=["a byte", "a part"])
-def test_a_file_that_has_not_its_size_gets_no_name(tree: LocalTree, root: Path, missing: int) -> None:
+def test_a_file_that_has_not_its_size_gets_no_name(
+    tree: LocalTree, root: Path, missing: int
+) -> None:
     """Whatever the parts promised: of an object without a checksum the size is what can be known."""
-    with pytest.raises(Corrupt, match=f"{len(BODY) - missing} bytes are on the disk instead of {len(BODY)}"):
+    with pytest.raises(
+        Corrupt, match=f"{len(BODY) - missing} bytes are on the disk instead of {len(BODY)}"
+    ):
         asyncio.run(tree.write(ENTRY, Given(BODY[:-missing]), None))
     assert os.listdir(root) == []
 
@@ -303,7 +317,9 @@ def test_what_was_put_in_the_place_of_a_temporary_is_kept_and_the_file_comes(
     outcome = asyncio.run(settle_with(reconciler, Work("d/big", 0, 0, 0)))
     assert outcome.put is not None
     assert (root / "d/big").read_bytes() == BODY
-    kept = {(root / "d" / name).read_bytes() for name in os.listdir(root / "d") if "conflict" in name}
+    kept = {
+        (root / "d" / name).read_bytes() for name in os.listdir(root / "d") if "conflict" in name
+    }
     assert kept == {b"theirs", b"theirs again"}
     assert logged.events == ["pull.exchanged", "conflict.kept"] * 2
 
@@ -340,7 +356,9 @@ def all_below(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("body", [None, b"small"], ids=["large", "small"])
-def test_directories_that_were_made_for_what_does_not_come_go_with_it(tree: LocalTree, root: Path, body: bytes | None) -> None:
+def test_directories_that_were_made_for_what_does_not_come_go_with_it(
+    tree: LocalTree, root: Path, body: bytes | None
+) -> None:
     content = Broken() if body is None else None
     give_up(tree, "a/b/c/file", content, body)
     assert all_below(root) == set()
@@ -357,13 +375,23 @@ def test_a_directory_in_which_there_is_something_by_then_stays(tree: LocalTree, 
     assert all_below(root) == {"a", "a/theirs", "d", "d/e", "d/e/f"}
 
 
-def test_the_files_of_a_batch_keep_their_directories_from_one_that_does_not_come(tree: LocalTree, root: Path) -> None:
+def test_the_files_of_a_batch_keep_their_directories_from_one_that_does_not_come(
+    tree: LocalTree, root: Path
+) -> None:
     async def write(path: str, body: bytes, size: int) -> None:
         await tree.write(replace(ENTRY, path=path, size=size, body=body), None, None)
 
     async def together() -> list[BaseException | None]:
         files = [("a/bad", 2), ("a/b/good", 1), ("a/c/bad", 2), ("d/bad", 2), ("d/e/bad", 2)]
-        return await asyncio.gather(*(write(path, b"1", size) for path, size in files), return_exceptions=True)
+        return await asyncio.gather(
+            *(write(path, b"1", size) for path, size in files), return_exceptions=True
+        )
 
-    assert [type(one) for one in asyncio.run(together())] == [Corrupt, type(None), Corrupt, Corrupt, Corrupt]
+    assert [type(one) for one in asyncio.run(together())] == [
+        Corrupt,
+        type(None),
+        Corrupt,
+        Corrupt,
+        Corrupt,
+    ]
     assert all_below(root) == {"a", "a/b", "a/b/good"}

@@ -50,9 +50,18 @@ print(met)
 
 @pytest.mark.skipif(not may_mount(), reason="only root may mount")
 @pytest.mark.parametrize("act", ["new", "touch"])
-def test_an_edit_within_the_tick_of_our_act_is_seen_by_the_next_look(tmp_path: Path, act: str) -> None:
+def test_an_edit_within_the_tick_of_our_act_is_seen_by_the_next_look(
+    tmp_path: Path, act: str
+) -> None:
     """On a file system with the kernel's coarse stamps, as all were before Linux 6.13."""
-    mounted = ["unshare", "--mount", "sh", "-c", 'mount -t ramfs ramfs "$1" && exec "$2" -c "$3" "$1" "$4"', "sh"]
+    mounted = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount -t ramfs ramfs "$1" && exec "$2" -c "$3" "$1" "$4"',
+        "sh",
+    ]
     argv = [*mounted, str(tmp_path), sys.executable, COARSE, act]
     ran = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -65,7 +74,9 @@ def test_stamps_last_once_their_tick_is_over(tmp_path: Path) -> None:
     assert stable_read._recurs_for(now + 2_000_001), "multigrain, and still the last one"
     assert not stable_read._recurs_for(now + 10**9 + 1), "of a clock that was set back"
     second = time.time_ns() // 10**9 * 10**9
-    assert stable_read._recurs_for(second) > stable_read._RACY_NS, "a file system that keeps whole seconds"
+    assert stable_read._recurs_for(second) > stable_read._RACY_NS, (
+        "a file system that keeps whole seconds"
+    )
     assert not stable_read._recurs_for(second - 3 * 10**9)
     with (tmp_path / "f").open("w") as opened:
         began = time.monotonic()

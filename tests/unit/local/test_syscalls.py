@@ -41,7 +41,14 @@ def root(tmp_path: Path) -> Iterator[int]:
     (base / "f").write_text("f")
     (base / "d" / "g").write_text("g")
     os.mkfifo(base / "fifo")
-    for name, to in {"link": "d", "file-link": "f", "out": "/etc", "up": "..", "dead": "nowhere", "d/in": "../d"}.items():
+    for name, to in {
+        "link": "d",
+        "file-link": "f",
+        "out": "/etc",
+        "up": "..",
+        "dead": "nowhere",
+        "d/in": "../d",
+    }.items():
         (base / name).symlink_to(to)
     fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
     yield fd
@@ -75,7 +82,9 @@ def answer(root: int, path: str, flags: int) -> int | str:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
-def test_the_kernel_and_the_walk_give_the_same_answer(root: int, path: str, flags: int, request: pytest.FixtureRequest) -> None:
+def test_the_kernel_and_the_walk_give_the_same_answer(
+    root: int, path: str, flags: int, request: pytest.FixtureRequest
+) -> None:
     by_kernel = answer(root, path, flags)
     request.getfixturevalue("by_hand")
     assert answer(root, path, flags) == by_kernel
@@ -88,14 +97,18 @@ def test_no_path_leaves_the_root(root: int, walked: bool, request: pytest.Fixtur
     for path in ("..", "../root/f", "/etc/passwd", "d/../f", "d/../../root/f", "", "d//g"):
         assert answer(root, path, os.O_RDONLY) == "EXDEV", path
     for path in ("link/g", "out/passwd", "up/root/f", "d/in/g", "dead/x"):
-        assert answer(root, path, os.O_RDONLY) == "ELOOP", f"{path}: a link proves nothing about what is behind it"
+        assert answer(root, path, os.O_RDONLY) == "ELOOP", (
+            f"{path}: a link proves nothing about what is behind it"
+        )
     assert answer(root, "f/x", os.O_RDONLY) == "ENOTDIR"
     assert answer(root, "d/no", os.O_RDONLY) == "ENOENT"
     assert answer(root, ".", os.O_RDONLY) == os.fstat(root).st_ino
 
 
 @pytest.mark.parametrize("walked", [False, True], ids=["openat2", "walk"])
-def test_no_descriptor_is_left_behind(root: int, walked: bool, request: pytest.FixtureRequest) -> None:
+def test_no_descriptor_is_left_behind(
+    root: int, walked: bool, request: pytest.FixtureRequest
+) -> None:
     if walked:
         request.getfixturevalue("by_hand")
     before = os.listdir("/proc/self/fd")
@@ -143,7 +156,12 @@ def test_directories_are_made_below_the_root_only(root: int, tmp_path: Path) -> 
     syscalls.make_directories(root, "n/o/p", [])
     syscalls.make_directories(root, "n/o/p", [])
     assert (tmp_path / "root/n/o/p").is_dir()
-    for path, error in {"up/x": errno.ELOOP, "link/x": errno.ELOOP, "f/x": errno.ENOTDIR, "../x": errno.EXDEV}.items():
+    for path, error in {
+        "up/x": errno.ELOOP,
+        "link/x": errno.ELOOP,
+        "f/x": errno.ENOTDIR,
+        "../x": errno.EXDEV,
+    }.items():
         with pytest.raises(OSError, match=os.strerror(error)):
             syscalls.make_directories(root, path, [])
     assert not (tmp_path / "x").exists()
@@ -231,7 +249,9 @@ def test_a_writer_in_another_process_is_seen(tmp_path: Path) -> None:
     file.touch()
     code = "import sys; f = open(sys.argv[1], 'a'); print(flush=True); sys.stdin.read()"
     fd = os.open(file, os.O_RDONLY)
-    with subprocess.Popen([sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
         assert child.stdout is not None
         child.stdout.readline()
         assert syscalls.held_by_writer(fd) is True
@@ -247,7 +267,13 @@ def test_who_is_not_the_owner_learns_that_the_kernel_does_not_tell(tmp_path: Pat
     fd = os.open(tmp_path / "f", os.O_RDONLY)
     asked = "import os, sys; from syncloud.local.syscalls import held_by_writer as held"
     code = f"{asked}; os.setuid(65534); print(held(int(sys.argv[1])))"
-    ran = subprocess.run([sys.executable, "-c", code, str(fd)], pass_fds=[fd], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(fd)],
+        pass_fds=[fd],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     os.close(fd)
     assert ran.stdout.strip() == "None"
 
@@ -272,7 +298,12 @@ print(*sorted(seen))
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        ran = subprocess.run([sys.executable, "-c", code, tmp_path / "f"], capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "f"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     finally:
         stop.set()
         thread.join()
@@ -281,7 +312,9 @@ print(*sorted(seen))
 
 
 @pytest.mark.parametrize("walked", [False, True], ids=["openat2", "walk"])
-def test_a_foreign_lease_is_told_and_not_waited_for(tmp_path: Path, walked: bool, request: pytest.FixtureRequest) -> None:
+def test_a_foreign_lease_is_told_and_not_waited_for(
+    tmp_path: Path, walked: bool, request: pytest.FixtureRequest
+) -> None:
     """File servers hold leases; until one is given back, which may take 45 s, an open that must not block fails."""
     if walked:
         request.getfixturevalue("by_hand")

@@ -63,7 +63,9 @@ def test_a_call_beyond_its_deadline_is_told(disk_threads: DiskThreads, clock: Cl
     asyncio.run(scenario())
 
 
-def test_a_long_call_that_goes_on_has_its_time_anew(disk_threads: DiskThreads, clock: Clock) -> None:
+def test_a_long_call_that_goes_on_has_its_time_anew(
+    disk_threads: DiskThreads, clock: Clock
+) -> None:
     """A directory of very many files on a slow disk, say."""
     begun, further, answered = threading.Event(), threading.Barrier(2), threading.Event()
 
@@ -92,7 +94,9 @@ def test_a_long_call_that_goes_on_has_its_time_anew(disk_threads: DiskThreads, c
     asyncio.run(scenario())
 
 
-def test_movement_is_a_call_that_begins_goes_on_or_ends(disk_threads: DiskThreads, clock: Clock) -> None:
+def test_movement_is_a_call_that_begins_goes_on_or_ends(
+    disk_threads: DiskThreads, clock: Clock
+) -> None:
     begun, answered = threading.Event(), threading.Event()
 
     def frozen_disk() -> None:
@@ -116,7 +120,9 @@ def test_movement_is_a_call_that_begins_goes_on_or_ends(disk_threads: DiskThread
     asyncio.run(scenario())
 
 
-def test_what_waits_behind_a_call_in_time_is_not_told(disk_threads: DiskThreads, clock: Clock) -> None:
+def test_what_waits_behind_a_call_in_time_is_not_told(
+    disk_threads: DiskThreads, clock: Clock
+) -> None:
     begun, answered = threading.Event(), threading.Event()
 
     def long_read() -> None:
@@ -138,7 +144,9 @@ def test_what_waits_behind_a_call_in_time_is_not_told(disk_threads: DiskThreads,
 
 def test_answers_and_errors_come_to_whoever_asked(disk_threads: DiskThreads) -> None:
     async def scenario() -> list[int | BaseException]:
-        return await asyncio.gather(*(disk_threads.run(int, text) for text in ("1", "no", "3")), return_exceptions=True)
+        return await asyncio.gather(
+            *(disk_threads.run(int, text) for text in ("1", "no", "3")), return_exceptions=True
+        )
 
     for _ in range(2):  # each time another loop
         first, wrong, last = asyncio.run(scenario())
@@ -152,7 +160,9 @@ def test_a_slow_call_holds_nobody_back() -> None:
     async def scenario() -> None:
         slow = disk_threads.run(answered.wait)
         try:
-            assert await asyncio.gather(*(disk_threads.run(int, number) for number in range(100))) == list(range(100))
+            assert await asyncio.gather(
+                *(disk_threads.run(int, number) for number in range(100))
+            ) == list(range(100))
             assert not slow.done()
         finally:
             answered.set()
@@ -171,7 +181,9 @@ def test_calls_that_are_held_up_hold_up_nobody_while_threads_are_left() -> None:
         slow = [disk_threads.run(answered.wait) for _ in range(3)]
         try:
             begun = time.monotonic()
-            numbers = await asyncio.wait_for(asyncio.gather(*(disk_threads.run(int, number) for number in range(100))), 10)
+            numbers = await asyncio.wait_for(
+                asyncio.gather(*(disk_threads.run(int, number) for number in range(100))), 10
+            )
             assert numbers == list(range(100))
             assert time.monotonic() - begun < 1, "some milliseconds, and a host under load"
             assert await asyncio.wait_for(disk_threads.run(int, 5), 10) == 5
@@ -191,7 +203,11 @@ def test_what_is_done_is_told_while_the_next_call_is_held_up(disk_threads: DiskT
     asked, answered = threading.Event(), threading.Event()
 
     async def scenario() -> None:
-        _, quick, slow = disk_threads.run(asked.wait), disk_threads.run(int, 3), disk_threads.run(answered.wait)
+        _, quick, slow = (
+            disk_threads.run(asked.wait),
+            disk_threads.run(int, 3),
+            disk_threads.run(answered.wait),
+        )
         asked.set()
         try:
             assert await asyncio.wait_for(quick, 10) == 3
@@ -215,7 +231,9 @@ class CountingLoop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(callback, *args, context=context)
 
 
-def test_what_is_asked_for_together_wakes_the_loop_once(disk_threads: DiskThreads, clock: Clock) -> None:
+def test_what_is_asked_for_together_wakes_the_loop_once(
+    disk_threads: DiskThreads, clock: Clock
+) -> None:
     """The first call waits until all are asked for: a thread that is quicker than who asks would have nothing left to do."""
     clock.now = 100.0
     asked = threading.Event()
@@ -306,7 +324,10 @@ def tasks() -> set[Path]:
 def wakes(threads: set[Path]) -> int:
     """How often `threads` have been woken, all together."""
     statuses = [(task / "status").read_text() for task in threads]
-    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[0]) for status in statuses)
+    return sum(
+        int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[0])
+        for status in statuses
+    )
 
 
 def test_idle_threads_cost_no_wakes(disk_threads: DiskThreads) -> None:

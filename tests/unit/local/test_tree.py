@@ -31,7 +31,19 @@ from syncloud.errors import (
 )
 from syncloud.local import syscalls
 from syncloud.local.tree import LocalTree
-from tests.support.directory import BIG, MTIME, NONCE, Bytes, age, do, entry, look, new, opened, write
+from tests.support.directory import (
+    BIG,
+    MTIME,
+    NONCE,
+    Bytes,
+    age,
+    do,
+    entry,
+    look,
+    new,
+    opened,
+    write,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +76,9 @@ def test_a_big_file_is_written_whole(tree: LocalTree, root: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [5, BIG], ids=["small", "big"])
-def test_what_bears_our_mark_is_ours_by_its_bytes_alone(tree: LocalTree, root: Path, size: int) -> None:
+def test_what_bears_our_mark_is_ours_by_its_bytes_alone(
+    tree: LocalTree, root: Path, size: int
+) -> None:
     """Without a row that says so: an edit in place leaves the mark, and the file is somebody's all the same."""
     content = Bytes("f", b"o" * size)
     sent = replace(content.entry, body=content.data) if size <= SMALL_BYTES else content.entry
@@ -81,8 +95,12 @@ def test_what_bears_our_mark_is_ours_by_its_bytes_alone(tree: LocalTree, root: P
     assert is_ours() is False
 
 
-@pytest.mark.parametrize("broken", [Unsteady("big", "x"), Changed("big", "x"), HostUnavailable("x"), None])
-def test_what_goes_wrong_with_a_part_comes_out_as_it_is(tree: LocalTree, root: Path, broken: SyncloudError | None) -> None:
+@pytest.mark.parametrize(
+    "broken", [Unsteady("big", "x"), Changed("big", "x"), HostUnavailable("x"), None]
+)
+def test_what_goes_wrong_with_a_part_comes_out_as_it_is(
+    tree: LocalTree, root: Path, broken: SyncloudError | None
+) -> None:
     """And not as a group of exceptions; nothing is left behind."""
     content = Bytes("big", os.urandom(BIG), broken=broken, crc=1 if broken is None else None)
     with pytest.raises(type(broken) if broken is not None else Corrupt):
@@ -106,7 +124,9 @@ try:
 except Exception as error:
     print(type(error).__name__, error, os.listdir(sys.argv[1]))
 """
-    ran = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, text=True, check=True
+    )
     assert ran.stdout.strip() == f"PathError big: {os.strerror(errno.EFBIG)} []", ran.stderr
 
 
@@ -148,9 +168,13 @@ def test_what_is_written_is_what_is_seen(tree: LocalTree, root: Path) -> None:
     assert os.listdir(root) == []
 
 
-@pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "out/x", "deep/out/x", "out", "./x", "a//x", "..", "x/.."])
+@pytest.mark.parametrize(
+    "path", ["../x", "/x", "a/../../x", "out/x", "deep/out/x", "out", "./x", "a//x", "..", "x/.."]
+)
 @pytest.mark.parametrize("walked", [False, True], ids=["openat2", "walk"])
-def test_no_key_leaves_the_directory(tree: LocalTree, root: Path, tmp_path: Path, path: str, walked: bool) -> None:
+def test_no_key_leaves_the_directory(
+    tree: LocalTree, root: Path, tmp_path: Path, path: str, walked: bool
+) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (root / "deep").mkdir()
@@ -176,7 +200,9 @@ def test_no_key_leaves_the_directory(tree: LocalTree, root: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("walked", [False, True], ids=["openat2", "walk"])
-def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, root: Path, tmp_path: Path, walked: bool) -> None:
+def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(
+    tree: LocalTree, root: Path, tmp_path: Path, walked: bool
+) -> None:
     outside, stop = tmp_path / "outside", threading.Event()
     outside.mkdir()
     (root / "d").mkdir()
@@ -187,7 +213,9 @@ def test_a_parent_swapped_for_a_link_in_a_race_leads_nowhere(tree: LocalTree, ro
         pause = random.Random(1)
         while not stop.is_set():
             syscalls.exchange(fd, "d", "trap")
-            time.sleep(pause.uniform(0.0, 0.002))  # of all lengths, so that a write gets through now and then
+            time.sleep(
+                pause.uniform(0.0, 0.002)
+            )  # of all lengths, so that a write gets through now and then
 
     thread = threading.Thread(target=swap)
     before, syscalls._openat2_works = syscalls._openat2_works, not walked

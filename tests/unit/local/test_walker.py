@@ -23,7 +23,23 @@ if TYPE_CHECKING:
 
 
 def test_a_scan_comes_in_the_order_of_the_bytes(tree: LocalTree, root: Path) -> None:
-    made = ["a", "a!", "a-b", "a0", "b/a", "b/a/", "b.c", "b0", "A", "\u00e9", "z", "\U0001f600", "\ufffd", "e\u0301", "b!/x"]
+    made = [
+        "a",
+        "a!",
+        "a-b",
+        "a0",
+        "b/a",
+        "b/a/",
+        "b.c",
+        "b0",
+        "A",
+        "\u00e9",
+        "z",
+        "\U0001f600",
+        "\ufffd",
+        "e\u0301",
+        "b!/x",
+    ]
     wanted = []
     for path in made:
         file = root / (path + "x" if path.endswith("/") else path)
@@ -42,7 +58,9 @@ def test_a_scan_comes_in_the_order_of_the_bytes(tree: LocalTree, root: Path) -> 
     assert [path.encode() for path in found] == sorted(path.encode() for path in found)
 
 
-def test_a_file_and_a_folder_that_share_a_beginning_are_in_order(tree: LocalTree, root: Path) -> None:
+def test_a_file_and_a_folder_that_share_a_beginning_are_in_order(
+    tree: LocalTree, root: Path
+) -> None:
     (root / "a").mkdir()
     for name in ("a/b", "a!", "a0"):
         (root / name).touch()
@@ -157,7 +175,9 @@ def test_what_cannot_be_read_is_unknown_with_all_that_is_below(root: Path) -> No
 
 
 @pytest.mark.parametrize("levels", [400, 511, 512, 1_500, 3_000])
-def test_a_tree_of_any_depth_is_seen_as_far_as_a_key_is_long(tree: LocalTree, root: Path, levels: int) -> None:
+def test_a_tree_of_any_depth_is_seen_as_far_as_a_key_is_long(
+    tree: LocalTree, root: Path, levels: int
+) -> None:
     """And no deeper: at most one line tells of all that is below."""
     deep(root, levels)
     (root / "z").touch()
@@ -168,9 +188,15 @@ def test_a_tree_of_any_depth_is_seen_as_far_as_a_key_is_long(tree: LocalTree, ro
             assert [side.path for side in seen] == ["d/" * levels + "f", "z"]
         else:
             assert seen[:-1] == [
-                Unknown("/".join("d" * 512), "every key below it would be longer than 1024 bytes", subtree=True)
+                Unknown(
+                    "/".join("d" * 512),
+                    "every key below it would be longer than 1024 bytes",
+                    subtree=True,
+                )
             ]
-            assert list(tree.scan("/".join("d" * 1_000))) == seen[:-1], "an event may name any of them"
+            assert list(tree.scan("/".join("d" * 1_000))) == seen[:-1], (
+                "an event may name any of them"
+            )
         assert list(tree.leftovers()) == []
     finally:
         subprocess.run(["rm", "-rf", str(root / "d")], check=True)
@@ -184,7 +210,9 @@ def test_ten_thousand_folders_are_seen(tree: LocalTree, root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["caf\udce9", "\udcff", "a\udc80z"])
-def test_a_name_that_is_no_utf_8_is_told_in_its_place_and_not_looked_into(tree: LocalTree, root: Path, name: str) -> None:
+def test_a_name_that_is_no_utf_8_is_told_in_its_place_and_not_looked_into(
+    tree: LocalTree, root: Path, name: str
+) -> None:
     """The order is that of the paths: a merge would take everything behind it for new and gone."""
     (root / name / "in").mkdir(parents=True)
     (root / name / "in" / "f").touch()
@@ -197,7 +225,10 @@ def test_a_name_that_is_no_utf_8_is_told_in_its_place_and_not_looked_into(tree: 
         Unknown(name, "the name is not valid UTF-8", subtree=True),
     ]
     assert [side for side in seen if isinstance(side, Unknown)] == refused
-    places = [f"{side.path}/" if isinstance(side, Unknown) and side.subtree else side.path for side in seen]
+    places = [
+        f"{side.path}/" if isinstance(side, Unknown) and side.subtree else side.path
+        for side in seen
+    ]
     assert places == sorted(places)
     assert list(tree.scan(name)) == refused[1:]
     assert list(tree.scan(f"{name}/in")) == refused[1:], "one line tells of all that is below"

@@ -98,11 +98,18 @@ def test_directories_that_are_filled_at_once_are_looked_at(watched: Watched, roo
         (root / f"n{number}/b/c").mkdir(parents=True)
         (root / f"n{number}/b/c/f").write_text("x")
         (root / f"n{number}/g").write_text("x")
-    watched.until(lambda: {Hint(f"n{number}", HintKind.WRITING, subtree=True) for number in range(20)} <= set(watched.hints))
+    watched.until(
+        lambda: (
+            {Hint(f"n{number}", HintKind.WRITING, subtree=True) for number in range(20)}
+            <= set(watched.hints)
+        )
+    )
     watched.hear_edits(*(f"n{number}/b/c/f" for number in range(20)), "n0/b/new")
 
 
-def test_a_directory_that_was_moved_in_is_watched(watched: Watched, root: Path, outside: Path) -> None:
+def test_a_directory_that_was_moved_in_is_watched(
+    watched: Watched, root: Path, outside: Path
+) -> None:
     (outside / "d/sub").mkdir(parents=True)
     (outside / "d/sub/f").write_text("x")
     (outside / "d").rename(root / "in")
@@ -188,7 +195,9 @@ def test_a_tree_that_never_rests_is_not_watched_anew(
     assert "watch.rearmed" not in logged.events, logged.messages
 
 
-def test_a_directory_that_is_renamed_twice_is_heard_under_its_last_name(watched: Watched, root: Path) -> None:
+def test_a_directory_that_is_renamed_twice_is_heard_under_its_last_name(
+    watched: Watched, root: Path
+) -> None:
     (root / "full").rename(root / "two")
     (root / "two").rename(root / "three")
     for path in ("full", "two", "three"):
@@ -271,14 +280,18 @@ def test_directories_beyond_the_limit_at_the_start_are_never_fine(root: Path) ->
         (root / f"d{number}").mkdir()
     with Watcher(root, limit=5) as watcher:
         end = time.monotonic() + 15
-        while not any("cannot be watched" in line or line.startswith("start: ") for line in watcher.lines):
+        while not any(
+            "cannot be watched" in line or line.startswith("start: ") for line in watcher.lines
+        ):
             assert time.monotonic() < end, watcher.lines
             time.sleep(0.05)
 
 
 @limited
 @pytest.mark.parametrize("setting", ["max_inotify_watches", "max_inotify_instances"])
-def test_a_tree_of_which_nothing_can_be_watched_is_polled_until_it_can(root: Path, setting: str) -> None:
+def test_a_tree_of_which_nothing_can_be_watched_is_polled_until_it_can(
+    root: Path, setting: str
+) -> None:
     (root / "d").mkdir()
     with Watcher(root, limit=0, setting=setting) as watcher:
         after = watcher.until("armed")
@@ -329,13 +342,17 @@ def test_an_ended_thread_of_watchdog_is_noticed(root: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("kinds", [("InotifyFD", "InotifyBuffer"), ("InotifyEmitter",), ("Observer",)])
+@pytest.mark.parametrize(
+    "kinds", [("InotifyFD", "InotifyBuffer"), ("InotifyEmitter",), ("Observer",)]
+)
 def test_a_thread_of_watchdog_that_dies_is_replaced(root: Path, kinds: tuple[str, ...]) -> None:
     """By an exception where it stands, whichever of the three it is."""
     watched = Watched(root)
     try:
         (thread,) = [thread for thread in watched.source._threads if type(thread).__name__ in kinds]
-        raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+        raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+        )
         assert raised == 1
         (root / "wakes it").write_text("x")
         if isinstance(thread, EventDispatcher):
@@ -374,7 +391,9 @@ def test_an_error_in_who_is_told_ends_in_a_look_at_everything(root: Path) -> Non
         place.close()
 
 
-def test_another_root_under_the_name_is_not_watched_and_the_one_that_comes_back_is(root: Path) -> None:
+def test_another_root_under_the_name_is_not_watched_and_the_one_that_comes_back_is(
+    root: Path,
+) -> None:
     """Whoever can exchange it is not followed: the daemon ends, and finds out what is there now."""
     (root / "d").mkdir()
     watched = Watched(root)
@@ -400,7 +419,10 @@ def test_another_root_under_the_name_is_not_watched_and_the_one_that_comes_back_
 
 
 def state(root: Path) -> list[tuple[str, int, int]]:
-    return [(str(path), path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in sorted([root, *root.rglob("*")])]
+    return [
+        (str(path), path.stat().st_mtime_ns, path.stat().st_ctime_ns)
+        for path in sorted([root, *root.rglob("*")])
+    ]
 
 
 def test_nothing_is_written_into_the_tree(root: Path) -> None:
@@ -416,7 +438,9 @@ def test_nothing_is_written_into_the_tree(root: Path) -> None:
 # Where nothing can be watched
 
 
-def test_where_watching_fails_for_whatever_reason_all_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_watching_fails_for_whatever_reason_all_is_polled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(BaseObserver, "schedule", _refuse)
         watched = Watched(tmp_path, poll=0.5)
@@ -439,7 +463,9 @@ def test_without_a_root_there_is_no_start(root: Path, monkeypatch: pytest.Monkey
         patched.setattr(BaseObserver, "schedule", _refuse)
         with pytest.raises(FileNotFoundError):
             source.start(lambda hint: None)
-    assert len(os.listdir("/proc/self/fd")) == descriptors, "who waits for a root tries again and again"
+    assert len(os.listdir("/proc/self/fd")) == descriptors, (
+        "who waits for a root tries again and again"
+    )
     source.stop()
     place.close()
 

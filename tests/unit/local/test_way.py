@@ -40,7 +40,9 @@ def exposed(path: Path) -> str | None:
 # Links
 
 
-@pytest.mark.parametrize("target", ["real", "./real", "../place/real", "absolute", "real/", "real/../real/."])
+@pytest.mark.parametrize(
+    "target", ["real", "./real", "../place/real", "absolute", "real/", "real/../real/."]
+)
 def test_a_link_of_our_own_is_followed(place: Path, target: str) -> None:
     (place / "current").symlink_to(place / "real" if target == "absolute" else target)
     (place / "again").symlink_to("current")
@@ -99,17 +101,25 @@ def _group(place: Path) -> None:
 def _acl(place: Path) -> None:
     """acl(5) as the kernel keeps it: the owner, one more user, the group, the mask, others."""
     entries = [(1, 7, -1), (2, 7, NOBODY), (4, 5, -1), (16, 7, -1), (32, 5, -1)]
-    os.setxattr(place, "system.posix_acl_access", struct.pack("<i", 2) + b"".join(struct.pack("<HHi", *one) for one in entries))
+    os.setxattr(
+        place,
+        "system.posix_acl_access",
+        struct.pack("<i", 2) + b"".join(struct.pack("<HHi", *one) for one in entries),
+    )
 
 
 @needs_root
 @pytest.mark.parametrize("give_away", [_link, _folder, _anybody, _sticky_of_another, _group, _acl])
-def test_a_link_that_others_can_change_is_not_followed(place: Path, give_away: Callable[[Path], None]) -> None:
+def test_a_link_that_others_can_change_is_not_followed(
+    place: Path, give_away: Callable[[Path], None]
+) -> None:
     (place / "current").symlink_to("real")
     (place / "outer").symlink_to("current")
     give_away(place)
     for path in (place / "current", place / "outer", place / "current" / "below"):
-        with pytest.raises(HostUnavailable, match=r"is a symbolic link that others can change") as refused:
+        with pytest.raises(
+            HostUnavailable, match=r"is a symbolic link that others can change"
+        ) as refused:
             Root(path)
         assert "chown" in refused.value.hint
 
@@ -167,7 +177,9 @@ def test_nothing_is_exposed_where_all_belongs_to_us(place: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("give_away", [_folder, _anybody, _group, _acl])
-def test_a_directory_in_a_folder_of_others_is_exposed(place: Path, give_away: Callable[[Path], None]) -> None:
+def test_a_directory_in_a_folder_of_others_is_exposed(
+    place: Path, give_away: Callable[[Path], None]
+) -> None:
     (place / "real/below/it").mkdir(parents=True)
     give_away(place)
     assert exposed(place / "real/below/it") == str(place)

@@ -14,12 +14,25 @@ from tests.support.logs import objects, start
 def test_an_error_explains_itself() -> None:
     stream = io.StringIO()
     start(stream)
-    log.warning("a", "m", error=PermissionRefused("no", code="AccessDenied", request_id="R1", hint="ask"), hint="ask louder")
+    log.warning(
+        "a",
+        "m",
+        error=PermissionRefused("no", code="AccessDenied", request_id="R1", hint="ask"),
+        hint="ask louder",
+    )
     log.warning("b", "m", error=PermissionError(13, "Permission denied", "/x"))
     log.warning("c", "m", error=KeyError("x"))
     ours, system, other = objects(stream)
-    assert (ours["error"], ours["error_code"], ours["request_id"], ours["hint"]) == ("no", "AccessDenied", "R1", "ask louder")
-    assert (system["error"], system["error_code"]) == ("[Errno 13] Permission denied: '/x'", "EACCES")
+    assert (ours["error"], ours["error_code"], ours["request_id"], ours["hint"]) == (
+        "no",
+        "AccessDenied",
+        "R1",
+        "ask louder",
+    )
+    assert (system["error"], system["error_code"]) == (
+        "[Errno 13] Permission denied: '/x'",
+        "EACCES",
+    )
     assert other["error"] == "KeyError: 'x'"
 
 

@@ -21,7 +21,10 @@ ANY = st.text(st.characters(exclude_categories=[]), max_size=40)
         ("plain text, \u4f60 and \u00e9", "plain text, \u4f60 and \u00e9"),
         ("\x1b[2J\x07\x7f\x9b", "\\x1b[2J\\x07\\x7f\\x9b"),
         ("a\nb\r\tc\x85", "a\\nb\\r\\tc\\x85"),
-        ("\u2028\u2029\u202e\u2066\u061c\u200b\ufeff", "\\u2028\\u2029\\u202e\\u2066\\u061c\\u200b\\ufeff"),
+        (
+            "\u2028\u2029\u202e\u2066\u061c\u200b\ufeff",
+            "\\u2028\\u2029\\u202e\\u2066\\u061c\\u200b\\ufeff",
+        ),
         ("\udcff\ud800", "\\udcff\\ud800"),
         ("\U000e0041\U0001f600", "\\U000e0041\U0001f600"),
     ],
@@ -42,7 +45,11 @@ def test_what_is_shown_is_printable_and_can_be_encoded(text: str) -> None:
 def test_our_own_lines_and_columns_stay(rows: list[list[str]]) -> None:
     text = "\n".join("\t".join(map(display.escaped, row)) for row in rows)
     assert display.laid_out(text) == text
-    assert not [one for one in display.laid_out("\n".join(map("\t".join, rows))) if not one.isprintable() and one not in "\n\t"]
+    assert not [
+        one
+        for one in display.laid_out("\n".join(map("\t".join, rows)))
+        if not one.isprintable() and one not in "\n\t"
+    ]
 
 
 @given(st.dictionaries(ANY, ANY, max_size=3), st.booleans())

@@ -23,7 +23,18 @@ def test_json_has_the_stable_fields_in_order() -> None:
     start(stream)
     log.info("push.uploaded", "uploaded %s", "a b", path="a b", size=5, duration_ms=1.5, etag='"e"')
     (line,) = objects(stream)
-    assert list(line) == ["timestamp", "level", "event", "message", "instance", "role", "path", "size", "duration_ms", "etag"]
+    assert list(line) == [
+        "timestamp",
+        "level",
+        "event",
+        "message",
+        "instance",
+        "role",
+        "path",
+        "size",
+        "duration_ms",
+        "etag",
+    ]
     assert line["timestamp"].endswith("Z")
     assert {**line, "timestamp": ""} == {
         "timestamp": "",
@@ -69,7 +80,9 @@ def test_nasty_names_in_text() -> None:
 
 @pytest.mark.parametrize("character", ["x", "\x01", "\u4f60", "\udcff", "\U0001f600"])
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_lines_stay_below_the_journals_limit(character: str, log_format: str, tmp_path: Path) -> None:
+def test_lines_stay_below_the_journals_limit(
+    character: str, log_format: str, tmp_path: Path
+) -> None:
     with (tmp_path / "log").open("w", encoding="utf-8") as stream:
         start(stream, log_format=log_format, environ=journal_of(stream))
         fields: Any = dict.fromkeys(log.FIELDS, character * 100000)

@@ -28,7 +28,11 @@ def test_closing_tells_the_counts() -> None:
     log.close()
     first, last = objects(stream)
     assert first["message"] == "cannot upload 0"
-    assert (last["count"], last["level"], last["message"]) == (3, "error", "cannot upload 3 (the last of 3 more in 0 s)")
+    assert (last["count"], last["level"], last["message"]) == (
+        3,
+        "error",
+        "cannot upload 3 (the last of 3 more in 0 s)",
+    )
 
 
 def test_no_bar_where_no_terminal_is() -> None:
@@ -57,7 +61,9 @@ def test_a_bar_on_a_terminal_and_lines_above_it() -> None:
         log.info("e", "after")
         log.close()
         shown = ""
-        while "after\r\n" not in shown:  # one read may bring a part; the test's own time limit ends a wait in vain
+        while (
+            "after\r\n" not in shown
+        ):  # one read may bring a part; the test's own time limit ends a wait in vain
             shown += screen.read(65536).decode()
     assert "up\\x1bload:   0%" in shown
     before = shown.partition("uploaded a")[0]
@@ -83,7 +89,9 @@ def test_no_line_of_the_log_has_a_secret(log_format: str) -> None:
     try:
         long = "a" * 8170 + SECRET + "b" * 20_000  # cut in its middle, half of it would stay
         log.info("push.uploaded", "uploaded %s", TOKEN, path=f"dir/{SECRET}")
-        log.warning("push.failed", "%s", long, error=SyncloudError(f"x {TOKEN}", hint=SECRET), reason=TOKEN)
+        log.warning(
+            "push.failed", "%s", long, error=SyncloudError(f"x {TOKEN}", hint=SECRET), reason=TOKEN
+        )
         try:
             raise ValueError(f"Invalid header value {TOKEN.encode()!r}")
         except ValueError:

@@ -19,7 +19,11 @@ FIELDS = ("path", "error", "count")
 
 
 def record(
-    text: str, *arguments: object, level: int = logging.WARNING, raised: Exception | None = None, **fields: object
+    text: str,
+    *arguments: object,
+    level: int = logging.WARNING,
+    raised: Exception | None = None,
+    **fields: object,
 ) -> logging.LogRecord:
     exc_info = None
     if raised is not None:
@@ -40,7 +44,15 @@ def test_a_record_without_a_secret_is_passed_on_as_it_is() -> None:
 @pytest.mark.parametrize("secret", [SECRET, TOKEN])
 def test_message_and_fields_have_no_secret_and_numbers_stay(secret: str) -> None:
     clean = cleaned(
-        record("sent %r to %s", {"token": secret}, secret, path=f"dir/{secret}", error=ValueError(secret), count=7), FIELDS
+        record(
+            "sent %r to %s",
+            {"token": secret},
+            secret,
+            path=f"dir/{secret}",
+            error=ValueError(secret),
+            count=7,
+        ),
+        FIELDS,
     )
     assert clean.getMessage() == f"sent {{'token': '{HIDDEN}'}} to {HIDDEN}"
     assert (clean.__dict__["path"], clean.__dict__["error"]) == (f"dir/{HIDDEN}", HIDDEN)
@@ -57,14 +69,18 @@ def test_the_record_of_others_is_left_alone() -> None:
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING])
 def test_below_an_error_type_and_text_stand_for_the_traceback(level: int) -> None:
-    clean = cleaned(record("refreshing failed", level=level, raised=ValueError(f"x {TOKEN}")), FIELDS)
+    clean = cleaned(
+        record("refreshing failed", level=level, raised=ValueError(f"x {TOKEN}")), FIELDS
+    )
     assert clean.__dict__["error"] == f"ValueError: x {HIDDEN}"
     assert clean.exc_info is None
     assert clean.exc_text is None
 
 
 def test_the_traceback_of_an_error_stays_without_its_secrets() -> None:
-    clean = cleaned(record("unexpected", level=logging.ERROR, raised=ValueError(f"x {TOKEN}")), FIELDS)
+    clean = cleaned(
+        record("unexpected", level=logging.ERROR, raised=ValueError(f"x {TOKEN}")), FIELDS
+    )
     assert clean.exc_info is None
     assert str(clean.exc_text).startswith("Traceback (most recent call last):")
     assert str(clean.exc_text).endswith(f"ValueError: x {HIDDEN}")

@@ -18,7 +18,9 @@ class Clock:
         return self.now
 
 
-def record(event: str = "push.failed", error: str = "E", level: int = logging.WARNING, path: str = "p") -> logging.LogRecord:
+def record(
+    event: str = "push.failed", error: str = "E", level: int = logging.WARNING, path: str = "p"
+) -> logging.LogRecord:
     return logging.makeLogRecord(
         {
             "name": "syncloud",
@@ -98,18 +100,30 @@ def test_the_first_ones_of_a_minute_are_named_and_the_next_ones_counted() -> Non
     assert all(repeats.admit(record(error=f"E{number}")) for number in range(NAMED))
     more = record(error="F", path="a")
     assert repeats.admit(more)
-    assert more.getMessage() == "more messages of this kind follow and are counted; the first: cannot send a"
-    assert not any(repeats.admit(record(error=f"F{number}", path=f"p{number}")) for number in range(1_000))
+    assert (
+        more.getMessage()
+        == "more messages of this kind follow and are counted; the first: cannot send a"
+    )
+    assert not any(
+        repeats.admit(record(error=f"F{number}", path=f"p{number}")) for number in range(1_000)
+    )
     assert not repeats.admit(record(error="E0")), "one that was named is counted by itself"
     assert repeats.admit(record("pull.failed", error="E")), "another event has its own twenty"
     assert repeats.admit(record(error="E", level=logging.ERROR)), "and so has another level"
     clock.now = 60.0
-    assert [(summary.__dict__["count"], summary.__dict__["path"]) for summary in repeats.due()] == [(1, "p"), (1_000, "p999")]
+    assert [(summary.__dict__["count"], summary.__dict__["path"]) for summary in repeats.due()] == [
+        (1, "p"),
+        (1_000, "p999"),
+    ]
     assert repeats.admit(record(error="later"))
 
 
-@given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab"), st.floats(0, 20)), max_size=300))
-def test_nobody_makes_more_lines_than_a_bound_a_minute_and_none_is_lost(said: list[tuple[int, str, float]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab"), st.floats(0, 20)), max_size=300)
+)
+def test_nobody_makes_more_lines_than_a_bound_a_minute_and_none_is_lost(
+    said: list[tuple[int, str, float]],
+) -> None:
     clock = Clock()
     repeats = Repeats(clock=clock, most=5)
     lines: dict[str, list[float]] = {"a": [], "b": []}

@@ -25,7 +25,11 @@ def test_what_a_batch_failed_to_do_is_given_back_by_its_index() -> None:
     assert client.delete(batch) == [batch[1]]
     assert client.extend(batch) == [batch[1]]
     client.show(["h0"])
-    assert sqs.asked == [("delete", ["h0", "h1", "h2"]), ("extend", ["h0", "h1", "h2"]), ("extend", ["h0"])]
+    assert sqs.asked == [
+        ("delete", ["h0", "h1", "h2"]),
+        ("extend", ["h0", "h1", "h2"]),
+        ("extend", ["h0"]),
+    ]
 
 
 def test_a_poll_asks_for_a_whole_batch_and_hides_it_for_as_long_as_wanted() -> None:
@@ -37,4 +41,11 @@ def test_a_poll_asks_for_a_whole_batch_and_hides_it_for_as_long_as_wanted() -> N
             return {}
 
     assert list(Client(Asked(), "http://queue", 60).receive(20)) == []
-    assert asked == [{"QueueUrl": "http://queue", "MaxNumberOfMessages": 10, "WaitTimeSeconds": 20, "VisibilityTimeout": 60}]
+    assert asked == [
+        {
+            "QueueUrl": "http://queue",
+            "MaxNumberOfMessages": 10,
+            "WaitTimeSeconds": 20,
+            "VisibilityTimeout": 60,
+        }
+    ]

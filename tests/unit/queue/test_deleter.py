@@ -27,7 +27,9 @@ def test_many_messages_share_their_requests(bucket: Bucket, recorder: Recorder) 
     assert recorder.counts()["sqs", "DeleteMessageBatch"] <= 8
 
 
-def test_who_has_nothing_to_delete_sleeps_until_there_is_something_and_ends_at_once(bucket: Bucket) -> None:
+def test_who_has_nothing_to_delete_sleeps_until_there_is_something_and_ends_at_once(
+    bucket: Bucket,
+) -> None:
     with listening(bucket) as there:
         there.source._receiver.answered.wait(15)
         (thread,) = [thread for thread in there.source._threads if thread.name == "queue-delete"]
@@ -53,7 +55,11 @@ def test_what_was_settled_before_the_end_is_deleted_in_it(bucket: Bucket) -> Non
 def switches(thread: threading.Thread) -> int:
     """How often a thread of this process has gone to sleep."""
     status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
+    return next(
+        int(line.split()[1])
+        for line in status.splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
 
 
 def test_what_a_batch_failed_to_delete_is_deleted_again(bucket: Bucket) -> None:
@@ -111,13 +117,17 @@ def test_a_lost_answer_to_a_delete_does_no_harm(bucket: Bucket) -> None:
 
 def test_a_message_that_cannot_be_deleted_holds_back_no_other() -> None:
     """One in each batch: the nine others are gone before the pauses begin."""
-    sqs = Scripted(*([received(number) for number in range(start, start + 10)] for start in range(0, 200, 10)))
+    sqs = Scripted(
+        *([received(number) for number in range(start, start + 10)] for start in range(0, 200, 10))
+    )
     failing = range(3, 200, 10)
     sqs.failing = {f"h{number}" for number in failing}
     with scripted(sqs) as there:
         acknowledge(there.hints.wait(200))
         until(lambda: all(sqs.times("delete", f"h{number}") for number in range(200)))
-        assert not any(sqs.times("delete", f"h{number}") > 1 for number in range(200) if number not in failing)
+        assert not any(
+            sqs.times("delete", f"h{number}") > 1 for number in range(200) if number not in failing
+        )
         until(lambda: there.source.trouble())
         before = sqs.times("delete", "h3")
         time.sleep(1)

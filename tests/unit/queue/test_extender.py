@@ -35,12 +35,19 @@ def test_what_is_in_work_stays_invisible(bucket: Bucket, recorder: Recorder) -> 
         assert recorder.counts()["sqs", "ChangeMessageVisibilityBatch"] == 0
 
 
-def test_a_message_that_sqs_hides_no_longer_comes_again_without_a_second_look(bucket: Bucket) -> None:
+def test_a_message_that_sqs_hides_no_longer_comes_again_without_a_second_look(
+    bucket: Bucket,
+) -> None:
     """Twelve hours after its receipt SQS refuses; whoever works on it goes on, and the newest handle deletes it."""
     send(bucket, native(bucket, "p/slow"))
-    refusing = always(unsuccessful("InvalidParameterValue", sender=True), "ChangeMessageVisibilityBatch")
+    refusing = always(
+        unsuccessful("InvalidParameterValue", sender=True), "ChangeMessageVisibilityBatch"
+    )
     counted = Counted(refusing)
-    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=2) as there:
+    with (
+        Meddler(bucket.server.endpoint, counted) as meddler,
+        listening(bucket, meddler.endpoint, visibility=2) as there,
+    ):
         (hint,) = there.hints.wait(1)
         until(lambda: counted.received >= 3)
         assert len(there.hints.all()) == 1
@@ -53,7 +60,10 @@ def test_a_message_that_sqs_hides_no_longer_comes_again_without_a_second_look(bu
 def test_an_extension_that_failed_is_made_in_time(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/slow"))
     counted = Counted(once(unsuccessful(), "ChangeMessageVisibilityBatch"))
-    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=8) as there:
+    with (
+        Meddler(bucket.server.endpoint, counted) as meddler,
+        listening(bucket, meddler.endpoint, visibility=8) as there,
+    ):
         (hint,) = there.hints.wait(1)
         until(lambda: meddler.names().count("ChangeMessageVisibilityBatch") >= 3, timeout=30)
         assert counted.received == 1
@@ -65,7 +75,10 @@ def test_an_extension_that_failed_is_made_in_time(bucket: Bucket) -> None:
 def test_what_is_in_work_stays_invisible_although_nothing_can_be_deleted(bucket: Bucket) -> None:
     send(bucket, native(bucket, "p/slow"), native(bucket, "p/done"))
     counted = Counted(always(lambda asked, forward: None, "DeleteMessageBatch"))
-    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=4) as there:
+    with (
+        Meddler(bucket.server.endpoint, counted) as meddler,
+        listening(bucket, meddler.endpoint, visibility=4) as there,
+    ):
         acknowledge(there.hints.wait(2)[1:])
         until(there.source.trouble, timeout=30)
         time.sleep(6)
@@ -81,7 +94,9 @@ def late(source: QueueSource, count: int) -> list[Message]:
     return made
 
 
-def test_an_extension_that_failed_is_made_at_the_next_turn_and_those_beside_it_in_this_one() -> None:
+def test_an_extension_that_failed_is_made_at_the_next_turn_and_those_beside_it_in_this_one() -> (
+    None
+):
     sqs = Scripted()
     source = unstarted(sqs, visibility=8)
     late(source, 25)

@@ -14,7 +14,17 @@ from syncloud.core.model import Absent, Entry
 from syncloud.queue import sqs
 from tests.support.meddler import Meddler
 from tests.support.messages import receiving, short_polls
-from tests.support.notifications import bridged, destination, lambda_of_sns, lambda_of_sqs, left, native, record, send, sns
+from tests.support.notifications import (
+    bridged,
+    destination,
+    lambda_of_sns,
+    lambda_of_sqs,
+    left,
+    native,
+    record,
+    send,
+    sns,
+)
 from tests.support.queues import Counted, acknowledge, listening, until
 
 if TYPE_CHECKING:
@@ -39,12 +49,29 @@ PATH = "sub dir/a+b%20c=\u00fc\u65e5 1.txt"
         lambda bucket: lambda_of_sqs(sns(native(bucket, KEY, size=3, eTag="e1", versionId="v1"))),
         lambda bucket: lambda_of_sns(native(bucket, KEY, size=3, eTag="e1", versionId="v1")),
         lambda bucket: destination(native(bucket, KEY, size=3, eTag="e1", versionId="v1")),
-        lambda bucket: record(bucket, KEY, size=3, eTag="e1", versionId="v1"),  # a Lambda that forwards single records
-        lambda bucket: native(bucket, KEY, version="2.99", size=3, eTag="e1", versionId="v1", novelty={"x": 1}),
+        lambda bucket: record(
+            bucket, KEY, size=3, eTag="e1", versionId="v1"
+        ),  # a Lambda that forwards single records
+        lambda bucket: native(
+            bucket, KEY, version="2.99", size=3, eTag="e1", versionId="v1", novelty={"x": 1}
+        ),
     ],
-    ids=["s3", "sns", "bridge", "sns-bridge", "lambda-sqs", "lambda-sqs-sns", "lambda-sns", "destination", "record", "minor"],
+    ids=[
+        "s3",
+        "sns",
+        "bridge",
+        "sns-bridge",
+        "lambda-sqs",
+        "lambda-sqs-sns",
+        "lambda-sns",
+        "destination",
+        "record",
+        "minor",
+    ],
 )
-def test_every_envelope_names_the_same_path(bucket: Bucket, wrap: Callable[[Bucket], object]) -> None:
+def test_every_envelope_names_the_same_path(
+    bucket: Bucket, wrap: Callable[[Bucket], object]
+) -> None:
     send(bucket, wrap(bucket))
     with listening(bucket) as there:
         (hint,) = there.hints.wait(1)
@@ -55,7 +82,10 @@ def test_every_envelope_names_the_same_path(bucket: Bucket, wrap: Callable[[Buck
         assert there.source.trouble() is None
 
 
-@pytest.mark.parametrize("event", ["ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:Delete"])
+@pytest.mark.parametrize(
+    "event",
+    ["ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:Delete"],
+)
 def test_a_removal_is_a_question(bucket: Bucket, event: str) -> None:
     send(bucket, native(bucket, KEY, event=event, sequencer="1"))
     send(bucket, bridged(bucket, "p/other", "Object Deleted"))
@@ -85,8 +115,18 @@ def test_what_is_not_ours_is_taken_out_of_the_queue_and_ignored(bucket: Bucket) 
     elsewhere["s3"]["bucket"]["name"] = "another-bucket"
     send(bucket, {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bucket.name})
     send(bucket, {"Records": [elsewhere]})
-    send(bucket, native(bucket, "other/a", "p", "p/", "px/a", f"p/{names.hidden('probe', names.new_nonce())}"))
-    for event in ("ObjectTagging:Put", "ObjectAcl:Put", "LifecycleTransition", "SomethingOfTheFuture:Done"):
+    send(
+        bucket,
+        native(
+            bucket, "other/a", "p", "p/", "px/a", f"p/{names.hidden('probe', names.new_nonce())}"
+        ),
+    )
+    for event in (
+        "ObjectTagging:Put",
+        "ObjectAcl:Put",
+        "LifecycleTransition",
+        "SomethingOfTheFuture:Done",
+    ):
         send(bucket, native(bucket, "p/a", event=event))
     with listening(bucket) as there:
         until(lambda: left(bucket) == (0, 0))
@@ -98,13 +138,35 @@ def test_what_is_not_ours_is_taken_out_of_the_queue_and_ignored(bucket: Bucket) 
 def test_of_another_bucket_nothing_counts_in_whatever_form_it_comes(bucket: Bucket) -> None:
     """Neither a look nor a listing nor a place in the dead-letter queue: other teams' messages are their own affair."""
     elsewhere = replace(bucket, name="another-bucket")
-    odd: list[dict[str, object]] = [{"eTag": "x\ny"}, {"size": -1}, {"sequencer": "no"}, {"versionId": 7}]
-    forms: list[object] = [native(elsewhere, "p/a", version=version) for version in ("2.1", "3.0", "1", "two")]
-    forms += [native(elsewhere, "p/a", **thing) for thing in odd] + [native(elsewhere, "p/" + "k" * 5_000)]
-    forms += [native(elsewhere, "p/a", event="a\nb"), native(elsewhere, "p/a", event="ObjectRemoved:Delete")]
-    forms += [bridged(elsewhere, "p/a"), bridged(elsewhere, "p/a", etag="x\ny"), bridged(elsewhere, "p/a", "\n")]
+    odd: list[dict[str, object]] = [
+        {"eTag": "x\ny"},
+        {"size": -1},
+        {"sequencer": "no"},
+        {"versionId": 7},
+    ]
+    forms: list[object] = [
+        native(elsewhere, "p/a", version=version) for version in ("2.1", "3.0", "1", "two")
+    ]
+    forms += [native(elsewhere, "p/a", **thing) for thing in odd] + [
+        native(elsewhere, "p/" + "k" * 5_000)
+    ]
+    forms += [
+        native(elsewhere, "p/a", event="a\nb"),
+        native(elsewhere, "p/a", event="ObjectRemoved:Delete"),
+    ]
+    forms += [
+        bridged(elsewhere, "p/a"),
+        bridged(elsewhere, "p/a", etag="x\ny"),
+        bridged(elsewhere, "p/a", "\n"),
+    ]
     forms += [{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": elsewhere.name}]
-    send(bucket, *forms, *map(sns, forms), *map(lambda_of_sns, forms), *map(lambda_of_sqs, map(sns, forms)))
+    send(
+        bucket,
+        *forms,
+        *map(sns, forms),
+        *map(lambda_of_sns, forms),
+        *map(lambda_of_sqs, map(sns, forms)),
+    )
     with listening(bucket) as there:
         until(lambda: left(bucket) == (0, 0))
         assert there.hints.all() == []
@@ -153,7 +215,9 @@ def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> N
                 wanted += 1
                 acknowledge(there.hints.wait(wanted)[-1:])
             until(lambda: left(bucket) == (0, 0))
-        sizes = [hint.reported.size for hint in there.hints.all() if isinstance(hint.reported, Entry)]
+        sizes = [
+            hint.reported.size for hint in there.hints.all() if isinstance(hint.reported, Entry)
+        ]
         assert sizes == [0, 1, 3]
         assert there.source.ignored == 1
 
@@ -188,11 +252,19 @@ ODD = [{"eventName": "ObjectCreated:Put", "s3": {}}, {"eventVersion": "two"}, No
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_the_good_records_of_a_message_are_followed_once_and_it_is_left_for_the_odd_one(bucket: Bucket, odd: object) -> None:
+def test_the_good_records_of_a_message_are_followed_once_and_it_is_left_for_the_odd_one(
+    bucket: Bucket, odd: object
+) -> None:
     """It is delivered again until the dead-letter queue takes it, and costs nothing but that."""
-    send(bucket, {"Records": [record(bucket, "p/a"), odd, record(bucket, "p/b"), record(bucket, "other/c")]})
+    send(
+        bucket,
+        {"Records": [record(bucket, "p/a"), odd, record(bucket, "p/b"), record(bucket, "other/c")]},
+    )
     counted = Counted(receiving(VisibilityTimeout=1, WaitTimeSeconds=1))
-    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=60) as there:
+    with (
+        Meddler(bucket.server.endpoint, counted) as meddler,
+        listening(bucket, meddler.endpoint, visibility=60) as there,
+    ):
         hints = there.hints.wait(2)
         assert [hint.path for hint in hints] == ["a", "b"]
         until(lambda: counted.received >= 2)
@@ -207,10 +279,15 @@ def test_the_good_records_of_a_message_are_followed_once_and_it_is_left_for_the_
     until(lambda: left(bucket) == (1, 0))
 
 
-def test_a_message_with_an_odd_record_is_kept_invisible_until_the_others_are_settled_and_no_longer(bucket: Bucket) -> None:
+def test_a_message_with_an_odd_record_is_kept_invisible_until_the_others_are_settled_and_no_longer(
+    bucket: Bucket,
+) -> None:
     send(bucket, {"Records": [record(bucket, "p/a"), None]})
     counted = Counted(lambda asked, forward: forward(asked))
-    with Meddler(bucket.server.endpoint, counted) as meddler, listening(bucket, meddler.endpoint, visibility=4) as there:
+    with (
+        Meddler(bucket.server.endpoint, counted) as meddler,
+        listening(bucket, meddler.endpoint, visibility=4) as there,
+    ):
         (hint,) = there.hints.wait(1)
         until(lambda: "ChangeMessageVisibilityBatch" in meddler.names())
         assert counted.received == 1
@@ -221,7 +298,9 @@ def test_a_message_with_an_odd_record_is_kept_invisible_until_the_others_are_set
         assert meddler.names().count("ChangeMessageVisibilityBatch") == asked
 
 
-def test_any_number_of_messages_of_another_version_is_one_listing_and_one_line(bucket: Bucket, logged: Listener) -> None:
+def test_any_number_of_messages_of_another_version_is_one_listing_and_one_line(
+    bucket: Bucket, logged: Listener
+) -> None:
     versions = ["3.0", "1.0", "4.7", "99"]
     with listening(bucket) as there:
         send(bucket, *(native(bucket, "p/a", version=versions[number % 4]) for number in range(40)))
@@ -250,11 +329,19 @@ def test_those_that_came_within_the_hour_are_listed_for_after_it(
         assert (hints[1].path, hints[1].subtree, hints[1].receipt) == ("", True, None)
         time.sleep(5)
         assert len(there.hints.all()) == 2, "nothing has come since"
-    assert [record.__dict__["count"] for record in logged.records if record.__dict__["event"] == "queue.version"] == [1, 20]
+    assert [
+        record.__dict__["count"]
+        for record in logged.records
+        if record.__dict__["event"] == "queue.version"
+    ] == [1, 20]
 
 
 def test_the_bucket_of_another_version_is_asked_for_first(bucket: Bucket) -> None:
-    elsewhere = {"eventVersion": "3.0", "eventName": "x", "s3": {"bucket": {"name": "somebody-elses"}}}
+    elsewhere = {
+        "eventVersion": "3.0",
+        "eventName": "x",
+        "s3": {"bucket": {"name": "somebody-elses"}},
+    }
     nowhere = {"eventVersion": "3.0", "eventName": "x", "s3": {"place": 7}}
     with listening(bucket) as there:
         send(bucket, *({"Records": [elsewhere]} for _ in range(20)))

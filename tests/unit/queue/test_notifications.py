@@ -28,9 +28,17 @@ ETAG, VERSION, SEQUENCER = "d41d8cd98f00b204e9800998ecf8427e", "v-7", "0055AED6D
 EXPECTED = ObjectEvent("crawls", KEY, "ObjectCreated:Put", ETAG, VERSION, 17, SEQUENCER)
 
 
-def record(name: str = "ObjectCreated:Put", *, version: str = "2.1", **thing: Any) -> dict[str, Any]:
+def record(
+    name: str = "ObjectCreated:Put", *, version: str = "2.1", **thing: Any
+) -> dict[str, Any]:
     """As S3 writes it."""
-    described = {"key": ENCODED, "size": 17, "eTag": ETAG, "versionId": VERSION, "sequencer": SEQUENCER} | thing
+    described = {
+        "key": ENCODED,
+        "size": 17,
+        "eTag": ETAG,
+        "versionId": VERSION,
+        "sequencer": SEQUENCER,
+    } | thing
     return {
         "eventVersion": version,
         "eventSource": "aws:s3",
@@ -43,7 +51,11 @@ def record(name: str = "ObjectCreated:Put", *, version: str = "2.1", **thing: An
         "s3": {
             "s3SchemaVersion": "1.0",
             "configurationId": "c",
-            "bucket": {"name": "crawls", "ownerIdentity": {"principalId": "A"}, "arn": "arn:aws:s3:::crawls"},
+            "bucket": {
+                "name": "crawls",
+                "ownerIdentity": {"principalId": "A"},
+                "arn": "arn:aws:s3:::crawls",
+            },
             "object": {name: value for name, value in described.items() if value is not None},
         },
     }
@@ -51,7 +63,13 @@ def record(name: str = "ObjectCreated:Put", *, version: str = "2.1", **thing: An
 
 def bridged(kind: str = "Object Created", **thing: Any) -> dict[str, Any]:
     """As EventBridge writes it: the key is plain, the names differ."""
-    described = {"key": KEY, "size": 17, "etag": ETAG, "version-id": VERSION, "sequencer": SEQUENCER} | thing
+    described = {
+        "key": KEY,
+        "size": 17,
+        "etag": ETAG,
+        "version-id": VERSION,
+        "sequencer": SEQUENCER,
+    } | thing
     return {
         "version": "0",
         "id": "17793124-05d4-b198-2fde-7ededc63b103",
@@ -73,7 +91,9 @@ def bridged(kind: str = "Object Created", **thing: Any) -> dict[str, Any]:
 
 
 NATIVE = {"Records": [record()]}
-EXPECTED_BRIDGED = ObjectEvent("crawls", KEY, "ObjectCreated:EventBridge", ETAG, VERSION, 17, SEQUENCER)
+EXPECTED_BRIDGED = ObjectEvent(
+    "crawls", KEY, "ObjectCreated:EventBridge", ETAG, VERSION, 17, SEQUENCER
+)
 TEST = {
     "Service": "Amazon S3",
     "Event": "s3:TestEvent",
@@ -100,12 +120,24 @@ def sns(inner: Any) -> dict[str, Any]:
 
 
 def sqs_to_lambda(*inner: Any) -> dict[str, Any]:
-    records = [{"messageId": "m", "receiptHandle": "r", "body": json.dumps(one), "eventSource": "aws:sqs"} for one in inner]
+    records = [
+        {"messageId": "m", "receiptHandle": "r", "body": json.dumps(one), "eventSource": "aws:sqs"}
+        for one in inner
+    ]
     return {"Records": records}
 
 
 def sns_to_lambda(inner: Any) -> dict[str, Any]:
-    return {"Records": [{"EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": "a", "Sns": sns(inner)}]}
+    return {
+        "Records": [
+            {
+                "EventSource": "aws:sns",
+                "EventVersion": "1.0",
+                "EventSubscriptionArn": "a",
+                "Sns": sns(inner),
+            }
+        ]
+    }
 
 
 def destination(inner: Any) -> dict[str, Any]:
@@ -192,9 +224,13 @@ def test_another_major_version_only_asks_for_a_listing(version: str) -> None:
     assert one({"Records": [record(version=version)]}) == UnsupportedVersion(version, "crawls")
 
 
-@pytest.mark.parametrize(("s3", "bucket"), [({"bucket": {"name": "b"}}, "b"), ({"bucket": {}}, ""), (7, ""), (None, "")])
+@pytest.mark.parametrize(
+    ("s3", "bucket"), [({"bucket": {"name": "b"}}, "b"), ({"bucket": {}}, ""), (7, ""), (None, "")]
+)
 def test_of_another_major_version_the_bucket_is_told_where_it_can_be(s3: Any, bucket: str) -> None:
-    assert one({"Records": [{"eventVersion": "3.0", "eventName": "x", "s3": s3}]}) == UnsupportedVersion("3.0", bucket)
+    assert one(
+        {"Records": [{"eventVersion": "3.0", "eventName": "x", "s3": s3}]}
+    ) == UnsupportedVersion("3.0", bucket)
 
 
 @pytest.mark.parametrize(
@@ -249,9 +285,11 @@ def test_names_of_eventbridge(kind: str, relevant: bool, created: bool) -> None:
 def test_fields_that_an_event_lacks_are_empty() -> None:
     removed = record("ObjectRemoved:Delete", size=None, eTag=None, versionId=None, sequencer=None)
     assert one({"Records": [removed]}) == ObjectEvent("crawls", KEY, "ObjectRemoved:Delete")
-    assert one(bridged("Object Deleted", **{"size": None, "etag": None, "version-id": None, "sequencer": None})) == ObjectEvent(
-        "crawls", KEY, "ObjectRemoved:EventBridge"
-    )
+    assert one(
+        bridged(
+            "Object Deleted", **{"size": None, "etag": None, "version-id": None, "sequencer": None}
+        )
+    ) == ObjectEvent("crawls", KEY, "ObjectRemoved:EventBridge")
 
 
 @pytest.mark.parametrize("version", [None, "null"])
@@ -395,7 +433,9 @@ ODD: dict[str, list[Any]] = {
     "sequencer": ["not hexadecimal", "00AA\n", "\ud800", 170, "A" * 200],
     "size": [-1, True, 1.5, [1], "a few", 10**30, "\ud800", float("nan"), float("inf")],
 }
-ODD_RECORDS: list[Any] = [record(**{name: value}) for name, values in ODD.items() for value in values]
+ODD_RECORDS: list[Any] = [
+    record(**{name: value}) for name, values in ODD.items() for value in values
+]
 """Each is one that S3 sends, but for one field."""
 ODD_RECORDS += [
     record("e" * 200),
@@ -409,13 +449,18 @@ ODD_RECORDS += [
     [],
 ]
 ODD_RECORDS += [
-    record() | {"s3": {"bucket": {"name": name}, "object": {"key": "a"}}} for name in (None, "a\nb", "\ud800", "b" * 300)
+    record() | {"s3": {"bucket": {"name": name}, "object": {"key": "a"}}}
+    for name in (None, "a\nb", "\ud800", "b" * 300)
 ]
 
 
 @pytest.mark.parametrize("odd", ODD_RECORDS, ids=lambda odd: ascii(odd)[-60:])
-@pytest.mark.parametrize("envelope", [lambda records: {"Records": records}, lambda records: sns({"Records": records})])
-def test_an_odd_record_is_poison_by_name_and_the_others_of_its_message_are_read(odd: Any, envelope: Any) -> None:
+@pytest.mark.parametrize(
+    "envelope", [lambda records: {"Records": records}, lambda records: sns({"Records": records})]
+)
+def test_an_odd_record_is_poison_by_name_and_the_others_of_its_message_are_read(
+    odd: Any, envelope: Any
+) -> None:
     good, other = record(), record("ObjectRemoved:Delete", key="b")
     first, bad, last = decode(json.dumps(envelope([good, odd, other])))
     assert isinstance(bad, Bad)
@@ -435,16 +480,26 @@ def test_an_odd_field_of_eventbridge_is_poison_too(field: str) -> None:
 
 
 def test_an_odd_message_within_an_envelope_spoils_no_other() -> None:
-    bodies = ["no json", "[" * 100_000, json.dumps(NATIVE), '{"Records": []}', json.dumps({"Records": [record(size=-1)]})]
+    bodies = [
+        "no json",
+        "[" * 100_000,
+        json.dumps(NATIVE),
+        '{"Records": []}',
+        json.dumps({"Records": [record(size=-1)]}),
+    ]
     decoded = decode(json.dumps({"Records": [{"body": body} for body in bodies]}))
     assert [type(part) for part in decoded] == [Bad, Bad, ObjectEvent, Bad, Bad]
 
 
 @pytest.mark.parametrize(
-    "number", ["9" * 5_000, "-" + "9" * 5_000, "1e99999", "NaN", "-Infinity"], ids=["digits", "negative", "float", "nan", "inf"]
+    "number",
+    ["9" * 5_000, "-" + "9" * 5_000, "1e99999", "NaN", "-Infinity"],
+    ids=["digits", "negative", "float", "nan", "inf"],
 )
 def test_a_number_that_python_refuses_spoils_its_record_alone(number: str) -> None:
-    body = json.dumps({"Records": [record(), record(size=123_456_789)]}).replace("123456789", number)
+    body = json.dumps({"Records": [record(), record(size=123_456_789)]}).replace(
+        "123456789", number
+    )
     assert [type(part) for part in decode(body)] == [ObjectEvent, Bad]
 
 
@@ -543,8 +598,16 @@ def test_any_text_is_an_event_or_poison(body: str) -> None:
 
 
 @given(st.data(), JSON)
-def test_a_real_event_with_one_thing_replaced_is_an_event_or_poison(data: st.DataObject, replacement: Any) -> None:
-    message = json.loads(json.dumps(data.draw(st.sampled_from([NATIVE, sns(NATIVE), bridged(), TEST, sns_to_lambda(NATIVE)]))))
+def test_a_real_event_with_one_thing_replaced_is_an_event_or_poison(
+    data: st.DataObject, replacement: Any
+) -> None:
+    message = json.loads(
+        json.dumps(
+            data.draw(
+                st.sampled_from([NATIVE, sns(NATIVE), bridged(), TEST, sns_to_lambda(NATIVE)])
+            )
+        )
+    )
     place = message
     while True:
         key = data.draw(st.sampled_from(sorted(place))) if isinstance(place, dict) else 0

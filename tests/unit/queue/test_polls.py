@@ -15,11 +15,15 @@ from tests.support.server import FIRST, Server, answers
 QUEUE = "http://127.0.0.1/1/queue"
 
 
-def test_a_poll_that_drips_is_an_outage_of_the_queue(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_poll_that_drips_is_an_outage_of_the_queue(
+    queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Deaf is not healthy."""
     monkeypatch.setattr(bounds, "ANSWER_TIMEOUT_S", 1.0)
     with Server(answers(FIRST["body"], b"a", pause=0.2)) as server:
-        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="", hold=lambda: False)
+        source = QueueSource(
+            queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="", hold=lambda: False
+        )
         source.start(lambda hint: None)
         until = time.monotonic() + 20
         while source.trouble() is None and time.monotonic() < until:
@@ -30,11 +34,15 @@ def test_a_poll_that_drips_is_an_outage_of_the_queue(queue: Any, monkeypatch: py
     assert "ead timeout" in told
 
 
-def test_a_poll_without_an_answer_is_told_before_it_has_failed(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_poll_without_an_answer_is_told_before_it_has_failed(
+    queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """botocore asks three times, each with the whole deadline."""
     monkeypatch.setattr(receiver, "SILENT_S", 1.0)
     with Server(answers(FIRST["body"], b"a", pause=0.2)) as server:
-        source = QueueSource(queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="", hold=lambda: False)
+        source = QueueSource(
+            queue(server.endpoint), queue_url=QUEUE, bucket="bucket", prefix="", hold=lambda: False
+        )
         source.start(lambda hint: None)
         assert source.trouble() is None
         time.sleep(2)

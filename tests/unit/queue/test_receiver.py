@@ -18,7 +18,16 @@ from tests.support.meddler import Meddler, always
 from tests.support.messages import short_polls
 from tests.support.notifications import left, native, send
 from tests.support.opcodes import opcodes
-from tests.support.queues import Hints, Scripted, acknowledge, listening, received, scripted, unstarted, until
+from tests.support.queues import (
+    Hints,
+    Scripted,
+    acknowledge,
+    listening,
+    received,
+    scripted,
+    unstarted,
+    until,
+)
 
 if TYPE_CHECKING:
     from tests.support.emulator import Bucket
@@ -26,7 +35,9 @@ if TYPE_CHECKING:
     from tests.support.recorder import Recorder
 
 
-def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(bucket: Bucket) -> None:
+def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(
+    bucket: Bucket,
+) -> None:
     """Where the lock of Python is not taken away from who has it, as in the moment that it takes to ask."""
     begun: list[Hint] = []
     in_time: list[bool] = []
@@ -50,7 +61,9 @@ def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(
             if delivered > len(in_time):
                 in_time.append(len(begun) == delivered)
 
-        there.source._receiver._client._sqs.meta.events.register("provide-client-params.sqs.ReceiveMessage", asks)
+        there.source._receiver._client._sqs.meta.events.register(
+            "provide-client-params.sqs.ReceiveMessage", asks
+        )
         sys.setswitchinterval(1.0)
         try:
             beginner.start()
@@ -103,8 +116,12 @@ def test_what_a_poll_gets_after_the_end_is_given_back_at_once(bucket: Bucket) ->
         other.hints.wait(1, timeout=10)
 
 
-@pytest.mark.parametrize("broken", [{"Body": None}, {"Body": b"\xff"}, {"Body": 7}, {"ReceiptHandle": None}], ids=repr)
-def test_whatever_one_message_does_the_nine_others_of_its_batch_are_followed_at_once(broken: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "broken", [{"Body": None}, {"Body": b"\xff"}, {"Body": 7}, {"ReceiptHandle": None}], ids=repr
+)
+def test_whatever_one_message_does_the_nine_others_of_its_batch_are_followed_at_once(
+    broken: dict[str, Any],
+) -> None:
     batch = [received(number) for number in range(9)]
     odd = {name: value for name, value in (received(99) | broken).items() if value is not None}
     sqs = Scripted([*batch[:4], odd, *batch[4:]])
@@ -137,7 +154,10 @@ def test_a_message_costs_the_same_however_many_keys_the_hour_has_brought() -> No
 
 def test_a_queue_that_is_deleted_during_a_poll_is_noticed(bucket: Bucket) -> None:
     sqs = bucket.server.client("sqs")
-    with Meddler(bucket.server.endpoint, short_polls) as meddler, listening(bucket, meddler.endpoint) as there:
+    with (
+        Meddler(bucket.server.endpoint, short_polls) as meddler,
+        listening(bucket, meddler.endpoint) as there,
+    ):
         until(there.source._receiver.answered.is_set)
         assert there.source.trouble() is None
         sqs.delete_queue(QueueUrl=bucket.queue_url)
@@ -146,7 +166,9 @@ def test_a_queue_that_is_deleted_during_a_poll_is_noticed(bucket: Bucket) -> Non
         until(lambda: any(hint.subtree for hint in there.hints.all()))
 
 
-def test_after_a_long_time_without_a_poll_everything_is_listed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_long_time_without_a_poll_everything_is_listed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Held back, stopped or suspended for longer than the queue keeps a message."""
     monkeypatch.setattr(receiver, "GAP_S", 4.0)
     holding = threading.Event()

@@ -8,9 +8,10 @@ from syncloud.queue.sequencers import MAX_KEYS, REMEMBER_S, Sequencers
 def test_what_comes_before_what_was_handled_is_older() -> None:
     handled = Sequencers()
     handled.handled("a", "00B0", 0.0)
-    assert [handled.is_older("a", sequencer, 1.0) for sequencer in ("00A", "00B", "00B0", "00B00", "00C", "")] == [True] + [
-        False
-    ] * 5
+    assert [
+        handled.is_older("a", sequencer, 1.0)
+        for sequencer in ("00A", "00B", "00B0", "00B00", "00C", "")
+    ] == [True] + [False] * 5
     assert not handled.is_older("b", "00A", 1.0)
 
 

@@ -56,7 +56,12 @@ def test_no_thread_ends_of_what_a_client_raises() -> None:
         def receive_message(self, **more: Any) -> dict[str, Any]:
             if (number := len(self.batches)) == 1:
                 return super().receive_message(**more)
-            raise [MemoryError(), RecursionError(), KeyError("x"), UnicodeDecodeError("utf-8", b"", 0, 1, "")][number % 4]
+            raise [
+                MemoryError(),
+                RecursionError(),
+                KeyError("x"),
+                UnicodeDecodeError("utf-8", b"", 0, 1, ""),
+            ][number % 4]
 
     sqs = Raising([])
     with scripted(sqs) as there:
@@ -67,7 +72,9 @@ def test_no_thread_ends_of_what_a_client_raises() -> None:
         assert there.source.stalled() is None
 
 
-def test_a_queue_that_was_deleted_is_told_and_found_again(bucket: Bucket, recorder: Recorder) -> None:
+def test_a_queue_that_was_deleted_is_told_and_found_again(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     sqs = bucket.server.client("sqs")
     name = bucket.queue_url.rpartition("/")[2]
     sqs.delete_queue(QueueUrl=bucket.queue_url)

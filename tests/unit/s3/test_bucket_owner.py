@@ -41,12 +41,21 @@ def of_s3(meddler: Meddler) -> list[Asked]:
 
 
 def arguments(role: str, place: Path, bucket: Bucket, *more: str) -> list[str]:
-    pair = ["--directory", str(place / role), "--bucket", bucket.name, "--state-dir", str(place / f"state-{role}")]
+    pair = [
+        "--directory",
+        str(place / role),
+        "--bucket",
+        bucket.name,
+        "--state-dir",
+        str(place / f"state-{role}"),
+    ]
     (place / role).mkdir(exist_ok=True)
     return [role, "--once", *pair, *more]
 
 
-def test_every_request_to_s3_says_whose_bucket_is_expected(bucket: Bucket, syncloud: Start, tmp_path: Path) -> None:
+def test_every_request_to_s3_says_whose_bucket_is_expected(
+    bucket: Bucket, syncloud: Start, tmp_path: Path
+) -> None:
     """The probe's, those of small files and of large ones, of copies, deletions and listings."""
     more = ("--expected-bucket-owner", OURS, "--delete")
     with Meddler(bucket.server.endpoint, belongs_to_us) as meddler:
@@ -57,10 +66,17 @@ def test_every_request_to_s3_says_whose_bucket_is_expected(bucket: Bucket, syncl
         os.utime(tmp_path / "push/large", (1, 1))
         (tmp_path / "push/small").unlink()
         assert syncloud(*push, endpoint=meddler.endpoint).wait(timeout=60) == 0
-        assert syncloud(*arguments("pull", tmp_path, bucket, *more), endpoint=meddler.endpoint).wait(timeout=60) == 0
+        assert (
+            syncloud(*arguments("pull", tmp_path, bucket, *more), endpoint=meddler.endpoint).wait(
+                timeout=60
+            )
+            == 0
+        )
         asked = of_s3(meddler)
     assert {one.headers.get(HEADER) for one in asked} == {OURS}
-    assert all(HEADER in one.headers["authorization"] for one in asked), "whoever is on the way cannot take it off"
+    assert all(HEADER in one.headers["authorization"] for one in asked), (
+        "whoever is on the way cannot take it off"
+    )
     names = {
         "PutObject",
         "CopyObject",
@@ -75,14 +91,23 @@ def test_every_request_to_s3_says_whose_bucket_is_expected(bucket: Bucket, syncl
     assert (tmp_path / "pull/large").read_bytes() == (tmp_path / "push/large").read_bytes()
 
 
-def test_without_an_account_nothing_is_said(bucket: Bucket, syncloud: Start, tmp_path: Path) -> None:
+def test_without_an_account_nothing_is_said(
+    bucket: Bucket, syncloud: Start, tmp_path: Path
+) -> None:
     with Meddler(bucket.server.endpoint, belongs_to_us) as meddler:
-        assert syncloud(*arguments("push", tmp_path, bucket), endpoint=meddler.endpoint).wait(timeout=60) == 0
+        assert (
+            syncloud(*arguments("push", tmp_path, bucket), endpoint=meddler.endpoint).wait(
+                timeout=60
+            )
+            == 0
+        )
         assert not [asked for asked in meddler.asked if HEADER in asked.headers]
 
 
 @pytest.mark.parametrize("role", ["push", "pull"])
-def test_a_bucket_of_another_account_is_refused(role: str, bucket: Bucket, syncloud: Start, tmp_path: Path) -> None:
+def test_a_bucket_of_another_account_is_refused(
+    role: str, bucket: Bucket, syncloud: Start, tmp_path: Path
+) -> None:
     bucket.put("theirs", b"x")
     before = bucket.keys()
     with Meddler(bucket.server.endpoint, belongs_to_us) as meddler:
@@ -117,15 +142,21 @@ def test_the_first_look_over_tls_says_it_as_well(tls: ssl.SSLContext) -> None:
 
 
 def test_setup_tells_the_account_of_the_stack() -> None:
-    outputs = cf.Outputs("b", "", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull", OURS)
+    outputs = cf.Outputs(
+        "b", "", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull", OURS
+    )
     assert f"expected-bucket-owner = {OURS}" in cf.configuration_lines(outputs)
 
 
 def test_what_setup_writes_is_understood(tmp_path: Path) -> None:
-    outputs = cf.Outputs("buk", "", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull", OURS)
+    outputs = cf.Outputs(
+        "buk", "", "https://sqs/q", "https://sqs/d", "eu-central-1", "arn:push", "arn:pull", OURS
+    )
     cf.write_config(tmp_path / "jef.conf", cf.configuration_lines(outputs))
     for role in ("push", "pull"):
-        read = parser.parse([role, "--config", str(tmp_path / "jef.conf"), "--directory", "/srv/jef"], {})
+        read = parser.parse(
+            [role, "--config", str(tmp_path / "jef.conf"), "--directory", "/srv/jef"], {}
+        )
         assert read.settings.expected_bucket_owner == OURS
 
 
@@ -141,8 +172,18 @@ def test_a_refusal_over_tls_names_the_account(tls: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "12345678901", "1234567890123", "1111-2222-3333", "arn:aws:iam::111122223333:root", "\u0661" * 12]
+    "bad",
+    [
+        "",
+        "12345678901",
+        "1234567890123",
+        "1111-2222-3333",
+        "arn:aws:iam::111122223333:root",
+        "\u0661" * 12,
+    ],
 )
 def test_an_account_has_twelve_digits(bad: str) -> None:
     with pytest.raises(ConfigurationError, match=re.compile("expected-bucket-owner")):
-        parser.parse(["push", "--directory", "/x", "--bucket", "buk", "--expected-bucket-owner", bad], {})
+        parser.parse(
+            ["push", "--directory", "/x", "--bucket", "buk", "--expected-bucket-owner", bad], {}
+        )

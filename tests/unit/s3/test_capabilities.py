@@ -48,14 +48,22 @@ def creates_only(asked: Asked, forward: Forward) -> Answer | None:
 
 @awaited
 async def test_the_probe_finds_out_what_is_obeyed(bucket: Bucket) -> None:
-    assert await probed(bucket, bucket.server.endpoint) == StoreCapabilities(put=True, copy=False, delete=True)
+    assert await probed(bucket, bucket.server.endpoint) == StoreCapabilities(
+        put=True, copy=False, delete=True
+    )
     nothing = StoreCapabilities(put=False, complete=False, copy=False, delete=False)
     for meddle, expected in (
         (unconditional, nothing),
         (unimplemented, nothing),
         (always(obeys_copy, "CopyObject"), StoreCapabilities()),
-        (always(unconditional, "DeleteObject", "CopyObject"), StoreCapabilities(copy=False, delete=False)),
-        (always(unconditional, "CompleteMultipartUpload"), StoreCapabilities(complete=False, copy=False)),
+        (
+            always(unconditional, "DeleteObject", "CopyObject"),
+            StoreCapabilities(copy=False, delete=False),
+        ),
+        (
+            always(unconditional, "CompleteMultipartUpload"),
+            StoreCapabilities(complete=False, copy=False),
+        ),
         (always(creates_only, "PutObject"), nothing),
     ):
         with Meddler(bucket.server.endpoint, meddle) as meddler:
@@ -67,22 +75,43 @@ async def test_the_probe_finds_out_what_is_obeyed(bucket: Bucket) -> None:
 async def test_a_probe_without_a_bucket_or_a_permission_says_so(bucket: Bucket) -> None:
     """What cannot be found out is not taken for a store without conditions."""
 
-    for code, status, kind in (("AccessDenied", 403, PermissionRefused), ("NoSuchBucket", 404, Unavailable)):
+    for code, status, kind in (
+        ("AccessDenied", 403, PermissionRefused),
+        ("NoSuchBucket", 404, Unavailable),
+    ):
         refuse = functools.partial(refused, answer=error(status, code))
         for name in ("PutObject", "CopyObject"):
-            with Meddler(bucket.server.endpoint, always(refuse, name)) as meddler, pytest.raises(kind):
+            with (
+                Meddler(bucket.server.endpoint, always(refuse, name)) as meddler,
+                pytest.raises(kind),
+            ):
                 await probed(bucket, meddler.endpoint)
     assert bucket.keys() == []
 
 
-CONDITIONAL = ("PutObject", "CopyObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "DeleteObject")
-PAGE = Answer(200, {"content-type": "text/html"}, b"<html>Welcome! Please accept our terms.<br></html>")
+CONDITIONAL = (
+    "PutObject",
+    "CopyObject",
+    "CreateMultipartUpload",
+    "UploadPart",
+    "CompleteMultipartUpload",
+    "DeleteObject",
+)
+PAGE = Answer(
+    200, {"content-type": "text/html"}, b"<html>Welcome! Please accept our terms.<br></html>"
+)
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
 @pytest.mark.parametrize(
     "answer",
-    [error(400, "InvalidRequest"), error(400, ""), error(405, "MethodNotAllowed"), error(409, "OperationAborted"), PAGE],
+    [
+        error(400, "InvalidRequest"),
+        error(400, ""),
+        error(405, "MethodNotAllowed"),
+        error(409, "OperationAborted"),
+        PAGE,
+    ],
     ids=["400", "400 of nobody", "405", "409", "a portal's page"],
 )
 @awaited
@@ -111,13 +140,19 @@ def only_under_a_condition(meddle: Meddle) -> Meddle:
 
 
 @awaited
-async def test_a_condition_that_is_not_implemented_may_be_told_under_any_status(bucket: Bucket) -> None:
+async def test_a_condition_that_is_not_implemented_may_be_told_under_any_status(
+    bucket: Bucket,
+) -> None:
     def unknown(asked: Asked, forward: Forward) -> Answer | None:
         answer = unimplemented(asked, forward)
-        return error(400, "NotImplemented") if answer is not None and answer.status == 501 else answer
+        return (
+            error(400, "NotImplemented") if answer is not None and answer.status == 501 else answer
+        )
 
     with Meddler(bucket.server.endpoint, unknown) as meddler:
-        assert await probed(bucket, meddler.endpoint) == StoreCapabilities(put=False, complete=False, copy=False, delete=False)
+        assert await probed(bucket, meddler.endpoint) == StoreCapabilities(
+            put=False, complete=False, copy=False, delete=False
+        )
 
 
 @awaited

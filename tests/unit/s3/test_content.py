@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @awaited
-async def test_parts_are_pinned_to_the_version_that_was_seen(bucket: Bucket, recorder: Recorder) -> None:
+async def test_parts_are_pinned_to_the_version_that_was_seen(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     async with opened(bucket, recorder.endpoint) as tree:
         first = await tree.write(small("a", b"0123456789"), None, None)
         content = await tree.open(first)
@@ -106,13 +108,17 @@ async def test_a_part_of_another_object_or_of_another_place_is_its_paths_failure
                 await S3Content(tree.bucket, first).part(2, 3)
             assert caught.value.path == "a"
             meddler.meddle = as_told(etag="")
-            assert b"".join(await S3Content(tree.bucket, first).part(2, 3)) == b"234", "what is not said contradicts nothing"
+            assert b"".join(await S3Content(tree.bucket, first).part(2, 3)) == b"234", (
+                "what is not said contradicts nothing"
+            )
             meddler.meddle = as_told(content_range="bytes 2-4/*")
             assert b"".join(await S3Content(tree.bucket, first).part(2, 3)) == b"234"
 
 
 @awaited
-async def test_a_whole_of_another_object_or_a_part_of_it_is_its_paths_failure(bucket: Bucket) -> None:
+async def test_a_whole_of_another_object_or_a_part_of_it_is_its_paths_failure(
+    bucket: Bucket,
+) -> None:
     with Meddler(bucket.server.endpoint, as_told(etag='"another"')) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             first = await tree.write(small("a", b"0123456789"), None, None)

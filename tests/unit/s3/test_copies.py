@@ -37,19 +37,36 @@ async def test_a_rename_is_a_copy_at_the_server(bucket: Bucket, path: str) -> No
     with Meddler(bucket.server.endpoint, always(obeys_copy, "CopyObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             origin = await tree.write(small(f"from {path}", b"moved"), None, None)
-            made = await tree.server_side_copy(origin, Entry(path, ("source",), 5, 77, 0o604, origin.crc))
+            made = await tree.server_side_copy(
+                origin, Entry(path, ("source",), 5, 77, 0o604, origin.crc)
+            )
             assert made is not None
             assert made.crc == origin.crc
             there = await seen(tree, path)
             assert (there.tag[:2], there.mtime_ns, there.mode) == (made.tag[:2], 77, 0o604)
             # Occupied: nothing is overwritten.
-            assert await tree.server_side_copy(origin, Entry(path, ("source",), 5, 88, 0o604, origin.crc)) is None
+            assert (
+                await tree.server_side_copy(
+                    origin, Entry(path, ("source",), 5, 88, 0o604, origin.crc)
+                )
+                is None
+            )
             assert (await seen(tree, path)).mtime_ns == 77
             # The origin is another object now: nothing is copied.
             bucket.put(f"p/from {path}", b"other")
-            assert await tree.server_side_copy(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
+            assert (
+                await tree.server_side_copy(
+                    origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)
+                )
+                is None
+            )
             bucket.delete(f"p/from {path}")
-            assert await tree.server_side_copy(origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)) is None
+            assert (
+                await tree.server_side_copy(
+                    origin, Entry("third", ("source",), 5, 77, 0o604, origin.crc)
+                )
+                is None
+            )
             assert await tree.observe("third", None, None) == Absent("third")
     assert bucket.get(f"p/{path}") == b"moved"
 
@@ -59,10 +76,14 @@ async def test_a_rename_is_a_copy_at_the_server(bucket: Bucket, path: str) -> No
 async def test_what_is_set_aside_keeps_bytes_and_metadata(bucket: Bucket, copies: bool) -> None:
     bucket.put("p/dir/a.txt", b"somebody's", mtime="12.5", mode="0600")
     with Meddler(bucket.server.endpoint, always(obeys_copy, "CopyObject")) as meddler:
-        async with opened(bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)) as tree:
+        async with opened(
+            bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)
+        ) as tree:
             there = await seen(tree, "dir/a.txt")
             aside, same = await tree.keep_conflict_copy(there)
-            more = {(await tree.keep_conflict_copy(there))[0] for _ in range(3)}  # within one second: a counter
+            more = {
+                (await tree.keep_conflict_copy(there))[0] for _ in range(3)
+            }  # within one second: a counter
             assert same == there
             assert aside not in more
             assert len(more) == 3
@@ -100,10 +121,14 @@ REFUSALS = [
 
 @pytest.mark.parametrize("meddle", REFUSALS)
 @awaited
-async def test_where_the_store_makes_no_copy_the_bytes_travel(bucket: Bucket, meddle: Meddle) -> None:
+async def test_where_the_store_makes_no_copy_the_bytes_travel(
+    bucket: Bucket, meddle: Meddle
+) -> None:
     with Meddler(bucket.server.endpoint, always(meddle, "CopyObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
-            first = await tree.write(large("big", len(BIG)), Bytes(large("big", len(BIG)), BIG), None)
+            first = await tree.write(
+                large("big", len(BIG)), Bytes(large("big", len(BIG)), BIG), None
+            )
             assert await tree.touch(first, replace(first, mtime_ns=2)) is None
             assert await tree.server_side_copy(first, replace(first, path="other")) is None
 
@@ -111,7 +136,9 @@ async def test_where_the_store_makes_no_copy_the_bytes_travel(bucket: Bucket, me
 @pytest.mark.parametrize("meddle", REFUSALS)
 @pytest.mark.parametrize("body", [b"somebody's", BIG], ids=["small", "large"])
 @awaited
-async def test_a_conflict_copy_is_kept_although_the_store_makes_none(bucket: Bucket, meddle: Meddle, body: bytes) -> None:
+async def test_a_conflict_copy_is_kept_although_the_store_makes_none(
+    bucket: Bucket, meddle: Meddle, body: bytes
+) -> None:
     bucket.put("p/dir/a.txt", body, mtime="12.5", mode="0600")
     with Meddler(bucket.server.endpoint, always(meddle, "CopyObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
@@ -129,7 +156,9 @@ async def test_a_conflict_copy_is_kept_although_the_store_makes_none(bucket: Buc
 async def test_what_is_too_large_to_be_copied_is_carried_aside(bucket: Bucket) -> None:
     """CopyObject takes 5 GiB; a conflict of more must be kept all the same."""
     huge = Entry("huge", ("0" * 32, "", ""), COPY_MAX_BYTES + 1, 1, 0o644)
-    with Meddler(bucket.server.endpoint, always(refuse(403, "AccessDenied"), "CreateMultipartUpload")) as meddler:
+    with Meddler(
+        bucket.server.endpoint, always(refuse(403, "AccessDenied"), "CreateMultipartUpload")
+    ) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(PermissionRefused):
                 await tree.keep_conflict_copy(huge)
@@ -138,12 +167,16 @@ async def test_what_is_too_large_to_be_copied_is_carried_aside(bucket: Bucket) -
 
 @pytest.mark.parametrize("copies", [True, False])
 @awaited
-async def test_a_condition_that_never_holds_is_not_tried_for_ever(bucket: Bucket, copies: bool) -> None:
+async def test_a_condition_that_never_holds_is_not_tried_for_ever(
+    bucket: Bucket, copies: bool
+) -> None:
     """As behind something that changes ETags in one direction."""
     bucket.put("p/a", b"somebody's")
     refused = always(refuse(412, "PreconditionFailed"), "CopyObject", "PutObject")
     with Meddler(bucket.server.endpoint, refused) as meddler:
-        async with opened(bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)) as tree:
+        async with opened(
+            bucket, meddler.endpoint, conditions=StoreCapabilities(copy=copies)
+        ) as tree:
             there = await seen(tree, "a")
             with pytest.raises(PathError, match="not kept under a conflict name") as failed:
                 await tree.keep_conflict_copy(there)

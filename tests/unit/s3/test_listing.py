@@ -45,16 +45,21 @@ def row(key: str, modified: str = "2024-01-01T00:00:00.000Z") -> str:
 @pytest.mark.parametrize("space", [SPACE, ""])
 def test_a_page(space: str) -> None:
     assert keys.parse(listing(row("a+%25") + row("b"), space), "list") == Page(
-        [ObjectSummary("a+%25", "e", 7, 1_704_067_200), ObjectSummary("b", "e", 7, 1_704_067_200)], ""
+        [ObjectSummary("a+%25", "e", 7, 1_704_067_200), ObjectSummary("b", "e", 7, 1_704_067_200)],
+        "",
     )
 
 
 def test_names_come_in_the_form_of_a_url_where_the_store_says_so() -> None:
-    page = keys.parse(listing("<EncodingType>url</EncodingType>" + row("a+b%2Bc%01%C3%A4/d")), "list")
+    page = keys.parse(
+        listing("<EncodingType>url</EncodingType>" + row("a+b%2Bc%01%C3%A4/d")), "list"
+    )
     assert [item.key for item in page.items] == ["a b+c\x01\xe4/d"]
 
 
-@pytest.mark.parametrize("modified", ["2024-01-01T00:00:00.000Z", "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"])
+@pytest.mark.parametrize(
+    "modified", ["2024-01-01T00:00:00.000Z", "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"]
+)
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
 def test_times(monkeypatch: pytest.MonkeyPatch, modified: str, zone: str) -> None:
     monkeypatch.setenv("TZ", zone)
@@ -89,23 +94,39 @@ def test_what_is_no_listing_is_an_outage(body: bytes) -> None:
     ("inside", "item"),
     [
         ("<Key>a</Key>", ObjectSummary("a", "", None, None)),
-        ("<Key>a</Key><ETag>W/&quot;e&quot;</ETag><Size>7</Size>", ObjectSummary("a", "e", 7, None)),
-        ("<Key>a</Key><ETag>&quot;x&#13;&#10;x-amz-evil: 1&quot;</ETag><Size>7</Size>", ObjectSummary("a", "", 7, None)),
+        (
+            "<Key>a</Key><ETag>W/&quot;e&quot;</ETag><Size>7</Size>",
+            ObjectSummary("a", "e", 7, None),
+        ),
+        (
+            "<Key>a</Key><ETag>&quot;x&#13;&#10;x-amz-evil: 1&quot;</ETag><Size>7</Size>",
+            ObjectSummary("a", "", 7, None),
+        ),
         ("<Key>a</Key><ETag>a b</ETag><Size>-7</Size>", ObjectSummary("a", "", None, None)),
-        (f"<Key>a</Key><ETag>e</ETag><Size>{'9' * 5_000}</Size>", ObjectSummary("a", "e", None, None)),
+        (
+            f"<Key>a</Key><ETag>e</ETag><Size>{'9' * 5_000}</Size>",
+            ObjectSummary("a", "e", None, None),
+        ),
         (
             "<Key>a</Key><ETag>e</ETag><Size>1_0</Size><LastModified>yesterday</LastModified>",
             ObjectSummary("a", "e", None, None),
         ),
-        ("<Key>a</Key><ETag>e</ETag><Size/><LastModified>99999-01-01</LastModified>", ObjectSummary("a", "e", None, None)),
+        (
+            "<Key>a</Key><ETag>e</ETag><Size/><LastModified>99999-01-01</LastModified>",
+            ObjectSummary("a", "e", None, None),
+        ),
     ],
 )
-def test_what_a_row_does_not_say_is_unknown_and_the_other_rows_are_read(inside: str, item: ObjectSummary) -> None:
+def test_what_a_row_does_not_say_is_unknown_and_the_other_rows_are_read(
+    inside: str, item: ObjectSummary
+) -> None:
     page = keys.parse(listing(f"<Contents>{inside}</Contents>{row('b')}"), "list")
     assert page.items == [item, ObjectSummary("b", "e", 7, 1_704_067_200)]
 
 
-@pytest.mark.parametrize("key", ["", "x" * 1025, "a%FF", "%ED%A0%80"], ids=["empty", "long", "latin", "surrogate"])
+@pytest.mark.parametrize(
+    "key", ["", "x" * 1025, "a%FF", "%ED%A0%80"], ids=["empty", "long", "latin", "surrogate"]
+)
 def test_a_key_that_no_path_can_be_is_left_out_by_name(logged: Listener, key: str) -> None:
     page = keys.parse(listing(f"<EncodingType>url</EncodingType>{row(key)}{row('b')}"), "list")
     assert [item.key for item in page.items] == ["b"]
@@ -119,17 +140,28 @@ class Pages:
         self.asked: list[str] = []
         self._follow = follow
 
-    def request_blocking(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+    def request_blocking(
+        self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float
+    ) -> Response:
         token = dict(query).get("continuation-token", "")
         self.asked.append(token)
         assert len(self.asked) < 100, "it never ends"
         following = self._follow.get(token, "")
-        more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{following}</NextContinuationToken>" if following else ""
+        more = (
+            f"<IsTruncated>true</IsTruncated><NextContinuationToken>{following}</NextContinuationToken>"
+            if following
+            else ""
+        )
         return listing(row(f"key of {token}") + more)
 
 
 @pytest.mark.parametrize(
-    "follow", [{"": "a", "a": "a"}, {"": "a", "a": "b", "b": "a"}, {"": "a", "a": "b", "b": "c", "c": "d", "d": "b"}]
+    "follow",
+    [
+        {"": "a", "a": "a"},
+        {"": "a", "a": "b", "b": "a"},
+        {"": "a", "a": "b", "b": "c", "c": "d", "d": "b"},
+    ],
 )
 def test_pages_that_go_round_end(follow: dict[str, str]) -> None:
     """For ever, a listing of it would go on and be paid for."""
@@ -141,7 +173,9 @@ def test_pages_that_go_round_end(follow: dict[str, str]) -> None:
 
 def test_a_store_that_lists_in_another_order_is_sorted_whatever_it_says_of_the_rows() -> None:
     class Folders(Pages):
-        def request_blocking(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+        def request_blocking(
+            self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float
+        ) -> Response:
             odd = "<Contents><Key>m</Key></Contents>"
             first = "continuation-token" not in dict(query)
             more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
@@ -155,9 +189,13 @@ def test_a_listing_of_empty_pages_ends() -> None:
     class Empty(Pages):
         asked_for = 0
 
-        def request_blocking(self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float) -> Response:
+        def request_blocking(
+            self, operation: str, what: str, query: list[tuple[str, str]], *, deadline: float
+        ) -> Response:
             self.asked_for += 1
-            return listing(f"<IsTruncated>true</IsTruncated><NextContinuationToken>{self.asked_for}</NextContinuationToken>")
+            return listing(
+                f"<IsTruncated>true</IsTruncated><NextContinuationToken>{self.asked_for}</NextContinuationToken>"
+            )
 
     pages = Empty({})
     with pytest.raises(Unavailable, match="empty ones"):
@@ -184,13 +222,18 @@ async def test_an_odd_row_of_a_listing_spoils_no_other(bucket: Bucket) -> None:
             assert [side.path for side in sides] == ["a", "b", "b2", "c"]
             for side in sides:
                 if isinstance(side, Entry):
-                    assert isinstance(await tree.observe(side.path, None, None, reported=side), Entry)
+                    assert isinstance(
+                        await tree.observe(side.path, None, None, reported=side), Entry
+                    )
 
 
 @awaited
 async def test_an_empty_page_by_error_is_no_listing(bucket: Bucket) -> None:
     bucket.put("p/a")
-    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(503, "SlowDown"), "ListObjectsV2")) as meddler:
+    with Meddler(
+        bucket.server.endpoint,
+        always(lambda asked, forward: error(503, "SlowDown"), "ListObjectsV2"),
+    ) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(Unavailable):
                 list(tree.scan())
@@ -213,7 +256,11 @@ def page(bucket: Bucket, keys: list[str], more: str = "") -> Answer:
 
 @awaited
 async def test_a_listing_out_of_order_is_sorted(bucket: Bucket) -> None:
-    pages = [page(bucket, ["p/b", "p/a"], "one"), page(bucket, ["p/z", "p/c"], "two"), page(bucket, ["p/d", "p/x"])]
+    pages = [
+        page(bucket, ["p/b", "p/a"], "one"),
+        page(bucket, ["p/z", "p/c"], "two"),
+        page(bucket, ["p/d", "p/x"]),
+    ]
 
     def walked(asked: Asked, forward: Forward) -> Answer:
         token = re.search(r"continuation-token=(\w+)", asked.target)
@@ -226,11 +273,15 @@ async def test_a_listing_out_of_order_is_sorted(bucket: Bucket) -> None:
     assert found == ["a", "b", "c", "z", "d", "x"]
 
 
-def test_a_listing_tells_at_once_that_a_certificate_is_not_trusted(secure: Server, bucket: Bucket) -> None:
+def test_a_listing_tells_at_once_that_a_certificate_is_not_trusted(
+    secure: Server, bucket: Bucket
+) -> None:
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
             client = Transport(aws, bucket.name, transfers=1)
-            tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
+            tree = S3Tree(
+                client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16
+            )
             try:
                 for question in (tree.check, lambda: list(tree.scan())):
                     with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED") as caught:
@@ -253,7 +304,9 @@ def test_a_listing_over_tls_goes_by_both_stacks(
     async def go() -> None:
         with contextlib.closing(Aws(endpoint_url=secure.endpoint)) as aws:
             client = Transport(aws, bucket.name, transfers=1)
-            tree = S3Tree(client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16)
+            tree = S3Tree(
+                client, lambda: aws.client("s3"), bucket=bucket.name, prefix="", nonce="0" * 16
+            )
             try:
                 assert client.unproven
                 assert [side.path for side in tree.scan()] == ["a"]

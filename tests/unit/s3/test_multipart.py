@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from syncloud.core import checksum
 from syncloud.core.model import SMALL_BYTES
-from syncloud.errors import Changed, Corrupt, PathError, PermissionRefused, SyncloudError, Unavailable, Unsteady
+from syncloud.errors import (
+    Changed,
+    Corrupt,
+    PathError,
+    PermissionRefused,
+    SyncloudError,
+    Unavailable,
+    Unsteady,
+)
 from syncloud.s3 import multipart
 from syncloud.s3.content import S3Content
 from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once
@@ -32,7 +40,9 @@ async def test_a_lost_answer_to_complete_is_found_to_be_a_success(bucket: Bucket
     with Meddler(bucket.server.endpoint, once(drop, "CompleteMultipartUpload")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             try:
-                await tree.write(large("big", len(body)), Bytes(large("big", len(body)), body), None)
+                await tree.write(
+                    large("big", len(body)), Bytes(large("big", len(body)), body), None
+                )
             except Changed:
                 there = await tree.with_checksum(await seen(tree, "big"))
                 assert (there.size, there.crc) == (len(body), checksum.update(body))
@@ -58,18 +68,27 @@ def test_any_size_fits_into_10_000_parts(size: int) -> None:
 
 
 @awaited
-async def test_a_large_object_carries_its_condition_on_complete_alone(bucket: Bucket, recorder: Recorder) -> None:
+async def test_a_large_object_carries_its_condition_on_complete_alone(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     entry = large("big", len(BIG))
     async with opened(bucket, recorder.endpoint) as tree:
         written = await tree.write(entry, Bytes(entry, BIG), None)
         assert bucket.get("p/big") == BIG
         assert written.crc == checksum.update(BIG)
         there = await seen(tree, "big")
-        assert (there.tag[:2], there.size, there.mtime_ns, there.mode) == (written.tag[:2], len(BIG), STAMP, 0o600)
+        assert (there.tag[:2], there.size, there.mtime_ns, there.mode) == (
+            written.tag[:2],
+            len(BIG),
+            STAMP,
+            0o600,
+        )
         assert (await tree.with_checksum(there)).crc == checksum.update(BIG)
         await tree.write(entry, Bytes(entry, BIG), written)
         with pytest.raises(Changed):
-            await tree.write(entry, Bytes(entry, BIG), replace(written, tag=("0" * 32 + "-2", "", "")))
+            await tree.write(
+                entry, Bytes(entry, BIG), replace(written, tag=("0" * 32 + "-2", "", ""))
+            )
     conditions = [
         (request.operation, request.headers.get("if-match") or request.headers.get("if-none-match"))
         for request in recorder.requests()
@@ -107,7 +126,9 @@ async def test_an_upload_that_fails_is_aborted(bucket: Bucket, code: str) -> Non
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(SyncloudError) as caught:  # not an exception group
                 await tree.write(entry, Bytes(entry, BIG), None)
-            assert isinstance(caught.value, PermissionRefused if code == "AccessDenied" else PathError)
+            assert isinstance(
+                caught.value, PermissionRefused if code == "AccessDenied" else PathError
+            )
     assert uploads(bucket) == []
     assert bucket.keys() == []
 
@@ -128,7 +149,9 @@ async def test_an_upload_that_has_no_name_is_none(bucket: Bucket) -> None:
 
 
 @awaited
-async def test_a_completion_may_take_longer_than_other_requests(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_completion_may_take_longer_than_other_requests(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("syncloud.s3.transport.ANSWER_TIMEOUT_S", 1.0)
 
     def slow(asked: Asked, forward: Forward) -> Answer:
@@ -168,7 +191,9 @@ async def test_an_upload_that_is_cancelled_is_aborted(bucket: Bucket) -> None:
 async def test_a_composite_checksum_of_the_store_is_tolerated(bucket: Bucket) -> None:
     def composite(asked: Asked, forward: Forward) -> Answer:
         answer = forward(asked)
-        told = b"<ChecksumCRC64NVME>AAAAAAAAAAA=-2</ChecksumCRC64NVME></CompleteMultipartUploadResult>"
+        told = (
+            b"<ChecksumCRC64NVME>AAAAAAAAAAA=-2</ChecksumCRC64NVME></CompleteMultipartUploadResult>"
+        )
         body = re.sub(rb"<ChecksumCRC64NVME>.*?</ChecksumCRC64NVME>", b"", answer.body)
         return replace(answer, body=body.replace(b"</CompleteMultipartUploadResult>", told))
 
@@ -178,23 +203,33 @@ async def test_a_composite_checksum_of_the_store_is_tolerated(bucket: Bucket) ->
         return forward(asked).with_headers(x_amz_checksum_crc64nvme="AAAAAAAAAAA=-2")
 
     entry = large("big", len(BIG))
-    with Meddler(bucket.server.endpoint, always(composite_head, "CompleteMultipartUpload", "HeadObject")) as meddler:
+    with Meddler(
+        bucket.server.endpoint, always(composite_head, "CompleteMultipartUpload", "HeadObject")
+    ) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             written = await tree.write(entry, Bytes(entry, BIG), None)
             assert written.crc == checksum.update(BIG)
             there = await seen(tree, "big")
             assert there.crc is None
-            assert (await tree.with_checksum(there)).crc == checksum.update(BIG)  # by reading it all
+            assert (await tree.with_checksum(there)).crc == checksum.update(
+                BIG
+            )  # by reading it all
 
 
 @awaited
 async def test_more_than_memory_is_for_goes_through_the_same_buffers(bucket: Bucket) -> None:
     """Each of ten parts is another, one is sent twice, and the last is short."""
     body = (
-        b"".join(bytes([number]) * SMALL_BYTES for number in range(multipart.MAX_IN_FLIGHT_BYTES // SMALL_BYTES + 2)) + b"end"
+        b"".join(
+            bytes([number]) * SMALL_BYTES
+            for number in range(multipart.MAX_IN_FLIGHT_BYTES // SMALL_BYTES + 2)
+        )
+        + b"end"
     )
     entry = large("big", len(body))
-    with Meddler(bucket.server.endpoint, once(lambda asked, forward: error(503, "SlowDown"), "UploadPart")) as meddler:
+    with Meddler(
+        bucket.server.endpoint, once(lambda asked, forward: error(503, "SlowDown"), "UploadPart")
+    ) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             assert (await tree.write(entry, Bytes(entry, body), None)).crc == checksum.update(body)
     assert bucket.get("p/big") == body
@@ -204,7 +239,9 @@ async def test_more_than_memory_is_for_goes_through_the_same_buffers(bucket: Buc
 async def test_a_checksum_of_the_whole_that_differs_is_corruption(bucket: Bucket) -> None:
     def wrong(asked: Asked, forward: Forward) -> Answer:
         answer = forward(asked)
-        told = b"<ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME></CompleteMultipartUploadResult>"
+        told = (
+            b"<ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME></CompleteMultipartUploadResult>"
+        )
         body = re.sub(rb"<ChecksumCRC64NVME>.*?</ChecksumCRC64NVME>", b"", answer.body)
         return replace(answer, body=body.replace(b"</CompleteMultipartUploadResult>", told))
 
@@ -218,9 +255,13 @@ async def test_a_checksum_of_the_whole_that_differs_is_corruption(bucket: Bucket
 def keeps_whole_checksums(asked: Asked, forward: Forward) -> Answer:
     """A store that promises a checksum of the whole and compares it before it commits; a byte turns on the way of a part."""
     if asked.name == "CreateMultipartUpload":
-        return forward(asked).with_headers(x_amz_checksum_type=asked.headers.get("x-amz-checksum-type", "COMPOSITE"))
+        return forward(asked).with_headers(
+            x_amz_checksum_type=asked.headers.get("x-amz-checksum-type", "COMPOSITE")
+        )
     if asked.name == "UploadPart" and "partNumber=1&" in asked.target:
-        answer = forward(replace(asked, headers=_without_checksum(asked.headers), body=b"\xff" + asked.body[1:]))
+        answer = forward(
+            replace(asked, headers=_without_checksum(asked.headers), body=b"\xff" + asked.body[1:])
+        )
         return replace(answer, headers=_without_checksum(answer.headers))
     if asked.name == "CompleteMultipartUpload":
         sent = checksum.decode(asked.headers.get(checksum.HEADER, ""))
@@ -232,7 +273,9 @@ def keeps_whole_checksums(asked: Asked, forward: Forward) -> Answer:
 
 
 def _without_checksum(headers: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
+    return {
+        name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")
+    }
 
 
 @awaited
@@ -248,9 +291,14 @@ async def test_wrong_bytes_are_refused_before_anybody_can_read_them(bucket: Buck
 
 
 @awaited
-async def test_a_part_of_which_the_store_has_another_checksum_is_never_committed(bucket: Bucket) -> None:
+async def test_a_part_of_which_the_store_has_another_checksum_is_never_committed(
+    bucket: Bucket,
+) -> None:
     entry = large("big", len(BIG))
-    wrong = always(lambda asked, forward: forward(asked).with_headers(x_amz_checksum_crc64nvme="AAAAAAAAAAA="), "UploadPart")
+    wrong = always(
+        lambda asked, forward: forward(asked).with_headers(x_amz_checksum_crc64nvme="AAAAAAAAAAA="),
+        "UploadPart",
+    )
     with Meddler(bucket.server.endpoint, wrong) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(Corrupt, match="checksum of part"):
@@ -270,20 +318,31 @@ async def test_a_store_that_promises_no_checksum_of_the_whole_is_told_none(bucke
 
 
 @awaited
-async def test_without_checksums_nothing_of_them_is_sent(bucket: Bucket, recorder: Recorder) -> None:
+async def test_without_checksums_nothing_of_them_is_sent(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     entry = large("big", len(BIG))
     async with opened(bucket, recorder.endpoint, sends_checksum=False) as tree:
         await tree.write(small("a", b"x"), None, None)
         await tree.write(entry, Bytes(entry, BIG), None)
     sent = [request for request in recorder.requests() if request.method in ("PUT", "POST")]
-    assert not [name for request in sent for name in request.headers if name.startswith("x-amz-checksum-crc64")]
+    assert not [
+        name
+        for request in sent
+        for name in request.headers
+        if name.startswith("x-amz-checksum-crc64")
+    ]
     assert bucket.get("p/big") == BIG
 
 
 def weakened(asked: Asked, forward: Forward) -> Answer | None:
     """Something on the way that compresses, and calls what it sends on weakly equal."""
     answer = forward(asked)
-    return answer.with_headers(etag="W/" + answer.headers["etag"]) if "etag" in answer.headers else answer
+    return (
+        answer.with_headers(etag="W/" + answer.headers["etag"])
+        if "etag" in answer.headers
+        else answer
+    )
 
 
 @awaited

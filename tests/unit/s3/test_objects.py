@@ -94,7 +94,13 @@ def test_any_text_is_a_plausible_time_or_none(text: str) -> None:
 def test_metadata_makes_the_round_trip(mtime_ns: int, mode: int) -> None:
     entry = Entry("a", ("t",), len(BODY), mtime_ns, mode, CRC)
     seen = objects.entry_of("a", HEADERS | objects.metadata(entry, NONCE), BODY, NONCE)
-    assert (seen.mtime_ns, seen.mode, seen.size, seen.crc, seen.body) == (mtime_ns, mode, len(BODY), CRC, BODY)
+    assert (seen.mtime_ns, seen.mode, seen.size, seen.crc, seen.body) == (
+        mtime_ns,
+        mode,
+        len(BODY),
+        CRC,
+        BODY,
+    )
 
 
 def test_metadata_is_plain_ascii_in_rclones_form() -> None:
@@ -110,7 +116,9 @@ def test_only_what_this_state_wrote_at_this_path_is_ours() -> None:
     entry = Entry("a", ("t",), 0, 0, 0o644)
     headers = HEADERS | objects.metadata(entry, NONCE)
     assert objects.entry_of("a", headers, None, NONCE).written_by_us
-    assert not objects.entry_of("b", headers, None, NONCE).written_by_us, "a copy that somebody made under another name"
+    assert not objects.entry_of("b", headers, None, NONCE).written_by_us, (
+        "a copy that somebody made under another name"
+    )
     assert not objects.entry_of("a", headers, None, "f" * 16).written_by_us, "another pusher's"
     assert not objects.entry_of("a", HEADERS, None, NONCE).written_by_us
 
@@ -118,13 +126,21 @@ def test_only_what_this_state_wrote_at_this_path_is_ours() -> None:
 def test_an_object_without_metadata_has_its_last_modified_and_the_default_mode() -> None:
     entry = objects.entry_of("a", HEADERS, None, NONCE)
     assert entry == Entry(
-        "a", ("0cc175b9c0f1b6a831c399e269772661", "", str(MODIFIED)), len(BODY), MODIFIED * 10**9, 0o644, None
+        "a",
+        ("0cc175b9c0f1b6a831c399e269772661", "", str(MODIFIED)),
+        len(BODY),
+        MODIFIED * 10**9,
+        0o644,
+        None,
     )
 
 
 @pytest.mark.parametrize("mtime", ["yesterday", "", "1e400", "999999999999999999"])
 def test_a_hostile_mtime_is_ignored(mtime: str) -> None:
-    assert objects.entry_of("a", HEADERS | {"x-amz-meta-mtime": mtime}, None, NONCE).mtime_ns == MODIFIED * 10**9
+    assert (
+        objects.entry_of("a", HEADERS | {"x-amz-meta-mtime": mtime}, None, NONCE).mtime_ns
+        == MODIFIED * 10**9
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +165,16 @@ def test_a_mode_never_has_more_than_permission_bits(text: str, mode: int) -> Non
 
 @given(
     st.dictionaries(
-        st.sampled_from(["last-modified", "x-amz-meta-mtime", "x-amz-meta-mode", "x-amz-version-id", "etag", checksum.HEADER]),
+        st.sampled_from(
+            [
+                "last-modified",
+                "x-amz-meta-mtime",
+                "x-amz-meta-mode",
+                "x-amz-version-id",
+                "etag",
+                checksum.HEADER,
+            ]
+        ),
         st.text(max_size=30),
     )
 )
@@ -175,7 +200,12 @@ def test_an_answer_without_a_length_is_no_empty_object() -> None:
 
 
 @pytest.mark.parametrize(
-    "modified", ["Mon, 01 Jan 9999 00:00:00 GMT", "Mon, 01 Jan 99999999 00:00:00 GMT", "Wed, 31 Dec 1969 23:59:59 GMT"]
+    "modified",
+    [
+        "Mon, 01 Jan 9999 00:00:00 GMT",
+        "Mon, 01 Jan 99999999 00:00:00 GMT",
+        "Wed, 31 Dec 1969 23:59:59 GMT",
+    ],
 )
 def test_a_time_that_no_object_can_have_is_none(modified: str) -> None:
     entry = objects.entry_of("a", HEADERS | {"last-modified": modified}, None, NONCE)
@@ -209,12 +239,25 @@ def test_a_body_with_another_checksum_is_corrupt() -> None:
 
 
 def test_a_checksum_of_parts_is_no_checksum_of_the_object() -> None:
-    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, BODY, NONCE).crc == CRC
-    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, None, NONCE).crc is None
+    assert (
+        objects.entry_of(
+            "a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, BODY, NONCE
+        ).crc
+        == CRC
+    )
+    assert (
+        objects.entry_of(
+            "a", HEADERS | {checksum.HEADER: checksum.encode(CRC) + "-2"}, None, NONCE
+        ).crc
+        is None
+    )
 
 
 def test_a_checksum_is_taken_from_head() -> None:
-    assert objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC)}, None, NONCE).crc == CRC
+    assert (
+        objects.entry_of("a", HEADERS | {checksum.HEADER: checksum.encode(CRC)}, None, NONCE).crc
+        == CRC
+    )
 
 
 @given(st.integers(0, 2**64 - 1))
@@ -224,11 +267,16 @@ def test_checksums_make_the_round_trip(crc: int) -> None:
 
 def test_the_etag_of_a_copy_is_found_with_and_without_a_namespace() -> None:
     plain = b"<CopyObjectResult><LastModified>x</LastModified><ETag>&quot;e1&quot;</ETag></CopyObjectResult>"
-    named = plain.replace(b"<CopyObjectResult>", b'<CopyObjectResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">')
+    named = plain.replace(
+        b"<CopyObjectResult>", b'<CopyObjectResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    )
     assert objects.etag_of(plain) == objects.etag_of(named) == '"e1"'
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Please log in<br>", b"<CopyObjectResult><ETag/></CopyObjectResult>", b"<a>"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>Please log in<br>", b"<CopyObjectResult><ETag/></CopyObjectResult>", b"<a>"],
+)
 def test_an_answer_without_what_it_must_have_is_no_stores(body: bytes) -> None:
     """Not an upload without a name: its parts would be whole objects."""
     for name in ("ETag", "UploadId"):
@@ -237,14 +285,21 @@ def test_an_answer_without_what_it_must_have_is_no_stores(body: bytes) -> None:
 
 
 def test_a_completion_is_what_boto3_would_send() -> None:
-    parts = [{"PartNumber": 1, "ETag": '"e&1"', "ChecksumCRC64NVME": "AAAAAAAAAAA="}, {"PartNumber": 2, "ETag": '"e2"'}]
+    parts = [
+        {"PartNumber": 1, "ETag": '"e&1"', "ChecksumCRC64NVME": "AAAAAAAAAAA="},
+        {"PartNumber": 2, "ETag": '"e2"'},
+    ]
     named = [objects.Part(1, '"e&1"', "AAAAAAAAAAA="), objects.Part(2, '"e2"')]
     sent = _by_boto3({"Parts": parts})
     assert ElementTree.canonicalize(objects.completion(named)) == ElementTree.canonicalize(sent)
 
 
 def _by_boto3(upload: dict[str, Any]) -> bytes:
-    model = botocore.session.Session().get_service_model("s3").operation_model("CompleteMultipartUpload")
+    model = (
+        botocore.session.Session()
+        .get_service_model("s3")
+        .operation_model("CompleteMultipartUpload")
+    )
     request = RestXMLSerializer().serialize_to_request(
         {"Bucket": "b", "Key": "k", "UploadId": "u", "MultipartUpload": upload}, model
     )
@@ -260,20 +315,44 @@ def test_any_mtime_survives_its_text(mtime_ns: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nan", "inf", "1e9", "-", ".", "1.", "1,5", "0x10", " 1", "1\n", "\u0661", "1_0", "9223372036.854775808", "9" * 400],
+    [
+        "",
+        "nan",
+        "inf",
+        "1e9",
+        "-",
+        ".",
+        "1.",
+        "1,5",
+        "0x10",
+        " 1",
+        "1\n",
+        "\u0661",
+        "1_0",
+        "9223372036.854775808",
+        "9" * 400,
+    ],
 )
 def test_a_hostile_mtime_is_none(text: str) -> None:
     assert objects.parse_mtime(text) is None
 
 
-@pytest.mark.parametrize("mode", ["", "rw-r--r--", "-1", "0o644", "9999", "77777777777", "644 ", "\u0667\u0667\u0667"])
+@pytest.mark.parametrize(
+    "mode", ["", "rw-r--r--", "-1", "0o644", "9999", "77777777777", "644 ", "\u0667\u0667\u0667"]
+)
 def test_a_hostile_mode_is_the_default(mode: str) -> None:
-    assert objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": mode}, b"", NONCE).mode == objects.DEFAULT_MODE
+    assert (
+        objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": mode}, b"", NONCE).mode
+        == objects.DEFAULT_MODE
+    )
 
 
 def test_a_mode_gives_no_special_bits() -> None:
     for told in ("104755", "4755", "2755", "1755"):  # rclone writes the whole st_mode
-        assert objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": told}, b"", NONCE).mode == 0o755
+        assert (
+            objects.entry_of("a", {"etag": '"e"', "x-amz-meta-mode": told}, b"", NONCE).mode
+            == 0o755
+        )
 
 
 @awaited
@@ -305,7 +384,11 @@ async def test_a_touch_keeps_the_etag_and_costs_a_head(bucket: Bucket, recorder:
 
 def flipped(asked: Asked, forward: Forward) -> Answer:
     answer = forward(asked)
-    return replace(answer, body=answer.body[:-1] + bytes([answer.body[-1] ^ 1])) if answer.body else answer
+    return (
+        replace(answer, body=answer.body[:-1] + bytes([answer.body[-1] ^ 1]))
+        if answer.body
+        else answer
+    )
 
 
 @awaited

@@ -48,7 +48,9 @@ def test_python_knows_the_thread_of_awscrt_again(bucket: Bucket) -> None:
     assert seen == [1, 2, 3]
 
 
-def test_a_proxy_that_is_down_is_unavailable(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_is_down_is_unavailable(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with pytest.raises(Unavailable):
         get(bucket.server.endpoint, bucket.name, deadline=2)
@@ -72,7 +74,9 @@ def test_a_connection_that_its_server_has_closed_costs_nothing(handle: Handle) -
         async with crt(endpoint, transfers=1) as client:
             started = time.monotonic()
             for number in range(20):
-                assert (await client.request("GET", str(number), operation="GetObject")).body == b"fine"
+                assert (
+                    await client.request("GET", str(number), operation="GetObject")
+                ).body == b"fine"
                 assert client.request_blocking("ListObjectsV2", "list", []).body == b"fine"
             return time.monotonic() - started
 
@@ -96,12 +100,16 @@ def test_what_rested_beside_a_dead_connection_is_not_used_again() -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=8) as client:
-            await asyncio.gather(*(client.request("DELETE", str(n), operation="DeleteObject") for n in range(8)))
+            await asyncio.gather(
+                *(client.request("DELETE", str(n), operation="DeleteObject") for n in range(8))
+            )
             cut.set()
             with pytest.raises(Unavailable):
                 await client.request("DELETE", "key", operation="DeleteObject", deadline=0.5)
             for _ in range(8):
-                assert (await client.request("DELETE", "key", operation="DeleteObject", deadline=2)).ok
+                assert (
+                    await client.request("DELETE", "key", operation="DeleteObject", deadline=2)
+                ).ok
 
     with Server(handle) as server:
         asyncio.run(go(server.endpoint))
@@ -141,7 +149,9 @@ def test_a_proxy_is_told_who_asks(bucket: Bucket, monkeypatch: pytest.MonkeyPatc
     assert b"Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in requests[0]
 
 
-def test_a_proxy_may_itself_speak_tls(private_ca: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_may_itself_speak_tls(
+    private_ca: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(private_ca / "server.pem", private_ca / "server.key")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(private_ca / "ca.pem"))
@@ -151,7 +161,9 @@ def test_a_proxy_may_itself_speak_tls(private_ca: Path, bucket: Bucket, monkeypa
 
 
 @pytest.fixture
-def mute(secure: Server, private_ca: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+def mute(
+    secure: Server, private_ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[threading.Event]:
     """While it is set, the proxy on the way to `secure` says nothing to whoever comes."""
     muted = threading.Event()
     muted.set()
@@ -179,9 +191,16 @@ def test_who_asks_while_a_proxy_says_nothing_is_served_when_that_has_lasted_too_
     async def go() -> None:
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:
             with pytest.raises(Unavailable):
-                await asyncio.gather(*(client.request("HEAD", "key", operation="HeadObject", deadline=0.5) for _ in range(2)))
+                await asyncio.gather(
+                    *(
+                        client.request("HEAD", "key", operation="HeadObject", deadline=0.5)
+                        for _ in range(2)
+                    )
+                )
             mute.clear()
-            assert (await client.request("HEAD", "key", operation="HeadObject", deadline=20)).status == 404
+            assert (
+                await client.request("HEAD", "key", operation="HeadObject", deadline=20)
+            ).status == 404
 
     asyncio.run(go())
 
@@ -196,8 +215,12 @@ def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(
         async with crt(secure.endpoint, bucket.name, transfers=2) as client:
             for _ in range(2):
                 with pytest.raises(Unavailable):
-                    await asyncio.gather(*(client.request("HEAD", "key", operation="HeadObject") for _ in range(4)))
+                    await asyncio.gather(
+                        *(client.request("HEAD", "key", operation="HeadObject") for _ in range(4))
+                    )
             mute.clear()
-            assert (await client.request("HEAD", "key", operation="HeadObject", deadline=10)).status == 404
+            assert (
+                await client.request("HEAD", "key", operation="HeadObject", deadline=10)
+            ).status == 404
 
     asyncio.run(go())

@@ -70,7 +70,10 @@ async def test_404_of_a_bucket_that_is_gone_proves_nothing(bucket: Bucket) -> No
 @awaited
 async def test_no_such_bucket_is_never_absence_whatever_a_listing_says(bucket: Bucket) -> None:
     answer = bucket.put("p/a", b"x")
-    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(404, "NoSuchBucket"), "GetObject")) as meddler:
+    with Meddler(
+        bucket.server.endpoint,
+        always(lambda asked, forward: error(404, "NoSuchBucket"), "GetObject"),
+    ) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(Unavailable):
                 await tree.observe("a", None, None, reported=promised("a", answer, b"x"))
@@ -80,7 +83,9 @@ async def test_no_such_bucket_is_never_absence_whatever_a_listing_says(bucket: B
 @awaited
 async def test_a_refusal_is_never_absence(bucket: Bucket, refused: str) -> None:
     bucket.put("p/there")
-    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), refused)) as meddler:
+    with Meddler(
+        bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), refused)
+    ) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             with pytest.raises(PermissionRefused):
                 await tree.observe("there" if refused == "HeadObject" else "none", None, None)
@@ -90,6 +95,9 @@ async def test_a_refusal_is_never_absence(bucket: Bucket, refused: str) -> None:
 async def test_a_missing_key_is_told_by_list_where_head_is_refused(bucket: Bucket) -> None:
     """S3 says 403 for a missing key to whoever may not list the whole bucket."""
     bucket.put("p/missing-but-longer")
-    with Meddler(bucket.server.endpoint, always(lambda asked, forward: error(403, "AccessDenied"), "HeadObject")) as meddler:
+    with Meddler(
+        bucket.server.endpoint,
+        always(lambda asked, forward: error(403, "AccessDenied"), "HeadObject"),
+    ) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             assert await tree.observe("missing", None, None) == Absent("missing")

@@ -36,10 +36,14 @@ def test_a_body_of_8_mib_travels_both_ways(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "most"), [(b"200 OK", "16,777,216"), (b"403 Forbidden", "1,048,576")], ids=["an answer", "an error"]
+    ("status", "most"),
+    [(b"200 OK", "16,777,216"), (b"403 Forbidden", "1,048,576")],
+    ids=["an answer", "an error"],
 )
 @pytest.mark.parametrize("stack", ["loop", "thread"])
-def test_an_answer_without_end_is_cut_off_and_takes_no_memory(bucket: Bucket, status: bytes, most: str, stack: str) -> None:
+def test_an_answer_without_end_is_cut_off_and_takes_no_memory(
+    bucket: Bucket, status: bytes, most: str, stack: str
+) -> None:
     sent: list[int] = []
 
     def handle(sock: socket.socket) -> None:
@@ -55,7 +59,9 @@ def test_an_answer_without_end_is_cut_off_and_takes_no_memory(bucket: Bucket, st
             if stack == "loop":
                 await client.request("GET", "key", operation="GetObject", deadline=30)
             else:
-                await asyncio.to_thread(client.request_blocking, "ListObjectsV2", "list", [], deadline=30)
+                await asyncio.to_thread(
+                    client.request_blocking, "ListObjectsV2", "list", [], deadline=30
+                )
 
     with Server(handle) as server, pytest.raises(Unavailable, match=f"more than {most} bytes"):
         asyncio.run(go(server.endpoint))
@@ -97,7 +103,10 @@ ODD: list[tuple[type[Exception], dict[str, Any]]] = [
         (Malformed, {"headers": [("if-match", value)]})
         for value in ("a\r\nx-evil: 1", "a\nb", "a\0b", "a\rb", "\x1b", "\ud800")
     ),
-    *((Malformed, {"headers": [(name, "v")]}) for name in ("a b", "a\r\nx-evil: 1", "", "a:b", "\xfc")),
+    *(
+        (Malformed, {"headers": [(name, "v")]})
+        for name in ("a b", "a\r\nx-evil: 1", "", "a:b", "\xfc")
+    ),
     (Malformed, {"query": [("versionId", "\udfff")]}),
     *((TypeError, {"headers": [("if-match", value)]}) for value in (None, 7, b"x")),
     (TypeError, {"headers": [(None, "v")]}),
@@ -123,8 +132,18 @@ def test_a_request_that_cannot_be_made_is_its_own_affair_and_costs_no_connection
 
             outcomes = []
             for _ in range(3):
-                odd = [client.request("PUT", "key", operation="PutObject", deadline=20, **more) for _, more in ODD]
-                sent = [good(), good(), *odd, good(), good(), client.request("GET", "\ud800", operation="GetObject")]
+                odd = [
+                    client.request("PUT", "key", operation="PutObject", deadline=20, **more)
+                    for _, more in ODD
+                ]
+                sent = [
+                    good(),
+                    good(),
+                    *odd,
+                    good(),
+                    good(),
+                    client.request("GET", "\ud800", operation="GetObject"),
+                ]
                 ends = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), 15)
                 assert [ends[number] for number in (0, 1, -3, -2)] == [200] * 4
                 assert isinstance(ends[-1], Malformed)
@@ -186,7 +205,11 @@ def longer(sent: list[int], length: int) -> Handle:
     def handle(sock: Any) -> None:
         while request := head(sock):
             of_head = request.startswith(b"HEAD")
-            lines = [b"HTTP/1.1 200 OK", b'ETag: "e"', b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT"]
+            lines = [
+                b"HTTP/1.1 200 OK",
+                b'ETag: "e"',
+                b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT",
+            ]
             lines.append(b"Content-Length: %d" % (8 if of_head else length))
             sock.sendall(b"\r\n".join([*lines, b"", b""]))
             with contextlib.suppress(OSError):
@@ -204,7 +227,9 @@ def test_a_pinned_get_ends_at_its_size_and_the_object_is_looked_at(size: int) ->
 
     async def go(endpoint: str) -> Side:
         async with tree_at(endpoint) as tree:
-            return await tree.observe("a", None, None, reported=Entry("a", ("e", "", ""), size, 0, 0))
+            return await tree.observe(
+                "a", None, None, reported=Entry("a", ("e", "", ""), size, 0, 0)
+            )
 
     with Server(longer(sent, 1_000_000_000)) as server:
         seen = asyncio.run(go(server.endpoint))

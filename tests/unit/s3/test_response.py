@@ -43,15 +43,21 @@ def test_a_servers_own_trouble_within_a_success_is_tried_again() -> None:
 def copied(endpoint: str) -> Response:
     async def go() -> Response:
         async with crt(endpoint) as client:
-            return await client.request("PUT", "key", operation="CopyObject", headers=[("x-amz-copy-source", "/b/k")])
+            return await client.request(
+                "PUT", "key", operation="CopyObject", headers=[("x-amz-copy-source", "/b/k")]
+            )
 
     return asyncio.run(go())
 
 
 @pytest.mark.parametrize("kind", ["301 Moved Permanently", "400 Bad Request"])
 def test_a_wrong_region_is_told(kind: str) -> None:
-    body = error_xml("PermanentRedirect" if kind.startswith("301") else "AuthorizationHeaderMalformed")
-    with Server(answering(http(kind, body, x_amz_bucket_region="eu-west-2", x_amz_request_id="R"))) as server:
+    body = error_xml(
+        "PermanentRedirect" if kind.startswith("301") else "AuthorizationHeaderMalformed"
+    )
+    with Server(
+        answering(http(kind, body, x_amz_bucket_region="eu-west-2", x_amz_request_id="R"))
+    ) as server:
         error = get(server.endpoint).refusal("get s3://bucket/key")
     assert isinstance(error, ConfigurationError)
     assert "eu-west-2" in error.hint
@@ -67,7 +73,9 @@ def test_a_page_that_is_no_xml_is_judged_by_its_status() -> None:
 
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "400 Bad Request"])
 def test_a_page_with_the_headers_of_s3_is_not_s3s(status: str) -> None:
-    with Server(answering(http(status, b"<html>Please log in.<br></html>", x_amz_bucket_region="eu-west-2"))) as server:
+    with Server(
+        answering(http(status, b"<html>Please log in.<br></html>", x_amz_bucket_region="eu-west-2"))
+    ) as server:
         error = get(server.endpoint).refusal("get s3://bucket/key")
     assert isinstance(error, Unavailable)
     assert "eu-west-2" not in error.hint

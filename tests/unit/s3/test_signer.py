@@ -54,7 +54,10 @@ KEYS = [
 
 
 def test_every_key_travels_unchanged(aws_server: Emulator) -> None:
-    s3, name = aws_server.client("s3"), "every-key"  # unversioned: the emulator cannot list versions of control characters
+    s3, name = (
+        aws_server.client("s3"),
+        "every-key",
+    )  # unversioned: the emulator cannot list versions of control characters
     s3.create_bucket(Bucket=name)
 
     async def go() -> None:
@@ -70,7 +73,9 @@ def test_every_key_travels_unchanged(aws_server: Emulator) -> None:
             listed = s3.list_objects_v2(Bucket=name)["Contents"]
             assert sorted(row["Key"] for row in listed) == sorted(KEYS)
             for key in KEYS:
-                assert (await client.request("DELETE", key, operation="DeleteObject")).status == 204, key
+                assert (
+                    await client.request("DELETE", key, operation="DeleteObject")
+                ).status == 204, key
 
     asyncio.run(go())
     s3.delete_bucket(Bucket=name)
@@ -88,10 +93,16 @@ def test_the_signature_of_every_key_is_the_one_of_botocore() -> None:
     async def go(endpoint: str) -> None:
         async with crt(endpoint) as client:
             for key in KEYS:
-                await client.request("DELETE", key, operation="DeleteObject", query=[("versionId", "a+b/c=d ~")])
-            await client.request("POST", "k", operation="CreateMultipartUpload", query=[("uploads", "")])
+                await client.request(
+                    "DELETE", key, operation="DeleteObject", query=[("versionId", "a+b/c=d ~")]
+                )
+            await client.request(
+                "POST", "k", operation="CreateMultipartUpload", query=[("uploads", "")]
+            )
             client.request_blocking(
-                "ListObjectsV2", "list", [("list-type", "2"), ("prefix", "a+b/c=d \xe4~*'"), ("encoding-type", "url")]
+                "ListObjectsV2",
+                "list",
+                [("list-type", "2"), ("prefix", "a+b/c=d \xe4~*'"), ("encoding-type", "url")],
             )
 
     with Server(handle) as server:
@@ -104,17 +115,29 @@ def test_the_signature_of_every_key_is_the_one_of_botocore() -> None:
 def signature_by_botocore(raw: bytes) -> str:
     lines = raw.decode().split("\r\n")
     method, target, _ = lines[0].split(" ")
-    fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
+    fields = {
+        name.lower(): value
+        for name, _, value in (line.partition(": ") for line in lines[1:] if line)
+    }
     signed = fields["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
-    request = AWSRequest(method=method, url=f"http://{fields['host']}{target}", headers={name: fields[name] for name in signed})
+    request = AWSRequest(
+        method=method,
+        url=f"http://{fields['host']}{target}",
+        headers={name: fields[name] for name in signed},
+    )
     request.context["timestamp"] = fields["x-amz-date"]
     auth = S3SigV4Auth(Credentials("test", "test"), "s3", "us-east-1")
     return f"Signature={auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)}"
 
 
-@pytest.mark.parametrize("body", [b"", b"x" * 70_000, io.BytesIO(b"in a stream")], ids=["empty", "bytes", "stream"])
+@pytest.mark.parametrize(
+    "body", [b"", b"x" * 70_000, io.BytesIO(b"in a stream")], ids=["empty", "bytes", "stream"]
+)
 def test_over_plain_http_elsewhere_a_body_is_signed_and_that_is_told(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], body: bytes | io.BytesIO
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    body: bytes | io.BytesIO,
 ) -> None:
     """A store refuses what does not have the digest that was signed."""
     asked: list[bytes] = []
@@ -129,7 +152,9 @@ def test_over_plain_http_elsewhere_a_body_is_signed_and_that_is_told(
 
     def digest() -> str:
         lines = asked.pop().decode().lower().split("\r\n")
-        return next(line.partition(": ")[2] for line in lines if line.startswith("x-amz-content-sha256"))
+        return next(
+            line.partition(": ")[2] for line in lines if line.startswith("x-amz-content-sha256")
+        )
 
     with Server(handle) as server:
         asyncio.run(go(server.endpoint))

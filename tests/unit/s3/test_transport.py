@@ -42,10 +42,18 @@ def test_answers_of_every_kind(bucket: Bucket) -> None:
             assert put.headers["x-amz-version-id"]
             again = await send("PUT", "k", operation="PutObject", headers=new, body=body)
             assert (again.status, again.code) == (412, "PreconditionFailed")
-            seen = await send("HEAD", "k", operation="HeadObject", headers=[("x-amz-checksum-mode", "ENABLED")])
-            assert seen.headers.items() >= {crc, ("x-amz-meta-mtime", "1.5"), ("content-length", "5")}
+            seen = await send(
+                "HEAD", "k", operation="HeadObject", headers=[("x-amz-checksum-mode", "ENABLED")]
+            )
+            assert seen.headers.items() >= {
+                crc,
+                ("x-amz-meta-mtime", "1.5"),
+                ("content-length", "5"),
+            }
             assert seen.body == b""
-            same = await send("GET", "k", operation="GetObject", headers=[("if-none-match", put.headers["etag"])])
+            same = await send(
+                "GET", "k", operation="GetObject", headers=[("if-none-match", put.headers["etag"])]
+            )
             assert (same.status, same.body) == (304, b"")
             gone = await send("GET", "nothing", operation="GetObject")
             assert (gone.status, gone.code) == (404, "NoSuchKey")
@@ -54,11 +62,15 @@ def test_answers_of_every_kind(bucket: Bucket) -> None:
             assert (await send("GET", "k", operation="GetObject", query=version)).body == body
             source = [("x-amz-copy-source", f"/{bucket.name}/k")]
             assert (await send("PUT", "copy", operation="CopyObject", headers=source)).ok
-            upload = await send("POST", "big", operation="CreateMultipartUpload", query=[("uploads", "")])
+            upload = await send(
+                "POST", "big", operation="CreateMultipartUpload", query=[("uploads", "")]
+            )
             assert b"<UploadId>" in upload.body
             assert (await send("PUT", "empty", operation="PutObject", body=b"")).ok
             assert (await send("GET", "empty", operation="GetObject")).body == b""
-            listed = await send("GET", "", operation="ListObjectsV2", query=[("list-type", "2"), ("prefix", "co")])
+            listed = await send(
+                "GET", "", operation="ListObjectsV2", query=[("list-type", "2"), ("prefix", "co")]
+            )
             assert b"<Key>copy</Key>" in listed.body
             assert (await send("DELETE", "k", operation="DeleteObject")).status == 204
 
@@ -78,7 +90,9 @@ def test_throttling_is_waited_out() -> None:
 def test_a_server_that_stalls_costs_no_more_than_the_deadline() -> None:
     with Server(silent) as server:
         start = time.monotonic()
-        with pytest.raises(Unavailable, match=r"GetObject s3://bucket/key: no answer by the deadline"):
+        with pytest.raises(
+            Unavailable, match=r"GetObject s3://bucket/key: no answer by the deadline"
+        ):
             get(server.endpoint, deadline=0.5)
         assert 0.4 < time.monotonic() - start < 5
         assert server.closed.wait(5), "the request is cancelled on the wire too"
@@ -91,9 +105,15 @@ def test_a_thread_asks_without_the_loop(bucket: Bucket) -> None:
         async with crt(bucket.server.endpoint, bucket.name) as client:
             query = [("list-type", "2"), ("prefix", "p/a b+c")]
             # The loop is busy with waiting here, and cannot help.
-            assert b"<Key>p/a b+c</Key>" in client.request_blocking("ListObjectsV2", "list", query).body
+            assert (
+                b"<Key>p/a b+c</Key>"
+                in client.request_blocking("ListObjectsV2", "list", query).body
+            )
             refused = await asyncio.to_thread(
-                client.request_blocking, "ListObjectsV2", "list", [*query, ("continuation-token", "none")]
+                client.request_blocking,
+                "ListObjectsV2",
+                "list",
+                [*query, ("continuation-token", "none")],
             )
             assert refused.ok or refused.code
 
@@ -116,7 +136,9 @@ def test_a_thread_waits_until_the_deadline(handle: Handle) -> None:
 def test_closing_tells_the_thread_that_asks() -> None:
     async def go(endpoint: str) -> None:
         async with crt(endpoint) as client:
-            asked = asyncio.create_task(asyncio.to_thread(client.request_blocking, "ListObjectsV2", "list", []))
+            asked = asyncio.create_task(
+                asyncio.to_thread(client.request_blocking, "ListObjectsV2", "list", [])
+            )
             await asyncio.sleep(0.5)
             await client.close()
             with pytest.raises(Unavailable):
@@ -140,7 +162,10 @@ def test_each_request_has_its_own_deadline() -> None:
 
     with Server(silent) as server:
         took = asyncio.run(go(server.endpoint))
-    assert all(abs(measured - wanted) < 0.25 for measured, wanted in zip(took, [1.0, 0.2, 0.6, 0.2], strict=True)), took
+    assert all(
+        abs(measured - wanted) < 0.25
+        for measured, wanted in zip(took, [1.0, 0.2, 0.6, 0.2], strict=True)
+    ), took
 
 
 def test_an_endless_body_ends_at_the_deadline() -> None:
@@ -206,7 +231,9 @@ def test_as_many_requests_are_on_the_wire_as_wanted() -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=24) as client:
-            await asyncio.gather(*(client.request("DELETE", str(n), operation="DeleteObject") for n in range(72)))
+            await asyncio.gather(
+                *(client.request("DELETE", str(n), operation="DeleteObject") for n in range(72))
+            )
 
     with Server(slow) as server:
         asyncio.run(go(server.endpoint))
@@ -216,7 +243,10 @@ def test_as_many_requests_are_on_the_wire_as_wanted() -> None:
 def test_closing_ends_what_is_under_way() -> None:
     async def go(server: Server) -> None:
         async with crt(server.endpoint) as client:
-            tasks = [asyncio.create_task(client.request("GET", "key", operation="GetObject")) for _ in range(20)]
+            tasks = [
+                asyncio.create_task(client.request("GET", "key", operation="GetObject"))
+                for _ in range(20)
+            ]
             while not server.connections:
                 await asyncio.sleep(0.01)
             start = time.monotonic()
@@ -231,7 +261,9 @@ def test_closing_ends_what_is_under_way() -> None:
         asyncio.run(go(server))
 
 
-@pytest.mark.parametrize("ending", ["await client.close()", "pass", "raise SystemExit(0)", "os.kill(os.getpid(), 15)"])
+@pytest.mark.parametrize(
+    "ending", ["await client.close()", "pass", "raise SystemExit(0)", "os.kill(os.getpid(), 15)"]
+)
 def test_a_process_with_requests_under_way_exits(ending: str) -> None:
     program = f"""
         import asyncio, os, sys
@@ -249,7 +281,14 @@ def test_a_process_with_requests_under_way_exits(ending: str) -> None:
         asyncio.run(main())
     """
     with Server(silent) as server:
-        argv = [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(program), server.endpoint]
+        argv = [
+            sys.executable,
+            "-W",
+            "error::ResourceWarning",
+            "-c",
+            textwrap.dedent(program),
+            server.endpoint,
+        ]
         done = subprocess.run(argv, timeout=20, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-15 if "kill" in ending else 0, "")
 
@@ -270,8 +309,15 @@ def test_nothing_stays_behind_where_a_crowd_begins_or_ends() -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=2 * CROWD_REQUESTS) as client:
-            for count in [*range(CROWD_REQUESTS - 3, CROWD_REQUESTS + 4), 2 * CROWD_REQUESTS, 4 * CROWD_REQUESTS] * 8:
-                asked = (client.request("DELETE", str(n), operation="DeleteObject", deadline=60) for n in range(count))
+            for count in [
+                *range(CROWD_REQUESTS - 3, CROWD_REQUESTS + 4),
+                2 * CROWD_REQUESTS,
+                4 * CROWD_REQUESTS,
+            ] * 8:
+                asked = (
+                    client.request("DELETE", str(n), operation="DeleteObject", deadline=60)
+                    for n in range(count)
+                )
                 async with asyncio.timeout(10):
                     await asyncio.gather(*asked)
 
@@ -291,16 +337,24 @@ def test_a_crowd_wakes_the_loop_now_and_then_only(monkeypatch: pytest.MonkeyPatc
 
         async with crt(endpoint, transfers=2 * CROWD_REQUESTS) as client:
             await asyncio.gather(
-                *(client.request("DELETE", "first", operation="DeleteObject") for _ in range(2 * CROWD_REQUESTS))
+                *(
+                    client.request("DELETE", "first", operation="DeleteObject")
+                    for _ in range(2 * CROWD_REQUESTS)
+                )
             )
             monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
             await asyncio.gather(
-                *(client.request("DELETE", "key", operation="DeleteObject") for _ in range(10 * CROWD_REQUESTS))
+                *(
+                    client.request("DELETE", "key", operation="DeleteObject")
+                    for _ in range(10 * CROWD_REQUESTS)
+                )
             )
         return wakes
 
     with Server(answering(http("204 No Content"))) as server:
-        assert asyncio.run(go(server.endpoint)) <= CROWD_REQUESTS + 1, "for the last ones, which are no crowd"
+        assert asyncio.run(go(server.endpoint)) <= CROWD_REQUESTS + 1, (
+            "for the last ones, which are no crowd"
+        )
 
 
 def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
@@ -315,7 +369,10 @@ def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=1) as client:
-            tasks = [asyncio.create_task(client.request("DELETE", str(n), operation="DeleteObject")) for n in range(3)]
+            tasks = [
+                asyncio.create_task(client.request("DELETE", str(n), operation="DeleteObject"))
+                for n in range(3)
+            ]
             while not asked:
                 await asyncio.sleep(0.01)
             tasks[1].cancel()
@@ -339,7 +396,10 @@ def test_what_still_waits_at_its_end_is_never_sent(ending: str) -> None:
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=1) as client:
-            sent = (client.request("PUT", str(n), operation="PutObject", body=b"", deadline=1) for n in range(20))
+            sent = (
+                client.request("PUT", str(n), operation="PutObject", body=b"", deadline=1)
+                for n in range(20)
+            )
             tasks = [asyncio.create_task(one) for one in sent]
             while not asked:
                 await asyncio.sleep(0.01)
@@ -355,7 +415,9 @@ def test_what_still_waits_at_its_end_is_never_sent(ending: str) -> None:
     assert asked == [b"/bucket/0"]
 
 
-def test_what_is_cancelled_while_its_connection_is_opened_leaves_the_connection_to_the_next() -> None:
+def test_what_is_cancelled_while_its_connection_is_opened_leaves_the_connection_to_the_next() -> (
+    None
+):
     asked: list[bytes] = []
 
     def handle(sock: socket.socket) -> None:
@@ -366,7 +428,9 @@ def test_what_is_cancelled_while_its_connection_is_opened_leaves_the_connection_
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=1) as client:
             for number in range(20):
-                task = asyncio.create_task(client.request("PUT", f"cancelled{number}", operation="PutObject", body=b""))
+                task = asyncio.create_task(
+                    client.request("PUT", f"cancelled{number}", operation="PutObject", body=b"")
+                )
                 for _ in range(number % 3 + 1):
                     await asyncio.sleep(0)
                 task.cancel()

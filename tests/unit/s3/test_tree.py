@@ -18,7 +18,17 @@ from syncloud.errors import Archived, Changed, PathError
 from syncloud.s3.content import S3Content
 from syncloud.s3.objects import StoreCapabilities
 from tests.support.engines import Recorded, direction_between, reconciler_of, settle_with
-from tests.support.meddler import Answer, Asked, Forward, Meddler, always, drop, error, once, unconditional
+from tests.support.meddler import (
+    Answer,
+    Asked,
+    Forward,
+    Meddler,
+    always,
+    drop,
+    error,
+    once,
+    unconditional,
+)
 from tests.support.memory import MemoryTree
 from tests.support.store import STAMP, awaited, obeys_copy, opened, promised, seen, small
 
@@ -32,7 +42,9 @@ if TYPE_CHECKING:
 
 
 @awaited
-async def test_a_new_object_is_written_only_where_nothing_is(bucket: Bucket, recorder: Recorder) -> None:
+async def test_a_new_object_is_written_only_where_nothing_is(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     async with opened(bucket, recorder.endpoint) as tree:
         written = await tree.write(small("a", b"first"), None, None)
         assert written.tag[0] == bucket.head("p/a")["ETag"].strip('"')
@@ -44,7 +56,9 @@ async def test_a_new_object_is_written_only_where_nothing_is(bucket: Bucket, rec
 
 
 @awaited
-async def test_an_object_is_replaced_only_as_it_was_expected(bucket: Bucket, recorder: Recorder) -> None:
+async def test_an_object_is_replaced_only_as_it_was_expected(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     async with opened(bucket, recorder.endpoint) as tree:
         first = await tree.write(small("a", b"first"), None, None)
         await tree.write(small("a", b"second"), None, first)
@@ -55,7 +69,9 @@ async def test_an_object_is_replaced_only_as_it_was_expected(bucket: Bucket, rec
         with pytest.raises(Changed):  # 404, not 412
             await tree.write(small("a", b"third"), None, first)
     assert bucket.keys() == []
-    assert {request.headers.get("if-match") for request in recorder.requests()[1:]} == {f'"{first.tag[0]}"'}
+    assert {request.headers.get("if-match") for request in recorder.requests()[1:]} == {
+        f'"{first.tag[0]}"'
+    }
 
 
 @awaited
@@ -63,7 +79,9 @@ async def test_a_race_that_the_store_reports_as_409_is_a_change(bucket: Bucket) 
     def raced(asked: Asked, forward: Forward) -> Answer:
         return error(409, "ConditionalRequestConflict")
 
-    with Meddler(bucket.server.endpoint, always(raced, "PutObject", "DeleteObject", "CopyObject")) as meddler:
+    with Meddler(
+        bucket.server.endpoint, always(raced, "PutObject", "DeleteObject", "CopyObject")
+    ) as meddler:
         bucket.put("p/a", b"there")
         async with opened(bucket, meddler.endpoint) as tree:
             there = await seen(tree, "a")
@@ -97,7 +115,9 @@ async def test_bytes_that_change_on_their_way_are_refused_by_the_store(bucket: B
     def damaged(asked: Asked, forward: Forward) -> Answer:
         # The emulator compares only what it is asked to compare; S3 does so with every checksum that comes.
         headers = asked.headers | {"x-amz-sdk-checksum-algorithm": "CRC64NVME"}
-        return forward(replace(asked, headers=headers, body=asked.body[:-1] + bytes([asked.body[-1] ^ 1])))
+        return forward(
+            replace(asked, headers=headers, body=asked.body[:-1] + bytes([asked.body[-1] ^ 1]))
+        )
 
     with Meddler(bucket.server.endpoint, always(damaged, "PutObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
@@ -173,16 +193,22 @@ async def test_a_lost_answer_to_delete_is_found_to_be_a_success(bucket: Bucket) 
 
 @pytest.mark.parametrize("etag", ["", "x\r\nx-amz-evil: 1", "\ud800"])
 @awaited
-async def test_a_promise_without_an_etag_that_can_be_asked_for_leads_to_a_head(bucket: Bucket, etag: str) -> None:
+async def test_a_promise_without_an_etag_that_can_be_asked_for_leads_to_a_head(
+    bucket: Bucket, etag: str
+) -> None:
     bucket.put("p/a", b"x")
     with Meddler(bucket.server.endpoint, lambda asked, forward: forward(asked)) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             if etag:
                 with pytest.raises(PathError, match="if-match"):
-                    await tree.observe("a", None, None, reported=Entry("a", (etag, "", ""), 1, 0, 0))
+                    await tree.observe(
+                        "a", None, None, reported=Entry("a", (etag, "", ""), 1, 0, 0)
+                    )
                 assert meddler.asked == []
             else:
-                side = await tree.observe("a", None, None, reported=Entry("a", (etag, "", ""), 1, 0, 0))
+                side = await tree.observe(
+                    "a", None, None, reported=Entry("a", (etag, "", ""), 1, 0, 0)
+                )
                 assert isinstance(side, Entry)
                 assert meddler.names() == ["HeadObject"]
 
@@ -200,19 +226,28 @@ async def test_an_absence_that_an_event_promises_is_looked_at(bucket: Bucket) ->
 
 
 @awaited
-async def test_a_promised_small_object_is_got_in_one_pinned_request(bucket: Bucket, recorder: Recorder) -> None:
+async def test_a_promised_small_object_is_got_in_one_pinned_request(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     answer = bucket.put("p/a", b"bytes", mtime="1.5", mode="0600")
     async with opened(bucket, recorder.endpoint) as tree:
         side = await tree.observe("a", None, None, reported=promised("a", answer, b"bytes"))
         assert isinstance(side, Entry)
-        assert (side.body, side.crc, side.mtime_ns, side.mode) == (b"bytes", checksum.update(b"bytes"), 1_500_000_000, 0o600)
+        assert (side.body, side.crc, side.mtime_ns, side.mode) == (
+            b"bytes",
+            checksum.update(b"bytes"),
+            1_500_000_000,
+            0o600,
+        )
         assert side.tag[1] == answer["VersionId"]
     (request,) = recorder.requests()
     assert (request.operation, request.headers["if-match"]) == ("GetObject", answer["ETag"])
 
 
 @awaited
-async def test_another_object_than_promised_is_headed_first(bucket: Bucket, recorder: Recorder) -> None:
+async def test_another_object_than_promised_is_headed_first(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     """What was promised small may be huge by now."""
     old = bucket.put("p/a", b"old")
     bucket.put("p/a", b"a newer one")
@@ -236,7 +271,10 @@ async def test_archived_objects_are_unknown(bucket: Bucket, storage_class: str) 
     with Meddler(bucket.server.endpoint, always(cold, "HeadObject", "GetObject")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             assert isinstance(await tree.observe("a", None, None), Unknown)
-            assert isinstance(await tree.observe("a", None, None, reported=promised("a", answer, b"cold")), Unknown)
+            assert isinstance(
+                await tree.observe("a", None, None, reported=promised("a", answer, b"cold")),
+                Unknown,
+            )
             with pytest.raises(Archived):
                 await S3Content(tree.bucket, promised("a", answer, b"cold")).part(0, 4)
 
@@ -248,7 +286,9 @@ async def test_a_restored_archive_can_be_read(bucket: Bucket) -> None:
         return forward(asked).with_headers(x_amz_storage_class="GLACIER", x_amz_restore=done)
 
     def restoring(asked: Asked, forward: Forward) -> Answer:
-        return forward(asked).with_headers(x_amz_storage_class="GLACIER", x_amz_restore='ongoing-request="true"')
+        return forward(asked).with_headers(
+            x_amz_storage_class="GLACIER", x_amz_restore='ongoing-request="true"'
+        )
 
     bucket.put("p/a", b"warm")
     with Meddler(bucket.server.endpoint, always(restored, "HeadObject")) as meddler:
@@ -262,7 +302,9 @@ async def test_a_restored_archive_can_be_read(bucket: Bucket) -> None:
 
 
 @awaited
-async def test_a_small_touch_is_a_put_and_a_big_one_a_copy(bucket: Bucket, recorder: Recorder) -> None:
+async def test_a_small_touch_is_a_put_and_a_big_one_a_copy(
+    bucket: Bucket, recorder: Recorder
+) -> None:
     async with opened(bucket, recorder.endpoint) as tree:
         first = await tree.write(small("a", b"x"), None, None)
         recorder.reset()
@@ -274,7 +316,11 @@ async def test_a_small_touch_is_a_put_and_a_big_one_a_copy(bucket: Bucket, recor
         assert copied is not None
         assert list(recorder.counts()) == [("s3", "CopyObject")]
         (request,) = recorder.requests()
-        assert request.headers["if-match"] == request.headers["x-amz-copy-source-if-match"] == f'"{touched.tag[0]}"'
+        assert (
+            request.headers["if-match"]
+            == request.headers["x-amz-copy-source-if-match"]
+            == f'"{touched.tag[0]}"'
+        )
         there = await seen(tree, "a")
         assert (there.mtime_ns, there.mode, there.tag[:2]) == (7, 0o600, copied.tag[:2])
         tree.conditions = StoreCapabilities(copy=False)
@@ -319,7 +365,9 @@ async def test_a_store_that_ignores_conditions_is_looked_at_first(bucket: Bucket
 @awaited
 async def test_without_versions_and_conditions_nothing_is_deleted(bucket: Bucket) -> None:
     suspended = {"Status": "Suspended"}
-    bucket.server.client("s3").put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=suspended)
+    bucket.server.client("s3").put_bucket_versioning(
+        Bucket=bucket.name, VersioningConfiguration=suspended
+    )
     async with opened(bucket, conditions=StoreCapabilities(delete=False)) as tree:
         there = await tree.write(small("a", b"x"), None, None)
         assert not tree.keeps_versions(there)
@@ -345,23 +393,35 @@ ODD = [
 @awaited
 async def test_every_odd_key_is_itself(bucket: Bucket) -> None:
     async with opened(bucket) as tree:
-        written = await asyncio.gather(*(tree.write(small(path, path.encode()), None, None) for path in ODD))
+        written = await asyncio.gather(
+            *(tree.write(small(path, path.encode()), None, None) for path in ODD)
+        )
         assert bucket.keys() == sorted((f"p/{path}" for path in ODD), key=str.encode)
         listed = list(tree.scan())
         assert [side.path for side in listed] == sorted(ODD, key=str.encode)
-        assert {(side.path, side.tag[0]) for side in listed if isinstance(side, Entry)} == {(e.path, e.tag[0]) for e in written}
+        assert {(side.path, side.tag[0]) for side in listed if isinstance(side, Entry)} == {
+            (e.path, e.tag[0]) for e in written
+        }
         got = await asyncio.gather(*(tree.observe(e.path, None, None, reported=e) for e in written))
-        assert [side.body for side in got if isinstance(side, Entry)] == [path.encode() for path in ODD]
+        assert [side.body for side in got if isinstance(side, Entry)] == [
+            path.encode() for path in ODD
+        ]
         unlistable = [e for e in written if re.search(r"[\x00-\x08\x0e-\x1f]", e.path)]
         await asyncio.gather(*(tree.delete(entry) for entry in written if entry not in unlistable))
     assert bucket.keys() == sorted(f"p/{entry.path}" for entry in unlistable)
     for entry in unlistable:  # the emulator's list of versions cannot name them
-        bucket.server.client("s3").delete_object(Bucket=bucket.name, Key=f"p/{entry.path}", VersionId=entry.tag[1])
+        bucket.server.client("s3").delete_object(
+            Bucket=bucket.name, Key=f"p/{entry.path}", VersionId=entry.tag[1]
+        )
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../x", ".", "..", "a//b", "a/./b", "x" * 256, "a\0b", "//"])
+@pytest.mark.parametrize(
+    "path", ["../x", "/etc/x", "a/../x", ".", "..", "a//b", "a/./b", "x" * 256, "a\0b", "//"]
+)
 @awaited
-async def test_a_key_that_can_be_no_path_is_never_asked_for(bucket: Bucket, recorder: Recorder, path: str) -> None:
+async def test_a_key_that_can_be_no_path_is_never_asked_for(
+    bucket: Bucket, recorder: Recorder, path: str
+) -> None:
     async with opened(bucket, recorder.endpoint) as tree:
         assert isinstance(await tree.observe(path, None, None), Unknown)
     assert recorder.requests() == []

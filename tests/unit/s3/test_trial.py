@@ -66,7 +66,8 @@ async def test_where_nothing_is_taken_nothing_is_deleted(bucket: Bucket) -> None
 
 
 @pytest.mark.parametrize(
-    ("raised", "given"), [(Overlong("x"), True), (Unavailable("x"), False), (PermissionRefused("x"), False)]
+    ("raised", "given"),
+    [(Overlong("x"), True), (Unavailable("x"), False), (PermissionRefused("x"), False)],
 )
 def test_more_than_a_byte_is_a_gift_too(raised: Exception, given: bool) -> None:
     async def send(*_: object, **__: object) -> Response:

@@ -31,9 +31,18 @@ def configure(tmp_path: Path, bucket: Bucket) -> Configure:
 
     def settings(role: str, *more: str) -> Settings:
         directory = tmp_path / {"push": "out", "pull": "in"}[role]
-        where = ["--directory", str(directory), "--bucket", bucket.name, "--endpoint-url", bucket.server.endpoint]
+        where = [
+            "--directory",
+            str(directory),
+            "--bucket",
+            bucket.name,
+            "--endpoint-url",
+            bucket.server.endpoint,
+        ]
         once = ["--once"] if role == "pull" else []  # without a queue
-        return parse([role, *where, "--state-dir", str(tmp_path / "state"), *once, *more], {}, etc=tmp_path).settings
+        return parse(
+            [role, *where, "--state-dir", str(tmp_path / "state"), *once, *more], {}, etc=tmp_path
+        ).settings
 
     return settings
 

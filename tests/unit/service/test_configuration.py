@@ -30,7 +30,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_reload_may_change_anything_but_the_pair_and_its_memory(configure: Configure, name: str) -> None:
+def test_a_reload_may_change_anything_but_the_pair_and_its_memory(
+    configure: Configure, name: str
+) -> None:
     before, after = configure("push"), configure("push", *CHANGES[name])
     assert configuration._differences(before, before) == []
     assert ("patterns" if name == "exclude" else name) in configuration._differences(before, after)

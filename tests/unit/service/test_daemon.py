@@ -42,13 +42,19 @@ class Instance:
         self._start = start
         self._systemd = systemd
         self._file = tmp_path / "jef.conf"
-        self._settings = {"directory": str(tmp_path / "out"), "bucket": bucket.name, "state-dir": str(tmp_path / "state")}
+        self._settings = {
+            "directory": str(tmp_path / "out"),
+            "bucket": bucket.name,
+            "state-dir": str(tmp_path / "state"),
+        }
         self.write()
 
     def write(self, **changes: str) -> None:
         """The file, with these settings changed for good; `_` stands for `-`."""
         self._settings |= {name.replace("_", "-"): value for name, value in changes.items()}
-        self._file.write_text("".join(f"{name} = {value}\n" for name, value in self._settings.items()))
+        self._file.write_text(
+            "".join(f"{name} = {value}\n" for name, value in self._settings.items())
+        )
 
     def push(self, *, endpoint: str = "") -> Process:
         arguments = ("push", "--config", str(self._file), "--log-format", "json")
@@ -56,7 +62,9 @@ class Instance:
 
 
 @pytest.fixture
-def instance(syncloud: Start, systemd: Systemd, tmp_path: Path, bucket: Bucket, out: Path) -> Instance:
+def instance(
+    syncloud: Start, systemd: Systemd, tmp_path: Path, bucket: Bucket, out: Path
+) -> Instance:
     return Instance(syncloud, systemd, tmp_path, bucket)
 
 
@@ -75,7 +83,9 @@ def test_systemd_hears_of_a_whole_life(instance: Instance, systemd: Systemd, out
     assert words.count("READY=1") == 1
     assert words[-1] == "STOPPING=1"
     told = [at for at, word in systemd.said() if word.startswith("STATUS=")]
-    assert all(later - earlier > 0.8 for earlier, later in itertools.pairwise(told[:-1])), "at most once a second"
+    assert all(later - earlier > 0.8 for earlier, later in itertools.pairwise(told[:-1])), (
+        "at most once a second"
+    )
 
 
 def test_ready_when_synced_comes_after_the_first_reconcile(
@@ -98,7 +108,10 @@ def test_what_is_missing_at_the_start_is_waited_for_in_public(
     push = instance.push()
     push.wait_event("start.waiting")
     wait_until(lambda: "READY=1" in systemd.words(), timeout=10)
-    wait_until(lambda: systemd.status().startswith(f"degraded: {out} is not there, retrying in"), timeout=10)
+    wait_until(
+        lambda: systemd.status().startswith(f"degraded: {out} is not there, retrying in"),
+        timeout=10,
+    )
     asked = syncloud("status", "--state-dir", str(tmp_path / "state"))
     assert asked.wait() == 1
     assert "yes, but waiting" in asked.stdout
@@ -148,7 +161,12 @@ def test_a_reload_takes_the_new_settings_over_and_loses_nothing(
     ],
 )
 def test_a_reload_that_cannot_be_is_refused_by_name(
-    instance: Instance, systemd: Systemd, bucket: Bucket, out: Path, changes: dict[str, str], told: str
+    instance: Instance,
+    systemd: Systemd,
+    bucket: Bucket,
+    out: Path,
+    changes: dict[str, str],
+    told: str,
 ) -> None:
     push = instance.push()
     push.wait_event("service.ready")
@@ -162,7 +180,9 @@ def test_a_reload_that_cannot_be_is_refused_by_name(
     wait_until(lambda: bucket.keys() == ["file"], timeout=30)
 
 
-def test_a_reload_without_a_change_looks_at_everything(instance: Instance, systemd: Systemd) -> None:
+def test_a_reload_without_a_change_looks_at_everything(
+    instance: Instance, systemd: Systemd
+) -> None:
     push = instance.push()
     push.wait_event("reconcile.finished")
     push.signal(signal.SIGHUP)
@@ -185,7 +205,10 @@ def test_a_note_of_resume_that_comes_during_a_reload_is_followed_after_it(
     with config.open("w") as pipe:
         assert syncloud("resume", "--state-dir", str(state)).wait() == 0
         with contextlib.closing(sqlite3.connect(state / "state.sqlite")) as db:
-            wait_until(lambda: not db.execute("SELECT 1 FROM meta WHERE name='resume'").fetchone(), timeout=30)
+            wait_until(
+                lambda: not db.execute("SELECT 1 FROM meta WHERE name='resume'").fetchone(),
+                timeout=30,
+            )
         assert not push.events("service.resumed")
         pipe.write(text)
     push.wait_event("reload.accepted")
@@ -239,7 +262,9 @@ def test_an_engine_that_does_not_turn_ends_the_ping(
     async def scenario() -> None:
         steps = Steps()
         signal_handler = SignalHandler(upon_end=steps.call_off)
-        service = Service("push", Configuration("push", settings, lambda: settings, steps), signal_handler, steps)
+        service = Service(
+            "push", Configuration("push", settings, lambda: settings, steps), signal_handler, steps
+        )
         beat, run = asyncio.create_task(service.beat()), asyncio.create_task(service.run())
         while service.daemon is None or not service.daemon.resting:
             await asyncio.sleep(0.1)
@@ -257,13 +282,22 @@ def test_an_engine_that_does_not_turn_ends_the_ping(
         beat.cancel()
         service.notifier.close()
 
-    arguments = ["--bucket", bucket.name, "--endpoint-url", bucket.server.endpoint, "--state-dir", str(tmp_path / "state")]
+    arguments = [
+        "--bucket",
+        bucket.name,
+        "--endpoint-url",
+        bucket.server.endpoint,
+        "--state-dir",
+        str(tmp_path / "state"),
+    ]
     settings = parse(["push", "--directory", str(out), *arguments], {}, etc=tmp_path).settings
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.environment["NOTIFY_SOCKET"])
     asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
-def test_a_frozen_server_does_not_stop_the_ping(instance: Instance, aws_server: Emulator, systemd: Systemd, out: Path) -> None:
+def test_a_frozen_server_does_not_stop_the_ping(
+    instance: Instance, aws_server: Emulator, systemd: Systemd, out: Path
+) -> None:
     gate = threading.Event()
     with Meddler(aws_server.endpoint, _unless_frozen(gate)) as server:
         push = instance.push(endpoint=server.endpoint)
@@ -293,7 +327,12 @@ def test_the_page_tells_the_last_error_and_survives_a_restart(
     (out / "other").write_bytes(b"2")
     dead.wait_event("start.waiting", timeout=60)
     told = _page(syncloud, tmp_path, "trouble")
-    assert (told["role"], told["directory"], told["running"], told["healthy"]) == ("push", str(out), True, False)
+    assert (told["role"], told["directory"], told["running"], told["healthy"]) == (
+        "push",
+        str(out),
+        True,
+        False,
+    )
     assert "SOCKET_CONNECTION_REFUSED" in str(told["trouble"])
     assert told["hint"]
     assert dead.stop(timeout=60) == 143

@@ -28,12 +28,18 @@ def status(mode: int, gid: int) -> os.stat_result:
 
 @given(mode=st.integers(0, 0o777), gid=st.sampled_from([0, os.getegid(), FOREIGN]))
 def test_open_is_what_gives_others_a_right(mode: int, gid: int) -> None:
-    assert disclosure.is_open(status(mode, gid)) == bool(mode & 0o007 or (gid == FOREIGN and mode & 0o070))
+    assert disclosure.is_open(status(mode, gid)) == bool(
+        mode & 0o007 or (gid == FOREIGN and mode & 0o070)
+    )
 
 
 @pytest.mark.parametrize("name", ["jef.env", "jef.aws"])
-@pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o604, True), (0o602, True), (0o600, False), (0o640, False)])
-def test_each_file_of_an_instance_is_judged(tmp_path: Path, name: str, mode: int, told: bool) -> None:
+@pytest.mark.parametrize(
+    ("mode", "told"), [(0o644, True), (0o604, True), (0o602, True), (0o600, False), (0o640, False)]
+)
+def test_each_file_of_an_instance_is_judged(
+    tmp_path: Path, name: str, mode: int, told: bool
+) -> None:
     file = tmp_path / name
     file.write_text("A=1\n")
     file.chmod(mode)
@@ -46,14 +52,21 @@ def test_settings_are_no_secret_and_missing_files_no_trouble(tmp_path: Path) -> 
     (tmp_path / "jef.conf").chmod(0o644)
     (tmp_path / "jef.aws").mkdir()
     for credentials in (os.devnull, "", str(tmp_path / "missing"), "a\0b"):
-        assert list(disclosure.found(tmp_path, "jef", {"AWS_SHARED_CREDENTIALS_FILE": credentials})) == []
+        assert (
+            list(disclosure.found(tmp_path, "jef", {"AWS_SHARED_CREDENTIALS_FILE": credentials}))
+            == []
+        )
 
 
-def test_a_start_warns_of_credentials_that_others_can_read(syncloud: Start, bucket: Bucket, tmp_path: Path) -> None:
+def test_a_start_warns_of_credentials_that_others_can_read(
+    syncloud: Start, bucket: Bucket, tmp_path: Path
+) -> None:
     """With the mode that the hint gives it nothing is said."""
     (tmp_path / "tree").mkdir()
     file = tmp_path / "credentials"
-    file.write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
+    file.write_text(
+        f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+    )
     file.chmod(0o644)
     argv = (
         "push",

@@ -46,7 +46,9 @@ class Watched:
     def __init__(self, check: Callable[[], News]) -> None:
         self.woken = asyncio.Event()
         self.notes = Notes()
-        sync: Any = SimpleNamespace(steps=Steps(), trouble_or_note=check, state=SimpleNamespace(notes=self.notes))
+        sync: Any = SimpleNamespace(
+            steps=Steps(), trouble_or_note=check, state=SimpleNamespace(notes=self.notes)
+        )
         self.lookout = Lookout(sync, wake=self.woken.set, resting=lambda: False)
 
 
@@ -68,7 +70,9 @@ def test_news_wake_the_control_thread_and_are_taken_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("newer", [None, Resume.ALLOW_DELETES])
-def test_a_note_that_nobody_has_taken_goes_back_unless_there_is_a_newer_one(newer: Resume | None) -> None:
+def test_a_note_that_nobody_has_taken_goes_back_unless_there_is_a_newer_one(
+    newer: Resume | None,
+) -> None:
     found: list[News] = [(None, Resume.LOOK_AGAIN)]
 
     async def scenario() -> None:
@@ -83,7 +87,9 @@ def test_a_note_that_nobody_has_taken_goes_back_unless_there_is_a_newer_one(newe
     asyncio.run(scenario())
 
 
-def test_checks_that_do_not_return_are_a_reason_to_withhold_the_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_that_do_not_return_are_a_reason_to_withhold_the_ping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(lookout, "CHECK_TIMEOUT_S", 0.1 - timing.IDLE_INTERVAL_S)
     gate = threading.Event()
 

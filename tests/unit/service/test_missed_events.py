@@ -41,7 +41,9 @@ def test_each_loss_is_reported_once(logged: Listener) -> None:
     one, two = logged.messages
     assert one == "a change was found by listing alone: no event came"
     assert two == "2 changes were found by listing alone: no event came"
-    assert "each host that pulls needs a queue of its own" in str(logged.records[0].__dict__["hint"])
+    assert "each host that pulls needs a queue of its own" in str(
+        logged.records[0].__dict__["hint"]
+    )
     assert stats.last_error is not None
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tests.unit.service.conftest import Configure
 
 
-def test_pull_makes_its_directory_once_and_never_again(configure: Configure, tmp_path: Path) -> None:
+def test_pull_makes_its_directory_once_and_never_again(
+    configure: Configure, tmp_path: Path
+) -> None:
     """An unmounted disk is not an empty mirror."""
     opened("pull", configure("pull"))
     assert (tmp_path / "in").is_dir()
@@ -35,7 +37,9 @@ def test_push_makes_no_directory(configure: Configure, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_state_that_would_be_carried_itself_is_refused(configure: Configure, out: Path, tmp_path: Path) -> None:
+def test_a_state_that_would_be_carried_itself_is_refused(
+    configure: Configure, out: Path, tmp_path: Path
+) -> None:
     """Each new row would change the file in which it stands. A link is another way to it."""
     (tmp_path / "link").symlink_to(out)
     for place in (out / "state", tmp_path / "link" / "state"):
@@ -53,9 +57,13 @@ def test_a_store_is_probed_once_and_again_where_deletions_are_wanted_that_were_n
         recorder.reset()
 
         async def scenario() -> StoreCapabilities:
-            async with open_session("push", configure("push", "--endpoint-url", recorder.endpoint, *more)) as sync:
+            async with open_session(
+                "push", configure("push", "--endpoint-url", recorder.endpoint, *more)
+            ) as sync:
                 if more:
-                    await sync.steps.run(sync.state.notes.set, *_untried(recorder, sync.settings.bucket))
+                    await sync.steps.run(
+                        sync.state.notes.set, *_untried(recorder, sync.settings.bucket)
+                    )
                 return sync.remote.conditions
 
         return asyncio.run(scenario()), ("s3", "CopyObject") in recorder.counts()

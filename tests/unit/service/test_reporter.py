@@ -29,7 +29,10 @@ class Reported:
         monkeypatch.setattr(reporter, "time", SimpleNamespace(monotonic=lambda: self.at))
         monkeypatch.setattr(status, "kept", lambda _: Snapshot())
         monkeypatch.setattr(status, "snapshot", self._snapshot)
-        engine, places = SimpleNamespace(turns=SimpleNamespace(last_at=0.0)), SimpleNamespace(trouble=lambda: None)
+        engine, places = (
+            SimpleNamespace(turns=SimpleNamespace(last_at=0.0)),
+            SimpleNamespace(trouble=lambda: None),
+        )
         notes = SimpleNamespace(set=lambda *_: self.snapshots.append(self.at))
         notifier: Any = SimpleNamespace(status=lambda _: self.statuses.append(self.at))
         hints: Any = SimpleNamespace(trouble=lambda: self.trouble, poisoned=0)
@@ -50,7 +53,9 @@ class Reported:
         return len(self.statuses) - before[0], len(self.snapshots) - before[1]
 
 
-def test_a_change_is_reported_at_once_and_a_rest_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_is_reported_at_once_and_a_rest_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def scenario() -> None:
         reported = Reported(monkeypatch)
         assert await reported.after(0) == (1, 1), "the first one"

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from tests.unit.service.conftest import Configure
 
 
-def test_push_lists_the_bucket_where_its_memory_is_not_enough(configure: Configure, out: Path) -> None:
+def test_push_lists_the_bucket_where_its_memory_is_not_enough(
+    configure: Configure, out: Path
+) -> None:
     assert opened("push", configure("push")).check_target, "a new state knows nothing of it"
     assert opened("push", configure("push"), verified=True).check_target
     assert not opened("push", configure("push")).check_target

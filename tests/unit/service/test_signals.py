@@ -69,4 +69,7 @@ def test_a_reload_that_nobody_has_taken_is_not_forgotten() -> None:
 
 
 def test_the_words_of_a_signal_are_its_name() -> None:
-    assert (str(Stopped(signal.SIGINT)), Stopped(signal.SIGINT).exit_code) == ("ended by SIGINT", 130)
+    assert (str(Stopped(signal.SIGINT)), Stopped(signal.SIGINT).exit_code) == (
+        "ended by SIGINT",
+        130,
+    )

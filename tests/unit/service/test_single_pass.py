@@ -29,13 +29,17 @@ def test_a_pass_carries_what_is_there_and_names_what_it_gave_up(
     assert "path.given_up" not in logged.events
 
 
-def test_a_signal_ends_a_pass_early_and_is_its_exit_code(configure: Configure, out: Path, bucket: Bucket) -> None:
+def test_a_signal_ends_a_pass_early_and_is_its_exit_code(
+    configure: Configure, out: Path, bucket: Bucket
+) -> None:
     for number in range(1_000):
         (out / str(number)).write_bytes(b"1")
 
     async def end() -> None:
         while not [key for key in await asyncio.to_thread(bucket.keys) if not names.is_hidden(key)]:
-            await asyncio.sleep(0.01)  # what the probe puts is there before anybody listens to signals
+            await asyncio.sleep(
+                0.01
+            )  # what the probe puts is there before anybody listens to signals
         signal.raise_signal(signal.SIGTERM)
 
     async def scenario() -> None:

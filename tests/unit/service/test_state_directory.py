@@ -37,7 +37,11 @@ def test_it_is_made_for_the_owner_alone_and_can_be_read_up_to_there(folder: Path
         os.close(state_directory.opened(folder / "a/b/state"))
     finally:
         os.umask(before)
-    assert [stat.S_IMODE((folder / path).stat().st_mode) for path in ("a", "a/b", "a/b/state")] == [0o755, 0o755, 0o700]
+    assert [stat.S_IMODE((folder / path).stat().st_mode) for path in ("a", "a/b", "a/b/state")] == [
+        0o755,
+        0o755,
+        0o700,
+    ]
 
 
 def refused(directory: Path) -> ConfigurationError:
@@ -109,9 +113,13 @@ def _directory(at: Path) -> None:
     at.mkdir()
 
 
-@pytest.mark.parametrize("name", ["lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "state.sqlite-journal"])
+@pytest.mark.parametrize(
+    "name", ["lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "state.sqlite-journal"]
+)
 @pytest.mark.parametrize("make", [_link, _pipe, _directory])
-def test_only_regular_files_are_opened(folder: Path, name: str, make: Callable[[Path], None]) -> None:
+def test_only_regular_files_are_opened(
+    folder: Path, name: str, make: Callable[[Path], None]
+) -> None:
     state = folder / "state"
     opened_state(state, PAIR).close()
     (state / name).unlink(missing_ok=True)
@@ -120,7 +128,11 @@ def test_only_regular_files_are_opened(folder: Path, name: str, make: Callable[[
     assert f"{state / name} is not a regular file" in str(told)
     assert not (folder / "target").exists()
     if name != "lock":
-        for look in (status.read, inspect.read_summary, lambda at: inspect.leave_note(at, notes.RESUME, Resume.LOOK_AGAIN)):
+        for look in (
+            status.read,
+            inspect.read_summary,
+            lambda at: inspect.leave_note(at, notes.RESUME, Resume.LOOK_AGAIN),
+        ):
             with pytest.raises(ConfigurationError, match="is not a regular file"):
                 look(state)
         with pytest.raises(ConfigurationError, match="is not a regular file"):

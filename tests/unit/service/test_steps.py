@@ -75,7 +75,9 @@ def test_what_a_step_returns_or_raises_comes_out() -> None:
 def test_the_loop_goes_on_while_a_step_hangs_and_that_is_no_progress(gate: Gate) -> None:
     async def scenario() -> None:
         steps = Steps()
-        assert await _moved(steps, 0.01), "nothing is under way: whatever is waited for is waited for on purpose"
+        assert await _moved(steps, 0.01), (
+            "nothing is under way: whatever is waited for is waited for on purpose"
+        )
         step = asyncio.create_task(steps.run(gate.wait))
         await asyncio.to_thread(gate.entered.wait)
         await asyncio.sleep(0.1)
@@ -87,7 +89,9 @@ def test_the_loop_goes_on_while_a_step_hangs_and_that_is_no_progress(gate: Gate)
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("work", [lambda: os.listdir("/"), lambda: sum(range(100)), lambda: time.sleep(0.001)])
+@pytest.mark.parametrize(
+    "work", [lambda: os.listdir("/"), lambda: sum(range(100)), lambda: time.sleep(0.001)]
+)
 def test_a_step_that_gets_on_moves_whatever_it_does(work: object) -> None:
     over = threading.Event()
 
@@ -167,8 +171,17 @@ def test_nothing_is_closed_under_a_thread_that_is_left_in_a_step(
     gate: Gate, bucket: Bucket, tmp_path: Path, hangs: bool
 ) -> None:
     """What it does after all, it does to the files that it has opened; the process ends before long."""
-    arguments = ["--directory", str(tmp_path / "in"), "--bucket", bucket.name, "--endpoint-url", bucket.server.endpoint]
-    settings = parse(["pull", *arguments, "--state-dir", str(tmp_path / "state"), "--once"], {}, etc=tmp_path).settings
+    arguments = [
+        "--directory",
+        str(tmp_path / "in"),
+        "--bucket",
+        bucket.name,
+        "--endpoint-url",
+        bucket.server.endpoint,
+    ]
+    settings = parse(
+        ["pull", *arguments, "--state-dir", str(tmp_path / "state"), "--once"], {}, etc=tmp_path
+    ).settings
 
     async def scenario() -> None:
         steps = Steps()
@@ -187,7 +200,9 @@ def test_nothing_is_closed_under_a_thread_that_is_left_in_a_step(
 async def _left(steps: Steps, settings: Settings, gate: Gate | None) -> Session:
     """A composition that ends while a step is under way, which hangs at the gate or ends soon."""
     async with open_session("pull", settings, steps=steps) as sync:
-        step = asyncio.create_task(steps.run(gate.wait) if gate is not None else steps.run(time.sleep, 0.5))
+        step = asyncio.create_task(
+            steps.run(gate.wait) if gate is not None else steps.run(time.sleep, 0.5)
+        )
         if gate is not None:
             await asyncio.to_thread(gate.entered.wait)
         await asyncio.sleep(0)

@@ -53,7 +53,9 @@ class Life:
 
 
 @contextlib.asynccontextmanager
-async def living(settings: Settings, reread: Callable[[], Settings] | None = None) -> AsyncIterator[Life]:
+async def living(
+    settings: Settings, reread: Callable[[], Settings] | None = None
+) -> AsyncIterator[Life]:
     life = Life(settings, reread or (lambda: settings))
     beat, run = asyncio.create_task(life.service.beat()), asyncio.create_task(life.service.run())
     run.add_done_callback(lambda _: setattr(life, "over", True))
@@ -77,13 +79,17 @@ def heard(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
 # A daemon
 
 
-def test_what_time_can_mend_is_waited_for(configure: Configure, systemd: Systemd, out: Path, bucket: Bucket) -> None:
+def test_what_time_can_mend_is_waited_for(
+    configure: Configure, systemd: Systemd, out: Path, bucket: Bucket
+) -> None:
     """systemd hears READY=1 meanwhile, and its status names the cause."""
     away = out.rename(out.parent / "away")
 
     async def scenario() -> None:
         async with living(configure("push")) as life:
-            await life.until(lambda: systemd.status().startswith(f"degraded: {out} is not there, retrying in"))
+            await life.until(
+                lambda: systemd.status().startswith(f"degraded: {out} is not there, retrying in")
+            )
             await life.until(lambda: "READY=1" in systemd.words())
             away.rename(out)
             (out / "file").write_bytes(b"1")
@@ -114,7 +120,9 @@ def test_while_a_step_stands_still_nobody_says_that_all_is_well(
             await life.until(lambda: life.rests)
             step = asyncio.create_task(life.steps.run(release.wait))
             await asyncio.sleep(0.2)
-            assert life.steps.stalled() is None, "it has just begun, and has used some time for that"
+            assert life.steps.stalled() is None, (
+                "it has just begun, and has used some time for that"
+            )
             life.ahead = STEP_TIMEOUT_S + 1
             await life.until(lambda: "watchdog.withheld" in logged.events)
             pings = await asyncio.to_thread(systemd.count, "WATCHDOG=1")
@@ -148,5 +156,7 @@ def test_what_only_a_start_can_refuse_lets_the_settings_of_before_go_on(
             assert life.service.configuration.settings.profile is None
 
     asyncio.run(scenario())
-    refused = next(record for record in logged.records if record.__dict__["event"] == "reload.refused")
+    refused = next(
+        record for record in logged.records if record.__dict__["event"] == "reload.refused"
+    )
     assert "nobody" in refused.getMessage()

@@ -83,7 +83,9 @@ def test_status_is_one_line_of_ascii(systemd: socket.socket, notifier: Notifier)
     assert len(message) <= 4096
 
 
-def test_status_once_a_second_and_the_last_is_not_lost(systemd: socket.socket, notifier: Notifier, clock: Clock) -> None:
+def test_status_once_a_second_and_the_last_is_not_lost(
+    systemd: socket.socket, notifier: Notifier, clock: Clock
+) -> None:
     for number in range(5):
         notifier.status(f"{number} files")
     assert heard(systemd) == ["STATUS=0 files"]
@@ -116,7 +118,9 @@ def test_a_stuck_receiver_blocks_nobody_and_ready_arrives_later(
     assert heard(systemd) == ["READY=1", "STATUS=waiting", "WATCHDOG=1"]
 
 
-def test_a_receiver_that_comes_back_is_found(systemd: socket.socket, notifier: Notifier, tmp_path: Path) -> None:
+def test_a_receiver_that_comes_back_is_found(
+    systemd: socket.socket, notifier: Notifier, tmp_path: Path
+) -> None:
     systemd.close()
     notifier.ready()
     (tmp_path / "notify").unlink()

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tests.unit.service.conftest import Configure
 
 
-def test_a_rehearsal_leaves_no_state_and_no_directory(configure: Configure, out: Path, tmp_path: Path) -> None:
+def test_a_rehearsal_leaves_no_state_and_no_directory(
+    configure: Configure, out: Path, tmp_path: Path
+) -> None:
     (out / "file").write_bytes(b"1")
     before = os.stat(out).st_ctime_ns
     opened("push", configure("push"), say=print)

@@ -27,7 +27,9 @@ def test_a_new_state_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000], ids=["text", "header"]
+    "damage",
+    [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000],
+    ids=["text", "header"],
 )
 def test_a_corrupt_database_is_set_aside_and_rebuilt(tmp_path: Path, damage: bytes) -> None:
     with opened(tmp_path) as memory:
@@ -92,7 +94,13 @@ def test_damage_that_is_met_in_use_is_the_hosts_trouble_and_the_next_start_sets_
     tmp_path: Path, ask: str
 ) -> None:
     with opened(tmp_path) as memory:
-        memory.record([replace(base, source=(str(number), "3", "9", "9")) for number, base in enumerate(MANY)], [])
+        memory.record(
+            [
+                replace(base, source=(str(number), "3", "9", "9"))
+                for number, base in enumerate(MANY)
+            ],
+            [],
+        )
         memory.sync()
         memory._db.execute("PRAGMA shrink_memory")
         damage(tmp_path / "state.sqlite")
@@ -104,7 +112,9 @@ def test_damage_that_is_met_in_use_is_the_hosts_trouble_and_the_next_start_sets_
         assert memory.rebuilt not in ("", "new")
         assert (memory.broken(), paths(memory)) == (None, [])
         memory.record([row("a")], [])
-    assert (tmp_path / "state.sqlite.broken").stat().st_ino == found, "for whoever wants to look; nothing is deleted"
+    assert (tmp_path / "state.sqlite.broken").stat().st_ino == found, (
+        "for whoever wants to look; nothing is deleted"
+    )
     with opened(tmp_path) as memory:
         assert (memory.rebuilt, paths(memory)) == ("", ["a"])
 

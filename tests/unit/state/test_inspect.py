@@ -39,14 +39,21 @@ def test_a_rehearsal_gets_a_copy(tmp_path: Path) -> None:
 def test_what_a_daemon_has_recorded_can_be_seen_while_it_runs(memory: State) -> None:
     memory.record([row("a"), row("b"), row("released", source_absent=True)], [])
     memory.note_skipped("fifo", "not a regular file")
-    failures = [Failure(path, "EIO", "Input/output error", "look at the disk", 3, 17.5) for path in ("z", "c")]
+    failures = [
+        Failure(path, "EIO", "Input/output error", "look at the disk", 3, 17.5)
+        for path in ("z", "c")
+    ]
     memory.note_failing(failures, [])
     memory.set_note(SNAPSHOT, {"files": 2})
     memory.set_note(VERIFIED, 18.0)
-    wanted = StateSummary(str(PAIR), {"files": 2}, 2, {"fifo": "not a regular file"}, failures[::-1])
+    wanted = StateSummary(
+        str(PAIR), {"files": 2}, 2, {"fifo": "not a regular file"}, failures[::-1]
+    )
     assert inspect.read_summary(memory.directory) == wanted
     memory.record([row("c")], ["a", "b"])
-    assert inspect.read_summary(memory.directory) == wanted._replace(files=1), "no lock is in the way, of either"
+    assert inspect.read_summary(memory.directory) == wanted._replace(files=1), (
+        "no lock is in the way, of either"
+    )
 
 
 def test_a_state_of_an_earlier_version_has_nothing_that_keeps_failing(tmp_path: Path) -> None:
@@ -94,7 +101,9 @@ def test_what_is_no_database_is_left_as_it_is_and_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_what_leads_elsewhere_or_never_answers_is_not_opened(tmp_path: Path, suffix: str, kind: str) -> None:
+def test_what_leads_elsewhere_or_never_answers_is_not_opened(
+    tmp_path: Path, suffix: str, kind: str
+) -> None:
     file, other = tmp_path / "state" / f"state.sqlite{suffix}", tmp_path / "other"
     with opened(tmp_path / "state"):
         pass

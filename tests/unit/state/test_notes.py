@@ -24,27 +24,44 @@ ON_THE_DISK: list[tuple[Note[Any], object, str, str]] = [
     (notes.OPEN, "1", "open", "1"),
     (notes.PAIR, "push /srv/jef s3://b/p/", "pair", "push /srv/jef s3://b/p/"),
     (notes.ROOT, ("fsid:a", "1"), "root", '["fsid:a", "1"]'),
-    (notes.MOUNTS, {"m/b": ("", ""), "a": ("uuid:1", "2:3")}, "mounts", '{"a": ["uuid:1", "2:3"], "m/b": ["", ""]}'),
+    (
+        notes.MOUNTS,
+        {"m/b": ("", ""), "a": ("uuid:1", "2:3")},
+        "mounts",
+        '{"a": ["uuid:1", "2:3"], "m/b": ["", ""]}',
+    ),
     (notes.RESUME, Resume.ALLOW_DELETES, "resume", "allow-deletes"),
     (notes.RESUME, Resume.LOOK_AGAIN, "resume", "look-again"),
     (notes.NONCE, "0123456789abcdef", "nonce", "0123456789abcdef"),
     (notes.VERIFIED, 1790000000.25, "verified", "1790000000.25"),
     (notes.SNAPSHOT, {"role": "push", "at": 1.5}, "snapshot", '{"at": 1.5, "role": "push"}'),
-    (notes.DELETIONS, DeletionMemo(), "deletions", '{"held": false, "unlisted": false, "made": []}'),
+    (
+        notes.DELETIONS,
+        DeletionMemo(),
+        "deletions",
+        '{"held": false, "unlisted": false, "made": []}',
+    ),
     (
         notes.DELETIONS,
         MEMO,
         "deletions",
         '{"held": true, "unlisted": false, "made": [[1790000040, 2], [1790000100, 1]]}',
     ),
-    (notes.conditions("h:1", "b"), {"put": True, "copy": False}, "conditions h:1 b", '{"put": true, "copy": false}'),
+    (
+        notes.conditions("h:1", "b"),
+        {"put": True, "copy": False},
+        "conditions h:1 b",
+        '{"put": true, "copy": false}',
+    ),
     (notes.upload("u-1"), "a/b", "upload u-1", "a/b"),
 ]
 """Of each kind: a value, the key and the text that a state of today has."""
 
 
 @pytest.mark.parametrize(("note", "value", "key", "text"), ON_THE_DISK)
-def test_the_form_on_the_disk_never_changes(note: Note[Any], value: object, key: str, text: str) -> None:
+def test_the_form_on_the_disk_never_changes(
+    note: Note[Any], value: object, key: str, text: str
+) -> None:
     assert note.row(value) == (key, text)
     assert note.decode(text) == value
 
@@ -54,13 +71,18 @@ def test_every_kind_has_its_form_here() -> None:
     assert kinds <= {note.key for note, *_ in ON_THE_DISK}
 
 
-@pytest.mark.parametrize("kept", ["2", "[39, 1]", "[39, 1, 5]", '["a"]', "{}", "null", "", "no JSON"])
+@pytest.mark.parametrize(
+    "kept", ["2", "[39, 1]", "[39, 1, 5]", '["a"]', "{}", "null", "", "no JSON"]
+)
 def test_what_earlier_versions_have_kept_is_no_evidence(kept: str) -> None:
     assert notes.ROOT.decode(kept) == ("", "")
 
 
 def test_numbers_of_a_mount_of_earlier_versions_are_no_evidence() -> None:
-    assert notes.MOUNTS.decode('{"m": [39, 1], "n": ["a", "b"]}') == {"m": ("", ""), "n": ("a", "b")}
+    assert notes.MOUNTS.decode('{"m": [39, 1], "n": ["a", "b"]}') == {
+        "m": ("", ""),
+        "n": ("a", "b"),
+    }
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '"text"', "\x00"])

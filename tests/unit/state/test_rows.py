@@ -49,7 +49,9 @@ def test_a_row_comes_back_as_it_was_also_after_a_restart(tmp_path: Path, base: B
 
 
 def test_rows_can_be_read_as_a_listing_shows_files(memory: State) -> None:
-    memory.record([row("a", ("1", "2", "3", "4")), row("b", source_absent=True), row("b/c"), row("b0")], [])
+    memory.record(
+        [row("a", ("1", "2", "3", "4")), row("b", source_absent=True), row("b/c"), row("b0")], []
+    )
     with contextlib.closing(memory.reader()) as reader:
         mode = row("a").mode
         assert list(reader.scan_records())[:2] == [("a", "1 2 3 4", mode), ("b", "", mode)]
@@ -137,12 +139,18 @@ KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(st.sets(KEYS | st.sampled_from(["a", "a/", "a/b", "a-b", "a0", "\uffff", "\U00010000", "Z", "é"])))
+@given(
+    st.sets(
+        KEYS | st.sampled_from(["a", "a/", "a/b", "a-b", "a0", "\uffff", "\U00010000", "Z", "é"])
+    )
+)
 def test_the_readers_order_is_that_in_which_s3_lists(memory: State, keys: set[str]) -> None:
     memory.record([], paths(memory))
     memory.record([row(key) for key in keys], [])
     assert paths(memory) == sorted(keys, key=str.encode)
-    assert paths(memory, "a") == sorted((key for key in keys if key.startswith("a/")), key=str.encode)
+    assert paths(memory, "a") == sorted(
+        (key for key in keys if key.startswith("a/")), key=str.encode
+    )
 
 
 def test_rows_below_a_folder_are_only_those(memory: State) -> None:
@@ -151,14 +159,23 @@ def test_rows_below_a_folder_are_only_those(memory: State) -> None:
     assert paths(memory, "a/b") == ["a/b/c"]
 
 
-@pytest.mark.parametrize("change", ["path=CAST(x'ff' AS TEXT)", "source=x'00'", "mtime_ns='soon'", "crc='x'", "target=NULL"])
+@pytest.mark.parametrize(
+    "change",
+    ["path=CAST(x'ff' AS TEXT)", "source=x'00'", "mtime_ns='soon'", "crc='x'", "target=NULL"],
+)
 def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path, change: str) -> None:
     with opened(tmp_path) as memory:
         memory.record([row("a")], [])
-        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
+        with contextlib.closing(
+            sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)
+        ) as other:
             other.execute("PRAGMA writable_schema=1")
-            other.execute("UPDATE sqlite_schema SET sql=replace(sql, ' NOT NULL', '') WHERE name='base'")
-        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
+            other.execute(
+                "UPDATE sqlite_schema SET sql=replace(sql, ' NOT NULL', '') WHERE name='base'"
+            )
+        with contextlib.closing(
+            sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)
+        ) as other:
             other.execute(f"UPDATE base SET {change}")
         with pytest.raises(HostUnavailable):
             paths(memory)

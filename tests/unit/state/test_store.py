@@ -40,9 +40,13 @@ def test_record_is_one_transaction(memory: State) -> None:
     assert paths(memory) == ["b", "c"]
 
 
-def test_a_disk_that_refuses_is_the_hosts_trouble_and_nothing_is_half_written(memory: State) -> None:
+def test_a_disk_that_refuses_is_the_hosts_trouble_and_nothing_is_half_written(
+    memory: State,
+) -> None:
     memory.record([row("a")], [])
-    with contextlib.closing(sqlite3.connect(memory.directory / "state.sqlite", isolation_level=None)) as other:
+    with contextlib.closing(
+        sqlite3.connect(memory.directory / "state.sqlite", isolation_level=None)
+    ) as other:
         (pages,) = other.execute("PRAGMA page_count").fetchone()
     memory._db.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(HostUnavailable, match="cannot write the state"):
@@ -59,7 +63,14 @@ def test_count_leaves_out_what_was_released(memory: State) -> None:
 
 
 def test_a_renamed_file_is_found_by_the_beginning_of_its_tag(memory: State) -> None:
-    memory.record([row("a", ("11", "3", "99", "100")), row("b", ("11", "3", "990", "1")), row("c", ("1", "3", "99", "1"))], [])
+    memory.record(
+        [
+            row("a", ("11", "3", "99", "100")),
+            row("b", ("11", "3", "990", "1")),
+            row("c", ("1", "3", "99", "1")),
+        ],
+        [],
+    )
     assert [base.path for base in memory.find_source(("11", "3", "99"))] == ["a"]
     assert [base.path for base in memory.find_source(("11", "3"))] == ["a", "b"]
     assert memory.find_source(("1", "3", "9")) == []
@@ -106,7 +117,9 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
     try:
         with opened(tmp_path / "deep" / "state") as memory:
             memory.record([row("a")], [])
-            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in memory.directory.iterdir()}
+            modes = {
+                path.name: stat.S_IMODE(path.stat().st_mode) for path in memory.directory.iterdir()
+            }
             assert stat.S_IMODE(memory.directory.stat().st_mode) == 0o700
             assert not stat.S_IMODE(memory.directory.parent.stat().st_mode) & 0o022
     finally:
