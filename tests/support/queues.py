@@ -104,8 +104,11 @@ class Scripted:
         return self._answer("delete", Entries)
 
     def change_message_visibility_batch(
-        self, *, Entries: list[dict[str, Any]], **_: Any
-    ) -> dict[str, Any]:  # noqa: N803
+        self,
+        *,
+        Entries: list[dict[str, Any]],  # noqa: N803
+        **_: Any,
+    ) -> dict[str, Any]:
         return self._answer("extend", Entries)
 
     def _answer(self, name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -107,18 +107,18 @@ def test_without_a_network_it_waits_and_then_goes_on(
         one.until(lambda one=one: one.show("StatusText").startswith("degraded: "), timeout=60)  # type: ignore[misc]
         assert one.is_active
         one.until(
-            lambda one=one: container.call("syncloud", "status", one.name).returncode == 1,
+            lambda one=one: container.call("syncloud", "status", one.name).returncode == 1,  # type: ignore[misc]
             timeout=60,
-        )  # type: ignore[misc]
+        )
         assert "trouble" in container.call("syncloud", "status", one.name).stdout
     door.open()
     pull.until_it_has({"since": b"2"}, timeout=90)
     for one in (push, pull):
         one.until(lambda one=one: not one.show("StatusText").startswith("degraded"), timeout=60)  # type: ignore[misc]
         one.until(
-            lambda one=one: container.call("syncloud", "status", one.name).returncode == 0,
+            lambda one=one: container.call("syncloud", "status", one.name).returncode == 0,  # type: ignore[misc]
             timeout=60,
-        )  # type: ignore[misc]
+        )
         assert one.restarts == 0
 
 

@@ -66,8 +66,8 @@ def test_it_comes_back_however_often_it_is_killed(push: Instance, bucket: Bucket
     for times in range(1, 8):
         push.signal("KILL")
         push.until(
-            lambda times=times: push.restarts == times and push.show("SubState") == "running"
-        )  # type: ignore[misc]
+            lambda times=times: push.restarts == times and push.show("SubState") == "running"  # type: ignore[misc]
+        )
     (push.files / "file").write_bytes(b"1")
     push.until(lambda: bucket.keys() == ["file"])
 

@@ -149,8 +149,8 @@ def test_what_another_version_kept_is_read_as_far_as_it_is_known(
 ) -> None:
     read = status._of_fields(told)
     assert read == Snapshot(
-        **{name: value for name, value in told.items() if name != "of another version"}
-    )  # type: ignore[arg-type]
+        **{name: value for name, value in told.items() if name != "of another version"}  # type: ignore[arg-type]
+    )
 
 
 def test_where_nothing_was_kept_nothing_is_known(state: State) -> None:
