@@ -48,10 +48,11 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_a_single_pass_makes_one_request_for_each_file_and_none_without_a_change(
-    syncloud: Start, bucket: Bucket, recorder: Recorder, files: Path
+    syncloud: Start, bucket: Bucket, recorder: Recorder, files: Path, tmp_path: Path
 ) -> None:
     """The first pass also finds out what the store obeys, and lists; the second asks for one object that must be there."""
     push = ["push", "--directory", str(files), "--bucket", bucket.name, "--once"]
+    push += ["--state-dir", str(tmp_path / "state")]
     assert syncloud(*push, endpoint=recorder.endpoint).wait(timeout=60) == 0
     assert recorder.counts()["s3", "PutObject"] <= FILES + 5
     assert recorder.counts()["s3", "ListObjectsV2"] == 1
@@ -69,6 +70,7 @@ def test_a_single_pull_gets_each_object_once(
             bucket.put(str(path.relative_to(files)), path.read_bytes())
     target = tmp_path / "target"
     pull = ["pull", "--directory", str(target), "--bucket", bucket.name, "--once"]
+    pull += ["--state-dir", str(tmp_path / "state")]
     assert syncloud(*pull, endpoint=recorder.endpoint).wait(timeout=60) == 0
     assert recorder.counts()["s3", "GetObject"] == FILES
     assert recorder.counts()["s3", "ListObjectsV2"] == 1

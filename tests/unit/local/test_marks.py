@@ -280,6 +280,8 @@ def test_a_first_pull_over_files_that_are_there_is_settled_by_one_pass(
         str(target),
         "--bucket",
         bucket.name,
+        "--state-dir",
+        str(tmp_path / "state"),
         "--once",
         "--log-format",
         "json",
