@@ -35,9 +35,13 @@ class Worker:
         self._settle()
 
     def end(self) -> None:
+        """Return once the kernel has ended the thread, which may be later than Python's `join`."""
         self._ended = True
         self._orders.release()
         self._thread.join()
+        place = Path(f"/proc/self/task/{self._thread.native_id}")
+        while place.exists():
+            time.sleep(0.001)
 
     def _run(self) -> None:
         self.progress.begin()
