@@ -16,7 +16,7 @@
         |-- Changed                      a failed precondition: observe and decide again
         |-- Unsteady                     a file that is being written: read again later
         |   `-- Unsettled                repeated requests that settled nothing
-        |-- Unsyncable                   a path that cannot exist on the other side; reported once
+        |-- Skipped                   a path that cannot exist on the other side; reported once
         |-- Blocked                      a file in a directory's place, or the reverse
         |-- Corrupt                      a checksum mismatch
         `-- Archived                     an object in cold storage
@@ -146,13 +146,13 @@ class SyncloudError(Exception):
         hint: str = "",
         code: str = "",
         request_id: str = "",
-        told: Sequence[str] = (),
+        lines: Sequence[str] = (),
     ) -> None:
         super().__init__(scrubbed(message))
         self.hint = scrubbed(hint) or type(self).hint
         self.code = scrubbed(code)
         self.request_id = scrubbed(request_id)
-        self.told = [scrubbed(line) for line in told or [message]]
+        self.lines = [scrubbed(line) for line in lines or [message]]
         """The message as lines for a person. The list is explicit, because a name may contain a
         line break.
         """
@@ -256,7 +256,7 @@ class Unsettled(Unsteady):
     )
 
 
-class Unsyncable(PathError):
+class Skipped(PathError):
     hint = "choose a name that both sides can hold"
 
 

@@ -64,8 +64,8 @@ def _sync(invocation: Invocation) -> int:
     _warn_of_disclosure(settings)
     gc.set_threshold(_YOUNG)
     if invocation.once or invocation.dry_run:
-        say = output.say if invocation.dry_run else None
-        failed = asyncio.run(single_pass.run(invocation.command, settings, say=say))
+        show = output.show if invocation.dry_run else None
+        failed = asyncio.run(single_pass.run(invocation.command, settings, show=show))
         output.leave(1 if failed else 0)
     asyncio.run(supervisor.serve(invocation.command, settings, reread=_reread(invocation)))
     return 0
@@ -102,7 +102,7 @@ def _show(directory: Path, invocation: Invocation) -> bool:
     with state_directory.as_owner(directory):
         now = status.read(directory)
     as_json = invocation.json
-    output.say(display.in_json(status.encode(now)) if as_json else page(directory.name, now))
+    output.show(display.in_json(status.encode(now)) if as_json else page(directory.name, now))
     return now.healthy
 
 

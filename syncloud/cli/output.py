@@ -48,7 +48,7 @@ def _print_of(report: sys.UnraisableHookArgs | threading.ExceptHookArgs) -> None
     _print_uncaught(report.exc_type, report.exc_value, report.exc_traceback)
 
 
-def say(text: str) -> None:
+def show(text: str) -> None:
     """Print data. The text may have several lines."""
     print(display.laid_out(scrubbed(text)), flush=True)
 
@@ -61,7 +61,7 @@ def report(error: SyncloudError) -> None:
         _open_log()
         log.error("service.failed", "%s", error, error=error)
         return
-    first, *others = map(display.escaped, error.told)
+    first, *others = map(display.escaped, error.lines)
     print("\n  ".join([f"syncloud: {first}", *others]), file=sys.stderr)
     if error.hint:
         print(f"          {display.laid_out(scrubbed(error.hint))}", file=sys.stderr)

@@ -7,19 +7,19 @@ from ..aws.session import Aws
 from ..cf.stack import Stack
 from ..config.settings import Invocation, Settings
 from ..service.configuration import start_log
-from .output import say
+from .output import show
 
 
 def run(invocation: Invocation) -> int:
     """Deploy, show or destroy the stack, or print the template; return the exit code."""
     if invocation.print_template:
-        say(cf.template_text().rstrip())
+        show(cf.template_text().rstrip())
         return 0
     start_log(invocation.settings, "setup")
     stack = _stack(invocation.settings)
     if invocation.destroy:
         for command in stack.destroy(bucket=invocation.settings.bucket):
-            say(command)
+            show(command)
     elif invocation.dry_run:
         _show(stack, invocation.settings)
     else:
@@ -42,7 +42,7 @@ def _show(stack: Stack, settings: Settings) -> None:
     change_set = stack.plan(_parameters(settings))
     if change_set is not None:
         for change in change_set.changes:
-            say(str(change))
+            show(str(change))
         stack.discard(change_set)
 
 
@@ -57,7 +57,7 @@ def _deploy(stack: Stack, settings: Settings) -> None:
     if settings.write_config is not None:
         cf.write_config(settings.write_config, lines)
     for line in lines:
-        say(line)
+        show(line)
 
 
 def _parameters(settings: Settings) -> dict[str, str]:

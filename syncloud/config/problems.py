@@ -31,4 +31,4 @@ class Problems:
         lines = [f"{count} problems in the configuration:"] if count > 1 else []
         lines += self.lines
         hint = f"see syncloud {command} --help"
-        raise ConfigurationError("\n  ".join(lines), hint=hint, told=lines)
+        raise ConfigurationError("\n  ".join(lines), hint=hint, lines=lines)

@@ -64,7 +64,7 @@ def flat(listing: Iterable[Side | ScanChunk]) -> Iterator[Side]:
 class SkipUnchanged:
     """An anti-join of a source listing and its base rows: files equal in both are removed.
 
-    Equal files are only counted, in `census`. Of a million files hardly any has changed, so whole
+    Equal files are only counted, in `summary`. Of a million files hardly any has changed, so whole
     chunks are compared.
 
     A merge consumes the two iterators, `sides()` and `rows()`, at any relative pace. `base_of`
@@ -76,12 +76,12 @@ class SkipUnchanged:
         listing: Iterable[Side | ScanChunk],
         known: Iterator[ScanRecord],
         base_of: Callable[[str], Base | None],
-        census: ScanSummary,
+        summary: ScanSummary,
     ) -> None:
         self._listing = listing
         self._known = known
         self._base_of = base_of
-        self._census = census
+        self._summary = summary
         self._ahead: deque[ScanRecord] = deque()
         """Look-ahead buffer: rows already read from `known` that match no listed file so far."""
 
@@ -107,10 +107,10 @@ class SkipUnchanged:
         near = [self._ahead.popleft() for _ in range(min(len(run), len(self._ahead)))]
         near += islice(self._known, len(run) - len(near))
         if near == run:
-            self._census.files += len(run)
+            self._summary.files += len(run)
             return []
         agreed = set(run).intersection(near)
-        self._census.files += len(agreed)
+        self._summary.files += len(agreed)
         self._ahead.extendleft(row for row in reversed(near) if row not in agreed)
         return [one for one in run if one not in agreed]
 
@@ -119,7 +119,7 @@ def diff(
     source: Iterator[Side],
     target: Iterator[Side] | None,
     rows: Iterator[Base],
-    census: ScanSummary,
+    summary: ScanSummary,
     excluded: Callable[[str], bool],
 ) -> Iterator[Hint]:
     """Hints for every path on which the sides and the base may disagree.
@@ -129,7 +129,7 @@ def diff(
     """
     seen, known = next(source, None), next(rows, None)
     there = next(target, None) if target is not None else None
-    judged = _Judge(census, with_target=target is not None).hint
+    judged = _Judge(summary, with_target=target is not None).hint
     while seen is not None or there is not None or known is not None:
         path = min(head.path for head in (seen, there, known) if head is not None)
         here = other = base = None
@@ -147,8 +147,8 @@ def diff(
 class _Judge:
     """Judges the paths of one pass, in their order."""
 
-    def __init__(self, census: ScanSummary, *, with_target: bool) -> None:
-        self._census = census
+    def __init__(self, summary: ScanSummary, *, with_target: bool) -> None:
+        self._summary = summary
         self._with_target = with_target
         self._blind: list[str] = []
         """The unknown directories that may hold the next paths, as prefixes."""
@@ -156,9 +156,9 @@ class _Judge:
     def hint(
         self, path: str, seen: Side | None, there: Side | None, base: Base | None
     ) -> Hint | None:
-        census, blind = self._census, self._blind
-        if path in census.recorded:
-            census.met.add(path)
+        summary, blind = self._summary, self._blind
+        if path in summary.recorded:
+            summary.met.add(path)
         if blind:
             # Prefixes that the sort order has passed are dropped: a tree may hold thousands of
             # unknown directories.
@@ -169,12 +169,12 @@ class _Judge:
         if blind and any(path.startswith(prefix) for prefix in blind):
             return None
         is_entry = isinstance(seen, Entry)
-        census.files += is_entry
+        summary.files += is_entry
         doubted = self._with_target and _target_moved(there, seen, base)
         if doubted or _source_moved(seen, base):
             return Hint(path, reported=seen or Absent(path), check_target=doubted)
         if is_entry and base is not None:
-            census.met.discard(path)  # the sides agree again, so the reason for the skip is over
+            summary.met.discard(path)  # the sides agree again, so the reason for the skip is over
         return None
 
     def _count(self, seen: Side | None, there: Side | None, base: Base | None) -> None:
@@ -186,7 +186,7 @@ class _Judge:
         elsewhere = seen is not None or base is not None
         for side in (seen, there):
             if isinstance(side, Unknown) and (side is seen or elsewhere or side.subtree):
-                self._census.count(side)
+                self._summary.count(side)
                 if side.subtree:
                     self._blind.append(f"{side.path}/" if side.path else "")
 

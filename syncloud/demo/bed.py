@@ -18,7 +18,7 @@ from ..log import display
 from .changes import FIRST, Changes
 from .child import Child, command, environment
 from .journey import Event, Journey, tree
-from .printed import say, since
+from .printed import show, since
 from .signals import Signals
 
 BUCKET, PREFIX, CONFIG = "syncloud-demo", "status", "demo.conf"
@@ -81,30 +81,30 @@ class Bed:
         health = functools.partial(_answers, f"{endpoint}/_ministack/health")
         self.wait(health, lambda: ["ministack answers"])
         name = f"ministack {importlib.metadata.version('ministack')}"
-        say(f"{name}, an emulated AWS in memory, answers at {endpoint} ({since(began)})", "")
+        show(f"{name}, an emulated AWS in memory, answers at {endpoint} ({since(began)})", "")
 
     def _set_up(self) -> None:
         began = time.time()
         line = f"setup --bucket {BUCKET} --prefix {PREFIX} --write-config {CONFIG}"
-        say(f"  $ syncloud {line}")
+        show(f"  $ syncloud {line}")
         setup = self._child("setup", command("syncloud", *line.split()), env=self._env)
         self.wait(lambda: setup.exit_code() is not None, lambda: ["setup is done"])
         if setup.exit_code():
             setup.require()
-        say(f"      bucket, queue, wiring and policies are made ({since(began)})")
+        show(f"      bucket, queue, wiring and policies are made ({since(began)})")
 
     def _start_daemons(self) -> None:
         began = time.time()
         first = Journey.of(self.source, self.target, tree(self.source), began)
         for role, host in (("push", self.source), ("pull", self.target)):
             line = f"{role} --config {CONFIG} --directory {host.name} --delete"
-            say(f"  $ syncloud {line}")
+            show(f"  $ syncloud {line}")
             words = [*line.split(), "--state-dir", f"state-{role}", "--log-format", "json"]
             self._children.append(self._child(role, command("syncloud", *words), env=self._env))
         self.travel(first)
         self.wait(self._are_ready, lambda: ["push and pull are ready"])
         count = f"the {len(first.expected)} files that were in host-a"
-        say(f"      both are ready, and {count} are in host-b ({since(began)})", "")
+        show(f"      both are ready, and {count} are in host-b ({since(began)})", "")
 
     def _are_ready(self) -> bool:
         self.take()

@@ -15,7 +15,7 @@ _NAME = 30
 _ROW = "  {:<30}  {:<9}{:>7}   {:<8}{:>7}   {:>7}"
 
 
-def say(*lines: str) -> None:
+def show(*lines: str) -> None:
     for line in lines:
         sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -23,7 +23,7 @@ def say(*lines: str) -> None:
 
 def head(label: str) -> None:
     """Print the head of the table; `label` is the start of all times."""
-    say(row(label, ["push", "", "pull", "", "read"]), "  " + "-" * 76)
+    show(row(label, ["push", "", "pull", "", "read"]), "  " + "-" * 76)
 
 
 def row(label: str, cells: list[str]) -> str:

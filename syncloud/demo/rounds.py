@@ -9,7 +9,7 @@ from pathlib import Path
 from .bed import Bed, Late
 from .changes import Change
 from .journey import Journey, differences, tree
-from .printed import head, path_row, row, say, some
+from .printed import head, path_row, row, show, some
 
 _PLAY_TURN_S = 0.02
 _INVITATION = (
@@ -24,8 +24,8 @@ def one_round(bed: Bed) -> bool:
         for change in bed.changes.all():
             _travel(bed, change)
     except Late as late:
-        say("", *some(late.lines))
-    say("  * from the first of them to the last")
+        show("", *some(late.lines))
+    show("  * from the first of them to the last")
     _print_notes(bed)
     return _compare(bed.source, bed.target)
 
@@ -38,11 +38,11 @@ def _travel(bed: Bed, change: Change) -> None:
     try:
         bed.travel(journey)
     finally:
-        say(row(change.label, journey.cells()))
+        show(row(change.label, journey.cells()))
 
 
 def _print_notes(bed: Bed) -> None:
-    say(*some(bed.notes))
+    show(*some(bed.notes))
     bed.notes.clear()
 
 
@@ -51,18 +51,18 @@ def _compare(source: Path, target: Path) -> bool:
     found = differences(ours, theirs)
     if found:
         counts = f"host-a has {len(ours)} files, host-b {len(theirs)}"
-        say("", f"{counts}; {len(found)} differ:", *some(found))
+        show("", f"{counts}; {len(found)} differ:", *some(found))
         return False
     size = sum(seen.size for seen in ours.values()) / 2**20
     equal = "names, bytes, mtime and mode are equal in host-a and host-b."
-    say("", f"{len(ours)} files, {size:.1f} MiB: {equal}")
+    show("", f"{len(ours)} files, {size:.1f} MiB: {equal}")
     return True
 
 
 def follow(bed: Bed) -> None:
     """Show each change of the user until Ctrl-C."""
-    say("", _INVITATION, "", f"    cd {bed.source}", f"    ls -lR {bed.target}")
-    say("", "Ctrl-C ends the demo and removes both.", "")
+    show("", _INVITATION, "", f"    cd {bed.source}", f"    ls -lR {bed.target}")
+    show("", "Ctrl-C ends the demo and removes both.", "")
     head("after the file's last change")
     under_way: dict[str, Journey] = {}
     with contextlib.suppress(KeyboardInterrupt):
@@ -89,7 +89,7 @@ def _print_arrivals(under_way: dict[str, Journey]) -> None:
         if journey.hops["pull"]:
             journey.look()
     arrived = [path for path, journey in under_way.items() if journey.complete()]
-    say(*some([path_row(path, under_way.pop(path)) for path in arrived], indent=""))
+    show(*some([path_row(path, under_way.pop(path)) for path in arrived], indent=""))
 
 
 def _changed(file: Path, otherwise: float) -> float:

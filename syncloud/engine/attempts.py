@@ -15,7 +15,7 @@ from .. import log
 from ..core.interfaces import HintSink
 from ..core.model import ContentKey, Hint, Unknown, content_key
 from ..core.work_queue import Work, WorkQueue
-from ..errors import PathError, SyncloudError, Unsettled, Unsteady, Unsyncable
+from ..errors import PathError, Skipped, SyncloudError, Unsettled, Unsteady
 from .availability import Availability
 from .failing import LASTING_TRIES
 from .outcome import Outcome
@@ -102,7 +102,7 @@ class Attempts:
             self._retry(task, error)
         except Unsteady as error:
             self._wait(work, error)
-        except Unsyncable as error:
+        except Skipped as error:
             self._done(task, Outcome(unknown=Unknown(work.path, str(error))))
         except PathError as error:
             self._retry(task, error)

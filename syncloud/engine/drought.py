@@ -41,7 +41,7 @@ class Drought:
 
     def __init__(self, direction: Direction, state: State, clock: Callable[[], float]) -> None:
         self._direction, self._state, self._clock = direction, state, clock
-        self._told = Outage(clock)
+        self._outage = Outage(clock)
         self._paths: set[str] = set()
         self._cause = SyncloudError("")
         self._before = 0
@@ -50,7 +50,7 @@ class Drought:
 
     @property
     def error(self) -> SyncloudError | None:
-        return self._told.error
+        return self._outage.error
 
     @property
     def suspected(self) -> bool:
@@ -88,13 +88,13 @@ class Drought:
                 self._trial = asyncio.get_running_loop().create_task(self._try())
             if now >= self._due:
                 text = f"no file gets through, although the store answers: {self._cause}"
-                self._told.record_failure(
+                self._outage.record_failure(
                     SyncloudError(text, hint=self._cause.hint, code=self._cause.code)
                 )
 
     def _end(self) -> None:
         self._paths.clear()
-        self._told.end()
+        self._outage.end()
 
     async def _try(self) -> None:
         """Run a trial. The trees count the transfers that succeed (`given`, `taken`)."""

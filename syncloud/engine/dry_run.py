@@ -14,12 +14,12 @@ from ..log import display
 
 
 class DryRunTree:
-    """`say` receives one line for each action: a verb, a tab and the escaped path."""
+    """`show` receives one line for each action: a verb, a tab and the escaped path."""
 
-    def __init__(self, tree: Tree, say: Callable[[str], None]) -> None:
+    def __init__(self, tree: Tree, show: Callable[[str], None]) -> None:
         self.given = self.taken = 0
         self._tree = tree
-        self._say = say
+        self._show = show
 
     def scan(self, under: str = "") -> Iterator[Side | ScanChunk]:
         return self._tree.scan(under)
@@ -50,13 +50,13 @@ class DryRunTree:
         # `expected` is only an assumption. A real write would verify it, so a dry run has to look.
         now = await self._tree.observe(entry.path, None, None)
         if expected is None and isinstance(now, Entry):
-            self._tell("compare", entry)
+            self._report("compare", entry)
         else:
-            self._tell("copy" if expected is None else "replace", entry)
+            self._report("copy" if expected is None else "replace", entry)
         return entry
 
     async def touch(self, expected: Entry, source: Entry) -> Entry | None:
-        self._tell("touch", expected)
+        self._report("touch", expected)
         return expected
 
     async def mode_for(self, expected: Entry, source: Entry) -> int:
@@ -69,10 +69,10 @@ class DryRunTree:
         return None
 
     async def delete(self, expected: Entry) -> None:
-        self._tell("delete", expected)
+        self._report("delete", expected)
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
-        self._tell("set aside", entry)
+        self._report("set aside", entry)
         return entry.path, entry
 
     async def reach(self, known: str | None) -> None:
@@ -87,5 +87,5 @@ class DryRunTree:
     def keeps_versions(self, entry: Entry) -> bool:
         return self._tree.keeps_versions(entry)
 
-    def _tell(self, verb: str, entry: Entry) -> None:
-        self._say(f"{verb}\t{display.escaped(names.spelled(entry.path))}")
+    def _report(self, verb: str, entry: Entry) -> None:
+        self._show(f"{verb}\t{display.escaped(names.spelled(entry.path))}")

@@ -33,7 +33,7 @@ class Outage:
         self.error: SyncloudError | None = None
         self.next_try = 0.0
         self._since = 0.0
-        self._told = 0.0
+        self._reported_at = 0.0
         self._failures = 0
         self._silent = False
 
@@ -51,29 +51,29 @@ class Outage:
         """
         now = self._clock()
         if self.error is None:
-            self._since, self._told, self._failures = now, now, 1
-            self._silent = self._is_told_elsewhere(error)
-            self._tell("outage.started", error)
+            self._since, self._reported_at, self._failures = now, now, 1
+            self._silent = self._is_reported_elsewhere(error)
+            self._log("outage.started", error)
             self._put_off(now)
         elif now >= self.next_try:
             self._failures += 1
-            if now - self._told >= REPORT_INTERVAL_S:
-                self._told = now
-                self._silent = self._is_told_elsewhere(error)
-                self._tell("outage.continues", error)
+            if now - self._reported_at >= REPORT_INTERVAL_S:
+                self._reported_at = now
+                self._silent = self._is_reported_elsewhere(error)
+                self._log("outage.continues", error)
             self._put_off(now)
         self.error = error
 
     def _put_off(self, now: float) -> None:
         self.next_try = now + RETRY.delay(self._failures)
 
-    def _is_told_elsewhere(self, error: SyncloudError) -> bool:
+    def _is_reported_elsewhere(self, error: SyncloudError) -> bool:
         beside = self.sibling
         return self.caller_reports or (
             beside is not None and type(beside.error) is type(error) and not beside._silent
         )
 
-    def _tell(self, event: str, error: SyncloudError) -> None:
+    def _log(self, event: str, error: SyncloudError) -> None:
         if not self._silent:
             log.warning(event, "degraded: %s", error, error=error)
 

@@ -58,7 +58,7 @@ class Scanner:
         self._began = self.since = float("inf")
 
     async def reconcile(self, work: Work) -> None:
-        """List the source below `work.path`, and nominate every difference.
+        """List the source below `work.path`, and find every difference.
 
         With `work.check_target` the target is listed, too.
         """
@@ -66,20 +66,20 @@ class Scanner:
             started, self._began = time.monotonic(), self._clock()
             self.since = self._began
             self._recorder.state_writer.flush()
-            census = ScanSummary(recorded=frozenset(self._recorder.skipped.reasons))
+            summary = ScanSummary(recorded=frozenset(self._recorder.skipped.reasons))
             try:
-                count, gone = await self._nominate(work, census)
+                count, gone = await self._find(work, summary)
             finally:
                 self.since = float("inf")
-        self._count(work, census, count, gone, time.monotonic() - started)
-        await self._note_skipped(census)
+        self._count(work, summary, count, gone, time.monotonic() - started)
+        await self._note_skipped(summary)
         self._recorder.state_writer.record(None, (), work.receipts)
 
-    async def _nominate(self, work: Work, census: ScanSummary) -> tuple[int, int]:
+    async def _find(self, work: Work, summary: ScanSummary) -> tuple[int, int]:
         """The number of differences, and how many of them are paths that the source lacks."""
         reading, count, gone = _Reading(self._state.reader()), 0, 0
         try:
-            hints = self._differences(work, reading, census)
+            hints = self._differences(work, reading, summary)
             while chunk := await reading.take(hints):
                 count += len(chunk)
                 gone += sum(isinstance(hint.reported, Absent) for hint in chunk)
@@ -90,14 +90,14 @@ class Scanner:
             await reading.close()
         return count, gone
 
-    def _differences(self, work: Work, reading: _Reading, census: ScanSummary) -> Iterator[Hint]:
+    def _differences(self, work: Work, reading: _Reading, summary: ScanSummary) -> Iterator[Hint]:
         reader, excludes = reading.reader, self._filter.excludes
         seen = reading.until_over(self._source.scan(work.path))
         if work.check_target:
             there = flat(reading.until_over(self._target.scan(work.path)))
-            return diff(flat(seen), there, reader.rows(work.path), census, excludes)
-        unlike = SkipUnchanged(seen, reader.scan_records(work.path), reader.get, census)
-        return diff(unlike.sides(), None, unlike.rows(), census, excludes)
+            return diff(flat(seen), there, reader.rows(work.path), summary, excludes)
+        unlike = SkipUnchanged(seen, reader.scan_records(work.path), reader.get, summary)
+        return diff(unlike.sides(), None, unlike.rows(), summary, excludes)
 
     async def _back_pressure(self) -> None:
         """Pause while too many hints are unsettled (back-pressure)."""
@@ -106,18 +106,18 @@ class Scanner:
             await asyncio.sleep(0.05)
         self.since = self._began
 
-    def _count(self, work: Work, census: ScanSummary, count: int, gone: int, took: float) -> None:
+    def _count(self, work: Work, summary: ScanSummary, count: int, gone: int, took: float) -> None:
         tell, event = (
             (log.debug, "subtree.finished") if work.path else (log.info, "reconcile.finished")
         )
         if not work.path:
-            self._recorder.skipped.recount(census)
+            self._recorder.skipped.recount(summary)
             self._recorder.stats.reconciled(both=work.check_target)
             for path in self._recorder.delete_guard.listed(
-                gone=gone + census.blind, found=count + census.blind
+                gone=gone + summary.blind, found=count + summary.blind
             ):
                 self._hints.deliver(Hint(path))
-        text, files = "looked at %d files, %d to settle", census.files
+        text, files = "looked at %d files, %d to settle", summary.files
         tell(
             event,
             text,
@@ -128,9 +128,9 @@ class Scanner:
             duration_ms=round(took * 1000),
         )
 
-    async def _note_skipped(self, census: ScanSummary) -> None:
+    async def _note_skipped(self, summary: ScanSummary) -> None:
         """Note the skipped paths. Each may cost a write, so the loop gets turns in between."""
-        for number, unknown in enumerate(census.unknown, 1):
+        for number, unknown in enumerate(summary.unknown, 1):
             self._recorder.skipped.note(unknown)
             if number % CHUNK_PATHS == 0:
                 await asyncio.sleep(0)

@@ -103,12 +103,12 @@ class SkippedPaths:
             with contextlib.suppress(HostUnavailable):
                 self._state.clear_skipped(path)
 
-    def recount(self, census: ScanSummary) -> None:
+    def recount(self, summary: ScanSummary) -> None:
         """After a full listing, forget the skipped paths that it did not meet, which makes room."""
-        for path in census.recorded - census.met:
+        for path in summary.recorded - summary.met:
             self.clear(path)
         self.more = 0
-        self._count(census.more)
+        self._count(summary.more)
 
 
 def _above(path: str) -> Iterator[str]:

@@ -41,7 +41,7 @@ class StateWriter:
         self._deletions: DeletionMemo | None = None
         self._receipts: list[Receipt] = []
         self._read: dict[str, Base | None] = {}
-        self._strangers: set[str] = set()
+        self._unknown: set[str] = set()
         self._sought: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -61,10 +61,8 @@ class StateWriter:
 
     def _ask_for(self, inodes: Sequence[str]) -> None:
         if inodes:
-            self._strangers = (
-                self._strangers if len(self._strangers) < UNKNOWN_INODES_MAX else set()
-            )
-            self._strangers |= self._state.unknown_inodes(inodes)
+            self._unknown = self._unknown if len(self._unknown) < UNKNOWN_INODES_MAX else set()
+            self._unknown |= self._state.unknown_inodes(inodes)
 
     def release(self, path: str) -> None:
         self._read.pop(path, None)
@@ -82,7 +80,7 @@ class StateWriter:
 
         All requests of one turn of the loop share a query.
         """
-        if beginning[0] not in self._strangers:
+        if beginning[0] not in self._unknown:
             self._sought.append(beginning[0])
             await asyncio.sleep(0)  # collect the requests of this turn of the loop
             sought, self._sought = self._sought, []
@@ -91,7 +89,7 @@ class StateWriter:
         return self._written(beginning)
 
     def _written(self, beginning: Tag) -> list[Base]:
-        return [] if beginning[0] in self._strangers else self._state.find_source(beginning)
+        return [] if beginning[0] in self._unknown else self._state.find_source(beginning)
 
     def record(self, put: Base | None, drops: tuple[str, ...], receipts: list[Receipt]) -> None:
         """Write the changes soon, then acknowledge the receipts."""
@@ -164,7 +162,7 @@ class StateWriter:
             log.warning("state.writable", "the state can be written again")
         for path in (*self._puts, *self._drops):
             self.release(path)
-        self._strangers.difference_update(put.source[0] for put in self._puts.values())
+        self._unknown.difference_update(put.source[0] for put in self._puts.values())
         self._puts.clear()
         self._drops.clear()
         self._deletions = None

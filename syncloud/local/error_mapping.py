@@ -12,7 +12,7 @@ import errno
 import os
 
 from ..core import names
-from ..errors import Changed, HostUnavailable, PathError, SyncloudError, Unsyncable
+from ..errors import Changed, HostUnavailable, PathError, Skipped, SyncloudError
 
 _HOST = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -43,7 +43,7 @@ def translate(error: OSError, path: str, root: int, nonce: str) -> SyncloudError
     if error.errno in _AMBIGUOUS:
         return PathError(path, text, code=name, hint=_DISK_HINT)
     if error.errno in _NAMES:
-        return Unsyncable(path, text, code=name)
+        return Skipped(path, text, code=name)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         return Changed(path, text, code=name)
     return PathError(path, text, code=name, hint=_PERMISSION_HINT)

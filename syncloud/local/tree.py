@@ -19,7 +19,7 @@ from ..core.budget import Budget
 from ..core.diff import flat
 from ..core.interfaces import Content
 from ..core.model import SMALL_BYTES, Base, Entry, Kind, ScanChunk, Side, Tag, Unknown
-from ..errors import SyncloudError, Unsyncable
+from ..errors import Skipped, SyncloudError
 from . import batch, error_mapping, leftovers, marks, mount_guard, parents
 from . import replace as commit
 from .claim import Claim
@@ -101,14 +101,14 @@ class LocalTree:
     async def _require_writable(self, path: str) -> None:
         """The last line of defence against writes to refused paths and below doubtful mounts.
 
-        Raises Unsyncable.
+        Raises Skipped.
         """
         if reason := names.refusal(path):
-            raise Unsyncable(path, f"{path}: {reason}")
+            raise Skipped(path, f"{path}: {reason}")
         if not self.places.any:
             return
         if reason := await self._run(self.places.why_untrusted, path, path=path):
-            raise Unsyncable(path, reason, hint=_MOUNT_HINT)
+            raise Skipped(path, reason, hint=_MOUNT_HINT)
 
     # In both roles
 
@@ -180,7 +180,7 @@ class LocalTree:
         """Put the bytes of `entry` (its body, or `content`) in place of `expected`; durable on
         return.
 
-        Raises HostUnavailable, and PathError: Changed, Blocked, Corrupt, Unsyncable and others.
+        Raises HostUnavailable, and PathError: Changed, Blocked, Corrupt, Skipped and others.
         """
         if entry.kind is Kind.DIRECTORY:
             await self._alter(commit.make_directory, self._fd, entry.path, path=entry.path)

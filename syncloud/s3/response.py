@@ -52,7 +52,7 @@ class Response:
     @property
     def code(self) -> str:
         """S3's error code; empty if there is none (every HEAD)."""
-        return self._said("Code")
+        return self._field("Code")
 
     @property
     def is_archived(self) -> bool:
@@ -70,7 +70,7 @@ class Response:
             what,
             status=self.status,
             code=self.code,
-            message=self._said("Message"),
+            message=self._field("Message"),
             request_id=self.headers.get("x-amz-request-id", ""),
             region=self._region(),
             asked=self.asked,
@@ -83,7 +83,7 @@ class Response:
         A page without an S3 error comes from a proxy, so its headers prove nothing.
         """
         by_header = self.headers.get("x-amz-bucket-region", "")
-        return self._said("Region") or (by_header if self.code or not self.body else "")
+        return self._field("Region") or (by_header if self.code or not self.body else "")
 
     def failure(self, path: str, what: str) -> SyncloudError:
         """The error about `path` for a status that is no success.
@@ -99,7 +99,7 @@ class Response:
         about = {"code": error.code, "hint": error.hint, "request_id": error.request_id}
         return PathError(path, str(error), **about)
 
-    def _said(self, name: str) -> str:
+    def _field(self, name: str) -> str:
         if self.ok or not self.body:
             return ""
         try:

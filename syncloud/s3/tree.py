@@ -91,9 +91,9 @@ class S3Tree:
         for item in listing.listed(self._transport, bucket.url(below), begin):
             path = names.path_of(prefix, item.key)
             if path and not names.is_hidden(path):
-                yield self._nominate(path, item)
+                yield self._side_of(path, item)
 
-    def _nominate(self, path: str, item: listing.ObjectSummary) -> Side:
+    def _side_of(self, path: str, item: listing.ObjectSummary) -> Side:
         if reason := names.refusal(path):
             return Unknown(path, reason)
         if kind_of(path) is Kind.DIRECTORY and item.size:
@@ -230,7 +230,7 @@ class S3Tree:
         if entry.body is None:
             assert content is not None
             return await multipart.upload(self, entry, content, condition)
-        headers = objects.metadata(entry, self._nonce) | condition
+        headers = self.metadata(entry) | condition
         if self.sends_checksum and entry.crc is not None:
             headers[checksum.HEADER] = checksum.encode(entry.crc)
         response = await self.bucket.send("PutObject", entry.path, headers, body=entry.body)

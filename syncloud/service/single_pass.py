@@ -11,22 +11,22 @@ from ..local.threads import DaemonThreadExecutor
 from ..state.notes import RESUME
 from .session import Session
 from .signals import SignalHandler, Stopped
-from .wiring import Say, open_session
+from .wiring import Show, open_session
 
 _SHOW_INTERVAL_S = 0.2
 """Seconds between two updates of the progress bar."""
 
 
-async def run(role: str, settings: Settings, *, say: Say | None = None) -> int:
+async def run(role: str, settings: Settings, *, show: Show | None = None) -> int:
     """Run one reconcile pass and return the number of paths that failed.
 
-    With `say` the pass is a dry run. Raises SyncloudError; a signal ends the pass early and raises
+    With `show` the pass is a dry run. Raises SyncloudError; a signal ends the pass early and raises
     Stopped.
     """
     asyncio.get_running_loop().set_default_executor(DaemonThreadExecutor())
-    async with open_session(role, settings, say=say) as sync:
+    async with open_session(role, settings, show=show) as sync:
         await sync.reach()
-        if role == "pull" and say is None:
+        if role == "pull" and show is None:
             await sync.steps.run(sync.recover)
         signal_handler = SignalHandler(upon_end=sync.engine.stop)
         signal_handler.listen()

@@ -91,7 +91,7 @@ def snapshot(
     now = _troubled(now, engine, trouble)
     last_transfer = engine.stats.last_transfer or before.last_transfer
     if engine.stats.last_error is not None:
-        now = _blamed(now, engine.stats.last_error, engine.stats.last_error_at)
+        now = _with_error(now, engine.stats.last_error, engine.stats.last_error_at)
         return replace(now, last_transfer=last_transfer)
     return replace(
         now,
@@ -128,7 +128,7 @@ def _troubled(now: Snapshot, engine: Engine, trouble: str | None) -> Snapshot:
     return replace(now, trouble=text, hint=hint, retry_in=max(0.0, wait))
 
 
-def _blamed(now: Snapshot, error: SyncloudError, at: float) -> Snapshot:
+def _with_error(now: Snapshot, error: SyncloudError, at: float) -> Snapshot:
     return replace(now, last_error=str(error), last_error_hint=error.hint, last_error_at=at)
 
 
@@ -205,7 +205,7 @@ def keep_waiting(directory: Path, error: SyncloudError, *, running: bool = True)
     with contextlib.suppress(SyncloudError):
         now = replace(read(directory), at=time.time(), running=running, waiting=running)
         now = replace(now, pending=0, left_out={}, failing=())
-        now = replace(_blamed(now, error, now.at), trouble=str(error), hint=error.hint)
+        now = replace(_with_error(now, error, now.at), trouble=str(error), hint=error.hint)
         inspect.leave_note(directory, notes.SNAPSHOT, as_fields(now))
 
 

@@ -40,16 +40,16 @@ from .steps import CalledOff, Steps
 ABORT_TIMEOUT_S = 5.0
 """Seconds that a stop waits for the cleanup of old uploads."""
 
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 @contextlib.asynccontextmanager
 async def open_session(
-    role: str, settings: Settings, *, say: Say | None = None, steps: Steps | None = None
+    role: str, settings: Settings, *, show: Show | None = None, steps: Steps | None = None
 ) -> AsyncIterator[Session]:
     """Open state and directory, create the clients, compose all parts, and close them at the end.
 
-    With `say` the session is a dry run, which changes neither side nor the state. The callback gets
+    With `show` the session is a dry run, which changes neither side nor the state. The callback gets
     one line per action.
 
     Raises ConfigurationError, BusyError, HostUnavailable and Unavailable, and CalledOff if `steps`
@@ -57,11 +57,11 @@ async def open_session(
     """
     steps = steps or Steps()
     async with contextlib.AsyncExitStack() as stack:
-        parts = _Parts(role, settings, say, steps)
+        parts = _Parts(role, settings, show, steps)
         stack.push_async_callback(parts.close)
         sync, transport = await steps.run(parts.open)
         stack.push_async_callback(transport.close)
-        if role == "push" and say is None:
+        if role == "push" and show is None:
             sync.remote.conditions = await preflight.capabilities(transport, sync)
             # A task, because no start waits for the cleanup.
             sweep = asyncio.create_task(multipart.abort_leftovers(sync.remote))
@@ -77,11 +77,11 @@ async def _let_end(task: asyncio.Task[None]) -> None:
 class _Parts:
     """The parts of a session, made in the order of their needs and closed in the reverse order."""
 
-    def __init__(self, role: str, settings: Settings, say: Say | None, steps: Steps) -> None:
+    def __init__(self, role: str, settings: Settings, show: Show | None, steps: Steps) -> None:
         assert settings.directory is not None
         self._role = role
         self._settings = settings
-        self._say = say
+        self._show = show
         self._steps = steps
         self._directory = settings.directory.absolute()
         self._opened = contextlib.ExitStack()
@@ -116,7 +116,7 @@ class _Parts:
     # State
 
     def _state(self, pair: store.Pair) -> store.State:
-        place = self._settings.state_dir if self._say is None else self._copied_state()
+        place = self._settings.state_dir if self._show is None else self._copied_state()
         at = state_directory.opened(place)
         self._opened.callback(os.close, at)
         memory = store.State(place, pair, at)
@@ -137,7 +137,7 @@ class _Parts:
     # The directory
 
     def _local(self, memory: store.State) -> LocalTree:
-        if self._say is None:
+        if self._show is None:
             preflight.make_directory(self._role, self._directory, memory)
         local = self._local_tree(memory)
         self._opened.callback(local.close)
@@ -208,7 +208,7 @@ class _Parts:
         return Direction.pull(remote, self._target(local))
 
     def _target(self, target: Tree) -> Tree:
-        return target if self._say is None else DryRunTree(target, self._say)
+        return target if self._show is None else DryRunTree(target, self._show)
 
 
 def _policy(settings: Settings) -> Policy:

@@ -20,14 +20,14 @@ def opened(
     role: str,
     settings: Settings,
     *,
-    say: Callable[[str], None] | None = None,
+    show: Callable[[str], None] | None = None,
     verified: bool = False,
 ) -> Hint:
     """The first listing of a session, which ends at once. `verified`: both sides were listed."""
 
     async def scenario() -> Hint:
-        async with open_session(role, settings, say=say) as sync:
-            assert lock.in_use(settings.state_dir) == (say is None)
+        async with open_session(role, settings, show=show) as sync:
+            assert lock.in_use(settings.state_dir) == (show is None)
             first = sync.first_look()
             if verified:
                 sync.engine.stats.last_verify = time.time()

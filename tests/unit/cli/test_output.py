@@ -32,7 +32,7 @@ def closed() -> Iterator[None]:
 def test_data_keep_their_layout_and_lose_secrets_and_controls(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    output.say(f"copy\ta\x1b[2J\n{SECRET}")
+    output.show(f"copy\ta\x1b[2J\n{SECRET}")
     assert capsys.readouterr().out == f"copy\ta\\x1b[2J\n{HIDDEN}\n"
 
 
@@ -42,7 +42,7 @@ def test_data_keep_their_layout_and_lose_secrets_and_controls(
         (SyncloudError("no\x1b network"), ["syncloud: no\\x1b network"]),
         (SyncloudError("no", hint="look"), ["syncloud: no", "          look"]),
         (
-            ConfigurationError("both", told=["2 problems", "a\nb"]),
+            ConfigurationError("both", lines=["2 problems", "a\nb"]),
             ["syncloud: 2 problems", "  a\\nb"],
         ),
     ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncloud.errors import Changed, HostUnavailable, PathError, SyncloudError, Unsyncable
+from syncloud.errors import Changed, HostUnavailable, PathError, Skipped, SyncloudError
 from syncloud.local import error_mapping
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PATHS_OWN = dict.fromkeys(
     [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG], PathError
 )
 EVERYBODYS = dict.fromkeys([errno.EMFILE, errno.ENFILE, errno.ENOMEM], HostUnavailable)
-NAMES = dict.fromkeys([errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV], Unsyncable)
+NAMES = dict.fromkeys([errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV], Skipped)
 GONE = dict.fromkeys([errno.ENOENT, errno.ENOTDIR], Changed)
 
 

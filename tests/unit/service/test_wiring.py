@@ -21,9 +21,9 @@ def test_a_rehearsal_leaves_no_state_and_no_directory(
 ) -> None:
     (out / "file").write_bytes(b"1")
     before = os.stat(out).st_ctime_ns
-    opened("push", configure("push"), say=print)
+    opened("push", configure("push"), show=print)
     assert os.stat(out).st_ctime_ns == before
     assert not (tmp_path / "state").exists()
     with pytest.raises(HostUnavailable):
-        opened("pull", configure("pull"), say=print)
+        opened("pull", configure("pull"), show=print)
     assert not (tmp_path / "in").exists()
