@@ -1,1 +1,1 @@
-"""`make mutants`: each defence is removed from a copy of the code, and the test that guards it must fail."""
+"""`make mutants` removes each defence from a copy of the code; its test must then fail."""

@@ -1,4 +1,7 @@
-"""Run every mutant, or those of which a word is given: of defence, family or path. `--list` prints them for the document."""
+"""Run all mutants, or those with one of the given words in defence, family or path.
+
+`--list` prints the list for the document.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 AT_A_TIME = 2
 TIMEOUT = 60
-"""Seconds that a test may take on a mutant: where a defence bounded the waiting, the test's own end stands for it."""
+"""Seconds that a test may take on a mutant.
+
+The test's own timeout replaces the bound that the mutant removed.
+"""
 
 
 @contextmanager
@@ -65,13 +71,16 @@ def fate(mutant: Mutant) -> tuple[bool, str]:
         module = place / mutant.path
         module.write_text(mutant.applied(module.read_text()))
         code, said = tested(place, [mutant.test], "-n", "0", "-x", f"--timeout={TIMEOUT}")
-    # An error of a fixture is no failure of the test, nor is anything else that ends pytest (2 to 5).
+    # An error of a fixture is no failure of the test, nor is another end of pytest (2 to 5).
     caught = code == 1 and re.search(r"^FAILED |^\++ Timeout \++$", said, re.MULTILINE) is not None
     words = "" if caught else f"  ({(said.strip().splitlines() or ['nothing'])[-1]})"
     took = time.monotonic() - started
     return (
         caught,
-        f"{'caught' if caught else 'MISSED'}  {took:5.1f} s  {mutant.defence}  {mutant.test_name}{words}",
+        (
+            f"{'caught' if caught else 'MISSED'}  {took:5.1f} s  "
+            f"{mutant.defence}  {mutant.test_name}{words}"
+        ),
     )
 
 

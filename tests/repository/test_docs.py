@@ -1,4 +1,4 @@
-"""The documents name tests, modules and files that exist, in sentences of a length that can be read."""
+"""The documents name tests, modules and files that exist, in sentences of readable length."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ def test_every_file_that_a_typical_change_touches_exists() -> None:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """The text's paragraphs, items of lists and fragments of tables, without code. No sentence continues in the next one."""
+    """The text's paragraphs, items of lists and cells of tables, without code.
+
+    No sentence continues in the next block.
+    """
     lines: list[str] = []
     for line in re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).split("\n"):
         item = re.match(r" {0,3}(?:[-*]|\d+\.) +", line)
@@ -101,7 +104,10 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _prose(page: str) -> str:
-    """The prose of a manual page in reStructuredText as paragraphs: no examples, no directives, no terms of lists."""
+    """The prose of a manual page in reStructuredText, as paragraphs.
+
+    Examples, directives and terms of lists are skipped.
+    """
     lines: list[str] = []
     for paragraph in re.sub(r"::\n\n(?:(?: {4}.*)?\n)+", ".\n\n", page.rstrip("\n") + "\n").split(
         "\n\n"
@@ -146,7 +152,11 @@ def test_prose_of_a_page_is_found() -> None:
         ("One two:\n- three four\n  five\n- six", [2, 3, 1]),
         ("| one | two three |\n|---|---|\n| `four. five` six; seven | eight |", [1, 2, 2, 1, 1]),
         (
-            "One two.\n\n    not counted\n\n```json\nnot counted\n```\nThree [four five](six.seven).",
+            (
+                "One two.\n\n    not counted\n\n"
+                "```json\nnot counted\n```\n"
+                "Three [four five](six.seven)."
+            ),
             [2, 3],
         ),
         ("**One two.** Three `a.b c`!", [2, 2]),

@@ -1,4 +1,4 @@
-"""Manual pages, completions and sample file follow the table of options, and work where they are read."""
+"""Manual pages, completions and sample file follow the table of options, and work for readers."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_man_has_no_warning(file: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")
 def test_mandoc_has_no_warning(file: Path) -> None:
-    # How docutils begins a section, and in which font it sets examples (before 0.21): harmless in every formatter.
+    # docutils' start of a section, and its font of examples (before 0.21): harmless everywhere.
     harmless = r"skipping paragraph macro: sp after SH|unknown font, skipping request: ft C"
     told = told_by("mandoc", "-Tlint", "-Wwarning", str(file)).splitlines()
     assert [line for line in told if not re.search(harmless, line)] == []
@@ -443,7 +443,7 @@ def in_zsh(documents: Path, place: Path) -> Complete:
 
 @contextlib.contextmanager
 def terminal(place: Path, *command: str) -> Iterator[int]:
-    """The end of a terminal at which a user sits; the program at the other end has to finish by itself."""
+    """The user's end of a terminal; the program at the other end has to finish by itself."""
     keys, screen = pty.openpty()
     os.set_blocking(keys, False)
     environ = os.environ | {"HOME": str(place), "ZDOTDIR": str(place), "TERM": "xterm"}

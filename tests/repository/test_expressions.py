@@ -1,4 +1,4 @@
-"""No regular expression of the package takes longer than its text is long, whatever somebody has named, written or answered."""
+"""The package's regular expressions take linear time, whatever names, files and answers hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ MADE = {
         "''.join((f'[{one}]' for one in sets))",
     ): "nothing but brackets, so it has one length",
 }
-"""Expressions that no text of the code is, and why none goes back; `test_no_name_holds_a_match_up` tries those of patterns."""
+"""Expressions that code builds, and why none of them backtracks.
+
+`test_no_name_holds_a_match_up` tries those of patterns.
+"""
 
 PROXY = r"https?://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:[0-9]+)?/?"
 CONFLICT = r"\.conflict-\d{8}T\d{6}Z-[A-Za-z0-9_-]+?(?:-\d+)?(?=\.|\Z)"
@@ -67,7 +70,10 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ],
     (
         "cf.operations",
-        r"_IN_PROGRESS (state|status)|InvalidChangeSetStatus|OperationInProgress|AlreadyExistsException",
+        (
+            r"_IN_PROGRESS (state|status)|InvalidChangeSetStatus|OperationInProgress"
+            r"|AlreadyExistsException"
+        ),
     ): [("", "_IN_PROGRESS stat", ""), ("", "InvalidChangeSetStatu", "")],
     ("aws.credentials", r"[\x21-\x7e]{1,1024}"): [("", "a", ""), ("", "a", "\n")],
     ("aws.credentials", r"[\x21-\x7e]{1,16384}"): [("", "a", ""), ("", "a", "\n")],
@@ -163,7 +169,10 @@ HARD: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("", "aa-aa-a-1a-", ""),
     ],
 }
-"""Of the expressions of each module texts that are hard for them: how they begin, what is repeated, how they end."""
+"""Texts that are hard for each module's expressions.
+
+Each text has a beginning, a repeated part and an end.
+"""
 
 
 class Expression(NamedTuple):
@@ -188,7 +197,7 @@ def expressions() -> Iterator[Expression]:
 
 
 def applied(tree: ast.Module, call: ast.Call) -> frozenset[str]:
-    """What is done with the expression that a call has as its first argument; nothing if it has none."""
+    """Methods that get the call's first argument as their expression; empty if it has none."""
     function = ast.unparse(call.func)
     if function == "re.compile":
         names = {
@@ -211,7 +220,10 @@ FOUND = list(expressions())
 
 
 def test_every_expression_is_in_the_table() -> None:
-    """A new one: prove that it never goes back over what it has read, then add texts that are hard for it."""
+    """A new expression needs a proof that it never backtracks.
+
+    Texts that are hard for the expression join the table.
+    """
     assert {(one.module, one.text) for one in FOUND} == set(HARD)
 
 

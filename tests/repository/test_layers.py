@@ -1,8 +1,8 @@
-"""The law of the house: which package imports from which, by which modules, and who owns what is borrowed.
+"""The law of the house: imports between packages, their public modules, and owners of dependencies.
 
-The tables here are the law, the tests enforce it. A package imports from the packages that `LAW` gives it, and of those from
-the modules in `PUBLIC` alone. Modules import each other in no circle. A module that another package begins to use gets
-its entry there.
+The tables here are the law, the tests enforce it. A package imports from the packages that `LAW`
+gives it, and of those from the modules in `PUBLIC` alone. Modules import each other in no circle.
+A module that another package begins to use gets its entry in `PUBLIC`.
 """
 
 from __future__ import annotations
@@ -127,11 +127,17 @@ PUBLIC: dict[str, frozenset[str]] = {
     ),
     "state": frozenset({"inspect", "lock", "notes", "store"}),
 }
-"""The modules of each package from which others import. Whatever a package's own `__init__` names is public as well."""
+"""The modules of each package that other packages may import.
+
+Names of a package's own `__init__` are public as well.
+"""
 
 
 class Owned(NamedTuple):
-    """A dependency that only `owners` may import; `requirement` is its name in setup.cfg, empty for the standard library."""
+    """A dependency that only `owners` may import.
+
+    `requirement` is its name in setup.cfg, empty for the standard library.
+    """
 
     requirement: str
     owners: frozenset[str]
@@ -192,7 +198,7 @@ MODULES = frozenset(source.module for source in SOURCES)
 
 
 def imports(source: Source) -> Iterator[tuple[int, str]]:
-    """(line, absolute dotted name) of whatever the file imports, in functions and for type checking too."""
+    """(line, absolute dotted name) of each import, in functions and for type checking too."""
     package = ["syncloud", *source.path.parts[:-1]]
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
@@ -204,7 +210,10 @@ def imports(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def own_imports(source: Source) -> Iterator[tuple[int, str, str]]:
-    """(line, module, name in it) of what comes from this package; the name is empty where the module itself is imported."""
+    """(line, module, name in it) of each import from this package.
+
+    The name is empty where the module itself is imported.
+    """
     for line, dotted in imports(source):
         parts = dotted.split(".")
         if parts[0] != "syncloud":
@@ -223,7 +232,10 @@ def violations(source: Source) -> Iterator[str]:
         if package not in LAW[source.package] if source.package else True:
             yield f"{source}:{line}: {source.package or 'syncloud'} may not import from {package}"
         elif room and room not in PUBLIC.get(package, ()):
-            yield f"{source}:{line}: {module} is {package}'s own; give it to the others in PUBLIC, or ask for something public"
+            yield (
+                f"{source}:{line}: {module} is {package}'s own; "
+                "give it to the others in PUBLIC, or ask for something public"
+            )
         elif name.startswith("_"):
             yield f"{source}:{line}: {name} is {module}'s own"
 
@@ -288,7 +300,8 @@ def test_what_is_borrowed_is_imported_by_its_owner_alone(source: Source) -> None
     for line, top in borrowed(source):
         place = f"{source}:{line}"
         assert top in OWNERS, (
-            f"{place}: {top} has no owner: add it to OWNERS of tests/repository/test_layers.py and to setup.cfg"
+            f"{place}: {top} has no owner: "
+            "add it to OWNERS of tests/repository/test_layers.py and to setup.cfg"
         )
         owners = OWNERS[top].owners
         assert source.module in owners, f"{place}: {top} belongs to {', '.join(sorted(owners))}"

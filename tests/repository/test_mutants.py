@@ -1,4 +1,7 @@
-"""The mutants fit the code as it is, and docs/RELIABILITY.md has the list of them. `make mutants` runs them."""
+"""The mutants fit the code as it is, and docs/RELIABILITY.md lists them.
+
+`make mutants` runs them.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The Debian package, as far as it can be judged without building it: versions, names, and the maintainer scripts, which run.
+"""The Debian package without a build: versions, names, and runs of the maintainer scripts.
 
-What takes a Debian 13 machine is in tests/system.
+Tests that need a Debian 13 machine are in tests/system.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Bounds = dict[str, str]
 
 
 def _field(text: str, name: str) -> Bounds:
-    """A field with one package a line: name and lower bound; what debhelper fills in is left out."""
+    """A field with one package a line: name and lower bound; debhelper's own items are skipped."""
     found = re.search(rf"^{name}:((?:\n .*)+)", text, re.MULTILINE)
     assert found, name
     lines = re.findall(r"^ ([a-z0-9.+-]+)(?: \((?:>=|=) ([^)]+)\))?,$", found[1], re.MULTILINE)
@@ -130,7 +130,10 @@ def _units() -> list[Path]:
 
 @pytest.mark.parametrize("unit", _units(), ids=lambda unit: unit.stem)
 def test_the_times_of_the_units_are_those_of_the_program(unit: Path) -> None:
-    """A start is given up TimeoutStartSec= after its last progress; a stop has all the time that its parts may take."""
+    """The bounds of a start and of a stop are the program's own.
+
+    A start times out TimeoutStartSec= after its last progress; a stop gets the sum of its parts.
+    """
     seconds = {
         name: float(value)
         for name, value in re.findall(r"^(Timeout\w+Sec)=(\d+)s$", unit.read_text(), re.MULTILINE)
@@ -213,7 +216,10 @@ def test_the_tests_of_the_installed_package_exist() -> None:
 
 
 class Machine:
-    """Maintainer scripts with another root: every absolute path is below it, `deb-systemd-invoke` notes its arguments."""
+    """Maintainer scripts with another root: every absolute path is below the root.
+
+    `deb-systemd-invoke` records its arguments.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -292,7 +298,8 @@ def test_low_limits_of_inotify_are_told_once(machine: Machine) -> None:
     machine.allow(watches=8192, instances=128)
     told, _ = machine.run("postinst", "configure", "")
     expected = """\
-        syncloud: the kernel's fs.inotify.max_user_watches is 8192, which large trees exceed. To raise it:
+        syncloud: the kernel's fs.inotify.max_user_watches is 8192, which large trees exceed. \
+To raise it:
           echo fs.inotify.max_user_watches=524288 >>/etc/sysctl.d/syncloud.conf; sysctl --system
         """
     assert told == textwrap.dedent(expected)

@@ -283,5 +283,5 @@ def test_a_client_that_hangs_up_ends_its_request_behind(slow: http.client.HTTPCo
     with socket.create_connection((slow.host, slow.port), timeout=20) as sock:
         sock.sendall(b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 40\r\n\r\nshort")
         assert Slow.received.acquire(timeout=20)
-    # The server's read ends, or the fixture would wait for its thread until the test's time is over.
+    # The server's read ends; otherwise the fixture would wait for its thread until the timeout.
     assert Slow.received.acquire(timeout=20)

@@ -8,7 +8,10 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 FAULTS = 111
 LIVE = 100
-"""So many at least are injected by a test; every other row says why it cannot be, and what covers it."""
+"""Least number of faults that a test injects.
+
+Every other row gives the reason why no test can inject the fault, and the cover that remains.
+"""
 
 
 def _rows() -> dict[int, str]:

@@ -1,4 +1,7 @@
-"""What comes into the environments of tests, CI and tools: every version has its hashes, and setup.cfg's bounds hold."""
+"""The environments of tests, CI and tools.
+
+Every version has its hashes, and setup.cfg's bounds hold.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,10 @@ def _oldest() -> list[Requirement]:
 
 
 def test_the_files_agree_with_each_other() -> None:
-    """But for the oldest: a test that passes in one environment has run with the versions of all of them."""
+    """All but the oldest agree.
+
+    A test that passes in one environment has run with the versions of all of them.
+    """
     seen: Pins = {}
     for file in FILES:
         if file.stem != "oldest":

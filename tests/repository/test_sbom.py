@@ -1,4 +1,4 @@
-"""The bill of materials of a package: what SPDX 2.3 wants of it, and that it is of this package and no other."""
+"""The bill of materials of a package: valid by SPDX 2.3, and of this package and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shape of the house: sizes of functions and constructors, words of its prose, a test file for each module.
+"""Shape of the house: sizes of functions and constructors, words of prose, a test file a module.
 
 `GOALS` has the most that each figure may be, and `MOST_ARGUMENTS` that of a constructor.
 """

@@ -21,7 +21,8 @@ DAEMON = """
 import json, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 child = subprocess.Popen(["sleep", "60"])
-print("<6>" + json.dumps({"event": "daemon.ready", "child": child.pid}), file=sys.stderr, flush=True)
+print("<6>" + json.dumps({"event": "daemon.ready", "child": child.pid}), \
+file=sys.stderr, flush=True)
 time.sleep(60)
 """
 

@@ -35,8 +35,14 @@ BY_NAME = [
     f"x-amz-security-token: {PROBE}",
     f"{{'X-Amz-Security-Token': b'{PROBE}'}}",
     f"[('x-amz-security-token', '{PROBE}')]",
-    f"Authorization: AWS4-HMAC-SHA256 Credential=AKIA/20260101/r/s3/aws4_request, SignedHeaders=host, Signature={PROBE}",
-    f"AWS4-HMAC-SHA256 Credential=AKIA/20260101/r/s3/aws4_request, SignedHeaders=host, Signature={PROBE}",
+    (
+        "Authorization: AWS4-HMAC-SHA256 Credential=AKIA/20260101/r/s3/aws4_request, "
+        f"SignedHeaders=host, Signature={PROBE}"
+    ),
+    (
+        "AWS4-HMAC-SHA256 Credential=AKIA/20260101/r/s3/aws4_request, "
+        f"SignedHeaders=host, Signature={PROBE}"
+    ),
     f"authorization: Bearer {PROBE}",
     f"Proxy-Authorization: Basic {PROBE}",
     f"{{'Authorization': 'AWS AKIA:{PROBE}'}}",

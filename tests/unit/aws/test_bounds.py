@@ -217,7 +217,7 @@ def test_what_no_answer_has_is_not_made_a_tree_by_botocore(
 def test_what_no_answer_of_the_metadata_service_has_is_no_text_of_any_charset(
     charset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may name the charset in which its answer is to be read, and so one in which no bracket is one."""
+    """An answer may name its own charset, and so a charset in which no bracket is a bracket."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
         monkeypatch.delenv(name)
     body = ("[" + "[]," * 1_300_000 + "[]]").encode(charset)

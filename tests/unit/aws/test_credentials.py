@@ -79,7 +79,7 @@ def test_expired_credentials_are_named_and_renewed_ones_are_used(
 def test_credentials_about_to_end_are_looked_at_each_second(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever lives for less than the time between two looks would otherwise be found out by the store's refusal."""
+    """The store's refusal would otherwise reveal an end that comes before the next look."""
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", _ends_in(10))
     aws = make()
     assert aws.credentials.refresh() == 1
@@ -153,10 +153,12 @@ from pathlib import Path
 asked = Path({place!r}) / "asked"
 asked.write_text((asked.read_text() if asked.exists() else "") + ".")
 if len(asked.read_text()) in {hangs}:
-    if {held}: subprocess.Popen([sys.executable, "-c", "import time; time.sleep(6)"], start_new_session=True)
+    if {held}: subprocess.Popen([sys.executable, "-c", "import time; time.sleep(6)"], \
+start_new_session=True)
     time.sleep(20)
 end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds={life})
-print(json.dumps(dict(Version=1, AccessKeyId="A", SecretAccessKey="S", SessionToken="T", Expiration=end.isoformat())))
+print(json.dumps(dict(Version=1, AccessKeyId="A", SecretAccessKey="S", SessionToken="T", \
+Expiration=end.isoformat())))
 """
 
 
@@ -170,7 +172,7 @@ def test_a_credential_process_that_hangs_is_ended_and_nobody_waits_for_it_for_ev
     *,
     held: bool,
 ) -> None:
-    """botocore asks it under a lock that the queue's client needs, too: it would hang without a word."""
+    """A hang would be silent, because botocore runs the process under a lock of the queue's."""
     monkeypatch.setattr(Process, "TIMEOUT_S", 2.0)
     hanging = HANGING.format(place=str(tmp_path), hangs=(2, 3, 4), life=60, held=held)
     (tmp_path / "hanging.py").write_text(hanging)
@@ -210,7 +212,8 @@ def test_the_process_of_a_roles_source_is_ended_as_well(
     )
     source = f"[profile source]\ncredential_process = {sys.executable} {tmp_path}/hanging.py\n"
     profiles(
-        f"{source}[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = source\n"
+        f"{source}[profile p]\n"
+        "role_arn = arn:aws:iam::111122223333:role/r\nsource_profile = source\n"
     )
     aws = make(profile="p")
     aws.credentials.refresh()

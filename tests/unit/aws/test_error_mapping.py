@@ -33,7 +33,7 @@ def _family(root: type[Exception]) -> Iterator[type[Exception]]:
 
 
 OUTSIDE = {"UndefinedModelAttributeError", "MissingServiceIdError"}
-"""Of botocore.exceptions: faults in botocore's own description of a service, which no setting and no time mends."""
+"""Of botocore.exceptions: faults in a service description, which no setting and no time mends."""
 
 
 def test_every_exception_of_botocore_is_one_that_is_translated() -> None:
@@ -238,7 +238,10 @@ def _crt_errors() -> dict[str, Any]:
 
 
 def test_an_answer_that_botocore_cannot_read_is_not_repeated() -> None:
-    """It makes the body the message. Found by `test_no_secret_is_logged_or_kept`, when SQS had to answer in time for it."""
+    """botocore makes the body the message.
+
+    `test_no_secret_is_logged_or_kept` found this fault once SQS had to answer in time.
+    """
     answer: Any = {
         "Error": {"Code": "400", "Message": "<Error><Token-0>secret</Token-0></Error>"},
         "ResponseMetadata": {"HTTPStatusCode": 400},

@@ -9,8 +9,14 @@ from syncloud.errors import SyncloudError, Unavailable
 from syncloud.s3 import listing, objects
 from syncloud.s3.response import Response
 
-ROW = "<Contents><Key>k</Key><ETag>&quot;1&quot;</ETag><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified>"
-MORE = "<StorageClass>STANDARD</StorageClass><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><Owner><ID>1</ID></Owner></Contents>"
+ROW = (
+    "<Contents><Key>k</Key><ETag>&quot;1&quot;</ETag><Size>1</Size>"
+    "<LastModified>2026-01-01T00:00:00Z</LastModified>"
+)
+MORE = (
+    "<StorageClass>STANDARD</StorageClass><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm>"
+    "<Owner><ID>1</ID></Owner></Contents>"
+)
 
 ENDLESS = {
     "deep": b"<a>" * 200_000,

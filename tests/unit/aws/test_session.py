@@ -222,7 +222,8 @@ def test_the_addressing_style_of_the_profile_holds(
     profiles(
         "[profile path]\nregion = eu-west-1\ns3 =\n  addressing_style = path\n"
         "[profile given]\ns3 =\n  addressing_style = virtual\n"
-        "[profile virtual]\nendpoint_url = https://s3.example.org:9000\ns3 =\n  addressing_style = virtual\n"
+        "[profile virtual]\nendpoint_url = https://s3.example.org:9000\n"
+        "s3 =\n  addressing_style = virtual\n"
     )
     assert make(profile="path").s3_address("b1b").url == "https://s3.eu-west-1.amazonaws.com/b1b"
     assert make(profile="virtual").s3_address("b1b").url == "https://b1b.s3.example.org:9000"
@@ -353,7 +354,8 @@ def test_both_stacks_refuse_a_private_ca_they_were_not_told_of(
         with pytest.raises(Unavailable) as caught, translated("boto3"):
             aws.client("s3").head_bucket(Bucket=bucket.name)
         assert "AWS_CA_BUNDLE" in caught.value.hint
-    # awscrt's TLS (s2n) waits 10 to 30 s before it tells of a failed handshake, and tries again: the deadline comes first.
+    # awscrt's TLS (s2n) reports a failed handshake after 10 to 30 s, and retries.
+    # The deadline comes first.
     with pytest.raises(Unavailable) as caught:
         get(secure.endpoint, bucket.name, deadline=3)
     assert "AWS_CA_BUNDLE" in caught.value.hint

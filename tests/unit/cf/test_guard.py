@@ -1,4 +1,4 @@
-"""The guard of a stack: each step is refused that would lose data or touch the stack of somebody else."""
+"""The guard of a stack refuses each step that would lose data or touch somebody else's stack."""
 
 from __future__ import annotations
 

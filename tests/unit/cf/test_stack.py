@@ -1,4 +1,7 @@
-"""The stack, deployed for real into the emulator; what the emulator never does (being slow, refusing) is answered by a stub."""
+"""The stack, deployed for real into the emulator.
+
+A stub is slow or refuses, because the emulator never does.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ def test_without_a_prefix_everything_arrives(cloud: Cloud) -> None:
 
 
 def events(cloud: Cloud, queue_url: str) -> list[tuple[str, str]]:
-    """Family and key, of all messages that are there; the test event that S3 sends at first is left out."""
+    """Family and key of all messages in the queue; the first test event of S3 is skipped."""
     found: list[tuple[str, str]] = []
     while messages := cloud.sqs.receive_message(
         QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1

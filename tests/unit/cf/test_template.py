@@ -1,4 +1,4 @@
-"""The template by itself: it is valid, keeps what must be kept, and gives nobody more than the code uses."""
+"""The template by itself is valid, protects the data, and grants no more than the code uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def properties(logical_id: str) -> dict[str, Any]:
 
 
 def statements(logical_id: str, *, kms: bool = False) -> list[dict[str, Any]]:
-    """Of a policy, as they are with or without a KMS key; the text that is conditional on the prefix is left as it is."""
+    """Statements of a policy, with or without a KMS key.
+
+    Text that is conditional on the prefix stays as it is.
+    """
     found = []
     for statement in properties(logical_id)["PolicyDocument"]["Statement"]:
         if "Fn::If" in statement:
@@ -139,7 +142,7 @@ def test_the_queues_are_encrypted_and_messages_end_in_the_dead_letter_queue() ->
 
 
 def test_the_dead_letter_queue_takes_from_this_queue_alone() -> None:
-    """By a name that is written down: each of the two queues would else wait for the other one to exist."""
+    """The name is fixed, because otherwise each queue would wait for the other one to exist."""
     (name,) = {str(properties("Queue")["QueueName"])}
     allowed = properties("DeadLetterQueue")["RedriveAllowPolicy"]
     assert allowed["redrivePermission"] == "byQueue"
@@ -160,7 +163,10 @@ def test_nobody_gets_in_without_tls(logical_id: str) -> None:
 
 
 def test_nobody_gets_to_the_bucket_with_an_old_tls() -> None:
-    """A condition of its own: a request without TLS has no version, and no number is less than one that is not there."""
+    """TLS versions need a condition of their own.
+
+    A request without TLS has no version, and no number is less than an absent one.
+    """
     (denial,) = [
         statement for statement in statements("BucketPolicy") if statement["Sid"] == "NoOldTls"
     ]
@@ -175,7 +181,10 @@ def test_nobody_gets_to_the_bucket_with_an_old_tls() -> None:
 
 @pytest.mark.parametrize("logical_id", ["PushPolicy", "PullPolicy"])
 def test_a_bucket_of_the_same_name_in_another_account_is_not_ours(logical_id: str) -> None:
-    """The ARN of a bucket names no account: whoever makes it anew, after it was removed, would get what push sends."""
+    """The ARN of a bucket names no account.
+
+    A new owner of a removed bucket's name would get the uploads of push.
+    """
     of_the_bucket = [
         statement
         for statement in statements(logical_id)

@@ -81,7 +81,10 @@ def test_in_the_journal_an_error_is_one_event(tmp_path: Path) -> None:
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
     """As `syncloud setup --print-template | head -1`."""
-    program = "import sys; from syncloud.cli.main import main; sys.exit(main(['setup', '--print-template']))"
+    program = (
+        "import sys; from syncloud.cli.main import main; "
+        "sys.exit(main(['setup', '--print-template']))"
+    )
     reader, writer = os.pipe()
     os.close(reader)
     try:

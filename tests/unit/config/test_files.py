@@ -56,7 +56,10 @@ def test_a_key_of_another_command_does_not_disturb(read: Read, etc: Path) -> Non
 
 
 def test_the_files_grammar(read: Read, etc: Path) -> None:
-    text = '# comment\n; comment\n[section]\n---\nbucket: b1x\ndirectory = "/srv/a b"  # why\nprefix   p/q\n\nprofile = a#b\n'
+    text = (
+        "# comment\n; comment\n[section]\n---\nbucket: b1x\n"
+        'directory = "/srv/a b"  # why\nprefix   p/q\n\nprofile = a#b\n'
+    )
     (etc / "g.conf").write_text("\ufeff" + text)
     settings = read("push", "--instance", "g").settings
     assert (settings.bucket, settings.directory, settings.prefix, settings.profile) == (

@@ -186,7 +186,8 @@ def test_wrong_patterns(value: str, told: str, read: Read, etc: Path) -> None:
 def test_every_problem_is_told(read: Read, etc: Path) -> None:
     (etc / "syncloud.conf").write_text("transfers = none\nbuckt = x\n")
     (etc / "x.conf").write_text(
-        "= 3\nonce = true\ninstance = y\nmin-interval = 2s\nmin-interval = 3s\ndelete = maybe\nregion =\nbucket\n"
+        "= 3\nonce = true\ninstance = y\nmin-interval = 2s\nmin-interval = 3s\n"
+        "delete = maybe\nregion =\nbucket\n"
     )
     told = problems(
         read,
@@ -214,8 +215,14 @@ def test_every_problem_is_told(read: Read, etc: Path) -> None:
         f"{shared}:1: transfers: 'none' is not a whole number from 1 to 1024",
         f"{shared}:2: unknown key 'buckt'; did you mean bucket?",
         "--log-level: 'loud' is none of debug, info, warning, error",
-        f"pull: needs the directory: --directory DIR, SYNCLOUD_DIRECTORY=DIR in the environment, or directory = DIR in {own}",
-        f"pull: needs the queue-url: --queue-url URL, SYNCLOUD_QUEUE_URL=URL in the environment, or queue-url = URL in {own}",
+        (
+            "pull: needs the directory: --directory DIR, "
+            f"SYNCLOUD_DIRECTORY=DIR in the environment, or directory = DIR in {own}"
+        ),
+        (
+            "pull: needs the queue-url: --queue-url URL, "
+            f"SYNCLOUD_QUEUE_URL=URL in the environment, or queue-url = URL in {own}"
+        ),
     ]
 
 

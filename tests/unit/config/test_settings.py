@@ -1,4 +1,4 @@
-"""The values that are computed from others: names of stack and instance, the directory of the state."""
+"""Values that are computed from others: names of stack and instance, the directory of the state."""
 
 from __future__ import annotations
 

@@ -39,10 +39,13 @@ def test_no_durations(raw: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("--transfers", "0"), ("--transfers", "1025"), ("--transfers", "1.5"), ("--transfers", "\u0661"), ("--transfers", ""),
-        ("--max-delete", "101"), ("--max-delete", "-1"), ("--min-interval", "2h"), ("--reconcile-interval", "0"),
-        ("--conflict", "newest"), ("--bucket", "s3://b"), ("--bucket", "b/p"), ("--bucket", ""), ("--directory", ""),
-        ("--directory", "a\nb"), ("--directory", "~nobody-has-this-name/x"), ("--endpoint-url", "localhost:1"),
+        ("--transfers", "0"), ("--transfers", "1025"), ("--transfers", "1.5"),
+        ("--transfers", "\u0661"), ("--transfers", ""),
+        ("--max-delete", "101"), ("--max-delete", "-1"),
+        ("--min-interval", "2h"), ("--reconcile-interval", "0"), ("--conflict", "newest"),
+        ("--bucket", "s3://b"), ("--bucket", "b/p"), ("--bucket", ""),
+        ("--directory", ""), ("--directory", "a\nb"), ("--directory", "~nobody-has-this-name/x"),
+        ("--endpoint-url", "localhost:1"),
         ("--region", "EU west"), ("--profile", ""), ("--ready", "soon"), ("--state-dir", ""),
     ],
 )  # fmt: skip

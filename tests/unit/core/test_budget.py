@@ -28,7 +28,10 @@ async def rest() -> None:
 
 
 async def carried(budget: Budget, sizes: dict[str, int]) -> list[str]:
-    """Carry files of so many parts, all there before the first part is granted: the names of the parts in their order."""
+    """Names of the parts in the order of their grants.
+
+    All files are there before the first part is granted.
+    """
     order = list[str]()
     await budget.take(2, 0)
 
@@ -109,7 +112,7 @@ def test_what_is_more_than_all_of_it_is_granted_alone() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 4), st.booleans()), max_size=20))
 def test_nothing_is_lost_whoever_gives_up_when(works: list[tuple[int, int, bool]]) -> None:
-    """Each takes some, holds it for a few turns of the loop, and may be cancelled while it waits or holds."""
+    """Each task takes some, holds it for a few turns, and may be cancelled meanwhile."""
 
     async def go() -> None:
         budget, held = Budget(10), 0

@@ -67,7 +67,10 @@ def test_a_file_that_went_is_nominated_as_absent() -> None:
 
 
 def test_thousands_of_folders_that_cannot_be_seen_cost_each_path_the_same() -> None:
-    """Each of them is asked about its own paths alone: 20,000 folders times 20,000 rows would take minutes."""
+    """The diff asks each folder about its own paths alone.
+
+    20,000 folders times 20,000 rows would take minutes.
+    """
     blind = [
         Unknown(f"{number:05}/in", "cannot be listed", subtree=True) for number in range(20_000)
     ]
@@ -249,7 +252,7 @@ def entry_of(seen: ScanRecord) -> Entry:
 def in_runs(
     files: dict[str, tuple[str, int]], unknowns: dict[str, bool], lengths: list[int]
 ) -> list[Side | ScanChunk]:
-    """As a directory tree lists: its files in runs of these lengths, one after the other and again."""
+    """A directory tree's listing: files in runs of these lengths, used in rotation."""
     found: list[Side | ScanChunk] = []
     room = 0
     for side in listed(files, unknowns):

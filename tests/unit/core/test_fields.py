@@ -1,4 +1,7 @@
-"""The one definition of each value that a store gives: what real stores send is taken, anything else is Odd, in few words."""
+"""The one definition of each value of a store.
+
+Values of real stores are accepted; any other is Odd, in few words.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys and paths: one to one or refused. Hidden names. Conflict names that always fit and never nest."""
+"""Keys and paths map one to one or are refused; conflict names always fit and never nest."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ KEYS = ANY | PIECES
 
 @given(KEYS, KEYS)
 def test_two_keys_never_meet_in_one_file(one: str, other: str) -> None:
-    """By the kernel's rules: what survives refusal has one spelling only, a directory's slash apart."""
+    """By the kernel's rules, an accepted key has one spelling, apart from a directory's slash."""
     assume(one != other)
     if (
         names.refusal(one) is None

@@ -1,4 +1,4 @@
-"""Patterns are git's: git itself is the judge of every path, and no name takes longer than it is long."""
+"""Patterns are git's: git judges every path, and no name takes longer than its length."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def excluded(case: Case) -> list[str]:
 
 
 BEHIND_LETTERS = re.compile(r"[^/!*]\*\*")
-"""git before 2.52, Debian 13's among them, lets such a `**` begin anew where plain letters alone stand before it."""
+"""In git before 2.52 (Debian 13) such a `**` starts anew, where only plain letters precede it."""
 
 NAMED: dict[str, tuple[Case, list[str]]] = {
     "the last match wins": (
@@ -228,7 +228,7 @@ PIECES += [
 ]
 PIECES += ["[[:foo:]]", "[[::]]", "[[:]", "[a", "[", "[!", "[]", "[a-", "[a\\", "]", "\\"]
 PIECES += ["\\*", "\\?", "\\[", "\\a", "\\ ", "\\/", "\\!", "\\#", "\\\\"]
-"""What a pattern is made of: everything that gitignore(5) has a meaning for, and all that is only half of such a thing."""
+"""The pieces of a pattern: all that gitignore(5) gives a meaning, and incomplete forms of each."""
 
 NAMES = [
     "a",
@@ -317,7 +317,7 @@ FORMS += [
     "a/**/a*a*a*a*b/**/c",
     "**/" + "[a.]/" * 40 + "b",
 ]
-"""Each tries for minutes or for ever, once it is a regular expression that takes back what it has taken."""
+"""A backtracking regular expression would try each of these forms for minutes or for ever."""
 
 LONG = [
     "a" * 255,

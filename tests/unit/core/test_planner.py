@@ -1,4 +1,4 @@
-"""The truth table: one test per rule, and random histories that must fall quiet without losing anything."""
+"""The truth table: one test per rule, and random histories that converge without any loss."""
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ def test_an_unknown_field_of_a_tag_says_nothing() -> None:
 
 @dataclass
 class World:
-    """One path: what both sides hold, the base, and everything that somebody other than us put at the target."""
+    """One path: the contents of both sides, the base, and foreign content at the target."""
 
     source: Entry | None = None
     target: Entry | None = None
@@ -373,7 +373,10 @@ class World:
         return replace(side, crc=checksum.update(self.body(side)))
 
     def look(self, side: Entry | None, known: tuple[str, ...] | None, eager: bool) -> Side:
-        """As the trees do: as known costs nothing; a small file's look brings its checksum, a big one's does not."""
+        """A look as in the trees: an unchanged side costs nothing.
+
+        The look at a small file includes its checksum, the look at a big one does not.
+        """
         if side is None:
             return GONE
         if side.tag == known and self.base is not None:
@@ -406,7 +409,7 @@ class World:
                 self.copy(source)
             case Adopt(source=source, target=target):
                 assert self.body(source) == self.body(target)
-                # The source's writer has put the very same bytes there: from now on they are its own to replace.
+                # The source's writer has put the same bytes there, and may replace them later.
                 self.foreign.discard(self.body(target))
                 self.copy(source)
             case Conflict(source=source, target=target):

@@ -1,4 +1,4 @@
-"""The sample of the base that identifies a directory: paths from all over, none of another mount."""
+"""The sample of the base that identifies a directory: paths from all over, none of other mounts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The coalescer, with a clock of our own: when a path gets its turn, and that no hint and no receipt is ever lost."""
+"""The work queue, with a clock of its own.
+
+The tests cover when a path gets its turn, and that no hint and no receipt is ever lost.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +177,10 @@ def test_a_file_that_is_never_quiet_goes_at_its_deadline(queue: WorkQueue, clock
 
 
 def test_what_was_transferred_last_costs_each_path_the_same(queue: WorkQueue, clock: Clock) -> None:
-    """Of 30,000 within the deadline the last ten thousand take no longer than the first, but for the machine's moods."""
+    """All paths are within the deadline, and late ones cost as much as early ones.
+
+    The machine's load may make a difference.
+    """
 
     def settle(beginning: int) -> float:
         started = time.process_time()
@@ -331,7 +337,7 @@ def test_a_listing_that_failed_waits_or_goes_with_the_next_one(
 
 
 def test_a_listing_that_failed_gives_its_receipts_to_the_next_one(queue: WorkQueue) -> None:
-    """A receipt that nobody holds any more is never given back: its message comes again until it is dead."""
+    """A receipt without a holder is never released, so its message returns until it is dead."""
     first, second = Ticket(), Ticket()
     queue.add(Hint("", subtree=True, receipt=first))
     (failed,) = queue.take_subtrees()
@@ -507,8 +513,10 @@ def test_a_full_table_forgets_nothing_of_a_hint(clock: Clock) -> None:
 
 
 class Table(RuleBasedStateMachine):
-    """A table of three paths at most, of which more wait: each hint is followed by a look at its path, or by a listing that
-    covers it, and `both` is asked for wherever the hint has asked for it.
+    """A table of three paths at most, with more in the queue.
+
+    Each hint leads to a look at its path, or to a listing that covers the path. A look includes
+    `both` sides wherever the hint asks for both.
     """
 
     names = st.sampled_from(["a", "b", "c", "d/e", "d/f", "d/g/h", "i"])

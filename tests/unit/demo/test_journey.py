@@ -38,7 +38,7 @@ def test_what_differs(left: dict[str, Seen], right: dict[str, Seen], told: list[
 
 
 def test_a_tree_is_seen_whole(tmp_path: Path) -> None:
-    """A hidden temporary that pull left would be a difference, and a link is not what it points to."""
+    """A hidden temporary of pull would be a difference, and a link differs from its target."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d/.hidden").write_text("abc")
     (tmp_path / "link").symlink_to("d/.hidden")

@@ -17,7 +17,7 @@ from syncloud.demo.signals import Signals
 def test_a_signal_interrupts_nothing_and_is_obeyed_where_it_is_asked_for(
     number: signal.Signals, ends: type[BaseException]
 ) -> None:
-    """One that raises in the middle of `Popen.poll()` can leave its lock taken, and then the end waits for ever."""
+    """A handler that raises amid `Popen.poll()` can leave its lock taken: the end never comes."""
     before = signal.getsignal(number)
     with Signals() as signals:
         signals.obey()

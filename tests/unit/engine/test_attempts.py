@@ -1,4 +1,4 @@
-"""One path in work: a failure delays no other path, is retried ever less often, and is named by a single pass."""
+"""One path in work: its failure delays no other, retries slow down, a single pass reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals of single paths, outages and droughts: which of them holds work, and how many requests each costs."""
+"""Refusals of single paths, outages and droughts: which of them holds work, and their requests."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_where_all_are_refused_there_is_no_hot_loop_and_nothing_is_deleted(state
 
 
 class Silent(MemoryTree):
-    """A source that counts nothing, as a disk does, of which it is known whose fault its failures are."""
+    """A source that counts nothing, as a disk does; its failures have a known scope."""
 
     async def observe(
         self,

@@ -1,4 +1,4 @@
-"""Competing writers of one path: conflict copies are counted, and the path is skipped from a number on."""
+"""Competing writers of one path: conflict copies are counted, and a limit skips the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which deletions go, which are held back, and what of it a restart knows: with an injected clock, without any engine."""
+"""Deletions that are allowed, held or known after a restart: an injected clock and no engine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def awaited(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 
 class World:
-    """A state of 1,000 files, one clock for the deletions and the wall, and one life of the process after another."""
+    """A state of 1,000 files, one clock for deletions and wall, and one life after another."""
 
     def __init__(self, state: State, known: int = KNOWN) -> None:
         self.state = state
@@ -245,7 +245,7 @@ def test_renaming_very_many_equal_files_costs_each_the_same() -> None:
 
 @awaited
 async def test_what_comes_while_the_allowed_ones_wait_is_not_allowed(world: World) -> None:
-    """A tree that is never quiet: copies go on, and some of what was held is looked at once more."""
+    """A tree that is never quiet: copies continue, and some held paths are looked at again."""
     assert world.delete(*_paths(0, 600)) == 250
     world.deletions.resume(allow=True)
     world.want(*_paths(250, 400), *_paths(600, 1_000))
@@ -314,7 +314,7 @@ async def test_a_listing_does_not_end_it_where_what_is_held_is_no_known_path(wor
 
 
 @awaited
-async def test_one_newcomer_that_is_settled_before_the_listing_ends_it_does_not_end_it_for_the_others(
+async def test_one_newcomer_settled_before_the_listing_ends_it_does_not_end_it_for_the_others(
     world: World,
 ) -> None:
     assert world.delete(*_paths(0, 250), "one", "another") == 250

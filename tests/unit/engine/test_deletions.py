@@ -131,7 +131,7 @@ def test_a_single_pass_ends_although_a_deletion_is_held_back_of_what_was_recorde
 
 
 def test_a_deletion_goes_although_its_path_got_another_hint_while_it_waited(state: State) -> None:
-    """What waits behind a deferred deletion can only go after it: it must not hold the deletions back."""
+    """Hints behind a deferred deletion can only follow it, and must not hold the deletions back."""
 
     async def scenario() -> None:
         source, target = MemoryTree("pull"), FlakyTree("push")
@@ -158,7 +158,7 @@ def test_a_deletion_goes_although_its_path_got_another_hint_while_it_waited(stat
 
 
 class Order(State):
-    """A state that notes what is recorded in `acts`, and refuses the next rows as often as `full` says."""
+    """A state that logs its records in `acts`, and refuses the next `full` rows."""
 
     acts: list[str]
     full = 0
@@ -188,7 +188,10 @@ class Noting(Bucket):
 
 
 def _moved(tmp_path: Path, *, full: int, new: bytes = b"2") -> list[str]:
-    """What was done, in order, when `a`, which is b"1", became `b`, and deleting began the moment the copy was made."""
+    """The acts, in order, when `a`, which is b"1", became `b`.
+
+    The deletion begins the moment the copy is made.
+    """
 
     async def scenario(state: Order) -> None:
         source, target = Disk(), Noting()
@@ -221,7 +224,7 @@ def test_a_deletion_is_counted_in_the_state_before_it_is_made(tmp_path: Path) ->
 
 
 class Forgetful(Order):
-    """A state that takes no notes as long as `forgets`: the disk becomes full when a deletion is about to begin."""
+    """A state that refuses the count while `forgets`: the disk is full as a deletion begins."""
 
     forgets = True
 
@@ -267,7 +270,7 @@ def test_a_deletion_begins_only_when_the_copies_are_recorded(tmp_path: Path, ful
 def test_a_rename_costs_no_deletion_however_often_the_disk_refuses_its_row(
     tmp_path: Path, full: int
 ) -> None:
-    """What makes up for the old name is used up when the deletion begins, and not each time that it could."""
+    """The allowance for the old name is spent when the deletion begins, not at each attempt."""
     acts = _moved(tmp_path, full=full, new=b"1")
     assert acts.index("put b") < acts.index("delete a")
     assert not [act for act in acts if act.startswith("deletions: ") and '"made": [[' in act], acts

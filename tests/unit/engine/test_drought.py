@@ -1,4 +1,7 @@
-"""Whether anything gets through is told by bytes alone: a store that lists proves nothing, nor do a few odd paths."""
+"""Bytes alone prove that transfers succeed.
+
+A store that lists proves nothing, nor do a few odd paths.
+"""
 
 from __future__ import annotations
 

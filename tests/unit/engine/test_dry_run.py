@@ -70,7 +70,7 @@ def test_an_act_is_told_and_does_not_happen(act: Act, told: list[str]) -> None:
 
 
 def test_the_engine_gets_what_a_success_would_have_given() -> None:
-    """The engine goes on as after a success: the row is the source's, and a conflict has its name."""
+    """The engine continues as after a success: the row is the source's; a conflict has its name."""
     tree = MemoryTree("pull")
     there = tree.put("a", b"old")
 

@@ -1,4 +1,4 @@
-"""The actions of the planner: copies, renames, conflicts, deletions, and a file in the way of a directory."""
+"""The actions of the planner: copies, renames, conflicts, deletions, a directory's obstacles."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_source_wins_only_where_a_version_keeps_the_other_bytes(state: State
 
 
 def test_a_rename_is_proven_by_content() -> None:
-    """The inode of a file that was deleted may be that of the next one, of the same size and mtime."""
+    """The inode of a deleted file may be that of the next one, of the same size and mtime."""
 
     class Disk(MemoryTree):
         def rename_identity(self, entry: Entry) -> Tag | None:
@@ -78,7 +78,10 @@ def test_a_rename_is_proven_by_content() -> None:
 
 
 class ReticentTree(MemoryTree):
-    """Like a file system: a directory cannot be a file. What it wrote to "both" it tells only when `told` is set."""
+    """A file system, where a directory cannot be a file.
+
+    The write of "both" returns only once `told` is set.
+    """
 
     def __init__(self) -> None:
         super().__init__("pull", flat=False)

@@ -1,4 +1,4 @@
-"""The paths that fail by themselves: when each is tried again, what is recorded of it, what may be given back."""
+"""Paths that fail by themselves: times of retries, records of failures, releases of receipts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_news_of_a_young_failure_is_looked_at_at_once(world: World) -> None:
 
 
 def test_events_of_a_lasting_failure_do_not_outrun_its_pause(world: World) -> None:
-    """A writer that never rests, or a sender of messages, must not make each of its events a paid request."""
+    """A restless writer, or a sender of messages, must not make each event a paid request."""
     for _ in range(12):
         world.fail()
     last = world.now
@@ -327,7 +327,10 @@ STEPS = st.one_of(
 def test_no_path_is_lost_and_no_receipt_given_back_twice(
     world: World, steps: list[tuple[str, object]]
 ) -> None:
-    """Whatever comes in whatever order: each failing path is waited for, in hand, or recorded; each receipt is in one place."""
+    """In any order of events, each failing path is waited for, in hand, or recorded.
+
+    Each receipt is in one place.
+    """
     for path in "abc":
         world.failing.clear(path)
     world.failing.flush()
@@ -383,7 +386,10 @@ def test_what_an_earlier_version_has_written_is_opened(tmp_path: Path) -> None:
 def test_what_somebody_has_deleted_is_put_back_although_it_failed_in_an_earlier_life(
     state: State,
 ) -> None:
-    """The record of a failure does not say who has asked: what only a look at both sides finds is looked for again."""
+    """The record of a failure does not name its cause.
+
+    A look at both sides repeats, where only such a look finds the path.
+    """
 
     async def scenario() -> None:
         source, target = MemoryTree("pull"), Bucket()

@@ -89,7 +89,10 @@ def test_a_folder_that_moves_while_its_file_is_in_work_leaves_nothing_behind(sta
 def test_a_path_for_which_the_table_had_no_room_is_found_once_there_is_room(
     state: State, once: bool
 ) -> None:
-    """What an earlier life has recorded is no trouble any more, but it is tried only after the newcomer has failed."""
+    """Recorded failures of an earlier life are over.
+
+    Their paths are tried only after the newcomer has failed.
+    """
 
     class Waiting(Bucket):
         failed = False

@@ -1,4 +1,4 @@
-"""The loop itself: it rests when there is nothing to do, it holds back in an outage, and it misses nothing in work."""
+"""The loop rests without work, holds back in an outage, and misses no change of a path in work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from tests.support.odd_trees import Bucket, FlakyTree
 
 
 def test_more_paths_than_the_table_holds_are_all_settled(state: State) -> None:
-    """While some are in work: their changes are taken, and of the others a listing finds what no place was left for."""
+    """Paths in work get their changes.
+
+    A listing finds the other paths, for which the table had no place.
+    """
 
     async def scenario() -> None:
         source, target = MemoryTree("pull"), FlakyTree("push")

@@ -1,4 +1,4 @@
-"""A file where a directory must be: it makes way only as a deletion that is allowed, and only as it was put there."""
+"""A file in a directory's way goes only by an allowed deletion, and only if it is unchanged."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_an_edited_file_makes_no_way(pull: Pull) -> None:
 
 @pytest.mark.parametrize("writer", ["this state", ""], ids=["ours, unrecorded", "somebody's"])
 def test_what_no_row_knows_makes_no_way(pull: Pull, writer: str) -> None:
-    """Bytes that were written before a crash may be ours: that no row says so is reason enough to leave them."""
+    """Bytes from before a crash may be ours; without a row as proof they stay."""
 
     async def scenario() -> None:
         pull.disk.put("both", b"1")

@@ -1,4 +1,4 @@
-"""Results of attempts: rows are written before receipts are acknowledged, and changes without an event are counted."""
+"""Results of attempts: rows come before acknowledgements; changes without an event are counted."""
 
 from __future__ import annotations
 

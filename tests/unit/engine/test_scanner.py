@@ -211,7 +211,7 @@ class EndlessTree(LargeTree):
 def test_a_listing_that_is_called_off_is_left_by_its_thread_before_anything_is_closed(
     tmp_path: Path,
 ) -> None:
-    """What the thread uses (the rows' reader, the root's descriptor) would be closed under it, or be another file's."""
+    """The thread's handles (reader of rows, root's descriptor) stay open until the thread ends."""
     told: list[str] = []
     state = opened_state(tmp_path / "state", Pair("push", "d", "b", ""), WatchedState)
     state.closed = told

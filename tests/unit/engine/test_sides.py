@@ -1,4 +1,4 @@
-"""Looks at both sides of a path: the target is assumed where it may be, and a writer found late is a failure."""
+"""Looks at both sides: the target is assumed where it may be, and a late writer is a failure."""
 
 from __future__ import annotations
 

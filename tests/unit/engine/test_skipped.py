@@ -1,4 +1,7 @@
-"""What is left out is named, within bounds: bucket writers and local users choose how many such paths there are."""
+"""Skipped paths are reported, within bounds.
+
+Bucket writers and local users choose how many such paths there are.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def test_beyond_a_bound_paths_are_counted_and_neither_kept_nor_named(
     left_out.note(Unknown("of/an//event", "an empty component"))
     assert (len(left_out), len(state.skipped())) == (1_001, 10)
     assert logged.events == ["path.skipped"] * 11, "ten by name, and once that there are more"
-    # The next listing counts anew; one that is known keeps its place, and one that has gone makes room.
+    # The next listing counts anew: a known path keeps its place, and a vanished path makes room.
     listed(left_out, refused(1_000)[5:], most=10)
     assert (len(left_out), len(left_out.reasons)) == (995, 10)
     assert set(left_out.reasons) == {f"a//{number:05}" for number in range(5, 15)}

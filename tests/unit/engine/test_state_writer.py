@@ -1,4 +1,7 @@
-"""What is settled and not yet written: a row that cannot be stored keeps no other back, and no trouble ends the timer."""
+"""Settled rows that wait for the disk.
+
+A row that cannot be stored delays no other, and no trouble ends the timer.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,7 @@ def test_a_row_that_cannot_be_stored_is_left_out_by_name_and_the_others_are_stor
 
 
 def test_what_is_left_out_keeps_the_row_of_before(state: State) -> None:
-    """It is as true as it was: the sides are compared with it, and nothing is deleted for want of one."""
+    """The old row is as true as before: comparisons use it, and its lack deletes nothing."""
 
     async def scenario() -> None:
         state.record([replace(GOOD, path="bad")], [])
@@ -125,7 +128,10 @@ def test_a_receipt_that_cannot_be_given_back_keeps_no_other_back(state: State) -
 def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(
     tmp_path: Path,
 ) -> None:
-    """A closed database takes no row, and refuses none: nothing is left out, and no receipt is given back."""
+    """A closed database takes no row and refuses none.
+
+    Nothing is skipped, and no receipt is released.
+    """
 
     async def scenario() -> None:
         state = opened_state(tmp_path, Pair("push", "/srv/a", "bucket", ""))
@@ -145,7 +151,10 @@ def test_what_could_not_be_written_is_not_tried_again_once_the_state_is_closed(
 
 
 def test_damage_is_shown_and_nothing_is_acknowledged(state: State) -> None:
-    """Nor does a look at a row that cannot be read lose what is recorded: the path's work is over, its receipt is held."""
+    """A look at a row that cannot be read loses no record either.
+
+    The path's work is over, and its receipt is held.
+    """
 
     async def scenario() -> None:
         rows = [replace(GOOD, path=f"{number:05}/{'n' * 200}") for number in range(20_000)]

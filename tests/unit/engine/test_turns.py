@@ -1,4 +1,4 @@
-"""Turns of the loop: requests share a turn, a failed turn is retried, and the alarm keeps the earliest time."""
+"""Turns of the loop: requests share a turn, failures are retried, the alarm keeps the earliest."""
 
 from __future__ import annotations
 

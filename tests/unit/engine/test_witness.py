@@ -1,4 +1,4 @@
-"""One path's trouble or everybody's: a second witness decides, and only what began after an outage ends it."""
+"""Trouble of one path or of all: a second witness decides, and only later work ends an outage."""
 
 from __future__ import annotations
 
@@ -226,7 +226,10 @@ STEP = st.sampled_from(["store down", "store up", "good", "bad", "late", "probe"
 
 @given(st.lists(STEP, max_size=40))
 def test_one_bad_path_neither_makes_nor_keeps_an_outage(steps: list[str]) -> None:
-    """Whatever happens: an outage begins only while the store is down, and once it is up a probe or another path ends it."""
+    """An outage begins only while the store is down.
+
+    Once the store is up, a probe or another path ends the outage.
+    """
 
     async def scenario() -> None:
         down = False

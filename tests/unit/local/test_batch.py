@@ -181,7 +181,10 @@ def test_every_file_is_synced_before_its_name_and_every_directory_once_after_it(
 def test_a_sync_that_fails_is_of_whom_it_was_asked_for(
     root: int, tmp_path: Path, nth: int, said: str, there: list[str]
 ) -> None:
-    """A file that is not durable gets no name; of a directory that is not, all its files are told."""
+    """A file that is not durable gets no name.
+
+    Without a sync of the directory, all its files are reported.
+    """
     told, calls = traced(tmp_path, "-e", f"inject=fsync:error=EIO:when={nth}")
     assert told == said
     assert sum(call.startswith("fsync") for call in calls) == 5
@@ -287,7 +290,7 @@ file.outcome()
 
 @pytest.mark.skipif(not strace.works(), reason="strace is not allowed here")
 def test_what_was_written_is_synced_by_the_descriptor_that_wrote_it(tmp_path: Path) -> None:
-    """Some file systems report a lost write to that descriptor alone, when it is synced or closed."""
+    """Some file systems report a lost write to that descriptor alone, when it syncs or closes."""
     (tmp_path / "root").mkdir()
     trace = tmp_path / "trace"
     argv = [

@@ -75,7 +75,10 @@ def listening(
 ) -> Iterator[None]:
     """A process of `user` that listens at the abstract names, `|` between two of them."""
     # As root it starts the interpreter, which may be nobody else's; then it is the other user.
-    become = f"import os, signal, socket, sys; os.setgroups({list(groups)}); os.setgid({user}); os.setuid({user})\n"
+    become = (
+        f"import os, signal, socket, sys; os.setgroups({list(groups)}); "
+        f"os.setgid({user}); os.setuid({user})\n"
+    )
     argv = [sys.executable, "-c", become + HOLDS, name, str(backlog)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -88,7 +91,10 @@ def listening(
 
 @contextlib.contextmanager
 def filling(claim: str, user: int, how: str) -> Iterator[None]:
-    """A process of `user` that takes every place in the queue of that name, and with `how` "ever" each that is free again."""
+    """A process of `user` that takes every place in the queue of that name.
+
+    With `how` "ever", the process takes each place that becomes free, too.
+    """
     become = f"import os, socket, sys; os.setgroups([]); os.setgid({user}); os.setuid({user})\n"
     argv = [sys.executable, "-c", become + FILLS, claim, how]
     with subprocess.Popen(
@@ -125,7 +131,8 @@ def test_a_directory_is_claimed_once_until_it_is_released(fd: int, tmp_path: Pat
     first = Claim(fd, "dir")
     with pytest.raises(
         BusyError,
-        match=rf"another syncloud has the directory dir: process {os.getpid()} of user {os.geteuid()}",
+        match=r"another syncloud has the directory dir: "
+        rf"process {os.getpid()} of user {os.geteuid()}",
     ):
         Claim(fd, "dir")
     (tmp_path / "other").mkdir()
@@ -153,7 +160,7 @@ def test_a_claim_ends_with_its_process(fd: int) -> None:
 
 @pytest.mark.parametrize("kind", [fcntl.LOCK_SH, fcntl.LOCK_EX], ids=["shared", "exclusive"])
 def test_a_lock_on_the_directory_is_nobodys_claim(fd: int, tmp_path: Path, kind: int) -> None:
-    """`flock DIR job` of the user's own cron, or of anybody who may read it; beside it both go on."""
+    """`flock DIR job` in a user's cron, or of any reader, runs in addition to the claim."""
     theirs = os.open(tmp_path / "dir", os.O_RDONLY)
     fcntl.flock(theirs, kind | fcntl.LOCK_NB)
     claim = Claim(fd, "dir")

@@ -47,7 +47,10 @@ def test_a_big_file_that_grows_is_sent_up_to_its_size_at_open_at_its_deadline(
 def test_the_beginning_of_a_larger_new_content_is_not_sent(
     tree: LocalTree, root: Path, more: int
 ) -> None:
-    """It is rewritten between open and the first read: what is read is of one state, and is there again, but it is cut off."""
+    """The file is rewritten between open and the first read.
+
+    The bytes read are of one state and stable, but they are cut off.
+    """
     big(root)
     side = entry(tree, "big")
 

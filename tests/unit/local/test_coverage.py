@@ -1,4 +1,4 @@
-"""Which directories are watched, and under which path: the comparison, and the tree of which one look says nothing."""
+"""Watched directories and their paths: the comparison, and a tree that one look cannot describe."""
 
 from __future__ import annotations
 

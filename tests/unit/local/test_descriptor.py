@@ -48,7 +48,7 @@ def test_the_last_user_closes(file: Descriptor) -> None:
 def test_the_number_of_a_call_that_has_not_returned_is_nobody_elses(
     file: Descriptor, tmp_path: Path
 ) -> None:
-    """What is opened after the owner has given up gets other numbers, however late the thread writes."""
+    """Files opened after the owner's end get other numbers, however late the thread writes."""
     writing, given_up = threading.Event(), threading.Event()
 
     def late() -> None:

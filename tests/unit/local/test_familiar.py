@@ -54,7 +54,10 @@ def test_one_file_as_it_was_is_enough_where_nothing_speaks_against_the_identity(
 def test_another_file_system_is_believed_only_with_most_of_the_files(
     tmp_path: Path, gone: int, believed: bool
 ) -> None:
-    """A restore that has just begun, or leftovers in a directory below a disk that is not mounted, hold some of them."""
+    """A few of the files prove nothing.
+
+    A restore that has just begun has some of them, and so have leftovers below an unmounted disk.
+    """
     rows = [put(tmp_path, f"d/{number}") for number in range(5)]
     for path, _ in rows[:gone]:
         (tmp_path / path).unlink()
@@ -129,7 +132,7 @@ def test_a_tree_that_was_emptied_is_believed_on_its_own_file_system(tmp_path: Pa
 def test_an_older_copy_is_known_by_directories_that_nobody_has_touched_since(
     tmp_path: Path,
 ) -> None:
-    """An image that was copied before the files came has everything equal: UUID, handle, inode numbers."""
+    """An image copied before the files came is equal in UUID, handle and inode numbers."""
     copy, origin = tmp_path / "copy", tmp_path / "origin"
     (copy / "d").mkdir(parents=True)
     time.sleep(

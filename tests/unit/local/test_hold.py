@@ -1,4 +1,4 @@
-"""Edits during our own acts, which move the stamps themselves: none is taken for ours, none is lost."""
+"""Edits during our own acts, which move the stamps themselves: none is taken for ours or lost."""
 
 from __future__ import annotations
 
@@ -123,9 +123,10 @@ def test_of_an_unproven_target_the_row_is_like_no_file(file: Path, root_fd: int)
 
 
 def test_no_edit_is_lost_among_many_touches(file: Path, root_fd: int) -> None:
-    """Nobody arranges the order: a writer edits in place again and again, and each touch is believed or not.
+    """A writer edits in place at random times, and each touch is believed or not.
 
-    On a busy machine hundreds are not: then more of them are tried, lest the test say nothing.
+    On a busy machine hundreds are not believed. More touches follow then, because the test would
+    otherwise prove nothing.
     """
     stop = threading.Event()
     states = [b"%04d" % number * 750 for number in range(100)]

@@ -1,4 +1,4 @@
-"""Others in the directory during our own acts: their names, modes and temporaries are not recorded as ours."""
+"""Others in the directory during our own acts: no name, mode or temporary of theirs is ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which directory it is: by its file system and its handle, as far as the kernel tells; and through which mount it is seen."""
+"""Identity of a directory: its file system and its handle, if the kernel has one, and its mount."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lease on a file during our own acts, and the bytes as the proof where the kernel grants none."""
+"""The lease on a file during our own acts; the bytes are the proof if the kernel grants none."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_writer_waits_for_the_act_alone_and_not_for_the_disk(tmp_path: Path, f
 def test_an_act_that_fails_keeps_no_writer_waiting(
     tmp_path: Path, file: Path, act: str, held: str, error: str
 ) -> None:
-    """The process lives on after the failure; with a lease left over, this writer would wait for 45 s."""
+    """The process lives on after the failure; a lease left over would block the writer for 45 s."""
     code = (
         ACT.replace("except SyncloudError as error:", "except Exception as error:")
         + "\nsys.stdin.read()\n"

@@ -1,4 +1,4 @@
-"""Files that are in the directory before pull is: they are adopted, and nobody else may read or write them for that."""
+"""Files older than pull in its directory are adopted, and nobody loses access to them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ class Pull:
             disk.close()
 
     def synced(self, *, policy: Policy | None = None, both: bool = True) -> list[str]:
-        """A life that looks at everything, or at the bucket alone: the events of its log, but those of its listing."""
+        """A life that looks at both sides, or at the bucket alone.
+
+        The result has the events of its log, except the listing's.
+        """
 
         async def life() -> None:
             async with self.running(policy or Policy()) as engine:
@@ -195,7 +198,7 @@ def test_what_pull_has_written_itself_gets_the_mode_of_its_object(pull: Pull) ->
 def test_what_has_changed_since_the_row_is_looked_at_before_anything_is_withheld(
     pull: Pull,
 ) -> None:
-    """As after a write beside an open writer: the row is like no file, and the file bears pull's mark."""
+    """A write during another's open one: the row fits no file, and the file bears pull's mark."""
     pull.bucket.put(NAME, BODY, mtime_ns=MTIME, mode=0o600)
     pull.synced()
     row = pull.state.get(NAME)

@@ -1,4 +1,7 @@
-"""MountGuard: files below a lost mount are not absent, and a new mount proves that it is the old one."""
+"""MountGuard: files below a lost mount are not absent.
+
+A new mount proves that it is the old one.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ LOST = {"m/disk": ("fsid:a", "1")}
 
 @contextmanager
 def guarded(root: Path, *files: str) -> Iterator[MountGuard]:
-    """The guard of `root`, of which the base has these files, and which had a disk at m/disk in an earlier life."""
+    """The guard of `root`, with these files in the base, and a disk at m/disk earlier."""
 
     def known(under: str, beside: Collection[str]) -> Generator[tuple[str, Tag], None, None]:
         yield from (

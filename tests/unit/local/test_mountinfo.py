@@ -104,7 +104,10 @@ def test_a_directory_is_found_by_the_number_of_its_mount(tmp_path: Path) -> None
     place, table = tmp_path.resolve() / "place", tmp_path / "table"
     place.mkdir()
     mount = f"mount -t ramfs ramfs '{place}'"
-    other = f"sed 's/ - ramfs / - nfs4 /' /proc/self/mountinfo >'{table}' && mount --bind '{table}' /proc/$$/mountinfo"
+    other = (
+        f"sed 's/ - ramfs / - nfs4 /' /proc/self/mountinfo >'{table}' && "
+        f"mount --bind '{table}' /proc/$$/mountinfo"
+    )
 
     def asked(*commands: str) -> str:
         argv = [*mounted(*commands), sys.executable, "-c", ASKED, str(place)]

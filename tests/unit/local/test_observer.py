@@ -1,4 +1,4 @@
-"""watchdog's observer, mended: the depth of its walk, links in the way, threads and descriptors left."""
+"""watchdog's observer, mended: depth of its walk, links in the way, leaks of threads and files."""
 
 from __future__ import annotations
 
@@ -106,7 +106,10 @@ def test_a_deep_tree_that_comes_moves_and_goes_ends_no_thread(
 
 
 def test_a_long_root_shortens_no_path_that_is_watched(tmp_path: Path) -> None:
-    """A long root and a long key are longer together than a path may be; below a descriptor only the key counts."""
+    """A long root and a long key together exceed PATH_MAX.
+
+    Below a descriptor only the key counts.
+    """
     top = tmp_path / "top"
     here = os.getcwd()
     top.mkdir()

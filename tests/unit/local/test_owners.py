@@ -48,7 +48,8 @@ def test_a_file_of_another_user_says_whose_it_is(tmp_path: Path) -> None:
     owner = status.st_uid
     assert SameOwner(owner).refusal(status) is None
     assert SameOwner(owner + 1).refusal(status) == (
-        f"belongs to user {owner}, and the directory to user {owner + 1} (--any-owner publishes such files)"
+        f"belongs to user {owner}, and the directory to user {owner + 1} "
+        "(--any-owner publishes such files)"
     )
 
 

@@ -40,7 +40,10 @@ def test_a_file_in_the_way_is_named(tree: LocalTree, root: Path) -> None:
 def test_a_chain_of_directories_is_made_before_it_is_synced_and_removed_before_that(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key may have 490 levels: a journal has them in one commit, and none of those that have gone has to be synced."""
+    """A key may have 490 levels, and a journal has them in one commit.
+
+    Removed directories need no sync.
+    """
     order = list[str]()
     real = {name: getattr(os, name) for name in ("mkdir", "fsync", "rmdir")}
 

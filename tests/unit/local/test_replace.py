@@ -1,4 +1,4 @@
-"""One file by one process: what was expected is replaced, deleted, touched or set aside, and nothing else."""
+"""One file by one process: only the expected file is replaced, deleted, touched or set aside."""
 
 from __future__ import annotations
 

@@ -77,7 +77,10 @@ def test_what_is_set_aside_is_durable(tmp_path: Path, folder: Path) -> None:
 
 
 def crashes(tmp_path: Path, what: str, prepare: Callable[[], object], *more: str) -> Iterator[str]:
-    """`what` killed before each of its calls that changes something, on a state that `prepare` makes; the call's name."""
+    """The names of `what`'s calls that change something.
+
+    The child dies before each of them, on a state that `prepare` makes.
+    """
     calls = "linkat,renameat,renameat2,unlinkat,fsync,fchmod,utimensat,mkdirat"
     prepare()
     run(tmp_path, what, *more, "-e", f"trace={calls}")

@@ -144,7 +144,8 @@ def test_an_edit_in_place_before_the_rename_becomes_a_conflict_copy(
 
 @stretched
 @pytest.mark.xfail(
-    reason="rename(2) takes no condition: what is renamed onto NAME between our link and our rename is lost"
+    reason="rename(2) takes no condition: "
+    "what is renamed onto NAME between our link and our rename is lost"
 )
 def test_a_save_by_rename_before_the_rename_becomes_a_conflict_copy(
     tmp_path: Path, folder: Path

@@ -48,7 +48,10 @@ def newly_made(path: Path) -> bool:
 
 
 def test_what_takes_the_place_of_what_was_made_is_not_taken_for_it(place: Path) -> None:
-    """Between mkdir(2) and open(2) others who own the folder can exchange them; a directory of ours, empty, too."""
+    """Between mkdir(2) and open(2) other owners of the folder can exchange the directory.
+
+    The exchange may also be with an empty directory of ours.
+    """
     old, it = place / "real", place / "it"
 
     def exchange() -> None:

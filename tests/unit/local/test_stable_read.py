@@ -59,7 +59,7 @@ def test_a_writer_by_mapping_is_waited_for(tree: LocalTree, root: Path) -> None:
 def test_beside_an_open_writer_a_look_is_not_remembered(
     tree: LocalTree, root: Path, size: int
 ) -> None:
-    """At its deadline a file is read all the same; what a mapping stores afterwards need not move a stamp."""
+    """A file is still read at its deadline; later stores by a mapping need not move a stamp."""
     (root / "f").write_bytes(b"x" * size)
     with open(root / "f", "r+b") as writer:
         mapping = mmap.mmap(writer.fileno(), 4096)
@@ -90,7 +90,7 @@ def test_a_truncated_file_is_believed_after_the_quiet_time(tree: LocalTree, root
 def test_who_has_emptied_a_file_and_holds_it_open_is_waited_for_until_the_deadline(
     tree: LocalTree, root: Path
 ) -> None:
-    """Found by an hour's soak (seed "hour"): a writer that a busy host held up for longer than the quiet time."""
+    """An hour's soak (seed "hour") found a writer that a busy host delayed past the quiet time."""
     (root / "f").write_bytes(b"text")
     base = base_of(entry(tree, "f"))
     with open(root / "f", "wb"):
@@ -228,7 +228,7 @@ except Unsteady:
 
 
 def test_a_writer_by_mapping_of_what_is_not_ours_is_seen_by_the_bytes(root: Path) -> None:
-    """The kernel does not tell of it, and it moves no stamp: a page that is dirty already only takes the bytes."""
+    """The kernel sends no event and moves no stamp, because a dirty page only takes the bytes."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a file of another owner")
     file, stop = root / "f", threading.Event()
@@ -273,7 +273,8 @@ with file.open("r+b", buffering=0) as writer:
     for number in range(100):
         os.pwrite(writer.fileno(), b"a", number)
         side = entries.entry_of("big", file.stat())
-        content = None if sys.argv[2] == "control" else asyncio.run(tree.open(side, deadline_passed=True))
+        content = None if sys.argv[2] == "control" else \
+asyncio.run(tree.open(side, deadline_passed=True))
         os.pwrite(writer.fileno(), b"b", number)  # after the first part was read, as it were
         missed += entries.tag_of(os.fstat(writer.fileno())) == side.tag
         if content is not None:
@@ -284,7 +285,7 @@ print(missed)
 
 @pytest.mark.skipif(not may_mount(), reason="only root may mount")
 def test_a_big_file_is_read_after_the_tick_of_its_last_change(tmp_path: Path) -> None:
-    """On a file system with the kernel's coarse stamps, as all were before Linux 6.13: else a change would not show."""
+    """A file system with coarse stamps, as before Linux 6.13, because finer ones hide the fault."""
 
     def missed(how: str) -> int:
         mounted = [

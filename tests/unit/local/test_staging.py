@@ -1,4 +1,4 @@
-"""A large file that is given up while threads still work for it: nothing of it reaches another file, and nothing is left."""
+"""A large file that is given up amid its threads' work leaves nothing, nor bytes elsewhere."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ class Given(Content):
 
 
 class Source(Given):
-    """`first` is the first part; the second one is refused as soon as the first is being written, or never comes."""
+    """`first` is the first part.
+
+    The second part is refused as soon as the write of the first begins, or never comes.
+    """
 
     def __init__(self, first: Sequence[bytes], *, refused: bool) -> None:
         super().__init__(BODY)
@@ -141,7 +144,7 @@ def test_a_late_write_never_reaches_another_file(
 def test_a_call_that_never_returns_keeps_its_number_and_ends_nobody(
     root: Path, tmp_path: Path
 ) -> None:
-    """A frozen disk: an end does not wait for it, and what is opened afterwards does not get its bytes."""
+    """On a frozen disk, an end does not wait for the call, and later files do not get its bytes."""
     tree, slow = LocalTree(root, nonce=NONCE), Slow(BODY[:SMALL_BYTES])
 
     async def given_up() -> None:
@@ -205,7 +208,7 @@ def _after(go: threading.Event, function: Callable[..., Any], *arguments: object
 def test_a_file_that_has_not_its_size_gets_no_name(
     tree: LocalTree, root: Path, missing: int
 ) -> None:
-    """Whatever the parts promised: of an object without a checksum the size is what can be known."""
+    """The size is the only check of an object without a checksum, whatever its parts promised."""
     with pytest.raises(
         Corrupt, match=f"{len(BODY) - missing} bytes are on the disk instead of {len(BODY)}"
     ):
@@ -271,7 +274,7 @@ def test_where_a_directory_has_the_name_nothing_is_downloaded(tree: LocalTree, r
 
 
 class Exchanged(Given):
-    """While its last part comes, `theirs` takes the place of the temporary in `folder`: as often as there is one."""
+    """Each of `theirs` replaces the temporary in `folder` once, while the last part comes."""
 
     def __init__(self, folder: Path, *theirs: bytes) -> None:
         super().__init__(BODY)

@@ -25,7 +25,8 @@ from syncloud.core.model import Entry
 file, act, met = Path(sys.argv[1]) / "f", sys.argv[2], 0
 root = os.open(file.parent, os.O_RDONLY)
 def put(body):
-    one = batch.File(Entry("f", ("remote",), len(body), 10**18, 0o640, checksum.update(body), body), None)
+    one = batch.File(Entry("f", ("remote",), len(body), 10**18, 0o640, checksum.update(body), \
+body), None)
     batch.put_small(root, [one], "0123456789abcdef")
     return one.outcome()
 for number in range(200):
@@ -36,7 +37,8 @@ for number in range(200):
     elif act == "set aside":
         aside, now = commit.keep_conflict_copy(root, now, "")
         os.unlink(aside, dir_fd=root)
-        now = Entry(now.path, entries.tag_of(file.stat()), now.size, now.mtime_ns, now.mode, now.crc, racy=now.racy)
+        now = Entry(now.path, entries.tag_of(file.stat()), now.size, now.mtime_ns, now.mode, \
+now.crc, racy=now.racy)
     before = file.stat()
     with file.open("r+b") as writer:
         writer.write(b"two")

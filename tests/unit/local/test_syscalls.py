@@ -1,4 +1,7 @@
-"""Paths stay below the root, by the kernel and by hand alike; the kernel tells who writes. On a real file system."""
+"""Paths stay below the root, by the kernel and by hand; the kernel reports writers.
+
+The tests run on a real file system.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATHS = (
-    ".", "f", "d", "d/g", "d/e", "d/e/no", "link", "file-link", "out", "up", "dead", "no", "no/x", "f/x", "fifo",
+    ".", "f", "d", "d/g", "d/e", "d/e/no", "link", "file-link", "out", "up", "dead",
+    "no", "no/x", "f/x", "fifo",
     "link/g", "file-link/x", "out/passwd", "up/root/f", "dead/x", "d/in/g",
-    "..", "../root/f", "d/..", "d/../f", "d/../../root/f", "/etc/passwd", "/", "", "d/", "d//g", "./f", "d/./g",
+    "..", "../root/f", "d/..", "d/../f", "d/../../root/f", "/etc/passwd", "/", "",
+    "d/", "d//g", "./f", "d/./g",
 )  # fmt: skip
 FLAGS = {
     "look": os.O_PATH,
@@ -315,7 +320,10 @@ print(*sorted(seen))
 def test_a_foreign_lease_is_told_and_not_waited_for(
     tmp_path: Path, walked: bool, request: pytest.FixtureRequest
 ) -> None:
-    """File servers hold leases; until one is given back, which may take 45 s, an open that must not block fails."""
+    """File servers hold leases.
+
+    An open that must not block fails until the lease is released, which may take 45 s.
+    """
     if walked:
         request.getfixturevalue("by_hand")
     (tmp_path / "f").touch()

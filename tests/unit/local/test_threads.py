@@ -1,4 +1,4 @@
-"""A call to the disk that does not come back is noticed, and so are threads that take up nothing any more."""
+"""A disk call that does not return is noticed, and so are threads that start nothing any more."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_calls_that_are_held_up_hold_up_nobody_while_threads_are_left() -> None:
 
 
 def test_what_is_done_is_told_while_the_next_call_is_held_up(disk_threads: DiskThreads) -> None:
-    """With one thread, and a clock that stands still: the thread itself would tell of both together."""
+    """With one thread and a stopped clock, the thread itself would report both together."""
     asked, answered = threading.Event(), threading.Event()
 
     async def scenario() -> None:
@@ -234,7 +234,10 @@ class CountingLoop(asyncio.SelectorEventLoop):
 def test_what_is_asked_for_together_wakes_the_loop_once(
     disk_threads: DiskThreads, clock: Clock
 ) -> None:
-    """The first call waits until all are asked for: a thread that is quicker than who asks would have nothing left to do."""
+    """The first call waits until all calls are queued.
+
+    A thread that is quicker than its caller would have nothing left to do.
+    """
     clock.now = 100.0
     asked = threading.Event()
 
@@ -331,7 +334,7 @@ def wakes(threads: set[Path]) -> int:
 
 
 def test_idle_threads_cost_no_wakes(disk_threads: DiskThreads) -> None:
-    others = tasks()  # what earlier tests left running in this process (a server, a runtime's threads) wakes as it likes
+    others = tasks()  # earlier tests' threads (a server, a runtime) wake at any time
 
     async def scenario() -> int:
         await asyncio.gather(*(disk_threads.run(os.stat, "/") for _ in range(100)))
@@ -342,8 +345,8 @@ def test_idle_threads_cost_no_wakes(disk_threads: DiskThreads) -> None:
         await asyncio.sleep(0.5)
         return wakes(ours) - before
 
-    # Who looked after idle threads every MOMENT would be woken 250 times; what else runs in this process may cost a few waits
-    # for Python's lock.
+    # A check of idle threads every MOMENT would cost 250 wakes. Other threads of this process may
+    # cost a few waits for Python's lock.
     assert asyncio.run(scenario()) < 50
 
 

@@ -79,7 +79,7 @@ def test_a_big_file_is_written_whole(tree: LocalTree, root: Path) -> None:
 def test_what_bears_our_mark_is_ours_by_its_bytes_alone(
     tree: LocalTree, root: Path, size: int
 ) -> None:
-    """Without a row that says so: an edit in place leaves the mark, and the file is somebody's all the same."""
+    """An edit in place leaves the mark, but the file is still foreign without a row as proof."""
     content = Bytes("f", b"o" * size)
     sent = replace(content.entry, body=content.data) if size <= SMALL_BYTES else content.entry
     do(tree.write(sent, None if sent.body is not None else content, None))
@@ -109,7 +109,10 @@ def test_what_goes_wrong_with_a_part_comes_out_as_it_is(
 
 
 def test_a_file_that_does_not_fit_leaves_nothing(root: Path) -> None:
-    """A limit on the size of files stands for the disk's end: the write that meets it is cut short, the next one fails."""
+    """A limit on the size of files stands for the disk's end.
+
+    The write at the limit is cut short, and the next one fails.
+    """
     code = """
 import asyncio, os, resource, signal, sys
 from pathlib import Path
@@ -253,7 +256,7 @@ def test_a_marker_is_an_empty_directory(tree: LocalTree, root: Path) -> None:
 
 
 def test_a_full_set_of_racing_edits_is_kept(tree: LocalTree, root: Path) -> None:
-    """An edit that came before ours is never expected; what is set aside and what is written are both there."""
+    """An edit before ours is never expected; the copy set aside and our write both exist."""
     written = write(tree, "f.txt", b"1")
     (root / "f.txt").write_bytes(b"theirs")
     with pytest.raises(Changed):

@@ -1,4 +1,4 @@
-"""WatchSource over real inotify: every change is hinted, and what watchdog loses is noticed. For watchdog 6 and 7."""
+"""WatchSource over real inotify (watchdog 6 and 7): all changes are hinted, losses are noticed."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_directory_that_was_moved_out_and_came_back_is_heard_under_its_new_nam
 def test_a_directory_that_comes_back_amid_ceaseless_edits_is_heard_under_its_new_name(
     root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first look at the watches that meets a directory may be one after it has gone and come back."""
+    """The first check of the watches that meets a directory may follow its return."""
     monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 5.0)
     watched = Watched(root)
     done = threading.Event()
@@ -170,7 +170,10 @@ def test_a_directory_that_comes_back_amid_ceaseless_edits_is_heard_under_its_new
 def test_a_tree_that_never_rests_is_not_watched_anew(
     root: Path, logged: Listener, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """Every look meets a directory that has just come, gone or got another name: no fault, and no reason to begin again."""
+    """Every check meets a directory that has just come, gone or moved.
+
+    Such a directory is no fault, and no reason to start again.
+    """
     monkeypatch.setattr("syncloud.local.watcher.BURST_TIMEOUT_S", 1.0)
     for number in range(50):
         (root / f"{number}").mkdir()

@@ -88,7 +88,10 @@ def test_a_batch_that_keeps_failing_is_no_busy_loop(bucket: Bucket) -> None:
 
 
 def test_a_handle_that_is_over_is_not_tried_again(bucket: Bucket) -> None:
-    """SQS calls it our fault; the message comes once more, with a new handle, and costs no second look if nothing changed."""
+    """SQS calls the fault ours, and the message returns with a new handle.
+
+    No second look follows if nothing has changed.
+    """
 
     expired = unsuccessful("ReceiptHandleIsInvalid", sender=True)
     send(bucket, native(bucket, "p/a"))

@@ -38,7 +38,10 @@ def test_what_is_in_work_stays_invisible(bucket: Bucket, recorder: Recorder) -> 
 def test_a_message_that_sqs_hides_no_longer_comes_again_without_a_second_look(
     bucket: Bucket,
 ) -> None:
-    """Twelve hours after its receipt SQS refuses; whoever works on it goes on, and the newest handle deletes it."""
+    """Twelve hours after the receipt SQS refuses.
+
+    The work goes on, and the newest handle deletes the message.
+    """
     send(bucket, native(bucket, "p/slow"))
     refusing = always(
         unsuccessful("InvalidParameterValue", sender=True), "ChangeMessageVisibilityBatch"

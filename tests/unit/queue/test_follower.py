@@ -136,7 +136,10 @@ def test_what_is_not_ours_is_taken_out_of_the_queue_and_ignored(bucket: Bucket) 
 
 
 def test_of_another_bucket_nothing_counts_in_whatever_form_it_comes(bucket: Bucket) -> None:
-    """Neither a look nor a listing nor a place in the dead-letter queue: other teams' messages are their own affair."""
+    """Messages about other buckets cause no look, no listing and no dead letter.
+
+    They are other teams' affair.
+    """
     elsewhere = replace(bucket, name="another-bucket")
     odd: list[dict[str, object]] = [
         {"eTag": "x\ny"},
@@ -185,7 +188,7 @@ def test_a_new_major_version_lists_everything(bucket: Bucket) -> None:
 
 
 def test_a_second_delivery_of_a_held_message_is_no_second_hint(bucket: Bucket) -> None:
-    """SQS may deliver twice, whatever the visibility says: the newest handle is the one that deletes."""
+    """SQS may deliver twice, whatever the visibility timeout: the newest handle deletes."""
     send(bucket, native(bucket, "p/a"))
 
     with (
@@ -205,12 +208,16 @@ def _received(bucket: Bucket, meddler: Meddler) -> int:
 
 
 def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> None:
-    """Within the hour; `test_after_an_hour_every_event_of_a_key_leads_to_a_look_again` lets time pass."""
+    """The limit is an hour.
+
+    `test_after_an_hour_every_event_of_a_key_leads_to_a_look_again` lets time pass.
+    """
     with listening(bucket) as there:
         wanted = 0
         for number, sequencer in enumerate(("00B0", "00B00", "00A", "00C")):
             send(bucket, native(bucket, "p/a", sequencer=sequencer, size=number, eTag="e"))
-            # The second is equal to the first (right-padded): a duplicate is looked at again, which costs nothing.
+            # The second equals the first (right-padded): a duplicate leads to a second look, which
+            # costs nothing.
             if sequencer != "00A":
                 wanted += 1
                 acknowledge(there.hints.wait(wanted)[-1:])
@@ -223,11 +230,14 @@ def test_an_event_that_is_older_than_one_handled_is_dropped(bucket: Bucket) -> N
 
 
 POISON = [
-    "", " ", "no json", "{", "[]", "{}", "null", "1", '"text"', '{"Records": []}', '{"Records": [{}]}', '{"Records": 7}',
+    "", " ", "no json", "{", "[]", "{}", "null", "1", '"text"',
+    '{"Records": []}', '{"Records": [{}]}', '{"Records": 7}',
     "[" * 50_000,
     '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {}}]}',
-    '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "%ff"}}}]}',
-    '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "\\ud800"}}}]}',
+    ('{"Records": [{"eventName": "ObjectCreated:Put", '
+     '"s3": {"bucket": {"name": "b"}, "object": {"key": "%ff"}}}]}'),
+    ('{"Records": [{"eventName": "ObjectCreated:Put", '
+     '"s3": {"bucket": {"name": "b"}, "object": {"key": "\\ud800"}}}]}'),
     '{"Records": [{"eventName": 5, "s3": {"bucket": {"name": 5}, "object": {"key": ["a"]}}}]}',
     '{"source": "aws.s3", "detail": 5}', '{"Message": "{\\"Message\\": \\"x\\"}"}',
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every shape in which an event can come, the encodings of keys, the order of sequencers; whatever else is Poison."""
+"""Events in every form, encodings of keys, the order of sequencers; everything else is Poison."""
 
 from __future__ import annotations
 
@@ -405,13 +405,19 @@ def test_older_is_an_order(one: str, other: str, third: str) -> None:
         '{"Records": [{}]}',
         '{"Records": "x"}',
         '{"Message": "not json"}',
-        '{"Type": "SubscriptionConfirmation", "Message": "You have chosen to subscribe", "SubscribeURL": "https://example.org"}',
+        (
+            '{"Type": "SubscriptionConfirmation", "Message": "You have chosen to subscribe", '
+            '"SubscribeURL": "https://example.org"}'
+        ),
         '{"source": "aws.s3", "detail": {}}',
         '{"source": "aws.s3", "detail": null}',
         '{"source": "aws.ec2", "detail": {}}',
         '{"s3": null, "eventName": "ObjectCreated:Put"}',
         '{"s3": {"bucket": {"name": 1}, "object": {"key": "a"}}, "eventName": "ObjectCreated:Put"}',
-        '{"s3": {"bucket": {"name": "b"}, "object": {"key": ["a"]}}, "eventName": "ObjectCreated:Put"}',
+        (
+            '{"s3": {"bucket": {"name": "b"}, "object": {"key": ["a"]}}, '
+            '"eventName": "ObjectCreated:Put"}'
+        ),
         '{"s3": {"bucket": {"name": "b"}, "object": {"key": "a"}}, "eventName": 7}',
         "[" * 100_000,
         '{"body":' * 3_000,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(
     bucket: Bucket,
 ) -> None:
-    """Where the lock of Python is not taken away from who has it, as in the moment that it takes to ask."""
+    """Python's lock stays with its thread throughout, as in the short time of a poll's start."""
     begun: list[Hint] = []
     in_time: list[bool] = []
     inbox: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
@@ -81,7 +81,10 @@ def test_what_a_poll_has_brought_is_begun_with_before_the_next_one_is_asked_for(
 def test_what_is_held_is_bounded_and_told_when_nothing_of_it_is_settled(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQS says nothing at its limit of 120,000: a long poll just brings no message. So many are never held."""
+    """At its limit of 120,000 SQS is silent, and a long poll just brings no message.
+
+    The receiver never holds so many.
+    """
     send(bucket, *(native(bucket, f"p/{number}") for number in range(HELD_MAX_MESSAGES + 100)))
     monkeypatch.setattr(receiver, "STILL_TIMEOUT_S", 2.0)
     with listening(bucket) as there:
@@ -99,7 +102,10 @@ def test_what_is_held_is_bounded_and_told_when_nothing_of_it_is_settled(
 
 
 def test_what_a_poll_gets_after_the_end_is_given_back_at_once(bucket: Bucket) -> None:
-    """A poll cannot be interrupted, and a reload goes on in the same process: the next source must not wait for it."""
+    """A poll cannot be interrupted, and a reload continues in this process.
+
+    The next source must not wait for the poll.
+    """
     polls: list[str] = []
 
     def noted(asked: Asked, forward: Forward) -> Answer:

@@ -1,4 +1,4 @@
-"""What was handled within the hour: older events are known by it, in a number of steps that does not grow, and it ends."""
+"""The events of the last hour: older ones are known in bounded steps, and all of them expire."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_older_one_that_is_handled_later_moves_nothing() -> None:
 
 
 def test_after_an_hour_every_event_of_a_key_leads_to_a_look_again() -> None:
-    """Also where so few keys were handled that none had to be forgotten: a forged sequencer ends."""
+    """Also with so few keys that none had to be forgotten: a forged sequencer expires."""
     handled = Sequencers()
     handled.handled("a", "F" * 16, 0.0)
     assert handled.is_older("a", "0", REMEMBER_S)

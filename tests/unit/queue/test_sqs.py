@@ -1,4 +1,4 @@
-"""QueueSource against the emulated SQS: messages end when they are settled, outages, dead threads."""
+"""QueueSource against the emulated SQS: settled messages end; outages; dead threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests by operation: each has the method of the API, and a name that cannot be sent fails alone."""
+"""Requests by operation: each has the method of the API, and an unsendable name fails alone."""
 
 from __future__ import annotations
 

@@ -120,7 +120,8 @@ async def test_an_answer_that_is_not_about_the_condition_says_nothing_about_the_
 ) -> None:
     """What the probe finds out is believed for as long as the state lasts."""
     if answer is PAGE and name == "DeleteObject":
-        return  # a success of DELETE has nothing by which it could be known; the other five come first
+        # A success of DELETE has no recognizable mark; the other five come first.
+        return
     refuse = functools.partial(refused, answer=answer)
     meddle = always(refuse, name)
     if name == "DeleteObject":
@@ -157,7 +158,10 @@ async def test_a_condition_that_is_not_implemented_may_be_told_under_any_status(
 
 @awaited
 async def test_a_probe_needs_no_permission_to_delete(bucket: Bucket) -> None:
-    """A push that never deletes does without; the trial objects stay, under names that every pull ignores."""
+    """A push without deletions still works.
+
+    The trial objects stay, under names that every pull ignores.
+    """
 
     def refuse(asked: Asked, forward: Forward) -> Answer:
         return error(403, "AccessDenied")

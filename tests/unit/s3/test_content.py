@@ -100,7 +100,7 @@ OTHER_PARTS = [
 async def test_a_part_of_another_object_or_of_another_place_is_its_paths_failure(
     bucket: Bucket, told: Meddle, wrong: type[PathError]
 ) -> None:
-    """If-Match and Range are asked for; a store may ignore them, and a cache on the way may have something else."""
+    """A store may ignore If-Match and Range, and a cache on the way may hold another object."""
     with Meddler(bucket.server.endpoint, told) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             first = await tree.write(small("a", b"0123456789"), None, None)

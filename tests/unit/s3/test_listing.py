@@ -1,4 +1,4 @@
-"""LIST as it comes: what is no listing is an outage, never an empty bucket; every name arrives as it is."""
+"""LIST as sent: any other body is an outage, never an empty bucket; all names arrive unchanged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def listing(inside: str, space: str = SPACE) -> Response:
 
 
 def row(key: str, modified: str = "2024-01-01T00:00:00.000Z") -> str:
-    parts = f"<Key>{key}</Key><LastModified>{modified}</LastModified><ETag>&quot;e&quot;</ETag><Size>7</Size>"
+    parts = (
+        f"<Key>{key}</Key><LastModified>{modified}</LastModified>"
+        "<ETag>&quot;e&quot;</ETag><Size>7</Size>"
+    )
     return f"<Contents>{parts}<Owner><ID>x</ID></Owner></Contents>"
 
 
@@ -212,7 +215,10 @@ async def test_an_odd_row_of_a_listing_spoils_no_other(bucket: Bucket) -> None:
         answer = forward(asked)
         begin, row, end = answer.body.partition(b"<Key>p/b</Key>")
         etag = re.sub(rb"<ETag>.*?</ETag>", b"<ETag>x&#13;&#10;x-amz-evil: 1</ETag>", end, count=1)
-        more = b"<Contents><Key>p/b2</Key></Contents><Contents><Key>p/%FF</Key><Size>1</Size></Contents></ListBucketResult>"
+        more = (
+            b"<Contents><Key>p/b2</Key></Contents>"
+            b"<Contents><Key>p/%FF</Key><Size>1</Size></Contents></ListBucketResult>"
+        )
         return replace(answer, body=begin + row + etag.replace(b"</ListBucketResult>", more))
 
     with Meddler(bucket.server.endpoint, always(odd, "ListObjectsV2")) as meddler:
@@ -241,7 +247,8 @@ async def test_an_empty_page_by_error_is_no_listing(bucket: Bucket) -> None:
 
 def page(bucket: Bucket, keys: list[str], more: str = "") -> Answer:
     rows = "".join(
-        f"<Contents><Key>{quote(key, safe='/')}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>"
+        f"<Contents><Key>{quote(key, safe='/')}</Key>"
+        "<LastModified>2024-01-01T00:00:00.000Z</LastModified>"
         f'<ETag>"{"0" * 32}"</ETag><Size>1</Size></Contents>'
         for key in keys
     )
@@ -249,7 +256,8 @@ def page(bucket: Bucket, keys: list[str], more: str = "") -> Answer:
     body = (
         '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
         f"<Name>{bucket.name}</Name><EncodingType>url</EncodingType><KeyCount>{len(keys)}</KeyCount><MaxKeys>1000</MaxKeys>"
-        f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{next_page}{rows}</ListBucketResult>"
+        f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{next_page}{rows}"
+        "</ListBucketResult>"
     )
     return Answer(200, {"content-type": "application/xml"}, body.encode())
 
@@ -269,7 +277,8 @@ async def test_a_listing_out_of_order_is_sorted(bucket: Bucket) -> None:
     with Meddler(bucket.server.endpoint, always(walked, "ListObjectsV2")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
             found = [side.path for side in tree.scan()]
-    # Nothing is missing or doubled. What was handed out before the disorder showed (z) cannot be taken back.
+    # Nothing is missing or doubled. The row that came before the disorder showed (z) cannot be
+    # taken back.
     assert found == ["a", "b", "c", "z", "d", "x"]
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @awaited
 async def test_a_lost_answer_to_complete_is_found_to_be_a_success(bucket: Bucket) -> None:
-    """The repeated Complete meets an upload that is gone: Changed, and the look after it finds equal bytes."""
+    """The repeated Complete meets a lost upload: Changed, and the next look finds equal bytes."""
     body = bytes(SMALL_BYTES + 5)
     with Meddler(bucket.server.endpoint, once(drop, "CompleteMultipartUpload")) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:
@@ -253,7 +253,10 @@ async def test_a_checksum_of_the_whole_that_differs_is_corruption(bucket: Bucket
 
 
 def keeps_whole_checksums(asked: Asked, forward: Forward) -> Answer:
-    """A store that promises a checksum of the whole and compares it before it commits; a byte turns on the way of a part."""
+    """A store that promises a checksum of the whole and compares it before the commit.
+
+    A byte changes in transit with one part.
+    """
     if asked.name == "CreateMultipartUpload":
         return forward(asked).with_headers(
             x_amz_checksum_type=asked.headers.get("x-amz-checksum-type", "COMPOSITE")
@@ -280,7 +283,10 @@ def _without_checksum(headers: dict[str, str]) -> dict[str, str]:
 
 @awaited
 async def test_wrong_bytes_are_refused_before_anybody_can_read_them(bucket: Bucket) -> None:
-    """A store that keeps checksums of whole objects is told ours with the completion, not asked for its own after it."""
+    """A store with checksums of whole objects gets ours with the completion.
+
+    No request for the store's own follows.
+    """
     entry = large("big", len(BIG))
     with Meddler(bucket.server.endpoint, keeps_whole_checksums) as meddler:
         async with opened(bucket, meddler.endpoint) as tree:

@@ -1,4 +1,4 @@
-"""Headers to entries and back: exact times, metadata that others have made up, and bytes that are of no other object."""
+"""Headers to entries and back: exact times, invented metadata, and bytes of no other object."""
 
 from __future__ import annotations
 
@@ -266,7 +266,10 @@ def test_checksums_make_the_round_trip(crc: int) -> None:
 
 
 def test_the_etag_of_a_copy_is_found_with_and_without_a_namespace() -> None:
-    plain = b"<CopyObjectResult><LastModified>x</LastModified><ETag>&quot;e1&quot;</ETag></CopyObjectResult>"
+    plain = (
+        b"<CopyObjectResult><LastModified>x</LastModified>"
+        b"<ETag>&quot;e1&quot;</ETag></CopyObjectResult>"
+    )
     named = plain.replace(
         b"<CopyObjectResult>", b'<CopyObjectResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
     )

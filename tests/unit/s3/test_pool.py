@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def test_python_knows_the_thread_of_awscrt_again(bucket: Bucket) -> None:
-    """What a thread keeps for itself is gone when Python has made it a new state: a costly thing to do for each answer."""
+    """Thread-local values vanish with a new state of Python's.
+
+    A new state for each answer would be costly.
+    """
     seen: list[int] = []
     kept = threading.local()
 
@@ -185,7 +188,10 @@ def mute(
 def test_who_asks_while_a_proxy_says_nothing_is_served_when_that_has_lasted_too_long(
     secure: Server, bucket: Bucket, mute: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is still being opened then is taken for what will come, and nobody else asks once it is not."""
+    """Opening connections count as available until their timeout.
+
+    Then a new request opens its own connection.
+    """
     monkeypatch.setattr("syncloud.s3.transport.ANSWER_TIMEOUT_S", 3.0)
 
     async def go() -> None:

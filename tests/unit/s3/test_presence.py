@@ -38,7 +38,7 @@ async def test_one_proof_serves_all_that_wait_for_it(bucket: Bucket, recorder: R
 
 @awaited
 async def test_a_proof_is_of_its_own_time(bucket: Bucket, recorder: Recorder) -> None:
-    """What the bucket answered before a key was asked for says nothing of the answer: it may have gone in between."""
+    """A bucket's earlier answer proves nothing about a later key: the bucket may be gone."""
     async with opened(bucket, recorder.endpoint) as tree:
         for number in range(3):
             assert await tree.observe(f"none{number}", None, None) == Absent(f"none{number}")

@@ -116,7 +116,10 @@ ODD: list[tuple[type[Exception], dict[str, Any]]] = [
 
 
 def test_a_request_that_cannot_be_made_is_its_own_affair_and_costs_no_connection() -> None:
-    """More of them than there are connections, in the way of good ones: each error comes at once, to who asks for it."""
+    """The bad requests outnumber the connections, among good ones.
+
+    Each error reaches its own caller at once.
+    """
     seen: list[bytes] = []
 
     def handle(sock: socket.socket) -> None:
@@ -200,7 +203,7 @@ def test_awscrt_gives_up_by_itself() -> None:
 
 
 def longer(sent: list[int], length: int) -> Handle:
-    """Says of every object that it has eight bytes, and sends `length` of them to whoever asks for it."""
+    """A store that claims eight bytes for every object, and sends `length` of them."""
 
     def handle(sock: Any) -> None:
         while request := head(sock):

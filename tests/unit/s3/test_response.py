@@ -32,7 +32,10 @@ def test_an_error_within_a_success_is_no_success() -> None:
 
 
 def test_a_servers_own_trouble_within_a_success_is_tried_again() -> None:
-    """As if it had been told at once: "Response and special errors" of CopyObject, "CompleteMultipartUpload"."""
+    """A late error counts as an early one.
+
+    Sources: "Response and special errors" of CopyObject, and "CompleteMultipartUpload".
+    """
     trouble = http("200 OK", error_xml("InternalError"))
     with Server(answering(*[trouble] * (MAX_TRIES - 1), http("200 OK", b"<done/>"))) as server:
         assert copied(server.endpoint).body == b"<done/>"

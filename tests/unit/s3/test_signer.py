@@ -1,4 +1,4 @@
-"""Every key travels unchanged, with the signature of botocore, and over plain HTTP with that of its body."""
+"""Every key travels unchanged, signed as by botocore, and over plain HTTP with the body's hash."""
 
 from __future__ import annotations
 
@@ -127,7 +127,8 @@ def signature_by_botocore(raw: bytes) -> str:
     )
     request.context["timestamp"] = fields["x-amz-date"]
     auth = S3SigV4Auth(Credentials("test", "test"), "s3", "us-east-1")
-    return f"Signature={auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)}"
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    return f"Signature={auth.signature(text, request)}"
 
 
 @pytest.mark.parametrize(

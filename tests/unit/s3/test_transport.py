@@ -1,4 +1,4 @@
-"""Single S3 requests over real HTTP: every key, every signature, deadlines, tries, and an end that leaves nothing behind."""
+"""Single S3 requests over real HTTP: every key and signature, deadlines, tries, and a clean end."""
 
 from __future__ import annotations
 
@@ -272,11 +272,13 @@ def test_a_process_with_requests_under_way_exits(ending: str) -> None:
 
         async def main():
             client = Transport(Aws(endpoint_url=sys.argv[1]), "bucket", transfers=4)
-            tasks = [asyncio.create_task(client.request("GET", "k", operation="GetObject")) for _ in range(20)]
+            tasks = [asyncio.create_task(client.request("GET", "k", operation="GetObject")) \
+for _ in range(20)]
             await asyncio.sleep(0.3)
             [task.cancel() for task in tasks[10:]]
             {ending}
-            await asyncio.gather(*tasks[:10], return_exceptions=True) if "close" in {ending!r} else None
+            await asyncio.gather(*tasks[:10], return_exceptions=True) \
+if "close" in {ending!r} else None
 
         asyncio.run(main())
     """
@@ -305,7 +307,7 @@ def test_a_thread_tries_again_too() -> None:
 
 
 def test_nothing_stays_behind_where_a_crowd_begins_or_ends() -> None:
-    """While many are under way the loop looks for answers by itself; a lost one would wait for its deadline."""
+    """A crowd makes the loop poll for answers; a lost one would wait for its deadline."""
 
     async def go(endpoint: str) -> None:
         async with crt(endpoint, transfers=2 * CROWD_REQUESTS) as client:

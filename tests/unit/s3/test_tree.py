@@ -113,7 +113,7 @@ async def test_an_object_is_deleted_only_as_it_was_expected(bucket: Bucket) -> N
 @awaited
 async def test_bytes_that_change_on_their_way_are_refused_by_the_store(bucket: Bucket) -> None:
     def damaged(asked: Asked, forward: Forward) -> Answer:
-        # The emulator compares only what it is asked to compare; S3 does so with every checksum that comes.
+        # The emulator compares a checksum only on request; S3 compares every one it gets.
         headers = asked.headers | {"x-amz-sdk-checksum-algorithm": "CRC64NVME"}
         return forward(
             replace(asked, headers=headers, body=asked.body[:-1] + bytes([asked.body[-1] ^ 1]))
@@ -159,7 +159,10 @@ async def test_our_own_lost_success_is_adopted_and_never_a_conflict(bucket: Buck
 
 @awaited
 async def test_a_lost_answer_to_a_rename_is_adopted(bucket: Bucket) -> None:
-    """The repeated copy finds its own first one; so does the upload in its place; the comparison finds equal bytes."""
+    """The repeated copy finds its own first one, and so does the upload that replaces it.
+
+    The comparison finds equal bytes.
+    """
     source = MemoryTree("pull")
     moved = source.put("new", b"moved", mtime_ns=STAMP)
 
@@ -382,11 +385,15 @@ async def test_without_versions_and_conditions_nothing_is_deleted(bucket: Bucket
 ODD = [
     *(f"ascii {chr(code)}" for code in range(32, 127) if chr(code) != "/"),
     *(f"{chr(code)}first" for code in range(33, 127) if chr(code) not in "/."),
-    "  spaces  ", "trailing.", "trailing ", "a+b c%20d%2Bd", "%", "%%", "%2F", "%2f..%2f", "=", "a=b&c=d?e#f;g",
+    "  spaces  ", "trailing.", "trailing ", "a+b c%20d%2Bd", "%", "%%", "%2F", "%2f..%2f", "=",
+    "a=b&c=d?e#f;g",
     "~", "-", "...", "..a", ".a",
-    "\u00fcber", "u\u0308ber", "\u65e5\u672c\u8a9e", "\U0001f980", "\u202egnp.exe", "\ufeffbom", "\u00a0", "\u2028",
-    "tab\there", "line\nfeed", "carriage\rreturn", "bell\x07", "\x01", "\x1b[31mred", "\x7f", "\x85",
-    "x" * 255, "/".join(["\u00e9" * 127] * 3), "con", "nul.txt", "a:b", "*", "back\\slash", "CaSe", "case",
+    "\u00fcber", "u\u0308ber", "\u65e5\u672c\u8a9e", "\U0001f980",
+    "\u202egnp.exe", "\ufeffbom", "\u00a0", "\u2028",
+    "tab\there", "line\nfeed", "carriage\rreturn", "bell\x07",
+    "\x01", "\x1b[31mred", "\x7f", "\x85",
+    "x" * 255, "/".join(["\u00e9" * 127] * 3),
+    "con", "nul.txt", "a:b", "*", "back\\slash", "CaSe", "case",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A daemon as systemd meets it: what it says and when, reload by SIGHUP, the flush at SIGTERM, the watchdog's evidence."""
+"""A daemon under systemd: its messages, reload by SIGHUP, flush at SIGTERM, watchdog evidence."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_a_reload_without_a_change_looks_at_everything(
 def test_a_note_of_resume_that_comes_during_a_reload_is_followed_after_it(
     instance: Instance, syncloud: Start, tmp_path: Path
 ) -> None:
-    """The configuration is long in coming; the note is taken meanwhile, and the daemon that has taken it ends."""
+    """The configuration is slow to arrive. The daemon takes the note meanwhile, and then ends."""
     push = instance.push()
     push.wait_event("service.ready")
     config, state = tmp_path / "jef.conf", tmp_path / "state"
@@ -221,7 +221,10 @@ def test_a_note_of_resume_that_comes_during_a_reload_is_followed_after_it(
 def test_what_was_closed_before_sigterm_is_published_before_the_end(
     instance: Instance, systemd: Systemd, bucket: Bucket, out: Path
 ) -> None:
-    """The host may be taken away after it. A path that was just published would have to wait for its interval."""
+    """The host may vanish after SIGTERM.
+
+    Otherwise a path that was just published would wait for its interval.
+    """
     instance.write(min_interval="1h")
     push = instance.push()
     push.wait_event("service.ready")

@@ -1,4 +1,4 @@
-"""The lookout: news wake the control thread, a note outlives an end, and checks that hang are seen."""
+"""The lookout: news wakes the control thread, notes outlive an end, hanging checks are seen."""
 
 from __future__ import annotations
 

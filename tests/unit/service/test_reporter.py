@@ -18,7 +18,7 @@ NOW = Snapshot(role="push", running=True, last_reconcile=1.0)
 
 
 class Reported:
-    """A reporter on a clock of its own; `statuses` and `snapshots` have the times of what it sent."""
+    """A reporter on a clock of its own; `statuses` and `snapshots` hold times of messages."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.at = 1_000.0

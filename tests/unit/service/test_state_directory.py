@@ -1,4 +1,4 @@
-"""The state directory: whoever else could put something there, or exchange it, keeps a start from using it."""
+"""The state directory: a start refuses one that others could write to or exchange."""
 
 from __future__ import annotations
 

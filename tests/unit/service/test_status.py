@@ -79,7 +79,10 @@ NOW = Snapshot(
         ),
         (
             {"conflicts": 1, "poisoned": 2, "left_out_count": 3, "failing_count": 4},
-            "watching 1 file, 0 pending, 1 conflict kept, 2 odd messages left in the queue, 3 skipped, 4 failing",
+            (
+                "watching 1 file, 0 pending, 1 conflict kept, 2 odd messages left in the queue, "
+                "3 skipped, 4 failing"
+            ),
         ),
         ({"rival": "a\nb"}, "watching 1 file, 0 pending, another writer of 'a\\nb'"),
         ({"trouble": "no network"}, "degraded: no network; watching 1 file, 0 pending"),

@@ -1,4 +1,4 @@
-"""Steps of a start: threads that the loop does not wait for, progress as evidence, a stop that leaves a hanging one alone."""
+"""Steps of a start: threads without a waiting loop, progress as evidence, a stop despite a hang."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """A call that does not return before `open()`, as one to a frozen disk: it waits in the kernel."""
+    """A call that does not return before `open()`, like a kernel call to a frozen disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -170,7 +170,7 @@ def test_what_waits_for_the_network_is_given_up_when_all_is_called_off() -> None
 def test_nothing_is_closed_under_a_thread_that_is_left_in_a_step(
     gate: Gate, bucket: Bucket, tmp_path: Path, hangs: bool
 ) -> None:
-    """What it does after all, it does to the files that it has opened; the process ends before long."""
+    """A late step still works on the files that it has opened; the process ends before long."""
     arguments = [
         "--directory",
         str(tmp_path / "in"),

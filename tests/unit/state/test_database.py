@@ -181,7 +181,7 @@ def test_a_database_without_its_tables_is_rebuilt(tmp_path: Path) -> None:
 
 
 def test_a_state_that_cannot_be_seen_has_not_gone(tmp_path: Path) -> None:
-    """For a moment its directory, or one above, may not be entered, or a network file system does not answer."""
+    """The directory may be closed to us for a moment, or a network file system may not answer."""
     if os.geteuid() != 0:
         pytest.skip("only root can become nobody")
     let_through(tmp_path)

@@ -1,4 +1,4 @@
-"""The notes: each kind is read as it was written, in the form that earlier versions have on the disk."""
+"""The notes: each kind reads back as written, in the form of earlier versions on the disk."""
 
 from __future__ import annotations
 

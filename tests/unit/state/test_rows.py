@@ -115,7 +115,10 @@ def test_a_name_that_is_no_utf_8_is_in_no_row(memory: State, name: str) -> None:
     ids=["size", "mode", "path", "tag", "null", "type"],
 )
 def test_a_row_that_does_not_fit_is_no_trouble_of_the_disk(memory: State, bad: Base) -> None:
-    """Who writes many at once has to know: then each is written by itself, and the others are stored."""
+    """The caller of a batch must know.
+
+    Each row is then written by itself, and the others are stored.
+    """
     memory.record([row("a")], [])
     for puts in ([row("b"), bad], [bad]):
         with pytest.raises(Exception, match=r"\w") as raised:
