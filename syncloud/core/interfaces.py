@@ -7,7 +7,7 @@ target; a pull has the reverse. A tree's method expresses each difference betwee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,8 +126,11 @@ class Tree(Protocol):
         None where the side cannot do it.
         """
 
-    async def delete(self, expected: Entry) -> None:
-        """Delete the file, if it still is `expected`. Raises Changed."""
+    async def delete(self, expected: Entry, keep: Collection[str] = ()) -> None:
+        """Delete the file, if it still is `expected`. Raises Changed.
+
+        Directories that become empty go as well, except those in `keep`.
+        """
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep `entry` under a conflict name too.

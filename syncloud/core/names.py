@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Iterator
 from datetime import datetime
 
 from . import fields
@@ -27,6 +28,11 @@ def key_of(prefix: str, path: str) -> str:
 def path_of(prefix: str, key: str) -> str:
     """The path of a key below `prefix`; the caller has checked the prefix."""
     return key[len(prefix) :]
+
+
+def above(path: str) -> Iterator[str]:
+    """The directories on the way to `path`, the outermost first."""
+    return (path[:at] for at, letter in enumerate(path) if letter == "/")
 
 
 def refusal(path: str) -> str | None:

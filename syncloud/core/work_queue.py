@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from . import names
 from .model import Hint, HintKind, Receipt, Side
 
 QUIET_S = 2.0
@@ -231,7 +232,9 @@ class WorkQueue:
             del self._subtrees[path]
         ready: dict[str, Work] = {}
         for path, work in sorted(due.items()):
-            outer = next((ready[above] for above in _above(path) if above in ready), None)
+            outer = next(
+                (ready[above] for above in ("", *names.above(path)) if above in ready), None
+            )
             if outer is None:
                 self._look_at_what_is_in_work(path)  # more paths went into work since the hint
                 ready[path] = work
@@ -304,9 +307,3 @@ class WorkQueue:
         if (first := self._first()) is not None:
             times.append(first.due)
         return min(times, default=None)
-
-
-def _above(path: str) -> Iterator[str]:
-    """The ancestors of `path`, from the root down."""
-    yield ""
-    yield from (path[:at] for at, letter in enumerate(path) if letter == "/")

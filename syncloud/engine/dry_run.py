@@ -5,7 +5,7 @@ The decorator satisfies the `Tree` contract, so the rest of the engine runs as u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from ..core import names
 from ..core.interfaces import Content, Tree
@@ -68,7 +68,7 @@ class DryRunTree:
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 
-    async def delete(self, expected: Entry) -> None:
+    async def delete(self, expected: Entry, keep: Collection[str] = ()) -> None:
         self._report("delete", expected)
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:

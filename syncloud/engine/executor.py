@@ -170,7 +170,7 @@ class Executor:
         if not task.work.deleting:
             return Outcome(deferred=True)
         assert isinstance(there, Entry)
-        await self._target.delete(there)
+        await self._target.delete(there, self._records.markers_above(path))
         self._records.made_way(task.work, path)
         task.look_again.append(path)
         task.work.deleting = False  # a second file in the way would be a second deletion
@@ -268,7 +268,7 @@ class Executor:
         path = task.path
         if not task.work.deleting:
             return Outcome(deferred=True)
-        await self._target.delete(action.expected)
+        await self._target.delete(action.expected, self._records.markers_above(path))
         log.info(self._direction.event("deleted"), "deleted %s", path, path=path)
         # The directory in the way of such a path may be gone.
         task.look_again += self._records.skipped_above(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from ..core import names
 from ..core.interfaces import State
 from ..core.model import Base, Policy, Tag
 from ..core.work_queue import Work
@@ -40,6 +41,9 @@ class Recorder:
 
     def renamed_from(self, beginning: Tag) -> Awaitable[list[Base]]:
         return self.state_writer.renamed_from(beginning)
+
+    def markers_above(self, path: str) -> list[str]:
+        return self.state_writer.markers(names.above(path))
 
     def is_skipped(self, path: str) -> bool:
         return path in self.skipped

@@ -24,6 +24,9 @@ class Records(Protocol):
 
     def is_skipped(self, path: str) -> bool: ...
 
+    def markers_above(self, path: str) -> list[str]:
+        """The directories on the way to `path` that directory markers hold."""
+
     def skipped_above(self, path: str) -> list[str]:
         """The skipped paths whose names are directories on the way to `path`."""
 

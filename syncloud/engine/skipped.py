@@ -6,7 +6,6 @@ A skipped path leaves the registry once a full listing no longer meets the path.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 from .. import log
 from ..core import names
@@ -39,7 +38,7 @@ class SkippedPaths:
 
     def _is_below_a_directory(self, path: str) -> bool:
         return bool(self._directories) and (
-            "" in self._directories or not self._directories.isdisjoint(_above(path))
+            "" in self._directories or not self._directories.isdisjoint(names.above(path))
         )
 
     def __len__(self) -> int:
@@ -94,7 +93,7 @@ class SkippedPaths:
 
     def above(self, path: str) -> list[str]:
         """The skipped paths whose names are directories on the way to `path`."""
-        return [above for above in _above(path) if above in self.reasons]
+        return [above for above in names.above(path) if above in self.reasons]
 
     def clear(self, path: str) -> None:
         """Forget `path`, which is skipped no more."""
@@ -109,8 +108,3 @@ class SkippedPaths:
             self.clear(path)
         self.more = 0
         self._count(summary.more)
-
-
-def _above(path: str) -> Iterator[str]:
-    """The directories on the way to `path`, the outermost first."""
-    return (path[:at] for at, letter in enumerate(path) if letter == "/")

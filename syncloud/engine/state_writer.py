@@ -75,6 +75,14 @@ class StateWriter:
             return put
         return self._read[path] if path in self._read else self._state.get(path)
 
+    def markers(self, directories: Iterable[str]) -> list[str]:
+        """Those of `directories` that a directory marker holds, unwritten changes included."""
+        markers = {f"{directory}/": directory for directory in directories}
+        rows = dict.fromkeys(markers) | self._state.rows_of(list(markers)) if markers else {}
+        rows |= {path: put for path in markers if (put := self._puts.get(path)) is not None}
+        there = {path for path, row in rows.items() if row is not None and not row.source_absent}
+        return [directory for path, directory in markers.items() if path in there - self._drops]
+
     async def renamed_from(self, beginning: Tag) -> list[Base]:
         """A few written rows whose source tag begins with these fields.
 

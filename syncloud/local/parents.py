@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..errors import Blocked
 from . import syscalls
@@ -59,11 +59,20 @@ def remove_made(root: int, made: list[str]) -> None:
         remove_emptied(root, made[-1], made)
 
 
-def remove_emptied(root: int, directory: str, among: Sequence[str] | None = None) -> None:
-    """Remove `directory` and its parents while empty; never the root; only those in `among`."""
+def remove_emptied(
+    root: int,
+    directory: str,
+    among: Sequence[str] | None = None,
+    *,
+    keep: Collection[str] = (),
+) -> None:
+    """Remove `directory` and its parents while empty; never the root; only those in `among`.
+
+    The first directory in `keep` ends the removal.
+    """
     last = None
     with contextlib.suppress(OSError):
-        while directory and (among is None or directory in among):
+        while directory and directory not in keep and (among is None or directory in among):
             above, _, name = directory.rpartition("/")
             with syscalls.directory(root, above) as at:
                 os.rmdir(name, dir_fd=at)

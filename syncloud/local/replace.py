@@ -29,6 +29,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -247,8 +248,11 @@ def _keep(at: int, hidden: str, path: str, counter: int = 0) -> str:
             counter += 1
 
 
-def delete(root: int, expected: Entry, nonce: str) -> None:
-    """Remove the file if it still is `expected`; else put it back. Raises Changed, Unsteady."""
+def delete(root: int, expected: Entry, nonce: str, keep: Collection[str] = ()) -> None:
+    """Remove the file if it still is `expected`; else put it back. Raises Changed, Unsteady.
+
+    Parents that become empty go as well, up to the first one in `keep`.
+    """
     parent, name = split(expected.path)
     with syscalls.directory(root, parent) as at:
         with opened(at, name, expected) as hold:
@@ -258,7 +262,7 @@ def delete(root: int, expected: Entry, nonce: str) -> None:
                 _put_back(at, old, name, hold)
             os.unlink(old, dir_fd=at)
         os.fsync(at)
-    remove_emptied(root, parent)
+    remove_emptied(root, parent, keep=keep)
 
 
 def _put_back(at: int, old: str, name: str, hold: Hold) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -236,17 +236,17 @@ class LocalTree:
         is_own = await self._run(marks.is_own, self._fd, expected, self.nonce, path=expected.path)
         return source.mode if is_own else source.mode & ~more
 
-    async def delete(self, expected: Entry) -> None:
+    async def delete(self, expected: Entry, keep: Collection[str] = ()) -> None:
         """Remove the file if it still is `expected`; for a marker, the empty directory. Parents
-        that become empty go as well. Raises Changed, Unsteady.
+        that become empty go as well, except those in `keep`. Raises Changed, Unsteady.
         """
-        await self._alter(self._delete, expected, path=expected.path)
+        await self._alter(self._delete, expected, keep, path=expected.path)
 
-    def _delete(self, expected: Entry) -> None:
+    def _delete(self, expected: Entry, keep: Collection[str]) -> None:
         if expected.kind is Kind.DIRECTORY:
-            parents.remove_emptied(self._fd, expected.path.rstrip("/"))
+            parents.remove_emptied(self._fd, expected.path.rstrip("/"), keep=keep)
         else:
-            commit.delete(self._fd, expected, self.nonce)
+            commit.delete(self._fd, expected, self.nonce, keep)
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         """Keep the file under a conflict name as well; returns the new path and the entry now.

@@ -25,7 +25,7 @@ from .copies import Copies
 from .presence import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from ..core.interfaces import Content
     from .response import Response
@@ -275,7 +275,7 @@ class S3Tree:
         except Changed:
             return None
 
-    async def delete(self, expected: Entry) -> None:
+    async def delete(self, expected: Entry, keep: Collection[str] = ()) -> None:
         """Delete the object if still `expected`. Raises Changed; PathError if unprovable."""
         headers = {"if-match": objects.pin(expected)}
         if not self.conditions.delete:

@@ -19,7 +19,7 @@ from tests.support.states import opened_state
 from tests.support.trees import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from tests.faults.rig import Rig
@@ -327,11 +327,11 @@ def test_a_deletion_begins_when_the_copies_before_it_are_committed(tmp_path: Pat
 
         recorded: frozenset[str] = frozenset()
 
-        async def delete(self, expected: Any) -> None:
+        async def delete(self, expected: Any, keep: Collection[str] = ()) -> None:
             reader = state.reader()
             self.recorded = frozenset(row.path for row in reader.rows())
             reader.close()
-            await super().delete(expected)
+            await super().delete(expected, keep)
 
     async def scenario() -> Witness:
         source, target = MemoryTree("pull"), Witness("push")

@@ -381,6 +381,19 @@ class closing_fd:  # noqa: N801 - as contextlib's
         os.close(self.fd)
 
 
+def test_a_marker_keeps_its_directory_when_the_last_file_goes(rig: Rig) -> None:
+    for key in ("d/", "d/f", "e/f", "g"):
+        rig.bucket.put(key, b"" if key.endswith("/") else b"1")
+    pull = rig.pull("--delete", "--max-delete", "100")
+    wait_until(lambda: rig.pulled().keys() == {"d/f", "e/f", "g"}, timeout=30)
+    for key in ("d/f", "e/f"):
+        rig.bucket.delete(key)
+    wait_until(lambda: not (rig.into / "e").exists(), timeout=30)
+    wait_until(lambda: rig.pulled().keys() == {"g"}, timeout=30)
+    assert (rig.into / "d").is_dir()
+    assert pull.stop() == 143
+
+
 def test_a_marker_makes_a_directory_and_takes_it_away_only_if_it_is_empty(rig: Rig) -> None:
     for key in ("kept/", "empty/"):
         rig.bucket.put(key)

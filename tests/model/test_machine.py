@@ -18,7 +18,7 @@ import random
 import selectors
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -237,8 +237,8 @@ class Rough:
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         return await self._change(entry.path, lambda: self.tree.server_side_copy(origin, entry))
 
-    async def delete(self, expected: Entry) -> None:
-        await self._change(expected.path, lambda: self.tree.delete(expected))
+    async def delete(self, expected: Entry, keep: Collection[str] = ()) -> None:
+        await self._change(expected.path, lambda: self.tree.delete(expected, keep))
 
     async def keep_conflict_copy(self, entry: Entry) -> tuple[str, Entry]:
         self._node.kept += 1

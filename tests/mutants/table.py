@@ -1228,6 +1228,13 @@ MUTANTS = (
         "isinstance(target, Unknown):\n        return None\n"
         "    if isinstance(source, Absent | Unknown):",
         "unit/core/test_planner.py::test_unknown_on_either_side_does_nothing"),
+    Mutant("deletions", "the last file of a directory takes the marker's directory along",
+        "engine/executor", "(action.expected, self._records.markers_above(path))",
+        "(action.expected)",
+        "faults/test_names.py::test_a_marker_keeps_its_directory_when_the_last_file_goes"),
+    Mutant("deletions", "a marker does not hold its directory", "local/parents",
+        "while directory and directory not in keep and (", "while directory and (",
+        "unit/local/test_tree.py::test_a_deletion_keeps_the_directories_that_markers_hold"),
     Mutant("deletions", "deletions do not wait for the copies", "engine/delete_guard",
         "if since >= before or len(going)", "if len(going)",
         "unit/engine/test_delete_guard.py::"

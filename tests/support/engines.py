@@ -103,6 +103,9 @@ class Recorded:
     def is_skipped(self, path: str) -> bool:
         return path in self._skipped
 
+    def markers_above(self, path: str) -> list[str]:
+        return []
+
     def skipped_above(self, path: str) -> list[str]:
         return []
 

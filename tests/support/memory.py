@@ -5,7 +5,7 @@ Every write makes a new generation, and every content that ever was is kept in `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from syncloud.core import checksum
@@ -142,7 +142,7 @@ class MemoryTree:
     async def server_side_copy(self, origin: Entry, entry: Entry) -> Entry | None:
         return None
 
-    async def delete(self, expected: Entry) -> None:
+    async def delete(self, expected: Entry, keep: Collection[str] = ()) -> None:
         self._expect(expected.path, expected)
         self.writes += 1
         self.remove(expected.path)

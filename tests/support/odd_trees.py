@@ -11,7 +11,7 @@ from syncloud.errors import Changed, PermissionRefused, Unavailable
 from tests.support.memory import MemoryTree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from syncloud.core.interfaces import Content
     from syncloud.core.model import Base, Entry, Side, Tag
@@ -42,8 +42,8 @@ class Bucket(MemoryTree):
             raise self.error
         return await super().write(entry, content, expected)
 
-    async def delete(self, expected: Entry) -> None:
-        await super().delete(expected)
+    async def delete(self, expected: Entry, keep: Collection[str] = ()) -> None:
+        await super().delete(expected, keep)
         self.deleted.append(expected.path)
 
     async def reach(self, known: str | None) -> None:

@@ -30,7 +30,7 @@ from tests.support.odd_trees import Bucket, FlakyTree
 from tests.support.states import opened_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from syncloud.core.model import Entry
@@ -182,9 +182,9 @@ class Noting(Bucket):
 
     acts: list[str]
 
-    async def delete(self, expected: Entry) -> None:
+    async def delete(self, expected: Entry, keep: Collection[str] = ()) -> None:
         self.acts.append(f"delete {expected.path}")
-        await super().delete(expected)
+        await super().delete(expected, keep)
 
 
 def _moved(tmp_path: Path, *, full: int, new: bytes = b"2") -> list[str]:

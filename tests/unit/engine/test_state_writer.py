@@ -234,3 +234,17 @@ def test_what_was_read_ahead_is_never_older_than_what_was_recorded(state: State)
         ) == (None, [], 0)
 
     asyncio.run(scenario())
+
+
+def test_a_directory_is_held_by_the_row_of_its_marker(state: State) -> None:
+    async def scenario() -> None:
+        state_writer = StateWriter(state, SkippedPaths(state))
+        rows = [replace(GOOD, path=path) for path in ("a/", "a/b/c/", "e/")]
+        state.record([*rows, replace(GOOD, path="f/", source_absent=True), GOOD], [])
+        state_writer.record(replace(GOOD, path="a/b/"), ("e/",), [])
+        directories = ["a", "a/b", "a/b/c", "d", "e", "f", "good"]
+        assert state_writer.markers(directories) == ["a", "a/b", "a/b/c"]
+        assert state_writer.markers([]) == []
+        state_writer.close()
+
+    asyncio.run(scenario())

@@ -255,6 +255,17 @@ def test_a_marker_is_an_empty_directory(tree: LocalTree, root: Path) -> None:
     assert not (root / "m").exists(), "nor does what it has emptied"
 
 
+def test_a_deletion_keeps_the_directories_that_markers_hold(tree: LocalTree, root: Path) -> None:
+    written = write(tree, "m/n/o/f", b"1")
+    do(tree.delete(written, ["m/n"]))
+    assert (root / "m/n").is_dir()
+    assert not (root / "m/n/o").exists()
+    marker = do(tree.write(Entry("m/n/o/", ("remote",), 0, MTIME, 0o644, 0, b""), None, None))
+    do(tree.delete(marker, ["m"]))
+    assert (root / "m").is_dir()
+    assert not (root / "m/n").exists()
+
+
 def test_a_full_set_of_racing_edits_is_kept(tree: LocalTree, root: Path) -> None:
     """An edit before ours is never expected; the copy set aside and our write both exist."""
     written = write(tree, "f.txt", b"1")
