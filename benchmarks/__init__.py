@@ -1,4 +1,4 @@
-"""syncloud beside its peers: the same job on the same machine, against the same server, in turn. See docs/BENCHMARKS.md.
+"""syncloud beside its peers: the same jobs, machine and server, in turn. See docs/BENCHMARKS.md.
 
 Each folder may import from the ones before it: peers, suite, probes, jobs. `__main__` runs them.
 """

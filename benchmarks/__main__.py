@@ -1,4 +1,4 @@
-"""`make bench` and its kin (quick, micro, curves): run the jobs, print and write what comes of them."""
+"""`make bench` and its kin (quick, micro, curves): run the jobs, print and write the results."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def main() -> int:
         )
     missed = [bar for result in results for bar in result.bars if not bar.met]
     print(
-        f"{sum(len(result.bars) for result in results)} bars, {len(missed)} not met, {time.monotonic() - started:.0f} s"
+        f"{sum(len(result.bars) for result in results)} bars, {len(missed)} not met, "
+        f"{time.monotonic() - started:.0f} s"
     )
     return 1 if missed or any("syncloud" in result.failed for result in results) else 0
 

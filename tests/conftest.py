@@ -1,4 +1,8 @@
-"""Shared fixtures. Whatever uses the emulator is marked `integration`; quick tests run first, then slow ones, then the rest."""
+"""Shared fixtures and the order of the tests.
+
+Every test of the emulator is marked `integration`; quick tests run first, then slow ones, then the
+rest.
+"""
 
 from __future__ import annotations
 
@@ -54,14 +58,20 @@ collect_ignore = ["faults", "system"]
 
 
 def pytest_configure() -> None:
-    """Before any test module is imported: a client that is made without an endpoint cannot reach the real AWS."""
+    """Remove AWS settings before any test module is imported.
+
+    A client that is made without an endpoint cannot reach the real AWS.
+    """
     safe = isolated(os.environ) | {"PYTHONPATH": CHECKOUT}
     os.environ.clear()
     os.environ.update(safe)
 
 
 PART, SEED = int(os.environ.get("PART") or "1"), os.environ.get("SEED", "")
-"""Only one test in PART is run, which SEED chooses: CI runs a part of the fault tests, another one for each commit."""
+"""Only one test in PART is run, which SEED chooses.
+
+CI runs a part of the fault tests, another one for each commit.
+"""
 
 
 def pytest_report_header() -> str:
@@ -90,7 +100,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _stage(item: pytest.Item) -> int:
-    """Quick tests tell soonest what is wrong; slow ones go before the rest, lest the last of them runs on alone."""
+    """The turn of a test. Quick tests come first, because they report faults soonest.
+
+    Slow ones go before the rest, lest the last of them runs on alone.
+    """
     if item.get_closest_marker("slow"):
         return 1
     return 2 if item.get_closest_marker("integration") else 0
@@ -113,7 +126,10 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """An emulated AWS for this worker: `.endpoint`, `.client(service)`, `.environment()` for child processes."""
+    """An emulated AWS for this worker.
+
+    The emulator has `.endpoint`, `.client(service)`, and `.environment()` for child processes.
+    """
     server = Emulator(tmp_path_factory.mktemp("aws"))
     yield server
     server.close()
@@ -124,12 +140,21 @@ def private_ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with ca.pem, and server.pem and server.key for 127.0.0.1."""
     place = tmp_path_factory.mktemp("ca")
     for command in (
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca",
-        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=127.0.0.1",
+        (
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+            "-keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca"
+        ),
+        (
+            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+            "-keyout server.key -out server.csr -subj /CN=127.0.0.1"
+        ),
     ):
         subprocess.run(["openssl", *command.split()], cwd=place, check=True, capture_output=True)
     (place / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    sign = "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile san"
+    sign = (
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
+        "-out server.pem -days 2 -extfile san"
+    )
     subprocess.run(["openssl", *sign.split()], cwd=place, check=True, capture_output=True)
     return place
 
@@ -172,15 +197,20 @@ def bucket(aws_server: Emulator) -> Iterator[Bucket]:
 
 @pytest.fixture
 def recorder(aws_server: Emulator) -> Iterator[Recorder]:
-    """A server before the emulator that counts requests: give `recorder.endpoint` to what is to be counted."""
+    """A server before the emulator that counts requests.
+
+    Clients under count get `recorder.endpoint`.
+    """
     with Recorder(aws_server.endpoint) as made:
         yield made
 
 
 @pytest.fixture
 def syncloud(aws_server: Emulator, tmp_path: Path) -> Iterator[Start]:
-    """Starts `syncloud ARGUMENTS...` as a process; `endpoint` (default: the emulator), `env` (additions), and `inside` (the
-    beginning of a command that runs the rest of it) may be given.
+    """Start `syncloud ARGUMENTS...` as a process.
+
+    `endpoint` (default: the emulator), `env` (additions), and `inside` (the beginning of a command
+    that runs the rest of it) may be given.
     """
     started: list[Process] = []
 

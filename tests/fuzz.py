@@ -1,6 +1,7 @@
-"""Guided by coverage (atheris): what comes from outside is decoded, or refused by the one error that its reader knows.
+"""Fuzzing of the decoders, guided by coverage (atheris).
 
-`make fuzz` runs every target for a minute. A finding is printed with its bytes, and becomes an example in a test.
+Each foreign input is decoded, or refused by the one error that its reader knows. `make fuzz` runs
+every target for a minute. A finding is printed with its bytes, and becomes an example in a test.
 """
 
 from __future__ import annotations
@@ -110,8 +111,14 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[str]]] = {
     "headers": (
         _headers,
         [
-            'etag: "e"\nlast-modified: Wed, 25 Nov 2026 01:00:00 GMT\nx-amz-meta-mtime: 1700000000.123456789\n\nabc',
-            "content-length: 3\nx-amz-version-id: v\nx-amz-meta-mode: 0644\nx-amz-checksum-crc64nvme: AAAAAAAAAAA=\n\n",
+            (
+                'etag: "e"\nlast-modified: Wed, 25 Nov 2026 01:00:00 GMT\n'
+                "x-amz-meta-mtime: 1700000000.123456789\n\nabc"
+            ),
+            (
+                "content-length: 3\nx-amz-version-id: v\nx-amz-meta-mode: 0644\n"
+                "x-amz-checksum-crc64nvme: AAAAAAAAAAA=\n\n"
+            ),
         ],
     ),
     "configuration": (

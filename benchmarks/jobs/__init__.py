@@ -1,1 +1,1 @@
-"""The jobs own the workloads: which files are carried, changed or watched, and the bars that each of them has to meet."""
+"""The workloads: the files that are carried, changed or watched, and the targets of each job."""

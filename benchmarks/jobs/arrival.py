@@ -1,4 +1,7 @@
-"""Bucket to file: from the message's arrival to the rename, beside a bare GET, write, fsync and rename of the same bytes."""
+"""Bucket to file: from the message's arrival to the rename.
+
+Beside it stands a bare GET, write, fsync and rename of the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,8 @@ def bucket_to_file(bench: Bench) -> Iterator[Result]:
         ours.append(mine)
         bare.append(theirs)
         say(
-            f"{tool.name:12} {percentile(mine, 50) * 1000:.1f} ms, bare {percentile(theirs, 50) * 1000:.1f} ms"
+            f"{tool.name:12} {percentile(mine, 50) * 1000:.1f} ms, "
+            f"bare {percentile(theirs, 50) * 1000:.1f} ms"
         )
 
     bench.in_turn(result, [SYNCLOUD], once)

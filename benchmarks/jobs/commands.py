@@ -1,4 +1,7 @@
-"""Whole commands in turn, A B A B: uploads, downloads, nothing to do, a large file; and the ratio to the peer of the bar."""
+"""Whole commands in turn, A B A B: uploads, downloads, nothing to do, a large file.
+
+Each job gives the ratio to the peer of its target.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,10 @@ def measured(
     size: int,
     tools: Sequence[Tool],
 ) -> Result:
-    """`files` of `size` bytes; and, in an untimed run of at most `asked.FILES` files, the requests that each tool makes."""
+    """Run each tool on `files` files of `size` bytes.
+
+    An untimed run of at most `asked.FILES` files counts the requests of each tool.
+    """
     result = Result(title)
     timed, present = job(bench, files, size), available(*tools)
     bench.in_turn(
@@ -107,7 +113,7 @@ def measured(
 
 @contextlib.contextmanager
 def _at(tree: Path, place: Path) -> Iterator[Path]:
-    """The same tree under a name of its own: syncloud remembers what it carried, by the directory."""
+    """The same tree under a name of its own. syncloud remembers carried files by directory."""
     moved = place / "tree"
     tree.rename(moved)
     try:

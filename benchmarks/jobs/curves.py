@@ -1,4 +1,7 @@
-"""How the cost grows: with the number of files, the number of transfers at once, the size of a file. `make bench-curves`."""
+"""Growth of the cost with the number of files, of transfers at once, and the size of a file.
+
+`make bench-curves` runs it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ _ENOUGH = 2_000
 
 
 def growth(bench: Bench) -> Iterator[Result]:
-    """Three families of curves, each a dated SVG; a step that does not fit onto the disk is left out, and said."""
+    """Three families of curves, each a dated SVG.
+
+    A step that does not fit onto the disk is skipped and reported.
+    """
     yield _by_files(bench)
     yield _by_transfers(bench)
     yield _by_size(bench)

@@ -1,4 +1,4 @@
-"""What a small file costs, by what it is spent on: syncloud by its threads, beside bare calls that none can do without."""
+"""The cost of a small file by its parts: the threads of syncloud beside unavoidable bare calls."""
 
 from __future__ import annotations
 
@@ -182,12 +182,17 @@ class _Costs:
             for what in (f"{name}, all of it", f"the store, asked by {name}")
         )
         cores = os.cpu_count() or 1
-        return f"{cores} cores that do nothing else are busy for {spent / cores:.0f} µs a file with {name} and the store."
+        return (
+            f"{cores} cores that do nothing else are busy for {spent / cores:.0f} µs a file "
+            f"with {name} and the store."
+        )
 
 
 def _by_thread(argv: Sequence[str], env: Mapping[str, str]) -> dict[str, float]:
-    """CPU seconds of a command, by what its threads do. A thread's last moments may be missing, so the whole is taken from
-    wait4(2), and the main thread, which ends last, has the rest. Raises Wrong.
+    """CPU seconds of a command, by the work of its threads. Raises Wrong.
+
+    A thread's last moments may be missing, so the whole is taken from wait4(2). The main thread,
+    which ends last, has the rest.
     """
     process = subprocess.Popen(
         argv, env=dict(env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

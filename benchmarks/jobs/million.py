@@ -78,7 +78,8 @@ def _start(bench: Bench, tree: Path, prefix: str, env: dict[str, str], files: in
             time.sleep(_SETTLE)
             if listed["count"] != files or daemon.events("push.uploaded"):
                 raise Wrong(
-                    f"{listed['count']} files were seen, {len(daemon.events('push.uploaded'))} uploaded"
+                    f"{listed['count']} files were seen, "
+                    f"{len(daemon.events('push.uploaded'))} uploaded"
                 )
             ready.append(moment(told) - daemon.started_at)
             looked.append(listed["duration_ms"] / 1000)

@@ -29,7 +29,11 @@ def fill(directory: Path, files: int, size: int, *, per_directory: int = 100) ->
 
 
 def require_up(store: Store, prefix: str, directory: Path, *, contents: bool = True) -> None:
-    """Every file is an object of its size and, where the ETag is one, its MD5 (unless `contents` is False). Raises Wrong."""
+    """Require every file as an object of its size. Raises Wrong.
+
+    Where the ETag is an MD5, the object must have that of the file, too, unless `contents` is
+    False.
+    """
     objects = store.listing(prefix)
     for path, size, digest in _files(directory, contents=contents):
         there, etag = objects.pop(path, (-1, ""))
@@ -46,7 +50,8 @@ def require_down(one: Path, other: Path) -> None:
     wanted, got = (sorted(_files(directory)) for directory in (one, other))
     if wanted != got:
         raise Wrong(
-            f"{len(set(wanted) - set(got))} files did not arrive, {len(set(got) - set(wanted))} are others"
+            f"{len(set(wanted) - set(got))} files did not arrive, "
+            f"{len(set(got) - set(wanted))} are others"
         )
 
 

@@ -1,4 +1,7 @@
-"""One change, from the close of the file until its object is there: syncloud and mc under watch, and a bare PUT."""
+"""One change, from the close of the file until its object is there.
+
+syncloud and mc under watch stand beside a bare PUT.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,8 @@ def _by_stage(bench: Bench, changes: int) -> Result:
     ]
     slow = sorted(ways, key=lambda way: way[-1] - way[0])[-max(1, changes // 50) :]
     result = Result(
-        "one change, by what its time goes for: syncloud with a clock at each door, which takes time as well"
+        "one change, by what its time goes for: "
+        "syncloud with a clock at each door, which takes time as well"
     )
     result.table = [
         ("until", "median ms", "99th percentile ms", "median ms in the slowest fiftieth")

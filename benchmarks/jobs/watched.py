@@ -29,12 +29,15 @@ WRITES, SECONDS = 1_000, 10.0
 IDLE, SPELL, SPELLS = 100_000, 40.0, 3
 """Files, and seconds of which the median is taken: one may be five times as dear as the others."""
 _QUIET = 10.0
-"""Seconds without a new object after which nothing more is expected of a tool that does not say what it does."""
+"""Seconds without a new object after which a tool without log lines is taken as finished."""
 ONCE = Tool("push --once", SYNCLOUD.up, SYNCLOUD.down)
 
 
 def burst(bench: Bench) -> Iterator[Result]:
-    """`cp -r` into the watched directory, until the last object; and the same tree by a single pass."""
+    """`cp -r` into the watched directory, until the last object.
+
+    The same tree by a single pass follows.
+    """
     files = bench.files(BURST)
     result = Result(f"burst, {files:,} files of 4 KiB by cp -r under watch, until the last object")
     source = bench.fresh("source") / "tree"

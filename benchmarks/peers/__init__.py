@@ -1,1 +1,1 @@
-"""The peers own the command lines: each tool in the same terms, with its environment and its version."""
+"""The command lines: each tool in the same terms, with its environment and its version."""

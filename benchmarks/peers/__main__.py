@@ -1,6 +1,7 @@
-"""`python -m benchmarks.peers`: MinIO's client, which no Python package has, from Debian 13 into this environment.
+"""`python -m benchmarks.peers` puts MinIO's client from Debian 13 into this environment.
 
-Where that cannot be had (it takes root and mmdebstrap) the jobs are run without it, and say so.
+No Python package has that client. Where it cannot be had (it takes root and mmdebstrap), the jobs
+run without it, and report that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""syncloud and its peers as command lines: up is a directory to a prefix, down is a prefix to a directory."""
+"""syncloud and its peers as command lines.
+
+Up is a directory to a prefix, down is a prefix to a directory.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def environment(endpoint: str, home: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`up(directory, prefix)` and `down(prefix, directory)` give a command line; `prefix` ends in a slash."""
+    """A tool as two command lines: `up(directory, prefix)` and `down(prefix, directory)`.
+
+    `prefix` ends in a slash.
+    """
 
     name: str
     up: Callable[[Path, str], list[str]]
@@ -191,7 +197,10 @@ def here(argv: list[str], bucket: str) -> list[str]:
 
 
 def _mc() -> str | None:
-    """MinIO's client under any of its names (mc may be Midnight Commander), or where MC says that it is."""
+    """MinIO's client under any of its names, or the path in the variable MC.
+
+    The command mc may be Midnight Commander.
+    """
     named = (
         shutil.which(name, path=f"{_BIN}{os.pathsep}{os.environ['PATH']}")
         for name in ("mcli", "minio-client")
@@ -213,7 +222,10 @@ _VERSIONS = {
 
 
 def versions() -> list[str]:
-    """The peers and the store with their versions, as they tell them: their packages may count otherwise."""
+    """The peers and the store with the versions that they report.
+
+    Packages may have other version numbers.
+    """
     told = [f"{name} {_version(argv)}" for name, argv in _VERSIONS.items()]
     if mc := _mc():
         noted = Path(mc).with_suffix(".version")  # by `benchmarks.peers`, of what it has installed

@@ -1,1 +1,1 @@
-"""The probes own single measurements: each looks at one cost, and most of them run as commands of their own."""
+"""Single measurements: each probe measures one cost. Most of them run as commands of their own."""

@@ -1,7 +1,8 @@
-"""The least that carrying files costs in this Python with these libraries: `python -m benchmarks.probes.bare HOW FILES WHERE`.
+"""The least cost of carrying files in this Python with these libraries.
 
-Requests without a file, files without a request; nothing is decided, recorded, guarded or told. It prints the CPU seconds and
-the wall seconds of the job alone.
+`python -m benchmarks.probes.bare HOW FILES WHERE` makes requests without a file, or files without a
+request. Nothing is decided, recorded, guarded or reported. The output is the CPU seconds and the
+wall seconds of the job alone.
 """
 
 from __future__ import annotations
@@ -61,8 +62,10 @@ _ENDPOINT = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "http://127.0.0.1"))
 
 
 class Http:
-    """By awscrt's HTTP client, as crt.py does it. `part` in bytes: of one large object instead of many small ones. `fields` are
-    headers that each request has beside those that it must have.
+    """Requests by awscrt's HTTP client, as s3/transport.py makes them.
+
+    `part` is the bytes of each request for one large object, instead of many small objects.
+    `fields` are headers that each request has in addition to the required ones.
     """
 
     def __init__(self, method: str, where: str, *, part: int = 0, fields: Fields = ()) -> None:
@@ -76,7 +79,7 @@ class Http:
             )
             for _ in range(self.lanes)
         ]
-        # As connections.py does it: else each call from awscrt's thread makes a thread's state anew.
+        # As s3/pool.py does it: else each call from awscrt's thread makes a thread's state anew.
         opened[0].add_done_callback(lambda _: ctypes.pythonapi.PyGILState_Ensure())
         self._connections = [one.result() for one in opened]
 
@@ -191,14 +194,17 @@ def _request(method: str, key: str, body: bytes = _BODY, *, fields: Fields = ())
 
 
 def _promises() -> Fields:
-    """What syncloud's PUT of a new object carries beside its bytes: condition, mtime and mode, a mark, a checksum."""
+    """Additional headers of a PUT by syncloud: condition, mtime and mode, a mark, a checksum."""
     entry = Entry("00000/0000000", (), len(_BODY), time.time_ns(), 0o644)
     headers = objects.metadata(entry, new_nonce()) | objects.condition(None)
     return tuple({**headers, checksum.HEADER: checksum.encode(checksum.update(_BODY))}.items())
 
 
 async def requests(client: Http | S3, files: int) -> None:
-    """`files` requests, as many at once as there are lanes; what lands goes on in asyncio's loop, as it must."""
+    """Make `files` requests, as many at once as there are lanes.
+
+    Each completion continues in asyncio's loop, as in the product.
+    """
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     begun, done, waking = min(client.lanes, files), 0, False
     landed: deque[int] = deque()
@@ -243,8 +249,10 @@ def read(tree: Path) -> None:
 
 
 def write(files: int, at: str) -> None:
-    """Every file durably under its name: written beside, synced, renamed; its directory synced once in a hundred. They stay:
-    who makes files next would pay for their deletion (bench.Bench.in_turn).
+    """Write every file durably under its name: written beside, synced, renamed.
+
+    The directory is synced once in a hundred files. The files stay, because the next files made
+    would pay for their deletion (bench.Bench.in_turn).
     """
     place = tempfile.mkdtemp(dir=at)
     for first in range(0, files, 100):

@@ -1,4 +1,4 @@
-"""How many instructions a command executes: steadier than seconds on a machine that others use, too."""
+"""The number of instructions that a command executes: steadier than seconds on a shared machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @cache
 def counter() -> str:
-    """What counts here: `perf` where the processor lets it, else `valgrind`; empty where there is neither."""
+    """The counter: `perf` where the processor allows it, else `valgrind`.
+
+    The answer is empty where both are missing.
+    """
     if shutil.which("perf"):
         asked = subprocess.run(
             ["perf", "stat", "-x,", "-e", "instructions:u", "true"],

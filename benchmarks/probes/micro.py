@@ -33,7 +33,8 @@ def instructions(bench: Bench) -> Iterator[Result]:
         say(f"{name:12} {each:9,.0f}")
         result.table.append((name, f"{each:,.0f}", (workload.__doc__ or "").strip()))
     result.notes.append(
-        f"Counted by {counting.counter()}, in user space; Python's start and the preparation are taken off."
+        f"Counted by {counting.counter()}, in user space; "
+        "Python's start and the preparation are taken off."
     )
     yield result
 

@@ -1,7 +1,8 @@
-"""The parts of a start, each by itself, as one JSON object: `python -m benchmarks.probes.parts DIRECTORY STATE`.
+"""The parts of a start, each by itself, as one JSON object.
 
-`import` of what a push needs; `arm` the watch; `scan` the directory; `compare` the scan with the state (beyond the scan);
-seconds each, and `peak` in bytes.
+`python -m benchmarks.probes.parts DIRECTORY STATE` prints the object. The parts are `import` (the
+modules of a push), `arm` (the watch), `scan` (the directory), and `compare` (the scan with the
+state, beyond the scan). Each part is in seconds, and `peak` is in bytes.
 """
 
 from __future__ import annotations

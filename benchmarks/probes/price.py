@@ -1,4 +1,7 @@
-"""What a changed file costs in requests, with an emulated AWS: S3, SQS and the events between them."""
+"""The requests that a changed file costs, with an emulated AWS.
+
+The emulator has S3, SQS and the events between them.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,8 @@ def requests(bench: Bench) -> Iterator[Result]:
     result.table = [("", "requests"), *((name, shown(counts)) for name, counts in rows)]
     cost = f"An empty object costs {_of(empty, 's3') / files:.2f} S3 requests here."
     result.notes.append(
-        f"{cost} A store that answers 416 to a range of nothing, as Amazon S3 does, is asked a second time."
+        f"{cost} A store that answers 416 to a range of nothing, as Amazon S3 does, "
+        "is asked a second time."
     )
     yield result
 

@@ -1,7 +1,8 @@
-"""Where the time of one change goes: syncloud with a clock at each door, by `python -m benchmarks.probes.stages push ...`.
+"""The stages of one change: syncloud with a clock at each door.
 
-For each object that is written it prints one line of JSON, the name and by stage the monotonic time at which that was over. The
-clocks cost time, too: the sum is longer than what `visible` measures.
+`python -m benchmarks.probes.stages push ...` prints one line of JSON for each object that is
+written. The line has the name and, by stage, the monotonic time of its end. The clocks cost time,
+too: the sum is longer than the one that `visible` measures.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ _passed: dict[str, dict[str, float]] = defaultdict(dict)
 
 
 def _pass(stage: str, name: str) -> None:
-    """The last time counts until the answer is there: a hint that came while the file was written is not the one."""
+    """Record the time of a stage; the last time before the answer counts.
+
+    A hint that came while the file was written is not the one of this change.
+    """
     _passed[name][stage] = time.monotonic()
     if stage == "landed" and "hint" in _passed[name]:
         print(json.dumps({"name": name, **_passed.pop(name)}), flush=True)

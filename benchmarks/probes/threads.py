@@ -1,6 +1,7 @@
-"""syncloud whose threads the kernel knows by their names: `python -m benchmarks.probes.threads push ...`.
+"""syncloud whose threads have their names in the kernel, too.
 
-Then `top -H` and `perf report --sort comm` say what each of them costs. (From 3.14 on Python does so itself.)
+With `python -m benchmarks.probes.threads push ...`, `top -H` and `perf report --sort comm` show the
+cost of each thread. (From 3.14 on Python does so itself.)
 """
 
 from __future__ import annotations

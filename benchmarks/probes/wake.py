@@ -1,7 +1,8 @@
-"""What work costs that is done after a sleep: `python -m benchmarks.probes.wake`.
+"""The cost of work that is done after a sleep: `python -m benchmarks.probes.wake`.
 
-A service at rest wakes, does a little and sleeps again. On some virtual machines the same work then costs ten times the CPU of
-what it costs at once: caches and page tables are cold, or the host has given the core to somebody else.
+A service at rest wakes, does a little and sleeps again. On some virtual machines the same work then
+costs ten times its CPU time. Caches and page tables are cold, or the host has given the core to
+another machine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ _STEPS = 20_000
 
 
 def price() -> tuple[float, float]:
-    """Milliseconds of CPU of the same work: at once, and after a sleep as long as syncloud's at rest."""
+    """Milliseconds of CPU of the same work: at once, and after a sleep.
+
+    The sleep is as long as syncloud's at rest.
+    """
     for _ in range(TIMES):
         _work()
     at_once, after = (
@@ -29,7 +33,10 @@ def price() -> tuple[float, float]:
 def told() -> str:
     """The same as a sentence."""
     at_once, after = price()
-    return f"Here what takes {at_once:.1f} ms of CPU at once takes {after:.1f} ms after a sleep of {timing.IDLE_INTERVAL_S:.0f} s."
+    return (
+        f"Here what takes {at_once:.1f} ms of CPU at once takes {after:.1f} ms "
+        f"after a sleep of {timing.IDLE_INTERVAL_S:.0f} s."
+    )
 
 
 def _timed(pause: float) -> float:

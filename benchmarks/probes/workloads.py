@@ -1,6 +1,7 @@
-"""Inner loops of the product, one at a time: `python -m benchmarks.probes.workloads NAME ITEMS TIMES`.
+"""Inner loops of the product, one at a time.
 
-What is prepared costs the same however often the loop is run, so the difference of two runs is the loop alone.
+`python -m benchmarks.probes.workloads NAME ITEMS TIMES` runs one. The preparation costs the same
+however often the loop runs, so the difference of two runs is the loop alone.
 """
 
 from __future__ import annotations
@@ -164,13 +165,19 @@ def listing(items: int, place: Path) -> Loop:
     from syncloud.s3.listing import parse
     from syncloud.s3.response import Response
 
-    told = "<LastModified>2026-11-25T01:00:00.000Z</LastModified><ETag>&quot;{0:032x}&quot;</ETag><Size>16</Size>"
+    told = (
+        "<LastModified>2026-11-25T01:00:00.000Z</LastModified>"
+        "<ETag>&quot;{0:032x}&quot;</ETag><Size>16</Size>"
+    )
     rows = [
         f"<Contents><Key>00001/{{0:07}}</Key>{told}</Contents>".format(number)
         for number in range(items)
     ]
     space = "http://s3.amazonaws.com/doc/2006-03-01/"
-    page = f'<ListBucketResult xmlns="{space}"><EncodingType>url</EncodingType>{"".join(rows)}</ListBucketResult>'.encode()
+    page = (
+        f'<ListBucketResult xmlns="{space}"><EncodingType>url</EncodingType>'
+        f"{''.join(rows)}</ListBucketResult>"
+    ).encode()
     return lambda: parse(Response(200, {}, [page]), "list")
 
 

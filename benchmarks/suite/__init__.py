@@ -1,1 +1,4 @@
-"""The suite owns a measurement from its start to the report: stores, turns, clocks, results, bars and charts."""
+"""A measurement from its start to the report.
+
+The parts are stores, turns, clocks, results, targets and charts.
+"""

@@ -24,7 +24,10 @@ SMALL = 100_000_000
 
 @dataclass(slots=True)
 class Bench:
-    """`rounds` times each tool; `work` is on the disk that is to be measured; `scale` makes every job smaller, to try it."""
+    """A bench that gives each tool `rounds` turns.
+
+    `work` is on the measured disk; `scale` makes every job smaller, to try it.
+    """
 
     store: Store
     work: Path
@@ -50,11 +53,14 @@ class Bench:
         *,
         rounds: int = 0,
     ) -> None:
-        """A B A B; who fails once is out, and said. A run that has its figures elsewhere gives None.
+        """Run the tools A B A B; a tool that fails once is out, and reported.
 
-        Small trees stay until all jobs are over: for minutes ext4 looks past every inode that was just deleted
-        (`recently_deleted` in the kernel's fs/ext4/ialloc.c), and whoever makes files next would pay for that. Nor does anybody
-        pay for what the one before has left to the page cache: that is on the disk before the next clock starts.
+        A run that has its figures elsewhere gives None.
+
+        Small trees stay until all jobs are over. For minutes ext4 passes over every inode that was
+        just deleted (`recently_deleted` in the kernel's fs/ext4/ialloc.c). The next files made
+        would pay for that. Pages that a run has left to the page cache are on the disk before the
+        next clock starts, so no run pays for another.
         """
         for _ in range(rounds or self.rounds):
             for tool in tools:
@@ -72,7 +78,8 @@ class Bench:
                     if done is not None:
                         result.runs.setdefault(tool.name, []).append(done)
                         say(
-                            f"{tool.name:12} {done.wall:7.2f} s wall {done.cpu:7.2f} s cpu {done.peak / 1e6:5.0f} MB"
+                            f"{tool.name:12} {done.wall:7.2f} s wall {done.cpu:7.2f} s cpu "
+                            f"{done.peak / 1e6:5.0f} MB"
                         )
                 if _size(place) > SMALL:
                     shutil.rmtree(place, ignore_errors=True)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Daemon:
-    """Runs until the end of the `with`. Its log is read once, as it grows: ten thousand events are many."""
+    """A daemon until the end of the `with`.
+
+    The log is read once, as it grows, because ten thousand events are many.
+    """
 
     def __init__(self, argv: Sequence[str], place: Path, env: Mapping[str, str]) -> None:
         self.started_at = time.time()
@@ -76,7 +79,8 @@ class Daemon:
         while not condition():
             if not self._process.running or time.monotonic() > deadline:
                 raise Wrong(
-                    f"{self._process.argv[0]}: {what} did not come about: {self._process.stderr[-1000:]}"
+                    f"{self._process.argv[0]}: {what} did not come about: "
+                    f"{self._process.stderr[-1000:]}"
                 )
             time.sleep(pause)
 

@@ -1,6 +1,8 @@
-"""A relay that is far away: requests arrive later. `python -m benchmarks.suite.delay PORT UPSTREAM_PORT MILLISECONDS`.
+"""A relay that is far away: requests arrive later.
 
-Only the way to the server is held up, so each request costs that time once, whatever its answer's size; nothing is throttled.
+Start it by `python -m benchmarks.suite.delay PORT UPSTREAM_PORT MILLISECONDS`. Only the way to the
+server is held up, so each request costs that time once, whatever its answer's size. Nothing is
+throttled.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One command, measured: wall and CPU seconds, peak memory. A run that fails, or whose result is wrong, has no time."""
+"""One command, measured: wall and CPU seconds, peak memory.
+
+A run that fails, or whose result is wrong, has no time.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
-# A process starts with the peak of the one that it was forked from: that must be a small one, not this harness.
+# A process starts with the peak of the one that it was forked from, so that must be a small one,
+# not this harness.
 _LAUNCH = """
 import json, os, sys, time
 started = time.monotonic()
@@ -26,7 +30,8 @@ child = os.fork()
 if not child:
     os.execvp(sys.argv[2], sys.argv[2:])
 _, status, used = os.wait4(child, 0)
-said = [os.waitstatus_to_exitcode(status), time.monotonic() - started, used.ru_utime + used.ru_stime, used.ru_maxrss]
+said = [os.waitstatus_to_exitcode(status), time.monotonic() - started, \
+used.ru_utime + used.ru_stime, used.ru_maxrss]
 os.write(int(sys.argv[1]), json.dumps(said).encode())
 """
 
@@ -37,7 +42,10 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ScanChunk:
-    """`wall` and `cpu` in seconds, `peak` in bytes (the largest process; at least the 10 MB of a bare Python)."""
+    """`wall` and `cpu` in seconds; `peak` in bytes.
+
+    The peak is that of the largest process, and at least the 10 MB of a bare Python.
+    """
 
     wall: float
     cpu: float = 0.0
@@ -73,7 +81,8 @@ def run(argv: Sequence[str], env: Mapping[str, str], *, timeout: float = 3600) -
         if code:
             said.seek(0)
             raise Wrong(
-                f"{Path(argv[0]).name}: exit code {code} after {wall:.0f} s: {said.read()[-2000:].decode()}"
+                f"{Path(argv[0]).name}: exit code {code} after {wall:.0f} s: "
+                f"{said.read()[-2000:].decode()}"
             )
     return ScanChunk(wall, cpu, peak * 1024)
 
@@ -85,13 +94,19 @@ def cpu_of(pid: int) -> float:
 
 
 def exact_cpu_of(pid: int) -> float:
-    """The same of its living threads, to the nanosecond instead of the clock's tick: /proc/PID/task/TID/schedstat."""
+    """The CPU seconds of the living threads of a process, to the nanosecond.
+
+    The source is /proc/PID/task/TID/schedstat, which is finer than the clock's tick.
+    """
     files = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
 
 def memory_of(pid: int, what: str = "VmHWM") -> int:
-    """The most memory that a running process has had, in bytes, or has now (VmRSS): proc_pid_status(5)."""
+    """The peak memory of a running process in bytes, or the memory now (VmRSS).
+
+    See proc_pid_status(5).
+    """
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
 
@@ -122,4 +137,5 @@ class Ratio:
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Median, and from least to most."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    median, least, most = statistics.median(values), min(values), max(values)
+    return f"{median:.{digits}f} ({least:.{digits}f} to {most:.{digits}f})"

@@ -1,4 +1,7 @@
-"""As much of SQS as syncloud uses, in this process, so that it is known when a message left: long polls, batches, JSON."""
+"""As much of SQS as syncloud uses: long polls, batches, JSON.
+
+The queue is in this process, so that the time is known at which a message left.
+"""
 
 from __future__ import annotations
 

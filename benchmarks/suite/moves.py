@@ -1,4 +1,7 @@
-"""When a file appears under its name in a directory, by inotify(7): to the microsecond, without looking again and again."""
+"""The moment when a file appears under its name in a directory, by inotify(7).
+
+The time is exact to the microsecond, without polling.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ class Moves:
             raise OSError(ctypes.get_errno(), "inotify")
 
     def wait(self, name: str, *, timeout: float) -> float | None:
-        """The monotonic time at which the kernel told of `name`; None where it did not. Other names are passed over."""
+        """The monotonic time of the event for `name`; None where no event came.
+
+        Other names are skipped.
+        """
         deadline = time.monotonic() + timeout
         while select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
             data, now = os.read(self._fd, 1 << 16), time.monotonic()

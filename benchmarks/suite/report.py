@@ -22,9 +22,18 @@ if TYPE_CHECKING:
     from benchmarks.suite.results import Bar, Result
 
 _READING = (
-    "Wall seconds of such machines vary by tens of per cent from run to run; the ratios, of runs that follow one another,",
-    "vary less. A figure is a median, with the least and the most in brackets; a tool that lost a file has none. Requests are",
-    "those of a run of its own, with at most 1,000 files. Where tools take turns, the disk is given before each of them what",
+    (
+        "Wall seconds of such machines vary by tens of per cent from run to run; "
+        "the ratios, of runs that follow one another,"
+    ),
+    (
+        "vary less. A figure is a median, with the least and the most in brackets; "
+        "a tool that lost a file has none. Requests are"
+    ),
+    (
+        "those of a run of its own, with at most 1,000 files. "
+        "Where tools take turns, the disk is given before each of them what"
+    ),
     "the one before has left in the page cache.",
 )
 
@@ -44,7 +53,8 @@ def text(result: Result) -> str:
 
 def _figures(runs: Sequence[ScanChunk]) -> str:
     peak = max(run.peak for run in runs) / 1e6
-    return f"wall {spread([run.wall for run in runs])} s, cpu {spread([run.cpu for run in runs])} s, peak {peak:.0f} MB"
+    wall, cpu = spread([run.wall for run in runs]), spread([run.cpu for run in runs])
+    return f"wall {wall} s, cpu {cpu} s, peak {peak:.0f} MB"
 
 
 def document(results: Sequence[Result], seconds: float, rounds: int, rounds_of_million: int) -> str:
@@ -55,7 +65,10 @@ def document(results: Sequence[Result], seconds: float, rounds: int, rounds_of_m
         [
             "# syncloud beside its peers",
             "",
-            f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes, at commit {_commit()}:",
+            (
+                f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}, "
+                f"in {seconds / 60:.0f} minutes, at commit {_commit()}:"
+            ),
             f"the same jobs on the same machine against the same server, in turn, {rounds} times",
             f"({rounds_of_million} times with a million files).",
             f"{_machine()}. {_versions()}.",
@@ -66,7 +79,8 @@ def document(results: Sequence[Result], seconds: float, rounds: int, rounds_of_m
             "| what is measured | bar | measured | |",
             "|---|---|---|---|",
             *(
-                f"| {bar.what} | at most {bar.bound:g} | {_shown(bar)} | {'met' if bar.met else 'not met'} |"
+                f"| {bar.what} | at most {bar.bound:g} | {_shown(bar)} "
+                f"| {'met' if bar.met else 'not met'} |"
                 for bar in bars
             ),
             "",
@@ -137,7 +151,10 @@ def _versions() -> str:
 
 
 def _commit() -> str:
-    """With `-dirty` where what was measured is not that commit; the document of an earlier run is no part of it."""
+    """The commit, with `-dirty` where the measured tree differs from it.
+
+    The report of an earlier run does not count as a difference.
+    """
     commit = _git("describe", "--always") or "unknown"
     return (
         f"{commit}-dirty"

@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(slots=True)
 class Result:
-    """One job: the runs of each tool, what each asked of the store, what failed, the bars, and notes.
+    """One job: runs of each tool, requests to the store, failures, targets, and notes.
 
     `table` holds figures of another kind than runs have; its first row is the head.
     """
@@ -44,7 +44,10 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
     def bar(self, what: str, peer: str, bound: float, *, of: str = "wall") -> None:
-        """That syncloud's median is at most `bound` times that of `peer`; without the peer there is no bar."""
+        """Require a median of syncloud of at most `bound` times that of `peer`.
+
+        Without the peer there is no target.
+        """
         ours, theirs = (
             [getattr(one, of) for one in self.runs.get(name, ())] for name in (OURS, peer)
         )

@@ -31,7 +31,10 @@ _SPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
 class Store:
-    """A running SeaweedFS with one bucket; everything in it is below `directory`, which goes with it."""
+    """A running SeaweedFS with one bucket.
+
+    All its data is below `directory`, and is deleted with it.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "weed"

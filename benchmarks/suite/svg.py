@@ -1,4 +1,4 @@
-"""A chart as SVG: lines over logarithmic axes, where what grows in proportion is a straight line."""
+"""A chart as SVG: lines over logarithmic axes, on which proportional growth is a straight line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class Chart:
             _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP),
         )
         parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif">'
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
+                'font-family="sans-serif">'
+            )
         ]
         parts += [
             '<rect width="100%" height="100%" fill="white"/>',
@@ -100,7 +103,10 @@ def _line(x1: float, y1: float, x2: float, y2: float) -> str:
 def _text(
     x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, colour: str = "#222222"
 ) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">{escape(text)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" '
+        f'fill="{colour}">{escape(text)}</text>'
+    )
 
 
 def short(value: float) -> str:

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes what follows from the table of options: manual pages, shell completions, the commented configuration file.
+"""Writes the documents of the table of options: manual pages, completions, configuration file.
 
     python3 packaging/bin/documents.py OUT
 
-makes OUT/man/*.1 and *.5, OUT/completions/ and OUT/syncloud.conf. The prose of a page is packaging/manual/PAGE.rst; where
-the table speaks, the prose has a directive (`Derived`). The date of the pages is SOURCE_DATE_EPOCH, else today.
+makes OUT/man/*.1 and *.5, OUT/completions/ and OUT/syncloud.conf. The prose of a page is
+packaging/manual/PAGE.rst. Where the table is the source, the prose has a directive (`Derived`). The
+date of the pages is SOURCE_DATE_EPOCH, else today.
 """
 
 from __future__ import annotations
@@ -153,7 +154,10 @@ def definition(term: str, *told: str) -> nodes.definition_list_item:
 
 
 class Derived(Directive):
-    """A part of a page that the table tells; its name is the directive's, its argument a command."""
+    """A part of a page that the table provides.
+
+    The directive's name is the part's name, and its argument is a command.
+    """
 
     required_arguments = 1
 
@@ -237,7 +241,10 @@ for directive in (Synopsis, Options, Variables, Settings, Commands):
 
 
 def command_line() -> argparse.ArgumentParser:
-    """What shtab reads. It is not the program's own parser: that one keeps choices and paths for a later look."""
+    """The parser that shtab reads.
+
+    The program's own parser keeps choices and paths for a later check, so this is another one.
+    """
     whole = argparse.ArgumentParser("syncloud", description=PAGES["syncloud"][1])
     whole.add_argument("--version", action="version", help="print the version and exit")
     commands = whole.add_subparsers()

@@ -1,4 +1,6 @@
-"""The bill of materials of a package, as SPDX 2.3 in JSON: what is in it, with checksums, and what it is installed with.
+"""The bill of materials of a package, as SPDX 2.3 in JSON.
+
+The bill lists the contents with checksums, and the packages that are installed in addition.
 
     python3 packaging/bin/sbom.py FILE.deb >FILE.spdx.json
 
@@ -90,7 +92,10 @@ def _fields(deb: Path) -> dict[str, str]:
 
 
 def _depends(text: str) -> Iterator[tuple[str, str]]:
-    """(name, bound) of each dependency; of alternatives the first, which apt takes where none is there."""
+    """(name, bound) of each dependency.
+
+    Of alternatives it is the first, which apt takes where none is installed.
+    """
     for one in text.split(","):
         found = re.match(r"\s*([a-z0-9][a-z0-9+.-]*)(?::any)?\s*(?:\(([^)]+)\))?", one)
         if found is None:
@@ -140,7 +145,10 @@ def _file(number: int, file: Content) -> dict[str, Any]:
 
 
 def _dependency(name: str, bound: str) -> dict[str, Any]:
-    """What Debian brings; which version of those that fit is decided where the package is installed."""
+    """A dependency that Debian provides.
+
+    The version, within the bounds, is decided where the package is installed.
+    """
     return {
         "SPDXID": f"SPDXRef-Debian-{name.replace('+', '-plus')}",
         "name": name,

@@ -1,4 +1,7 @@
-"""What every Tree must do: one suite for the tree in memory, a directory on disk, and a bucket over real HTTP."""
+"""The duties of every Tree in one suite.
+
+The trees are the one in memory, a directory on disk, and a bucket over real HTTP.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`make test-faults`: every fault of docs/RELIABILITY.md, injected into real processes, a real kernel and real HTTP."""
+"""`make test-faults`: every fault of docs/RELIABILITY.md.
+
+The faults are injected into real processes, a real kernel and real HTTP.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A sync that is killed at every system call that changes anything, and at every request: the stage for test_crashes.py.
+"""A sync that is killed at every changing system call and at every request.
 
-The kernel's side is strace's: SIGKILL at the entry of the n-th call of a thread. Requests are cut in front of the store: before
-it has seen one, and after it has obeyed and before the answer is there. A run without a kill tells which points there are.
+The module is the stage for test_crashes.py. The kernel's side is strace's: SIGKILL at the entry of
+the n-th call of a thread. Requests are cut in front of the store: before it has seen one, or after
+it has obeyed and before the answer is there. A run without a kill shows the points.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ _RANDOM = re.compile(r"(?<=\.syncloud-)(old|tmp)-[0-9a-f]{16}-[0-9a-f]{16}|\d{8}
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a run ends: at the `nth` `call` of a thread (about `paths`, if given), or at the `nth` request
-    of this name.
+    """The end of a run: the `nth` `call` of a thread or the `nth` request of this name.
 
-    `late`: the calls are counted from the first look at an object on, when the threads that will change the tree have done
-    nothing yet. `answered`: after the store has obeyed.
+    `paths`, if given, restricts the calls. `late`: calls are counted from the first check of an
+    object on. At that time the threads that will change the tree have done nothing yet. `answered`:
+    after the store has obeyed.
     """
 
     call: str
@@ -70,7 +71,10 @@ class Point:
 
 @dataclass(slots=True)
 class ScanChunk:
-    """What became of one run: its exit code, what it asked, and its trace, if there is one; `thread` is the control thread."""
+    """The result of one run: exit code, requests, and the trace, if there is one.
+
+    `thread` is the control thread.
+    """
 
     code: int
     asked: list[str]
@@ -82,9 +86,10 @@ class ScanChunk:
         return self.code == -signal.SIGKILL
 
     def end(self, point: Point) -> str:
-        """At what the kill that was meant for `point` has come; empty where it has not.
+        """The point of the kill that was meant for `point`; empty where no kill has come.
 
-        How many rows share a transaction is a matter of moments: the `nth` write of the state may be another one than it was.
+        The rows that share a transaction depend on timing, so the `nth` write of the state may be
+        another one than before.
         """
         if not self.killed:
             return ""
@@ -101,8 +106,10 @@ class ScanChunk:
         )
 
     def lacks(self, point: Point) -> bool:
-        """Whether this run, which ended by itself, provably made fewer such calls. That is no fault of the state's, nor where
-        the parts of a large file are written: which thread takes which of them is a matter of moments.
+        """Whether this run, which ended by itself, provably made fewer such calls.
+
+        Fewer calls are no fault of the state's, nor of the parts of a large file. The thread of
+        each part depends on timing.
         """
         if self.killed or not (point.state or point.call == "pwrite64"):
             return False
@@ -170,7 +177,10 @@ class Stage:
         return sum(int(told[name]) for name in names)
 
     def rows(self) -> dict[str, int]:
-        """The sizes of the files on which both sides agree, as a start would read them from the state now."""
+        """The sizes of the files on which both sides agree.
+
+        A start would read them from the state now.
+        """
         with tempfile.TemporaryDirectory() as place:
             for file in self.state.glob("state.sqlite*"):
                 shutil.copy(file, place)
@@ -272,9 +282,9 @@ class Stage:
     def points(self, run: ScanChunk, *, whole: bool = True) -> list[Point]:
         """Every place where `run`, which was traced, can be broken off.
 
-        What the state does when it is opened and closed is the same in every run: only with `whole`. It is opened and closed by
-        threads of their own, and strace counts by thread: so files are told apart, and what follows the first request is
-        counted from there.
+        The calls of the state when it is opened and closed are the same in every run, so they count
+        only with `whole`. Threads of their own open and close it, and strace counts by thread. So
+        files are kept apart, and calls after the first request are counted from there.
         """
         sends = [
             call for call in run.calls if call.name in strace.SENDS and " HTTP/1." in call.arguments
@@ -317,7 +327,10 @@ def about(call: Call) -> str:
 
 
 def _directories(call: Call) -> tuple[str, ...]:
-    """What tells this call from the same one elsewhere, where -P can: by the directory that an `at` call is given."""
+    """The directories of an `at` call, where -P can match them.
+
+    The directories distinguish this call from the same call elsewhere.
+    """
     if call.name not in strace.NAMES:
         return ()
     return (call.paths[-1] if call.name == "mkdir" else os.path.dirname(call.paths[-1]),)
@@ -350,10 +363,11 @@ def _pass(asked: Asked, forward: Forward) -> Answer | None:
 
 
 def undurable(calls: Sequence[Call], place: Path, state: Path) -> list[str]:
-    """What a power cut could take although somebody relies on it: complaints about the order of the calls below `place`.
+    """Writes that a power cut could take although a later step relies on them.
 
-    A file gets a name that can be seen only when its bytes, mode, mtime and mark are synced; and when the state says so, or a
-    message is deleted because of it, the directory is synced, too.
+    The result is complaints about the order of the calls below `place`. A file gets a visible name
+    only when its bytes, mode, mtime and mark are synced. When the state records that, or a message
+    is deleted because of it, the directory is synced, too.
     """
     told: list[str] = []
     dirty: set[str] = set()

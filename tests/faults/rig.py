@@ -1,4 +1,7 @@
-"""What a fault is injected into: a push and a pull as processes, before a bucket whose requests a test may meddle with."""
+"""The target of the faults: a push and a pull as processes.
+
+A test may change the requests to their bucket on the way.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """`out` is pushed to `bucket`, `into` is pulled from it. Everything the daemons ask passes `meddler`."""
+    """`out` is pushed to `bucket`, `into` is pulled from it.
+
+    All requests of the daemons pass `meddler`.
+    """
 
     start: Start
     bucket: Bucket
@@ -48,11 +54,17 @@ class Rig:
         return self.place / "pull"
 
     def push(self, *more: str, ready: bool = True, env: dict[str, str] | None = None) -> Process:
-        """A push of `out`; a daemon, unless `--once` is among `more`, and then `ready` when this returns."""
+        """A push of `out`.
+
+        The push is a daemon, unless `--once` is among `more`, and then `ready` at the return.
+        """
         return self._daemon("push", self.out, self.push_state, *more, ready=ready, env=env)
 
     def pull(self, *more: str, ready: bool = True, env: dict[str, str] | None = None) -> Process:
-        """A pull into `into`; a daemon, unless `--once` is among `more`, and then `ready` when this returns."""
+        """A pull into `into`.
+
+        The pull is a daemon, unless `--once` is among `more`, and then `ready` at the return.
+        """
         queue_url = self.bucket.queue_url.replace(
             self.bucket.server.endpoint, self.meddler.endpoint
         )
@@ -92,7 +104,7 @@ class Rig:
         return process
 
     def write(self, path: str, content: bytes) -> Path:
-        """As a program does it that closes its file: below `out`, with the directories that it needs."""
+        """Write below `out`, and close, as a program does; missing directories are made."""
         file = self.out / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)

@@ -1,4 +1,7 @@
-"""A local user who owns the folder that the directory is in, and plays with its name: real processes, another uid."""
+"""A local user who owns the parent of the directory and plays with its name.
+
+The processes are real, and the user has another uid.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,10 @@ BACK = "rm dir; mv was dir"
 def test_a_link_that_takes_the_place_of_the_directory_leads_nowhere(
     home: Home, role: str, play: str
 ) -> None:
-    """While the daemon runs, at its next start, and in a single pass; and once the directory is back all goes on."""
+    """While the daemon runs, at its next start, and in a single pass.
+
+    Once the directory is back, the work goes on.
+    """
     home.new(role, "first")
     daemon = home.daemon(role)
     wait_until(lambda: home.carried(role, "first"), timeout=30)
@@ -151,7 +157,10 @@ def test_a_link_that_is_there_before_the_first_start_leads_nowhere(home: Home, r
 def test_another_directory_in_its_place_waits_for_its_return_or_for_resume(
     home: Home, role: str
 ) -> None:
-    """A rename needs no right to what is renamed: root's private directory, too, can be called so."""
+    """A rename needs no right to the renamed directory.
+
+    Root's private one, too, can get the name.
+    """
     inside = home.out.parent / "private"
     home.private.rename(inside)
     home.new(role, "first")
@@ -273,11 +282,12 @@ def test_a_state_directory_of_somebody_else_is_refused_and_its_links_lead_nowher
 
 
 def test_what_others_have_put_into_a_state_keeps_no_look_waiting(home: Home) -> None:
-    """A pipe would be waited for; a link would show root's files, or have a note written into them."""
+    """A pipe would block; a link would show root's files, or have a note written into them."""
     state = home.out.parent / "state"
     attack(
         home,
-        "mkdir state; mkfifo state/state.sqlite; mkdir other; ln -s ../../private/secret other/state.sqlite",
+        "mkdir state; mkfifo state/state.sqlite; "
+        "mkdir other; ln -s ../../private/secret other/state.sqlite",
     )
     for directory in (state, home.out.parent / "other"):
         for command in (["status"], ["resume"]):
@@ -295,7 +305,10 @@ HELD = "exec 9< dir; flock -{} 9; echo held; sleep 100"
 def test_a_lock_of_somebody_else_on_the_directory_stops_no_daemon(
     home: Home, role: str, kind: str
 ) -> None:
-    """Whoever may read it can take one, before the daemon starts and while it runs; and can take one beside it."""
+    """A reader of the directory can take a lock, before the daemon starts and while it runs.
+
+    A second lock beside the daemon's is possible, too.
+    """
     for folder in (home.out, home.out.parent):
         os.chown(folder, 0, 0)
         folder.chmod(0o755)
@@ -358,7 +371,10 @@ def test_a_directory_that_pull_has_made_in_a_place_of_others_waits_for_nobody_un
 def test_a_directory_of_roots_in_a_place_of_others_waits_for_resume_at_the_first_start(
     home: Home, role: str
 ) -> None:
-    """An exchange needs no right to what is exchanged: who owns the folder can give any directory in it the name."""
+    """An exchange needs no right to the exchanged directory.
+
+    The owner of the folder can give any directory in it the name.
+    """
     home.private.rename(home.out.parent / "private")
     attack(home, "mv dir was; mv private dir")
     home.bucket.put("authorized_keys", b"mine")

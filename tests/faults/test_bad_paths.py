@@ -1,4 +1,7 @@
-"""One bad path concerns itself alone: no value, no name, no depth and no leftover ends a daemon, its start or its memory."""
+"""One bad path concerns itself alone.
+
+No value, name, depth or leftover ends a daemon, its start or its memory.
+"""
 
 from __future__ import annotations
 
@@ -380,7 +383,10 @@ def test_a_mount_whose_name_is_no_utf_8_ends_nothing(rig: Rig, role: str, when: 
     """The shell gets its name by printf: the command of the namespace is UTF-8."""
     root = rig.out if role == "push" else rig.into
     root.mkdir(exist_ok=True)
-    mount = f"""m="$(printf '{root}/m\\377')" && mkdir -p "$m" && mount -t tmpfs none "$m" && touch "$m/f" """
+    mount = (
+        f"""m="$(printf '{root}/m\\377')" && mkdir -p "$m" """
+        """&& mount -t tmpfs none "$m" && touch "$m/f" """
+    )
     inside = mounted(mount) if when == "before the start" else mounted("true")
     there = replace(rig, start=partial(rig.start, inside=inside))
     daemon = there.push() if role == "push" else there.pull()
@@ -411,7 +417,7 @@ def hidden(number: int) -> str:
 @needs_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is part of util-linux")
 def test_leftovers_that_may_not_be_removed_stay_and_the_start_goes_on(rig: Rig) -> None:
-    """A hidden name in somebody's directory, one that is a directory, a link, a pipe, and one that may be cleaned up."""
+    """Hidden names: in a foreign directory, a directory, a link, a pipe, and a removable file."""
     theirs, ours = rig.into / "theirs", rig.into / "ours"
     theirs.mkdir(parents=True)
     ours.mkdir()

@@ -1,4 +1,7 @@
-"""Killed at every system call that changes anything, and at every request: nothing is lost, and the next start converges."""
+"""Kills at every changing system call and every request.
+
+Nothing is lost, and the next start converges.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,8 @@ def forks(aws_server: Emulator) -> Iterator[Forks]:
 class Scenario:
     """`old` and `new` are the contents of NAME/file; None where there is none.
 
-    `steps`: calls and requests at which it must have been killed; `whole`: also where the state is opened and closed.
+    `steps` are the required calls and requests of a kill. `whole` includes the places where the
+    state is opened and closed.
     """
 
     role: str
@@ -199,7 +203,10 @@ def visible(files: Files) -> Files:
 
 
 def torn(stage: Stage, scenario: Scenario, name: str) -> list[str]:
-    """Complaints about what the crash has left: what can be seen is whole, and what somebody wrote is there."""
+    """Complaints about the traces of the crash.
+
+    Visible files must be whole, and foreign writes must be there.
+    """
     there, before, after = stage.target(name), scenario.before(name), scenario.after(name)
     theirs = None if scenario.theirs is None else of(name, scenario.theirs)
     told = []
@@ -248,7 +255,10 @@ def _short(body: bytes | None) -> str:
 
 
 def may_leave_an_upload(point: Point) -> bool:
-    """Whether it lies between the making of an upload and the commit that notes it: then the bucket's lifecycle ends it."""
+    """Whether the point lies between the making of an upload and the commit that notes it.
+
+    Between the two the bucket's lifecycle ends the upload.
+    """
     return (
         "CreateMultipartUpload" in point.call
         if point.answered
@@ -259,7 +269,10 @@ def may_leave_an_upload(point: Point) -> bool:
 def hit(
     point: Point, attempt: Callable[[Point], tuple[ScanChunk, list[str]]], met: set[str]
 ) -> list[str]:
-    """Attempts with one file after the other, until a run has ended at `point`, which `met` then knows: complaints about it."""
+    """Attempts with one file after the other, until a run has ended at `point`: their complaints.
+
+    `met` gets the point.
+    """
     lacking = True
     for _ in range(TRIES):
         run, told = attempt(point)
@@ -273,7 +286,7 @@ def hit(
 def crashed(
     stage: Stage, scenario: Scenario, names: Names, point: Point
 ) -> tuple[ScanChunk, list[str]]:
-    """A run that is killed at `point`, and a next start: complaints about what either of them has left."""
+    """A run that is killed at `point`, and a next start: the complaints after each of them."""
     name = names.take()
     run = stage.once(point.of(name))
     told = torn(stage, scenario, name) if run.killed else []
@@ -331,8 +344,11 @@ def test_nothing_is_relied_on_that_a_power_cut_could_take(
 
 
 def cut_the_power(stage: Stage, run: ScanChunk) -> None:
-    """At the end of a run like `run`: what was synced is there; of the state nothing but its last checkpoint."""
-    # After the first request nothing writes into the database itself but the checkpoint of its closing.
+    """Cut the power at the end of a run like `run`.
+
+    Synced writes are there; of the state only its last checkpoint is.
+    """
+    # After the first request the checkpoint of its closing alone writes into the database itself.
     writes = [
         point
         for point in stage.points(run)
@@ -366,7 +382,10 @@ def test_what_a_power_cut_takes_from_the_state_is_found_out_again(
 def test_what_a_first_start_has_written_is_known_as_ours_after_a_power_cut(
     rig: Rig, forks: Forks, role: str
 ) -> None:
-    """Although no row says so: what was written carries the mark of this state, and that is durable before."""
+    """Without a row, the mark of this state identifies a written file.
+
+    The mark is durable before the row.
+    """
     stage = Stage(rig, forks, role)
     put(stage, "n000", b"old")
     run = stage.once(traced=True)
@@ -404,7 +423,10 @@ def serving(stage: Stage) -> Fork:
 
 
 def message_handled(stage: Stage, name: str, point: Point | None) -> ScanChunk:
-    """A daemon replaces NAME/file because of a message, and is killed at `point`, or ended afterwards."""
+    """A daemon replaces NAME/file because of a message.
+
+    The daemon is killed at `point`, or ended afterwards.
+    """
     fork = serving(stage)
     before = len(stage.rig.meddler.asked)
     stage.arm(fork, point and point.of(name), traced=True)

@@ -1,4 +1,4 @@
-"""Credentials that end, cannot be renewed, come back, or are written anew, while push and pull run."""
+"""Credentials that end, cannot be renewed, come back, or are rewritten, while push and pull run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ import datetime, json, os, sys
 with open("{place}/asked", "a") as count: count.write(".")
 if os.path.exists("{place}/gone"): sys.exit("the vault is sealed")
 end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds={life})
-print(json.dumps(dict(Version=1, AccessKeyId="A", SecretAccessKey="S", SessionToken="T", Expiration=end.isoformat())))
+print(json.dumps(dict(Version=1, AccessKeyId="A", SecretAccessKey="S", SessionToken="T", \
+Expiration=end.isoformat())))
 """
 
 

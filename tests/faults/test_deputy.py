@@ -1,4 +1,7 @@
-"""What a daemon with more rights than others does for them: whose files it publishes, and what modes and names it touches."""
+"""A daemon with more rights than other users.
+
+The tests cover the files that it publishes, and the modes and names that it changes.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,10 @@ def test_what_belongs_to_others_is_not_published_for_who_owns_the_directory(
 
 
 def test_a_second_name_of_a_file_is_not_published(home: Home) -> None:
-    """To a file that the other user may read and write; to any file where fs.protected_hardlinks is 0."""
+    """A user may link a file that the user may read and write.
+
+    Where fs.protected_hardlinks is 0, any file may be linked.
+    """
     mine(home, "first")
     secret(home, "secret", 0o666, NOBODY)
     push = home.push()

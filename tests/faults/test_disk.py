@@ -1,4 +1,7 @@
-"""The disk is full, read-only or unreadable, or no descriptor is left: what can go on does, the rest waits and recovers."""
+"""The disk is full, read-only or unreadable, or no descriptor is left.
+
+Unaffected work goes on, and the rest waits and recovers.
+"""
 
 from __future__ import annotations
 
@@ -240,7 +243,7 @@ def lowest_free(process: Process) -> int:
 
 @needs_mount
 def test_a_bad_sector_is_one_files_trouble(rig: Rig) -> None:
-    """/proc/PID/mem answers EIO to who reads at 0: bound over a file it is one that cannot be read."""
+    """/proc/PID/mem answers EIO to a read at 0: bound over a file it is one that cannot be read."""
     rig.write("bad", b"once it could be read")
     push = inside(rig, "true").push("--delete")
     rig.until_pushed({"bad": b"once it could be read"})
@@ -288,7 +291,10 @@ def test_what_cannot_be_read_is_told_and_never_taken_for_deleted(rig: Rig, mode:
 
 
 def test_a_directory_that_cannot_be_read_for_a_moment_loses_nothing(rig: Rig) -> None:
-    """Closed and opened again and again, while it is looked at and while files come and go around it."""
+    """The directory is closed and opened again and again.
+
+    Meanwhile scans run, and files come and go around it.
+    """
     for number in range(50):
         rig.write(f"part/{number}", b"1")
     push = replace(rig, start=partial(rig.start, inside=as_its_owner_may())).push(

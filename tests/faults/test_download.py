@@ -1,4 +1,4 @@
-"""What a pull meets at a store: broken bodies, objects that change, a bucket that is not to be believed."""
+"""A pull from a faulty store: broken bodies, objects that change, a bucket that lies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A store that answers and lists, and gives or takes no object: that is told within seconds, and holds nothing else up."""
+"""A store that answers and lists, and gives or takes no object.
+
+The fault is reported within seconds, and delays nothing else.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
     from tests.support.meddler import Answer, Asked, Forward, Meddle
 
 SOON = 25
-"""Seconds in which it must be told that nothing gets through; three tries of each path would be as many minutes."""
+"""Seconds within which a standstill of all files must be reported.
+
+Three tries of each path would be as many minutes.
+"""
 NOTHING = "degraded: no file gets through, although the store answers: "
 REFUSED = refuse(403, "AccessDenied")
 

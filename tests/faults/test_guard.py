@@ -1,4 +1,7 @@
-"""A mass deletion is stopped, whoever seems to want it: a user, an empty disk, a listing that lies, a crash loop."""
+"""A mass deletion is stopped, whatever asks for it.
+
+The cause may be a user, an empty disk, a listing that lies, a crash loop.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,10 @@ def _resume(rig: Rig, state: Path, *more: str) -> None:
 
 
 def test_single_passes_do_not_add_up_to_a_mass_deletion(rig: Rig) -> None:
-    """`push --once` in cron: no run begins a new hour, and each says what is held, until somebody allows it."""
+    """`push --once` in cron: no run begins a new hour.
+
+    Each run reports the held deletions, until an operator allows them.
+    """
     _fill(rig)
     assert rig.push("--once", "--delete").wait(timeout=60) == 0
     _empty(rig)
@@ -155,7 +161,10 @@ def test_a_rename_of_everything_is_no_mass_deletion_for_push_nor_for_pull(rig: R
 def _page_without_anything(asked: Asked, forward: Forward) -> Answer:
     if asked.name != "ListObjectsV2":
         return forward(asked)
-    body = "<?xml version='1.0'?><ListBucketResult><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"
+    body = (
+        "<?xml version='1.0'?><ListBucketResult><KeyCount>0</KeyCount>"
+        "<IsTruncated>false</IsTruncated></ListBucketResult>"
+    )
     return Answer(200, {"content-type": "application/xml"}, body.encode())
 
 

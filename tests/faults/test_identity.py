@@ -1,6 +1,7 @@
-"""Another file system, or another directory, stands where the root or a mount point was: it asks, and deletes nothing.
+"""Another file system, or another directory, in place of the root or a mount point.
 
-The numbers of device and inode are the same ones again in most of these cases: a loop device, a tmpfs, a root inode.
+The daemon asks, and deletes nothing. The numbers of device and inode repeat in most of these cases:
+a loop device, a tmpfs, a root inode.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ def may_loop(kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Something that `mount(where)` gives the shell's command to mount; each call of `new` makes another one."""
+    """A file system for which `mount(where)` gives the mount command of the shell.
+
+    Each call of `new` makes another one.
+    """
 
     rig: Rig
     kind: str
@@ -66,7 +70,10 @@ class Disk:
     def mount(self, where: Path) -> str:
         if self.kind in MKFS:
             return f"mount -o loop '{self.image}' '{where}'"
-        return f"mount -t {self.kind} '{self.name}' '{where}' && {{ test ! -d '{self.seed}' || cp -a '{self.seed}/.' '{where}'; }}"
+        return (
+            f"mount -t {self.kind} '{self.name}' '{where}' && "
+            f"{{ test ! -d '{self.seed}' || cp -a '{self.seed}/.' '{where}'; }}"
+        )
 
     @property
     def seed(self) -> Path:
@@ -103,13 +110,16 @@ def new(rig: Rig, kind: str, name: str, files: dict[str, bytes] | None = None) -
 
 
 def on(rig: Rig, disk: Disk, where: Path | None = None) -> Rig:
-    """The rig whose processes have `disk` mounted at `where`, which is the pushed directory by default."""
+    """The rig whose processes have `disk` mounted at `where`, by default the pushed directory."""
     return replace(rig, start=partial(rig.start, inside=mounted(disk.mount(where or rig.out))))
 
 
 @contextlib.contextmanager
 def lasting(rig: Rig, command: str) -> Iterator[tuple[Rig, Process]]:
-    """A namespace in which `command` has mounted something, and which stays; the rig whose processes run in there."""
+    """A namespace in which `command` has mounted a file system, and which stays.
+
+    The processes of the rig run in there.
+    """
     argv = [*mounted(command), "sh", "-c", "echo mounted >&2; exec sleep 600"]
     with Process(
         argv, directory=rig.place / "holder", env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -181,7 +191,10 @@ def test_another_empty_file_system_at_the_root_deletes_nothing(
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
 def test_the_same_file_system_needs_no_familiar_file(rig: Rig, kind: str) -> None:
-    """Mounted anew it gets other numbers, and it was emptied meanwhile: its UUID and its handle are enough."""
+    """A new mount has other numbers, and the disk was emptied meanwhile.
+
+    The UUID and the handle are enough.
+    """
     disk, _ = begin(rig, "push", kind)
     disk.do("rm -rf d0 d1 d2")
     busy = new(rig, kind, "busy")
@@ -239,7 +252,10 @@ def test_files_of_the_same_names_are_not_familiar(rig: Rig, kind: str) -> None:
 
 
 def test_an_older_copy_of_the_image_deletes_nothing(rig: Rig) -> None:
-    """UUID, handle, inode numbers: all is equal. Only the directories show that nothing was removed from them."""
+    """UUID, handle and inode numbers are equal.
+
+    Only the directories show that nothing was removed from them.
+    """
     disk = new(rig, "ext4", "first")
     older = Disk(rig, "ext4", "older")
     shutil.copyfile(disk.image, older.image)
@@ -253,7 +269,10 @@ def test_an_older_copy_of_the_image_deletes_nothing(rig: Rig) -> None:
 
 
 def test_a_new_file_system_with_the_old_uuid_deletes_nothing(rig: Rig) -> None:
-    """A host that is set up anew gets it, so that its fstab goes on working. The handle of an ext4's root never differs."""
+    """A host that is set up anew gets the old UUID, so that its fstab goes on working.
+
+    The handle of an ext4's root never differs.
+    """
     first, second = new(rig, "ext4", "first", FILES), Disk(rig, "ext4", "second")
     once(on(rig, first), "push")
     asked = ["blkid", "-s", "UUID", "-o", "value", str(first.image)]
@@ -274,7 +293,8 @@ def test_a_directory_of_the_same_inode_number_is_not_the_root(rig: Rig) -> None:
     there = mounted(disk.mount(rig.out), bind)
     once(replace(rig, start=partial(rig.start, inside=there)), "push")
     disk.do(
-        "stat -c %i root >before; rm -rf root && mkdir root && stat -c %i root >after && cmp before after"
+        "stat -c %i root >before; rm -rf root && mkdir root && "
+        "stat -c %i root >after && cmp before after"
     )
     once(replace(rig, start=partial(rig.start, inside=there)), "push", code=69)
     assert rig.objects() == FILES
@@ -333,7 +353,7 @@ def test_an_edit_while_nothing_can_be_proven_is_no_reason_to_wait(rig: Rig) -> N
 
 
 def test_a_root_on_a_fuse_file_system_is_recognised_by_its_files(rig: Rig) -> None:
-    """It has no UUID, and a handle that is the same for any root, or another one with every mount."""
+    """No UUID is there. The handle is the same for any root, or another one with every mount."""
     if shutil.which("bindfs") is None or not Path("/dev/fuse").exists():
         pytest.skip("bindfs is not installed, or there is no /dev/fuse")
     for name in ("first", "second"):
@@ -494,7 +514,10 @@ def refusing(*calls: str) -> list[str]:
 
 @pytest.mark.parametrize("emptied", [False, True])
 def test_a_kernel_that_tells_nothing_leaves_it_to_the_files(rig: Rig, emptied: bool) -> None:
-    """An older kernel, or a filter of system calls: neither is a reason to fail, nor to believe in a deletion."""
+    """An older kernel, or a filter of system calls.
+
+    Neither case is a reason to fail, nor to accept a deletion.
+    """
     m = rig.out / "m"
     m.mkdir()
     rig.write("plain", b"0")

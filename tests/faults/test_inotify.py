@@ -1,4 +1,7 @@
-"""Faults of inotify and watchdog, seen from a running push: what the kernel does not tell arrives all the same, or is said."""
+"""Faults of inotify and watchdog, seen from a running push.
+
+Changes that the kernel does not report still arrive, or the fault is logged.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ def _contents(root: Path) -> dict[str, bytes]:
 
 
 def _until_published(rig: Rig, *, timeout: float = 60) -> None:
-    """Until the bucket holds exactly what `out` does. (The names first: an object may be deleted while it is read.)"""
+    """Wait until the bucket holds exactly the contents of `out`.
+
+    The names come first, because an object may be deleted while it is read.
+    """
     wanted = _contents(rig.out)
     wait_until(lambda: set(rig.bucket.keys()) == set(wanted), timeout=timeout)
     rig.until_pushed(wanted)
@@ -47,7 +53,10 @@ def _until_published(rig: Rig, *, timeout: float = 60) -> None:
 
 
 def test_a_full_queue_ends_in_everything_being_published(rig: Rig) -> None:
-    """The reader stands still while 20,000 files are made; most are gone again, the last ones came when nobody heard."""
+    """The reader stands still while 20,000 files are made.
+
+    Most are gone again; the last ones came when no thread read the events.
+    """
     for number in range(50):
         rig.write(f"known/{number}", b"old")
     push = rig.push(*DELETING)
@@ -200,7 +209,10 @@ def test_directories_filled_at_once_are_published_while_others_are_removed(rig: 
 
 
 def test_a_directory_moved_in_is_followed_and_one_moved_out_is_not(rig: Rig) -> None:
-    """Its objects are deleted once; what happens to it outside is nobody's business, and may not come back under its name."""
+    """The objects of a moved directory are deleted once.
+
+    Later changes outside are skipped, and may not come back under the old name.
+    """
     away = rig.place / "away"
     (away / "come/sub").mkdir(parents=True)
     (away / "come/sub/file").write_bytes(b"1")
@@ -291,7 +303,10 @@ def test_a_clock_set_back_an_hour_delays_nothing(rig: Rig, aws_server: Emulator)
 @limited
 def test_a_push_of_a_file_system_of_others_says_so(rig: Rig, aws_server: Emulator) -> None:
     """The kernel's table of mounts, as it would be: a real one takes another host."""
-    table = 'sed "s/ - [^ ]* / - nfs4 /" /proc/self/mountinfo >"$0" && mount --bind "$0" /proc/$$/mountinfo && exec "$@"'
+    table = (
+        'sed "s/ - [^ ]* / - nfs4 /" /proc/self/mountinfo >"$0" && '
+        'mount --bind "$0" /proc/$$/mountinfo && exec "$@"'
+    )
     with _push_below(
         rig, aws_server, "unshare", "-Urm", "sh", "-c", table, str(rig.place / "table"), env={}
     ) as push:

@@ -1,4 +1,7 @@
-"""What is mounted on the root or below it goes, comes back, or is another: nothing is deleted because of that."""
+"""A mount at the root or below it goes, comes back, or is another one.
+
+Nothing is deleted because of that.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ DISK = {"m/a": b"1", "m/deep/b": b"2"}
 
 @pytest.fixture
 def disk(rig: Rig) -> Path:
-    """The directory that stands for a disk: what is mounted is the very same after each mount, as a disk is."""
+    """The directory that stands for a disk.
+
+    Like a disk, it has the same contents and identity after each mount.
+    """
     made = rig.place / "disk"
     (made / "deep").mkdir(parents=True)
     (made / "a").write_bytes(DISK["m/a"])

@@ -1,4 +1,7 @@
-"""Names that no side can hold, names that are our own, and a store whose every key aims outside of the directory."""
+"""Names that neither side can hold, and names of our own.
+
+In one store every key aims outside of the directory.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,10 @@ class Elsewhere(FileSystemEventHandler):
 
 @pytest.fixture
 def world(rig: Rig) -> Path:
-    """What lies around the pulled directory, which is in its middle; canaries are wherever a key may aim at."""
+    """The surroundings of the pulled directory, which is in its middle.
+
+    A canary stands wherever a key may aim.
+    """
     world = rig.place / "world"
     for name in ("x", "a", "etc/x", "middle/x", "middle/a", "middle/etc/x", "middle/b/x"):
         (world / name).parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +154,10 @@ class HostileStore:
                 f"<ETag>&quot;e&quot;</ETag><Size>{0 if key.endswith('/') else 4}</Size></Contents>"
                 for key in sorted(keys(), key=str.encode)
             )
-            text = f"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
+            text = (
+                "<ListBucketResult><EncodingType>url</EncodingType>"
+                f"<IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
+            )
             return Answer(200, {"content-type": "application/xml"}, text.encode())
         if asked.name in ("GetObject", "HeadObject"):
             body = b"" if asked.target.partition("?")[0].endswith("/") else b"evil"
@@ -242,7 +251,10 @@ KEYS = PATHS.filter(lambda key: len(key.encode(errors="surrogatepass")) <= 1024 
 @example(key="0/0/")  # its deletion left the directory above
 @given(key=KEYS)
 def test_whatever_a_key_is_it_is_itself_or_refused(world: Path, key: str) -> None:
-    """Every method of the tree, on a real disk: what is written is seen under this very name, and nothing is anywhere else."""
+    """Every method of the tree, on a real disk.
+
+    A written file is seen under this very name, and nothing is anywhere else.
+    """
     root = world / "middle" / "root"
     canaries = {
         path: file for path, file in snapshot(world).items() if not path.startswith("middle/root/")
@@ -267,7 +279,8 @@ async def _attempt(tree: LocalTree, key: str) -> None:
     if isinstance(seen, Unknown):
         with pytest.raises(PathError):
             await tree.keep_conflict_copy(entry)
-        # Refused, or without effect: a marker's directory goes if it is one and empty, and nothing else of that name.
+        # Refused, or without effect: a marker's directory goes if it is one and empty, and no other
+        # file of that name does.
         with contextlib.suppress(PathError) if key.endswith("/") else pytest.raises(PathError):
             await tree.delete(entry)
     try:

@@ -1,4 +1,7 @@
-"""S3, SQS or the name service gone for long: bounded memory, no busy loop, few lines, nothing lost, no restart."""
+"""S3, SQS or the name service gone for long.
+
+Memory is bounded, no loop is busy, lines are few, nothing is lost, nothing restarts.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,7 @@ def test_a_store_that_is_gone_is_told_once_and_the_backlog_is_kept(
 def test_while_the_store_is_gone_pull_receives_nothing(
     rig: Rig, door: Door, systemd: Systemd
 ) -> None:
-    """What it cannot settle would count as delivered, again and again, until the queue gives it up."""
+    """Unsettled messages would count as delivered, until the queue gives them up."""
     pull = rig.pull(env={"AWS_ENDPOINT_URL_S3": door.endpoint} | systemd.environment)
     rig.bucket.put("before", b"1")
     rig.until_pulled({"before": b"1"})
@@ -146,7 +149,10 @@ def test_a_queue_that_is_gone_is_told_once_and_caught_up_with(
 
 
 def test_a_queue_that_drips_is_degraded_and_told(rig: Rig, systemd: Systemd) -> None:
-    """A byte each half second, for ever: each recv(2) has something to read, and no event was ever heard."""
+    """A byte each half second, for ever.
+
+    Each recv(2) has something to read, and no event ever came.
+    """
     with Server(answers(FIRST["body"], b"a", pause=0.5)) as server:
         pull = rig.pull(env={"AWS_ENDPOINT_URL_SQS": server.endpoint} | systemd.environment)
         wait_until(lambda: systemd.status().startswith("degraded"), timeout=75)
@@ -156,7 +162,10 @@ def test_a_queue_that_drips_is_degraded_and_told(rig: Rig, systemd: Systemd) -> 
 
 
 def test_both_gone_is_a_line_for_each(rig: Rig, door: Door) -> None:
-    """That pull does not ask a queue while the store is gone does not say that the queue answers."""
+    """Pull does not poll a queue while the store is gone.
+
+    The lack of polls is no sign that the queue answers.
+    """
     url = rig.bucket.queue_url.replace(rig.bucket.server.endpoint, door.endpoint)
     pull = rig.pull("--queue-url", url, env={"AWS_ENDPOINT_URL": door.endpoint})
     rig.bucket.put("before", b"1")
@@ -201,7 +210,10 @@ NOBODY, KNOWN = "127.0.0.1 localhost\n", "127.0.0.1 localhost store.invalid\n"
 
 
 def _by_name(rig: Rig, role: str, place: Path, hosts: Path) -> Process:
-    """A daemon that knows the store by a name, and sees `hosts` instead of /etc/hosts, and no name server."""
+    """A daemon that knows the store by a name.
+
+    The daemon sees `hosts` instead of /etc/hosts, and no name server.
+    """
     nobody = place / "resolv.conf"
     nobody.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     (place / "config").write_text("[default]\ns3 =\n  addressing_style = path\n")
@@ -260,7 +272,7 @@ def test_a_start_that_cannot_resolve_the_name_waits_for_it(
 
 @needs_mounts
 def test_a_queue_whose_name_is_lost_is_an_outage_like_any_other(rig: Rig, tmp_path: Path) -> None:
-    """awscrt goes on with an address that it has once learnt; boto3 asks each time that it connects."""
+    """awscrt keeps an address that it has once resolved; boto3 resolves it at each connect."""
     hosts = tmp_path / "hosts"
     hosts.write_text(KNOWN)
     with _by_name(rig, "pull", tmp_path, hosts) as pull:

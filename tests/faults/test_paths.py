@@ -1,4 +1,7 @@
-"""One path that fails by itself: the others go on, it is tried less and less often, it is named, and nothing of it is lost."""
+"""One path that fails by itself.
+
+The others go on; it is retried less and less often, it is named, and none of its content is lost.
+"""
 
 from __future__ import annotations
 

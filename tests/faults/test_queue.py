@@ -1,4 +1,7 @@
-"""Faults of the queue's events: doubled, late, lost, out of order, of any shape; what they cost is time, never data."""
+"""Faults of the queue's events: doubled, late, lost, out of order, of any shape.
+
+Such faults cost time, never data.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def test_an_event_that_comes_three_times_is_one_download(rig: Rig, at_once: bool
 
 
 class Slow:
-    """Answers to GET and HEAD of an object that take a while, and how many of one key were ever asked for at a time."""
+    """Answers to GET and HEAD of an object that take a while.
+
+    The class counts the most requests for one key at a time.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.most = 0
@@ -199,7 +205,10 @@ def test_an_undeletion_that_is_told_as_a_deletion_restores_the_file(rig: Rig) ->
 
 
 def test_messages_from_long_ago_bring_no_old_state_back(rig: Rig) -> None:
-    """As a redrive of the dead-letter queue sends them: with new ids, to a daemon that has never seen them."""
+    """Messages as a redrive of the dead-letter queue sends them.
+
+    Their ids are new, and the daemon has never seen one of them.
+    """
     bucket = rig.bucket
     old = [put(bucket, "a", b"old", sequencer="01"), put(bucket, "b", b"old", sequencer="02")]
     old += [native(bucket, "a", event="ObjectRemoved:Delete", sequencer="03")]
@@ -261,7 +270,7 @@ def test_what_the_queue_forgot_while_the_host_was_off_is_found_at_the_start(rig:
     rig.bucket.delete("deleted")
     silence(rig.bucket)  # the retention is over
     again = rig.pull("--delete", "--ready", "synced")
-    # Nothing is waited for: with `ready = synced` this is done before anybody is told that it is up.
+    # Nothing blocks: with `ready = synced` this is done before the service reports READY=1.
     assert holding(rig) == {"changed": b"2", "new": b"3", "same": b"1"}
     assert len(again.events("pull.written")) == 2
 
@@ -385,7 +394,10 @@ def test_a_forged_message_of_any_kind_is_left_by_name_and_stops_nobody(
 
 
 def test_good_records_beside_odd_ones_are_followed_once_and_their_message_is_left(rig: Rig) -> None:
-    """Whatever the odd one is; the message is delivered again until the dead-letter queue takes it, and costs nothing."""
+    """The kind of the odd record does not matter.
+
+    The message is delivered again until the dead-letter queue takes it, and costs nothing.
+    """
     with_dead_letters(rig.bucket, receives=3)
     rig.meddler.meddle = receiving(VisibilityTimeout=1)
     pull = following(rig)
@@ -452,7 +464,10 @@ def test_a_new_major_version_leads_to_a_listing_and_is_acknowledged_after_it(rig
 
 
 def test_messages_of_a_new_major_version_list_once_an_hour(rig: Rig) -> None:
-    """However they come, and those about another bucket never; all of them are acknowledged, and said once."""
+    """Messages in any order, also about another bucket, which cause no listing.
+
+    All messages are acknowledged, and logged once.
+    """
     pull = following(rig)
     listed = rig.meddler.names().count("ListObjectsV2")
     elsewhere = {

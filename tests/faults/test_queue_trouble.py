@@ -1,4 +1,4 @@
-"""Faults of the queue itself: deleted, shared by mistake, or refusing a host whose clock is wrong."""
+"""Faults of the queue itself: deleted, shared by mistake, or refusing a host with a wrong clock."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def until_quiet(rig: Rig) -> None:
 def test_what_the_poll_of_a_dead_daemon_takes_is_found_soon_after_a_restart(
     rig: Rig, systemd: Systemd
 ) -> None:
-    """The server answers a poll whose client has gone: those messages are nobody's for the visibility timeout (two minutes)."""
+    """The server answers a poll whose client has gone.
+
+    The messages stay hidden for the visibility timeout (two minutes).
+    """
     pull = listening(rig, systemd)
     rig.bucket.put("before", b"1")
     rig.until_pulled({"before": b"1"})

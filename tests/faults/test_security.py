@@ -1,4 +1,4 @@
-"""What a hostile object, neighbour or thief meets: SECURITY.md, where a process is needed to prove it."""
+"""A hostile object, neighbour or thief: the claims of SECURITY.md that only a process can prove."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _echo(asked: Asked, forward: Forward) -> Answer | None:
 
 
 def test_no_secret_is_logged_or_kept(rig: Rig, tmp_path: Path) -> None:
-    """With everything that is logged at all, through success, refusals that echo what was sent, status and setup."""
+    """All lines are logged, through success, refusals that echo the request, status and setup."""
     env, debug = CREDENTIALS, ("--log-level", "debug")
     rig.write("file", b"1")
     rig.write("big", BIG)
@@ -112,7 +112,10 @@ def test_no_object_makes_a_file_that_runs_as_somebody_else(rig: Rig, mode: str, 
 
 
 def test_a_message_of_somebody_else_makes_nothing_and_deletes_nothing(rig: Rig) -> None:
-    """Whoever may send to the queue can make pull look, and nothing more: what it says is asked of the bucket."""
+    """A sender to the queue can make pull check a key, and nothing more.
+
+    Each claim of a message is verified at the bucket.
+    """
     rig.bucket.put("there", b"1")
     pull = rig.pull("--delete")
     rig.until_pulled({"there": b"1"})
@@ -163,14 +166,20 @@ NEEDS = {
     "DeleteMessageBatch": {"sqs:DeleteMessage"},
     "ChangeMessageVisibilityBatch": {"sqs:ChangeMessageVisibility"},
 }
-"""The actions that an operation asks for ("Actions, resources, and condition keys for Amazon S3", "... for Amazon SQS")."""
+"""The actions that an operation asks for.
+
+See "Actions, resources, and condition keys for Amazon S3", and the same for Amazon SQS.
+"""
 
 
 @pytest.fixture
 def recorded(
     bucket: Bucket, recorder: Recorder, syncloud: Callable[..., Process], tmp_path: Path
 ) -> Iterator[Rig]:
-    """The rig with a recorder between meddler and emulator: what is recorded was really sent to the store."""
+    """The rig with a recorder between meddler and emulator.
+
+    Each recorded request was really sent to the store.
+    """
     with Meddler(recorder.endpoint, obeys_copy_but_for_the_probe) as meddler:
         made = Rig(syncloud, bucket, meddler, tmp_path)
         made.out.mkdir()
@@ -253,7 +262,10 @@ def test_pull_uses_all_rights_of_its_policy_and_no_other(recorded: Rig, recorder
 
 
 def _hold_a_message(bucket: Bucket, recorder: Recorder) -> None:
-    """Work that takes longer than half of the visibility, as a pull's queue sees it: ChangeMessageVisibility."""
+    """Work that takes longer than half of the visibility, seen by a pull's queue.
+
+    The pull sends ChangeMessageVisibility.
+    """
     sqs: Any = client("sqs", recorder.endpoint)
     source = QueueSource(
         sqs,

@@ -1,4 +1,7 @@
-"""Faults of a service's life: an end in the middle of an upload, systemd's socket, a huge first look, a swapped directory."""
+"""Faults of a service's life.
+
+An end in the middle of an upload, systemd's socket, a huge first scan, a swapped directory.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ MIB = 2**20
 
 
 class Gate:
-    """What passes while it is open and waits while it is closed: requests whose operation is one of `names`."""
+    """A gate before the store that is open or closed.
+
+    While it is closed, requests wait whose operation is one of `names`.
+    """
 
     def __init__(self, *names: str) -> None:
         self._names = names
@@ -95,7 +101,7 @@ def test_an_end_during_a_large_upload_leaves_nothing_half_and_the_next_start_sen
 
 @pytest.fixture
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Of a receiver that is not there, that has an abstract name, or that never reads and is full."""
+    """The address of a receiver: missing, with an abstract name, or full."""
     if request.param == "missing":
         yield str(tmp_path / "nobody")
         return
@@ -225,7 +231,10 @@ def _pending(systemd: Systemd) -> int:
 
 
 def test_an_error_among_thousands_of_lines_is_a_whole_line_of_its_own(rig: Rig) -> None:
-    """As the journal gets it: below its 48 KiB a line, valid JSON, its priority before it, and never beyond a rate."""
+    """The lines as the journal gets them: below its 48 KiB, valid JSON, after their priority.
+
+    The lines never exceed a rate.
+    """
     refused = "r" * 200 + '\n\x1b"\\é' * 5
     rig.meddler.meddle = lambda asked, forward: (
         error(403, "AccessDenied") if "/rrr" in asked.target else forward(asked)

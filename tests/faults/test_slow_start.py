@@ -1,4 +1,7 @@
-"""Faults of a start: a disk that is slow, one that hangs, a state that is read for damage, and a stop in the middle of it."""
+"""Faults of a start.
+
+A slow disk, a hanging disk, a state that is checked for damage, and a stop in the middle of it.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,10 @@ def _stands_still(systemd: Systemd) -> bool:
 
 
 def _stopped(process: Process, systemd: Systemd, *, timeout: float) -> int:
-    """The exit code after SIGTERM. All is heard meanwhile: the kernel keeps few words that nobody hears."""
+    """The exit code after SIGTERM.
+
+    All messages are read meanwhile, because the kernel keeps few unread ones.
+    """
     process.signal(signal.SIGTERM)
     wait_until(lambda: systemd.said() and not process.running, timeout=timeout)
     return process.wait()
@@ -140,7 +146,10 @@ def test_a_start_that_stands_still_asks_for_no_more_time(
 def test_a_first_listing_that_stands_still_asks_for_no_more_time(
     rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
 ) -> None:
-    """The watch is armed; `ready = synced` waits for the listing, which meets a directory that never answers."""
+    """The watch is armed.
+
+    `ready = synced` waits for the listing, which meets a directory that never answers.
+    """
     _plant(rig, "push", folders=3, files=3)
     disk.hang("statat", "/folder1")
     process = start("push", "--ready", "synced")
@@ -155,7 +164,7 @@ def test_a_first_listing_that_stands_still_asks_for_no_more_time(
 
 
 def _crashed_state(rig: Rig, *, rows: int = 0) -> Path:
-    """The state of a push that was killed, with so many rows of files that are not there any more."""
+    """The state of a killed push, with so many rows of files that are not there any more."""
     pair = Pair("push", str(rig.out), rig.bucket.name, "")
     memory = opened_state(rig.push_state, pair)
     tag = ("1", "2", "3", "4")
@@ -303,7 +312,7 @@ def test_a_call_to_the_disk_that_never_returns_ends_the_ping(
 def test_a_look_at_the_directory_that_never_returns_ends_the_ping(
     rig: Rig, systemd: Systemd, disk: LateDisk, start: Starts
 ) -> None:
-    """Nobody writes anything and nothing is to be done: the look with each pulse is the only call to the disk."""
+    """No file changes and no work waits. The check with each pulse is the only call to the disk."""
     process = start("push")
     process.wait_event("service.ready")
     disk.hang("stat", str(rig.out))

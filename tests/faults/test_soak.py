@@ -78,7 +78,10 @@ def _marked(mark: str) -> list[str]:
 def test_a_first_write_whose_answer_is_lost_leaves_nothing_behind_when_its_source_has_gone(
     rig: Rig,
 ) -> None:
-    """As an editor's temporary file: published, and renamed before the answer came. Found by the soak, seed b."""
+    """An editor's temporary file: published, and renamed before the answer came.
+
+    Found by the soak, seed b.
+    """
     temporary, final = rig.out / "page.new", rig.out / "page"
 
     def renamed_meanwhile(asked: Asked, forward: Forward) -> Answer | None:
@@ -93,7 +96,10 @@ def test_a_first_write_whose_answer_is_lost_leaves_nothing_behind_when_its_sourc
 
 
 def test_what_is_being_written_when_push_starts_is_published_when_it_is_whole(rig: Rig) -> None:
-    """A scan knows nothing of a writer; what the file's own stamps say of quiet counts. Found by the soak, seed b."""
+    """A scan knows nothing of a writer, so the file's own stamps decide whether it is quiet.
+
+    Found by the soak, seed b.
+    """
     file = rig.write("status", b"old")
     with rig.push() as first:
         rig.until_pushed({"status": b"old"})

@@ -1,4 +1,4 @@
-"""What a push meets at a store: storms, lost answers, races, half uploads, stores that are no S3."""
+"""A push to a faulty store: storms, lost answers, races, half uploads, stores that are no S3."""
 
 from __future__ import annotations
 

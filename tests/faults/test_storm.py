@@ -1,4 +1,7 @@
-"""A storm of random faults between push, pull and the store: it can be repeated by its seed, and nothing is lost in it."""
+"""A storm of random faults between push, pull and the store.
+
+A seed repeats the storm, and no content is lost.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ def test_a_storm_follows_from_its_seed_alone() -> None:
 
 
 def test_nothing_is_lost_in_a_storm(rig: Rig) -> None:
-    # An answer of the queue that is lost hides its ten messages for that long; the default is as long as this test waits.
+    # A lost answer of the queue hides its ten messages for that long; the default is as long as
+    # this test waits.
     push, pull = rig.push("--min-interval", "0"), rig.pull("--visibility-timeout", "10")
     rig.meddler.meddle = storm = Storm(os.environ.get("STORM_SEED", ""), probability=0.3)
     content = {f"{number % 3}/{number}": os.urandom(500 + number) for number in range(30)} | {

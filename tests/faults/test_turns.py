@@ -1,4 +1,7 @@
-"""Who makes huge files, or many, slows large files down and stops nobody: real files, real HTTP, a slow store."""
+"""Huge files, or many files, slow large files down and stop no other file.
+
+Files and HTTP are real, and the store is slow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How programs write: in place, by rename, by mapping, without a close, with odd times; and what the memory of it is worth."""
+"""The ways of writing: in place, by rename, by mapping, without a close, with odd times.
+
+Some tests cover the worth of the state as a memory.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ def test_without_its_memory_nothing_is_deleted_and_what_differs_is_kept(
 
 @pytest.mark.parametrize("role", ["push", "pull"])
 def test_a_memory_from_a_backup_deletes_nothing_that_came_after_it(rig: Rig, role: str) -> None:
-    """What it says of the target is only a condition: a file or object that somebody else has made by now stays."""
+    """The claim of the state about the target is only a condition.
+
+    A file or object that another program has made by now stays.
+    """
     state = rig.push_state if role == "push" else rig.pull_state
     for path in ("same", "edited", "again", "gone"):
         rig.write(path, b"1")
@@ -229,7 +235,10 @@ TIMES = {
     "below": -(2**63) - 1,
     "windows": -11_644_473_600 * 10**9,
 }
-"""Nanoseconds since the epoch; the last three are more than 64 bits with a sign hold, and not every disk keeps them."""
+"""Nanoseconds since the epoch.
+
+The last three are more than 64 bits with a sign hold, and not every disk keeps them.
+"""
 
 
 def test_odd_times_travel_or_are_ignored(rig: Rig) -> None:
@@ -364,7 +373,10 @@ def test_one_directory_is_not_pushed_and_pulled_at_once(rig: Rig) -> None:
 
 
 def test_what_pull_wrote_is_no_news_to_push_and_the_other_way_round(rig: Rig) -> None:
-    """One after the other on one directory, again and again, also where the modes differ: nothing travels twice."""
+    """One after the other on one directory, again and again, also where the modes differ.
+
+    Nothing travels twice.
+    """
     rig.write("file", b"1").chmod(0o640)
     once(rig, "push")
     once(rig, "pull")
@@ -427,7 +439,10 @@ print(met)
 
 @pytest.mark.skipif(not may_mount(), reason="only root may mount")
 def test_an_edit_within_the_tick_of_the_look_is_seen_by_the_next_one(rig: Rig) -> None:
-    """On a file system with the kernel's coarse stamps, as all were before Linux 6.13: both states have the same ones."""
+    """A file system with the kernel's coarse stamps, as all were before Linux 6.13.
+
+    Both states have the same stamps.
+    """
     argv = [
         "unshare",
         "--mount",

@@ -1,4 +1,7 @@
-"""What the work costs, in requests and instructions, neither of which depends on the machine: a guard against regressions."""
+"""The cost of the work in requests and instructions: a guard against regressions.
+
+Neither number depends on the machine.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ FILES = 40
 SECONDS = 6
 ITEMS = 400
 OF_LITTLE = {"reconcile": 20_000}
-"""Items of a loop that does so little for each that the start of Python, which differs by a million, would hide it."""
+"""Items of a loop that does little for each of them.
+
+With fewer items the start of Python, which differs by a million, would hide the loop.
+"""
 
 MOST = {
     "planner": 40_000,
@@ -50,7 +56,10 @@ def files(tmp_path: Path) -> Path:
 def test_a_single_pass_makes_one_request_for_each_file_and_none_without_a_change(
     syncloud: Start, bucket: Bucket, recorder: Recorder, files: Path, tmp_path: Path
 ) -> None:
-    """The first pass also finds out what the store obeys, and lists; the second asks for one object that must be there."""
+    """The first pass also probes the store's capabilities, and lists.
+
+    The second asks for one object that must be there.
+    """
     push = ["push", "--directory", str(files), "--bucket", bucket.name, "--once"]
     push += ["--state-dir", str(tmp_path / "state")]
     assert syncloud(*push, endpoint=recorder.endpoint).wait(timeout=60) == 0

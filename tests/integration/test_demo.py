@@ -46,7 +46,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def children_below(directory: Path) -> list[int]:
-    """The processes that work in `directory`: those of a demo are in groups of their own, so its end is not theirs."""
+    """The processes that work in `directory`.
+
+    The processes of a demo are in groups of their own, so its end is not theirs.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -65,7 +68,10 @@ def assert_nothing_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_round_not_on_a_terminal(start: Start, tmp_path: Path) -> None:
-    """The user's own AWS and syncloud settings are not for it: a profile that does not exist would stop every client."""
+    """The demo ignores the user's own AWS and syncloud settings.
+
+    A profile that does not exist would stop every client.
+    """
     process = start(env={"AWS_PROFILE": "nobody", "HTTP_PROXY": "http://127.0.0.1:9"})
     assert process.wait(timeout=110) == 0, process.stdout + process.stderr
     assert "names, bytes, mtime and mode are equal" in process.stdout
@@ -115,7 +121,10 @@ def test_the_emulators_death_ends_it(start: Start, tmp_path: Path) -> None:
 
 
 def test_without_the_emulator_it_says_what_to_install(start: Start, tmp_path: Path) -> None:
-    """-S: without site-packages there is no ministack; what syncloud itself needs is brought back by the path."""
+    """-S: without site-packages there is no ministack.
+
+    The path brings back the dependencies of syncloud itself.
+    """
     package = tmp_path / "only"
     package.mkdir()
     for place in map(Path, sys.path):

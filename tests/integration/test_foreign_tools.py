@@ -1,4 +1,7 @@
-"""Objects that aws-cli, s5cmd and rclone wrote are pulled byte for byte, and each of them reads what push wrote."""
+"""Objects of aws-cli, s5cmd and rclone are pulled byte for byte.
+
+Each tool also reads push's objects.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ MTIME_NS = 1_577_934_245_123_456_789
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Files with names and sizes that tools get wrong; their mtimes are long ago and have nanoseconds."""
+    """Files with names and sizes that tools get wrong.
+
+    The mtimes are long ago and have nanoseconds.
+    """
     root = tmp_path / "source"
     bytes_of = random.Random(4)
     # 1,000 bytes of key together with the longest folder that a test puts before it.

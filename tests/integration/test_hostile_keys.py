@@ -1,4 +1,7 @@
-"""Keys that try to leave the directory, or that no file system can hold: each is a file one to one, or refused, once."""
+"""Keys that try to leave the directory, or that no file system can hold.
+
+Each key is a file one to one, or refused, once.
+"""
 
 from __future__ import annotations
 

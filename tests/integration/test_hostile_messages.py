@@ -1,4 +1,7 @@
-"""Messages of somebody who may send to the queue: each record is at most one look at one path, and no flood stops a change."""
+"""Messages of a hostile sender to the queue.
+
+Each record is at most one check of one path, and no flood stops a change.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,8 @@ def test_a_forged_message_costs_one_look_at_one_path(
     process.wait_for(lambda: left(bucket)[0] == 0)
     asked = meddler.asked[before:]
     assert not [one.target for one in asked if is_listing(one)]
-    # A promise that proves wrong (412) is a GET and a HEAD; a 404 counts only with a LIST of one key, which many share.
+    # A promise that proves wrong (412) is a GET and a HEAD; a 404 counts only with a LIST of one
+    # key, which many share.
     assert looks(asked) <= 2 * (len(keys) + 1) + 2
     assert proofs(asked) <= len(keys) + 1
 

@@ -1,4 +1,7 @@
-"""Names and values that others choose, on every way to a terminal or to another program: shown, and never obeyed."""
+"""Names and values that others choose, on every way to a terminal or to another program.
+
+Such names are shown, and never obeyed.
+"""
 
 from __future__ import annotations
 

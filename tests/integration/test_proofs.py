@@ -1,6 +1,7 @@
 """The proofs that issue 2 asks for, with real processes, real inotify, a real S3 and SQS protocol.
 
-`make test` runs them shortened; `PROOFS=full` (`make prove`) runs them at the length that the issue names.
+`make test` runs them shortened; `PROOFS=full` (`make prove`) runs them at the length that the issue
+names.
 """
 
 from __future__ import annotations
@@ -73,7 +74,11 @@ def _count_conflicts(tree: Path) -> int:
 def test_a_tree_copied_into_the_watched_directory_arrives_whole(
     kills: int, bucket: Bucket, syncloud: Start, tmp_path: Path
 ) -> None:
-    """Proof 2 (10,000 files of 4 KiB in 100 directories by `cp -r`) and proof 3 (`kill -9` of either daemon meanwhile)."""
+    """Proofs 2 and 3.
+
+    Proof 2 is 10,000 files of 4 KiB in 100 directories by `cp -r`; proof 3 is `kill -9` of either
+    daemon meanwhile.
+    """
     chance = random.Random(SEED)
     original, out, into = tmp_path / "original", tmp_path / "out", tmp_path / "in"
     _make_tree(original, files=10_000 if FULL else 2_000, directories=100)
@@ -100,7 +105,10 @@ def test_a_tree_copied_into_the_watched_directory_arrives_whole(
 def test_a_reader_never_sees_an_empty_or_mixed_content(
     bucket: Bucket, syncloud: Start, tmp_path: Path
 ) -> None:
-    """Proof 5: one file rewritten in place ten times a second with and one without truncation, another one touched."""
+    """Proof 5: one file rewritten in place ten times a second with truncation, and one without.
+
+    A third file is touched.
+    """
     seconds = 120 if FULL else 15
     out, into = tmp_path / "out", tmp_path / "in"
     out.mkdir()
@@ -214,7 +222,10 @@ def test_idle_costs_nothing_and_a_restart_with_nothing_changed_neither(
 def test_one_pusher_and_three_hosts_agree_after_random_changes(
     undisturbed: bool, bucket: Bucket, aws_server: Emulator, syncloud: Start, tmp_path: Path
 ) -> None:
-    """Proof 7: three queues behind one SNS topic; edits, renames, touches, deletions; then quiet and equality."""
+    """Proof 7: three queues behind one SNS topic.
+
+    Edits, renames, touches and deletions come first, then quiet and equality.
+    """
     seconds = 300 if FULL else 25
     chance = random.Random(SEED)
     out = tmp_path / "out"
@@ -317,7 +328,10 @@ class _Writer:
 
 
 def _disturb(chance: random.Random, bucket: Bucket, host: Path, edits: set[bytes]) -> None:
-    """A foreign client writes keys of its own; a user edits a pulled file in place and by replacing it."""
+    """A foreign client writes keys of its own.
+
+    A user edits a pulled file in place and by replacing it.
+    """
     if chance.random() < 0.3:
         bucket.put(f"foreign/k{chance.randrange(10)}", f"foreign {chance.random()}".encode())
     files = [path for path in host.rglob("f*") if path.is_file() and ".conflict-" not in path.name]
@@ -335,7 +349,10 @@ def _disturb(chance: random.Random, bucket: Bucket, host: Path, edits: set[bytes
 
 
 def _agree(bucket: Bucket, out: Path, hosts: list[Path], *, undisturbed: bool) -> bool:
-    """Whether every pulled tree equals the prefix, and the prefix the source, foreign keys left aside."""
+    """Whether every pulled tree equals the prefix, and the prefix the source.
+
+    Foreign keys are skipped.
+    """
     try:
         objects = {key: bucket.get(key) for key in bucket.keys()}  # noqa: SIM118 - a method, not a mapping
     except ClientError:  # deleted between the two

@@ -1,4 +1,7 @@
-"""push and pull as an operator meets them: refusals, waiting for what time can mend, dry runs, exit codes, status, resume."""
+"""push and pull as an operator meets them.
+
+Refusals, waits for temporary faults, dry runs, exit codes, status, resume.
+"""
 
 from __future__ import annotations
 
@@ -187,12 +190,16 @@ def test_a_directory_replaced_under_a_running_push_deletes_nothing(
 
 @pytest.mark.slow
 def test_an_outage_is_told_once_and_survived(syncloud: Start, tmp_path: Path, out: Path) -> None:
-    """The store is stopped, then killed and made anew on its port: nothing is lost, nothing restarts."""
+    """The store is stopped, then killed and made anew on its port.
+
+    Nothing is lost, nothing restarts.
+    """
     server = Emulator(tmp_path / "aws")
     try:
         bucket = _plain_bucket(server)
         push = syncloud(
-            "push", "--directory", str(out), "--bucket", bucket, "--state-dir", str(tmp_path / "s"), "--log-format", "json",
+            "push", "--directory", str(out), "--bucket", bucket,
+            "--state-dir", str(tmp_path / "s"), "--log-format", "json",
             endpoint=server.endpoint,
         )  # fmt: skip
         push.wait_event("service.ready")
@@ -315,7 +322,10 @@ def test_an_end_by_signal_leaves_nothing_half_done(
 def test_files_of_an_earlier_life_meet_without_a_conflict(
     bucket: Bucket, syncloud: Start, tmp_path: Path, out: Path
 ) -> None:
-    """A bucket filled by another tool and a directory with the same files: compared, adopted, no copy, no conflict."""
+    """A bucket filled by another tool and a directory with the same files.
+
+    The files are compared and adopted, without a copy and without a conflict.
+    """
     for number in range(5):
         body = b"%d" % number * 100
         bucket.put(f"f{number}", body)

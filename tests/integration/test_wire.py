@@ -41,8 +41,10 @@ QUESTIONS: dict[str, Callable[[Aws], object]] = {
 @pytest.mark.parametrize("status", REDIRECTS)
 @pytest.mark.parametrize("service", QUESTIONS)
 def test_nobody_is_led_elsewhere_with_our_credentials(service: str, status: str) -> None:
-    """By a header, by the address or by the region that the answer names. Over a 303 urllib3 stumbles, and drops the socket:
-    that is collected here, where the warning is expected.
+    """Redirects by a header, by the address or by the region that the answer names.
+
+    Over a 303 urllib3 stumbles, and drops the socket: that is collected here, where the warning is
+    expected.
     """
     with Server(silent) as elsewhere:
         body = error_xml("PermanentRedirect", f"<Endpoint>{elsewhere.endpoint}</Endpoint>")

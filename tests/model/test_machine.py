@@ -1,11 +1,14 @@
-"""A state machine over the real engine: a push and two pulls on one bucket in memory, with everything that can go wrong.
+"""A state machine over the real engine: a push and two pulls on one bucket in memory.
 
-A writer, foreign writers, editors of the mirrors; hints lost, doubled, late; failures, offline periods, kills, old states,
-changed patterns. After a calm reconcile: mirrors are equal, nothing closed is lost, nobody made a needless conflict copy, what
-is excluded was not touched, and the requests were few: none while idle, none for what agrees, a bounded number for each hint.
+The rules are a writer, foreign writers, editors of the mirrors; hints lost, doubled, late. More
+rules are failures, offline periods, kills, old states, changed patterns.
 
-Time is virtual and nothing runs in a thread, so a run depends on hypothesis' choices alone and can be repeated.
-MACHINE_EXAMPLES=N makes it run longer.
+After a calm reconcile mirrors are equal, no closed content is lost, and excluded files are
+untouched. No conflict copy was needless, and the requests were few: none while idle, none for equal
+files, a bounded number for each hint.
+
+Time is virtual and nothing runs in a thread. So a run depends on hypothesis' choices alone and can
+be repeated. MACHINE_EXAMPLES=N makes it run longer.
 """
 
 from __future__ import annotations
@@ -63,11 +66,17 @@ CLASH = "d"
 COMMON = (b"", b"same")
 """Contents that several writers write."""
 IDLE = 330.0
-"""Virtual seconds in which nothing happens, and nothing may be asked: more than the longest backoff."""
+"""Virtual seconds without any change, in which no request may be made.
+
+The span is longer than the longest backoff.
+"""
 PRICE = 12
-"""Requests at most, on average, for a path that somebody hinted at or that a listing may have nominated."""
+"""Requests at most, on average, for a path that a hint or a listing may have reported."""
 PATIENCE = 3_000.0
-"""Virtual seconds within which everything must be quiet; a path's longest backoff is a tenth of it."""
+"""Virtual seconds within which all work must end.
+
+A path's longest backoff is a tenth of the span.
+"""
 
 
 class _Selector(selectors.SelectSelector):
@@ -88,7 +97,7 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time passes only when there is nothing else to do; what belongs into a thread is done at once."""
+    """Time passes only when no callback is due; work for a thread is done at once."""
 
     def __init__(self) -> None:
         self._clock = _Selector()
@@ -109,7 +118,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class WatchedTree(MemoryTree):
-    """Tells of every change, as inotify and a bucket's notifications do, echoes of our own writes included."""
+    """A tree that reports every change, as inotify and a bucket's notifications do.
+
+    Echoes of our own writes are included.
+    """
 
     def __init__(self, role: str, *, flat: bool, versioned: bool = False) -> None:
         super().__init__(role, flat=flat)
@@ -152,7 +164,10 @@ class WatchedTree(MemoryTree):
 
 
 class Rough:
-    """A tree as one node meets it: slow, failing before or after the effect, and gone at once when the node is killed."""
+    """A tree as one node meets it: slow, failing before or after the effect.
+
+    The tree is gone at once when the node is killed.
+    """
 
     def __init__(self, tree: WatchedTree, node: Node) -> None:
         self.name = tree.name
@@ -327,7 +342,7 @@ class Node:
         self.looks = 0
         """Hints and nominations that may have cost requests."""
         self.loose = False
-        """Whether something happened that may leave a write of ours unrecorded, or a record forgotten."""
+        """Whether a fault may have left a write of ours unrecorded, or a record forgotten."""
         self.tickets: list[Ticket] = []
         self.queue: list[str] = []
         self._count = 0
@@ -689,7 +704,8 @@ class Machine(RuleBasedStateMachine):
     async def _settle(self) -> None:
         for node in self.nodes.values():
             await node.quiet()
-        # A blocked file is looked at again by the listing after the one that emptied the directory in its way.
+        # The listing that empties the directory in a blocked file's way is followed by another one,
+        # which checks the file again.
         for _ in range(3):
             for node in self.nodes.values():
                 await node.reconcile()
@@ -719,7 +735,10 @@ class Machine(RuleBasedStateMachine):
         )
 
     def _disputed(self, node: Node) -> set[str]:
-        """Paths on which the sides may disagree for good: excluded and blocked ones, a drift, a skipped conflict."""
+        """Paths on which the sides may disagree for good.
+
+        The causes are exclusions, blocks, a drift, a skipped conflict.
+        """
         paths = node.source.files.keys() | node.tree.files.keys()
         return {
             path for path in paths if node.source.content(path) != node.tree.content(path)
@@ -752,7 +771,11 @@ class Machine(RuleBasedStateMachine):
             assert excused, f"{node.name}: {path} should be gone"
 
     def _stay(self, node: Node) -> set[str]:
-        """Files of the target that make way for no directory: where nothing is deleted, and what is not as it was recorded."""
+        """Files of the target that make way for no directory.
+
+        The result is all files where nothing is deleted, else the files that differ from their
+        records.
+        """
         there = set(node.tree.files)
         return (
             there
@@ -806,7 +829,7 @@ TestMachine.settings = settings(
 
 
 def test_a_listing_that_failed_is_not_made_once_more_when_another_has_been() -> None:
-    """Found by the machine: the repetition was due long after a periodic listing had seen everything."""
+    """Found by the machine: the repetition was due long after a periodic listing had seen all."""
     machine = Machine()
     keep = Policy(delete=False, conflict=ConflictPolicy.KEEP_BOTH)
     try:
@@ -834,9 +857,8 @@ class LostAnswer(MemoryTree):
         return written
 
 
-def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy_although_the_source_has_moved_on() -> (
-    None
-):
+def test_a_retry_that_meets_its_own_lost_success_makes_no_conflict_copy() -> None:
+    """The source has moved on by then."""
     source, target = MemoryTree("pull"), LostAnswer("push")
     rows: dict[str, Base] = {}
     reconciler = reconciler_of(direction_between(source, target), Policy(), Recorded(rows))

@@ -1,1 +1,4 @@
-"""`make soak`: one writer, one push, two pulls, and every fault at once; then an account of every write."""
+"""`make soak`: one writer, one push, two pulls, and every fault at once.
+
+An account of every write follows.
+"""

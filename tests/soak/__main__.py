@@ -1,4 +1,7 @@
-"""`python -m tests.soak [--minutes N] [--seed WORD]`: exit code 0 only where nothing was lost and nothing partial was seen."""
+"""`python -m tests.soak [--minutes N] [--seed WORD]`: the soak as a command.
+
+The exit code is 0 only where nothing was lost and no partial content was seen.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CALM = 420.0
-"""Seconds after the last blow in which all must be equal: a path that failed often may wait for five minutes."""
+"""Seconds after the last blow in which all must be equal.
+
+A path that failed often may wait for five minutes.
+"""
 ROOM = 192 << 20
 """Bytes of the small disk: what is pulled, the big files twice."""
 RECONCILE = "30s"
@@ -72,7 +78,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _enter(seed: str, minutes: float) -> None:
-    """Go on in namespaces of our own, which end with all that they hold: no process and no mount outlives the soak."""
+    """Go on in namespaces of our own.
+
+    The namespaces end with all their contents: no process and no mount outlives the soak.
+    """
     own = [
         sys.executable,
         "-m",
@@ -214,7 +223,10 @@ class Soak:
             raise self._writer.failure
 
     def _settle(self, storm: Storm) -> float:
-        """Calm, until all three trees are equal twice in a row, or for `CALM` seconds; how long that was."""
+        """Calm, until all three trees are equal twice in a row, or for `CALM` seconds.
+
+        The result is its length.
+        """
         began, equal, looked = time.monotonic(), 0, 0.0
         excuses = Excuses(self._writer.holdings, storm.kills)
         while equal < 2 and (now := time.monotonic()) - began < CALM:

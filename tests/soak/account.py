@@ -1,4 +1,7 @@
-"""The account of every write: where each content is that was ever closed, and whether it had to be there."""
+"""The account of every write: the places of each content that was ever closed.
+
+The account also decides whether the content had to be there.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,20 @@ if TYPE_CHECKING:
     from tests.support.trees import Snapshot
 
 STAND = 15.0
-"""Seconds of calm in which what is closed must be published: --min-interval and the quiet time, 3 s, and what two busy
-processors take for the queue before it."""
+"""Seconds of calm in which closed content must be published.
+
+The sum is --min-interval and the quiet time, 3 s, and the time that two busy processors need for
+the queue.
+"""
 TOLERANCE = 5.0
 """Seconds that a version may be later than that: its time is told in whole seconds."""
 OLD_ENOUGH = 240.0
 """Seconds that a daemon must have lived before its memory says anything."""
 _BEFORE, _AFTER = 15.0, 30.0
-"""Seconds around a kill in which the source of a first write may go: until it would have been recorded, until the next look."""
+"""Seconds around a kill in which the source of a first write may go.
+
+The bounds are the time until a record of the write, and the time until the next scan.
+"""
 _PLACES = (
     "in the source now",
     "in an object version",
@@ -45,7 +54,10 @@ Versions: TypeAlias = dict[tuple[str, str], float]
 
 @dataclass(slots=True)
 class Account:
-    """`faults` is empty where nothing was lost, nothing partial seen, and all is equal; `lines` tell the rest."""
+    """The verdict of the account. `faults` is empty where every check passed; `lines` are the rest.
+
+    The checks: nothing was lost, no partial content was seen, and all trees are equal.
+    """
 
     lines: list[tuple[str, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -142,7 +154,10 @@ class Account:
 
     def of_daemon(self, daemon: Daemon) -> None:
         age, early, late = _growth(daemon.memory)
-        memory = f"{daemon.peak >> 20} MiB at most; in {age / 60:.0f} min of life from {early >> 20} to {late >> 20}"
+        memory = (
+            f"{daemon.peak >> 20} MiB at most; "
+            f"in {age / 60:.0f} min of life from {early >> 20} to {late >> 20}"
+        )
         self.say(daemon.name, f"{daemon.lives} lives, {daemon.cpu:.0f} s of CPU")
         self.say("  memory", memory)
         if age > OLD_ENOUGH and late > early * 1.5 + (32 << 20):
@@ -151,15 +166,21 @@ class Account:
 
 
 class Excuses:
-    """What docs/SEMANTICS.md does not cover: a first write that was killed before it was recorded, of a path that was gone
-    before the next look. `kills` are the names of daemons and when they were killed."""
+    """The cases that docs/SEMANTICS.md does not cover.
+
+    A first write was killed before it was recorded, and its path was gone before the next scan.
+    `kills` are the names of daemons and the times of their kills.
+    """
 
     def __init__(self, holdings: list[Holding], kills: list[tuple[str, float]]) -> None:
         self._held = {(holding.path, holding.digest): holding for holding in holdings}
         self._kills = kills
 
     def without(self, name: str, source: Snapshot, tree: Snapshot) -> Snapshot:
-        """`tree`, which `name` has pulled, but for what only it has and nobody can be blamed for."""
+        """`tree`, which `name` has pulled, without its own excused files.
+
+        An excused file is in `tree` alone, and no fault caused it.
+        """
         return {
             path: file
             for path, file in tree.items()
@@ -194,7 +215,10 @@ def _where(
 
 
 def _told(place: Holding, end: float) -> str:
-    return f"{place.path} {place.digest}, {place.size:,} bytes, which stood for {(place.until or end) - place.since:.0f} s"
+    return (
+        f"{place.path} {place.digest}, {place.size:,} bytes, "
+        f"which stood for {(place.until or end) - place.since:.0f} s"
+    )
 
 
 def _digest(data: bytes) -> str:

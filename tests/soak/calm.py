@@ -1,4 +1,7 @@
-"""When push had everything that it needs: only of such times it can be said what must have been published."""
+"""The times in which push had all that it needs.
+
+Only of such times the account can decide which contents must have been published.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ class Calm:
         self._recovery = 0.0
 
     def note(self, now: float, hindrance: float | None) -> None:
-        """`hindrance`: None while nothing hinders push, else the seconds that it may need when that has ended."""
+        """Record whether push is free.
+
+        `hindrance` is None while nothing hinders push, else the seconds that it may need after the
+        hindrance.
+        """
         if hindrance is not None:
             self._since = now if self._since is None else self._since
             self._recovery = max(self._recovery, hindrance)
@@ -21,7 +28,10 @@ class Calm:
             self._since, self._recovery = None, 0.0
 
     def ripe(self, since: float, until: float, seconds: float) -> float | None:
-        """When between the two nothing had hindered for so many `seconds` without a break, for the first time; None: never."""
+        """The first time between the two after so many `seconds` without a break or a hindrance.
+
+        None: there was no such time.
+        """
         spans = [*self._spans, (until if self._since is None else self._since, until)]
         at = since
         for begin, end in sorted(spans):

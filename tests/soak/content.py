@@ -1,4 +1,7 @@
-"""Contents that judge themselves: each frame carries its number, its length and checksum, and what must stand before it."""
+"""Contents that judge themselves.
+
+Each frame carries its number, its length and checksum, and the content that must stand before it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ _HEAD = re.compile(rb"soak (\d{8}) (\d{10}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
 
 def frame(number: int, size: int, before: bytes = b"") -> bytes:
-    """The `number`th content, with `size` bytes after its head; what it is appended to is `before`."""
+    """The `number`th content, with `size` bytes after its head.
+
+    The frame is appended to `before`.
+    """
     body = random.Random(number).randbytes(size)
     return (
         b"soak %08d %010d %08x %08x\n" % (number, size, zlib.crc32(body), zlib.crc32(before)) + body
@@ -22,7 +28,10 @@ HEAD = len(frame(0, 0))
 
 
 def blemish(data: bytes) -> str | None:
-    """Why these bytes are nothing that anybody has meant; None where they are whole, or empty (see `may_be_empty`)."""
+    """The reason why these bytes are no intended content.
+
+    None where the bytes are whole, or empty (see `may_be_empty`).
+    """
     at = chain = 0
     while at < len(data):
         head = _HEAD.match(data, at)

@@ -1,4 +1,7 @@
-"""A push and two pulls that are killed and started again; what they cost and what they log is kept over all their lives."""
+"""A push and two pulls that are killed and started again.
+
+The costs and log lines are kept over all lives.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Daemon:
-    """`syncloud ARGUMENTS...`, started over and over; each life has a directory of its own below `directory`."""
+    """`syncloud ARGUMENTS...`, started over and over.
+
+    Each life has a directory of its own below `directory`.
+    """
 
     def __init__(
         self, name: str, arguments: list[str], *, directory: Path, env: Mapping[str, str]

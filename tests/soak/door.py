@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Door:
-    """A `Meddler` before `upstream`, always at the same port; whatever holds it shut must let it go again."""
+    """A `Meddler` before `upstream`, always at the same port.
+
+    Each fault that holds it shut must release it again.
+    """
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream

@@ -1,6 +1,6 @@
-"""A program that reads pulled directories all the time, and judges every content: `python -m tests.soak.reader DIR...`.
+"""A program that reads pulled directories all the time, and judges every content.
 
-It ends with SIGTERM, and then prints what it has seen.
+`python -m tests.soak.reader DIR...` ends with SIGTERM, and then prints its findings.
 """
 
 from __future__ import annotations

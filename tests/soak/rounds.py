@@ -1,8 +1,13 @@
-"""`python -m tests.soak.rounds [--rounds N] [--seed WORD]`: large files among small ones, whatever befalls their parts.
+"""Rounds of large files among small ones, whatever happens to their parts.
 
-Each round is one pass of push or pull with a fresh state. Parts are refused, cut and slow, the disk is slow and sometimes full,
-files change meanwhile, and many passes are ended by SIGTERM. Then every file, or every version of every object, must be one
-of the contents that somebody has meant, by a hash that syncloud did not compute. Exit code 0 only where all of them are.
+`python -m tests.soak.rounds [--rounds N] [--seed WORD]` runs them. Each round is one pass of push
+or pull with a fresh state.
+
+Parts are refused, cut and slow, the disk is slow and sometimes full, files change meanwhile. Many
+passes are ended by SIGTERM.
+
+Then every file, or every version of every object, must be one of the intended contents. A hash that
+syncloud did not compute decides that. The exit code is 0 only where all of them are.
 """
 
 from __future__ import annotations
@@ -61,8 +66,10 @@ _COMMON = [
     if fault.name in _NAMES
 ]
 WEATHER = (*_COMMON, *_REFUSALS, *_REFUSALS, *_REFUSALS)
-"""More than half of all faults refuse a part or hold it up; a late refusal meets siblings whose bytes are on their way to the
-disk."""
+"""More than half of all faults refuse a part or hold it up.
+
+A late refusal meets siblings whose bytes are on their way to the disk.
+"""
 
 
 class Rounds:
@@ -190,7 +197,10 @@ class Rounds:
     def _live(
         self, process: Process, chance: random.Random, storm: Storm, change: Callable[[], None]
     ) -> None:
-        """Change something in the middle of it, then end it, or let it end once the weather is calm."""
+        """Change files in the middle of a pass, then end the process.
+
+        Some passes end by themselves once the weather is calm.
+        """
         calm = threading.Timer(STORMY, storm.calm)
         with process:
             self._begun.wait(30)

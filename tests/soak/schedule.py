@@ -14,7 +14,10 @@ PULLS = DAEMONS[1:]
 LULL = 65.0
 """Seconds between two storms: only in calm weather it can be said what must have been published."""
 SPARED = 3
-"""Each daemon is spared its death for one of so many parts of the soak, so that its memory can be watched."""
+"""Each daemon is spared its death for one of so many parts of the soak.
+
+The daemon's memory can be watched in that part.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,10 @@ _OFTEN = ("kill", "kill", "kill", "kill", "freeze", "freeze", "bad weather", "ba
 
 
 def schedule(seed: str, seconds: float) -> list[Blow]:
-    """Storms of many blows at once, and lulls between them; every kind comes before any comes more often than it should."""
+    """Storms of many blows at once, and lulls between them.
+
+    Every kind comes before any kind comes more often than its share.
+    """
     chance = random.Random(f"storm {seed}")
     lull = min(LULL, seconds * 0.2)
     bag: list[str] = []

@@ -1,4 +1,7 @@
-"""Carries out the schedule: kills, freezes, fills, purges, hangs and shuts, and puts everything right again."""
+"""The storm that carries out the schedule.
+
+Kills, freezes, fills, purges, hangs and shuts come, and each damage is repaired afterwards.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,20 @@ if TYPE_CHECKING:
 
 TICK = 0.05
 OUTAGE_OVER = 40.0
-"""Seconds after an outage in which push may still wait for its next try (outage.DELAY_MAX), and work off what waited."""
+"""Seconds after an outage in which push may still wait for its next try (outage.RETRY).
+
+Push then works off the waiting changes.
+"""
 STARTED = 6.0
 """Seconds after a start or a freeze for the look at everything."""
 
 
 class Storm:
-    """On the thread that makes it, which must live as long as the daemons: the kernel kills them when it ends."""
+    """The schedule's blows, on the thread that makes the storm.
+
+    The thread must live as long as the daemons, because the kernel kills daemons whose parent
+    thread ends.
+    """
 
     def __init__(
         self,
@@ -95,7 +105,11 @@ class Storm:
         self.calm.note(time.monotonic(), hindrance)
 
     def _look_after(self, daemon: Daemon) -> None:
-        """As its operator does: what it logs and costs; what it holds back is allowed; and it should not have ended."""
+        """Look after a daemon as its operator does.
+
+        The log and the costs are read, held deletions are allowed, and the daemon should not have
+        ended.
+        """
         daemon.read_log()
         daemon.weigh()
         if daemon.events["guard.held"] > self._held_back[daemon.name]:

@@ -1,7 +1,9 @@
-"""The one writer: what programs do to a directory, at random but the same for one seed, and a record of all that it has closed.
+"""The one writer: random acts on a directory, repeatable by a seed.
 
-Everything is decided by the seed and the writer's own knowledge, never by the clock or the disk: each step has its planned
-time, and where the machine is slow the steps come late, but they are the same.
+The writer keeps a record of all contents that it has closed.
+
+The seed and the writer's own knowledge decide everything, never the clock or the disk. Each step
+has its planned time; where the machine is slow the same steps come late.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ FILES = 14
 """Names for each folder; two more may be empty."""
 LOG_FULL = 128 * 1024
 BIG_EVERY = 30.0
-"""Seconds between two files that go in parts, at least: the store keeps all their versions in memory."""
+"""Seconds between two files that go in parts, at least.
+
+The store keeps all their versions in memory.
+"""
 HOT_EVERY = 0.35
 BURSTING = 7
 """Directories for bursts: they are there from the start, because a new one is looked at anyway."""
@@ -37,7 +42,10 @@ NOISE = 2
 
 @dataclass(slots=True)
 class Holding:
-    """A content that stood closed at a path, from `since` until `until` (None: it still does); monotonic seconds."""
+    """A content that stood closed at a path, from `since` until `until`.
+
+    Times are monotonic seconds; `until` is None while the content still stands.
+    """
 
     path: str
     digest: str
@@ -47,9 +55,10 @@ class Holding:
 
 
 class Writer:
-    """Writes below `root` from `start` on, for `seconds`; `bursts` are the times at which push is to be overwhelmed.
+    """A writer below `root` from `start` on, for `seconds`.
 
-    `aside` is a directory on the same file system, outside of what is watched.
+    `bursts` are the times at which push is to be overwhelmed. `aside` is a directory on the same
+    file system, outside of the watched one.
     """
 
     def __init__(
@@ -304,7 +313,7 @@ class Writer:
         old, new = self._top(self._folder()), "d6"
         if not (self._root / old).is_dir() or self._chance.random() < 0.5:
             return
-        # Twice, quickly: an event that is late must not be taken for one of the path that is there now.
+        # Twice, quickly: a late event must not be taken for one of the path that is there now.
         self._move_folder(self._root / old, self._root / new, old, new)
         self._move_folder(self._root / new, self._root / old, new, old)
 
@@ -339,7 +348,10 @@ class Writer:
             self._rewrite(self._any() or "")
 
     def _burst(self) -> None:
-        """More events than the kernel's queue holds, and then files of which no event tells any more, nor a directory's."""
+        """More events than the kernel's queue holds.
+
+        Files follow that no event reports any more, nor one of their directory.
+        """
         for path in self._below("burst"):
             self._gone(path)
             (self._root / path).unlink()

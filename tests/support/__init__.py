@@ -1,1 +1,1 @@
-"""What several tests share: the emulator, a bucket in it, a proxy that counts requests, processes."""
+"""Tools of several tests: the emulator, a bucket in it, a proxy that counts requests, processes."""

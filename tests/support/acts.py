@@ -1,7 +1,7 @@
-"""Acts on a file, each in a process of its own that strace holds at a system call while somebody edits the file.
+"""Acts on a file, each in a process of its own, while an editor changes the file.
 
-The edits put the mtime back, as rsync, cp -p and touch -r do. Size, mtime and inode say nothing then, and the act has moved the
-ctime.
+strace holds the process at a system call. The edits put the mtime back, as rsync, cp -p and touch
+-r do. Size, mtime and inode show no change then, and the act has moved the ctime.
 """
 
 from __future__ import annotations
@@ -38,13 +38,15 @@ place, act, *quiet = sys.argv[1:]
 root = os.open(place, os.O_RDONLY)
 there = None
 if not act.startswith("new"):
-    there = dataclasses.replace(entries.entry_of("f", os.stat("f", dir_fd=root)), crc=checksum.update(OLD))
+    there = dataclasses.replace(entries.entry_of("f", os.stat("f", dir_fd=root)), \
+crc=checksum.update(OLD))
 new = Entry("f", ("remote",), len(NEW), MTIME, 0o640, checksum.update(NEW), NEW)
 def put_large():
     temporary = names.hidden("tmp", NONCE)
     fd = commit.create(root, "f", temporary, [])
     os.pwrite(fd, NEW, 0)
-    file = batch.File(dataclasses.replace(new, body=None), there, commit.Staged("f", fd, temporary, there, new.crc))
+    file = batch.File(dataclasses.replace(new, body=None), there, \
+commit.Staged("f", fd, temporary, there, new.crc))
     batch.put_large(root, file, NONCE)
     if file.error is not None:
         commit.discard_below(root, file.staged)
@@ -85,7 +87,10 @@ HELD = {
     "new": ("renameat2:delay_exit=500ms",),
     "new large": ("renameat2:delay_exit=500ms",),
 }
-"""Where in an act an edit comes: none of these moments is before the first look or after the last one."""
+"""The places in an act where an edit comes.
+
+None of these moments is before the first check or after the last one.
+"""
 traced = pytest.mark.skipif(not strace.works(), reason="strace is not there, or may not trace")
 Said = str | list[str] | None
 
@@ -158,7 +163,10 @@ def perform(
     lease: bool = True,
     more: Sequence[str] = (),
 ) -> Said:
-    """What `act` has said, which was held at `where` while the edit came: an error's name, or the tag for its row."""
+    """The output of `act`, which was held at `where` while the edit came.
+
+    The output is an error's name, or the tag for the row.
+    """
     held = [
         "strace",
         "-o",

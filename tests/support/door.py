@@ -1,4 +1,7 @@
-"""A port on loopback that leads to a server, and that can be closed and opened again, like a network that fails."""
+"""A port on loopback that leads to a server.
+
+A test can close and open the port again, like a network that fails.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def client(service: str, endpoint: str) -> Any:
     """A boto3 client with the emulator's credentials.
 
-    Where the product runs in this process, its bounds for answers are for its own clients: tests read whole objects.
+    Where the product runs in this process, its bounds for answers are for its own clients. Tests
+    read whole objects.
     """
     made = boto3.client(
         service,
@@ -72,7 +73,10 @@ class Emulator:
         return self._clients[service]
 
     def environment(self, *, endpoint: str = "") -> dict[str, str]:
-        """For a child process that is to talk to this emulator, or to what stands before it at `endpoint`."""
+        """The environment of a child process that uses this emulator.
+
+        `endpoint` is that of a server before it, if there is one.
+        """
         return isolated(os.environ, endpoint=endpoint or self.endpoint)
 
     @property
@@ -111,7 +115,10 @@ def _free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A versioned bucket; events of its objects' creation and removal go to the queue at `queue_url`."""
+    """A versioned bucket.
+
+    Events of its objects' creation and removal go to the queue at `queue_url`.
+    """
 
     server: Emulator
     name: str
@@ -158,7 +165,10 @@ class Bucket:
         return [row["Key"] for page in pages for row in page.get("Contents", ())]
 
     def receive_all(self, *, quiet: float = 0.5) -> list[dict[str, Any]]:
-        """Takes every message out of the queue, until none has come for `quiet` seconds; their bodies, decoded from JSON."""
+        """Take every message out of the queue, until none has come for `quiet` seconds.
+
+        The result is their bodies, decoded from JSON.
+        """
         sqs, bodies = self.server.client("sqs"), []
         deadline = time.monotonic() + quiet
         while time.monotonic() < deadline:
@@ -175,7 +185,10 @@ class Bucket:
         return bodies
 
     def fan_out(self, count: int) -> list[str]:
-        """Send the bucket's events to an SNS topic instead, with `count` queues behind it, every other one raw: their URLs."""
+        """Send the bucket's events to an SNS topic instead, with `count` queues behind it.
+
+        Every other queue is raw. The result is their URLs.
+        """
         sns, sqs = self.server.client("sns"), self.server.client("sqs")
         topic = sns.create_topic(Name=self.name)["TopicArn"]
         urls = []
@@ -195,8 +208,9 @@ class Bucket:
 
     def remove(self) -> None:
         """Everything, so that the emulator's memory does not fill up over a session."""
-        # Always the first page: the emulator's markers pass over what comes after a deleted one. It goes on listing names
-        # that XML cannot spell, so a page that comes back as it was is the last one.
+        # Always the first page: the emulator's markers skip the keys after a deleted one. The
+        # emulator goes on listing names that XML cannot spell, so a page that comes back unchanged
+        # is the last one.
         before, rows = None, self._versions()
         while rows and rows != before:
             self._s3.delete_objects(Bucket=self.name, Delete={"Objects": rows, "Quiet": True})

@@ -33,7 +33,10 @@ REFUSED = "http://127.0.0.1:9"
 
 
 def isolated(environ: Mapping[str, str], *, endpoint: str = REFUSED) -> dict[str, str]:
-    """`environ` for a child process: credentials for the emulator, `endpoint` for every service, nothing of the user's own."""
+    """`environ` for a child process, without any settings of the user.
+
+    The result has credentials for the emulator, and `endpoint` for every service.
+    """
     kept = {
         name: value
         for name, value in environ.items()

@@ -1,4 +1,7 @@
-"""What can go wrong between a client and a store, as `Meddle` functions, and a storm that picks among them by a seed."""
+"""Faults between a client and a store, as `Meddle` functions.
+
+A storm picks among them by a seed.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,10 @@ def disavow(status: int, code: str) -> Meddle:
 
 
 def late_error(code: str) -> Meddle:
-    """Nothing is done, and the error comes in the body of a 200, as copies and completions may tell it."""
+    """Nothing is done, and the error comes in the body of a 200.
+
+    Copies and completions may report it so.
+    """
     return lambda asked, forward: replace(error(200, code), status=200)
 
 
@@ -132,7 +138,10 @@ moved = refuse(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")
 
 def empty_listing(asked: Asked, forward: Forward) -> Answer | None:
     """A LIST that says, without an error, that nothing is there."""
-    body = b"<?xml version='1.0'?><ListBucketResult><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"
+    body = (
+        b"<?xml version='1.0'?><ListBucketResult><KeyCount>0</KeyCount>"
+        b"<IsTruncated>false</IsTruncated></ListBucketResult>"
+    )
     return Answer(200, {"content-type": "application/xml"}, body)
 
 
@@ -167,9 +176,10 @@ def copies_obey() -> Meddle:
 
 
 def knows_whole_objects() -> Meddle:
-    """A store that has the checksum of a whole object which came in parts, as S3 does; the emulator has one of its parts'.
+    """A store that has the checksum of a whole object which came in parts, as S3 does.
 
-    Without it nobody can tell that a part of such an object was corrupted on its way.
+    The emulator has a checksum of its parts' checksums. With that alone, no client can see that a
+    part of such an object was corrupted on its way.
     """
     known: dict[tuple[str, str], str] = {}
 
@@ -204,7 +214,10 @@ def copies_ignore(asked: Asked, forward: Forward) -> Answer | None:
 
 
 def multipart_is_strict(asked: Asked, forward: Forward) -> Answer | None:
-    """A store that takes the condition on Complete alone: 501 to any on CreateMultipartUpload and UploadPart."""
+    """A store that takes the condition on Complete alone.
+
+    The store answers 501 to any condition on CreateMultipartUpload and UploadPart.
+    """
     early = asked.name in ("CreateMultipartUpload", "UploadPart")
     if early and not asked.headers.keys().isdisjoint(("if-match", "if-none-match")):
         return error(501, "NotImplemented")
@@ -230,7 +243,10 @@ def _answered(answer: Answer | None) -> Answer:
 
 
 def in_turn(script: Iterable[Meddle], *names: str) -> Meddle:
-    """The next of `script` for each request whose operation is one of `names`; everything else passes, and what comes after."""
+    """The next of `script` for each request whose operation is one of `names`.
+
+    All other requests pass, and so do those after the script's end.
+    """
     left = iter(script)
     lock = threading.Lock()
 
@@ -262,7 +278,8 @@ def _is_expecting(asked: Asked) -> bool:
     return "if-match" in asked.headers
 
 
-# Not among these: 404 to a HEAD, which has no body, of an object that is there (no S3 says that), and 301, which ends a start.
+# Two faults are missing. A HEAD, which has no body, of an existing object never gets 404 from S3. A
+# 301 ends a start.
 FAULTS = (
     Fault("hang up", hang_up, STORE | QUEUE),
     Fault("reset", reset, STORE | QUEUE),
@@ -304,12 +321,15 @@ FAULTS = (
 
 
 class Storm:
-    """A `Meddle` that lets one of `faults` happen to a request with the given `probability`; `calm()` ends it for good.
+    """A `Meddle` that lets one of `faults` happen to a request with the given `probability`.
 
-    What happens to a request follows from `seed`, its operation and key, and how often it came before; not from the order in
-    which threads ask. `did` counts what happened, by the faults' names; "passed" is the rest. `store` says what kind of
-    store is behind it: by default one that obeys conditions on COPY, because a 412 of the storm would make it seem so, and
-    that has a checksum of every object, because the storm corrupts them.
+    `calm()` ends it for good. The fault of a request follows from `seed`, its operation and key,
+    and its number of repetitions. The order in which threads ask does not matter. `did` counts the
+    faults by their names; "passed" is the rest.
+
+    `store` is the kind of store behind it. By default the store obeys conditions on COPY, because a
+    412 of the storm would make any store seem so. Such a store also has a checksum of every object,
+    because the storm corrupts objects.
     """
 
     def __init__(
@@ -357,7 +377,10 @@ class Storm:
 
 
 def _what(target: str) -> str:
-    """The key without its bucket, whose name differs from run to run, and a part's number without the upload's."""
+    """The key without its bucket, whose name differs from run to run.
+
+    A part has its number, without the upload's id.
+    """
     url = urlsplit(target)
     return url.path.lstrip("/").partition("/")[2] + "".join(
         parse_qs(url.query).get("partNumber", ())

@@ -1,6 +1,7 @@
-"""Runs of syncloud as forks of one process that has imported everything: hundreds of them in the time of a few starts.
+"""Runs of syncloud as forks of one process that has imported everything.
 
-A run is a real process that is killed as any other. It waits, before its first instruction, for `go()`.
+Hundreds of them take the time of a few starts. A run is a real process that is killed as any other.
+The run waits, before its first instruction, for `go()`.
 """
 
 from __future__ import annotations
@@ -119,7 +120,10 @@ def _serve() -> None:
 
 
 def _warm_up() -> None:
-    """No thread may be started here: a fork would not have it. botocore's descriptions are read once, instead of per run."""
+    """Import and read everything that a run needs, without a thread, which a fork would lose.
+
+    botocore's descriptions are read once, instead of per run.
+    """
     import boto3
     from botocore.loaders import JSONFileLoader
 

@@ -20,7 +20,10 @@ _ENVIRONMENT = {
 
 
 class Case(NamedTuple):
-    """The lines of a gitignore file, and the paths to judge; that of a directory ends with a slash."""
+    """The lines of a gitignore file, and the paths to judge.
+
+    The path of a directory ends with a slash.
+    """
 
     patterns: Sequence[str]
     paths: Sequence[str]
@@ -34,7 +37,10 @@ class Git:
         self._run("init", "--quiet")
         self._run("config", "core.ignoreCase", "false")
         self.cuts = False
-        """Whether git compares the letters at a pattern's beginning by themselves, as it does before 2.52."""
+        """Whether git compares the letters at a pattern's beginning by themselves.
+
+        Versions before 2.52 did so.
+        """
         self.cuts = self.ignored([Case(["foo**/bar"], ["foobar"])]) == [["foobar"]]
 
     def ignored(self, cases: Sequence[Case]) -> list[list[str]]:

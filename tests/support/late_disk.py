@@ -1,4 +1,7 @@
-"""A disk that answers late or not at all, and a clock that jumps: a library that a process loads before the C library."""
+"""A disk that answers late or not at all, and a clock that jumps.
+
+The process loads this library before the C library.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SOURCE = r"""
+# One backslash at the end of a line joins it to the next one before the compiler sees it.
+_SOURCE = """
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -29,7 +33,8 @@ _SOURCE = r"""
 #include <time.h>
 #include <unistd.h>
 
-/* The rules are read anew for each call: "CALL MICROSECONDS PART-OF-THE-PATH\n"; -1 waits until somebody opens the gate. */
+/* The rules are read anew for each call: "CALL MICROSECONDS PART-OF-THE-PATH\\n"; \
+-1 waits until somebody opens the gate. */
 static void wait_for(const char *call, const char *path) {
     const char *rules = getenv("SLOW_DISK_RULES");
     char text[4096], name[32], part[1024], gate[PATH_MAX];
@@ -39,7 +44,8 @@ static void wait_for(const char *call, const char *path) {
     n = syscall(SYS_read, fd, text, sizeof text - 1);
     syscall(SYS_close, fd);
     text[n < 0 ? 0 : n] = 0;
-    for (char *at = text; sscanf(at, "%31s %ld %1023s%n", name, &us, part, &used) == 3; at += used) {
+    for (char *at = text; sscanf(at, "%31s %ld %1023s%n", name, &us, part, &used) == 3; \
+at += used) {
         if (strcmp(name, call) || !strstr(path, part)) continue;
         if (us >= 0) {
             struct timespec t = {us / 1000000, us % 1000000 * 1000};
@@ -64,18 +70,24 @@ static void wait_at(const char *call, int fd) {
     path[n] = 0;
     wait_for(call, path);
 }
-#define REAL(name) static __typeof__(&name) real; if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
+#define REAL(name) static __typeof__(&name) real; \
+if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 DIR *opendir(const char *path) { REAL(opendir); wait_for("opendir", path); return real(path); }
 DIR *fdopendir(int fd) { REAL(fdopendir); wait_at("opendir", fd); return real(fd); }
-struct dirent64 *readdir64(DIR *d) { REAL(readdir64); wait_at("readdir", dirfd(d)); return real(d); }
-int stat64(const char *path, struct stat64 *to) { REAL(stat64); wait_for("stat", path); return real(path, to); }
+struct dirent64 *readdir64(DIR *d) { \
+REAL(readdir64); wait_at("readdir", dirfd(d)); return real(d); }
+int stat64(const char *path, struct stat64 *to) { \
+REAL(stat64); wait_for("stat", path); return real(path, to); }
 int fstatat64(int fd, const char *path, struct stat64 *to, int flags) {
-    REAL(fstatat64); if (fd >= 0) wait_at("statat", fd); else wait_for("stat", path); return real(fd, path, to, flags); }
-ssize_t pread64(int fd, void *to, size_t n, off64_t at) { REAL(pread64); wait_at("pread", fd); return real(fd, to, n, at); }
+    REAL(fstatat64); if (fd >= 0) wait_at("statat", fd); else wait_for("stat", path); \
+return real(fd, path, to, flags); }
+ssize_t pread64(int fd, void *to, size_t n, off64_t at) { \
+REAL(pread64); wait_at("pread", fd); return real(fd, to, n, at); }
 int fstat64(int fd, struct stat64 *to) { REAL(fstat64); wait_at("fstat", fd); return real(fd, to); }
 int fsync(int fd) { REAL(fsync); wait_at("fsync", fd); return real(fd); }
 int fdatasync(int fd) { REAL(fdatasync); wait_at("fsync", fd); return real(fd); }
-/* CLOCK_MONOTONIC is ahead by so many seconds; whoever waits for a moment of it is told the real one. */
+/* CLOCK_MONOTONIC is ahead by so many seconds; \
+whoever waits for a moment of it is told the real one. */
 static long ahead(void) {
     const char *rules = getenv("SLOW_DISK_RULES");
     char name[PATH_MAX], text[32];
@@ -103,17 +115,19 @@ int sem_clockwait(sem_t *s, clockid_t c, const struct timespec *t) {
     REAL(sem_clockwait); struct timespec u = told(t); return real(s, c, &u); }
 int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t) {
     REAL(pthread_cond_timedwait); struct timespec u = told(t); return real(c, m, &u); }
-int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t k, const struct timespec *t) {
+int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t k, \
+const struct timespec *t) {
     REAL(pthread_cond_clockwait); struct timespec u = told(t); return real(c, m, k, &u); }
-int flock(int fd, int what) { REAL(flock); int r = real(fd, what); if (!r) wait_at("flock", fd); return r; }
+int flock(int fd, int what) { \
+REAL(flock); int r = real(fd, what); if (!r) wait_at("flock", fd); return r; }
 """
 
 
 class LateDisk:
-    """Give `environment` to the process that is to meet it. Nothing is slow before the first `slow()` or `hang()`.
+    """A late disk for each process that gets `environment`.
 
-    `call` is opendir, readdir, stat (by a path), statat (below an open directory), fstat, pread, fsync, or flock (after the
-    lock).
+    Nothing is slow before the first `slow()` or `hang()`. `call` is opendir, readdir, stat (by a
+    path), statat (below an open directory), fstat, pread, fsync, or flock (after the lock).
     """
 
     def __init__(self, directory: Path) -> None:

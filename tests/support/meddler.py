@@ -1,4 +1,7 @@
-"""A server on loopback that stands before another one and may change what is asked and what is answered, or answer itself."""
+"""A server on loopback that stands before another one.
+
+The server may change requests and answers, or answer itself.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `length`, where given, is what the head claims; the connection ends after the bytes that there are."""
+    """A whole answer.
+
+    `length`, where given, is the claim of the head; the connection ends after the actual bytes.
+    """
 
     status: int
     headers: dict[str, str]
@@ -64,7 +70,10 @@ def error(status: int, code: str) -> Answer:
 
 
 class Meddler:
-    """`meddle` may be exchanged at any time; it is called from several threads. `asked` is what came so far."""
+    """A server whose `meddle` may be exchanged at any time.
+
+    Several threads call it. `asked` has the requests so far.
+    """
 
     def __init__(self, upstream: str, meddle: Meddle, *, port: int = 0) -> None:
         self.meddle = meddle
@@ -229,7 +238,10 @@ def unconditional(asked: Asked, forward: Forward) -> Answer | None:
 
 
 def encoding(asked: Asked, forward: Forward) -> Answer | None:
-    """Keys in native notifications as S3 sends them: form-urlencoded, which the emulator leaves out."""
+    """Keys in native notifications as S3 sends them: form-urlencoded.
+
+    The emulator does not encode them.
+    """
     answer = forward(asked)
     if asked.name != "ReceiveMessage" or answer.status != 200:
         return answer

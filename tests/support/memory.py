@@ -1,6 +1,7 @@
 """MemoryTree: a tree in memory with the exact conditional semantics of the contract.
 
-Every write makes a new generation, and every content that ever was is kept in `history`, so that a test can account for it.
+Every write makes a new generation. `history` keeps every content that ever was, so that a test can
+account for it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ class _File:
 
 
 class MemoryTree:
-    """A tree of the side where a daemon of this `name` writes: `push` into a bucket, `pull` into a directory.
+    """A tree of the side where a daemon of this `name` writes.
 
-    `conflict_names` are made of a counter. `flat`: `a` may stand beside `a/b`, as in a bucket.
+    `push` writes into a bucket, `pull` into a directory. `conflict_names` are made of a counter.
+    `flat`: `a` may stand beside `a/b`, as in a bucket.
     """
 
     def __init__(self, name: str, *, flat: bool = True) -> None:

@@ -1,4 +1,7 @@
-"""What may happen to messages on their way from a queue: lost, doubled, late, out of order, seen again. `Meddle` functions."""
+"""Faults of messages on their way from a queue, as `Meddle` functions.
+
+Messages are lost, doubled, late, out of order, or seen again.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ LATE = (1, 3)
 
 
 def receiving(**changes: int) -> Callable[[Asked, Forward], Answer]:
-    """Every ReceiveMessage with these parameters instead of its own, like `VisibilityTimeout=1`; everything else passes."""
+    """Every ReceiveMessage with these parameters instead of its own, like `VisibilityTimeout=1`.
+
+    All other requests pass.
+    """
 
     def meddle(asked: Asked, forward: Forward) -> Answer:
         if asked.name == "ReceiveMessage":
@@ -37,8 +43,10 @@ short_polls = receiving(WaitTimeSeconds=1)
 def disordered(
     seed: object, *, lost: float = 0.0, doubled: float = 0.0, late: float = 0.0
 ) -> Meddle:
-    """Of each answer to ReceiveMessage these shares of the messages, chosen by `seed`, are lost for ever, come a second time
-    as another message, or come some seconds later; what is left comes in any order. Everything else passes.
+    """Shares of the messages of each ReceiveMessage, chosen by `seed`, with a fault.
+
+    Such messages are lost for ever, come a second time as another message, or come some seconds
+    later. The remaining messages come in any order. All other requests pass.
     """
     chance, lock = random.Random(str(seed)), threading.Lock()
 

@@ -1,4 +1,7 @@
-"""Programs in a mount namespace of their own, or with less than root's privileges, and what is done to them there."""
+"""Programs in a mount namespace of their own, or with less than root's privileges.
+
+The module also acts inside such a namespace.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ def may_mount() -> bool:
 
 
 def mounted(*commands: str) -> list[str]:
-    """The beginning of a command that is run where the shell's `commands` have mounted something, seen by nobody else."""
+    """The beginning of a command that runs where the shell's `commands` have mounted a file system.
+
+    No other process sees that mount.
+    """
     return ["unshare", "--mount", "sh", "-c", " && ".join([*commands, 'exec "$@"']), "sh"]
 
 
@@ -43,7 +49,7 @@ def seen_by(process: Process, path: Path) -> Path:
 
 
 def as_its_owner_may() -> list[str]:
-    """The beginning of a command that permissions hold for, also where the tests are run by root."""
+    """The beginning of a command that obeys permissions, also where root runs the tests."""
     if os.geteuid() != 0:
         return []
     assert shutil.which("setpriv"), "setpriv is part of util-linux"

@@ -11,7 +11,10 @@ NOBODY = 65534
 
 
 def let_through(path: Path) -> None:
-    """Open the private directories of pytest above `path`, and `path` itself, to everybody; nothing outside of them."""
+    """Open the private directories of pytest above `path`, and `path` itself, to every user.
+
+    Nothing outside of them is opened.
+    """
     temporary = Path(tempfile.gettempdir())
     for above in (path, *path.parents):
         if temporary in above.parents:
@@ -32,7 +35,7 @@ for side in flat(tree.scan()):
 for path in sys.argv[2:]:
     print(type(asyncio.run(tree.observe(path, None, None))).__name__, path)
 """
-"""A program: the scan of its first argument as nobody sees it, and a look at each other argument."""
+"""A program: the scan of its first argument by nobody, and a check of each other argument."""
 
 
 def as_nobody(root: Path, *looked_at: str) -> list[str]:

@@ -46,7 +46,10 @@ def silence(bucket: Bucket) -> None:
 
 @contextlib.contextmanager
 def deleted_queue(bucket: Bucket) -> Iterator[None]:
-    """Within it the queue is gone, with all that was in it; after it there is a new one of the same name."""
+    """A block without the queue and all its messages.
+
+    After the block there is a new queue of the same name.
+    """
     sqs = bucket.server.client("sqs")
     sqs.delete_queue(QueueUrl=bucket.queue_url)
     try:

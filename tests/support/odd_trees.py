@@ -22,7 +22,10 @@ REFUSED = PermissionRefused(
 
 
 class Bucket(MemoryTree):
-    """A target that refuses some writes with `error`, and answers questions unless `down`. `tries` by path."""
+    """A target that refuses some writes with `error`.
+
+    The bucket answers questions unless `down`. `tries` counts by path.
+    """
 
     def __init__(self, role: str = "push", *, flat: bool = True) -> None:
         super().__init__(role, flat=flat)

@@ -1,4 +1,7 @@
-"""Which operation of which AWS service an HTTP request asks for, by botocore's own description of the services."""
+"""The operation of the AWS service that an HTTP request asks for.
+
+botocore's own description of the services decides it.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,19 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
 
 FORM = "application/x-www-form-urlencoded"
-"""The content type of the query protocol (SNS, STS, CloudFormation): the operation is named in the body."""
+"""The content type of the query protocol (SNS, STS, CloudFormation).
+
+The body names the operation.
+"""
 
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
 
 
 def operation(method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[str, str]:
-    """(service, operation), like ("s3", "PutObject"); `headers` by lower-case name, `body` needed for `FORM` only."""
+    """(service, operation), like ("s3", "PutObject").
+
+    `headers` are by lower-case name; `body` is needed for `FORM` only.
+    """
     url = urlsplit(target)
     query = dict(parse_qsl(url.query, keep_blank_values=True))
     service = _service(query, headers)
@@ -37,14 +46,20 @@ def operation(method: str, target: str, headers: Mapping[str, str], body: bytes)
 
 
 def _service(query: Mapping[str, str], headers: Mapping[str, str]) -> str:
-    """By the scope of the signature; what is not signed is taken for S3, the only service that allows that."""
+    """The service by the scope of the signature.
+
+    An unsigned request is taken for S3, the only service that allows that.
+    """
     presigned = "Credential=" + query.get("X-Amz-Credential", "")
     scope = _SCOPE.search(headers.get("authorization", presigned))
     return scope.group(1) if scope else "s3"
 
 
 def _level(path: str, host: str) -> int:
-    """How many of bucket and key are named, in the path or (virtual-hosted style) the bucket in the host."""
+    """The number of named parts, of bucket and key, in the path.
+
+    In the virtual-hosted style the bucket is in the host.
+    """
     in_host = _names_bucket(host)
     return in_host + sum(map(bool, path.lstrip("/").split("/", 1 - in_host)))
 
@@ -60,7 +75,10 @@ def _names_bucket(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What a request must have to be this operation; `level` 0 is the service, 1 a bucket, 2 an object."""
+    """The features that make a request this operation.
+
+    `level` 0 is the service, 1 a bucket, 2 an object.
+    """
 
     name: str
     method: str

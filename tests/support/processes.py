@@ -1,4 +1,7 @@
-"""Programs as processes of their own: started, waited for by what they log, stopped, and never left behind."""
+"""Programs as processes of their own, never left behind.
+
+A test starts, stops and awaits a program by the lines of its log.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,18 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 def tied(argv: Sequence[str]) -> list[str]:
-    """`argv` as a command that the kernel kills when the thread that starts it ends, however the tests end."""
+    """`argv` as a command that the kernel kills when the thread that starts it ends.
+
+    So the command ends with the tests in any case.
+    """
     return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *argv]
 
 
 class Process:
-    """A program in a session of its own; stdout and stderr go to files in `directory`, so that no pipe can fill up.
+    """A program in a session of its own.
 
-    As a context manager it is killed at the end.
+    stdout and stderr go to files in `directory`, so that no pipe can fill up. As a context manager
+    it is killed at the end.
     """
 
     def __init__(
@@ -85,7 +92,10 @@ class Process:
         return self._popen.poll() is None
 
     def events(self, name: str = "", **fields: Any) -> list[dict[str, Any]]:
-        """The JSON lines logged so far (`--log-format json`) that are called `name` and have these `fields`."""
+        """The JSON lines logged so far with this `name` and these `fields`.
+
+        The program needs `--log-format json`.
+        """
         return [
             event
             for event in map(_decoded, self.stderr.splitlines())
@@ -95,9 +105,10 @@ class Process:
         ]
 
     def wait_for(self, condition: str | Callable[[], object], *, timeout: float = 30) -> None:
-        """Until stderr holds the string, or the function returns something true; `timeout` in seconds.
+        """Wait until stderr holds the string, or the function returns a true value.
 
-        AssertionError, with the end of stderr, where it does not come about or the program ends first.
+        `timeout` is in seconds. AssertionError, with the end of stderr, where that does not happen
+        or the program ends first.
         """
         met = (lambda: condition in self.stderr) if isinstance(condition, str) else condition
         deadline = time.monotonic() + timeout
@@ -120,7 +131,10 @@ class Process:
         return self.events(name, **fields)[0]
 
     def wait(self, *, timeout: float = 30) -> int:
-        """The exit code, negative for a signal, as soon as the program has ended by itself; `timeout` in seconds."""
+        """The exit code, negative for a signal, as soon as the program has ended by itself.
+
+        `timeout` is in seconds.
+        """
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,8 @@
-"""A server on loopback that hands every request on and every answer back, streamed, headers untouched.
+"""A server on loopback that forwards every request and every answer.
 
-The Host header stays the client's, so that signatures stay valid. Each connection from a client has a thread and a
-connection of its own to the server behind.
+Requests and answers are streamed, with their headers untouched. The Host header stays the client's,
+so that signatures stay valid. Each connection from a client has a thread and a connection of its
+own to the server behind.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ class Proxy:
             client.send(answer)
             answer = None
         if answer is None:
-            # The server may refuse, answer and hang up before it has read everything: its answer counts.
+            # The server may refuse, answer and hang up before it has read everything, so its answer
+            # counts.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 for event in buffered or client.rest():
                     server.send(event)
@@ -182,7 +184,10 @@ class _Peer:
 
     @property
     def idle(self) -> bool:
-        """Whether another request may be sent: nothing is under way, and the other side has not hung up."""
+        """Whether another request may be sent.
+
+        No exchange is under way, and the other side has not hung up.
+        """
         return (
             self.connection.our_state is h11.IDLE and not select.select([self.sock], [], [], 0)[0]
         )
@@ -190,7 +195,10 @@ class _Peer:
     def receive(
         self, *, while_open: _Peer | None = None
     ) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        """The next event, never NEED_DATA; ConnectionResetError if `while_open` hangs up before it comes."""
+        """The next event, never NEED_DATA.
+
+        ConnectionResetError if `while_open` hangs up before it comes.
+        """
         while (event := self.connection.next_event()) is h11.NEED_DATA:
             if while_open is not None:
                 self._watch(while_open)

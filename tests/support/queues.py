@@ -86,7 +86,7 @@ def listening(
 
 
 class Scripted:
-    """A queue's client that gives `batches` in turn, and then nothing; what it was asked for is in `asked`."""
+    """A queue's client that gives `batches` in turn, and then nothing. `asked` has the requests."""
 
     def __init__(self, *batches: list[dict[str, Any]]) -> None:
         self.batches = list(batches)

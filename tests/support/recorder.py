@@ -1,4 +1,7 @@
-"""Counts requests where they arrive: what a user would pay for, whatever the client believes it sends."""
+"""A count of requests where they arrive.
+
+A user would pay for this number, whatever number the client assumes.
+"""
 
 from __future__ import annotations
 

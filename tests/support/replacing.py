@@ -1,4 +1,7 @@
-"""One file replaced, deleted or set aside by another process under strace, which stretches and orders its system calls."""
+"""One file replaced, deleted or set aside by another process.
+
+strace stretches and orders the system calls of that process.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ stretched = pytest.mark.skipif(not strace.works(), reason="strace is not there, 
 
 
 def child(tmp_path: Path, what: str, *strace: str, nobody: bool = False) -> subprocess.Popen[str]:
-    """`what` ("new", "replace", "delete", "set aside") done to NAME by another process under strace."""
+    """The process of `what` ("new", "replace", "delete", "set aside") on NAME, under strace."""
     argv = [
         "strace",
         "-o",
@@ -119,7 +122,10 @@ def edit_theirs(folder: Path) -> None:
 
 
 def only_conflict(folder: Path) -> bytes:
-    """The bytes of the one conflict copy, beside which only NAME, as it should be, and nothing hidden is there."""
+    """The bytes of the one conflict copy.
+
+    The folder has only NAME, as it should be, in addition, and nothing hidden.
+    """
     there = contents(folder)
     assert there.pop("name.txt") == NEW
     ((name, body),) = there.items()

@@ -105,7 +105,9 @@ def http(status: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 def error_xml(code: str, extra: str = "") -> bytes:
-    return f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>words</Message>{extra}</Error>'.encode()
+    return (
+        f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>words</Message>{extra}</Error>'
+    ).encode()
 
 
 def silent(sock: socket.socket) -> None:
@@ -173,7 +175,10 @@ REST = {
 
 
 def answers(first: bytes, rest: bytes, *, pause: float = 0.0) -> Handle:
-    """`first`, and then `rest` for ever; its bytes one by one, `pause` seconds apart, where there is a pause."""
+    """`first`, and then `rest` for ever.
+
+    Where there is a pause, its bytes come one by one, `pause` seconds apart.
+    """
     pieces = (
         [rest[at : at + 1] for at in range(len(rest))] if pause else [rest * (65536 // len(rest))]
     )

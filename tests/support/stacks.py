@@ -129,7 +129,10 @@ class Stubbed:
         self.cloudformation.add_response("describe_stacks", {"Stacks": [stack]})
 
     def tells(self, *events: tuple[str, str, str, str]) -> None:
-        """(status, type, physical id, reason), oldest first; what was told before is told again, newest first."""
+        """Answer with (status, type, physical id, reason), given oldest first.
+
+        Earlier events are repeated; the answer is newest first.
+        """
         rows = [
             {
                 "StackId": STACK_ID,

@@ -71,7 +71,7 @@ def large(path: str, size: int) -> Entry:
 
 
 class Bytes(Content):
-    """Content in memory; `verified` is called when the tree asks whether all parts were of one state."""
+    """Content in memory. The tree calls `verified` to check that all parts were of one state."""
 
     def __init__(
         self, entry: Entry, body: bytes, *, verified: Callable[[], None] = lambda: None

@@ -1,4 +1,7 @@
-"""strace(1) on a process that waits: what it changed, in what order, and its end at a chosen system call."""
+"""strace(1) on a process that waits.
+
+The trace shows the changes and their order; strace kills at a chosen system call.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,10 @@ _PATH = re.compile(r'"([^"]*)"')
 
 @dataclass(slots=True)
 class Call:
-    """One system call; `began` and `ended` are places in the trace. The result of what a kill has cut off is "?"."""
+    """One system call; `began` and `ended` are places in the trace.
+
+    The result of a call that a kill has cut off is "?".
+    """
 
     thread: int
     name: str
@@ -80,7 +86,10 @@ class Call:
         return _FD.findall(self.arguments)[:1]
 
     def concerns(self, paths: Iterable[str]) -> bool:
-        """As strace's -P takes it: about such a file, or below such a directory that was given to an `at` call."""
+        """Whether the call is about one of these paths, as strace's -P decides.
+
+        A call is about such a file, or about a path below such a directory of an `at` call.
+        """
         directories = (
             [found[0] for found in _AT.findall(self.arguments)] if self.name in NAMES else []
         )
@@ -104,7 +113,10 @@ def works() -> bool:
 
 
 def attach(pid: int, output: Path, *more: str) -> subprocess.Popen[str]:
-    """strace on all threads of `pid`, and on those to come; from the return of this function on nothing is missed."""
+    """strace on all threads of `pid`, also future ones.
+
+    From the return of this function on, no call is missed.
+    """
     traced = ",".join(sorted(CHANGING | SENDS))
     argv = [
         "strace",
@@ -128,7 +140,10 @@ def attach(pid: int, output: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def killing(call: str, nth: int, paths: Sequence[str] = ()) -> list[str]:
-    """strace's arguments for SIGKILL at the entry of the `nth` `call` of one thread, among those about `paths` if given."""
+    """strace's arguments for SIGKILL at the entry of the `nth` `call` of one thread.
+
+    `paths`, if given, restricts the calls.
+    """
     return [
         *(word for path in paths for word in ("-P", path)),
         "-e",

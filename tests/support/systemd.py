@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 class Systemd:
-    """Give `environment` to the process that is to speak. `said` has its words in their order, with the time of each; `begun`
-    is when the start began.
+    """systemd's side of a process that gets `environment`.
+
+    `said` has the messages in their order, with the time of each; `begun` is the time of the start.
     """
 
     def __init__(self, directory: Path, *, watchdog_s: float = 60.0) -> None:
@@ -40,7 +41,10 @@ class Systemd:
         self._socket.close()
 
     def said(self) -> list[tuple[float, str]]:
-        """(time.monotonic(), message) of all so far; the time is that of hearing it, within a tenth of a second or so."""
+        """(time.monotonic(), message) of all messages so far.
+
+        The time is that of receiving it, within a tenth of a second or so.
+        """
         while True:
             try:
                 self._said.append((time.monotonic(), self._socket.recv(8192).decode("ascii")))
@@ -52,9 +56,10 @@ class Systemd:
         return [word for _, word in self.said() if not word.startswith(("WATCHDOG=", "EXTEND_"))]
 
     def gives_up(self, patience_s: float) -> bool:
-        """Whether a TimeoutStartSec= of so many seconds, counted anew from each request, ended before READY=1.
+        """Whether a TimeoutStartSec= of so many seconds ended before READY=1.
 
-        Each request is granted as if it asked for TimeoutStartSec=, so that a test can be shorter than a start.
+        The time is counted anew from each request. Each request is granted as if it asked for
+        TimeoutStartSec=, so that a test can be shorter than a start.
         """
         until = self.begun + patience_s
         for at, word in self.said():

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def snapshot(root: Path) -> Snapshot:
-    """Every regular file below `root`: its bytes, mtime in nanoseconds and mode. What vanishes meanwhile is left out."""
+    """Every regular file below `root`: its bytes, mtime in nanoseconds and mode.
+
+    Files that vanish meanwhile are skipped.
+    """
     found: Snapshot = {}
     for directory, _, names in os.walk(root):
         for name in names:
@@ -61,7 +64,10 @@ def wait_until(condition: Callable[[], object], *, timeout: float, every: float 
 
 
 def wait_until_equal(one: Path, other: Path, *, timeout: float) -> None:
-    """Until both trees are the same to a reader. AssertionError, with the first differences, after `timeout` seconds."""
+    """Wait until both trees are the same to a reader.
+
+    AssertionError, with the first differences, after `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     started = time.monotonic()
     while told := differences(snapshot(one), snapshot(other)):
@@ -74,7 +80,10 @@ def wait_until_equal(one: Path, other: Path, *, timeout: float) -> None:
 
 
 def deep(root: Path, levels: int, name: str = "d") -> None:
-    """So many directories, one in the other, with a file at the end. By descriptors: the path is longer than open(2) takes."""
+    """So many directories, one in the other, with a file at the end.
+
+    The directories are made by descriptors, because the path is longer than open(2) takes.
+    """
     at = os.open(root, os.O_RDONLY)
     for _ in range(levels):
         os.mkdir(name, dir_fd=at)

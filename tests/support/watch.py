@@ -50,7 +50,10 @@ class Watched:
         )
 
     def settle(self) -> None:
-        """Wait until nothing comes any more and the monitor has looked; forget the hints until then."""
+        """Wait until no event comes any more and the monitor has checked.
+
+        Hints until then are dropped.
+        """
         count = -1
         while count != len(self.hints):
             count = len(self.hints)

@@ -1,6 +1,7 @@
-"""The package on a booted Debian 13, driven with systemctl, journalctl, apt, syncloud and files: `make test-system`, as root.
+"""The package on a booted Debian 13: `make test-system`, as root.
 
-Each module boots a machine. With TEST_MACHINE=self it is this one, on which the package is installed already; the tests that
+The tests use systemctl, journalctl, apt, syncloud and files. Each module boots a machine. With
+TEST_MACHINE=self the machine is this one, on which the package is installed already. The tests that
 boot it, or take the package away, are skipped then.
 """
 
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 PACKAGING = Path(__file__).parents[2] / "packaging"
 SELF = os.environ.get("TEST_MACHINE") == "self"
 TIMEOUT = 300
-"""Seconds for a test, without the making of its machine: the first time that takes the making of roots, too."""
+"""Seconds for a test, without the making of its machine.
+
+The first machine takes the making of roots, too.
+"""
 NEWER = "99.0-1"
 _ENVIRON = dict(os.environ)  # as it was given: tests/conftest.py strips it
 
@@ -55,7 +59,10 @@ def packaged(*argv: str) -> Path:
 
 @pytest.fixture(scope="session")
 def package() -> Path:
-    """The package of what is in the checkout now: that of `make deb`, which PACKAGE names, or one made here."""
+    """The package of the current checkout.
+
+    The package is that of `make deb`, which PACKAGE names, or one made here.
+    """
     given = _ENVIRON.get("PACKAGE")
     return Path(given) if given else packaged("build")
 
@@ -116,7 +123,10 @@ def container(machine: Machine) -> Container:
 
 @pytest.fixture
 def instance(machine: Machine, bucket: Bucket) -> Iterator[Start]:
-    """Makes an instance by its role, with the settings that are given: configured, with its directory, not started."""
+    """The maker of an instance by its role, with the given settings.
+
+    The instance is configured, has its directory, and is not started.
+    """
     made: list[Instance] = []
 
     def make(role: str, name: str = "", *, of: Bucket = bucket, **settings: str) -> Instance:

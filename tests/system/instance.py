@@ -24,9 +24,10 @@ CREDENTIALS = {
 
 
 class Instance:
-    """`role`@`name` on a machine. Nothing of it is there before `configure` and, for a push, `make_directory`.
+    """`role`@`name` on a machine.
 
-    `settings` are those of its file, without the ones that make no difference between the tests.
+    No file of the instance exists before `configure` and, for a push, `make_directory`. `settings`
+    are those of the file, without the ones that make no difference between the tests.
     """
 
     def __init__(
@@ -64,7 +65,10 @@ class Instance:
         )
 
     def configure(self, **settings: str) -> None:
-        """Write its file anew, with these settings changed (an empty one: without it), and that of its environment."""
+        """Write the instance's file and that of its environment anew, with these settings changed.
+
+        An empty setting is removed.
+        """
         self.settings |= {name.replace("_", "-"): value for name, value in settings.items()}
         text = "".join(f"{name} = {value}\n" for name, value in self.settings.items() if value)
         self._keep_secret("conf", text)
@@ -140,7 +144,10 @@ class Instance:
     # Waiting
 
     def until(self, condition: Callable[[], object], *, timeout: float = 30) -> None:
-        """Until it gives something true. AssertionError after `timeout` seconds, with the end of the journal."""
+        """Wait until the condition is true.
+
+        AssertionError after `timeout` seconds, with the end of the journal.
+        """
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, (

@@ -21,7 +21,10 @@ class Journal:
         self._since = [] if whole else [f"--since=@{time.time():.6f}"]
 
     def entries(self, *only: str) -> list[Entry]:
-        """In their order, with the fields of journalctl -o json; `only` are further arguments of journalctl (-p warning)."""
+        """The entries in their order, with the fields of journalctl -o json.
+
+        `only` are further arguments of journalctl (-p warning).
+        """
         told = self._machine.run(
             "journalctl",
             "--quiet",
@@ -51,7 +54,10 @@ class Journal:
         ]
 
     def wait_event(self, name: str, *, timeout: float = 30, **fields: Any) -> dict[str, Any]:
-        """The first event called `name` with these `fields`. AssertionError after `timeout` seconds, with the last lines."""
+        """The first event called `name` with these `fields`.
+
+        AssertionError after `timeout` seconds, with the last lines.
+        """
         deadline = time.monotonic() + timeout
         while not (found := self.events(name, **fields)):
             assert time.monotonic() < deadline, (

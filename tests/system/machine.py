@@ -1,7 +1,8 @@
-"""Machines that systemd runs: this one, and Debian systems booted as containers that share the network of this one.
+"""Machines that systemd runs: this one, and Debian systems booted as containers.
 
-A container is a copy of a root (packaging/bin/root) that systemd-nspawn boots. Its mounts, processes and control groups are
-its own, so several can run at a time, and all of it goes with it.
+Containers share the network of this machine. A container is a copy of a root (packaging/bin/root)
+that systemd-nspawn boots. The container's mounts, processes and control groups are its own. So
+several containers can run at a time, and all their resources end with them.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
 }
-"""Of everything that is called here: nothing of the environment of the tests gets into a machine."""
+"""The environment of all commands. No variable of the tests gets into a machine."""
 
 _REBOOT = 133
-"""systemd-nspawn --keep-unit ends with this where the container asks for a reboot: its caller is to start it again."""
+"""The exit code of systemd-nspawn --keep-unit where the container asks for a reboot.
+
+The caller is to start the container again.
+"""
 
 _BOOT = """
 echo $$ >"$1/cgroup.procs"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs none /run/systemd/nspawn  # what nspawn leaves there goes with the mount namespace
-exec systemd-nspawn --quiet --register=no --keep-unit --settings=no --link-journal=no --console=pipe \
+exec systemd-nspawn --quiet --register=no --keep-unit --settings=no --link-journal=no \
+--console=pipe \
     --machine="$2" --directory="$3" --boot
 """
 
@@ -65,7 +70,10 @@ class Machine:
         )
 
     def run(self, *argv: str, stdin: str = "", timeout: float = 100) -> str:
-        """Its standard output. AssertionError, with all that it said, where its exit code is not 0."""
+        """The standard output of a command.
+
+        AssertionError, with all its output, where the exit code is not 0.
+        """
         done = self.call(*argv, stdin=stdin, timeout=timeout)
         assert done.returncode == 0, (
             f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -152,7 +160,10 @@ class Container(Machine):
         return ["nsenter", f"--target={self._leader}", "--all", "--", *argv]
 
     def _has_leader(self) -> bool:
-        """Only once its root is the container's: what is entered before that finds this machine's programs."""
+        """Whether there is a leader with the container's root.
+
+        Before that, commands would find this machine's programs.
+        """
         self._leader = next((pid for pid in _firsts() if _is_in(pid, self._root)), 0)
         return bool(self._leader)
 
@@ -171,7 +182,7 @@ class Container(Machine):
 
 
 def _firsts() -> Iterator[int]:
-    """All processes that are the first ones of a process namespace in a process namespace: proc_pid_status(5)."""
+    """The first processes of nested process namespaces: proc_pid_status(5)."""
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # it may end at any moment
             fields = dict(

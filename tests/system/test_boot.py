@@ -1,4 +1,7 @@
-"""A machine that boots: before its network, its S3 server or its mount is there, after a shutdown and after a power cut."""
+"""A machine that boots: before its network, its S3 server or its mount is there.
+
+The boots follow a shutdown or a power cut.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +160,10 @@ def test_a_push_whose_disk_is_mounted_late(
 def test_a_pull_whose_disk_is_mounted_late(
     container: Container, mount: str, instance: Start, bucket: Bucket
 ) -> None:
-    """It has been there before: what is below the mount point is not taken for it, and not filled."""
+    """The disk has been there before.
+
+    The directory below the mount point is not taken for it, and not filled.
+    """
     pull = instance("pull", directory="/srv/late/data", delete="true")
     container.run("rmdir", "/srv/late/data")
     container.run("systemctl", "start", mount)

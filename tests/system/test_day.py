@@ -1,4 +1,7 @@
-"""A day in the life of an instance: its journal is the one in docs/OPERATING.md, and the questions there are answered."""
+"""A day in the life of an instance.
+
+The journal is the one in docs/OPERATING.md, and the questions there are answered.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ EVENT = re.compile(r'"event": "([a-z._]+)"')
 def day(
     aws_server: Emulator, machine: Machine, instance: Start, bucket: Bucket
 ) -> Iterator[Instance]:
-    """syncloud-push@jef after: start, catch-up, changes, outage, recovery, reload, a refused reload, stop."""
+    """syncloud-push@jef after a day.
+
+    The day: start, catch-up, changes, outage, recovery, reload, a refused reload, stop.
+    """
     with Door(aws_server.endpoint) as door:
         door.open()
         push = instance("push", "jef", prefix="jef", endpoint_url=door.endpoint, delete="true")

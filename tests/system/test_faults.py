@@ -94,7 +94,10 @@ def test_a_frozen_daemon_is_killed_and_started_again(push: Instance, bucket: Buc
 def test_a_frozen_disk_ends_in_a_restart(
     container: Container, instance: Start, bucket: Bucket
 ) -> None:
-    """A thread that a disk never answers keeps the ping back; when the disk answers again, what was missed is found."""
+    """A thread that a disk never answers holds the ping back.
+
+    When the disk answers again, missed changes are found.
+    """
     push = instance("push", directory="/srv/frozen")
     container.run("mknod", "/dev/fuse", "c", "10", "229")
     container.run("install", "-d", "-o", "_syncloud", "/var/behind")
@@ -139,7 +142,8 @@ def test_a_frozen_server_is_no_reason_for_a_restart(
         assert [one.pid for one in (push, pull)] == before
     finally:
         aws_server.go_on()
-    # A poll that pull gave up meanwhile may take the message, which is hidden then for the visibility timeout: 120 s.
+    # A poll that pull gave up meanwhile may take the message. Then the visibility timeout, 120 s,
+    # hides it.
     pull.until_it_has({"meanwhile": b"2"}, timeout=180)
     assert [one.pid for one in (push, pull)] == before
     for one in (push, pull):

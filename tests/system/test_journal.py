@@ -1,4 +1,7 @@
-"""The journal: one JSON object a line with stable fields and the right priority, whatever files are called."""
+"""The journal: one JSON object a line, for any file name.
+
+The fields are stable and the priority is right.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,10 @@ def test_names_cannot_forge_lines(push: Instance, bucket: Bucket) -> None:
 
 
 def test_a_burst_of_files_loses_no_line_and_no_error(push: Instance, bucket: Bucket) -> None:
-    """More lines than the journal takes from a service by default (10,000 in 30 s): none is dropped."""
+    """More lines than the journal takes from a service by default (10,000 in 30 s).
+
+    No line is dropped.
+    """
     push.start()
     _fill(push.files, 11_000)
     push.until(lambda: len(push.journal.events("push.uploaded")) == 11_000, timeout=200)

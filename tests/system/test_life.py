@@ -1,4 +1,7 @@
-"""An instance's life as an operator leads it: enabled, started, asked, stopped; where its files are, and whose."""
+"""An instance's life in an operator's hands: enabled, started, asked, stopped.
+
+Some tests cover the places and owners of its files.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ def test_what_is_enabled_carries_files_each_pair_its_own(
 def test_an_escaped_name_is_the_same_word_everywhere(
     machine: Machine, instance: Start, bucket: Bucket
 ) -> None:
-    """With the drop-in that `setup --write-config` offers, for Debian 13 has a systemd that unescapes StateDirectory=."""
+    """The drop-in is the one that `setup --write-config` offers.
+
+    Debian 13's systemd needs it, because it unescapes StateDirectory=.
+    """
     name = machine.run("systemd-escape", "my pictures").strip()
     assert name == r"my\x20pictures"
     push = instance("push", name)
@@ -195,7 +201,10 @@ def jo(machine: Machine) -> Iterator[str]:
 def test_another_user_takes_a_drop_in(
     jo: str, machine: Machine, instance: Start, bucket: Bucket
 ) -> None:
-    """examples/user.conf, with her name: what she alone can read is published, and her settings are those of root's file."""
+    """examples/user.conf, with her name.
+
+    Files that she alone can read are published, and her settings are those of root's file.
+    """
     push = instance("push", directory="/home/jo/private")
     machine.run("chown", "-R", "jo:jo", "/home/jo/private")
     machine.run("chmod", "700", "/home/jo/private")
@@ -271,7 +280,10 @@ def test_a_user_without_the_group_is_told_which_one_is_missing(jo: str, push: In
 def test_others_do_not_get_into_the_configuration(
     jo: str, machine: Machine, push: Instance
 ) -> None:
-    """Not even where a file with secrets has a usual mode, of which the start warns with the command that mends it."""
+    """Others are refused even where a file with secrets has a usual mode.
+
+    The start warns of that mode with the command that mends it.
+    """
     status = machine.path("/etc/syncloud").stat()
     assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o2750)
     assert machine.run("stat", "--format=%G", "/etc/syncloud").strip() == "_syncloud"

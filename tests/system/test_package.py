@@ -1,4 +1,7 @@
-"""The package on a fresh machine: installed by apt, upgraded under running instances, removed, purged."""
+"""The package on a fresh machine.
+
+The package is installed by apt, upgraded under running instances, removed, purged.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ def fresh(fresh_root: Path, tmp_path: Path) -> Iterator[Container]:
 
 
 def test_the_bill_of_materials_is_of_what_is_installed(container: Container, package: Path) -> None:
-    """Every file is there with its checksum, and so are the dependencies, in a version within their bounds."""
+    """Every file is there with its checksum.
+
+    So are the dependencies, in a version within their bounds.
+    """
     told = json.loads(package.with_suffix(".spdx.json").read_text())
     require_valid(told)
     assert checksums(told, "SHA256")

@@ -48,7 +48,10 @@ def test_a_unit_after_a_synced_instance_sees_the_data(
 def test_a_slow_start_is_waited_for_as_long_as_it_gets_on(
     aws_server: Emulator, instance: Start, bucket: Bucket
 ) -> None:
-    """Longer than TimeoutStartSec=, which a drop-in makes short: EXTEND_TIMEOUT_USEC is asked for every second."""
+    """A start longer than TimeoutStartSec=, which a drop-in makes short.
+
+    The service asks for EXTEND_TIMEOUT_USEC every second.
+    """
     for number in range(60):
         bucket.put(f"{number}", b"%d" % number)
 
@@ -86,7 +89,10 @@ def disk(machine: Machine) -> Iterator[LateDisk]:
 def test_a_slow_walk_is_waited_for_and_one_that_stands_still_is_not(
     machine: Machine, instance: Start, disk: LateDisk
 ) -> None:
-    """Both beyond TimeoutStartSec=. A start asks for the unit's own 90 s from its last progress on, whatever a drop-in says."""
+    """Both beyond TimeoutStartSec=.
+
+    A start asks for the unit's own 90 s from its last progress on, whatever a drop-in sets.
+    """
     pull = instance("pull")
     folders = [f"{pull.settings['directory']}/tree/folder{number}" for number in range(60)]
     machine.run("install", "-d", "-o", "_syncloud", "-g", "_syncloud", *folders)

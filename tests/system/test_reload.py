@@ -1,4 +1,7 @@
-"""`systemctl reload`: taken over, refused as broken, refused as another pair; nothing that happens meanwhile is lost."""
+"""`systemctl reload`: applied, refused as broken, refused as another pair.
+
+No change during a reload is lost.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All other tests once more, with Debian 13's own Python and Debian 13's own versions of the libraries."""
+"""All other tests once more, with Debian 13's own Python and its versions of the libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The units as systemd judges them: their security score, and that Debian 12's systemd accepts them, too."""
+"""The units in systemd's judgement: their security score. Debian 12's systemd accepts them, too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 UNITS = sorted((PACKAGING / "systemd").glob("*@.service"))
 BOUND = 1.2
-"""Of `systemd-analyze security`: 10 is open, 0 is closed. What is left is the network, and for pull the homes."""
+"""The bound of `systemd-analyze security`: 10 is open, 0 is closed.
+
+The rest is the network, and for pull the homes.
+"""
 
 
 @pytest.mark.parametrize("unit", [file.stem for file in UNITS])
@@ -55,7 +58,10 @@ def within(one: Instance, *argv: str) -> tuple[int, str]:
 def test_push_cannot_change_what_it_publishes(
     machine: Machine, instance: Start, bucket: Bucket, place: str
 ) -> None:
-    """Its user owns the directory, and still no write gets through; files travel, are touched and go all the same."""
+    """The daemon's user owns the directory, and still no write gets through.
+
+    Files travel, are touched and are deleted still.
+    """
     push = instance("push", directory=f"{place}/published", delete="true", max_delete="100")
     push.start()
     (push.files / "file").write_bytes(b"1")
@@ -77,7 +83,10 @@ def test_push_cannot_change_what_it_publishes(
 
 @pytest.mark.parametrize("role", ["push", "pull"])
 def test_what_runs_has_no_core_no_other_users_and_any_address(instance: Start, role: str) -> None:
-    """IPAddressDeny= does not hold for everybody: the metadata of an instance, or a store anywhere, has to be reached."""
+    """IPAddressDeny= cannot hold for every user.
+
+    The metadata of an instance, or a store anywhere, must be reachable.
+    """
     one = instance(role)
     one.start()
     proc = one.machine.path(f"/proc/{one.pid}")
@@ -116,7 +125,10 @@ def test_names_are_found_without_netlink(machine: Machine) -> None:
 def test_an_instance_can_be_kept_to_the_addresses_of_its_store(
     instance: Start, bucket: Bucket
 ) -> None:
-    """examples/network.conf. Here the store is on this machine; not every container can hold anybody back (BPF)."""
+    """examples/network.conf.
+
+    Here the store is on this machine. Not every container can restrict a service (BPF).
+    """
     push = instance("push")
     push.drop_in((PACKAGING / "systemd/examples/network.conf").read_text())
     push.start()
@@ -139,7 +151,10 @@ def test_systemd_257_accepts_the_units(machine: Machine) -> None:
 
 @pytest.mark.skipif(SELF, reason="another system is needed")
 def test_systemd_252_accepts_the_units(tmp_path: Path) -> None:
-    """Debian 12's. It does not know what is in the drop-in for later ones, and says no more than that."""
+    """Debian 12's systemd.
+
+    The only complaint is about the settings of the drop-in for later versions.
+    """
     tarball = packaged("root", "bookworm", "analyze", "systemd")
     root = tmp_path / "root"
     root.mkdir()
