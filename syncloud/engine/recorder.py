@@ -43,7 +43,7 @@ class Recorder:
         return self.state_writer.renamed_from(beginning)
 
     def markers_above(self, path: str) -> list[str]:
-        return self.state_writer.markers(names.above(path))
+        return self.state_writer.markers(names.above(path.removesuffix("/")))
 
     def is_skipped(self, path: str) -> bool:
         return path in self.skipped
