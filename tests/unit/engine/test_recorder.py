@@ -34,10 +34,10 @@ def test_what_cannot_be_recorded_is_not_acknowledged(state: State) -> None:
         def __getattr__(self, name: str) -> object:
             return getattr(state, name)
 
-        def record(self, *rows: object) -> None:
+        def record(self, *rows: object, **note: object) -> None:
             if self.full:
                 raise HostUnavailable("no space left")
-            state.record(*rows)  # type: ignore[arg-type]
+            state.record(*rows, **note)  # type: ignore[arg-type]
 
     async def scenario() -> None:
         source, target, full, receipt = MemoryTree("pull"), MemoryTree("push"), Full(), Receipt()
