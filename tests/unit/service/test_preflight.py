@@ -10,11 +10,14 @@ import pytest
 from syncloud.errors import ConfigurationError, HostUnavailable
 from syncloud.s3.objects import StoreCapabilities
 from syncloud.service.wiring import open_session
+from syncloud.state import notes
 from tests.support.sessions import opened
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from syncloud.state.notes import Note
     from tests.support.recorder import Recorder
     from tests.unit.service.conftest import Configure
 
@@ -68,8 +71,8 @@ def test_a_store_is_probed_once_and_again_where_deletions_are_wanted_that_were_n
     assert conditions("--delete") == (obeyed, True)
 
 
-def _untried(recorder: Recorder, bucket: str) -> tuple[str, str]:
+def _untried(recorder: Recorder, bucket: str) -> tuple[Note[Mapping[str, bool]], Mapping[str, bool]]:
     """The note of a probe that was not allowed to delete."""
     host = recorder.endpoint.partition("://")[2]
-    told = '{"put": true, "complete": true, "copy": false, "delete": false, "untried": true}'
-    return f"conditions {host} {bucket}", told
+    told = {"put": True, "complete": True, "copy": False, "delete": False, "untried": True}
+    return notes.conditions(host, bucket), told
