@@ -167,8 +167,8 @@ class DeleteGuard:
             return
         self._held.update(dict.fromkeys(paths))
         before = self._latched, self._unlisted
-        are_new = any(self._state_writer.base_of(path) is None for path in paths)
-        self._latched, self._unlisted = True, self._unlisted or are_new
+        self._latched = True
+        self._unlisted = self._unlisted or any(map(self._is_new, paths))
         if before != (self._latched, self._unlisted):
             self._note()
         if not self._reported and (error := self.error) is not None:
@@ -201,16 +201,19 @@ class DeleteGuard:
         The new name of a rename offsets the deletion of the old name. A held path that needs no
         deletion any more may be the last one, which opens the latch.
         """
-        put, is_new = outcome.put, self._state_writer.base_of(work.path) is None
+        put = outcome.put
         if outcome.drops and outcome.transferred:
-            self.made(work.path)
-        elif put is not None and self._policy.delete and is_new:
+            self.made(work.path)  # without a query, because a refused one would lose the count
+        elif put is not None and self._policy.delete and self._is_new(work.path):
             self._moves.add(put, self._state_writer.kin(put))
         self._override.discard(work.path)
         if work.path in self._held:
             del self._held[work.path]
             if not self._unfound:
                 self._perhaps_over()
+
+    def _is_new(self, path: str) -> bool:
+        return self._state_writer.base_of(path) is None
 
     def listed(self, *, gone: int, found: int) -> Iterable[str]:
         """A full listing has ended: `gone` known paths are missing, `found` paths need settling.

@@ -156,7 +156,7 @@ class Engine:
 
     async def run(self) -> None:
         """Serve until `stop()`."""
-        self._over, self.turns.last_at = self._loop.create_future(), self._clock()
+        self._over = self._loop.create_future()
         self.turns.soon()
         await self._over
         await drain(self._listings.under_way, self._tasks)

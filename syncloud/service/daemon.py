@@ -111,7 +111,9 @@ class Daemon:
         self._look_everywhere()
         self._log_start()
         work = asyncio.create_task(self.engine.run())
-        self._at_work = True
+        # The first turn is due from now on, because the start may have taken long since the engine
+        # was made.
+        self.engine.turns.last_at, self._at_work = time.monotonic(), True
         try:
             with contextlib.suppress(CalledOff):
                 async with self._lookout.running() as lookout:

@@ -199,9 +199,12 @@ class State:
             for failure in failures
         ]
         paths = [(names.spelled(path),) for path in gone]
-        with self._database.transaction() as db:
-            db.executemany(_PUT_FAILING, spelled)
-            db.executemany("DELETE FROM failing WHERE path=?", paths)
+        try:
+            with self._database.transaction() as db:
+                db.executemany(_PUT_FAILING, spelled)
+                db.executemany("DELETE FROM failing WHERE path=?", paths)
+        except sqlite3.Error as error:  # a value that cannot be stored
+            raise self._database.trouble("write", error) from error
 
     def close(self) -> None:
         self.notes.close()

@@ -1252,6 +1252,9 @@ MUTANTS = (
         "(heir := self._heirs.heir(self._state_writer.base_of(work.path))) is not None:\n",
         "            if heir := None:\n",
         "unit/engine/test_deletions.py::test_the_old_name_of_a_copy_that_fails_is_not_deleted"),
+    Mutant("deletions", "a disk that refuses takes a deletion out of the count", "engine/delete_guard",
+        "        put = outcome.put\n", "        put, _ = outcome.put, self._is_new(work.path)\n",
+        "unit/engine/test_delete_guard.py::test_a_disk_that_refuses_takes_no_deletion_out_of_the_count"),
     Mutant("deletions", "what is allowed lets go what comes later", "engine/delete_guard",
         "free = work.path in self._override", "free = bool(self._override)",
         "unit/engine/test_delete_guard.py::"
@@ -1663,6 +1666,11 @@ MUTANTS = (
         "turning or self._lookout.stalled() or hints.stalled() or local.stalled()",
         "self._lookout.stalled() or hints.stalled() or local.stalled()",
         "unit/service/test_daemon.py::test_an_engine_that_does_not_turn_ends_the_ping"),
+    Mutant("service", "an engine that was made long before its first turn counts as one that does not "
+        "turn",
+        "service/daemon",
+        "self.engine.turns.last_at, self._at_work = time.monotonic(), True", "self._at_work = True",
+        "unit/service/test_daemon.py::test_an_engine_that_waited_for_a_long_start_counts_as_one_that_turns"),
     Mutant("service", "an engine that is not yet at work counts as one that does not turn",
         "service/daemon",
         "        if not self._at_work:\n            return None\n", "",

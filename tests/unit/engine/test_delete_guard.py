@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import pytest
 
-from syncloud.core.model import Base, Policy
+from syncloud.core.model import Base, Policy, Unknown
 from syncloud.core.work_queue import Work
 from syncloud.engine.delete_guard import COPIES_TIMEOUT_S, WINDOW_S, DeleteGuard, _Moves
 from syncloud.engine.heirs import Heirs
 from syncloud.engine.outcome import Outcome
 from syncloud.engine.skipped import SkippedPaths
 from syncloud.engine.state_writer import StateWriter
+from syncloud.errors import HostUnavailable
 from syncloud.state.store import Pair, State
 from tests.support.states import opened_state
 
@@ -410,3 +411,21 @@ async def test_what_is_newer_than_a_copy_under_way_waits_for_it_however_long(wor
     assert [work.path for work in going] == ["0001"], (
         "all copies that there were are done; only newer ones go on"
     )
+
+
+@awaited
+async def test_a_disk_that_refuses_takes_no_deletion_out_of_the_count(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that has no row to compare is settled without a query, which could only lose its end."""
+    world.want("0001")
+    ((work,), _) = world.take()
+
+    def refuse(_: str) -> Base | None:
+        raise HostUnavailable("disk I/O error")
+
+    monkeypatch.setattr(world.state, "get", refuse)
+    world.deletions.settled(work, Outcome(drops=("0001",), transferred=True))
+    world.deletions.ended("0001")
+    assert world.deletions._made.total() == 1
+    world.deletions.settled(_work("odd"), Outcome(unknown=Unknown("odd", "a pipe")))

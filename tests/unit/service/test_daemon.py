@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncloud.config.parser import parse
+from syncloud.local.watcher import WatchSource
+from syncloud.service import daemon
 from syncloud.service.configuration import Configuration
 from syncloud.service.signals import SignalHandler
 from syncloud.service.steps import Steps
@@ -27,12 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from syncloud.core.model import Hint
     from tests.support.emulator import Bucket, Emulator
     from tests.support.meddler import Answer, Asked, Forward
     from tests.support.processes import Process
     from tests.support.systemd import Systemd
 
     Start = Callable[..., Process]
+
+SHORT_S = 1.0
 
 
 class Instance:
@@ -296,6 +301,37 @@ def test_an_engine_that_does_not_turn_ends_the_ping(
     settings = parse(["push", "--directory", str(out), *arguments], {}, etc=tmp_path).settings
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.environment["NOTIFY_SOCKET"])
     asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_an_engine_that_waited_for_a_long_start_counts_as_one_that_turns(
+    systemd: Systemd, bucket: Bucket, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch of a large tree takes longer than an engine at work may rest."""
+    start = WatchSource.start
+
+    def start_slowly(self: WatchSource, deliver: Callable[[Hint], None]) -> None:
+        time.sleep(2 * SHORT_S)
+        start(self, deliver)
+
+    async def scenario() -> None:
+        steps = Steps()
+        signal_handler = SignalHandler(upon_end=steps.call_off)
+        service = Service("push", Configuration("push", settings, lambda: settings, steps), signal_handler, steps)
+        run = asyncio.create_task(service.run())
+        while not await asyncio.to_thread(systemd.status):
+            await asyncio.sleep(0.1)
+        signal_handler._end(signal.SIGTERM)
+        await run
+        service.notifier.close()
+
+    arguments = ["--bucket", bucket.name, "--endpoint-url", bucket.server.endpoint, "--state-dir", str(tmp_path / "state")]
+    settings = parse(["push", "--directory", str(out), *arguments], {}, etc=tmp_path).settings
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.environment["NOTIFY_SOCKET"])
+    monkeypatch.setattr(daemon, "TURN_TIMEOUT_S", SHORT_S)
+    monkeypatch.setattr(WatchSource, "start", start_slowly)
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    first = next(word for word in systemd.words() if word.startswith("STATUS="))
+    assert first.startswith("STATUS=catching up"), first
 
 
 def test_a_frozen_server_does_not_stop_the_ping(
