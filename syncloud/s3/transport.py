@@ -231,7 +231,7 @@ class Transport:
         for _ in range(min(len(self._waiting) - opening, self._limit - at_hand)):
             try:
                 since, opened = time.monotonic(), self._connections.open()
-            except Exception as error:  # noqa: BLE001 - fails this request and drops its connection
+            except Exception as error:  # noqa: BLE001 - fails the first in the queue
                 self._fail(self._waiting.popleft(), error)
                 continue
             self._opening[opened] = since
@@ -262,7 +262,7 @@ class Transport:
     def _board(self, flight: PendingRequest, connection: Any, *, reused: bool) -> None:
         try:
             flight.send_on(connection, self._signer.sign(flight.request), reused=reused)
-        except Exception as error:  # noqa: BLE001 - fails this request alone
+        except Exception as error:  # noqa: BLE001 - fails this request and drops its connection
             flight.detach()
             self._connections.discard(connection)
             self._fail(flight, error)
@@ -310,7 +310,7 @@ class Transport:
     def _settle(self, flight: PendingRequest) -> None:
         try:
             answer = flight.response()
-        except Exception as error:  # noqa: BLE001 - fails the first in the queue
+        except Exception as error:  # noqa: BLE001 - fails this request alone
             if not _is_passing(error) or not self._retry(flight):
                 flight.future.set_exception(error)
         else:

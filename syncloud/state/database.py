@@ -57,8 +57,11 @@ class Database:
         self.rebuilt = ""
         self._directory = directory
         self._damage = ""
-        self.connection = self._open()
-        self._made_of = self._identities()
+        with contextlib.ExitStack() as undone:
+            self.connection = self._open()
+            undone.callback(self.connection.close)
+            self._made_of = self._identities()
+            undone.pop_all()
 
     # Start
 

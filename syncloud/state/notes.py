@@ -98,7 +98,7 @@ def _deletions_text(memo: DeletionMemo) -> str:
 
 def _deletions(text: str) -> DeletionMemo:
     value = json.loads(text)
-    made = tuple((at, count) for at, count in value.get("made", ()))
+    made = tuple((round(at), round(count)) for at, count in value.get("made", ()))
     return DeletionMemo(bool(value.get("held")), bool(value.get("unlisted")), made)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,6 +179,27 @@ def test_a_database_without_its_tables_is_rebuilt(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version=1")
     with opened(tmp_path) as memory:
         assert memory.rebuilt
+
+
+def test_a_database_whose_files_cannot_be_examined_does_not_stay_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remember(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connect(*arguments, **options))
+        return made[-1]
+
+    def refuse(path: str) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    monkeypatch.setattr(database, "_identity", refuse)
+    with pytest.raises(PermissionError):
+        database.Database(tmp_path)
+    with pytest.raises(sqlite3.ProgrammingError):
+        made[-1].execute("SELECT 1")
 
 
 def test_a_state_that_cannot_be_seen_has_not_gone(tmp_path: Path) -> None:

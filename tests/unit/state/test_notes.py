@@ -126,6 +126,8 @@ def test_the_memory_of_deletions_shares_a_transaction_with_the_rows(memory: Stat
         (notes.MOUNTS, "[]"),
         (notes.DELETIONS, "{["),
         (notes.DELETIONS, '{"made": [1]}'),
+        (notes.DELETIONS, '{"made": [["a", 1]]}'),
+        (notes.DELETIONS, '{"made": [[1790000040, "a"]]}'),
         (notes.conditions("h", "b"), "[]"),
     ],
 )
