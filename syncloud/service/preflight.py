@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from ..core.filters import Filter
@@ -123,8 +124,14 @@ async def capabilities(transport: Transport, sync: Session) -> StoreCapabilities
         return StoreCapabilities()
     note = notes.conditions(host, bucket)
     kept = await sync.steps.run(sync.state.notes.get, note)
-    known = StoreCapabilities(**kept) if kept is not None else None
+    known = _known(kept)
     if known is None or (known.untried and sync.settings.delete):
         known = await sync.steps.wait_for(probe(transport, bucket, sync.settings.prefix))
         await sync.steps.run(sync.state.notes.set, note, asdict(known))
     return known
+
+
+def _known(kept: Mapping[str, bool] | None) -> StoreCapabilities | None:
+    """The recorded capabilities; None without any, or with one that this version does not know."""
+    names = {one.name for one in fields(StoreCapabilities)}
+    return StoreCapabilities(**kept) if kept is not None and kept.keys() <= names else None

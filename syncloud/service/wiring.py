@@ -49,8 +49,8 @@ async def open_session(
 ) -> AsyncIterator[Session]:
     """Open state and directory, create the clients, compose all parts, and close them at the end.
 
-    With `show` the session is a dry run, which changes neither side nor the state. The callback gets
-    one line per action.
+    With `show` the session is a dry run, which changes neither side nor the state. The callback
+    gets one line per action.
 
     Raises ConfigurationError, BusyError, HostUnavailable and Unavailable, and CalledOff if `steps`
     are called off.

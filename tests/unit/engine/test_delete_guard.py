@@ -417,7 +417,7 @@ async def test_what_is_newer_than_a_copy_under_way_waits_for_it_however_long(wor
 async def test_a_disk_that_refuses_takes_no_deletion_out_of_the_count(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that has no row to compare is settled without a query, which could only lose its end."""
+    """A path without a row to compare is settled without a query, which could only lose its end."""
     world.want("0001")
     ((work,), _) = world.take()
 

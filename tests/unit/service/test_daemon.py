@@ -316,7 +316,9 @@ def test_an_engine_that_waited_for_a_long_start_counts_as_one_that_turns(
     async def scenario() -> None:
         steps = Steps()
         signal_handler = SignalHandler(upon_end=steps.call_off)
-        service = Service("push", Configuration("push", settings, lambda: settings, steps), signal_handler, steps)
+        service = Service(
+            "push", Configuration("push", settings, lambda: settings, steps), signal_handler, steps
+        )
         run = asyncio.create_task(service.run())
         while not await asyncio.to_thread(systemd.status):
             await asyncio.sleep(0.1)
@@ -324,7 +326,14 @@ def test_an_engine_that_waited_for_a_long_start_counts_as_one_that_turns(
         await run
         service.notifier.close()
 
-    arguments = ["--bucket", bucket.name, "--endpoint-url", bucket.server.endpoint, "--state-dir", str(tmp_path / "state")]
+    arguments = [
+        "--bucket",
+        bucket.name,
+        "--endpoint-url",
+        bucket.server.endpoint,
+        "--state-dir",
+        str(tmp_path / "state"),
+    ]
     settings = parse(["push", "--directory", str(out), *arguments], {}, etc=tmp_path).settings
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.environment["NOTIFY_SOCKET"])
     monkeypatch.setattr(daemon, "TURN_TIMEOUT_S", SHORT_S)

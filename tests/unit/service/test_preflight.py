@@ -86,3 +86,18 @@ def _untried(
     host = recorder.endpoint.partition("://")[2]
     found = {"put": True, "complete": True, "copy": False, "delete": False, "untried": True}
     return notes.conditions(host, bucket), found
+
+
+def test_capabilities_of_another_version_are_probed_again(
+    configure: Configure, recorder: Recorder, out: Path
+) -> None:
+    settings = configure("push", "--endpoint-url", recorder.endpoint)
+
+    async def scenario() -> bool:
+        recorder.reset()
+        async with open_session("push", settings) as sync:
+            note, found = _untried(recorder, sync.settings.bucket)
+            await sync.steps.run(sync.state.notes.set, note, {**found, "rename": True})
+        return ("s3", "CopyObject") in recorder.counts()
+
+    assert [asyncio.run(scenario()) for _ in range(2)] == [True, True]
