@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,12 +199,9 @@ class State:
             for failure in failures
         ]
         paths = [(names.spelled(path),) for path in gone]
-        try:
-            with self._database.transaction() as db:
-                db.executemany(_PUT_FAILING, spelled)
-                db.executemany("DELETE FROM failing WHERE path=?", paths)
-        except sqlite3.Error as error:  # a value that cannot be stored
-            raise self._database.trouble("write", error) from error
+        with self._database.transaction() as db:
+            db.executemany(_PUT_FAILING, spelled)
+            db.executemany("DELETE FROM failing WHERE path=?", paths)
 
     def close(self) -> None:
         self.notes.close()

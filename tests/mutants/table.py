@@ -190,7 +190,7 @@ MUTANTS = (
         "test_another_file_system_is_believed_only_with_most_of_the_files"),
     Mutant("hints", "many directories that are due cost each the more the more there are",
         "core/work_queue",
-        "(ready[above] for above in _above(path) if above in ready)",
+        '(ready[above] for above in ("", *names.above(path)) if above in ready)',
         '(ready[other] for other in ready if not other or path.startswith(other + "/"))',
         "unit/core/test_work_queue.py::test_many_directories_that_are_due_cost_the_same_each"),
     Mutant("state", "a note that makes no sense ends every start", "state/notes",
