@@ -180,7 +180,7 @@ def test_a_page_that_is_damaged_at_the_end_is_found_by_the_start_after_the_next(
     first = rig.push("--once", "--delete")
     if first.wait():
         assert first.wait() == 69, first.stderr
-        assert "the next start sets it aside" in first.stderr
+        assert "the next start sets the database aside" in first.stderr
     rig.write("new", b"2")
     second = rig.push("--once", "--delete")
     assert second.wait() == 0, second.stderr

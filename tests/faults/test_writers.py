@@ -421,7 +421,7 @@ import asyncio, os, sys
 from pathlib import Path
 from syncloud.local.tree import LocalTree
 from syncloud.core.model import Entry
-from syncloud.engine.reconciler import _agreed
+from syncloud.engine.executor import agreed
 tree, file, met = LocalTree(Path(sys.argv[1]), nonce="0123456789abcdef"), Path(sys.argv[1]) / "f", 0
 for _ in range(300):
     file.write_bytes(b"one")
@@ -430,7 +430,7 @@ for _ in range(300):
     file.write_bytes(b"two")
     if os.stat(file).st_ctime_ns == before.st_ctime_ns:
         met += 1
-        base = _agreed(side, side)
+        base = agreed(side, side)
         again = asyncio.run(tree.observe("f", base, base.source))
         assert isinstance(again, Entry) and again.body == b"two", "an edit is lost"
 print(met)
