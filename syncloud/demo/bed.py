@@ -34,8 +34,8 @@ class Late(SyncloudError):
     """A timeout; one line per missing arrival."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        self.lines = [f"not within {WAIT_TIMEOUT_S:.0f} s: {line}" for line in lines]
-        super().__init__(self.lines[0])
+        late = [f"not within {WAIT_TIMEOUT_S:.0f} s: {line}" for line in lines]
+        super().__init__(late[0], lines=late)
 
 
 class Bed:
