@@ -10,13 +10,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from .. import log
 from ..config import parser
 from ..config.settings import SYSTEM_STATES, Invocation, Settings
 from ..errors import ConfigurationError, SyncloudError
 from ..log import display
-from ..service import disclosure, single_pass, state_directory, supervisor
+from ..service import disclosure, state_directory
 from ..service.configuration import start_log
 from ..service.signals import Stopped, exit_code
 from . import output
@@ -64,11 +65,19 @@ def _sync(invocation: Invocation) -> int:
     _warn_of_disclosure(settings)
     gc.set_threshold(_YOUNG)
     if invocation.once or invocation.dry_run:
-        show = output.show if invocation.dry_run else None
-        failed = asyncio.run(single_pass.run(invocation.command, settings, show=show))
-        output.leave(1 if failed else 0)
+        _pass(invocation)
+    from ..service import supervisor  # here, because no other command needs the module
+
     asyncio.run(supervisor.serve(invocation.command, settings, reread=_reread(invocation)))
     return 0
+
+
+def _pass(invocation: Invocation) -> NoReturn:
+    from ..service import single_pass  # here, because no other command needs the module
+
+    show = output.show if invocation.dry_run else None
+    work = single_pass.run(invocation.command, invocation.settings, show=show)
+    output.leave(1 if asyncio.run(work) else 0)
 
 
 def _warn_of_disclosure(settings: Settings) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 import stat
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Generator
 from pathlib import Path
@@ -24,7 +23,6 @@ from ..core.filters import Filter
 from ..core.interfaces import Direction, Tree
 from ..core.model import Policy, Tag
 from ..core.work_queue import WorkQueue
-from ..engine.dry_run import DryRunTree
 from ..engine.loop import Engine
 from ..local import batch, rights
 from ..local.owners import SameOwner
@@ -128,7 +126,9 @@ class _Parts:
 
     def _copied_state(self) -> Path:
         """A copy for a dry run, deleted at the end."""
-        from ..state import inspect  # here, because only a dry run needs the module
+        import tempfile  # here, because only a dry run needs the modules
+
+        from ..state import inspect
 
         place = Path(self._opened.enter_context(tempfile.TemporaryDirectory()))
         inspect.copy(self._settings.state_dir, place)
@@ -208,7 +208,11 @@ class _Parts:
         return Direction.pull(remote, self._target(local))
 
     def _target(self, target: Tree) -> Tree:
-        return target if self._show is None else DryRunTree(target, self._show)
+        if self._show is None:
+            return target
+        from ..engine.dry_run import DryRunTree  # here, because only a dry run needs the module
+
+        return DryRunTree(target, self._show)
 
 
 def _policy(settings: Settings) -> Policy:

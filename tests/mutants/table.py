@@ -1728,7 +1728,7 @@ MUTANTS = (
         "unit/service/test_daemon.py::"
         "test_what_was_closed_before_sigterm_is_published_before_the_end"),
     Mutant("service", "a dry run acts", "service/wiring",
-        "target if self._show is None else DryRunTree(target, self._show)", "target",
+        "return DryRunTree(target, self._show)", "return target",
         "integration/test_service.py::test_a_dry_run_says_and_does_nothing"),
     Mutant("service", "a rehearsal deletes", "engine/dry_run",
         '        self._report("delete", expected)\n', "        await self._tree.delete(expected)\n",
