@@ -169,12 +169,7 @@ class Stage:
 
     def messages(self) -> int:
         """How many the queue has, those that somebody is at work on included."""
-        sqs = self.rig.bucket.server.client("sqs")
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        told = sqs.get_queue_attributes(QueueUrl=self.rig.bucket.queue_url, AttributeNames=names)[
-            "Attributes"
-        ]
-        return sum(int(told[name]) for name in names)
+        return self.rig.bucket.messages()
 
     def rows(self) -> dict[str, int]:
         """The sizes of the files on which both sides agree.

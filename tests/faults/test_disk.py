@@ -65,12 +65,7 @@ def with_dead_letters(rig: Rig) -> str:
 
 def waiting(rig: Rig, queue_url: str = "") -> int:
     """Messages that are in a queue, those in work included."""
-    kinds = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    sqs = rig.bucket.server.client("sqs")
-    told = sqs.get_queue_attributes(
-        QueueUrl=queue_url or rig.bucket.queue_url, AttributeNames=kinds
-    )["Attributes"]
-    return sum(int(told[kind]) for kind in kinds)
+    return rig.bucket.messages(queue_url)
 
 
 def untouched(rig: Rig) -> int:

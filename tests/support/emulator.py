@@ -164,11 +164,12 @@ class Bucket:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [row["Key"] for page in pages for row in page.get("Contents", ())]
 
-    def messages(self) -> int:
-        """Messages in the queue that nobody has deleted, received ones included."""
+    def messages(self, queue_url: str = "") -> int:
+        """Messages in a queue (else the bucket's) that nobody has deleted, received ones too."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         sqs = self.server.client("sqs")
-        found = sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)
+        url = queue_url or self.queue_url
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
         return sum(int(found["Attributes"][name]) for name in names)
 
     def receive_all(self, *, quiet: float = 0.5) -> list[dict[str, Any]]:
